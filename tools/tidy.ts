@@ -1,0 +1,327 @@
+/*
+ * tidy: the habits of this house that a program can check.
+ *
+ * Each source is read once; each rule below is one function from the sources
+ * to findings.  A finding names the file, the line, and what to do.  A rule is
+ * a heuristic on purpose: it looks for the shape a reader would look for, and
+ * a shape it does not know is left alone rather than reported wrongly.
+ *
+ *   opening   a file begins by saying what it is
+ *   fields    each field of struct() names its lock by letter, and a phrase
+ *   sysctls   each sysctl_*() says what it is for (help)
+ *   atomics   Atomics stays in machine/ and sync/, where its cost is known
+ *   unused    a file that nobody imports is dead weight
+ *   width     lines of at most 100 columns
+ *   length    functions of about 70 lines, files of at most 800
+ *   hot       a file marked with the words `tidy` `: hot` uses local names for
+ *             structures, because an exported name costs 2.4 times as much
+ *   words     no path of one machine, no package host, in anything we ship
+ *
+ * Usage: node tools/tidy.ts [folder].  Exit code 1 if anything was found.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  type Finding,
+  imports_of,
+  is_test,
+  line_of,
+  literal_at,
+  make_source,
+  matching,
+  project_root,
+  read_sources,
+  report,
+  type Source,
+  walk,
+} from './source.ts';
+
+const MAX_COLUMNS = 100;
+const MAX_FILE_LINES = 800;
+/** "About 70": a signature that wraps and a closing brace are not held against anyone. */
+const MAX_FUNCTION_LINES = 76;
+const MIN_OPENING_WORDS = 6;
+
+/** Where Atomics may be named besides tests: the two floors that own it, and one ring buffer. */
+const ATOMICS_ALLOWED = [
+  /^src\/sys\/(machine|sync)\//,
+  /^src\/replay\/(ring|turns)\.ts$/,
+  /^(bench|sim|fuzz|tests)\//,
+];
+
+const HOT_MARK = /tidy: hot\b/;
+
+/** Absolute folders of one machine; the look-behind spares `a/home` and web addresses. */
+const MACHINE_PATH = /(?<![\w.\-/:])\/(?:work|home|root|tmp)(?=[/'"`\s)]|$)/gm;
+const HOST = /\b(?:registry\.(?:npmjs|yarnpkg)\.\w+|(?:deb|security)\.debian\.org|pypi\.org)\b/gi;
+
+/* ---- rules, one source at a time ---- */
+
+export function check_opening(source: Source): Finding[] {
+  const code_at = source.code.replace(/^#!.*/, (line) => ' '.repeat(line.length)).search(/\S/);
+  const opening = source.comment.slice(0, code_at < 0 ? undefined : code_at);
+  const words = opening.match(/[A-Za-z]{2,}/g) ?? [];
+  if (words.length >= MIN_OPENING_WORDS) return [];
+  const what = words.length === 0 ? 'no opening comment' : 'the opening comment says too little';
+  return [{ path: source.path, line: 1, what: `${what}: tell what this file is` }];
+}
+
+/** Calls that declare a field, inside the braces of struct() or of a set of columns. */
+const STRUCT =
+  /\b(?:struct|columns)\s*(?:<[^(){}]*>)?\s*\(\s*'[^']*'\s*(?:,[^(){}]*)?\)\s*\(\s*\{/g;
+const FIELD = /(\w+)\s*:\s*(?:[uif]\d+|ptr|words|col\d+)\s*(?:<[^()]*?>)?\s*\(/g;
+
+export function check_fields(source: Source): Finding[] {
+  const found: Finding[] = [];
+  for (const match of source.code.matchAll(STRUCT)) {
+    const open = match.index + match[0].length - 1;
+    const close = matching(source.code, open);
+    const body = source.code.slice(open, close < 0 ? undefined : close);
+    for (const field of body.matchAll(FIELD)) {
+      const at = open + field.index;
+      const paren = at + field[0].length - 1;
+      const what = field_fault(source, paren);
+      if (what) {
+        const line = line_of(source, at);
+        found.push({ path: source.path, line, what: `field ${field[1]}${what}` });
+      }
+    }
+  }
+  return found;
+}
+
+/** What is wrong with the arguments of a field, whose list opens at `paren`. */
+function field_fault(source: Source, paren: number): string | undefined {
+  const close = matching(source.code, paren);
+  const quotes = [...source.code.slice(paren, close).matchAll(/(['"`])\s*\1/g)];
+  const first = paren + 1 + source.code.slice(paren + 1).search(/\S/);
+  const letters = literal_at(source, first);
+  if (letters === undefined || !/^[A-Za-z-]{1,2}$/.test(letters)) {
+    return ': the first argument is a lock letter or two, such as (m) or (c)';
+  }
+  const phrase = quotes.length < 2 ? undefined : literal_at(source, paren + quotes[1].index);
+  if (phrase === undefined || phrase.trim().length < 3) return ': say in a phrase what it is';
+  return undefined;
+}
+
+const SYSCTL = /\bsysctl_\w+\s*(?:<[^()]*>)?\(\s*['"`]\s*['"`]\s*,\s*\{/g;
+
+export function check_sysctls(source: Source): Finding[] {
+  const found: Finding[] = [];
+  for (const match of source.code.matchAll(SYSCTL)) {
+    const open = match.index + match[0].length - 1;
+    const close = matching(source.code, open);
+    const body = source.code.slice(open, close < 0 ? undefined : close + 1);
+    if (/\bhelp\s*[:,}]/.test(body)) continue;
+    const quote = match.index + match[0].search(/['"`]/);
+    const name = literal_at(source, quote);
+    const what = `sysctl ${name} has no help: say what it does`;
+    found.push({ path: source.path, line: line_of(source, match.index), what });
+  }
+  return found;
+}
+
+export function check_atomics(source: Source): Finding[] {
+  if (is_test(source.path) || ATOMICS_ALLOWED.some((place) => place.test(source.path))) return [];
+  const what = 'Atomics outside machine/ and sync/: call their functions instead';
+  return [...source.code.matchAll(/\bAtomics\s*[.[]/g)].map((match) => ({
+    path: source.path,
+    line: line_of(source, match.index),
+    what,
+  }));
+}
+
+export function check_width(source: Source): Finding[] {
+  return source.text.split('\n').flatMap((text, index) => {
+    const columns = [...text].length;
+    const what = `${columns} columns, more than ${MAX_COLUMNS}`;
+    return columns > MAX_COLUMNS ? [{ path: source.path, line: index + 1, what }] : [];
+  });
+}
+
+export function check_length(source: Source): Finding[] {
+  const found: Finding[] = [];
+  const lines = source.text.replace(/\n$/, '').split('\n').length;
+  if (lines > MAX_FILE_LINES) {
+    const what = `${lines} lines, more than ${MAX_FILE_LINES}: look for the seam in it`;
+    found.push({ path: source.path, line: 1, what });
+  }
+  for (const { name, open, close } of functions_of(source)) {
+    const line = line_of(source, open);
+    const length = line_of(source, close) - line + 1;
+    const what = `function ${name} has ${length} lines, more than about 70`;
+    if (length > MAX_FUNCTION_LINES) found.push({ path: source.path, line, what });
+  }
+  return found;
+}
+
+/* ---- functions ---- */
+
+type Body = { name: string; open: number; close: number };
+
+const NOT_A_METHOD = /^(?:if|for|while|switch|catch|with|return|function|else|new|await)$/;
+const FUNCTION = /\bfunction\b\s*\*?\s*(\w*)\s*(?:<[^(){}]*>)?\s*\(/g;
+const METHOD =
+  /^[ \t]*(?:(?:static|async|override|get|set)\s+)*\*?(#?[\w$]+|\[[\w.]+\])(?:<[^(){}]*>)?\(/gm;
+const ARROW = /=>\s*\{/g;
+
+/** Functions, methods, and arrows with a body, except the wrapper of a group of tests. */
+export function functions_of(source: Source): Body[] {
+  const { code } = source;
+  const found: Body[] = [];
+  for (const match of [...code.matchAll(FUNCTION), ...code.matchAll(METHOD)]) {
+    if (NOT_A_METHOD.test(match[1])) continue;
+    const closing = matching(code, match.index + match[0].length - 1);
+    const open = closing < 0 ? -1 : body_after(code, closing + 1);
+    if (open >= 0) push_body(found, code, match[1] || '(unnamed)', open);
+  }
+  for (const match of code.matchAll(ARROW)) {
+    const line = code.slice(code.lastIndexOf('\n', match.index) + 1, match.index);
+    if (/\b(?:describe|suite)\b/.test(line)) continue;
+    const name = /(?:const|let|var)\s+(\w+)\s*[:=]/.exec(line)?.[1] ?? '(arrow)';
+    push_body(found, code, name, match.index + match[0].length - 1);
+  }
+  return found;
+}
+
+function push_body(found: Body[], code: string, name: string, open: number): void {
+  const close = matching(code, open);
+  if (close >= 0) found.push({ name, open, close });
+}
+
+/**
+ * The brace that opens the body after a parameter list, past a return type; -1 when there is none
+ * (an overload, a plain call).  A brace that follows one of `: | & => < , (` belongs to the type.
+ */
+function body_after(code: string, from: number): number {
+  let at = from;
+  let last = '';
+  while (at < code.length) {
+    const c = code[at];
+    if (/\s/.test(c)) {
+      at++;
+      continue;
+    }
+    if (last === '' && c !== ':' && c !== '{') return -1;
+    if (c === ';' || c === ')' || c === '}') return -1;
+    if (c === '{' && !/[:|&<,(=]/.test(last)) return last === '=>' ? -1 : at;
+    if (c === '{' || c === '(' || c === '[') {
+      at = matching(code, at);
+      if (at < 0) return -1;
+      last = ')';
+    } else if (c === '=' && code[at + 1] === '>') {
+      last = '=';
+      at++;
+    } else last = c;
+    at++;
+  }
+  return -1;
+}
+
+/* ---- rules over all sources ---- */
+
+/** Files the outside starts: programs, tools, tests, and the entry points of the package. */
+function is_entry(path: string, entries: Set<string>): boolean {
+  if (is_test(path) || entries.has(path)) return true;
+  return /^(?:bin|tools|bench|sim|fuzz|tests|src\/bin)\//.test(path);
+}
+
+export function check_unused(sources: Source[], entries: Set<string>): Finding[] {
+  const used = new Set<string>();
+  for (const source of sources) {
+    for (const { to } of imports_of(source)) if (to !== source.path) used.add(to);
+  }
+  return sources
+    .filter(({ path }) => !used.has(path) && !is_entry(path, entries))
+    .map(({ path }) => ({ path, line: 1, what: 'nobody imports this file: use it or delete it' }));
+}
+
+/** Every file that package.json names as an export, as it lies in src. */
+export function package_entries(root: string): Set<string> {
+  const file = join(root, 'package.json');
+  if (!existsSync(file)) return new Set();
+  const { main, exports } = JSON.parse(readFileSync(file, 'utf8'));
+  const named = JSON.stringify([main, exports]).matchAll(/"\.\/([^"]+)"/g);
+  const paths = [...named].map((match) => match[1]);
+  return new Set(
+    paths.flatMap((path) => [
+      path,
+      path.replace(/^dist\//, 'src/').replace(/(?:\.d)?\.[jt]s$/, '.ts'),
+    ]),
+  );
+}
+
+/** The names under which structures are exported, over all files. */
+export function exported_structs(sources: Source[]): Set<string> {
+  const names = new Set<string>();
+  for (const { code } of sources) {
+    const local = new Set<string>();
+    for (const match of code.matchAll(/^(export\s+)?const\s+(\w+)\s*=\s*(?:struct|columns?)\b/gm)) {
+      if (match[1]) names.add(match[2]);
+      else local.add(match[2]);
+    }
+    for (const match of code.matchAll(/^export\s+const\s+(\w+)\s*=\s*(\w+)\s*;/gm)) {
+      if (local.has(match[2])) names.add(match[1]);
+    }
+  }
+  return names;
+}
+
+export function check_hot(source: Source, structs: Set<string>): Finding[] {
+  if (!HOT_MARK.test(source.comment)) return [];
+  const found: Finding[] = [];
+  const seen = new Set<number>();
+  for (const { name: fn, open, close } of functions_of(source)) {
+    for (const match of source.code.slice(open, close).matchAll(/(?<![\w.$])(\w+)\s*\.\s*\w+/g)) {
+      const at = open + match.index;
+      if (!structs.has(match[1]) || seen.has(at)) continue;
+      seen.add(at);
+      const what = `${fn} uses the exported name ${match[1]}: bind a local const, this file is hot`;
+      found.push({ path: source.path, line: line_of(source, at), what });
+    }
+  }
+  return found;
+}
+
+/** Words are looked for in everything we publish, prose and scripts included. */
+export function check_words(source: Source): Finding[] {
+  const found: Finding[] = [];
+  const look = (shape: RegExp, what: string): void => {
+    for (const match of source.text.matchAll(shape)) {
+      found.push({ path: source.path, line: line_of(source, match.index), what });
+    }
+  };
+  if (!is_test(source.path)) look(MACHINE_PATH, 'a path of one machine: make it relative');
+  look(HOST, 'the name of a package host: the reader chooses theirs');
+  return found;
+}
+
+function read_prose(root: string): Source[] {
+  return walk(root, '')
+    .filter((path) => /\.(md|sh|json|pml|c|py)$|^\.ci\//.test(path) && path !== 'package-lock.json')
+    .map((path) => make_source(path, readFileSync(join(root, path), 'utf8')));
+}
+
+export function tidy(root: string): { files: number; findings: Finding[] } {
+  const sources = read_sources(root);
+  const prose = read_prose(root);
+  const structs = exported_structs(sources);
+  const findings = sources.flatMap((source) => [
+    ...check_opening(source),
+    ...check_fields(source),
+    ...check_sysctls(source),
+    ...check_atomics(source),
+    ...check_width(source),
+    ...check_length(source),
+    ...check_hot(source, structs),
+    ...check_words(source),
+  ]);
+  findings.push(...check_unused(sources, package_entries(root)));
+  findings.push(...prose.flatMap(check_words));
+  return { files: sources.length + prose.length, findings };
+}
+
+if (import.meta.main) {
+  const { files, findings } = tidy(project_root());
+  process.exitCode = report(files, findings);
+}
