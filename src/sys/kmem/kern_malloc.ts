@@ -1,0 +1,423 @@
+/*
+ * kern_malloc: malloc(9), memory by type.
+ *
+ *      size <= 4096   a power-of-two zone; the CPU's bucket gives an item
+ *      larger         a run of pages of exactly that length
+ *
+ * Every block is physically contiguous, so that a program sees it as one flat
+ * view.  A block carries no header: the page array says what a page is, and for
+ * a page of a malloc slab its size class, which is all that free needs.
+ *
+ * Fast path: one look at the class's bucket in the CPU record, one at the
+ * type's counters of this CPU; plain loads and stores, no lock, no atomic.
+ * Everything else (empty bucket, first use of a type, checks, large sizes)
+ * happens in functions of their own.
+ *
+ * Addresses are word indices; a program gets byte addresses from the façade.
+ *
+ * Read next: kern_malloc_type.ts (types), kern_malloc_stats.ts (the streams).
+ */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import {
+  MCACHE_SHIFT as MCACHE_SHIFT_,
+  mcache as mcache_,
+  mcache_of,
+  type mcache_t,
+  poll,
+  thr as thr_,
+} from '../machine/cpu.ts';
+import { reap_pending } from '../machine/death.ts';
+import { EWOULDBLOCK } from '../machine/errno.ts';
+import { MCACHE_START as MCACHE_START_ } from '../machine/header.ts';
+import {
+  hw as hw_,
+  mem as mem_,
+  PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_,
+  PAGE_WORDS,
+  page_word,
+  word_page,
+} from '../machine/memory.ts';
+import { opt as opt_ } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { add64, elem, NULL } from '../machine/struct.ts';
+import {
+  CTLFLAG_RD,
+  CTLFLAG_RWTUN,
+  sysctl_get,
+  sysctl_int,
+  sysctl_set,
+} from '../machine/sysctl_decl.ts';
+import {
+  KMEM_ZMAX as KMEM_ZMAX_,
+  M_MAGIC,
+  M_VERSION,
+  type malloc_type_t,
+  malloc_type,
+  mtstats,
+  type mtstats_t,
+} from '../h/malloc.ts';
+import { M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
+import { type bucket_t, uma_bucket } from '../h/uma.ts';
+import {
+  PK_LARGE,
+  PK_MASK as PK_MASK_,
+  PK_REST,
+  PK_MALLOC_END as PK_MALLOC_END_,
+  VM_ALLOC_ZERO,
+  vm_page,
+} from '../h/vm_page.ts';
+import {
+  vm_page_alloc_run,
+  vm_page_count,
+  vm_page_free_run,
+  vm_page_settle,
+  vm_page_zero_fill,
+  vm_wait,
+} from '../page/vm_page.ts';
+import {
+  cache_make_room,
+  cache_refill_slow,
+  uma_zalloc,
+  uma_zfree,
+  zone_alloc_item,
+  zone_free_item,
+} from '../uma/uma_core.ts';
+import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
+import { page_request, slab_index, slab_item_free, vtoslab } from '../uma/uma_keg.ts';
+import { mprof_count } from './kern_mprof.ts';
+import {
+  malloc_late_free,
+  malloc_late_free_large,
+  malloc_stats_block,
+  malloc_type_check,
+  malloc_zone,
+} from './kern_malloc_type.ts';
+
+export { M_NOWAIT, M_USE_RESERVE, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
+export type { malloc_type_t } from '../h/malloc.ts';
+export { malloc_type_attach } from './kern_malloc_type.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const KMEM_ZMAX = KMEM_ZMAX_;
+const M_ZERO = M_ZERO_;
+const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
+const PK_MASK = PK_MASK_;
+const PK_MALLOC_END = PK_MALLOC_END_;
+const mem = mem_;
+const opt = opt_;
+const thr = thr_;
+const mcache = mcache_;
+const MCACHE_SHIFT = MCACHE_SHIFT_;
+const MCACHE_START = MCACHE_START_;
+const hw = hw_;
+
+const mt = malloc_type;
+const bucket = uma_bucket;
+const page = vm_page;
+const stats = mtstats;
+
+/** realloc keeps the place when the new size is above this part of the old: 1 / 2^shift. */
+const REALLOC_FRACTION = 1;
+const MINALLOCSIZE = 16;
+const DIAG_FILL = 0x70;
+const WAIT_SLICE_MS = 250;
+
+const v_failed = counter_u64('vm.malloc_failed', 'malloc requests that got no memory');
+const failure_rate = sysctl_int('debug.malloc.failure_rate', {
+  value: 0,
+  min: 0,
+  flags: CTLFLAG_RWTUN,
+  help: 'With FAILPOINTS: every so-many-th M_NOWAIT request fails; 0: none',
+});
+const failure_count = sysctl_int('debug.malloc.failure_count', {
+  value: 0,
+  flags: CTLFLAG_RD,
+  help: 'Requests that failure_rate made fail',
+});
+let nowait_seen = 0;
+
+/** The size class of a small request: 0 is 16 bytes, each next one twice as much. */
+export function malloc_class(size: number): number {
+  return size <= MINALLOCSIZE ? 0 : 28 - Math.clz32(size - 1);
+}
+
+/**
+ * `size` bytes for type t: a word address, 0 if there is no memory.  M_NOWAIT
+ * never sleeps; M_WAITOK may, and fails only where waiting could never help.
+ * M_ZERO: the memory is zero.  Size 0 gives a block of 16 bytes.
+ */
+export function malloc(size: number, t: malloc_type_t, flags: number): number {
+  if (!(size <= KMEM_ZMAX) || size < 0 || opt.MALLOC_SLOW) return malloc_checked(size, t, flags);
+  const b = size <= 16 ? 0 : 28 - Math.clz32(size - 1);
+  const cpu = thr.cpu;
+  const bk = mcache.bucket[
+    ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
+  ] as bucket_t;
+  const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
+  const n = (bucket.cnt[bk] - 1) | 0;
+  if (n < 0 || stats.type[s] !== t) return malloc_slow(t, flags, b);
+  const item = bucket.item[((bk + n) | 0) as bucket_t];
+  bucket.cnt[bk] = n;
+  const at = ((s + b) | 0) as mtstats_t;
+  const v = (stats.allocs[at] + 1) | 0;
+  stats.allocs[at] = v;
+  if (v === 0) stats.allocs_high[at]++;
+  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
+  return item;
+}
+
+/** Gives a block back. 0 is no block and is ignored. Never sleeps. */
+export function free(p: number, t: malloc_type_t): void {
+  const b = page.info[p >>> PAGE_WORD_SHIFT];
+  if (!(b < PK_MALLOC_END) || opt.MALLOC_SLOW) return free_checked(p, t); // or no page at all
+  const cpu = thr.cpu;
+  const bk = mcache.bucket[
+    ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
+  ] as bucket_t;
+  const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
+  const n = bucket.cnt[bk];
+  if (n >= bucket.entries[bk] || stats.type[s] !== t) return free_slow(p, t, b);
+  bucket.item[((bk + n) | 0) as bucket_t] = p;
+  bucket.cnt[bk] = (n + 1) | 0;
+  const at = ((s + b) | 0) as mtstats_t;
+  const v = (stats.frees[at] + 1) | 0;
+  stats.frees[at] = v;
+  if (v === 0) stats.frees_high[at]++;
+}
+/*
+ * Both are written out without helper functions: V8 inlines them into the
+ * program's own loop only while they stay within its budget of bytecode.
+ */
+
+/** Counts an allocation of class b in the counter block s. */
+function count_alloc(s: number, b: number): void {
+  const at = elem(s as mtstats_t, b);
+  const v = (stats.allocs[at] + 1) | 0;
+  stats.allocs[at] = v;
+  if (v === 0) stats.allocs_high[at]++;
+}
+/** Counts a free. */
+function count_free(s: number, b: number): void {
+  const at = elem(s as mtstats_t, b);
+  const v = (stats.frees[at] + 1) | 0;
+  stats.frees[at] = v;
+  if (v === 0) stats.frees_high[at]++;
+}
+
+// --- small blocks, off the fast path --------------------------------------------------------
+
+function malloc_slow(t: malloc_type_t, flags: number, b: number): number {
+  malloc_type_check(t, 'malloc');
+  poll();
+  reap_pending();
+  const s = malloc_stats_block(t);
+  const item = s === NULL ? 0 : small_item_slow(b, flags);
+  if (item === 0) return malloc_fail(t, s, b);
+  count_alloc(s, b);
+  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
+  return item;
+}
+/** An item of class b by way of the cache, or straight from a slab. */
+function small_item_slow(b: number, flags: number): number {
+  const z = malloc_zone(b);
+  poll_uma();
+  // The slow path is also taken for a type's first use on this CPU: then there are items.
+  if (
+    bucket.cnt[mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t] === 0 &&
+    !cache_refill_slow(z, flags)
+  ) {
+    return zone_alloc_item(z, flags);
+  }
+  const bk = mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t;
+  const n = bucket.cnt[bk] - 1;
+  if (n < 0) return zone_alloc_item(z, flags); // the fast path is switched off
+  const item = bucket.item[elem(bk, n)];
+  bucket.cnt[bk] = n;
+  return item;
+}
+function free_slow(p: number, t: malloc_type_t, b: number): void {
+  malloc_type_check(t, 'free');
+  poll();
+  poll_uma();
+  const s = malloc_stats_block(t);
+  const z = malloc_zone(b);
+  const now = mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t;
+  const room = bucket.cnt[now] < bucket.entries[now];
+  if (room || (mcache.off[mcache_of(thr.cpu)] === 0 && cache_make_room(z))) {
+    const bk = mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t;
+    const n = bucket.cnt[bk];
+    bucket.item[elem(bk, n)] = p;
+    bucket.cnt[bk] = n + 1;
+  } else zone_free_item(z, p);
+  if (s !== NULL) count_free(s, b);
+  else malloc_late_free(t, b);
+}
+/** A request without an answer: counted, and 0. */
+function malloc_fail(t: malloc_type_t, s: mtstats_t, b: number): number {
+  counter_add(v_failed, 1);
+  if (s !== NULL) {
+    add64(stats.failed, s, 1);
+    if (b >= 0) stats.tried[s] |= 1 << b;
+  }
+  malloc_last_failure();
+  if (opt.INVARIANTS) malloc_type_check(t, 'malloc');
+  return 0;
+}
+let last_failure = 0;
+function malloc_last_failure(): void {
+  last_failure = performance.now();
+}
+/** Seconds since this thread's last failed request; Infinity if there was none. */
+export function malloc_last_fail(): number {
+  return last_failure === 0 ? Number.POSITIVE_INFINITY : (performance.now() - last_failure) / 1000;
+}
+
+// --- with checks, and large blocks -------------------------------------------------------------
+
+let flags_reported = false;
+/** Exactly one of M_NOWAIT and M_WAITOK; anything else is said once and taken as M_WAITOK. */
+function flags_check(flags: number): number {
+  const wait = flags & (M_NOWAIT | M_WAITOK);
+  if (wait === M_NOWAIT || wait === M_WAITOK) return flags;
+  if (opt.INVARIANTS && !flags_reported) {
+    flags_reported = true;
+    console.error(`Bad malloc flags: ${wait.toString(16)}\n${new Error().stack}`);
+  }
+  return (flags & ~M_NOWAIT) | M_WAITOK;
+}
+function injected_failure(flags: number): boolean {
+  const rate = sysctl_get(failure_rate);
+  if (rate === 0 || (flags & M_NOWAIT) === 0 || ++nowait_seen % rate !== 0) return false;
+  sysctl_set(failure_count, sysctl_get(failure_count) + 1);
+  return true;
+}
+function malloc_checked(size: number, t: malloc_type_t, given: number): number {
+  malloc_type_check(t, 'malloc');
+  const flags = flags_check(given);
+  if (!(size >= 0) || !Number.isInteger(size)) panic('malloc: impossible size', String(size));
+  const b = size <= KMEM_ZMAX ? malloc_class(size) : -1;
+  const s = malloc_stats_block(t);
+  if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, b);
+  if (b < 0) return malloc_large(size, t, s, flags);
+  const item = opt.INVARIANTS
+    ? uma_zalloc(malloc_zone(b), flags & ~M_ZERO)
+    : small_item_slow(b, flags);
+  if (item === 0) return malloc_fail(t, s, b);
+  count_alloc(s, b);
+  if (opt.MALLOC_PROFILE) mprof_count(size);
+  if (flags & M_ZERO) hw.fill(item, 0, 4 << b);
+  else if (opt.DIAGNOSTIC) mem.U8.fill(DIAG_FILL, item * 4, item * 4 + size);
+  return item;
+}
+
+/** A block of whole pages, or of none. */
+function malloc_large(size: number, t: malloc_type_t, s: mtstats_t, flags: number): number {
+  poll();
+  reap_pending();
+  poll_uma();
+  const n = Math.ceil(size / (PAGE_WORDS * 4));
+  const m = n > vm_page_count() ? 0 : large_pages(n, flags);
+  if (m === 0) return malloc_fail(t, s, -1);
+  if (flags & M_ZERO) vm_page_zero_fill(m, n);
+  page.run[m] = n;
+  for (let i = m + 1; i < m + n; i++) page.info[i] = PK_REST;
+  page.info[m] = PK_LARGE;
+  vm_page_settle();
+  add64(stats.large_alloced, s, n * PAGE_WORDS * 4);
+  add64(stats.large_allocs, s, 1);
+  if (opt.MALLOC_PROFILE) mprof_count(size);
+  const p = page_word(m);
+  if (opt.DIAGNOSTIC && (flags & M_ZERO) === 0) mem.U8.fill(DIAG_FILL, p * 4, p * 4 + size);
+  return p;
+}
+/** A run of n pages: as it is, after reclaiming, or after waiting. */
+function large_pages(n: number, flags: number): number {
+  const req = page_request(flags) | (flags & M_ZERO ? VM_ALLOC_ZERO : 0);
+  for (;;) {
+    const m = vm_page_alloc_run(n, req);
+    if (m !== 0) return m;
+    if (uma_reclaim() > 0) {
+      const again = vm_page_alloc_run(n, req);
+      if (again !== 0) return again;
+    }
+    if ((flags & M_WAITOK) === 0) return 0;
+    const error = vm_wait(WAIT_SLICE_MS);
+    if (error !== 0 && error !== EWOULDBLOCK) return 0;
+  }
+}
+
+/** free for whatever is not the plain case: large blocks, checks, and damage. */
+function free_checked(p: number, t: malloc_type_t): void {
+  if (p === 0) return;
+  malloc_type_check(t, 'free');
+  const m = word_page(p);
+  const info = page.info[m];
+  if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) return free_large(p, t, m);
+  if (!(info < PK_MALLOC_END)) {
+    panic(`free: address ${p * 4}(${m * PAGE_WORDS * 4}) has not been allocated.`);
+  }
+  const b = info;
+  if (!opt.INVARIANTS) return free_slow(p, t, b);
+  const s = malloc_stats_block(t);
+  free_proof(p, b);
+  mem.I32[p + (4 << b) - 1] = t; // the last user, for whoever finds it modified
+  uma_zfree(malloc_zone(b), p);
+  if (s !== NULL) count_free(s, b);
+  else malloc_late_free(t, b);
+}
+/** The address is an item of its slab, and the item is not free. */
+function free_proof(p: number, b: number): void {
+  const slab = vtoslab(p);
+  if (slab === NULL) panic('free: page of no slab', p * 4, b);
+  if (slab_item_free(slab, slab_index(slab, p))) panic('Duplicate free of item', p * 4);
+}
+function free_large(p: number, t: malloc_type_t, m: number): void {
+  const n = page.run[m];
+  const s = malloc_stats_block(t);
+  if (s !== NULL) {
+    add64(stats.large_freed, s, n * PAGE_WORDS * 4);
+    add64(stats.large_frees, s, 1);
+  } else malloc_late_free_large(t, n);
+  if (opt.INVARIANTS) hw.fill(p, 0xde, n * PAGE_WORDS);
+  vm_page_free_run(m, n);
+}
+
+// --- realloc ------------------------------------------------------------------------------------
+
+/** Usable bytes of a block. Decided by the page's own kind, never by a slab's keg. */
+export function malloc_usable_size(p: number): number {
+  const m = word_page(p);
+  const info = page.info[m];
+  if (info < PK_MALLOC_END) return 16 << info;
+  if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) {
+    return page.run[m] * PAGE_WORDS * 4;
+  }
+  panic(`realloc: address ${p * 4} has not been allocated.`);
+}
+/**
+ * Makes a block fit `size` bytes: the same address if it fits well, else a new
+ * block with the old contents.  0: no memory, and the old block lives on.  A
+ * kept block is not zeroed by M_ZERO; a moved one is, beyond what was copied.
+ */
+export function realloc(p: number, size: number, t: malloc_type_t, flags: number): number {
+  if (p === 0) return malloc(size, t, flags);
+  malloc_type_check(t, 'realloc');
+  const old = malloc_usable_size(p);
+  if (size <= old && (size > old / 2 ** REALLOC_FRACTION || old === MINALLOCSIZE)) return p;
+  const q = malloc(size, t, flags);
+  if (q === 0) return 0;
+  const keep = Math.min(size, old);
+  mem.U8.copyWithin(q * 4, p * 4, p * 4 + keep);
+  free(p, t);
+  return q;
+}
+/** realloc that frees the old block when there is no memory for the new one. */
+export function reallocf(p: number, size: number, t: malloc_type_t, flags: number): number {
+  const q = realloc(p, size, t, flags);
+  if (q === 0 && p !== 0) free(p, t);
+  return q;
+}
+/** Whether a type record is what it says. */
+export function malloc_type_valid(t: malloc_type_t): boolean {
+  return mt.magic[t] === M_MAGIC && mt.version[t] === M_VERSION;
+}

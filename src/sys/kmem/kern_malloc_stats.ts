@@ -1,0 +1,65 @@
+/*
+ * kern_malloc_stats: the stream kern.malloc_stats.
+ *
+ * The published 64-bit little-endian layout: a header of 16 bytes; per type 32
+ * bytes of name, then 64 bytes for each CPU slot.  Newest type first, as on the
+ * list.  The malloc lock is held for the walk, so the count is exact; counters
+ * are read without any synchronisation, as samples.
+ */
+import { M, machine } from '../machine/header.ts';
+import { mem } from '../machine/memory.ts';
+import { field_word, NULL } from '../machine/struct.ts';
+import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
+import { malloc_root, malloc_type, type malloc_type_t } from '../h/malloc.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { stream_record } from '../uma/uma_stats.ts';
+import { malloc_anchor, malloc_cpu_sums } from './kern_malloc_type.ts';
+
+export const MALLOC_TYPE_STREAM_VERSION = 1;
+const HEADER = 16;
+const NAME = 32;
+const PERCPU = 64;
+
+function type_record(t: malloc_type_t, cpus: number): Uint8Array {
+  const r = stream_record(NAME + cpus * PERCPU);
+  const at = field_word(malloc_type.name, t) * 4;
+  r.bytes.set(mem.U8.subarray(at, at + NAME - 1));
+  for (const [cpu, s] of malloc_cpu_sums(t).entries()) {
+    const base = NAME + cpu * PERCPU;
+    r.u64(base, s.memalloced);
+    r.u64(base + 8, s.memfreed);
+    r.u64(base + 16, s.numallocs);
+    r.u64(base + 24, s.numfrees);
+    r.u64(base + 32, s.sizes);
+  }
+  return r.bytes;
+}
+function malloc_stats(req: SysctlRequest): number {
+  const r = malloc_anchor();
+  const cpus = machine.maxcpus[M];
+  mtx_lock(malloc_root.lock, r);
+  const head = stream_record(HEADER);
+  head.u32(0, MALLOC_TYPE_STREAM_VERSION);
+  head.u32(4, cpus);
+  head.u32(8, malloc_root.count[r]);
+  let error = req.out(head.bytes);
+  for (let t = malloc_root.types[r]; t !== NULL && error === 0; t = malloc_type.next[t]) {
+    error = req.out(type_record(t, cpus));
+  }
+  mtx_unlock(malloc_root.lock, r);
+  return error;
+}
+sysctl_proc(
+  'kern.malloc_stats',
+  {
+    type: 'opaque',
+    fmt: 's,malloc_type_ustats',
+    help: 'Statistics of all malloc types, as a stream',
+  },
+  malloc_stats,
+);
+sysctl_value(
+  'kern.malloc_count',
+  { type: 'int', help: 'Number of malloc types' },
+  () => malloc_root.count[malloc_anchor()],
+);

@@ -1,0 +1,407 @@
+/*
+ * kern_malloc_type: the types that memory is counted under.
+ *
+ * A type is a record with a magic number, a version and a name; it is made and
+ * registered once and found by its name in every thread.  Registered types
+ * stand on a list, newest first, under the malloc lock.
+ *
+ * A garbage pointer given as a type panics, always: it would scatter counts
+ * over foreign memory.  Unregistering a type reports what it still holds.
+ */
+import { atomic_add } from '../machine/atomic.ts';
+import { reap_register, v_reap_items } from '../machine/death.ts';
+import { counter_add } from '../machine/counter.ts';
+import { thr } from '../machine/cpu.ts';
+import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
+import { mem, memory_state, PAGE_SIZE } from '../machine/memory.ts';
+import { panic } from '../machine/panic.ts';
+import {
+  add64,
+  count_pair,
+  elem,
+  type Field,
+  field_word,
+  get64,
+  get_string,
+  NULL,
+  set_string,
+} from '../machine/struct.ts';
+import {
+  KMEM_CLASSES,
+  M_MAGIC,
+  M_VERSION,
+  MALLOC_NAME_WORDS,
+  MALLOC_TYPE_HEAD,
+  malloc_root,
+  type malloc_root_t,
+  malloc_type,
+  type malloc_type_t,
+  mtstats,
+  type mtstats_t,
+} from '../h/malloc.ts';
+import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
+import { UMA_ALIGN_PTR, UMA_ZONE_MALLOC, uma_zone, type zone_t } from '../h/uma.ts';
+import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { LC_MALLOC } from '../sync/lock_order.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
+import { mcache_switch } from '../uma/uma_cache.ts';
+import { uma_cache_lost } from '../uma/uma_check.ts';
+import { stats_hooks } from '../uma/uma_stats.ts';
+import { uma_console, uma_zcreate } from '../uma/uma_zone.ts';
+
+const mt = malloc_type;
+
+/** The record that anchors types and size classes. */
+export function malloc_anchor(): malloc_root_t {
+  return machine.roots[elem(M, ROOT_MALLOC)] as malloc_root_t;
+}
+/** The zone of size class b. */
+export function malloc_zone(b: number): zone_t {
+  return malloc_root.zones[elem(malloc_anchor(), b)] as zone_t;
+}
+
+// --- boot ------------------------------------------------------------------------------------
+
+/** The type of the block at NULL: no number that is given as a type finds itself there. */
+const NO_TYPE = 0x7fffffff;
+/** Lays out the root, while boot_alloc still works. */
+export function malloc_boot(): void {
+  const r = boot_alloc(malloc_root.sizeof, 'malloc', 16) as malloc_root_t;
+  machine.roots[elem(M, ROOT_MALLOC)] = r;
+  malloc_root.gone[r] = boot_alloc(mtstats.sizeof * machine.maxcpus[M], 'malloc') as mtstats_t;
+  mtx_init(malloc_root.lock, r, LC_MALLOC);
+  mem.I32[field_word(mtstats.type, NULL as mtstats_t)] = NO_TYPE;
+}
+/** Makes the size classes, and the types that code declares. */
+export function malloc_startup(): void {
+  const r = malloc_anchor();
+  const type_bytes = (MALLOC_TYPE_HEAD + machine.maxcpus[M]) * 4;
+  malloc_root.type_zone[r] = uma_zcreate('mt_zone', type_bytes);
+  malloc_root.stats_zone[r] = uma_zcreate('mt_stats_zone', mtstats.sizeof * 4, 0, 0, 0, 0, 63);
+  for (let b = 0; b < KMEM_CLASSES; b++) {
+    const size = 16 << b;
+    const z = uma_zcreate(`${size}`, size, 0, 0, 0, 0, UMA_ALIGN_PTR, UMA_ZONE_MALLOC, b + 1);
+    malloc_root.zones[elem(r, b)] = z;
+  }
+  mcache_attach();
+  for (const d of declared) d.t = malloc_type_attach(d.name);
+}
+/** Points this CPU's fast path at its caches. Runs at boot and at every attach. */
+export function mcache_attach(): void {
+  const zones: zone_t[] = [];
+  for (let b = 0; b < KMEM_CLASSES; b++) zones.push(malloc_zone(b));
+  mcache_switch(thr.cpu, zones, true);
+  for (const d of declared) d.t = malloc_desc2type(d.name);
+}
+
+/** A type that code declares for itself; `t` is its record once the machine is up. */
+export interface DeclaredType {
+  readonly name: string;
+  readonly help: string;
+  t: malloc_type_t;
+}
+const declared: DeclaredType[] = [];
+/** Declares a type: a row in vmstat -m from boot on. `help` says what it is for. */
+export function MALLOC_DEFINE(name: string, help: string): DeclaredType {
+  const d: DeclaredType = { name, help, t: NULL as malloc_type_t };
+  declared.push(d);
+  return d;
+}
+export const M_CACHE = MALLOC_DEFINE('cache', 'Various dynamically allocated caches');
+export const M_DEVBUF = MALLOC_DEFINE('devbuf', 'Memory of device drivers');
+export const M_TEMP = MALLOC_DEFINE('temp', 'Short-lived memory of the kernel');
+export const M_IOV = MALLOC_DEFINE('iov', 'Large scatter lists');
+export const M_SYSCTLOID = MALLOC_DEFINE('sysctloid', 'Dynamic sysctl nodes');
+export const M_SYSCTL = MALLOC_DEFINE('sysctl', 'Internal records of the sysctl tree');
+export const M_SYSCTLTMP = MALLOC_DEFINE('sysctltmp', 'Temporary output of sysctl handlers');
+
+// --- types -----------------------------------------------------------------------------------
+
+/** Panics unless t is a type: always, because a wrong one would damage other memory. */
+export function malloc_type_check(t: malloc_type_t, what: string): void {
+  if (!(t > 0) || t * 4 >= memory_state.size) panic(`${what}: bad malloc type`, String(t));
+  if (mt.magic[t] !== M_MAGIC) panic(`${what}: bad malloc type magic`, t * 4);
+  if (mt.version[t] !== M_VERSION) panic(`${what}: malloc type with unsupported version`, t * 4);
+}
+/** The name of a type. */
+export function malloc_type_name(t: malloc_type_t): string {
+  return get_string(mt.name, t, MALLOC_NAME_WORDS);
+}
+/** A new, unregistered type record; NULL if there is no memory for it. */
+export function malloc_type_create(name: string): malloc_type_t {
+  const r = malloc_anchor();
+  const t = uma_zalloc(malloc_root.type_zone[r], M_NOWAIT | M_ZERO) as malloc_type_t;
+  if (t === NULL) return t;
+  mt.magic[t] = M_MAGIC;
+  mt.version[t] = M_VERSION;
+  set_string(mt.name, t, MALLOC_NAME_WORDS, name);
+  return t;
+}
+/** Registers a type. Panics on a record that is none, always. */
+export function malloc_init(t: malloc_type_t): void {
+  malloc_type_check(t, 'malloc_init');
+  const r = malloc_anchor();
+  mtx_lock(malloc_root.lock, r);
+  malloc_link(r, t);
+  mtx_unlock(malloc_root.lock, r);
+}
+function malloc_link(r: malloc_root_t, t: malloc_type_t): void {
+  if (mt.registered[t] !== 0) panic('malloc_init: type is registered', malloc_type_name(t));
+  undo_begin(malloc_root.lock, r);
+  save(malloc_root.types, r);
+  save(malloc_root.count, r);
+  save(mt.next, t);
+  save(mt.registered, t);
+  mt.next[t] = malloc_root.types[r];
+  mt.registered[t] = 1;
+  malloc_root.types[r] = t;
+  malloc_root.count[r]++;
+  undo_end();
+}
+/** The type with a name; NULL if there is none. The malloc lock is held. */
+function malloc_find(r: malloc_root_t, name: string): malloc_type_t {
+  const bytes = new Uint8Array(MALLOC_NAME_WORDS * 4);
+  bytes.set(new TextEncoder().encode(name).subarray(0, bytes.length - 1));
+  const wanted = new Int32Array(bytes.buffer);
+  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+    let i = 0;
+    while (i < MALLOC_NAME_WORDS && mt.name[elem(t, i)] === wanted[i]) i++;
+    if (i === MALLOC_NAME_WORDS) return t;
+  }
+  return NULL as malloc_type_t;
+}
+/** The type with this short description; NULL if there is none. */
+export function malloc_desc2type(name: string): malloc_type_t {
+  const r = malloc_anchor();
+  mtx_lock(malloc_root.lock, r);
+  const t = malloc_find(r, name);
+  mtx_unlock(malloc_root.lock, r);
+  return t;
+}
+/** The type with this name, made if need be; the same for all threads. Panics without memory. */
+export function malloc_type_attach(name: string): malloc_type_t {
+  const t = malloc_type_find_or_make(name);
+  if (t === NULL) panic('malloc_type_attach: no memory for the type', name);
+  return t;
+}
+/** malloc_type_attach for callers that can do without: NULL when there is no memory. */
+export function malloc_type_find_or_make(given: string): malloc_type_t {
+  const name = new TextDecoder().decode(new TextEncoder().encode(given).subarray(0, 31));
+  const known = malloc_desc2type(name);
+  if (known !== NULL) return known;
+  const fresh = malloc_type_create(name);
+  if (fresh === NULL) return fresh;
+  const r = malloc_anchor();
+  mtx_lock(malloc_root.lock, r);
+  const other = malloc_find(r, malloc_type_name(fresh));
+  if (other === NULL) malloc_link(r, fresh);
+  mtx_unlock(malloc_root.lock, r);
+  if (other === NULL) return fresh;
+  uma_zfree(malloc_root.type_zone[r], fresh);
+  return other;
+}
+/**
+ * Unregisters a type and frees its record; reports what it still holds.  The
+ * record must be on the list; nobody may use the type any more.
+ */
+export function malloc_uninit(t: malloc_type_t): void {
+  malloc_type_check(t, 'malloc_uninit');
+  const name = malloc_type_name(t);
+  const r = malloc_anchor();
+  mtx_lock(malloc_root.lock, r);
+  if (mt.registered[t] === 0) panic(`malloc_uninit: type '${name}' not found`);
+  undo_begin(malloc_root.lock, r);
+  save(malloc_root.count, r);
+  if (malloc_root.types[r] === t) {
+    save(malloc_root.types, r);
+    malloc_root.types[r] = mt.next[t];
+  } else {
+    let at = malloc_root.types[r];
+    while (mt.next[at] !== t) at = mt.next[at];
+    save(mt.next, at);
+    mt.next[at] = mt.next[t];
+  }
+  malloc_root.count[r]--;
+  undo_end();
+  mtx_unlock(malloc_root.lock, r);
+  const left = malloc_type_sums(t);
+  if (left.inuse > 0 || left.bytes > 0) {
+    uma_console.print(
+      `Warning: memory type ${name} leaked memory on destroy ` +
+        `(${left.inuse} allocations, ${left.bytes} bytes leaked).`,
+    );
+  }
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    const s = mt.stats[elem(t, cpu)];
+    if (s === 0) continue;
+    malloc_fold(s as mtstats_t, malloc_stats_gone(cpu));
+    mtstats.type[s as mtstats_t] = NULL as malloc_type_t;
+    uma_zfree(malloc_root.stats_zone[r], s);
+  }
+  mem.I32[field_word(mt.magic, t)] = 0; // a stale pointer to it is garbage from here on
+  uma_zfree(malloc_root.type_zone[r], t);
+}
+
+/** This CPU's counters of type t, made at first use; NULL if there is no memory for them. */
+export function malloc_stats_block(t: malloc_type_t): mtstats_t {
+  const at = elem(t, thr.cpu);
+  if (mt.stats[at] === 0) {
+    const zone = malloc_root.stats_zone[malloc_anchor()];
+    const s = uma_zalloc(zone, M_NOWAIT | M_ZERO) as mtstats_t;
+    if (s !== NULL) mtstats.type[s] = t;
+    mt.stats[at] = s;
+  }
+  return mt.stats[at] as mtstats_t;
+}
+
+/** What types that are no more had counted on a CPU: the counts of a size class only grow. */
+export function malloc_stats_gone(cpu: number): mtstats_t {
+  return (malloc_root.gone[malloc_anchor()] + cpu * mtstats.sizeof) as mtstats_t;
+}
+/** Adds to a count of two words, with other CPUs adding too. */
+function add_pair(low: Field<mtstats_t>, high: Field<mtstats_t>, at: mtstats_t, n: number): void {
+  const old = atomic_add(field_word(low, at), n | 0) >>> 0;
+  const carry = Math.floor((old + n) / 2 ** 32);
+  if (carry > 0) atomic_add(field_word(high, at), carry);
+}
+function malloc_fold(from: mtstats_t, to: mtstats_t): void {
+  for (let b = 0; b < KMEM_CLASSES; b++) {
+    const [f, t] = [elem(from, b), elem(to, b)];
+    const { allocs, allocs_high, frees, frees_high } = mtstats;
+    add_pair(allocs, allocs_high, t, count_pair(allocs, allocs_high, f));
+    add_pair(frees, frees_high, t, count_pair(frees, frees_high, f));
+  }
+}
+/**
+ * Counts a free of class b where this CPU has no block for the type and cannot
+ * get one: a free may not fail, and its count may not be lost.
+ */
+export function malloc_late_free(t: malloc_type_t, b: number): void {
+  atomic_add(field_word(mt.late, elem(t, b)), 1);
+  add_pair(mtstats.frees, mtstats.frees_high, elem(malloc_stats_gone(thr.cpu), b), 1);
+}
+/** The same for a large block of n pages. */
+export function malloc_late_free_large(t: malloc_type_t, n: number): void {
+  atomic_add(field_word(mt.late, elem(t, KMEM_CLASSES)), 1);
+  atomic_add(field_word(mt.late, elem(t, KMEM_CLASSES + 1)), n);
+}
+
+// --- sums ------------------------------------------------------------------------------------
+
+export interface CpuSums {
+  memalloced: number;
+  memfreed: number;
+  numallocs: number;
+  numfrees: number;
+  sizes: number;
+  failed: number;
+}
+/**
+ * What each CPU counted for a type.  The frees of all CPUs are read before the
+ * allocations of any: each free was preceded by its allocation, so what is in
+ * use does not come out negative while the CPUs go on.
+ */
+export function malloc_cpu_sums(t: malloc_type_t): CpuSums[] {
+  const all: CpuSums[] = [];
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    all.push({ memalloced: 0, memfreed: 0, numallocs: 0, numfrees: 0, sizes: 0, failed: 0 });
+    sum_frees(mt.stats[elem(t, cpu)] as mtstats_t, all[cpu]);
+  }
+  sum_late(t, all[0]);
+  for (const [cpu, sums] of all.entries()) sum_allocs(mt.stats[elem(t, cpu)] as mtstats_t, sums);
+  return all;
+}
+function sum_late(t: malloc_type_t, sums: CpuSums): void {
+  for (let b = 0; b < KMEM_CLASSES; b++) {
+    const n = mt.late[elem(t, b)] >>> 0;
+    sums.numfrees += n;
+    sums.memfreed += n * (16 << b);
+  }
+  sums.numfrees += mt.late[elem(t, KMEM_CLASSES)] >>> 0;
+  sums.memfreed += (mt.late[elem(t, KMEM_CLASSES + 1)] >>> 0) * PAGE_SIZE;
+}
+function sum_frees(s: mtstats_t, sums: CpuSums): void {
+  if (s === NULL) return;
+  sums.memfreed = get64(mtstats.large_freed, s);
+  sums.numfrees = get64(mtstats.large_frees, s);
+  for (let b = 0; b < KMEM_CLASSES; b++) {
+    const n = count_pair(mtstats.frees, mtstats.frees_high, elem(s, b));
+    sums.numfrees += n;
+    sums.memfreed += n * (16 << b);
+  }
+}
+function sum_allocs(s: mtstats_t, sums: CpuSums): void {
+  if (s === NULL) return;
+  sums.memalloced = get64(mtstats.large_alloced, s);
+  sums.numallocs = get64(mtstats.large_allocs, s);
+  sums.sizes = mtstats.tried[s];
+  sums.failed = get64(mtstats.failed, s);
+  for (let b = 0; b < KMEM_CLASSES; b++) {
+    const n = count_pair(mtstats.allocs, mtstats.allocs_high, elem(s, b));
+    sums.numallocs += n;
+    sums.memalloced += n * (16 << b);
+    if (n > 0) sums.sizes |= 1 << b;
+  }
+}
+/** A type's numbers over all CPUs. */
+export function malloc_type_sums(t: malloc_type_t): {
+  inuse: number;
+  bytes: number;
+  requests: number;
+  failed: number;
+} {
+  let inuse = 0;
+  let bytes = 0;
+  let requests = 0;
+  let failed = 0;
+  for (const s of malloc_cpu_sums(t)) {
+    inuse += s.numallocs - s.numfrees;
+    bytes += s.memalloced - s.memfreed;
+    requests += s.numallocs;
+    failed += s.failed;
+  }
+  return { inuse, bytes, requests, failed };
+}
+/** Calls `fn` for every registered type, newest first, on a snapshot of the list. */
+export function malloc_type_list(fn: (t: malloc_type_t) => void): void {
+  const r = malloc_anchor();
+  const all: malloc_type_t[] = [];
+  mtx_lock(malloc_root.lock, r);
+  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) all.push(t);
+  mtx_unlock(malloc_root.lock, r);
+  for (const t of all) fn(t);
+}
+
+/** Allocations and frees of a size class on a CPU, over all types. */
+stats_hooks.class_counts = (b, cpu) => {
+  const r = malloc_anchor();
+  const gone = elem(malloc_stats_gone(cpu), b);
+  let frees = count_pair(mtstats.frees, mtstats.frees_high, gone);
+  let allocs = count_pair(mtstats.allocs, mtstats.allocs_high, gone);
+  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+    const s = mt.stats[elem(t, cpu)] as mtstats_t;
+    if (s === NULL) continue;
+    frees += count_pair(mtstats.frees, mtstats.frees_high, elem(s, b));
+    allocs += count_pair(mtstats.allocs, mtstats.allocs_high, elem(s, b));
+  }
+  return { allocs, frees };
+};
+
+/** What a dead CPU had taken from a bucket and not yet counted is lost; counted here. */
+reap_register('malloc', 70, (cpu) => {
+  if (malloc_anchor() === 0) return;
+  for (let b = 0; b < KMEM_CLASSES; b++) {
+    const z = malloc_zone(b);
+    if (z === NULL) continue;
+    const lost = uma_cache_lost(z, cpu);
+    if (lost === 0) continue;
+    add64(uma_zone.lost, z, Math.abs(lost));
+    counter_add(v_reap_items, Math.abs(lost));
+  }
+});
+
+/** Names of the types that the kernel declares for itself. */
+export function declared_type_names(): string[] {
+  return declared.map((d) => d.name);
+}

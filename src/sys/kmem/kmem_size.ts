@@ -1,0 +1,62 @@
+/*
+ * kmem_size: how much memory malloc and UMA may hold.
+ *
+ * vm.kmem_size limits all pages that they hold, wherever these lie.  It follows
+ * from the memory by vm.kmem_size_scale, _min and _max, or is given outright.
+ * What the limit withholds stays free for others.
+ *
+ * The kernel map, which will give virtually contiguous memory to those who ask
+ * for it, comes with the map floor; until then vm.kmem_map_free is the longest
+ * run of free pages.
+ */
+import { PAGE_SIZE, ptoa } from '../machine/memory.ts';
+import {
+  CTLFLAG_RDTUN,
+  sysctl_get,
+  sysctl_set,
+  sysctl_uint,
+  sysctl_ulong,
+  sysctl_value,
+} from '../machine/sysctl_decl.ts';
+import { vm_page_count, vm_page_free_count, vm_page_withhold } from '../page/vm_page.ts';
+import { phys_longest } from '../page/vm_phys.ts';
+
+const VM_KMEM_SIZE = 12 * 2 ** 20;
+
+const knob = (name: string, value: number, help: string) =>
+  sysctl_ulong(name, { value, unit: 'bytes', flags: CTLFLAG_RDTUN, help });
+const kmem_size = knob('vm.kmem_size', 0, 'Most memory that malloc and the zones may hold');
+const kmem_size_min = knob('vm.kmem_size_min', 0, 'Floor of the automatic vm.kmem_size, 0: none');
+const kmem_size_max = knob('vm.kmem_size_max', 0, 'Ceiling of the automatic vm.kmem_size, 0: none');
+const kmem_size_scale = sysctl_uint('vm.kmem_size_scale', {
+  value: 1,
+  min: 0,
+  flags: CTLFLAG_RDTUN,
+  help: 'Share of the memory: vm.kmem_size is the memory divided by this',
+});
+sysctl_value(
+  'vm.kmem_map_size',
+  { unit: 'bytes', help: 'Memory that malloc and the zones hold' },
+  () => ptoa(vm_page_count() - vm_page_free_count()),
+);
+sysctl_value(
+  'vm.kmem_map_free',
+  { unit: 'bytes', help: 'Largest contiguous block to be had now' },
+  () => ptoa(phys_longest()),
+);
+
+/** Chooses vm.kmem_size and puts it in force. */
+export function kmeminit(): void {
+  const pages = vm_page_count();
+  let size = VM_KMEM_SIZE;
+  const scale = sysctl_get(kmem_size_scale);
+  if (scale > 0 && pages / scale > size / PAGE_SIZE) size = Math.floor(pages / scale) * PAGE_SIZE;
+  const min = sysctl_get(kmem_size_min);
+  const max = sysctl_get(kmem_size_max);
+  if (min > 0 && size < min) size = min;
+  if (max > 0 && size >= max) size = max;
+  if (sysctl_get(kmem_size) > 0) size = sysctl_get(kmem_size);
+  if (size / 2 / PAGE_SIZE > pages) size = 2 * pages * PAGE_SIZE;
+  sysctl_set(kmem_size, size);
+  vm_page_withhold(Math.max(0, pages - Math.floor(size / PAGE_SIZE)));
+}

@@ -1,0 +1,99 @@
+/*
+ * atomic: atomic operations on words, waiting and waking.
+ *
+ * Order between CPUs exists only where an atomic read reads what an atomic
+ * write wrote; everything the writer did before is then visible.  Plain
+ * accesses order nothing: a plain look may save time, but neither safety nor
+ * progress may rest on it.
+ *
+ * These wrappers are the only callers of the helper's atomics and of
+ * Atomics.wait and notify, so that a seeded scheduler sees every point where
+ * CPUs can meet (sim.ts).
+ */
+import { hw, mem, memory_state } from './memory.ts';
+import { opt } from './opt.ts';
+import {
+  P_ADD,
+  P_AND,
+  P_CAS,
+  P_LOAD,
+  P_NOTIFY,
+  P_OR,
+  P_PLAIN,
+  P_STORE,
+  P_WAIT,
+  P_XCHG,
+  sim,
+} from './sim.ts';
+
+/** Compare-and-swap: stores `value` if the word holds `expected`; returns what it held. */
+export function atomic_cas(w: number, expected: number, value: number): number {
+  if (opt.SIM) sim.point(P_CAS, w);
+  return hw.cas(w, expected, value);
+}
+/** Exchanges; returns the old value. */
+export function atomic_xchg(w: number, value: number): number {
+  if (opt.SIM) sim.point(P_XCHG, w);
+  return hw.xchg(w, value);
+}
+/** Adds; returns the old value. */
+export function atomic_add(w: number, value: number): number {
+  if (opt.SIM) sim.point(P_ADD, w);
+  return hw.add(w, value);
+}
+/** Clears the bits that are 0 in `mask`; returns the old value. */
+export function atomic_and(w: number, mask: number): number {
+  if (opt.SIM) sim.point(P_AND, w);
+  return hw.and(w, mask);
+}
+/** Sets bits; returns the old value. */
+export function atomic_or(w: number, bits: number): number {
+  if (opt.SIM) sim.point(P_OR, w);
+  return hw.or(w, bits);
+}
+/** Loads with acquire order. */
+export function atomic_load(w: number): number {
+  if (opt.SIM) sim.point(P_LOAD, w);
+  return hw.load(w);
+}
+/** Stores with release order. */
+export function atomic_store(w: number, value: number): void {
+  if (opt.SIM) sim.point(P_STORE, w);
+  hw.store(w, value);
+}
+/** A place where the scheduler may switch although no atomic is done. */
+export function sim_point(w: number): void {
+  if (opt.SIM) sim.point(P_PLAIN, w);
+}
+
+/**
+ * Sleeps while the word holds `value`, at most `ms`.  Compares and queues in
+ * one step.  On memory that nobody shares nobody could wake the sleeper: the
+ * call returns 'timed-out' at once.
+ */
+export function atomic_wait(
+  w: number,
+  value: number,
+  ms: number,
+): 'ok' | 'not-equal' | 'timed-out' {
+  if (opt.SIM) {
+    sim.point(P_WAIT, w);
+    return sim.block(w, value, ms);
+  }
+  if (!memory_state.shared) return mem.I32[w] === value ? 'timed-out' : 'not-equal';
+  return Atomics.wait(mem.I32, w, value, ms);
+}
+/** Wakes up to `count` sleepers on the word; returns how many. */
+export function atomic_notify(w: number, count: number): number {
+  if (opt.SIM) {
+    sim.point(P_NOTIFY, w);
+    return sim.wake(w, count);
+  }
+  return memory_state.shared ? Atomics.notify(mem.I32, w, count) : 0;
+}
+
+const pause_hint: () => void = (Atomics as { pause?: () => void }).pause ?? (() => {});
+/** Tells the processor that this is a spin loop, where the host knows how. */
+export function cpu_spinwait(): void {
+  if (!opt.SIM) pause_hint();
+}

@@ -1,0 +1,52 @@
+/*
+ * counter: event counts that cost one plain addition.
+ *
+ * Each CPU has a block with one double per declared counter, on lines of its
+ * own; the owner adds, a reader sums over all slots.  A sum is a sample: while
+ * CPUs run it may miss their latest events, and it never goes back.
+ *
+ * A counter is declared where it is counted.  Its name is a sysctl name, and
+ * the sysctl tree shows it read-only with its description.
+ */
+import { boot_alloc, M, machine } from './header.ts';
+import { mem } from './memory.ts';
+import { pcpu, thr } from './cpu.ts';
+
+export interface Counter {
+  readonly name: string;
+  readonly help: string;
+  index: number;
+}
+export const counters: Counter[] = [];
+
+/** Declares a 64-bit event counter under a sysctl name. */
+export function counter_u64(name: string, help: string): Counter {
+  const c: Counter = { name, help, index: -1 };
+  counters.push(c);
+  return c;
+}
+
+/** Numbers the counters; the same in every thread, whatever the order of import. */
+export function counters_freeze(): void {
+  counters.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  for (const [i, c] of counters.entries()) c.index = i;
+}
+/** Gives every CPU its block. */
+export function counters_boot(): void {
+  const each = Math.ceil((counters.length * 2) / 32) * 32;
+  machine.counter_words[M] = each;
+  machine.counters[M] = boot_alloc(each * machine.maxcpus[M], 'event counters', 32);
+}
+
+/** Adds to a counter: plain, on this CPU's own line. */
+export function counter_add(c: Counter, n: number): void {
+  mem.F64[(pcpu.counters[thr.pc] >> 1) + c.index] += n;
+}
+/** The sum over all CPUs: a sample while they run. */
+export function counter_get(c: Counter): number {
+  let sum = 0;
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    sum += mem.F64[((machine.counters[M] + cpu * machine.counter_words[M]) >> 1) + c.index];
+  }
+  return sum;
+}

@@ -1,0 +1,233 @@
+/*
+ * cpu: JavaScript threads as CPUs.
+ *
+ * A machine has a fixed number of CPU slots.  A thread that boots or attaches
+ * takes a free one and gives it back when it detaches or dies.  Whatever is in
+ * a slot's record is private to its thread, save `state`, which everybody
+ * changes through read-modify-write only, and the other fields marked (a).
+ *
+ *      state  1 PARKED     owner: I touch none of my private things until I clear this
+ *             2 CLAIM      another, only while PARKED: I am touching yours, stay away
+ *             4 REQ_DRAIN  hand your caches over at your next slow path
+ *             8 REQ_TLB    empty your TLB and say so
+ *            16 STOP       the panicking CPU: stop where you are
+ *            32 DEAD       this incarnation is gone
+ *            64 FREE       nobody has the slot
+ *         8..15 slot + 1 of the claimer, with CLAIM
+ *
+ * A thread is never pre-empted by another on its CPU, so a critical section
+ * costs nothing; the nesting counter only serves the checks.
+ *
+ * Rules (the concurrency protocols rest on them):
+ *   - park and unpark stand around every wait; private state is consistent then
+ *   - a claim is innermost: all locks are taken before it, none inside it
+ *   - slot and incarnation together name a CPU; an old owner is never mistaken
+ *     for the slot's new one
+ *
+ * Read next: cpu_slots.ts (attach, detach), death.ts (threads that vanish).
+ */
+import {
+  atomic_and,
+  atomic_cas,
+  atomic_load,
+  atomic_notify,
+  atomic_or,
+  atomic_wait,
+} from './atomic.ts';
+import { M, MCACHE_START, machine } from './header.ts';
+import { opt } from './opt.ts';
+import { cpu_stopped, panic } from './panic.ts';
+import { field_word, i32, type Ptr, struct, words } from './struct.ts';
+
+export const MAXCPU = 64;
+export const CPU_PARKED = 1;
+export const CPU_CLAIM = 2;
+export const CPU_REQ_DRAIN = 4;
+export const CPU_REQ_TLB = 8;
+export const CPU_STOP = 16;
+export const CPU_DEAD = 32;
+export const CPU_FREE = 64;
+export const CPU_CLAIMER = 0xff00;
+const CLAIMER_SHIFT = 8;
+
+export const HELD_MAX = 32;
+export const UNDO_LEVELS = 4;
+export const UNDO_WORDS = 64;
+/** Size classes that the fast path of malloc knows. */
+export const MCACHE_SLOTS = 16;
+export const MCACHE_SHIFT = 5;
+const MCACHE_WORDS = 1 << MCACHE_SHIFT;
+/** Pages a CPU may hold between taking them and giving them an owner. */
+export const INCARNATION_MASK = 0xfffff;
+
+export type pcpu_t = Ptr<'pcpu'>;
+
+/*
+ * Locks: (a) atomic  (p) this CPU's own
+ *        (t) written by the owner, read by whoever recovers from its death
+ */
+export const pcpu = struct<pcpu_t>(
+  'pcpu',
+  32,
+)({
+  state: i32('a', 'CPU_* bits'),
+  incarnation: i32('a', 'goes up at every attach'),
+  os_tid: i32('a', "the host's id of the thread, 0 where there is none"),
+  os_start: i32('a', "the thread's start time, so that a reused id is noticed"),
+  js_tid: i32('a', 'worker_threads id of the thread'),
+  waiting: i32('a', 'word that the thread waits on, 0: none'),
+  stopped: i32('a', 'it has seen STOP'),
+  gap: words('-', 'keeps the public line apart', 25),
+  cpuid: i32('p', 'slot number'),
+  critnest: i32('p', 'depth of critical sections'),
+  held_n: i32('t', 'locks held: entries of held[]'),
+  pending: i32('t', 'a read lock is being taken or given back'),
+  held: words('t', 'lock word and mode of each lock held', HELD_MAX * 2),
+  undo_depth: i32('t', 'undo logs in use'),
+  recover_lock: i32('t', 'lock that this CPU is taking over'),
+  recover_from: i32('t', 'tid of the dead owner it takes it from'),
+  undo: words('t', 'undo logs: lock, pairs, (word, old value)...', UNDO_LEVELS * UNDO_WORDS),
+  sleeper: i32('c', 'the sleep record of this CPU'),
+  signal: i32('a', 'errno of a pending abort of its sleep'),
+  counters: i32('c', 'this CPU block of counters'),
+  in_hand_bucket: i32('t', 'a bucket between two places'),
+  in_hand_zone: i32('t', 'the zone it belongs to'),
+  in_hand_page: i32('t', 'first page of a run between two places, + 1'),
+  in_hand_pages: i32('t', 'its length'),
+});
+
+export type mcache_t = Ptr<'mcache'>;
+/*
+ * Where malloc's fast path finds the current bucket of each size class: a record
+ * for each CPU at a fixed place, so that the CPU number alone leads there.
+ */
+export const mcache = struct<mcache_t>(
+  'mcache',
+  MCACHE_WORDS,
+)({
+  bucket: words('t', 'bucket of each size class', MCACHE_SLOTS),
+  off: i32('t', 'the fast path is switched off'),
+});
+/** The record of a CPU. */
+export function mcache_of(cpu: number): mcache_t {
+  return (MCACHE_START + (cpu << MCACHE_SHIFT)) as mcache_t;
+}
+
+/** What is private to this thread: which CPU it is. Written by attach and detach alone. */
+export const thr = {
+  /** Slot number; -1: not attached. */
+  cpu: -1,
+  /** This CPU's record. */
+  pc: 0 as pcpu_t,
+  /** Slot and incarnation as lock words carry them. */
+  tid: 0,
+};
+
+/** The record of slot `cpu`. */
+export function pcpu_of(cpu: number): pcpu_t {
+  return (machine.pcpu[M] + cpu * machine.pcpu_words[M]) as pcpu_t;
+}
+/** The CPU this thread is. */
+export function curcpu(): number {
+  return thr.cpu;
+}
+/** What lock words and claims carry for slot `cpu` in its incarnation. */
+export function cpu_tid(cpu: number, incarnation: number): number {
+  return ((incarnation & INCARNATION_MASK) << 11) | ((cpu + 1) << 3);
+}
+/** The slot a tid names. */
+export function tid_cpu(tid: number): number {
+  return ((tid >> 3) & 0xff) - 1;
+}
+/** The word index of a CPU's state. */
+export function cpu_state_word(cpu: number): number {
+  return field_word(pcpu.state, pcpu_of(cpu));
+}
+
+// --- critical sections -------------------------------------------------------
+
+/** Enters a critical section: only counted, nothing can pre-empt this thread. */
+export function critical_enter(): void {
+  if (opt.INVARIANTS) pcpu.critnest[thr.pc]++;
+}
+/** Leaves a critical section. */
+export function critical_exit(): void {
+  if (opt.INVARIANTS && --pcpu.critnest[thr.pc] < 0) panic('critical_exit: not inside a section');
+}
+
+// --- polling and parking -----------------------------------------------------
+
+/** What a floor does when a CPU finds a request in its state word. */
+export const poll_hooks: { tlb: (() => void) | null } = { tlb: null };
+
+/**
+ * Looks for requests of other CPUs: one atomic load.  Serves STOP and REQ_TLB,
+ * which take no lock and do not sleep; stands at the entry of every slow path,
+ * in every spin loop and after every sleep.
+ */
+export function poll(): void {
+  const v = atomic_load(field_word(pcpu.state, thr.pc));
+  if ((v & (CPU_STOP | CPU_REQ_TLB | CPU_DEAD)) !== 0) poll_slow(v);
+}
+function poll_slow(v: number): void {
+  if (v & (CPU_STOP | CPU_DEAD)) cpu_stopped(v);
+  if (v & CPU_REQ_TLB) {
+    poll_hooks.tlb?.();
+    atomic_and(field_word(pcpu.state, thr.pc), ~CPU_REQ_TLB);
+  }
+}
+
+/** Says that this CPU touches nothing private until unpark. */
+export function park(): void {
+  if (opt.INVARIANTS && pcpu.critnest[thr.pc] !== 0) {
+    panic('park: inside a critical section', pcpu.critnest[thr.pc]);
+  }
+  atomic_or(field_word(pcpu.state, thr.pc), CPU_PARKED);
+}
+/** Comes back: waits for a claim to end, then looks for requests. */
+export function unpark(): void {
+  unpark_quiet();
+  poll();
+}
+/** unpark without the poll, for the few places that must not throw. */
+export function unpark_quiet(): void {
+  const w = field_word(pcpu.state, thr.pc);
+  for (;;) {
+    const v = atomic_load(w);
+    if (v & CPU_CLAIM) {
+      if (atomic_wait(w, v, CLAIM_SLICE_MS) === 'timed-out') claim_hooks.stuck?.(thr.cpu, v);
+    } else if (atomic_cas(w, v, v & ~CPU_PARKED) === v) return;
+  }
+}
+const CLAIM_SLICE_MS = 20;
+
+/** Who frees a CPU from a claimer that died: filled by the recovery code. */
+export const claim_hooks: { stuck: ((cpu: number, state: number) => void) | null } = {
+  stuck: null,
+};
+
+/**
+ * Claims the private things of a parked CPU.  The caller holds every lock it
+ * will need and takes none until `cpu_unclaim`.  False: it is not parked.
+ */
+export function cpu_claim(cpu: number, clear: number): boolean {
+  const w = cpu_state_word(cpu);
+  const v = atomic_load(w);
+  if ((v & (CPU_PARKED | CPU_CLAIM | CPU_FREE)) !== CPU_PARKED) return false;
+  const mine = CPU_CLAIM | ((thr.cpu + 1) << CLAIMER_SHIFT);
+  return atomic_cas(w, v, (v & ~clear & ~CPU_CLAIMER) | mine) === v;
+}
+/** Ends a claim and wakes its CPU if that waits to come back. */
+export function cpu_unclaim(cpu: number): void {
+  const w = cpu_state_word(cpu);
+  atomic_and(w, ~(CPU_CLAIM | CPU_CLAIMER));
+  atomic_notify(w, 1);
+}
+/** The slot that claims the CPU with this state word, -1 if none does. */
+export function claimer_of(state: number): number {
+  return ((state & CPU_CLAIMER) >> CLAIMER_SHIFT) - 1;
+}
+/** Makes an idle CPU's event loop look at its state word. */
+export function cpu_ring(cpu: number): void {
+  atomic_notify(cpu_state_word(cpu), 1);
+}

@@ -1,0 +1,78 @@
+/*
+ * errno: the numbers by which kernel functions report ordinary failure.
+ *
+ * A kernel function returns 0 or one of these; it throws only when the
+ * machine itself is wrong (panic).  The values are BSD's, because the tools
+ * and the sysctl interface show them as they are.
+ */
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EINTR = 4;
+export const EIO = 5;
+export const E2BIG = 7;
+export const EDEADLK = 11;
+export const ENOMEM = 12;
+export const EACCES = 13;
+export const EFAULT = 14;
+export const EBUSY = 16;
+export const EEXIST = 17;
+export const ENOTDIR = 20;
+export const EISDIR = 21;
+export const EINVAL = 22;
+export const ENOSPC = 28;
+export const ERANGE = 34;
+export const EWOULDBLOCK = 35;
+export const EAGAIN = 35;
+export const EOPNOTSUPP = 45;
+export const ESHUTDOWN = 58;
+export const ETIMEDOUT = 60;
+export const ENAMETOOLONG = 63;
+export const ENOTEMPTY = 66;
+
+const names: Record<number, string> = {
+  [EPERM]: 'EPERM',
+  [ENOENT]: 'ENOENT',
+  [EINTR]: 'EINTR',
+  [EIO]: 'EIO',
+  [E2BIG]: 'E2BIG',
+  [EDEADLK]: 'EDEADLK',
+  [ENOMEM]: 'ENOMEM',
+  [EACCES]: 'EACCES',
+  [EFAULT]: 'EFAULT',
+  [EBUSY]: 'EBUSY',
+  [EEXIST]: 'EEXIST',
+  [ENOTDIR]: 'ENOTDIR',
+  [EISDIR]: 'EISDIR',
+  [EINVAL]: 'EINVAL',
+  [ENOSPC]: 'ENOSPC',
+  [ERANGE]: 'ERANGE',
+  [EAGAIN]: 'EAGAIN',
+  [EOPNOTSUPP]: 'EOPNOTSUPP',
+  [ESHUTDOWN]: 'ESHUTDOWN',
+  [ETIMEDOUT]: 'ETIMEDOUT',
+  [ENAMETOOLONG]: 'ENAMETOOLONG',
+  [ENOTEMPTY]: 'ENOTEMPTY',
+};
+
+/** The symbolic name of an errno, or `E<number>` for one this kernel does not use. */
+export function errno_name(error: number): string {
+  return names[error] ?? `E${error}`;
+}
+
+/**
+ * An error that leaves the kernel towards the program that called it: bad
+ * argument, machine already running, no such handle.  `code` is the errno's name.
+ */
+export class KmemError extends Error {
+  override readonly name = 'KmemError';
+  readonly code: string;
+  readonly errno: number;
+  readonly op: string;
+
+  constructor(errno: number, op: string, text: string) {
+    super(`${errno_name(errno)}: ${op}: ${text}`);
+    this.code = errno_name(errno);
+    this.errno = errno;
+    this.op = op;
+  }
+}

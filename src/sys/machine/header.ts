@@ -1,0 +1,99 @@
+/*
+ * header: the machine's own record, at a fixed place in its memory.
+ *
+ * Everything that a thread needs in order to attach, and a tool in order to
+ * read a dump, starts here: magic and layout, who booted, the options, where
+ * the per-CPU records and the columns lie.
+ *
+ * Boot structures are taken from the bottom of memory by boot_alloc, a bump
+ * pointer that is frozen when the rest is handed to the page floor.
+ */
+import { ENOMEM, KmemError } from './errno.ts';
+import { hw, memory_state } from './memory.ts';
+import { i32, type Ptr, struct, u32, u64, words } from './struct.ts';
+
+export const MACHINE_MAGIC = 0x6b6d656d; // 'kmem'
+export const PHASE_NONE = 0;
+export const PHASE_BOOT = 1;
+export const PHASE_UP = 2;
+export const PHASE_DOWN = 3;
+export const SITE_WORDS = 32;
+export const COLUMN_SETS_MAX = 8;
+
+export type machine_t = Ptr<'machine'>;
+
+/*
+ * Locks: (c) constant once booted  (a) atomic  (b) written by the booting CPU alone
+ */
+export const machine = struct<machine_t>(
+  'machine',
+  32,
+)({
+  magic: u32('c', 'MACHINE_MAGIC: this memory holds a machine'),
+  layout: i32('c', 'layout hash: attaching threads must have the same'),
+  id_low: i32('c', 'machine id'),
+  generation: i32('a', 'boots of this memory so far; 0: never'),
+  phase: i32('a', 'PHASE_*'),
+  options: i32('c', 'kernel options, one bit each (opt.ts)'),
+  attached: i32('a', 'CPUs that hold a slot'),
+  reap_wanted: i32('a', 'a thread waits for the slots of dead ones to be settled'),
+  panic_cpu: i32('a', 'slot + 1 of the CPU that panics; 0: none'),
+  maxcpus: i32('c', 'CPU slots'),
+  host_cpus: i32('c', "the host's cores: no spinning when there are more CPUs than these"),
+  pcpu: i32('c', 'first per-CPU record'),
+  pcpu_words: i32('c', 'words from one per-CPU record to the next'),
+  counters: i32('c', 'first per-CPU counter block'),
+  counter_words: i32('c', 'words from one counter block to the next'),
+  tunables: i32('c', 'first word of the declared sysctl variables'),
+  boot_next: i32('b', 'next free word for boot_alloc'),
+  boot_end: u32('b', 'boot_alloc may not pass this word: 2^31 in 8 GiB'),
+  npages: i32('c', 'pages of memory in use, boot structures included'),
+  first_page: i32('b', 'first page that the page floor manages'),
+  zeroed_from: i32('c', 'pages from this one on are known to be zero at boot'),
+  domains: i32('c', 'memory domains'),
+  random: i32('a', 'state of the kernel random generator'),
+  column_start: words('c', 'first word of each column set', COLUMN_SETS_MAX),
+  column_rows: words('c', 'rows of each column set', COLUMN_SETS_MAX),
+  roots: words('b', 'anchors of the floors, by ROOT_*', 32),
+  size_bytes: u64('c', 'bytes of memory in use'),
+  boot_time: u64('c', 'ms since the epoch'),
+  site: words('c', 'file:line of the boot call', SITE_WORDS),
+  panic_text: words('b', 'the panic message', 64),
+});
+
+/** The header's place: word 64, after the guard around NULL. */
+export const M = 64 as machine_t;
+/** Behind it the buckets of malloc's fast path: 32 words for each of 64 CPUs (cpu.ts). */
+export const MCACHE_START = 512;
+export const HEADER_END = MCACHE_START + 64 * 32;
+
+/* Anchors: where each floor keeps the pointer to its own global record. */
+export const ROOT_SLEEPQ = 0;
+export const ROOT_PHYS = 1;
+export const ROOT_UMA = 2;
+export const ROOT_MALLOC = 3;
+export const ROOT_SYSCTL = 4;
+export const ROOT_WITNESS = 5;
+export const ROOT_PROF = 6;
+export const ROOT_PAGEDAEMON = 7;
+export const ROOT_LIB = 8;
+export const ROOT_TEST = 31;
+
+/**
+ * Takes `n` words for a boot structure, aligned to `align` words and zero.
+ * Throws ENOMEM naming `what` when the memory is too small for its own kernel.
+ */
+export function boot_alloc(n: number, what: string, align = 2): number {
+  const at = Math.ceil(machine.boot_next[M] / align) * align;
+  if (at + n > machine.boot_end[M]) {
+    throw new KmemError(
+      ENOMEM,
+      'boot',
+      `${memory_state.size / 2 ** 20}M of memory are too small for ${what} ` +
+        `(${machine.maxcpus[M]} CPU slots): give more memory or fewer cpus`,
+    );
+  }
+  if (machine.zeroed_from[M] !== 0) hw.fill(at, 0, n); // memory of a former machine
+  machine.boot_next[M] = at + n;
+  return at;
+}

@@ -1,0 +1,39 @@
+/*
+ * kenv: the boot parameters, and the tunables among them.
+ *
+ * boot({ set: { 'vm.kmem_size': '64m', 'debug.lock.slice': 50 } }) gives
+ * variables that are declared tunable their first value.  Numbers are written
+ * as the kernel environment takes them: decimal, 0x, 0 prefixes, one suffix
+ * k m g t.  A name that nobody declared, or a value outside its range, is an
+ * error before anything is made.
+ */
+import { EINVAL, KmemError } from './errno.ts';
+import { CTLFLAG_TUN, sysctl_decls } from './sysctl_decl.ts';
+
+/** Reads a number as tunables are written; null if it is none. */
+export function kenv_number(text: string): number | null {
+  const m = /^\s*([+-]?)(0x[0-9a-f]+|0[0-7]*|[1-9][0-9]*)\s*([kmgt]?)\s*$/i.exec(text);
+  if (!m) return null;
+  const digits = m[2].toLowerCase();
+  const base = digits.startsWith('0x') ? 16 : digits.startsWith('0') ? 8 : 10;
+  const value = Number.parseInt(digits, base) * 1024 ** ' kmgt'.indexOf(m[3].toLowerCase() || ' ');
+  return m[1] === '-' ? -value : value;
+}
+
+/** Checks boot parameters against the declared tunables. Throws EINVAL naming the parameter. */
+export function kenv_tunables(set: Readonly<Record<string, number | string>>): Map<string, number> {
+  const values = new Map<string, number>();
+  for (const [name, given] of Object.entries(set)) {
+    const d = sysctl_decls.find((x) => x.name === name);
+    const bad = (why: string): never => {
+      throw new KmemError(EINVAL, 'boot', `set ${name}=${given}: ${why}`);
+    };
+    if (!d || d.index < 0) bad('no such tunable');
+    if (d && (d.flags & CTLFLAG_TUN) === 0) bad('not a tunable: it has no value before boot');
+    const value = typeof given === 'number' ? given : kenv_number(given);
+    if (value === null || !Number.isFinite(value)) bad('not a number');
+    else if (d && (value < d.min || value > d.max)) bad(`outside ${d.min} to ${d.max}`);
+    else values.set(name, value);
+  }
+  return values;
+}

@@ -1,0 +1,89 @@
+/*
+ * Shows that a panic stops the machine everywhere: one worker is asleep, one
+ * spins in locks; both end with the same text, nothing is undone, and the
+ * panicking CPU does not wait for those it cannot reach.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import { atomic_load } from './atomic.ts';
+import { CPU_STOP, pcpu, pcpu_of, thr } from './cpu.ts';
+import { thr_forget } from './cpu_slots.ts';
+import { M, machine } from './header.ts';
+import { KernelPanic, panic, panic_hooks } from './panic.ts';
+import { field_word, get_string } from './struct.ts';
+import { mtx_lock } from '../sync/kern_mutex.ts';
+import { sleepq_list } from '../sync/subr_sleepqueue.ts';
+import { area, bring_up, start, the_area, until, within } from '../sync/sync.test.lib.ts';
+
+afterEach(() => {
+  panic_hooks.dump = null;
+  thr_forget();
+});
+
+test('a panic stops a CPU that sleeps and one that spins in locks, and both say why', async () => {
+  const handle = bring_up({ cpus: 4 });
+  const t = the_area();
+  const sleeper = start(handle, 'sleep', { wchan: field_word(area.spoil, t) });
+  await until(() => sleepq_list().length === 1, 'one sleeps');
+  const spinner = start(handle, 'spin');
+  const spinning = await within(spinner.up, 'the other');
+  await until(() => area.a[t] > 100, 'the other spins');
+  let dumped = '';
+  panic_hooks.dump = (text) => {
+    dumped = text;
+    return '/a/dump';
+  };
+  assert.throws(
+    () => panic('a test believed', 1, 'two'),
+    (e) =>
+      e instanceof KernelPanic &&
+      e.message === 'panic: a test believed: 1 two (dump: /a/dump)' &&
+      e.cpu === thr.cpu &&
+      e.dump === '/a/dump',
+  );
+  assert.equal(dumped, 'panic: a test believed: 1 two');
+  assert.match(get_string(machine.panic_text, M, 64), /^panic: a test believed: 1 two$/);
+  assert.equal(machine.panic_cpu[M], thr.cpu + 1);
+  assert.equal(atomic_load(field_word(pcpu.stopped, pcpu_of(spinning))), 1, 'it had stopped');
+  for (const job of [sleeper, spinner]) {
+    await assert.rejects(
+      within(job.done, 'it stops'),
+      /KernelPanic: cpu\d+ stopped: panic: a test believed: 1 two/,
+    );
+  }
+  const a = area.a[t];
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  assert.equal(area.a[t], a, 'nobody goes on');
+});
+
+test('the CPU that panicked panics again, and the others are told to stop', () => {
+  bring_up({ cpus: 3 });
+  assert.throws(() => panic('first'), /panic: first$/);
+  assert.throws(() => panic('second'), /panic: /);
+  assert.match(get_string(machine.panic_text, M, 64), /first|second/);
+  assert.notEqual(atomic_load(field_word(pcpu.state, pcpu_of(1))) & CPU_STOP, 0);
+});
+
+test('a panic inside the dump prints and ends', () => {
+  bring_up({ cpus: 2 });
+  panic_hooks.dump = () => panic('in the dump');
+  assert.throws(() => panic('outer'), /panic: in the dump \(inside a panic\)/);
+});
+
+test('without a machine a panic is only thrown', () => {
+  assert.throws(
+    () => panic('nothing is up'),
+    (e) => e instanceof KernelPanic && e.cpu === -1 && e.message === 'panic: nothing is up',
+  );
+});
+
+test('a CPU that waits for a lock of the panicking one is stopped too', async () => {
+  const handle = bring_up({ cpus: 3 });
+  const t = the_area();
+  mtx_lock(area.mtx, t);
+  const waiter = start(handle, 'take');
+  await within(waiter.up, 'the waiter');
+  await until(() => (atomic_load(t + area.mtx) & 1) !== 0, 'it waits');
+  assert.throws(() => panic('held'), /panic: held/);
+  await assert.rejects(within(waiter.done, 'it stops'), /stopped: panic: held/);
+});

@@ -1,0 +1,105 @@
+/*
+ * panic: the memory is wrong, everybody stops.
+ *
+ * The first CPU to panic stores its slot in the header; the others see STOP at
+ * their next lock, slow path or return from a wait, and throw KernelPanic too,
+ * releasing nothing and undoing nothing, because the dump must show it.  A CPU
+ * between its look and its wait would miss a single notification, so the
+ * panicking CPU notifies again and again until each has stopped, is parked or
+ * a second is over.
+ *
+ * No lock is taken here: the locks may be what is broken.
+ */
+import { atomic_cas, atomic_load, atomic_notify, atomic_or, atomic_store } from './atomic.ts';
+import { CPU_DEAD, CPU_FREE, CPU_PARKED, CPU_STOP, pcpu, pcpu_of, thr } from './cpu.ts';
+import { ESHUTDOWN, KmemError } from './errno.ts';
+import { M, machine, PHASE_DOWN } from './header.ts';
+import { host_sleep } from './host.ts';
+import { memory_state } from './memory.ts';
+import { opt } from './opt.ts';
+import { field_word, get_string, set_string } from './struct.ts';
+
+const PANIC_TEXT_WORDS = 64;
+const STOP_WAIT_MS = 1000;
+
+/** A panic as the program sees it. */
+export class KernelPanic extends Error {
+  override readonly name = 'KernelPanic';
+  /** File the memory was written to, if a dump directory is set. */
+  readonly dump: string | null;
+  /** CPU slot that panicked. */
+  readonly cpu: number;
+
+  constructor(text: string, cpu: number, dump: string | null) {
+    super(dump ? `${text} (dump: ${dump})` : text);
+    this.cpu = cpu;
+    this.dump = dump;
+  }
+}
+
+/** Who writes the dump: filled by the observing floor. Returns the path. */
+export const panic_hooks: { dump: ((text: string) => string | null) | null } = { dump: null };
+
+let panicking = false;
+
+/**
+ * Stops the machine.  `text` says what was believed; `values` are put behind
+ * it.  Never returns.
+ */
+export function panic(text: string, ...values: (number | string)[]): never {
+  const shown = values.map((v) => (typeof v === 'number' ? `${v}` : v)).join(' ');
+  const message = `panic: ${text}${shown ? `: ${shown}` : ''}`;
+  if (memory_state.size === 0 || thr.cpu < 0) throw new KernelPanic(message, -1, null);
+  if (panicking) throw new KernelPanic(`${message} (inside a panic)`, thr.cpu, null);
+  const first = atomic_cas(field_word(machine.panic_cpu, M), 0, thr.cpu + 1);
+  if (first !== 0 && first !== thr.cpu + 1) cpu_stopped(CPU_STOP);
+  panicking = true;
+  try {
+    set_string(machine.panic_text, M, PANIC_TEXT_WORDS, message);
+    stop_others();
+    const dump = panic_hooks.dump?.(message) ?? null;
+    throw new KernelPanic(message, thr.cpu, dump);
+  } finally {
+    panicking = false; // this thread's own flag: the machine stays stopped
+  }
+}
+
+function stop_others(): void {
+  const n = machine.maxcpus[M];
+  for (let cpu = 0; cpu < n; cpu++) {
+    if (cpu !== thr.cpu) atomic_or(field_word(pcpu.state, pcpu_of(cpu)), CPU_STOP);
+  }
+  const until = performance.now() + STOP_WAIT_MS;
+  let running = true;
+  while (running && performance.now() < until) {
+    running = false;
+    for (let cpu = 0; cpu < n; cpu++) {
+      if (cpu === thr.cpu) continue;
+      const pc = pcpu_of(cpu);
+      const v = atomic_load(field_word(pcpu.state, pc));
+      const over = (v & (CPU_PARKED | CPU_DEAD | CPU_FREE)) !== 0;
+      atomic_notify(field_word(pcpu.state, pc), 64);
+      const waiting = atomic_load(field_word(pcpu.waiting, pc));
+      if (waiting !== 0) atomic_notify(waiting, 64);
+      if (!over && atomic_load(field_word(pcpu.stopped, pc)) === 0) running = true;
+    }
+    if (running && !opt.SIM) host_sleep(1);
+  }
+}
+
+/**
+ * What a CPU does that finds itself told to stop: because another panicked,
+ * because the machine was shut down, or because others took it for dead.
+ */
+export function cpu_stopped(state: number): never {
+  atomic_store(field_word(pcpu.stopped, thr.pc), 1);
+  if (atomic_load(field_word(machine.phase, M)) === PHASE_DOWN) {
+    throw new KmemError(ESHUTDOWN, 'kmem', 'the machine was shut down by another thread');
+  }
+  const by = atomic_load(field_word(machine.panic_cpu, M));
+  if (by !== 0) {
+    const text = get_string(machine.panic_text, M, PANIC_TEXT_WORDS);
+    throw new KernelPanic(`cpu${thr.cpu} stopped: ${text}`, by - 1, null);
+  }
+  throw new KernelPanic(`cpu${thr.cpu} stopped: state ${state}`, thr.cpu, null);
+}

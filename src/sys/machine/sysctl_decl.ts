@@ -1,0 +1,181 @@
+/*
+ * sysctl_decl: variables and reports that a floor offers to the outside.
+ *
+ * A declaration is data and stands beside the code that reads the variable.
+ * The word of a declared variable lies in shared memory, so that every CPU and
+ * every tool sees it; a report (`proc`) names the function that produces it.
+ * The sysctl tree on the observing floor is made from this list at boot.
+ *
+ * Words are numbered by name, not by order of import, so that each thread
+ * finds the same variable at the same place.
+ *
+ * A tunable (flag TUN) takes its first value from the boot parameters:
+ * boot({ set: { 'vm.kmem_size_scale': 2 } }).
+ */
+import { boot_alloc, M, machine } from './header.ts';
+import { mem } from './memory.ts';
+
+export const CTLFLAG_RD = 0x80000000 | 0;
+export const CTLFLAG_WR = 0x40000000;
+export const CTLFLAG_RW = CTLFLAG_RD | CTLFLAG_WR;
+export const CTLFLAG_TUN = 0x00080000;
+export const CTLFLAG_RDTUN = CTLFLAG_RD | CTLFLAG_TUN;
+export const CTLFLAG_RWTUN = CTLFLAG_RW | CTLFLAG_TUN;
+export const CTLFLAG_SKIP = 0x01000000;
+export const CTLFLAG_MPSAFE = 0x00040000;
+
+/** The request as a handler sees it; the sysctl floor implements it. */
+export interface SysctlRequest {
+  /** Copies bytes to the old buffer. 0, or ENOMEM when they do not all fit. */
+  out(bytes: Uint8Array): number;
+  /** The new value's bytes, or null when the request only reads. */
+  readonly new_bytes: Uint8Array | null;
+  /** The name's components behind a node with a handler. */
+  readonly rest: readonly number[];
+}
+export type SysctlHandler = (req: SysctlRequest) => number;
+
+export type SysctlType = 'int' | 'uint' | 'long' | 'ulong' | 'u64' | 'string' | 'opaque' | 'node';
+export interface SysctlDecl {
+  readonly name: string;
+  readonly type: SysctlType;
+  readonly flags: number;
+  readonly help: string;
+  readonly unit: string;
+  readonly fmt: string;
+  /** Fixed number, for the historic names; otherwise the tree chooses. */
+  readonly number: number | null;
+  readonly min: number;
+  readonly max: number;
+  readonly value: number;
+  readonly handler: SysctlHandler | null;
+  /** Called after a write; may refuse it with an errno, before it takes effect. */
+  readonly check: ((value: number) => number) | null;
+  /** Position of its 64-bit word among the variables; -1: it has none. */
+  index: number;
+}
+export const sysctl_decls: SysctlDecl[] = [];
+
+export interface IntOptions {
+  value: number;
+  help: string;
+  min?: number;
+  max?: number;
+  unit?: string;
+  flags?: number;
+  number?: number;
+  check?: (value: number) => number;
+}
+
+function declare(d: SysctlDecl): SysctlDecl {
+  if (d.help === '') throw new Error(`sysctl ${d.name} has no description`);
+  sysctl_decls.push(d);
+  return d;
+}
+function variable(name: string, type: SysctlType, fmt: string, o: IntOptions): SysctlDecl {
+  return declare({
+    name,
+    type,
+    fmt,
+    flags: (o.flags ?? CTLFLAG_RW) | CTLFLAG_MPSAFE,
+    help: o.help,
+    unit: o.unit ?? '',
+    number: o.number ?? null,
+    min: o.min ?? (type === 'int' ? -(2 ** 31) : 0),
+    max: o.max ?? (type === 'int' ? 2 ** 31 - 1 : type === 'uint' ? 2 ** 32 - 1 : 2 ** 53),
+    value: o.value,
+    handler: null,
+    check: o.check ?? null,
+    index: 0,
+  });
+}
+
+/** A signed 32-bit variable. */
+export function sysctl_int(name: string, o: IntOptions): SysctlDecl {
+  return variable(name, 'int', 'I', o);
+}
+/** An unsigned 32-bit variable. */
+export function sysctl_uint(name: string, o: IntOptions): SysctlDecl {
+  return variable(name, 'uint', 'IU', o);
+}
+/** An unsigned 64-bit variable, exact to 2^53. */
+export function sysctl_ulong(name: string, o: IntOptions): SysctlDecl {
+  return variable(name, 'ulong', 'LU', o);
+}
+
+export interface ProcOptions {
+  help: string;
+  type: SysctlType;
+  fmt: string;
+  flags?: number;
+  number?: number;
+  unit?: string;
+}
+/** A value produced, and perhaps taken, by a function. */
+export function sysctl_proc(name: string, o: ProcOptions, handler: SysctlHandler): SysctlDecl {
+  return declare({
+    name,
+    type: o.type,
+    fmt: o.fmt,
+    flags: (o.flags ?? CTLFLAG_RD) | CTLFLAG_MPSAFE,
+    help: o.help,
+    unit: o.unit ?? '',
+    number: o.number ?? null,
+    min: 0,
+    max: 0,
+    value: 0,
+    handler,
+    check: null,
+    index: -1,
+  });
+}
+/** A number computed at each read. */
+export function sysctl_value(
+  name: string,
+  o: { help: string; type?: 'int' | 'uint' | 'ulong' | 'u64'; unit?: string; number?: number },
+  read: () => number,
+): SysctlDecl {
+  const type = o.type ?? 'ulong';
+  const fmt = type === 'int' ? 'I' : type === 'uint' ? 'IU' : type === 'u64' ? 'QU' : 'LU';
+  return sysctl_proc(name, { ...o, type, fmt }, (req) => req.out(sysctl_number(type, read())));
+}
+
+/** The bytes of a number as sysctl delivers it: 4 or 8, little endian. */
+export function sysctl_number(type: SysctlType, value: number): Uint8Array {
+  const wide = type !== 'int' && type !== 'uint';
+  const bytes = new Uint8Array(wide ? 8 : 4);
+  const view = new DataView(bytes.buffer);
+  if (!wide) view.setInt32(0, value, true);
+  else view.setBigInt64(0, BigInt(Math.trunc(value)), true);
+  return bytes;
+}
+
+/** Numbers the variables; the same in every thread, whatever the order of import. */
+export function sysctl_freeze(): void {
+  sysctl_decls.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  let index = 0;
+  for (const [i, d] of sysctl_decls.entries()) {
+    if (i > 0 && sysctl_decls[i - 1].name === d.name) {
+      throw new Error(`sysctl ${d.name} is declared twice`);
+    }
+    if (d.index >= 0) d.index = index++;
+  }
+}
+/** Lays the variables out and gives them their first values. */
+export function sysctl_boot(set: ReadonlyMap<string, number>): void {
+  const with_word = sysctl_decls.filter((d) => d.index >= 0);
+  machine.tunables[M] = boot_alloc(with_word.length * 2, 'sysctl variables', 32);
+  for (const d of with_word) sysctl_set(d, set.get(d.name) ?? d.value);
+}
+/** The current value of a declared variable. */
+export function sysctl_get(d: SysctlDecl): number {
+  return mem.F64[(machine.tunables[M] >> 1) + d.index];
+}
+/** Sets a declared variable from inside the kernel: no range check. */
+export function sysctl_set(d: SysctlDecl, value: number): void {
+  mem.F64[(machine.tunables[M] >> 1) + d.index] = value;
+}
+/** The word index of a variable's value, for code that loads it itself. */
+export function sysctl_word(d: SysctlDecl): number {
+  return machine.tunables[M] + d.index * 2;
+}

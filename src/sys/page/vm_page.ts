@@ -1,0 +1,497 @@
+/*
+ * vm_page: giving pages out and taking them back.
+ *
+ * A page is FREE, or in the HAND of the CPU that just took it, or belongs to an
+ * owner who wrote its kind into the page array.  Three reserve levels guard
+ * the last pages:
+ *
+ *      NORMAL      while more than v_free_reserved pages are free
+ *      SYSTEM      while more than v_interrupt_free_min (2) are
+ *      INTERRUPT   to the last page
+ *
+ * A request that asks for zeroed pages gets them if there are any and zeroes
+ * what it gets otherwise; PG_ZERO says which.  Idle CPUs zero free pages ahead.
+ *
+ * Deaths.  Between the free queues and their owner pages are noted in the CPU's
+ * in_hand_page; the owner's first section clears the note (vm_page_settle).
+ * The reaper frees what a dead CPU still had in its hand.  The free lock is of
+ * class rebuild: bitmaps and tree are made anew from the page array.
+ */
+import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { dead_each, reap_register, v_reap_pages } from '../machine/death.ts';
+import { EDEADLK, EWOULDBLOCK } from '../machine/errno.ts';
+import { M, machine } from '../machine/header.ts';
+import { hw, memory_state, PAGE_WORDS, page_word } from '../machine/memory.ts';
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
+import {
+  CTLFLAG_RD,
+  CTLFLAG_RWTUN,
+  sysctl_get,
+  sysctl_int,
+  sysctl_set,
+  sysctl_uint,
+  sysctl_value,
+} from '../machine/sysctl_decl.ts';
+import { uma_slab } from '../h/uma.ts';
+import {
+  PG_ZERO,
+  PK_BOOT,
+  PK_FREE,
+  PK_HAND,
+  PK_LARGE,
+  PK_MALLOC,
+  PK_MASK,
+  PK_REST,
+  PK_SLAB,
+  PK_WIRED,
+  VM_ALLOC_CLASS,
+  VM_ALLOC_INTERRUPT,
+  VM_ALLOC_SYSTEM,
+  VM_ALLOC_ZERO,
+  vm_page,
+} from '../h/vm_page.ts';
+import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { LC_FREE, recover_register } from '../sync/lock_order.ts';
+import { idle_hooks, msleep, wakeup } from '../sync/subr_sleepqueue.ts';
+import {
+  DOMAINS_MAX,
+  phys_add,
+  phys_boot,
+  phys_check,
+  phys_domain,
+  phys_highest_run,
+  phys_limited_run,
+  phys_longest,
+  phys_lowest,
+  phys_rebuild,
+  phys_remove,
+  phys_root,
+  type RunLimits,
+  vm_phys,
+} from './vm_phys.ts';
+
+const page = vm_page;
+const phys = vm_phys;
+
+export const v_tfree = counter_u64('vm.stats.vm.v_tfree', 'Pages freed');
+const v_prezero = counter_u64('vm.stats.misc.cnt_prezero', 'Free pages zeroed by idle CPUs');
+const v_zeroed = counter_u64('vm.stats.misc.zeroed', 'Pages zeroed because a request wanted it');
+const v_alloc = counter_u64('vm.stats.vm.v_talloc', 'Pages taken from the free queues');
+
+const INTERRUPT_FREE_MIN = 2;
+/** From this size on the reserve thresholds follow the formulas to the letter. */
+const FORMULA_PAGES = 8192;
+const CLUSTER_PAGES = 16;
+const PAGEOUT_FREE_MIN = 34;
+
+const level = (name: string, help: string) =>
+  sysctl_uint(`vm.stats.vm.${name}`, { value: 0, flags: CTLFLAG_RD, unit: 'pages', help });
+const knob = (name: string, number: number, help: string) =>
+  sysctl_uint(`vm.${name}`, { value: 0, flags: CTLFLAG_RWTUN, unit: 'pages', number, help });
+
+const v_free_min = knob('v_free_min', 3, 'Below this waiters for memory stay asleep');
+export const v_free_target = knob('v_free_target', 4, 'Free pages that reclaiming aims at');
+const v_free_reserved = knob('v_free_reserved', 5, 'Pages only SYSTEM and INTERRUPT requests get');
+const v_page_count = level('v_page_count', 'Pages managed');
+const idle_zero_max = sysctl_int('vm.idlezero_maxrun', {
+  value: 16,
+  min: 0,
+  max: 1024,
+  unit: 'pages',
+  flags: CTLFLAG_RWTUN,
+  help: 'Free pages that an idle CPU zeroes at a time',
+});
+const idle_zero = sysctl_int('vm.idlezero_enable', {
+  value: 1,
+  min: 0,
+  max: 1,
+  flags: CTLFLAG_RWTUN,
+  help: 'Idle CPUs zero free pages ahead',
+});
+
+const free_pages = (): number => phys.free[phys_root()];
+sysctl_value('vm.stats.vm.v_free_count', { type: 'uint', help: 'Free pages' }, free_pages);
+sysctl_value(
+  'vm.stats.vm.v_wire_count',
+  { type: 'uint', help: 'Pages that the kernel holds' },
+  () => sysctl_get(v_page_count) - free_pages(),
+);
+sysctl_value('vm.stats.vm.v_page_size', { type: 'uint', help: 'Bytes in a page' }, () => 4096);
+sysctl_value(
+  'vm.stats.misc.zero_page_count',
+  { type: 'uint', help: 'Free pages known to be zero' },
+  () => phys.zeroed[phys_root()],
+);
+sysctl_value(
+  'vm.stats.vm.v_free_lowest',
+  { type: 'uint', help: 'Fewest pages that were ever free since boot' },
+  () => phys.lowest[phys_root()],
+);
+sysctl_value(
+  'vm.longest_run',
+  { type: 'uint', unit: 'pages', help: 'Pages in the longest run of free pages' },
+  phys_longest,
+);
+
+// --- startup -----------------------------------------------------------------------
+
+/** Lays out the free page queues, while boot_alloc still works. */
+export function vm_page_boot(): void {
+  phys_boot();
+  mtx_init(phys.lock, phys_root(), LC_FREE);
+}
+/** Hands every page that boot did not take to the free queues. */
+export function vm_page_startup(): void {
+  const ph = phys_root();
+  const low = Math.ceil(machine.boot_next[M] / PAGE_WORDS);
+  const high = machine.npages[M];
+  machine.boot_end[M] = machine.boot_next[M]; // boot_alloc is over
+  machine.first_page[M] = low;
+  phys.low[ph] = low;
+  phys.high[ph] = high;
+  const domains = machine.domains[M];
+  for (let d = 0; d <= DOMAINS_MAX; d++) {
+    const share = Math.floor(((high - low) * Math.min(d, domains)) / domains);
+    phys.start[elem(ph, d)] = low + share;
+  }
+  const rows = Math.floor(memory_state.size / 4096);
+  for (let m = 0; m < rows; m++) page.info[m] = PK_BOOT;
+  for (let m = low; m < high; m++) {
+    page.info[m] = PK_FREE;
+    page.flags[m] = m >= machine.zeroed_from[M] ? PG_ZERO : 0;
+  }
+  phys_rebuild(ph);
+  phys.lowest[ph] = phys.free[ph];
+  vm_page_thresholds(high - low);
+}
+/**
+ * The thresholds of the page daemon.  The formulas are made for machines of
+ * 32 MiB and more; below, they shrink with the memory.
+ */
+function vm_page_thresholds(pages: number): void {
+  const min = 4 + (pages > 1024 ? Math.floor((pages - 1024) / 200) : 0);
+  let reserved = CLUSTER_PAGES + PAGEOUT_FREE_MIN + Math.floor(pages / 768) + 32;
+  if (pages < FORMULA_PAGES) reserved = Math.max(4, Math.floor((reserved * pages) / FORMULA_PAGES));
+  const free_min = min + reserved;
+  const target = (pages > 6144 ? 4 : 2) * free_min + reserved;
+  sysctl_set(v_page_count, pages);
+  if (sysctl_get(v_free_reserved) === 0) sysctl_set(v_free_reserved, reserved);
+  if (sysctl_get(v_free_min) === 0) sysctl_set(v_free_min, free_min);
+  if (sysctl_get(v_free_target) === 0) sysctl_set(v_free_target, target);
+}
+
+// --- taking pages --------------------------------------------------------------------
+
+/** Free pages that a request of this class must leave. */
+function reserve_of(req: number): number {
+  const cls = req & VM_ALLOC_CLASS;
+  const withheld = phys.withheld[phys_root()];
+  if (cls === VM_ALLOC_INTERRUPT) return withheld;
+  const kept = cls === VM_ALLOC_SYSTEM ? INTERRUPT_FREE_MIN : sysctl_get(v_free_reserved);
+  return Math.max(withheld, kept);
+}
+/** Keeps `pages` pages out of every request's reach: what vm.kmem_size leaves over. */
+export function vm_page_withhold(pages: number): void {
+  phys.withheld[phys_root()] = pages;
+}
+
+/** What tests make fail: called before each page request with the pages wanted. */
+export const page_failpoint: { refuse: ((n: number) => boolean) | null } = { refuse: null };
+
+/** Notes pages as in this CPU's hand, before they leave or reach the free queues. */
+function take_in_hand(m: number, n: number): void {
+  pcpu.in_hand_pages[thr.pc] = n;
+  pcpu.in_hand_page[thr.pc] = m + 1;
+}
+/** The pages in hand have an owner now. */
+export function vm_page_settle(): void {
+  pcpu.in_hand_page[thr.pc] = 0;
+}
+/**
+ * Takes pages off the free queues.  The note grows behind the pages that are in
+ * hand, and shrinks before they are free: a page that another CPU may have is
+ * never in it.
+ */
+function carry_out(m: number, n: number): void {
+  take_in_hand(m, 0);
+  for (let i = m; i < m + n; i++) {
+    page.info[i] = PK_HAND;
+    pcpu.in_hand_pages[thr.pc] = i - m + 1;
+  }
+  phys_remove(phys_root(), m, n);
+}
+
+/**
+ * Takes one page: of colour `color`, or of any if it is -1; from domain
+ * `domain` first, or from any if it is -1.  Prefers a zeroed page if `req` has
+ * VM_ALLOC_ZERO; PG_ZERO in its flags says what came.  The page is in hand:
+ * the caller settles it.  0: none within the reserve.  Never sleeps.
+ */
+export function vm_page_alloc(color: number, req: number, domain = -1): number {
+  const ph = phys_root();
+  if (opt.FAILPOINTS && page_failpoint.refuse?.(1)) return 0;
+  mtx_lock(phys.lock, ph);
+  let m = 0;
+  if (phys.free[ph] > reserve_of(req)) {
+    const zero = (req & VM_ALLOC_ZERO) !== 0;
+    m = find_page(zero, color, domain);
+    if (m !== 0) carry_out(m, 1);
+  }
+  mtx_unlock(phys.lock, ph);
+  pagedaemon_poke();
+  if (m !== 0) counter_add(v_alloc, 1);
+  return m;
+}
+function find_page(zero: boolean, color: number, domain: number): number {
+  const ph = phys_root();
+  const n = machine.domains[M];
+  if (domain >= 0 && n > 1) {
+    const lo = phys.start[elem(ph, domain)];
+    const m = find_in(zero, color, lo, phys.start[elem(ph, domain + 1)]);
+    if (m !== 0) return m;
+  }
+  return find_in(zero, color, phys.low[ph], phys.high[ph]);
+}
+/** The right colour first, zeroed or not as preferred; then any colour likewise. */
+function find_in(zero: boolean, color: number, lo: number, hi: number): number {
+  const ph = phys_root();
+  if (color >= 0) {
+    const mask = 1 << (color & 31);
+    const m = phys_lowest(ph, zero, mask, lo, hi) || phys_lowest(ph, !zero, mask, lo, hi);
+    if (m !== 0) return m;
+  }
+  if (zero) return phys_lowest(ph, true, -1, lo, hi) || phys_lowest(ph, false, -1, lo, hi);
+  return phys_lowest(ph, false, -1, lo, hi) || phys_lowest(ph, true, -1, lo, hi);
+}
+
+/**
+ * Takes n pages that lie together, from the highest addresses down, within
+ * `limits` if given.  In hand, like vm_page_alloc.  0: there is no such run.
+ * Panics on an alignment or a boundary that is no power of two: no run has one.
+ */
+export function vm_page_alloc_run(n: number, req: number, limits?: RunLimits): number {
+  const ph = phys_root();
+  if (n < 1) panic('vm_page_alloc_run: pages', n);
+  if (limits) {
+    const { align, boundary } = limits;
+    if (align < 1 || (align & (align - 1)) !== 0) panic('vm_page_alloc_run: alignment', align);
+    if ((boundary & (boundary - 1)) !== 0) panic('vm_page_alloc_run: boundary', boundary);
+  }
+  if (opt.FAILPOINTS && page_failpoint.refuse?.(n)) return 0;
+  mtx_lock(phys.lock, ph);
+  let m = 0;
+  if (phys.free[ph] - n >= reserve_of(req)) {
+    m = limits ? phys_limited_run(ph, n, limits) : phys_highest_run(ph, n);
+    if (m !== 0) carry_out(m, n);
+  }
+  mtx_unlock(phys.lock, ph);
+  pagedaemon_poke();
+  if (m !== 0) counter_add(v_alloc, n);
+  return m;
+}
+/** The limits of domain `d`, for runs. */
+export function vm_page_domain_limits(d: number): RunLimits {
+  const ph = phys_root();
+  const low = phys.start[elem(ph, d)];
+  return { low, high: phys.start[elem(ph, d + 1)], align: 1, boundary: 0 };
+}
+/** Domain of a page. */
+export function vm_page_domain(m: number): number {
+  return phys_domain(phys_root(), m);
+}
+
+/** Makes pages m..m+n-1 zero, skipping those that are; for pages just allocated. */
+export function vm_page_zero_fill(m: number, n: number): void {
+  let done = 0;
+  for (let i = m; i < m + n; i++) {
+    if (page.flags[i] & PG_ZERO) continue;
+    pmap_zero_page(i);
+    done++;
+  }
+  if (done > 0) counter_add(v_zeroed, done);
+}
+/** Fills a page with zeros. */
+export function pmap_zero_page(m: number): void {
+  hw.fill(page_word(m), 0, PAGE_WORDS);
+}
+/** Copies a page. */
+export function pmap_copy_page(from: number, to: number): void {
+  hw.copy(page_word(to), page_word(from), PAGE_WORDS);
+}
+
+// --- giving pages back ------------------------------------------------------------------
+
+/** Frees pages m..m+n-1. With `zero` the caller certifies that they are all zeros. */
+export function vm_page_free_run(m: number, n: number, zero = false): void {
+  const ph = phys_root();
+  if (opt.INVARIANTS) {
+    if (m < phys.low[ph] || m + n > phys.high[ph]) panic('vm_page_free: not a page', m, n);
+    for (let i = m; i < m + n; i++) {
+      if ((page.info[i] & PK_MASK) === PK_FREE) panic('vm_page_free: freeing free page', i);
+    }
+  }
+  take_in_hand(m, n);
+  for (let i = m; i < m + n; i++) {
+    page.info[i] = PK_HAND;
+    page.slab[i] = 0 as (typeof page.slab)[0];
+    page.flags[i] = zero ? PG_ZERO : 0;
+  }
+  mtx_lock(phys.lock, ph);
+  for (let i = m; i < m + n; i++) {
+    take_in_hand(i + 1, m + n - i - 1);
+    page.info[i] = PK_FREE;
+  }
+  phys_add(ph, m, n);
+  vm_page_settle();
+  mtx_unlock(phys.lock, ph);
+  counter_add(v_tfree, n);
+  if (atomic_load(field_word(phys.wanted, ph)) !== 0) vm_page_free_wakeup();
+}
+/** Frees one page. */
+export function vm_page_free(m: number, zero = false): void {
+  vm_page_free_run(m, 1, zero);
+}
+/** Wakes those who wait for pages; they look again and sleep again if it is too early. */
+export function vm_page_free_wakeup(): void {
+  const ph = phys_root();
+  atomic_store(field_word(phys.wanted, ph), 0);
+  wakeup(ph);
+}
+
+/**
+ * Sleeps until pages come back, at most `ms`.  Returns 0, EWOULDBLOCK when the
+ * time is over, EDEADLK when no other CPU is there that could free any.
+ */
+export function vm_wait(ms: number): number {
+  const ph = phys_root();
+  if (machine.attached[M] <= 1 && !opt.SIM) return EDEADLK;
+  mtx_lock(phys.lock, ph);
+  atomic_store(field_word(phys.wanted, ph), 1);
+  const error = msleep(ph, phys.lock, ph, 'vmwait', ms);
+  mtx_unlock(phys.lock, ph);
+  return error === EWOULDBLOCK ? EWOULDBLOCK : 0;
+}
+
+// --- zeroing ahead -------------------------------------------------------------------------
+
+/**
+ * Zeroes up to `max` free pages while this CPU has nothing better to do, until
+ * half of the free pages are zero.  Returns how many.
+ */
+export function vm_page_zero_idle(max: number): number {
+  const ph = phys_root();
+  let n = 0;
+  while (n < max && sysctl_get(idle_zero) !== 0) {
+    if (phys.zeroed[ph] * 2 >= phys.free[ph]) break;
+    mtx_lock(phys.lock, ph);
+    const m = phys_lowest(ph, false, -1, phys.low[ph], phys.high[ph]);
+    if (m !== 0) carry_out(m, 1);
+    mtx_unlock(phys.lock, ph);
+    if (m === 0) break;
+    pmap_zero_page(m);
+    vm_page_free(m, true);
+    counter_add(v_prezero, 1);
+    n++;
+  }
+  return n;
+}
+/** What an idle CPU does in one go. */
+export function vm_page_idle(): void {
+  if (pcpu.in_hand_page[thr.pc] === 0) vm_page_zero_idle(sysctl_get(idle_zero_max));
+}
+idle_hooks.push(vm_page_idle);
+
+// --- counts, deaths, proof ------------------------------------------------------------------
+
+/** Pages free, of all domains. */
+export function vm_page_free_count(): number {
+  return free_pages();
+}
+/** Pages managed. */
+export function vm_page_count(): number {
+  return sysctl_get(v_page_count);
+}
+/** Wakes the page daemon if there are few pages; costs one plain look otherwise. */
+function pagedaemon_poke(): void {
+  const ph = phys_root();
+  if (phys.free[ph] < sysctl_get(v_free_min) && phys.daemon_sleeps[ph] !== 0) {
+    atomic_store(field_word(phys.daemon_sleeps, ph), 0);
+    wakeup(ph + 1);
+  }
+}
+/** The channel the page daemon sleeps on. */
+export function pagedaemon_wchan(): number {
+  return phys_root() + 1;
+}
+/** Whether reclaiming is called for: fewer pages free than waiters need. */
+export function vm_page_count_min(): boolean {
+  return free_pages() < sysctl_get(v_free_min);
+}
+/** Marks a page taken by vm_page_alloc as the caller's own, without a zone. */
+export function vm_page_wire(m: number, n: number): void {
+  for (let i = m; i < m + n; i++) page.info[i] = PK_WIRED;
+  vm_page_settle();
+}
+
+/**
+ * After a death under the free lock: what was on its way to or from the queues
+ * becomes free, and is in nobody's hand any more before others can take it.
+ */
+recover_register(LC_FREE, () => {
+  dead_each((cpu) => {
+    const pc = pcpu_of(cpu);
+    const first = pcpu.in_hand_page[pc] - 1;
+    const n = first < 0 ? 0 : pcpu.in_hand_pages[pc];
+    let between = n > 0;
+    for (let m = first; m < first + n; m++) {
+      const kind = page.info[m] & PK_MASK;
+      if (kind !== PK_FREE && kind !== PK_HAND) between = false; // has an owner: left to the reaper
+    }
+    if (!between) return;
+    for (let m = first; m < first + n; m++) page.info[m] = PK_FREE;
+    pcpu.in_hand_page[pc] = 0;
+    counter_add(v_reap_pages, n);
+  });
+  phys_rebuild(phys_root());
+});
+
+/** A page that never reached an owner, or had left it: of a slab on no list, of a block. */
+function page_unowned(m: number): boolean {
+  const kind = page.info[m] & PK_MASK;
+  if (kind === PK_HAND || kind === PK_LARGE || kind === PK_REST || kind === PK_WIRED) return true;
+  if (kind !== PK_SLAB && kind !== PK_MALLOC) return false;
+  const s = page.slab[m];
+  return s === NULL || uma_slab.list[s] === 0;
+}
+/** Frees what a dead CPU had in its hand. */
+reap_register('pages', 40, (cpu) => {
+  const pc = pcpu_of(cpu);
+  const first = pcpu.in_hand_page[pc] - 1;
+  if (first < 0) return;
+  const n = pcpu.in_hand_pages[pc];
+  pcpu.in_hand_page[pc] = 0;
+  for (let m = first; m < first + n && m < memory_state.size / 4096; m++) {
+    if (!page_unowned(m)) continue;
+    vm_page_free(m);
+    counter_add(v_reap_pages, 1);
+  }
+});
+
+/** How many pages are of each kind, by PK_*. */
+export function vm_page_census(): number[] {
+  const ph = phys_root();
+  const kinds = new Array<number>(PK_MASK + 1).fill(0);
+  for (let m = phys.low[ph]; m < phys.high[ph]; m++) kinds[page.info[m] & PK_MASK]++;
+  return kinds;
+}
+/** Proves the free page queues against the page array. */
+export function vm_page_check(): void {
+  const ph = phys_root();
+  mtx_lock(phys.lock, ph);
+  phys_check(ph);
+  mtx_unlock(phys.lock, ph);
+}

@@ -1,0 +1,97 @@
+/*
+ * lock_order: every class of lock, outermost first.
+ *
+ * A CPU that holds a lock may take only locks further down this table; WITNESS
+ * reports what goes against it, with both stacks.  The last column says what
+ * becomes of the structure when a thread dies holding the lock:
+ *
+ *      undo     the dead CPU's undo log is played back; then it is consistent
+ *      rebuild  the structure is made anew from records that are always right
+ *      walk     its check runs under the lock; clean: go on, else panic
+ *      panic    nothing is known: the machine stops and leaves a dump
+ *
+ * A lock held with no log entry for it is consistent by definition of `undo`.
+ */
+export type LockKind = 'mtx' | 'rw' | 'sx';
+export type Recovery = 'undo' | 'rebuild' | 'walk' | 'panic';
+
+export interface LockClass {
+  readonly name: string;
+  readonly kind: LockKind;
+  readonly recovery: Recovery;
+  /** May be taken again by its owner. */
+  readonly recurse?: boolean;
+  /** Two locks of this class may be held at once. */
+  readonly dupok?: boolean;
+  readonly help: string;
+}
+
+export const lock_order: readonly LockClass[] = [
+  { name: 'none', kind: 'mtx', recovery: 'panic', help: 'class 0 is never used' },
+  { name: 'user sx', kind: 'sx', recovery: 'panic', dupok: true, help: "a program's own sx lock" },
+  { name: 'user rw', kind: 'rw', recovery: 'panic', dupok: true, help: "a program's own rw lock" },
+  { name: 'user mtx', kind: 'mtx', recovery: 'panic', dupok: true, help: "a program's own mutex" },
+  { name: 'sysctl mem', kind: 'sx', recovery: 'undo', help: 'one large report at a time' },
+  { name: 'sysctl tree', kind: 'sx', recovery: 'walk', help: 'nodes of the sysctl tree' },
+  {
+    name: 'registry',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'names of the façade: types, zones, roots',
+  },
+  { name: 'malloc', kind: 'mtx', recovery: 'undo', help: 'the list of malloc types' },
+  { name: 'UMA drain', kind: 'mtx', recovery: 'undo', help: 'one reclaim at a time' },
+  { name: 'UMA lock', kind: 'mtx', recovery: 'undo', help: 'the list of kegs' },
+  {
+    name: 'UMA zone',
+    kind: 'mtx',
+    recovery: 'undo',
+    dupok: true,
+    help: 'a keg, and the zones on it',
+  },
+  { name: 'UMA bucket', kind: 'mtx', recovery: 'undo', help: 'a keg that supplies buckets' },
+  { name: 'UMA slab', kind: 'mtx', recovery: 'undo', help: 'a keg that supplies slab headers' },
+  {
+    name: 'page daemon',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'wants and wake-ups of the page daemon',
+  },
+  {
+    name: 'page free',
+    kind: 'mtx',
+    recovery: 'rebuild',
+    help: 'the free page queues of all domains',
+  },
+  { name: 'witness', kind: 'mtx', recovery: 'undo', help: 'the relations WITNESS has seen' },
+  { name: 'sleep queue', kind: 'mtx', recovery: 'rebuild', help: 'a sleep queue chain: innermost' },
+];
+
+function class_id(name: string): number {
+  const i = lock_order.findIndex((c) => c.name === name);
+  if (i < 0) throw new Error(`no lock class '${name}'`);
+  return i;
+}
+export const LC_USER_SX = class_id('user sx');
+export const LC_USER_RW = class_id('user rw');
+export const LC_USER_MTX = class_id('user mtx');
+export const LC_SYSCTL_MEM = class_id('sysctl mem');
+export const LC_SYSCTL = class_id('sysctl tree');
+export const LC_REGISTRY = class_id('registry');
+export const LC_MALLOC = class_id('malloc');
+export const LC_UMA_DRAIN = class_id('UMA drain');
+export const LC_UMA = class_id('UMA lock');
+export const LC_ZONE = class_id('UMA zone');
+export const LC_BUCKET = class_id('UMA bucket');
+export const LC_SLAB = class_id('UMA slab');
+export const LC_PAGEDAEMON = class_id('page daemon');
+export const LC_FREE = class_id('page free');
+export const LC_WITNESS = class_id('witness');
+export const LC_SLEEPQ = class_id('sleep queue');
+
+/** What makes a structure anew, or walks it, after a death; by class. */
+export const recover_hooks: ((lock: number) => void)[] = [];
+/** Registers the rebuilding or the walk of the structures under locks of a class. */
+export function recover_register(cls: number, run: (lock: number) => void): void {
+  recover_hooks[cls] = run;
+}

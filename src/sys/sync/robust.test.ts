@@ -1,0 +1,150 @@
+/*
+ * Shows that a thread that vanishes wedges nobody: workers are terminated at
+ * random moments while they move items between two sides under a lock with an
+ * undo log.  After each death the sum of the items must be whole and the
+ * others must go on; read holds come back, a dead sleeper leaves its chain, a
+ * lock of class panic stops the machine and is named.  The numbers are printed.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { counter_get } from '../machine/counter.ts';
+import { cpu_reap, reap_all, v_reap_locks } from '../machine/death.ts';
+import { host_sees_threads } from '../machine/host.ts';
+import { field_word } from '../machine/struct.ts';
+import { mtx_lock, mtx_timedlock, mtx_unlock } from './kern_mutex.ts';
+import { rw_rlock, rw_runlock, rw_timedwlock, rw_wlock, rw_wunlock } from './kern_rwlock.ts';
+import { sleepq_check, sleepq_list, wakeup_one } from './subr_sleepqueue.ts';
+import { ITEMS, kill_movers } from './robust.test.lib.ts';
+import { area, bring_up, leave, start, the_area, until, within } from './sync.test.lib.ts';
+
+const skip = host_sees_threads() ? false : 'needs /proc to see that a thread is gone';
+afterEach(leave);
+
+describe('killed while moving items', { skip }, () => {
+  test('under a mutex: whole sum, the others go on', async (c) => {
+    c.diagnostic(await kill_movers(12, false, Date.now() & 0xffff));
+  });
+  test('under an sx lock: whole sum, the others go on', async (c) => {
+    c.diagnostic(await kill_movers(12, true, Date.now() & 0xffff));
+  });
+});
+
+describe('killed at a chosen point', { skip }, () => {
+  test('half a move under a mutex is undone by the waiter that takes it over', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    area.left[t] = ITEMS;
+    const dead = start(handle, 'hold', { lock: 'undo' });
+    await until(() => area.gate[t] === 1, 'it holds the lock');
+    assert.equal(area.left[t], ITEMS - 7);
+    const next = start(handle, 'take', { lock: 'undo' });
+    await within(next.up, 'the waiter');
+    await dead.worker.terminate();
+    const r = await within(next.done, 'the take-over');
+    assert.deepEqual(r.seen, { left: ITEMS, right: 0, sx_left: 0 });
+    assert.equal(counter_get(v_reap_locks), 1);
+  });
+
+  test('half a move under a mutex is undone by the reaper, when nobody waits', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    area.left[t] = ITEMS;
+    const dead = start(handle, 'hold', { lock: 'undo' });
+    await until(() => area.gate[t] === 1, 'it holds the lock');
+    await dead.worker.terminate();
+    assert.equal(reap_all(), 1);
+    assert.equal(area.left[t], ITEMS);
+    assert.equal(atomic_load(t + area.undo), 0);
+  });
+
+  test('the reaper gives an exclusive lock back too, and a reader finds it whole', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    area.sx_left[t] = ITEMS;
+    const dead = start(handle, 'hold', { lock: 'undo_sx' });
+    await until(() => area.gate[t] === 1, 'it holds the lock');
+    await dead.worker.terminate();
+    assert.equal(reap_all(), 1);
+    assert.equal(area.sx_left[t], ITEMS);
+    assert.equal(atomic_load(t + area.undo_sx), 0);
+    assert.equal(rw_timedwlock(area.undo_sx, t, 0), true);
+    rw_wunlock(area.undo_sx, t);
+  });
+
+  test('a read hold of a dead thread comes back: a waiting writer gets in', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    const dead = start(handle, 'hold', { lock: 'rw_read' });
+    const cpu = await within(dead.up, 'the reader');
+    await until(() => area.gate[t] === 1, 'it holds the lock');
+    const writer = start(handle, 'take', { lock: 'rw_write' });
+    await within(writer.up, 'the writer');
+    await until(() => (atomic_load(t + area.rw) & 2) !== 0, 'the writer waits');
+    await dead.worker.terminate();
+    assert.equal(cpu_reap(cpu), true);
+    assert.equal((await within(writer.done, 'the writer')).got, true);
+  });
+
+  test('a writer behind a dead reader gets in by itself, when nobody else reaps', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    const dead = start(handle, 'hold', { lock: 'rw_read' });
+    await until(() => area.gate[t] === 1, 'it holds the lock');
+    const writer = start(handle, 'take', { lock: 'rw_write', ms: 8000 });
+    await within(writer.up, 'the writer');
+    await until(() => (atomic_load(t + area.rw) & 2) !== 0, 'the writer waits');
+    await dead.worker.terminate();
+    assert.equal((await within(writer.done, 'the writer')).got, true);
+    assert.equal(reap_all(), 1, 'the rest of the dead CPU is still there to settle');
+  });
+
+  test('a dead sleeper leaves its chain, and a wake-up it was sent goes to the next', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    const dead = start(handle, 'sleep');
+    await until(() => sleepq_list().length === 1, 'it sleeps');
+    const next = start(handle, 'sleep');
+    await until(() => sleepq_list().length === 2, 'both sleep');
+    await dead.worker.terminate();
+    assert.equal(reap_all(), 1);
+    assert.equal(sleepq_list().length, 1);
+    sleepq_check();
+    wakeup_one(field_word(area.tokens, t));
+    assert.equal((await within(next.done, 'the next')).error, 0);
+  });
+
+  test('a lock of class panic stops the machine and is named', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    const dead = start(handle, 'hold', { lock: 'mtx' });
+    await until(() => area.gate[t] === 1, 'it holds the lock');
+    await dead.worker.terminate();
+    assert.throws(
+      () => mtx_lock(area.mtx, t),
+      new RegExp(`lock 'user mtx' at ${(t + area.mtx) * 4} was held by a thread that died`),
+    );
+  });
+
+  test('the new owner of a slot is not mistaken for the dead one', async () => {
+    const handle = bring_up({ cpus: 2 });
+    const t = the_area();
+    area.left[t] = ITEMS;
+    const dead = start(handle, 'hold', { lock: 'undo' });
+    const cpu = await within(dead.up, 'start');
+    await until(() => area.gate[t] === 1, 'it holds the lock');
+    await dead.worker.terminate();
+    reap_all();
+    atomic_store(field_word(area.gate, t), 0);
+    const heir = start(handle, 'hold', { lock: 'rw_read' });
+    assert.equal(await within(heir.up, 'the heir'), cpu);
+    assert.equal(mtx_timedlock(area.undo, t, 0), true);
+    mtx_unlock(area.undo, t);
+    rw_rlock(area.rw, t);
+    rw_runlock(area.rw, t);
+    await heir.worker.terminate();
+    reap_all();
+    rw_wlock(area.rw, t);
+    rw_wunlock(area.rw, t);
+  });
+});

@@ -1,0 +1,67 @@
+/*
+ * robust: taking a lock over from a thread that died holding it.
+ *
+ *      record who I take it from, in my own CPU record      plain, before the cas
+ *      cas(lock: the dead owner's word -> mine | WAITERS)
+ *      the dead owner was itself taking it over?  then go on to whom it names
+ *      play the undo logs back, clear the records, count
+ *      then by the lock's class: go on, rebuild, walk, or panic
+ *
+ * The record makes recovery itself survive a death: the next one to come
+ * follows the chain of records to the first owner.
+ */
+import { atomic_cas } from '../machine/atomic.ts';
+import { counter_add } from '../machine/counter.ts';
+import { pcpu, pcpu_of, thr, tid_cpu } from '../machine/cpu.ts';
+import { reap_want, v_reap_locks } from '../machine/death.ts';
+import { mem } from '../machine/memory.ts';
+import { panic } from '../machine/panic.ts';
+import { lock_order, recover_hooks } from './lock_order.ts';
+import { undo_play } from './undo.ts';
+
+/** Second word of every lock: its class. */
+export const LOCK_CLASS = 1;
+
+/**
+ * Takes the lock word `l`, seen as `seen` with dead owner `owner` (a tid), for
+ * this CPU: the word becomes `mine`.  False if somebody was faster.  Panics,
+ * naming the lock, where the structure behind it cannot be proved sound.
+ */
+export function lock_take_over(l: number, seen: number, owner: number, mine: number): boolean {
+  pcpu.recover_from[thr.pc] = owner;
+  pcpu.recover_lock[thr.pc] = l;
+  if (atomic_cas(l, seen, mine) !== seen) {
+    pcpu.recover_lock[thr.pc] = 0;
+    return false;
+  }
+  const cls = mem.I32[l + LOCK_CLASS];
+  let played = false;
+  let overflow = false;
+  let dead = pcpu_of(tid_cpu(owner));
+  for (let hops = 0; hops < 64; hops++) {
+    const result = undo_play(dead, l);
+    if (result !== 'none') played = true;
+    if (result === 'overflow') overflow = true;
+    if (pcpu.recover_lock[dead] !== l) break;
+    const next = pcpu_of(tid_cpu(pcpu.recover_from[dead]));
+    pcpu.recover_lock[dead] = 0;
+    dead = next;
+    played = true; // a recovery may have stopped half-way: its work is done again
+  }
+  counter_add(v_reap_locks, 1);
+  reap_want();
+  settle_class(l, cls, played, overflow);
+  pcpu.recover_lock[thr.pc] = 0;
+  return true;
+}
+
+function settle_class(l: number, cls: number, played: boolean, overflow: boolean): void {
+  const c = lock_order[cls];
+  const recovery = overflow && c.recovery === 'undo' ? 'walk' : c.recovery;
+  if (recovery === 'undo') return;
+  const hook = recover_hooks[cls];
+  if (recovery === 'panic' || !hook) {
+    panic(`lock '${c.name}' at ${l * 4} was held by a thread that died`);
+  }
+  if (recovery === 'rebuild' || played || recovery === 'walk') hook(l);
+}

@@ -1,0 +1,196 @@
+/*
+ * Shows that no wake-up is lost, that a sleep ends with the right errno, and
+ * that sleepers are woken oldest first: real workers pass tokens through
+ * msleep and through a condition variable, time out, are aborted, and wait in
+ * an event loop.  The walker over the chains runs at the end of each test.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { pcpu, thr } from '../machine/cpu.ts';
+import { EINTR, EWOULDBLOCK } from '../machine/errno.ts';
+import type { Handle } from '../machine/machdep.ts';
+import { mem } from '../machine/memory.ts';
+import { field_word } from '../machine/struct.ts';
+import { cv_broadcast, cv_timedwait, cv_wait_until } from './kern_condvar.ts';
+import { mtx_lock, mtx_owned, mtx_unlock } from './kern_mutex.ts';
+import {
+  msleep,
+  sleepq_abort,
+  sleepq_async_add,
+  sleepq_async_end,
+  sleepq_check,
+  sleepq_list,
+  tsleep,
+  wakeup,
+  wakeup_n,
+  wakeup_one,
+} from './subr_sleepqueue.ts';
+import {
+  area,
+  type area_t,
+  bring_up,
+  leave,
+  sleep,
+  start,
+  stop_jobs,
+  the_area,
+  until,
+  within,
+} from './sync.test.lib.ts';
+
+let handle: Handle;
+let t: area_t;
+let wchan = 0;
+beforeEach(() => {
+  handle = bring_up();
+  t = the_area();
+  wchan = field_word(area.tokens, t);
+});
+afterEach(() => {
+  sleepq_check();
+  leave();
+});
+const gate = (): number => atomic_load(field_word(area.gate, t));
+const asleep = (n: number): Promise<void> =>
+  until(() => sleepq_list().length === n, `${n} sleepers`);
+
+for (const cv of [false, true]) {
+  const means = cv ? 'a condition variable' : 'msleep and wakeup_one';
+  test(`tokens through ${means}: none is lost`, async () => {
+    const seed = Date.now() & 0xffff;
+    const jobs = [
+      start(handle, 'tokens', { seed, put: true, cv }),
+      start(handle, 'tokens', { seed: seed + 1, put: false, cv }),
+      start(handle, 'tokens', { seed: seed + 2, put: false, cv }),
+    ];
+    await within(Promise.all(jobs.map((j) => j.up)), 'start');
+    await sleep(700);
+    stop_jobs(t);
+    const waker = setInterval(() => wakeup(wchan), 20); // who slept when the putter stopped
+    const counts = await within(Promise.all(jobs.map((j) => j.done)), `the jobs, seed ${seed}`);
+    clearInterval(waker);
+    const sum = (name: string): number => counts.reduce((n, c) => n + (c[name] as number), 0);
+    assert.ok(sum('put') > 50 && sum('got') > 50, `work was done: ${JSON.stringify(counts)}`);
+    assert.equal(area.tokens[t], sum('put') - sum('got'), `seed ${seed}`);
+    assert.equal(sleepq_list().length, 0);
+  });
+}
+
+test('a sleep that nobody ends is over at its deadline, with the mutex held again', () => {
+  mtx_lock(area.mtx, t);
+  const before = performance.now();
+  assert.equal(msleep(wchan, area.mtx, t, 'nobody', 30), EWOULDBLOCK);
+  assert.ok(performance.now() - before >= 29);
+  assert.ok(mtx_owned(area.mtx, t));
+  assert.equal(cv_timedwait(wchan, area.mtx, t, 'nobody', 5), EWOULDBLOCK);
+  assert.equal(
+    cv_wait_until(wchan, area.mtx, t, 'nobody', 5, () => false),
+    false,
+  );
+  assert.equal(
+    cv_wait_until(wchan, area.mtx, t, 'done', 5, () => true),
+    true,
+  );
+  mtx_unlock(area.mtx, t);
+});
+
+test('sleepers are woken oldest first, one or several at a time', async () => {
+  const jobs = [];
+  const cpus: unknown[] = [];
+  for (let i = 0; i < 3; i++) {
+    const j = start(handle, 'sleep');
+    jobs.push(j);
+    cpus.push(await within(j.up, 'start'));
+    await asleep(i + 1);
+  }
+  assert.equal(wakeup_one(wchan), 1);
+  const first = await within(jobs[0].done, 'the oldest');
+  assert.deepEqual([first.error, first.order, first.cpu], [0, 1, cpus[0]]);
+  assert.equal(wakeup_n(wchan, 5), 2);
+  await within(Promise.all(jobs.map((j) => j.done)), 'the others');
+  assert.equal(wakeup(wchan), 0, 'nobody is left');
+});
+
+test('a wakeup on another channel of the same chain wakes nobody', async () => {
+  const j = start(handle, 'sleep', { ms: 150 });
+  await asleep(1);
+  for (let w = wchan + 1; w < wchan + 2000; w++) assert.equal(wakeup(w), 0);
+  assert.equal((await within(j.done, 'the timeout')).error, EWOULDBLOCK);
+});
+
+test('an abort ends the sleep with its errno; before the sleep, it ends the next one', async () => {
+  const j = start(handle, 'sleep');
+  const cpu = await within(j.up, 'start');
+  await asleep(1);
+  sleepq_abort(cpu, EINTR);
+  assert.equal((await within(j.done, 'the abort')).error, EINTR);
+  sleepq_abort(thr.cpu, 60);
+  mtx_lock(area.mtx, t);
+  assert.equal(msleep(wchan, area.mtx, t, 'signalled', 1000), 60);
+  assert.equal(msleep(wchan, area.mtx, t, 'only once', 2), EWOULDBLOCK);
+  mtx_unlock(area.mtx, t);
+  assert.equal(pcpu.signal[thr.pc], 0);
+});
+
+test('aborts and sleeps that cross: none is lost', async () => {
+  const sleeper = start(handle, 'abortable');
+  const victim = await within(sleeper.up, 'start');
+  const aborter = start(handle, 'aborter', { victim });
+  await within(aborter.up, 'start');
+  await sleep(600);
+  stop_jobs(t);
+  const [a, s] = await within(Promise.all([aborter.done, sleeper.done]), 'an abort was lost');
+  assert.ok(
+    (a.n as number) > 100 && (s.aborted as number) >= (a.n as number),
+    JSON.stringify([a, s]),
+  );
+});
+
+test('tsleep looks at its condition once it is queued', () => {
+  assert.equal(
+    tsleep(wchan, 'no need', 1000, () => false),
+    0,
+  );
+  assert.equal(
+    tsleep(wchan, 'need', 5, () => true),
+    EWOULDBLOCK,
+  );
+});
+
+test('many sleepers of one event loop: woken in order, until the table is full', async () => {
+  const words: number[] = [];
+  for (;;) {
+    const w = sleepq_async_add(wchan, 'async');
+    if (w === 0) break;
+    words.push(w);
+  }
+  assert.ok(words.length >= 64, `${words.length} at once`);
+  const waiting = words.map((w) => Atomics.waitAsync(mem.I32, w, 1));
+  assert.equal(sleepq_async_end(words[1]), false, 'the second gives up');
+  assert.equal(wakeup_n(wchan, 2), 2);
+  assert.equal(await waiting[0].value, 'ok');
+  assert.equal(await waiting[2].value, 'ok');
+  assert.equal(sleepq_async_end(words[0]), true);
+  assert.equal(sleepq_async_end(words[2]), true);
+  sleepq_check();
+  const other = start(handle, 'sleep', { ms: 1 }); // a worker of its own on the same channel
+  await within(other.done, 'the worker');
+  assert.equal(wakeup(wchan), words.length - 3);
+  for (const w of words.slice(3)) assert.equal(sleepq_async_end(w), true);
+  assert.notEqual(sleepq_async_add(wchan, 'again'), 0);
+  cv_broadcast(wchan);
+  assert.equal(gate(), 1);
+});
+
+test('references of three workers: exactly one sees the last go', async () => {
+  atomic_store(field_word(area.refs, t), 4); // one for each worker, one for this thread
+  const jobs = [1, 2, 3].map((i) => start(handle, 'refs', { rounds: 20_000, seed: i }));
+  const counts = await within(Promise.all(jobs.map((j) => j.done)), 'the jobs');
+  assert.equal(
+    counts.reduce((n, c) => n + (c.last as number), 0),
+    0,
+    'this thread still holds one',
+  );
+  assert.equal(atomic_load(field_word(area.refs, t)), 1);
+});

@@ -1,0 +1,466 @@
+/*
+ * subr_sleepqueue: msleep and wakeup.
+ *
+ * A thread that waits for something sleeps on a wait channel: any word index,
+ * usually the record it waits for.  Channels hash to chains; a chain has a
+ * mutex and a list of sleepers, oldest first.
+ *
+ *      chain[hash(wchan)]   lock · count · head -> sleeper -> sleeper
+ *
+ * Each CPU has one sleep record; a table of further ones serves callers that
+ * wait in their event loop (waitAsync), of which one thread may have many.
+ * A sleeper waits on a word of its own record only.
+ *
+ * Life of a sleep: under the chain lock the record goes to the tail and its
+ * word becomes 1; then the interlock is given up; then the thread waits while
+ * the word is 1.  A waker takes the record off, stores 0 and notifies.  A
+ * sleeper whose time is over asks, under the chain lock, whether a waker has
+ * chosen it: if so, that result stands.  It loops on its word, because a late
+ * notification may end a later sleep.
+ *
+ * wakeup with nobody on the chain costs one atomic load.  That is sound if the
+ * condition was changed under the interlock.
+ *
+ * A chain lock is innermost.  A death inside it is repaired by making the list
+ * anew from the records, which say where they belong and in which order.
+ * Modelled in models/sleepq.pml.
+ */
+import {
+  atomic_add,
+  atomic_load,
+  atomic_notify,
+  atomic_store,
+  atomic_wait,
+  atomic_xchg,
+} from '../machine/atomic.ts';
+import { now_ms } from '../machine/clock.ts';
+import { park, pcpu, pcpu_of, thr, unpark } from '../machine/cpu.ts';
+import { reap_all, reap_register } from '../machine/death.ts';
+import { EINTR, EWOULDBLOCK } from '../machine/errno.ts';
+import { boot_alloc, M, machine, ROOT_SLEEPQ } from '../machine/header.ts';
+import { memory_state } from '../machine/memory.ts';
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import {
+  elem,
+  field_word,
+  get_string,
+  i32,
+  type LockField,
+  lock_words,
+  NULL,
+  type Ptr,
+  ptr,
+  set_string,
+  struct,
+  words,
+} from '../machine/struct.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
+import { lock_slice, MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from './kern_mutex.ts';
+import { rw_reap, rw_reap_write } from './kern_rwlock.ts';
+import { LC_SLEEPQ, lock_order, recover_register } from './lock_order.ts';
+import { LOCK_CLASS, lock_take_over } from './robust.ts';
+import { undo_log } from './undo.ts';
+import { witness_sleep } from './witness.ts';
+import { mem } from '../machine/memory.ts';
+import { UNDO_LEVELS } from '../machine/cpu.ts';
+
+const CHAINS = 256;
+const CHAINS_SMALL = 64;
+const SMALL_MEMORY = 8 * 2 ** 20;
+const SLICE_MAX_MS = 1000;
+export const WMESG_WORDS = 6;
+
+export type sleeper_t = Ptr<'sleeper'>;
+type chain_t = Ptr<'sleepq_chain'>;
+type sleepq_t = Ptr<'sleepq'>;
+
+/*
+ * Locks: (q) the chain's lock  (a) atomic  (c) constant once booted
+ */
+const sleeper = struct<sleeper_t>(
+  'sleeper',
+  16,
+)({
+  on: i32('q', 'on a chain'),
+  wchan: i32('q', 'what it waits for'),
+  next: ptr<sleeper_t>('q', 'next on the chain'),
+  result: i32('q', 'errno the sleep ends with'),
+  word: i32('a', '1 while asleep: the word it waits on'),
+  ticket: i32('q', 'order of arrival'),
+  cpu: i32('q', 'slot of the thread; of a table entry while it waits'),
+  used: i32('a', 'table entries: taken'),
+  wmesg: words('q', 'why, for the tools', WMESG_WORDS),
+});
+export const sleepq_sleeper = sleeper;
+const chain = struct<chain_t>(
+  'sleepq_chain',
+  16,
+)({
+  lock: lock_words(MTX_WORDS, 'sleep queue', 'the chain'),
+  head: ptr<sleeper_t>('q', 'oldest sleeper'),
+  tail: ptr<sleeper_t>('q', 'newest sleeper'),
+  count: i32('a', 'sleepers on the chain'),
+  tickets: i32('q', 'tickets given out'),
+});
+const sleepq = struct<sleepq_t>('sleepq')({
+  chains: i32('c', 'number of chains, a power of two'),
+  first_chain: ptr<chain_t>('c', 'chain 0'),
+  first_sleeper: ptr<sleeper_t>('c', 'record of CPU 0; the table of others follows the CPUs'),
+  sleepers: i32('c', 'records in all'),
+});
+
+function root(): sleepq_t {
+  return machine.roots[elem(M, ROOT_SLEEPQ)] as sleepq_t;
+}
+function chain_of(wchan: number): chain_t {
+  const q = root();
+  const hash = Math.imul(wchan ^ (wchan >>> 9), 0x9e3779b1) >>> 16;
+  return chain_at(hash & (sleepq.chains[q] - 1));
+}
+function chain_at(i: number): chain_t {
+  return (sleepq.first_chain[root()] + i * chain.sizeof) as chain_t;
+}
+function sleeper_at(i: number): sleeper_t {
+  return (sleepq.first_sleeper[root()] + i * sleeper.sizeof) as sleeper_t;
+}
+
+/** Lays out the chains and the sleep records. */
+export function sleepq_boot(): void {
+  const small = machine.npages[M] * 4096 < SMALL_MEMORY;
+  const chains = small ? CHAINS_SMALL : CHAINS;
+  const sleepers = machine.maxcpus[M] + chains;
+  const q = boot_alloc(sleepq.sizeof, 'sleep queues') as sleepq_t;
+  machine.roots[elem(M, ROOT_SLEEPQ)] = q;
+  sleepq.chains[q] = chains;
+  sleepq.sleepers[q] = sleepers;
+  sleepq.first_chain[q] = boot_alloc(chains * chain.sizeof, 'sleep queues', 16) as chain_t;
+  sleepq.first_sleeper[q] = boot_alloc(sleepers * sleeper.sizeof, 'sleepers', 16) as sleeper_t;
+  for (let i = 0; i < chains; i++) mtx_init(chain.lock, chain_at(i), LC_SLEEPQ);
+  for (let i = 0; i < sleepers; i++) sleeper.cpu[sleeper_at(i)] = i;
+}
+
+// --- the chain's list, under its lock ----------------------------------------
+
+function chain_link(c: chain_t, s: sleeper_t, wchan: number, wmesg: string): void {
+  sleeper.wchan[s] = wchan;
+  sleeper.result[s] = 0;
+  sleeper.next[s] = NULL as sleeper_t;
+  sleeper.ticket[s] = chain.tickets[c]++;
+  set_string(sleeper.wmesg, s, WMESG_WORDS, wmesg);
+  atomic_store(field_word(sleeper.on, s), 1); // after wchan: abort looks from outside the lock
+  const tail = chain.tail[c];
+  if (tail === NULL) chain.head[c] = s;
+  else sleeper.next[tail] = s;
+  chain.tail[c] = s;
+  atomic_add(field_word(chain.count, c), 1);
+}
+function chain_unlink(c: chain_t, s: sleeper_t): void {
+  let before = NULL as sleeper_t;
+  for (let at = chain.head[c]; at !== s; at = sleeper.next[at]) {
+    if (at === NULL) panic('sleepq: a sleeper is on no chain', s * 4);
+    before = at;
+  }
+  if (before === NULL) chain.head[c] = sleeper.next[s];
+  else sleeper.next[before] = sleeper.next[s];
+  if (chain.tail[c] === s) chain.tail[c] = before;
+  sleeper.on[s] = 0;
+  atomic_add(field_word(chain.count, c), -1);
+}
+
+// --- sleeping ----------------------------------------------------------------
+
+/**
+ * Sleeps on `wchan` until a wakeup, giving up the mutex `f` of `p` meanwhile
+ * and taking it again before returning.  `wmesg` is shown by the tools.
+ * Returns 0, EWOULDBLOCK after `ms`, or the errno of an abort.
+ */
+export function msleep<P extends number>(
+  wchan: number,
+  f: LockField<P>,
+  p: P,
+  wmesg: string,
+  ms: number,
+): number {
+  if (opt.WITNESS) witness_sleep(wmesg, p + f);
+  const s = sleeper_at(thr.cpu);
+  const error = sleepq_add(s, wchan, wmesg);
+  if (error !== 0) return error;
+  mtx_unlock(f, p);
+  const result = sleepq_wait(s, ms);
+  mtx_lock(f, p);
+  return result;
+}
+/** msleep without an interlock: the caller looks at its condition in `still` once queued. */
+export function tsleep(wchan: number, wmesg: string, ms: number, still: () => boolean): number {
+  if (opt.WITNESS) witness_sleep(wmesg, 0);
+  const s = sleeper_at(thr.cpu);
+  const error = sleepq_add(s, wchan, wmesg);
+  if (error !== 0) return error;
+  if (!still()) {
+    sleepq_cancel(s);
+    return 0;
+  }
+  return sleepq_wait(s, ms);
+}
+
+function sleepq_add(s: sleeper_t, wchan: number, wmesg: string): number {
+  const c = chain_of(wchan);
+  mtx_lock(chain.lock, c);
+  const signal = atomic_load(field_word(pcpu.signal, thr.pc));
+  if (signal !== 0) {
+    atomic_store(field_word(pcpu.signal, thr.pc), 0);
+    mtx_unlock(chain.lock, c);
+    return signal;
+  }
+  if (opt.INVARIANTS && sleeper.on[s]) panic('msleep: already on a sleep queue', wmesg);
+  chain_link(c, s, wchan, wmesg);
+  atomic_store(field_word(sleeper.word, s), 1);
+  mtx_unlock(chain.lock, c);
+  return 0;
+}
+/** Useful work of higher floors for a CPU that is about to sleep: it takes inner locks only. */
+export const idle_hooks: (() => void)[] = [];
+function sleepq_cancel(s: sleeper_t): void {
+  const c = chain_of(sleeper.wchan[s]);
+  mtx_lock(chain.lock, c);
+  if (sleeper.on[s]) chain_unlink(c, s);
+  atomic_store(field_word(sleeper.word, s), 0);
+  mtx_unlock(chain.lock, c);
+}
+function sleepq_wait(s: sleeper_t, ms: number): number {
+  const w = field_word(sleeper.word, s);
+  const deadline = now_ms() + ms;
+  let slice = sysctl_get(lock_slice);
+  // An abort that came before the record was queued found nobody to wake.
+  if (atomic_load(field_word(pcpu.signal, thr.pc)) !== 0) sleepq_signalled(s);
+  park();
+  atomic_store(field_word(pcpu.waiting, thr.pc), w);
+  while (atomic_load(w) === 1) {
+    const left = deadline - now_ms();
+    if (left <= 0) {
+      sleepq_timeout(s);
+      break;
+    }
+    if (atomic_wait(w, 1, Math.min(slice, left)) === 'timed-out') {
+      if (!memory_state.shared && !opt.SIM) {
+        sleepq_timeout(s); // nobody else could wake this thread
+        break;
+      }
+      slice = Math.min(slice * 2, SLICE_MAX_MS);
+      unpark(); // the waker may be dead: whoever is gets settled here
+      reap_all();
+      park();
+      atomic_store(field_word(pcpu.waiting, thr.pc), w); // a lock taken meanwhile cleared it
+    }
+  }
+  atomic_store(field_word(pcpu.waiting, thr.pc), 0);
+  unpark();
+  return sleeper.result[s];
+}
+function sleepq_signalled(s: sleeper_t): void {
+  const c = chain_of(sleeper.wchan[s]);
+  mtx_lock(chain.lock, c);
+  const signal = field_word(pcpu.signal, thr.pc);
+  const error = sleeper.on[s] ? atomic_xchg(signal, 0) : 0;
+  if (error !== 0) {
+    chain_unlink(c, s);
+    sleeper.result[s] = error;
+    atomic_store(field_word(sleeper.word, s), 0);
+  }
+  mtx_unlock(chain.lock, c);
+}
+function sleepq_timeout(s: sleeper_t): void {
+  const c = chain_of(sleeper.wchan[s]);
+  mtx_lock(chain.lock, c);
+  if (sleeper.on[s]) {
+    chain_unlink(c, s);
+    sleeper.result[s] = EWOULDBLOCK;
+    atomic_store(field_word(sleeper.word, s), 0);
+  }
+  mtx_unlock(chain.lock, c);
+}
+
+/** Wakes up to `n` sleepers on `wchan`, oldest first. Returns how many. */
+export function wakeup_n(wchan: number, n: number): number {
+  const c = chain_of(wchan);
+  if (atomic_load(field_word(chain.count, c)) === 0) return 0;
+  let woken = 0;
+  mtx_lock(chain.lock, c);
+  for (let s = chain.head[c]; s !== NULL && woken < n; ) {
+    const next = sleeper.next[s];
+    if (sleeper.wchan[s] === wchan) {
+      sleeper_wake(c, s, 0);
+      woken++;
+    }
+    s = next;
+  }
+  mtx_unlock(chain.lock, c);
+  return woken;
+}
+function sleeper_wake(c: chain_t, s: sleeper_t, result: number): void {
+  chain_unlink(c, s);
+  sleeper.result[s] = result;
+  const w = field_word(sleeper.word, s);
+  atomic_store(w, 0);
+  atomic_notify(w, 1);
+}
+/** Wakes everybody who sleeps on `wchan`. */
+export function wakeup(wchan: number): number {
+  return wakeup_n(wchan, Number.POSITIVE_INFINITY);
+}
+/** Wakes the oldest sleeper on `wchan`. */
+export function wakeup_one(wchan: number): number {
+  return wakeup_n(wchan, 1);
+}
+/** Ends another CPU's sleep with an errno, or its next one if it is awake. */
+export function sleepq_abort(cpu: number, error = EINTR): void {
+  const signal = field_word(pcpu.signal, pcpu_of(cpu));
+  atomic_store(signal, error);
+  const s = sleeper_at(cpu);
+  // Its word is 0: it is awake, or will look at the signal once it is queued.
+  while (atomic_load(field_word(sleeper.word, s)) === 1 && atomic_load(signal) !== 0) {
+    const c = chain_of(sleeper.wchan[s]);
+    mtx_lock(chain.lock, c);
+    // `on` is read first: what it was queued with is then visible, and stays under this lock.
+    const here = atomic_load(field_word(sleeper.on, s)) === 1 && chain_of(sleeper.wchan[s]) === c;
+    if (here && atomic_xchg(signal, 0) !== 0) sleeper_wake(c, s, error);
+    mtx_unlock(chain.lock, c);
+  }
+}
+
+// --- sleepers in an event loop -----------------------------------------------
+
+/**
+ * Takes a record of the table and queues it on `wchan`; the caller then waits
+ * with waitAsync on the word returned.  0: the table is full.
+ */
+export function sleepq_async_add(wchan: number, wmesg: string): number {
+  const q = root();
+  for (let i = machine.maxcpus[M]; i < sleepq.sleepers[q]; i++) {
+    const s = sleeper_at(i);
+    if (atomic_add(field_word(sleeper.used, s), 1) === 0) {
+      const c = chain_of(wchan);
+      mtx_lock(chain.lock, c);
+      sleeper.cpu[s] = thr.cpu;
+      chain_link(c, s, wchan, wmesg);
+      atomic_store(field_word(sleeper.word, s), 1);
+      mtx_unlock(chain.lock, c);
+      return field_word(sleeper.word, s);
+    }
+    atomic_add(field_word(sleeper.used, s), -1);
+  }
+  return 0;
+}
+/** Gives an async sleeper back. True if a waker had chosen it. */
+export function sleepq_async_end(word: number): boolean {
+  const s = (word - field_word(sleeper.word, 0 as sleeper_t)) as sleeper_t;
+  const c = chain_of(sleeper.wchan[s]);
+  mtx_lock(chain.lock, c);
+  const chosen = sleeper.on[s] === 0;
+  if (!chosen) chain_unlink(c, s);
+  atomic_store(field_word(sleeper.word, s), 0);
+  sleeper.cpu[s] = -1; // nobody's, so that no reaper takes it for a dead CPU's
+  mtx_unlock(chain.lock, c);
+  atomic_add(field_word(sleeper.used, s), -1);
+  return chosen;
+}
+
+/** Who sleeps where, for the tools: a sample. */
+export function sleepq_list(): { cpu: number; wchan: number; wmesg: string }[] {
+  const q = root();
+  const list = [];
+  for (let i = 0; i < sleepq.sleepers[q]; i++) {
+    const s = sleeper_at(i);
+    if (sleeper.on[s]) {
+      const wmesg = get_string(sleeper.wmesg, s, WMESG_WORDS);
+      list.push({ cpu: sleeper.cpu[s], wchan: sleeper.wchan[s], wmesg });
+    }
+  }
+  return list;
+}
+
+// --- deaths --------------------------------------------------------------------
+
+/** Makes a chain's list anew from the records that say they are on it. */
+function chain_rebuild(lock: number): void {
+  const c = (lock - chain.lock) as chain_t;
+  const q = root();
+  const on: sleeper_t[] = [];
+  for (let i = 0; i < sleepq.sleepers[q]; i++) {
+    const s = sleeper_at(i);
+    if (sleeper.on[s] && chain_of(sleeper.wchan[s]) === c) on.push(s);
+  }
+  on.sort((a, b) => sleeper.ticket[a] - sleeper.ticket[b]);
+  chain.head[c] = on[0] ?? (NULL as sleeper_t);
+  chain.tail[c] = on[on.length - 1] ?? (NULL as sleeper_t);
+  for (const [i, s] of on.entries()) sleeper.next[s] = on[i + 1] ?? (NULL as sleeper_t);
+  atomic_store(field_word(chain.count, c), on.length);
+}
+recover_register(LC_SLEEPQ, chain_rebuild);
+
+/** Takes over the locks that a dead CPU's logs name, and gives them back. */
+function reap_locks(cpu: number): void {
+  const pc = pcpu_of(cpu);
+  for (let level = UNDO_LEVELS - 1; level >= 0; level--) {
+    const l = mem.I32[undo_log(pc, level)];
+    if (l !== 0) reap_lock(l, cpu);
+  }
+  const recovering = pcpu.recover_lock[pc];
+  if (recovering !== 0) reap_lock(recovering, cpu);
+  rw_reap(cpu);
+}
+function reap_lock(l: number, cpu: number): void {
+  if (lock_order[mem.I32[l + LOCK_CLASS]].kind !== 'mtx') return rw_reap_write(l, cpu);
+  const v = atomic_load(l);
+  const owner = v & ~7;
+  if (((owner >> 3) & 0xff) - 1 !== cpu) return; // taken over by a waiter already
+  if (lock_take_over(l, v, owner, thr.tid | 1)) {
+    atomic_store(l, 0);
+    atomic_notify(l, 1);
+  }
+}
+/** Gives back the records on which a dead CPU's event loop waited. */
+function reap_async_sleepers(cpu: number): void {
+  const q = root();
+  for (let i = machine.maxcpus[M]; i < sleepq.sleepers[q]; i++) {
+    const s = sleeper_at(i);
+    if (sleeper.cpu[s] !== cpu || atomic_load(field_word(sleeper.used, s)) === 0) continue;
+    const wchan = sleeper.wchan[s];
+    // Chosen by a waker that it never heard: the wake-up goes to the next.
+    if (sleepq_async_end(field_word(sleeper.word, s))) wakeup_one(wchan);
+  }
+}
+/** Takes a dead CPU off its chain; a wake-up it was sent goes to the next. */
+function reap_sleeper(cpu: number): void {
+  reap_async_sleepers(cpu);
+  const s = sleeper_at(cpu);
+  const wchan = sleeper.wchan[s];
+  if (wchan === 0) return;
+  const c = chain_of(wchan);
+  mtx_lock(chain.lock, c);
+  const chosen = sleeper.on[s] === 0 && pcpu.waiting[pcpu_of(cpu)] === field_word(sleeper.word, s);
+  if (sleeper.on[s]) chain_unlink(c, s);
+  sleeper.wchan[s] = 0;
+  atomic_store(field_word(sleeper.word, s), 0);
+  mtx_unlock(chain.lock, c);
+  if (chosen) wakeup_one(wchan);
+}
+reap_register('locks', 10, reap_locks);
+reap_register('sleep', 20, reap_sleeper);
+
+/** Proves the chains: every record that is on, is on its chain once, and counts add up. */
+export function sleepq_check(): void {
+  const q = root();
+  for (let i = 0; i < sleepq.chains[q]; i++) {
+    const c = chain_at(i);
+    let n = 0;
+    for (let s = chain.head[c]; s !== NULL; s = sleeper.next[s]) {
+      if (!sleeper.on[s]) panic('sleepq_check: off, but on a chain', s * 4);
+      if (chain_of(sleeper.wchan[s]) !== c) panic('sleepq_check: on a wrong chain', s * 4);
+      if (sleeper.next[s] === NULL && chain.tail[c] !== s) panic('sleepq_check: tail', i);
+      if (++n > sleepq.sleepers[q]) panic('sleepq_check: the chain is a ring', i);
+    }
+    if (n !== chain.count[c]) panic('sleepq_check: count', i, n, chain.count[c]);
+  }
+}

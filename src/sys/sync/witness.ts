@@ -1,0 +1,586 @@
+/*
+ * witness: proves the order in which locks are taken, while the program runs.
+ *
+ * A deadlock needs two CPUs at the wrong moment; the order that makes it
+ * possible shows on one CPU, any time.  So each lock that is taken while
+ * another is held is compared with what is known:
+ *
+ *      the order table   lock_order.ts: classes, outermost first; for all classes
+ *      what was seen     locks of one "user" class are told apart by address, and
+ *                        the order between two of them is learnt from the first
+ *                        time both are held, and from chains of such pairs
+ *
+ * Reported, each pair once, with both stacks: an order against the table or
+ * against one seen before; a second lock of a class that does not allow two; a
+ * lock that may be held asleep (sx) after one that may not (mtx, rw); sleeping
+ * with such a lock held, or inside a critical section.  A lock that is given
+ * back but not held, or taken shared and exclusive by one CPU, is a panic: the
+ * thread would wait for itself.  A try is recorded but not checked, for it
+ * cannot wait.
+ *
+ *      relation[from][to]   0 KNOWN · 1 REVERSAL reported · 8.. stack number + 1
+ *      stack                text of the stack where the relation was first seen
+ *      user lock            word address -> identity behind those of the classes
+ *
+ * All of it lies in shared memory, is sized with it, and changes by single
+ * atomic operations: WITNESS takes no lock, so it can watch every lock, and a
+ * thread that dies inside leaves nothing half done (at most one stack is lost).
+ * When a table is full, new relations go without a stack and new user locks
+ * without a check; debug.witness.free_cnt shows it.
+ *
+ * Held locks: pcpu.held[] lists them in order of acquisition; read holds are
+ * put there by kern_rwlock.ts in any case, the others here (HELD_WRITE).  The
+ * place of each acquisition is the thread's own and kept as an unread Error.
+ *
+ * Everything is behind `if (opt.WITNESS)` at its callers: off, it costs nothing.
+ */
+import { atomic_add, atomic_cas, atomic_load, atomic_or, atomic_store } from '../machine/atomic.ts';
+import { HELD_MAX, pcpu, thr } from '../machine/cpu.ts';
+import { EINVAL } from '../machine/errno.ts';
+import { boot_alloc, M, machine, ROOT_WITNESS } from '../machine/header.ts';
+import { mem, PAGE_SIZE } from '../machine/memory.ts';
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import {
+  elem,
+  field_word,
+  get_string,
+  i32,
+  NULL,
+  type Ptr,
+  ptr,
+  set_string,
+  struct,
+  words,
+} from '../machine/struct.ts';
+import {
+  CTLFLAG_RWTUN,
+  type SysctlRequest,
+  sysctl_get,
+  sysctl_int,
+  sysctl_proc,
+  sysctl_value,
+} from '../machine/sysctl_decl.ts';
+import { LC_USER_MTX, LC_USER_RW, LC_USER_SX, lock_order } from './lock_order.ts';
+import { LOCK_CLASS } from './robust.ts';
+import { stack_save, stack_text, stack_where } from './subr_stack.ts';
+
+/** Mode of a mutex or write hold in pcpu.held[]; kern_rwlock.ts notes read holds as 1. */
+export const HELD_WRITE = 2;
+const KNOWN = 1;
+const REVERSAL = 2;
+const STACK_SHIFT = 8;
+const STACK_WORDS = 128;
+/** How long a chain of user locks the report follows. */
+const CHAIN_MAX = 16;
+
+type witness_t = Ptr<'witness'>;
+type wstack_t = Ptr<'witness_stack'>;
+
+/*
+ * Locks: (a) atomic  (c) constant once booted  (o) written before its number is published
+ */
+const witness = struct<witness_t>('witness')({
+  ids: i32('c', 'identities: classes, then user locks'),
+  classes: i32('c', 'identities of classes'),
+  relations: i32('c', 'first word of the matrix, ids x ids'),
+  users: i32('c', 'first word of the table of user locks: their addresses'),
+  users_used: i32('a', 'user locks known'),
+  users_lost: i32('a', 'user locks for which there was no room'),
+  stacks: ptr<wstack_t>('c', 'first stored stack'),
+  stacks_max: i32('c', 'room for stacks'),
+  stacks_used: i32('a', 'stacks stored'),
+  reports: i32('a', 'violations reported'),
+});
+const wstack = struct<wstack_t>('witness_stack')({
+  text: words('o', 'the stack, cut to fit', STACK_WORDS),
+});
+
+const watch = sysctl_int('debug.witness.watch', {
+  value: 1,
+  min: -1,
+  max: 1,
+  flags: CTLFLAG_RWTUN,
+  help: 'Lock order checks: 1 on, 0 off, -1 off until the next boot',
+  check: (value) =>
+    (value !== 0 && value !== 1 && value !== -1) || (sysctl_get(watch) === -1 && value !== -1)
+      ? EINVAL
+      : 0,
+});
+const trace = sysctl_int('debug.witness.trace', {
+  value: 1,
+  min: 0,
+  max: 1,
+  flags: CTLFLAG_RWTUN,
+  help: 'Print the stacks of a lock order violation',
+});
+
+function root(): witness_t {
+  return machine.roots[elem(M, ROOT_WITNESS)] as witness_t;
+}
+
+// --- the sink ------------------------------------------------------------------
+
+let console_sink = (text: string): void => console.error(text);
+/** Sends reports to `sink` instead of the console; null restores it. Returns the old sink. */
+export function witness_console(sink: ((text: string) => void) | null): (text: string) => void {
+  const old = console_sink;
+  console_sink = sink ?? ((text) => console.error(text));
+  return old;
+}
+/** Violations reported by all threads since boot. */
+export function witness_reports(): number {
+  const r = root();
+  return r === NULL ? 0 : atomic_load(field_word(witness.reports, r));
+}
+function report(text: string): void {
+  atomic_add(field_word(witness.reports, root()), 1);
+  console_sink(text);
+}
+
+// --- boot ----------------------------------------------------------------------
+
+/** Lays the tables out, if the option is on: a sixty-fourth of memory at most. */
+export function witness_boot(): void {
+  if (!opt.WITNESS) return;
+  const mib = (machine.npages[M] * PAGE_SIZE) / 2 ** 20;
+  const users = mib < 8 ? 8 : mib < 64 ? 96 : 256;
+  const stacks = mib < 8 ? 16 : mib < 64 ? 96 : 512;
+  const ids = lock_order.length + users;
+  const r = boot_alloc(witness.sizeof, 'witness') as witness_t;
+  witness.ids[r] = ids;
+  witness.classes[r] = lock_order.length;
+  witness.relations[r] = boot_alloc(ids * ids, 'witness relations');
+  witness.users[r] = boot_alloc(users, 'witness user locks');
+  witness.stacks[r] = boot_alloc(stacks * wstack.sizeof, 'witness stacks') as wstack_t;
+  witness.stacks_max[r] = stacks;
+  machine.roots[elem(M, ROOT_WITNESS)] = r;
+}
+
+// --- identities and relations ---------------------------------------------------
+
+function class_of(l: number): number {
+  return mem.I32[l + LOCK_CLASS];
+}
+function is_user(cls: number): boolean {
+  return cls === LC_USER_MTX || cls === LC_USER_RW || cls === LC_USER_SX;
+}
+function sleepable(l: number): boolean {
+  return lock_order[class_of(l)].kind === 'sx';
+}
+function type_name(l: number): string {
+  return lock_order[class_of(l)]?.name ?? '?';
+}
+function relation(from: number, to: number): number {
+  const r = root();
+  return witness.relations[r] + from * witness.ids[r] + to;
+}
+
+/** The identity of a user lock; 0 if there is no room, or it is new and `make` is false. */
+function user_id(l: number, make: boolean): number {
+  const r = root();
+  const room = witness.ids[r] - witness.classes[r];
+  const start = (Math.imul(l, 0x9e3779b1) >>> 8) % room;
+  for (let i = 0; i < room; i++) {
+    const at = (start + i) % room;
+    const w = witness.users[r] + at;
+    let v = atomic_load(w);
+    if (v === 0) {
+      if (!make) return 0;
+      v = atomic_cas(w, 0, l);
+      if (v === 0) {
+        atomic_add(field_word(witness.users_used, r), 1);
+        return witness.classes[r] + at;
+      }
+    }
+    if (v === l) return witness.classes[r] + at;
+  }
+  if (make) atomic_add(field_word(witness.users_lost, r), 1);
+  return 0;
+}
+
+/** A lock is made at `l`: what was learnt about an older one at that address is forgotten. */
+export function witness_init(l: number): void {
+  if (!opt.WITNESS || root() === NULL || !is_user(class_of(l))) return;
+  const id = user_id(l, false);
+  if (id === 0) return;
+  const ids = witness.ids[root()];
+  for (let other = 0; other < ids; other++) {
+    atomic_store(relation(id, other), 0);
+    atomic_store(relation(other, id), 0);
+  }
+}
+
+/** Notes that `to` was taken under `from`. The first time is true, and its stack is kept. */
+function relation_learn(from: number, to: number, extra: number, where: Error): boolean {
+  const w = relation(from, to);
+  if ((atomic_or(w, KNOWN | extra) & KNOWN) !== 0) return false;
+  const used = field_word(witness.stacks_used, root());
+  const at = atomic_add(used, 1);
+  if (at >= witness.stacks_max[root()]) atomic_add(used, -1);
+  else {
+    set_string(wstack.text, stack_at(at), STACK_WORDS, stack_text(where));
+    atomic_or(w, (at + 1) << STACK_SHIFT);
+  }
+  return true;
+}
+function stack_at(i: number): wstack_t {
+  return (witness.stacks[root()] + i * wstack.sizeof) as wstack_t;
+}
+/** The stack where a relation was first seen. */
+function relation_stack(from: number, to: number): string {
+  const v = atomic_load(relation(from, to));
+  if ((v & KNOWN) === 0) return '(not seen yet: the order table says so)';
+  const n = v >>> STACK_SHIFT;
+  if (n === 0) return '(its stack was not kept)';
+  return get_string(wstack.text, stack_at(n - 1), STACK_WORDS);
+}
+
+/** A chain of learnt relations from one user lock to another, or null. */
+function chain(from: number, to: number): number[] | null {
+  const r = root();
+  const seen = new Set([from]);
+  let paths: number[][] = [[from]];
+  for (let depth = 0; depth < CHAIN_MAX && paths.length > 0; depth++) {
+    const longer: number[][] = [];
+    for (const path of paths) {
+      const last = path[path.length - 1];
+      for (let id = witness.classes[r]; id < witness.ids[r]; id++) {
+        const v = atomic_load(relation(last, id));
+        if ((v & KNOWN) === 0 || (v & REVERSAL) !== 0) continue;
+        if (id === to) return [...path, id];
+        if (!seen.has(id)) longer.push([...path, id]);
+        seen.add(id);
+      }
+    }
+    paths = longer;
+  }
+  return null;
+}
+
+// --- what this CPU holds ----------------------------------------------------------
+
+interface Place {
+  readonly lock: number;
+  readonly where: Error;
+  readonly exclusive: boolean;
+}
+/** Places of acquisition, by CPU: several only where one thread plays several CPUs. */
+const places: { tid: number; id: number; held: Place[] }[] = [];
+function my_places(): Place[] {
+  const mine = places[thr.cpu];
+  const id = machine.id_low[M];
+  if (mine && mine.tid === thr.tid && mine.id === id) return mine.held;
+  places[thr.cpu] = { tid: thr.tid, id, held: [] };
+  return places[thr.cpu].held;
+}
+function place_find(l: number, exclusive: boolean): number {
+  const held = my_places();
+  for (let i = held.length - 1; i >= 0; i--) {
+    if (held[i].lock === l && held[i].exclusive === exclusive) return i;
+  }
+  return -1;
+}
+function place_of(l: number): string {
+  const p = my_places().findLast((x) => x.lock === l);
+  return p ? stack_where(p.where) : '?';
+}
+function off(): boolean {
+  return thr.cpu < 0 || root() === NULL || sysctl_get(watch) === -1;
+}
+
+/** Locks that this CPU holds, oldest first, as the tools print them. */
+export function witness_held(): string[] {
+  return thr.cpu < 0 ? [] : my_places().map((p) => held_line(p.lock, p.exclusive));
+}
+function held_line(l: number, exclusive: boolean): string {
+  const c = lock_order[class_of(l)];
+  const how = exclusive ? 'exclusive' : 'shared';
+  const depth = my_places().filter((p) => p.lock === l).length - 1;
+  const at = `(0x${(l * 4).toString(16)}) locked @ ${place_of(l)}`;
+  return `${how} ${c.kind} ${c.name} r = ${depth} ${at}`;
+}
+
+/** A lock was taken: it goes to the end of the list. */
+export function witness_lock(l: number, exclusive: boolean): void {
+  if (off()) return;
+  if (exclusive) {
+    const n = pcpu.held_n[thr.pc];
+    if (n >= HELD_MAX) panic('witness: more locks held than can be noted', n);
+    pcpu.held[elem(thr.pc, n * 2)] = l;
+    pcpu.held[elem(thr.pc, n * 2 + 1)] = HELD_WRITE;
+    pcpu.held_n[thr.pc] = n + 1;
+  }
+  my_places().push({ lock: l, where: stack_save(), exclusive });
+}
+
+/** A lock is given back. Panics if this CPU does not hold it that way. */
+export function witness_unlock(l: number, exclusive: boolean): void {
+  if (thr.cpu < 0 || root() === NULL) return;
+  const at = place_find(l, exclusive);
+  if (at >= 0) my_places().splice(at, 1);
+  else if (sysctl_get(watch) === 1) {
+    const other = place_find(l, !exclusive);
+    const where = stack_where(stack_save());
+    const name = type_name(l);
+    if (other < 0) panic(`lock (${lock_order[class_of(l)].kind}) ${name} not locked @ ${where}`);
+    panic(
+      `${exclusive ? 'exclusive' : 'shared'} unlock of ${name} @ ${where} while ` +
+        `${exclusive ? 'share' : 'exclusively'} locked from ${place_of(l)}: ` +
+        `${exclusive ? 'share->uexcl' : 'excl->ushare'}`,
+    );
+  }
+  if (exclusive) held_remove(l);
+}
+function held_remove(l: number): void {
+  const last = pcpu.held_n[thr.pc] - 1;
+  for (let i = last; i >= 0; i--) {
+    const w = field_word(pcpu.held, thr.pc) + i * 2;
+    if (mem.I32[w] !== l || mem.I32[w + 1] !== HELD_WRITE) continue;
+    mem.I32.copyWithin(w, w + 2, field_word(pcpu.held, thr.pc) + (last + 1) * 2);
+    pcpu.held_n[thr.pc] = last;
+    return;
+  }
+}
+
+// --- the checks -------------------------------------------------------------------
+
+/** A lock is about to be taken, and this CPU may have to wait for it. */
+export function witness_checkorder(l: number, exclusive: boolean): void {
+  if (off() || sysctl_get(watch) !== 1) return;
+  if (pcpu.critnest[thr.pc] !== 0) {
+    const c = lock_order[class_of(l)];
+    panic(`blockable sleep lock (${c.kind}) ${c.name} @ ${stack_where(stack_save())}`);
+  }
+  const held = my_places();
+  if (held.length === 0) return;
+  if (recursion(held, l, exclusive)) return;
+  let now: Error | null = null;
+  for (let i = held.length - 1; i >= 0; i--) {
+    // The stack is taken once, and only if some pair of locks is new.
+    now = check_pair(held[i], l, now);
+  }
+}
+function recursion(held: readonly Place[], l: number, exclusive: boolean): boolean {
+  const first = held.find((p) => p.lock === l);
+  if (!first) return false;
+  if (first.exclusive === exclusive) return true;
+  const c = lock_order[class_of(l)];
+  const asked = exclusive ? 'exclusive' : 'shared';
+  const has = exclusive ? 'share' : 'exclusively';
+  panic(
+    `${asked} lock of (${c.kind}) ${c.name} @ ${stack_where(stack_save())} ` +
+      `while ${has} locked from ${stack_where(first.where)}: ` +
+      `${exclusive ? 'excl->share' : 'share->excl'}`,
+  );
+}
+
+function check_pair(h: Place, l: number, now: Error | null): Error | null {
+  const from_class = class_of(h.lock);
+  const to_class = class_of(l);
+  if (from_class !== to_class) {
+    const order = check_classes(from_class, to_class);
+    if (order === 'known') return now;
+    now ??= stack_save();
+    const first = relation_learn(from_class, to_class, order === 'right' ? 0 : REVERSAL, now);
+    if (first && order !== 'right') reversal(h, l, from_class, to_class, order, now);
+    return now;
+  }
+  if (!lock_order[to_class].dupok) return duplicate(h, l, to_class, now);
+  if (!is_user(to_class)) return now;
+  const from = user_id(h.lock, true);
+  const to = user_id(l, true);
+  if (from === 0 || to === 0 || atomic_load(relation(from, to)) & KNOWN) return now;
+  now ??= stack_save();
+  // Learnt first, looked up after: of two CPUs that do opposite things one sees the other's.
+  const first = relation_learn(from, to, 0, now);
+  const back = chain(to, from);
+  if (!first || !back) return now;
+  atomic_or(relation(from, to), REVERSAL);
+  reversal(h, l, from, to, '', now, back);
+  return now;
+}
+/** 'known': nothing to do; 'right': new and in order; else the kind of violation. */
+function check_classes(from: number, to: number): string {
+  if (atomic_load(relation(from, to)) & KNOWN) return 'known';
+  const kind = lock_order[from].kind;
+  if (lock_order[to].kind === 'sx' && kind !== 'sx') return ' (sleepable after non-sleepable)';
+  return from < to ? 'right' : '';
+}
+
+function lock_line(nth: string, l: number, where: string): string {
+  const name = type_name(l);
+  return ` ${nth} 0x${(l * 4).toString(16)} ${name} (${name}) @ ${where}`;
+}
+function duplicate(h: Place, l: number, cls: number, now: Error | null): Error | null {
+  if (atomic_or(relation(cls, cls), KNOWN | REVERSAL) & REVERSAL) return now;
+  const here = now ?? stack_save();
+  const name = lock_order[cls].name;
+  const lines = [
+    `acquiring duplicate lock of same type: "${name}"`,
+    ` 1st ${name} @ ${stack_where(h.where)}`,
+    ` 2nd ${name} @ ${stack_where(here)}`,
+  ];
+  if (sysctl_get(trace) !== 0) {
+    lines.push('first lock taken at:', stack_text(h.where));
+    lines.push('KDB: stack backtrace:', stack_text(here));
+  }
+  report(lines.join('\n'));
+  return here;
+}
+
+function reversal(
+  h: Place,
+  l: number,
+  from: number,
+  to: number,
+  kind: string,
+  now: Error,
+  back: readonly number[] = [to, from],
+): void {
+  const lines = [`lock order reversal:${kind}`];
+  // An earlier hold of the new lock's type explains how its order came about.
+  const held = my_places();
+  const earlier = held.find(
+    (p) => class_of(p.lock) === class_of(l) && held.indexOf(h) > held.indexOf(p),
+  );
+  const list = earlier && class_of(h.lock) !== class_of(l) ? [earlier, h] : [h];
+  for (const [i, p] of list.entries()) {
+    lines.push(lock_line(i === 0 ? '1st' : '2nd', p.lock, stack_where(p.where)));
+  }
+  lines.push(lock_line(list.length === 1 ? '2nd' : '3rd', l, stack_where(now)));
+  if (sysctl_get(trace) !== 0) {
+    for (let i = 0; i + 1 < back.length; i++) {
+      lines.push(`lock order ${id_name(back[i])} -> ${id_name(back[i + 1])} first seen at:`);
+      lines.push(relation_stack(back[i], back[i + 1]));
+    }
+    lines.push(`lock order ${id_name(from)} -> ${id_name(to)} attempted at:`);
+    lines.push('KDB: stack backtrace:', stack_text(now));
+  }
+  report(lines.join('\n'));
+}
+/** `"type"(kind)`; a user lock with its address. */
+function id_name(id: number): string {
+  const r = root();
+  if (id < witness.classes[r]) return `"${lock_order[id].name}"(${lock_order[id].kind})`;
+  const l = atomic_load(witness.users[r] + id - witness.classes[r]);
+  const c = lock_order[class_of(l)];
+  return `"${c?.name ?? '?'} 0x${(l * 4).toString(16)}"(${c?.kind ?? '?'})`;
+}
+
+/**
+ * Called before sleeping. `except`: lock word that the sleep gives up, 0 none.
+ * Reports each place of sleeping with locks held as often as it happens.
+ */
+export function witness_sleep(what: string, except: number): void {
+  if (off() || sysctl_get(watch) !== 1) return;
+  if (pcpu.critnest[thr.pc] !== 0) {
+    report(`Sleeping on "${what}" inside a critical section${trace_text(stack_save())}`);
+  }
+  const held = my_places().filter((p) => p.lock !== except && !sleepable(p.lock));
+  if (held.length === 0) return;
+  const lines = held.map((p) => held_line(p.lock, p.exclusive));
+  report(
+    `Sleeping on "${what}" with the following non-sleepable locks held:\n` +
+      `${lines.join('\n')}${trace_text(stack_save())}`,
+  );
+}
+function trace_text(e: Error): string {
+  return sysctl_get(trace) === 0 ? '' : `\nKDB: stack backtrace:\n${stack_text(e)}`;
+}
+
+// --- what the tools see -------------------------------------------------------------
+
+function out_text(req: SysctlRequest, text: string): number {
+  return req.out(new TextEncoder().encode(`${text}\0`));
+}
+/** Every relation known, as pairs of identities. */
+function relations(): [number, number, number][] {
+  const r = root();
+  const list: [number, number, number][] = [];
+  for (let from = 0; from < witness.ids[r]; from++) {
+    for (let to = 0; to < witness.ids[r]; to++) {
+      const v = atomic_load(relation(from, to));
+      if (v & KNOWN) list.push([from, to, v]);
+    }
+  }
+  return list;
+}
+
+/** The text of debug.witness.badstacks. */
+export function witness_badstacks(): string {
+  if (!opt.WITNESS || root() === NULL || sysctl_get(watch) === -1) return 'Witness not running';
+  const all = relations();
+  const lines = [`Number of known direct relationships is ${all.length}`];
+  for (const [from, to, v] of all) {
+    if ((v & REVERSAL) === 0) continue;
+    lines.push('', `Lock order reversal between ${id_name(from)} and ${id_name(to)}!`);
+    const both =
+      from === to
+        ? [[from, to]]
+        : [
+            [from, to],
+            [to, from],
+          ];
+    for (const [a, b] of both) {
+      if ((atomic_load(relation(a, b)) & KNOWN) === 0) continue;
+      lines.push(`Lock order ${id_name(a)} -> ${id_name(b)} first seen at:`, relation_stack(a, b));
+    }
+  }
+  return `${lines.join('\n')}\n`;
+}
+/** The text of debug.witness.fullgraph: a newline, then "parent","child" for each relation. */
+export function witness_fullgraph(): string {
+  if (!opt.WITNESS || root() === NULL || sysctl_get(watch) === -1) return 'Witness not running';
+  const all = relations().filter(([from, to, v]) => from !== to && (v & REVERSAL) === 0);
+  const name = (id: number): string => id_name(id).replace(/\(\w+\)$/, '');
+  const children = Map.groupBy(all, ([from]) => from);
+  const below = new Set(all.map(([, to]) => to));
+  const done = new Set<number>();
+  const lines: string[] = [];
+  const visit = (id: number): void => {
+    if (done.has(id)) return;
+    done.add(id);
+    for (const [, to] of children.get(id) ?? []) {
+      lines.push(`${name(id)},${name(to)}`);
+      visit(to);
+    }
+  };
+  for (const id of children.keys()) if (!below.has(id)) visit(id);
+  for (const id of children.keys()) visit(id);
+  return `\n${lines.map((line) => `${line}\n`).join('')}`;
+}
+const text_type = { type: 'string', fmt: 'A' } as const;
+sysctl_proc(
+  'debug.witness.badstacks',
+  { help: 'Pairs of locks taken in both orders, with the stacks of each', ...text_type },
+  (req) => out_text(req, witness_badstacks()),
+);
+sysctl_proc(
+  'debug.witness.fullgraph',
+  { help: 'Orders of locks seen: "parent","child" lines', ...text_type },
+  (req) => out_text(req, witness_fullgraph()),
+);
+function number_of(read: (r: witness_t) => number): () => number {
+  return () => (root() === NULL ? 0 : read(root()));
+}
+sysctl_value(
+  'debug.witness.free_cnt',
+  { type: 'int', help: 'User locks that can still be told apart' },
+  number_of((r) => witness.ids[r] - witness.classes[r] - witness.users_used[r]),
+);
+sysctl_value(
+  'debug.witness.sleep_cnt',
+  { type: 'int', help: 'Lock types and user locks known' },
+  number_of((r) => witness.classes[r] - 1 + witness.users_used[r]),
+);
+sysctl_value(
+  'debug.witness.lost_cnt',
+  { type: 'int', help: 'Acquisitions of user locks for which there was no room' },
+  number_of((r) => witness.users_lost[r]),
+);
+sysctl_value(
+  'debug.witness.reports',
+  { type: 'int', help: 'Violations reported since boot' },
+  number_of((r) => witness.reports[r]),
+);

@@ -1,0 +1,94 @@
+/*
+ * uma_cache: buckets change hands between a cache and its zone.
+ *
+ * While a cache's buckets are exchanged its `seq` is odd: a statistics reader
+ * on another CPU sees that its sums would not belong together and reads again.
+ *
+ * The current bucket of a malloc size class stands twice: in the zone's cache,
+ * and in the CPU record, where the fast path of malloc finds it with one load
+ * less.  cache_set_cur keeps both the same; the copy counts for nothing when a
+ * dead CPU is settled.
+ */
+import { atomic_store } from '../machine/atomic.ts';
+import { mcache, mcache_of, thr } from '../machine/cpu.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
+import {
+  type bucket_t,
+  type cache_t,
+  uma_bucket,
+  uma_cache,
+  uma_zone,
+  type zone_t,
+} from '../h/uma.ts';
+import { save } from '../sync/undo.ts';
+import { cache_of, uma, uma_root } from './uma_int.ts';
+
+const zone = uma_zone;
+const cache = uma_cache;
+const bucket = uma_bucket;
+
+/** Marks the start of an exchange for readers: odd, also where one was left unfinished. */
+export function cache_begin(c: cache_t): void {
+  atomic_store(field_word(cache.seq, c), (cache.seq[c] + 1) | 1);
+}
+/** Marks its end. */
+export function cache_end(c: cache_t): void {
+  atomic_store(field_word(cache.seq, c), cache.seq[c] + 1);
+}
+
+/** Makes b the bucket that this CPU's fast path uses. */
+export function cache_set_cur(z: zone_t, c: cache_t, b: bucket_t): void {
+  cache.cur[c] = b;
+  const mclass = zone.mclass[z];
+  if (mclass !== 0 && mcache.off[mcache_of(thr.cpu)] === 0) {
+    mcache.bucket[elem(mcache_of(thr.cpu), mclass - 1)] = b;
+  }
+}
+/** Points every malloc class of a CPU at the null bucket, or back at its cache. */
+export function mcache_switch(cpu: number, zones: readonly zone_t[], on: boolean): void {
+  const nothing = uma_root.null_bucket[uma()];
+  const mine = mcache_of(cpu);
+  mcache.off[mine] = on ? 0 : 1;
+  for (const z of zones) {
+    const b = on ? cache.cur[cache_of(z, cpu)] : nothing;
+    mcache.bucket[elem(mine, zone.mclass[z] - 1)] = b;
+  }
+}
+
+/** Takes a full bucket off the zone's list. The zone lock is held, an undo section open. */
+export function zone_pop_full(z: zone_t): bucket_t {
+  const b = zone.full_buckets[z];
+  save(zone.full_buckets, z);
+  save(zone.full_items, z);
+  zone.full_buckets[z] = bucket.link[b];
+  zone.full_items[z] -= bucket.cnt[b];
+  return b;
+}
+/** Puts a bucket on the zone's list of full or of empty ones, by what is in it. */
+export function zone_push(z: zone_t, b: bucket_t): void {
+  save(bucket.link, b);
+  if (bucket.cnt[b] > 0) {
+    save(zone.full_buckets, z);
+    save(zone.full_items, z);
+    bucket.link[b] = zone.full_buckets[z];
+    zone.full_buckets[z] = b;
+    zone.full_items[z] += bucket.cnt[b];
+  } else {
+    save(zone.empty_buckets, z);
+    bucket.link[b] = zone.empty_buckets[z];
+    zone.empty_buckets[z] = b;
+  }
+}
+/**
+ * The buckets anchored in a cache, each once: cur and spare, and with `all`
+ * those at work, which only the CPU itself and its reaper may touch.
+ */
+export function cache_buckets(c: cache_t, all: boolean): bucket_t[] {
+  const found: bucket_t[] = [];
+  const anchors = [cache.cur[c], cache.spare[c]];
+  if (all) anchors.push(cache.hand[c], cache.fill[c]);
+  for (const b of anchors) {
+    if (b !== NULL && b !== uma_root.null_bucket[uma()] && !found.includes(b)) found.push(b);
+  }
+  return found;
+}

@@ -1,0 +1,164 @@
+/*
+ * uma_check: the walker of the zone allocator.
+ *
+ * On a quiet machine it proves, for every keg:
+ *   - each slab is on exactly one list, the one its free count says
+ *   - its bits, its free count and the keg's count of free items agree
+ *   - its pages lead back to it, and the keg's count of pages is their sum
+ * for every zone:
+ *   - no item is in two buckets, or in a bucket and free in its slab
+ *   - full buckets are not empty, empty ones are, and full_items is their sum
+ * and over all: slab pages + blocks + free + taken = pages managed.
+ */
+import { M, machine } from '../machine/header.ts';
+import { panic } from '../machine/panic.ts';
+import { elem, type Field, get64, NULL, set64 } from '../machine/struct.ts';
+import {
+  type bucket_t,
+  type keg_t,
+  SLAB_FREE,
+  SLAB_FULL,
+  SLAB_PART,
+  type slab_t,
+  uma_bucket,
+  uma_cache,
+  uma_keg,
+  uma_slab,
+  uma_zone,
+  type zone_t,
+} from '../h/uma.ts';
+import { PK_MALLOC, PK_MASK, PK_SLAB, vm_page } from '../h/vm_page.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { vm_page_census, vm_page_check, vm_page_free_count } from '../page/vm_page.ts';
+import { cache_buckets } from './uma_cache.ts';
+import {
+  cache_of,
+  uma,
+  uma_each_keg,
+  uma_each_zone,
+  uma_root,
+  zone_lock,
+  zone_name,
+  zone_unlock,
+} from './uma_int.ts';
+import { slab_index, slab_item_free, vtoslab } from './uma_keg.ts';
+import { cache_counts } from './uma_stats.ts';
+
+const keg = uma_keg;
+const slab = uma_slab;
+const zone = uma_zone;
+const bucket = uma_bucket;
+
+/** Walks everything. Panics on the first thing that is wrong. */
+export function uma_check(): void {
+  const r = uma();
+  mtx_lock(uma_root.lock, r);
+  let pages = uma_root.lost_pages[r];
+  uma_each_keg((k) => {
+    mtx_lock(keg.lock, k);
+    pages += keg_check(k);
+    mtx_unlock(keg.lock, k);
+  });
+  const seen = new Set<number>();
+  uma_each_zone((z) => {
+    zone_lock(z);
+    zone_check(z, seen);
+    zone_unlock(z);
+  });
+  mtx_unlock(uma_root.lock, r);
+  const census = vm_page_census();
+  if (census[PK_SLAB] + census[PK_MALLOC] !== pages) {
+    panic('uma_check: slab pages', census[PK_SLAB] + census[PK_MALLOC], `in kegs ${pages}`);
+  }
+  vm_page_check();
+}
+
+function keg_check(k: keg_t): number {
+  const name = zone_name(keg.zones[k]);
+  let free = 0;
+  let pages = 0;
+  const walk = (head: Field<keg_t, slab_t>, list: number): void => {
+    let prev = NULL as slab_t;
+    for (let s = head[k]; s !== NULL; s = slab.next[s]) {
+      if (slab.keg[s] !== k) panic('uma_check: slab of another keg', name, s * 4);
+      if (slab.list[s] !== list) panic('uma_check: slab on a wrong list', name, s * 4);
+      if (slab.prev[s] !== prev) panic('uma_check: slab list is torn', name, s * 4);
+      free += slab_check(k, s, list, name);
+      pages += keg.ppera[k];
+      prev = s;
+    }
+  };
+  walk(keg.part, SLAB_PART);
+  walk(keg.free_slabs, SLAB_FREE);
+  walk(keg.full, SLAB_FULL);
+  if (free !== keg.free[k]) panic('uma_check: free items', name, free, keg.free[k]);
+  if (pages !== keg.pages[k]) panic('uma_check: pages', name, pages, keg.pages[k]);
+  return pages;
+}
+function slab_check(k: keg_t, s: slab_t, list: number, name: string): number {
+  let n = 0;
+  for (let i = 0; i < keg.ipers[k]; i++) if (slab_item_free(s, i)) n++;
+  if (n !== slab.freecount[s]) panic('uma_check: bits and count', name, n, slab.freecount[s]);
+  const right = n === 0 ? SLAB_FULL : n === keg.ipers[k] ? SLAB_FREE : SLAB_PART;
+  if (right !== list) panic('uma_check: list and count', name, n, list);
+  for (let m = slab.page[s]; m < slab.page[s] + keg.ppera[k]; m++) {
+    const kind = vm_page.info[m] & PK_MASK;
+    if (vm_page.slab[m] !== s) panic('uma_check: page leads elsewhere', name, m);
+    if (kind !== PK_SLAB && kind !== PK_MALLOC) panic('uma_check: kind of page', name, m, kind);
+  }
+  return n;
+}
+
+function zone_check(z: zone_t, seen: Set<number>): void {
+  const name = zone_name(z);
+  const look = (b: bucket_t): void => {
+    for (let i = 0; i < bucket.cnt[b]; i++) item_check(bucket.item[elem(b, i)], name, seen);
+  };
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    for (const b of cache_buckets(cache_of(z, cpu), true)) look(b);
+  }
+  let items = 0;
+  for (let b = zone.full_buckets[z]; b !== NULL; b = bucket.link[b]) {
+    if (bucket.cnt[b] === 0) panic('uma_check: an empty bucket among the full', name);
+    if (bucket.cnt[b] > bucket.entries[b]) panic('uma_check: a bucket over its edge', name);
+    items += bucket.cnt[b];
+    look(b);
+  }
+  if (items !== zone.full_items[z]) panic('uma_check: full_items', name, items);
+  for (let b = zone.empty_buckets[z]; b !== NULL; b = bucket.link[b]) {
+    if (bucket.cnt[b] !== 0) panic('uma_check: a full bucket among the empty', name);
+  }
+}
+function item_check(item: number, name: string, seen: Set<number>): void {
+  if (seen.has(item)) panic('uma_check: item in two buckets', name, item * 4);
+  seen.add(item);
+  const s = vtoslab(item);
+  if (s === NULL) panic('uma_check: a bucket holds no item', name, item * 4);
+  if (slab_item_free(s, slab_index(s, item))) {
+    panic('uma_check: item in a bucket and free in its slab', name, item * 4);
+  }
+}
+
+/**
+ * Items of zone z that one CPU took out of its caches and never counted as
+ * given out, since this was last asked: those between a bucket and its caller
+ * when the thread died.  The CPU is dead or quiet.
+ */
+export function uma_cache_lost(z: zone_t, cpu: number): number {
+  const c = cache_of(z, cpu);
+  const n = cache_counts(z, cpu);
+  const all = n.out - (n.allocs - n.frees);
+  const fresh = all - get64(uma_cache.lost, c);
+  set64(uma_cache.lost, c, all);
+  return fresh;
+}
+
+/**
+ * Free pages, and those that hold the records of zones and kegs: these are
+ * type-stable and stay when a zone is destroyed.
+ */
+export function uma_free_or_records(): number {
+  const r = uma();
+  const of = (z: zone_t): number => keg.pages[zone.keg[z]];
+  return vm_page_free_count() + of(uma_root.zone_keg[r]) + of(uma_root.zone_zone[r]);
+}

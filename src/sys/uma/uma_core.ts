@@ -1,0 +1,409 @@
+/*
+ * uma_core: allocation and free, the fast paths and the slow ones.
+ *
+ * Each CPU has per zone a cache of two buckets, `cur` and `spare`.  The fast
+ * path takes the last item of `cur`, or puts one behind it: plain loads and
+ * stores on private memory, no lock, no atomic operation.
+ *
+ *      alloc:  cur has items? take one : spare has items? rotate : _slow
+ *      free:   cur has room? put it    : spare is empty?  rotate : _slow
+ *
+ * The slow path exchanges a bucket with the zone under its lock, or fills one
+ * from the slabs; with no bucket to be had it moves a single item.  Before the
+ * lock it serves what other CPUs asked for (uma_drain.ts), because that takes
+ * locks too.
+ *
+ * While this CPU waits for a lock, a drainer may take cur and spare: code that
+ * has taken a lock looks at its cache again.  A bucket at work is in `hand` or
+ * `fill`, which drainers leave alone.
+ *
+ * Deaths.  A bucket is always anchored: in cur, spare, hand or fill of a
+ * cache, or on a list of the zone.  Moves between a list and a cache are one
+ * undo section; moves inside a cache go through `hand`, so that the reaper
+ * finds every bucket at least once.  Only the single item between a bucket
+ * and its caller can be lost.
+ *
+ * Counting.  Allocations cost one addition; frees are derived: what came into
+ * the cache, less what left it, less what is there, is what the program holds.
+ *
+ * Read next: uma_keg.ts (where items come from), uma_zone.ts (making zones).
+ */
+import { sim_point } from '../machine/atomic.ts';
+import { poll, thr as thr_ } from '../machine/cpu.ts';
+import { reap_pending } from '../machine/death.ts';
+import { hw } from '../machine/memory.ts';
+import { opt as opt_ } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { add64, elem, NULL } from '../machine/struct.ts';
+import { vector_call } from '../machine/vectors.ts';
+import { M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
+import {
+  type bucket_t,
+  CACHE_SHIFT,
+  type cache_t,
+  type keg_t,
+  type slab_t,
+  UMA_ZFLAG_MULTI,
+  uma_bucket,
+  uma_cache,
+  uma_keg,
+  uma_slab,
+  uma_zone,
+  ZH_CTOR,
+  ZH_DEBUG,
+  ZH_DTOR,
+  ZH_FULL,
+  ZH_NOCACHE,
+  type zone_t,
+} from '../h/uma.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, save64, undo_begin, undo_end } from '../sync/undo.ts';
+import { witness_sleep } from '../sync/witness.ts';
+import { bucket_alloc, bucket_free } from './uma_bucket.ts';
+import { cache_begin, cache_end, cache_set_cur, zone_pop_full, zone_push } from './uma_cache.ts';
+import { uma_dbg_alloc, uma_dbg_free } from './uma_dbg.ts';
+import { poll_uma } from './uma_drain.ts';
+import { fetch_return, uma_zone_fetch_wait, zone_fetch, zone_limit_wakeup } from './uma_fetch.ts';
+import { keg_hooks, type Leaves, slab_free_item, vtoslab } from './uma_keg.ts';
+import { uma, uma_root, zone_lock, zone_name, zone_unlock } from './uma_int.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const M_ZERO = M_ZERO_;
+const thr = thr_;
+const opt = opt_;
+
+const zone = uma_zone;
+const cache = uma_cache;
+const bucket = uma_bucket;
+
+export type ctor_t = (item: number, size: number, arg: number, flags: number) => number;
+export type dtor_t = (item: number, size: number, arg: number) => void;
+
+const CACHES = uma_zone.sizeof;
+const SHIFT = CACHE_SHIFT;
+/** Cache of zone z on this CPU. */
+function my_cache(z: zone_t): cache_t {
+  return ((z + CACHES + (thr.cpu << SHIFT)) | 0) as number as cache_t;
+}
+
+/* The fast paths are written out, so that V8 can inline them (kern_malloc.ts). */
+const NO_FAST_ALLOC = ZH_CTOR | ZH_DEBUG;
+const NO_FAST_FREE = ZH_DTOR | ZH_DEBUG | ZH_FULL;
+
+/**
+ * Takes an item of zone z: a word address, 0 if there is none.  `flags` is
+ * M_NOWAIT or M_WAITOK, perhaps with M_ZERO.  With M_WAITOK it may sleep for
+ * the zone's limit or for pages, and fails only where waiting cannot help.
+ */
+export function uma_zalloc(z: zone_t, flags: number): number {
+  const c = ((z + CACHES + (thr.cpu << SHIFT)) | 0) as number as cache_t;
+  const b = cache.cur[c];
+  const n = bucket.cnt[b] - 1;
+  if (n < 0) return uma_zalloc_slow(z, 0, flags);
+  const item = bucket.item[((b + n) | 0) as bucket_t];
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n;
+  const v = (cache.allocs[c] + 1) | 0;
+  cache.allocs[c] = v;
+  if (v === 0) cache.allocs_high[c]++;
+  if ((zone.hooks[z] & NO_FAST_ALLOC) !== 0 || (flags & M_ZERO) !== 0) {
+    return uma_zalloc_finish(z, item, 0, flags);
+  }
+  return item;
+}
+/** uma_zalloc with an argument for the constructor. */
+export function uma_zalloc_arg(z: zone_t, arg: number, flags: number): number {
+  const c = my_cache(z);
+  const b = cache.cur[c];
+  const n = bucket.cnt[b] - 1;
+  if (n < 0) return uma_zalloc_slow(z, arg, flags);
+  const item = bucket.item[elem(b, n)];
+  bucket.cnt[b] = n;
+  cache_count(c);
+  return uma_zalloc_finish(z, item, arg, flags);
+}
+/** Gives an item back. Never sleeps; 0 is no item and is ignored. */
+export function uma_zfree(z: zone_t, item: number): void {
+  if (item === 0) return;
+  if ((zone.hooks[z] & NO_FAST_FREE) !== 0) return uma_zfree_hooks(z, item, 0);
+  const b = cache.cur[((z + CACHES + (thr.cpu << SHIFT)) | 0) as number as cache_t];
+  const n = bucket.cnt[b];
+  if (n >= bucket.entries[b]) return uma_zfree_slow(z, item);
+  bucket.item[((b + n) | 0) as bucket_t] = item;
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n + 1;
+}
+/** uma_zfree with an argument for the destructor. */
+export function uma_zfree_arg(z: zone_t, item: number, arg: number): void {
+  if (item !== 0) uma_zfree_hooks(z, item, arg);
+}
+
+/** Counts an allocation: two words with a carry (h/malloc.ts says why no double). */
+function cache_count(c: cache_t): void {
+  const v = (cache.allocs[c] + 1) | 0;
+  cache.allocs[c] = v;
+  if (v === 0) cache.allocs_high[c]++;
+}
+
+// --- after the item is taken, before it is given back -----------------------------------
+
+/** Checks, constructs and zeroes an item that left the caches. */
+function uma_zalloc_finish(z: zone_t, item: number, arg: number, flags: number): number {
+  const hooks = zone.hooks[z];
+  if (hooks & ZH_DEBUG) uma_dbg_alloc(z, item);
+  if (hooks & ZH_CTOR) {
+    const ctor = vector_call<ctor_t>(zone.ctor[z]);
+    if (ctor(item, zone.size[z], arg, flags) !== 0) {
+      // Back past the caches, with zfini but without dtor; counted as a free.
+      if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
+      count_failure(z);
+      zone_free_item(z, item);
+      return 0;
+    }
+  }
+  if (flags & M_ZERO) hw.fill(item, 0, (zone.size[z] + 3) >> 2);
+  return item;
+}
+function uma_zfree_hooks(z: zone_t, item: number, arg: number): void {
+  const hooks = zone.hooks[z];
+  if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], arg);
+  if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
+  if (hooks & (ZH_FULL | ZH_NOCACHE)) return zone_free_item(z, item);
+  const b = cache.cur[my_cache(z)];
+  const n = bucket.cnt[b];
+  if (n >= bucket.entries[b]) return uma_zfree_slow(z, item);
+  bucket.item[elem(b, n)] = item;
+  bucket.cnt[b] = n + 1;
+}
+function zone_fini_item(z: zone_t, item: number): void {
+  if (zone.zfini[z] !== 0) {
+    vector_call<(item: number, size: number) => void>(zone.zfini[z])(item, zone.size[z]);
+  }
+}
+function count_failure(z: zone_t): void {
+  zone_lock(z);
+  add64(zone.fails, z, 1);
+  zone_unlock(z);
+}
+
+// --- slow allocation -----------------------------------------------------------------------
+
+/** The cache is empty: a bucket from the zone, a bucket filled, or a single item. */
+export function uma_zalloc_slow(z: zone_t, arg: number, flags: number): number {
+  poll();
+  if (opt.WITNESS && flags & M_WAITOK) witness_sleep(`uma_zalloc: zone "${zone_name(z)}"`, 0);
+  reap_pending();
+  poll_uma();
+  if (zone.hooks[z] & ZH_NOCACHE) {
+    const item = zone_alloc_item(z, flags);
+    return item === 0 ? 0 : uma_zalloc_finish(z, item, arg, flags);
+  }
+  if (!cache_refill_slow(z, flags)) {
+    const item = zone_alloc_item(z, flags);
+    if (item === 0) return 0;
+    cache_count(my_cache(z));
+    return uma_zalloc_finish(z, item, arg, flags);
+  }
+  const c = my_cache(z);
+  const b = cache.cur[c];
+  const n = bucket.cnt[b] - 1;
+  const item = bucket.item[elem(b, n)];
+  bucket.cnt[b] = n;
+  cache_count(c);
+  return uma_zalloc_finish(z, item, arg, flags);
+}
+
+/** Puts items under the fast path of this CPU. False: none could be had by the bucket. */
+export function cache_refill_slow(z: zone_t, flags: number): boolean {
+  const c = my_cache(z);
+  if (opt.INVARIANTS && bucket.cnt[cache.cur[c]] !== 0) panic('uma: refill of a cache with items');
+  const spare = cache.spare[c];
+  if (spare !== NULL && bucket.cnt[spare] > 0) {
+    cache_rotate(z, c);
+    return true;
+  }
+  if (cache_from_zone(z, c)) return true;
+  if (uma_root.up[uma()] === 0) return false;
+  return cache_fill(z, c, flags);
+}
+/** cur and spare change places; at every moment each is found in cur, spare or hand. */
+function cache_rotate(z: zone_t, c: cache_t): void {
+  const old = cache.cur[c];
+  cache.hand[c] = old;
+  if (opt.SIM) sim_point(c);
+  cache_set_cur(z, c, cache.spare[c]);
+  if (opt.SIM) sim_point(c);
+  cache.spare[c] = old;
+  cache.hand[c] = NULL as bucket_t;
+}
+/** An exchange with the zone costs a lock: larger buckets make it rarer. The lock is held. */
+function bucket_grow(z: zone_t): void {
+  const n = zone.count[z];
+  if (n < zone.bucket_max[z]) zone.count[z] = Math.min(n * 2, zone.bucket_max[z]);
+}
+/** Exchanges the empty cur for a full bucket of the zone. */
+function cache_from_zone(z: zone_t, c: cache_t): boolean {
+  if (zone.full_buckets[z] === NULL) return false; // a hint: looked at again under the lock
+  const k = zone.keg[z];
+  mtx_lock(uma_keg.lock, k);
+  if (zone.full_buckets[z] === NULL) {
+    mtx_unlock(uma_keg.lock, k);
+    return false;
+  }
+  bucket_grow(z);
+  cache_begin(c);
+  undo_begin(uma_keg.lock, k);
+  const full = zone_pop_full(z);
+  const old = cache.cur[c];
+  save(cache.cur, c);
+  save64(cache.installed, c);
+  add64(cache.installed, c, bucket.cnt[full]);
+  if (old !== uma_root.null_bucket[uma()]) zone_push(z, old);
+  cache_set_cur(z, c, full);
+  undo_end();
+  cache_end(c);
+  mtx_unlock(uma_keg.lock, k);
+  return true;
+}
+/**
+ * Fills a bucket from the slabs and makes it cur.  Locks may make this CPU wait,
+ * and while it waits a drainer may take its cur and spare: the bucket at work
+ * is therefore in neither, but in `fill`, which only a reaper looks at.
+ */
+function cache_fill(z: zone_t, c: cache_t, flags: number): boolean {
+  if (zone.count[z] < zone.bucket_max[z]) zone.count[z]++; // a miss: larger buckets from now on
+  const b = cache_fill_bucket(z, c, flags);
+  if (b === NULL) return false;
+  const filled = zone_fetch(z, b, bucket.entries[b], flags);
+  cache_begin(c);
+  add64(cache.installed, c, bucket.cnt[b]);
+  cache_set_cur(z, c, b);
+  cache.fill[c] = NULL as bucket_t;
+  cache_end(c);
+  return filled;
+}
+/** The empty bucket to fill, anchored in `fill`: cur, or a larger one. NULL: none to be had. */
+function cache_fill_bucket(z: zone_t, c: cache_t, flags: number): bucket_t {
+  const nothing = uma_root.null_bucket[uma()];
+  const want = zone.count[z];
+  const old = cache.cur[c];
+  if (old !== nothing) {
+    cache.fill[c] = old;
+    cache_set_cur(z, c, nothing);
+    if (bucket.entries[old] >= want || bucket.entries[old] >= zone.bucket_max[z]) return old;
+  }
+  const larger = bucket_alloc(want, flags);
+  if (larger === NULL) return old === nothing ? larger : old;
+  cache.fill[c] = larger;
+  if (old !== nothing) bucket_free(old);
+  return larger;
+}
+
+/** One item straight from the slabs, initialised for the zone; counted as out. 0: none. */
+export function zone_alloc_item(z: zone_t, flags: number): number {
+  const item = uma_zone_fetch_wait(z, flags);
+  if (item === 0) {
+    count_failure(z);
+    return 0;
+  }
+  if (zone.zinit[z] !== 0) {
+    const zinit = vector_call<(i: number, s: number, f: number) => number>(zone.zinit[z]);
+    if (zinit(item, zone.size[z], flags) !== 0) {
+      count_failure(z);
+      zone_return_item(z, item, { cache: my_cache(z) }); // never initialised: no zfini
+      return 0;
+    }
+  }
+  return item;
+}
+
+// --- slow free -------------------------------------------------------------------------------
+
+/** cur is full: rotate, hand a bucket to the zone, or give the single item to its slab. */
+export function uma_zfree_slow(z: zone_t, item: number): void {
+  poll();
+  poll_uma();
+  if (zone.hooks[z] & (ZH_NOCACHE | ZH_FULL) || !cache_make_room(z)) {
+    zone_free_item(z, item);
+    return;
+  }
+  const b = cache.cur[my_cache(z)];
+  const n = bucket.cnt[b];
+  bucket.item[elem(b, n)] = item;
+  bucket.cnt[b] = n + 1;
+}
+/** Brings a bucket with room under the fast path. False: there is none to be had. */
+export function cache_make_room(z: zone_t): boolean {
+  const c = my_cache(z);
+  const spare = cache.spare[c];
+  if (spare !== NULL && bucket.cnt[spare] < bucket.entries[spare]) {
+    cache_rotate(z, c);
+    return true;
+  }
+  if (uma_root.up[uma()] === 0) return false;
+  const ready = zone.empty_buckets[z]; // a hint: looked at again under the lock
+  if (ready === NULL || bucket.entries[ready] < zone.count[z]) {
+    const fresh = bucket_alloc(zone.count[z], M_NOWAIT);
+    if (fresh === NULL && ready === NULL) return false;
+    cache.hand[c] = fresh;
+  }
+  const k = zone.keg[z];
+  mtx_lock(uma_keg.lock, k);
+  const empty = cache.hand[c] !== NULL ? cache.hand[c] : zone.empty_buckets[z];
+  if (empty !== NULL) cache_install_empty(z, c, k, empty);
+  mtx_unlock(uma_keg.lock, k);
+  return empty !== NULL;
+}
+/** The empty bucket becomes cur, cur becomes spare, spare goes to the zone. The lock is held. */
+function cache_install_empty(z: zone_t, c: cache_t, k: keg_t, empty: bucket_t): void {
+  const spare = cache.spare[c]; // looked at again: a drainer may have been here
+  const old = cache.cur[c];
+  bucket_grow(z);
+  cache_begin(c);
+  undo_begin(uma_keg.lock, k);
+  save(cache.hand, c);
+  save(cache.spare, c);
+  save(cache.cur, c);
+  if (cache.hand[c] === NULL) {
+    save(zone.empty_buckets, z);
+    zone.empty_buckets[z] = bucket.link[empty];
+  }
+  cache.hand[c] = NULL as bucket_t;
+  if (spare !== NULL) {
+    save64(cache.returned, c);
+    add64(cache.returned, c, bucket.cnt[spare]);
+    zone_push(z, spare);
+  }
+  cache.spare[c] = old === uma_root.null_bucket[uma()] ? (NULL as bucket_t) : old;
+  cache_set_cur(z, c, empty);
+  undo_end();
+  cache_end(c);
+}
+
+/** Gives one item straight to its slab, uninitialised for the zone; counted as back. */
+export function zone_free_item(z: zone_t, item: number): void {
+  zone_fini_item(z, item);
+  zone_return_item(z, item, { cache: my_cache(z) });
+}
+/** The item goes to its slab; whoever waits for the limit is told. */
+export function zone_return_item(z: zone_t, item: number, from: Leaves): void {
+  const s = vtoslab(item);
+  if (s === NULL) panic('uma: Freed item did not belong to zone', item * 4);
+  const k = keg_of_slab(z, s);
+  mtx_lock(uma_keg.lock, k);
+  slab_free_item(k, s, item, from);
+  mtx_unlock(uma_keg.lock, k);
+  zone_limit_wakeup(z, k);
+}
+function keg_of_slab(z: zone_t, s: slab_t): keg_t {
+  const k = uma_slab.keg[s];
+  if (k === zone.keg[z]) return k;
+  if ((zone.flags[z] & UMA_ZFLAG_MULTI) === 0) {
+    panic('uma: Freed item did not belong to zone', zone_name(z), `keg ${k * 4}`);
+  }
+  return k;
+}
+
+fetch_return.item = zone_return_item;
+keg_hooks.alloc_item = (z, flags) => zone_alloc_item(z as zone_t, flags);
+keg_hooks.free_item = (z, item) => zone_free_item(z as zone_t, item);

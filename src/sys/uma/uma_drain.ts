@@ -1,0 +1,317 @@
+/*
+ * uma_drain: getting memory back from caches, buckets and slabs.
+ *
+ * Nobody takes items out of another CPU's cache while that CPU may be using
+ * it: its owner works with plain loads and stores.  The drainer asks instead:
+ *
+ *      running kernel calls   REQ_DRAIN; it hands over at its next slow path
+ *      idle in its loop       the same, and a ring at its doorbell
+ *      parked                 the drainer claims it and moves the buckets itself
+ *      dead                   the reaper does
+ *      computing, silent      the request stays; after vm.drain_deadline the
+ *                             drainer goes on without it, and counts that
+ *
+ * Handing over means: buckets go to the lists of their zones.  From there their
+ * items return to the slabs, and slabs that became free to the page floor.
+ */
+import { atomic_and, atomic_load, atomic_or } from '../machine/atomic.ts';
+import { now_ms } from '../machine/clock.ts';
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import {
+  CPU_DEAD,
+  CPU_FREE,
+  CPU_PARKED,
+  CPU_REQ_DRAIN,
+  cpu_claim,
+  cpu_ring,
+  cpu_state_word,
+  cpu_unclaim,
+  mcache,
+  mcache_of,
+  pcpu,
+  pcpu_of,
+  poll,
+  thr,
+  tid_cpu,
+} from '../machine/cpu.ts';
+import { detach_hooks, doorbell_hooks } from '../machine/cpu_slots.ts';
+import { cpu_reap, reap_pending, reap_register } from '../machine/death.ts';
+import { M, machine } from '../machine/header.ts';
+import { host_sleep } from '../machine/host.ts';
+import { opt } from '../machine/opt.ts';
+import { add64, elem, field_word, NULL } from '../machine/struct.ts';
+import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
+import { vector_call } from '../machine/vectors.ts';
+import {
+  type bucket_t,
+  type cache_t,
+  UMA_ZONE_NOFREE,
+  uma_bucket,
+  uma_cache,
+  uma_keg,
+  uma_zone,
+  ZH_NOCACHE,
+  type zone_t,
+} from '../h/uma.ts';
+import { mtx_lock, mtx_owned, mtx_timedlock, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, save64, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
+import { vm_page_free_count } from '../page/vm_page.ts';
+import { bucket_free, is_bucket_zone } from './uma_bucket.ts';
+import { cache_begin, cache_buckets, cache_end, zone_pop_full, zone_push } from './uma_cache.ts';
+import { fetch_hooks, fetch_return } from './uma_fetch.ts';
+import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root } from './uma_int.ts';
+import { keg_drain } from './uma_keg.ts';
+
+const zone = uma_zone;
+const cache = uma_cache;
+const bucket = uma_bucket;
+
+const v_late = counter_u64('vm.drain_late', 'CPUs that did not answer a drain in time');
+const v_drains = counter_u64('vm.drains', 'Caches of CPUs handed over on request');
+const v_reclaims = counter_u64('vm.reclaims', 'Times memory was reclaimed from all zones');
+const drain_deadline = sysctl_int('vm.drain_deadline', {
+  value: 50,
+  min: 1,
+  max: 10000,
+  unit: 'ms',
+  flags: CTLFLAG_RWTUN,
+  help: 'How long a drain waits for CPUs that compute without calling the kernel',
+});
+const SPIN_ROUNDS = 20;
+const SLICE_MS = 0.05;
+/** How long a request waits for another CPU's reclaim before it looks for itself, ms. */
+const RECLAIM_WAIT_MS = 100;
+/** The seeded scheduler counts rounds, not time. */
+const SIM_ROUNDS = 100;
+
+// --- one cache ---------------------------------------------------------------------------
+
+/**
+ * Moves the buckets of zone z's cache on a CPU to the zone's lists.  The CPU is
+ * this one, or it is claimed, or `dead`: then those at work too.  The zone lock
+ * is held.
+ */
+function cache_hand_over(z: zone_t, cpu: number, dead: boolean): void {
+  const c = cache_of(z, cpu);
+  const k = zone.keg[z];
+  const nothing = uma_root.null_bucket[uma()];
+  const found = cache_buckets(c, dead);
+  if (found.length === 0) return;
+  cache_begin(c);
+  undo_begin(uma_keg.lock, k);
+  for (const b of found) {
+    // A bucket that is only being filled or drained never counted as come in.
+    const counted = cache.cur[c] === b || cache.spare[c] === b || cache.hand[c] === b;
+    cache_forget(c, b, nothing);
+    save64(cache.returned, c);
+    if (counted) add64(cache.returned, c, bucket.cnt[b]);
+    zone_push(z, b);
+    undo_commit();
+  }
+  undo_end();
+  cache_end(c);
+  if (zone.mclass[z] !== 0) mcache.bucket[elem(mcache_of(cpu), zone.mclass[z] - 1)] = nothing;
+}
+/** Clears every anchor of bucket b in the cache. */
+function cache_forget(c: cache_t, b: bucket_t, nothing: bucket_t): void {
+  if (cache.cur[c] === b) {
+    save(cache.cur, c);
+    cache.cur[c] = nothing;
+  }
+  for (const f of [cache.spare, cache.hand, cache.fill]) {
+    if (f[c] !== b) continue;
+    save(f, c);
+    f[c] = NULL as bucket_t;
+  }
+}
+/** Hands over every cache of this CPU. No lock is held. */
+function cache_bare(z: zone_t): boolean {
+  const c = cache_of(z, thr.cpu);
+  return cache.cur[c] === uma_root.null_bucket[uma()] && cache.spare[c] === NULL;
+}
+export function uma_hand_over(): void {
+  if (uma() === 0) return;
+  uma_each_zone((z) => {
+    if (zone.hooks[z] & ZH_NOCACHE || cache_bare(z)) return;
+    mtx_lock(uma_keg.lock, zone.keg[z]);
+    cache_hand_over(z, thr.cpu, false);
+    mtx_unlock(uma_keg.lock, zone.keg[z]);
+  });
+}
+
+/**
+ * Serves a drain request of another CPU.  Stands at the entry of UMA's slow
+ * paths, where no UMA lock is held, and in the event loop.
+ */
+export function poll_uma(): void {
+  const w = cpu_state_word(thr.cpu);
+  if ((atomic_load(w) & CPU_REQ_DRAIN) === 0) return;
+  reap_pending();
+  uma_hand_over();
+  counter_add(v_drains, 1);
+  atomic_and(w, ~CPU_REQ_DRAIN);
+}
+doorbell_hooks.push(poll_uma);
+detach_hooks.push(uma_hand_over);
+
+// --- the caches of others -----------------------------------------------------------------
+
+/** Moves the buckets of a parked CPU. False: it is not parked (any more). */
+function claim_and_move(cpu: number): boolean {
+  let ok = true;
+  uma_each_zone((z) => {
+    if (!ok || zone.hooks[z] & ZH_NOCACHE) return;
+    const c = cache_of(z, cpu);
+    if (cache.cur[c] === uma_root.null_bucket[uma()] && cache.spare[c] === NULL) return;
+    mtx_lock(uma_keg.lock, zone.keg[z]);
+    ok = cpu_claim(cpu, CPU_REQ_DRAIN); // innermost: every lock is taken before
+    if (ok) {
+      cache_hand_over(z, cpu, false);
+      cpu_unclaim(cpu);
+    }
+    mtx_unlock(uma_keg.lock, zone.keg[z]);
+  });
+  return ok;
+}
+
+/** Gets the caches of all other CPUs handed over, as far as they answer. */
+export function uma_drain_others(): void {
+  const waiting: number[] = [];
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    if (cpu === thr.cpu) continue;
+    const w = cpu_state_word(cpu);
+    const v = atomic_load(w);
+    if (v & (CPU_FREE | CPU_DEAD)) continue;
+    if (v & CPU_PARKED && claim_and_move(cpu)) continue;
+    const old = atomic_or(w, CPU_REQ_DRAIN);
+    if ((old & CPU_REQ_DRAIN) === 0) waiting.push(cpu); // an older request: it is late already
+  }
+  drain_wait(waiting);
+}
+function drain_wait(waiting: number[]): void {
+  const until = now_ms() + sysctl_get(drain_deadline);
+  let left = waiting;
+  for (let round = 0; left.length > 0; round++) {
+    poll();
+    poll_uma(); // two CPUs may wait for each other
+    left = left.filter((cpu) => !drain_done(cpu));
+    if (left.length === 0) return;
+    if (round >= SPIN_ROUNDS) {
+      for (const cpu of left) cpu_ring(cpu);
+      if (!opt.SIM) host_sleep(SLICE_MS);
+    }
+    if (now_ms() > until || (opt.SIM && round > SIM_ROUNDS)) {
+      for (const cpu of left) if (!cpu_reap(cpu)) counter_add(v_late, 1);
+      return;
+    }
+  }
+}
+function drain_done(cpu: number): boolean {
+  const v = atomic_load(cpu_state_word(cpu));
+  if ((v & CPU_REQ_DRAIN) === 0 || v & (CPU_FREE | CPU_DEAD)) return true;
+  return (v & CPU_PARKED) !== 0 && claim_and_move(cpu);
+}
+
+// --- zones ----------------------------------------------------------------------------------
+
+/** Returns the items of the zone's full buckets to their slabs, and frees all its buckets. */
+export function zone_drain(z: zone_t): void {
+  const k = zone.keg[z];
+  // A hint, looked at again under the lock: a fruitless round must be cheap.
+  while (zone.full_buckets[z] !== NULL || zone.empty_buckets[z] !== NULL) {
+    mtx_lock(uma_keg.lock, k);
+    let b = zone.full_buckets[z];
+    if (b !== NULL) {
+      undo_begin(uma_keg.lock, k);
+      b = zone_pop_full(z);
+      save(cache.fill, cache_of(z, thr.cpu));
+      cache.fill[cache_of(z, thr.cpu)] = b; // anchored while its items go home
+      undo_end();
+    } else {
+      b = zone.empty_buckets[z];
+      if (b !== NULL) {
+        undo_begin(uma_keg.lock, k);
+        save(zone.empty_buckets, z);
+        zone.empty_buckets[z] = bucket.link[b];
+        undo_end();
+      }
+    }
+    mtx_unlock(uma_keg.lock, k);
+    if (b === NULL) return;
+    bucket_drain(z, b);
+    cache.fill[cache_of(z, thr.cpu)] = NULL as bucket_t;
+    bucket_free(b);
+  }
+}
+function bucket_drain(z: zone_t, b: bucket_t): void {
+  const zfini = zone.zfini[z];
+  while (bucket.cnt[b] > 0) {
+    const n = bucket.cnt[b] - 1;
+    const item = bucket.item[elem(b, n)];
+    if (zfini !== 0) vector_call<(i: number, s: number) => void>(zfini)(item, zone.size[z]);
+    fetch_return.item(z, item, { bucket: b });
+  }
+}
+
+/**
+ * Gets back what no program holds: caches, buckets, free slabs.  Returns the
+ * pages that became free.  No lock is held.  With `others` the caches of the
+ * other CPUs too.
+ */
+export function uma_reclaim(others = true): number {
+  const r = uma();
+  if (mtx_owned(uma_root.drain, r)) return 0; // this CPU itself, in a fini that allocates
+  if (!mtx_trylock(uma_root.drain, r)) {
+    // Somebody is at it: what it gets back serves this CPU as well.  Waiting, this
+    // CPU is parked, so that its own caches can be claimed.
+    if (mtx_timedlock(uma_root.drain, r, RECLAIM_WAIT_MS)) mtx_unlock(uma_root.drain, r);
+    return 1;
+  }
+  const before = vm_page_free_count();
+  counter_add(v_reclaims, 1);
+  uma_hand_over();
+  if (others) uma_drain_others();
+  uma_each_zone((z) => {
+    if ((zone.hooks[z] & ZH_NOCACHE) === 0) zone_drain(z);
+  });
+  const drain = (internal: boolean): void =>
+    uma_each_keg((k) => {
+      const z = uma_keg.zones[k];
+      const is = z !== NULL && (is_bucket_zone(z) || (zone.hooks[z] & ZH_NOCACHE) !== 0);
+      if (is === internal && (uma_keg.flags[k] & UMA_ZONE_NOFREE) === 0) keg_drain(k, 0);
+    });
+  drain(false);
+  drain(true); // buckets and slab headers, which the first round gave back
+  mtx_unlock(uma_root.drain, r);
+  return vm_page_free_count() - before;
+}
+fetch_hooks.reclaim = () => uma_reclaim();
+
+/** The caches of a dead CPU go to their zones. */
+reap_register('uma', 60, (cpu) => {
+  if (uma() === 0) return;
+  uma_each_zone((z) => {
+    if (zone.hooks[z] & ZH_NOCACHE) return;
+    mtx_lock(uma_keg.lock, zone.keg[z]);
+    cache_hand_over(z, cpu, true);
+    mtx_unlock(uma_keg.lock, zone.keg[z]);
+    // It may have died in the middle of an exchange: readers would wait for its end for ever.
+    const c = cache_of(z, cpu);
+    if (cache.seq[c] & 1) cache_end(c);
+  });
+  // A reclaim that died with its lock: nobody waits for that lock, so nobody would notice.
+  const drain = uma() + uma_root.drain;
+  if (tid_cpu(atomic_load(drain)) === cpu) {
+    mtx_lock(uma_root.drain, uma());
+    mtx_unlock(uma_root.drain, uma());
+  }
+});
+
+/** Tells whether any CPU still has a drain request pending: for tests. */
+export function uma_drain_pending(): boolean {
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    const v = atomic_load(field_word(pcpu.state, pcpu_of(cpu)));
+    if (v & CPU_REQ_DRAIN && (v & CPU_FREE) === 0) return true;
+  }
+  return false;
+}

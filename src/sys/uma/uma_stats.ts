@@ -1,0 +1,250 @@
+/*
+ * uma_stats: exact numbers while the owners run, and the stream vm.zone_stats.
+ *
+ * A cache counts allocations, and the items that came in and went out with
+ * buckets.  What the program holds of a CPU's items is then
+ *
+ *      out = installed - returned - present         frees = allocs - out
+ *
+ * `seq` is odd while buckets change hands; a reader that saw it move reads
+ * again, and after a thousand tries takes what it has.  A CPU that frees more
+ * than it allocates has a negative `out`: only sums over CPUs mean something.
+ *
+ * Malloc size classes are counted by type (kern_malloc.ts); their zones borrow
+ * those counts.  The stream is the published 64-bit little-endian layout:
+ * a header of 16 bytes, per zone 120 bytes and 64 for each CPU.
+ */
+import { atomic_load } from '../machine/atomic.ts';
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { M, machine } from '../machine/header.ts';
+import { mem } from '../machine/memory.ts';
+import { count_pair, elem, field_word, get64, NULL } from '../machine/struct.ts';
+import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
+import {
+  type bucket_t,
+  type keg_t,
+  UMA_NAME_WORDS,
+  UMA_ZONE_SECONDARY,
+  uma_bucket,
+  uma_cache,
+  uma_keg,
+  uma_zone,
+  ZH_NOCACHE,
+  type zone_t,
+} from '../h/uma.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { cache_of, uma, uma_each_zone, uma_root, zone_lock, zone_unlock } from './uma_int.ts';
+
+const zone = uma_zone;
+const keg = uma_keg;
+const cache = uma_cache;
+
+const clamped = counter_u64(
+  'debug.stats_clamped',
+  'Sums that came out negative and were shown as 0',
+);
+const SEQ_TRIES = 1000;
+export const UMA_STREAM_VERSION = 1;
+
+/** Where malloc zones get their counts: filled by malloc. */
+export const stats_hooks: {
+  class_counts: ((mclass: number, cpu: number) => { allocs: number; frees: number }) | null;
+} = { class_counts: null };
+
+export interface CacheCounts {
+  allocs: number;
+  frees: number;
+  /** Items in the CPU's buckets. */
+  present: number;
+  /** Items that came in and did not go out again: negative for a CPU that frees for others. */
+  out: number;
+}
+
+/** One CPU's numbers of a zone: a consistent sample. */
+export function cache_counts(z: zone_t, cpu: number): CacheCounts {
+  const c = cache_of(z, cpu);
+  const seq = field_word(cache.seq, c);
+  let out = 0;
+  let allocs = 0;
+  let present = 0;
+  for (let i = 0; i < SEQ_TRIES; i++) {
+    const s = atomic_load(seq);
+    allocs = count_pair(cache.allocs, cache.allocs_high, c);
+    const cur = cache.cur[c];
+    const spare = cache.spare[c];
+    present = bucket_count(cur) + (spare !== cur ? bucket_count(spare) : 0);
+    out = get64(cache.installed, c) - get64(cache.returned, c) - present;
+    // cur and spare read as one: they are changing places, and the other one was not counted.
+    const rotating = cur === spare && cur !== uma_root.null_bucket[uma()];
+    if ((s & 1) === 0 && !rotating && atomic_load(seq) === s) break;
+  }
+  if (zone.mclass[z] !== 0 && stats_hooks.class_counts) {
+    return { ...stats_hooks.class_counts(zone.mclass[z] - 1, cpu), present, out };
+  }
+  return { allocs, frees: allocs - out, present, out };
+}
+/** One CPU's allocations: they only go up. */
+function cache_allocs(z: zone_t, cpu: number): number {
+  if (zone.mclass[z] !== 0 && stats_hooks.class_counts) {
+    return stats_hooks.class_counts(zone.mclass[z] - 1, cpu).allocs;
+  }
+  return count_pair(cache.allocs, cache.allocs_high, cache_of(z, cpu));
+}
+function bucket_count(b: bucket_t): number {
+  return b === NULL ? 0 : uma_bucket.cnt[b];
+}
+
+export interface ZoneCounts {
+  allocs: number;
+  frees: number;
+  used: number;
+  /** Items in caches, buckets and slabs. */
+  free: number;
+  fails: number;
+  sleeps: number;
+}
+/** A zone's numbers over all CPUs. Frees are read before allocations: `used` is not negative. */
+export function zone_present(z: zone_t): ZoneCounts {
+  const nocache = (zone.hooks[z] & ZH_NOCACHE) !== 0;
+  const cpus = machine.maxcpus[M];
+  let frees = get64(zone.frees, z);
+  let cached = 0;
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    const n = cache_counts(z, cpu);
+    frees += nocache ? get64(cache.returned, cache_of(z, cpu)) : n.frees;
+    cached += n.present;
+  }
+  // What was free by now had been allocated before: counted from here on, it is among these.
+  let allocs = get64(zone.allocs, z);
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    allocs += nocache ? get64(cache.installed, cache_of(z, cpu)) : cache_allocs(z, cpu);
+  }
+  const used = allocs - frees;
+  if (used < 0) counter_add(clamped, 1);
+  const k = zone.keg[z];
+  const secondary = (zone.flags[z] & UMA_ZONE_SECONDARY) !== 0 && keg.zones[k] !== z;
+  return {
+    allocs,
+    frees,
+    used: Math.max(0, used),
+    free: cached + zone.full_items[z] + (secondary ? 0 : keg.free[k]),
+    fails: get64(zone.fails, z),
+    sleeps: get64(zone.sleeps, z),
+  };
+}
+
+// --- the stream --------------------------------------------------------------------------
+
+const HEADER = 16;
+const TYPE_HEADER = 120;
+const PERCPU = 64;
+
+/** A writer of little-endian records. */
+export function stream_record(bytes: number): {
+  bytes: Uint8Array;
+  u32(at: number, v: number): void;
+  u64(at: number, v: number): void;
+} {
+  const buffer = new Uint8Array(bytes);
+  const view = new DataView(buffer.buffer);
+  return {
+    bytes: buffer,
+    u32: (at, v) => view.setUint32(at, v, true),
+    u64: (at, v) => view.setBigUint64(at, BigInt.asUintN(64, BigInt(Math.trunc(v))), true),
+  };
+}
+
+function zone_stats(req: SysctlRequest): number {
+  const r = uma();
+  const n = machine.maxcpus[M];
+  mtx_lock(uma_root.lock, r);
+  const head = stream_record(HEADER);
+  head.u32(0, UMA_STREAM_VERSION);
+  head.u32(4, n);
+  head.u32(8, uma_root.nzones[r]);
+  let error = req.out(head.bytes);
+  uma_each_zone((z) => {
+    if (error === 0) error = req.out(zone_record(z, n));
+  });
+  mtx_unlock(uma_root.lock, r);
+  return error;
+}
+function zone_record(z: zone_t, cpus: number): Uint8Array {
+  const r = stream_record(TYPE_HEADER + cpus * PERCPU);
+  zone_lock(z);
+  const at = field_word(zone.name, z) * 4;
+  r.bytes.set(mem.U8.subarray(at, at + UMA_NAME_WORDS * 4 - 1));
+  zone_kegs(z, r.u32);
+  const nocache = (zone.hooks[z] & ZH_NOCACHE) !== 0;
+  let allocs = get64(zone.allocs, z);
+  let frees = get64(zone.frees, z);
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    const c = cache_of(z, cpu);
+    if (nocache) {
+      allocs += get64(cache.installed, c);
+      frees += get64(cache.returned, c);
+      continue;
+    }
+    const counts = cache_counts(z, cpu);
+    const base = TYPE_HEADER + cpu * PERCPU;
+    r.u64(base + 8, counts.frees);
+    r.u64(base + 16, counts.present);
+  }
+  // Allocations after all frees, so that their difference is never below zero.
+  for (let cpu = 0; cpu < cpus && !nocache; cpu++) {
+    r.u64(TYPE_HEADER + cpu * PERCPU, cache_allocs(z, cpu));
+  }
+  r.u32(60, zone.full_items[z]);
+  r.u32(64, zone.count[z]);
+  r.u64(72, allocs);
+  r.u64(80, frees);
+  r.u64(88, get64(zone.fails, z));
+  r.u64(96, get64(zone.sleeps, z));
+  zone_unlock(z);
+  return r.bytes;
+}
+/** The part of a zone's record that comes from its kegs. */
+function zone_kegs(z: zone_t, u32: (at: number, v: number) => void): void {
+  const first = zone.keg[z];
+  let maxpages = 0;
+  let pages = 0;
+  let free = 0;
+  let limit = 0;
+  for (let i = 0; i < zone.nkegs[z]; i++) {
+    const k = zone.kegs[elem(z, i)] as keg_t;
+    maxpages += keg.maxpages[k];
+    pages += keg.pages[k];
+    free += keg.free[k];
+    limit = Math.floor(keg.maxpages[k] / keg.ppera[k]) * keg.ipers[k];
+  }
+  const secondary = (zone.flags[z] & UMA_ZONE_SECONDARY) !== 0 && keg.zones[first] !== z;
+  u32(32, keg.align[first]);
+  u32(36, keg.size[first]);
+  u32(40, keg.rsize[first]);
+  u32(44, maxpages);
+  u32(48, limit);
+  u32(52, pages);
+  u32(56, free);
+  u32(68, secondary ? 1 : 0);
+}
+
+sysctl_proc(
+  'vm.zone_stats',
+  { type: 'opaque', fmt: 's,struct uma_type_header', help: 'Statistics of all zones, as a stream' },
+  zone_stats,
+);
+sysctl_value(
+  'vm.zone_count',
+  { type: 'int', help: 'Number of zones' },
+  () => uma_root.nzones[uma()],
+);
+sysctl_value(
+  'vm.uma.domain_local',
+  { type: 'uint', help: 'Slabs that came from the domain of the CPU that asked' },
+  () => uma_root.domain_local[uma()],
+);
+sysctl_value(
+  'vm.uma.domain_remote',
+  { type: 'uint', help: 'Slabs that came from another domain than that of the CPU that asked' },
+  () => uma_root.domain_remote[uma()],
+);

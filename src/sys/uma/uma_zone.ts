@@ -1,0 +1,486 @@
+/*
+ * uma_zone: zones and kegs are made, limited and destroyed.
+ *
+ * Bootstrap.  The zones "UMA Kegs", "UMA Zones", "UMA Slabs", "UMA RCntSlabs"
+ * and "UMA Hash" describe the allocator's own records; the first two are laid
+ * out by hand in boot memory, everything later comes from them.  Then the
+ * bucket zones; from there on caches have buckets.  This is the top of
+ * `vmstat -z`.
+ *
+ * A zone and its keg are published under the UMA lock, when they are complete.
+ */
+
+import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
+import { boot_alloc, M, machine, ROOT_UMA } from '../machine/header.ts';
+import { hw } from '../machine/memory.ts';
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { elem, NULL, set_string } from '../machine/struct.ts';
+import { M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
+import {
+  type bucket_t,
+  CACHE_SHIFT,
+  KEGS_PER_ZONE,
+  type keg_t,
+  UMA_ALIGN_PTR,
+  UMA_NAME_WORDS,
+  UMA_ZFLAG_BUCKET,
+  UMA_ZFLAG_CACHEONLY,
+  UMA_ZFLAG_INTERNAL,
+  UMA_ZFLAG_MULTI,
+  UMA_ZFLAG_PRIVALLOC,
+  UMA_ZONE_INHERIT,
+  UMA_ZONE_MALLOC,
+  UMA_ZONE_MAXBUCKET,
+  UMA_ZONE_NOFREE,
+  UMA_ZONE_REFCNT,
+  UMA_ZONE_SECONDARY,
+  UMA_ZONE_VM,
+  UMA_ZONE_VTOSLAB,
+  uma_bucket,
+  uma_cache,
+  uma_keg,
+  uma_zone,
+  ZH_CTOR,
+  ZH_DEBUG,
+  ZH_DTOR,
+  ZH_NOCACHE,
+  type zone_t,
+} from '../h/uma.ts';
+import { checked_fresh, checked_publish } from '../sync/checked.ts';
+import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { LC_BUCKET, LC_SLAB, LC_UMA, LC_UMA_DRAIN, LC_ZONE } from '../sync/lock_order.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { bucket_bytes, bucket_max_for, bucket_zone_name } from './uma_bucket.ts';
+import { zone_alloc_item, zone_free_item } from './uma_core.ts';
+import { uma_drain_others, uma_hand_over, zone_drain } from './uma_drain.ts';
+import { uma_zone_lock_kegs } from './uma_zonelock.ts';
+import {
+  BUCKET_SIZES,
+  cache_of,
+  uma,
+  UMA_ZFLAG_SHARED,
+  uma_each_zone,
+  uma_root,
+  type uma_root_t,
+  zone_lock,
+  zone_name,
+  zone_unlock,
+} from './uma_int.ts';
+import {
+  keg_drain,
+  keg_grow,
+  keg_layout,
+  RCNT_ITEMS_MAX,
+  SLAB_ITEMS_MAX,
+  slab_header_words,
+} from './uma_keg.ts';
+import { zone_present } from './uma_stats.ts';
+
+const zone = uma_zone;
+const keg = uma_keg;
+
+/** Prints what the kernel has to say; tests replace it. */
+export const uma_console = {
+  print: (text: string): void => {
+    console.error(text);
+  },
+};
+
+// --- bootstrap -----------------------------------------------------------------------------
+
+function zone_words(): number {
+  return zone.sizeof + (machine.maxcpus[M] << CACHE_SHIFT);
+}
+/** Lays the root and the first two kegs and zones out, while boot_alloc still works. */
+export function uma_boot(): void {
+  const r = boot_alloc(uma_root.sizeof, 'UMA', 16) as uma_root_t;
+  machine.roots[elem(M, ROOT_UMA)] = r;
+  mtx_init(uma_root.lock, r, LC_UMA);
+  mtx_init(uma_root.drain, r, LC_UMA_DRAIN);
+  uma_root.null_bucket[r] = boot_alloc(uma_bucket.sizeof, 'UMA', 16) as bucket_t;
+  for (let i = 0; i < 2; i++) {
+    const z = boot_alloc(zone_words(), 'the first zones', 32) as zone_t;
+    const k = boot_alloc(keg.sizeof, 'the first kegs', 16) as keg_t;
+    zone.keg[z] = k;
+    if (i === 0) uma_root.zone_keg[r] = z;
+    else uma_root.zone_zone[r] = z;
+  }
+}
+/**
+ * Makes the allocator's own zones, now that there are pages.  Records of zones
+ * and kegs are type-stable (NOFREE): a CPU that walks the list without a lock
+ * while a zone is destroyed stands on a record of the same shape.
+ */
+export function uma_startup(): void {
+  const r = uma();
+  const fixed = (z: zone_t, name: string, bytes: number, align: number): void => {
+    const k = zone.keg[z];
+    keg_setup(k, bytes, 0, 0, align, UMA_ZFLAG_INTERNAL | UMA_ZONE_NOFREE, LC_SLAB);
+    zone_setup(z, k, name, UMA_ZFLAG_INTERNAL, [0, 0, 0, 0]);
+    publish(k, z);
+  };
+  fixed(uma_root.zone_keg[r], 'UMA Kegs', keg.sizeof * 4, 63);
+  fixed(uma_root.zone_zone[r], 'UMA Zones', zone_words() * 4, 127);
+  const internal = (name: string, bytes: number): zone_t =>
+    uma_zcreate(name, bytes, 0, 0, 0, 0, UMA_ALIGN_PTR, UMA_ZFLAG_INTERNAL);
+  uma_root.slab_zone[r] = internal('UMA Slabs', slab_header_words(SLAB_ITEMS_MAX, false) * 4);
+  uma_root.rcnt_zone[r] = internal('UMA RCntSlabs', slab_header_words(RCNT_ITEMS_MAX, true) * 4);
+  internal('UMA Hash', 256); // unused: the page array leads to every slab
+  for (const [i, n] of BUCKET_SIZES.entries()) {
+    const flags = UMA_ZFLAG_INTERNAL | UMA_ZFLAG_BUCKET;
+    const z = uma_zcreate(bucket_zone_name(n), bucket_bytes(n), 0, 0, 0, 0, UMA_ALIGN_PTR, flags);
+    uma_root.bucket_zone[elem(r, i)] = z;
+  }
+  uma_root.up[r] = 1;
+}
+
+// --- making ---------------------------------------------------------------------------------
+
+function keg_setup(
+  k: keg_t,
+  size: number,
+  init: number,
+  fini: number,
+  align: number,
+  flags: number,
+  cls: number,
+): void {
+  mtx_init(keg.lock, k, cls);
+  let all = flags;
+  if (all & UMA_ZONE_VM) all |= UMA_ZFLAG_CACHEONLY;
+  if (all & (UMA_ZONE_MALLOC | UMA_ZONE_REFCNT)) all |= UMA_ZONE_VTOSLAB;
+  keg.size[k] = size;
+  keg.align[k] = align;
+  keg.flags[k] = all;
+  keg.init[k] = init;
+  keg.fini[k] = fini;
+  keg.domain[k] = -1;
+  keg_layout(k);
+}
+function zone_setup(
+  z: zone_t,
+  k: keg_t,
+  name: string,
+  flags: number,
+  hooks: readonly [number, number, number, number],
+): void {
+  [zone.ctor[z], zone.dtor[z], zone.zinit[z], zone.zfini[z]] = hooks;
+  set_string(zone.name, z, UMA_NAME_WORDS, name);
+  zone.keg[z] = k;
+  zone.kegs[z] = k;
+  zone.nkegs[z] = 1;
+  zone.size[z] = keg.size[k];
+  zone.flags[z] = (flags & ~UMA_ZONE_INHERIT) | (keg.flags[k] & UMA_ZONE_INHERIT);
+  const internal = (flags & UMA_ZFLAG_INTERNAL) !== 0;
+  zone.hooks[z] =
+    (zone.ctor[z] ? ZH_CTOR : 0) |
+    (zone.dtor[z] ? ZH_DTOR : 0) |
+    (opt.INVARIANTS && !internal ? ZH_DEBUG : 0) |
+    (internal ? ZH_NOCACHE : 0);
+  zone.bucket_max[z] = bucket_max_for(keg.rsize[k]);
+  const first = flags & UMA_ZONE_MAXBUCKET ? zone.bucket_max[z] : Math.min(keg.ipers[k], 4);
+  zone.count[z] = Math.min(first, zone.bucket_max[z]);
+  zone.mclass[z] = keg.mclass[k];
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    uma_cache.cur[cache_of(z, cpu)] = uma_root.null_bucket[uma()];
+  }
+}
+/** Links a keg with its first zone, or (k NULL) a further zone to the keg it has. */
+function publish(k: keg_t, z: zone_t): void {
+  const r = uma();
+  checked_publish(z);
+  checked_publish(k);
+  mtx_lock(uma_root.lock, r);
+  undo_begin(uma_root.lock, r);
+  save(uma_root.nzones, r);
+  if (k !== NULL) {
+    save(uma_root.kegs, r);
+    keg.link[k] = uma_root.kegs[r];
+    keg.zones[k] = z;
+    uma_root.kegs[r] = k;
+  } else {
+    let at = keg.zones[zone.keg[z]];
+    while (zone.link[at] !== NULL) at = zone.link[at];
+    save(zone.link, at);
+    zone.link[at] = z;
+  }
+  uma_root.nzones[r]++;
+  undo_end();
+  mtx_unlock(uma_root.lock, r);
+}
+
+/**
+ * Makes a zone of items of `size` bytes on a keg of its own.  ctor and dtor run
+ * at every allocation and free, init and fini when an item enters or leaves
+ * the keg; they are vector numbers, 0 for none.  `align` is a mask.  Sleeps for
+ * memory; panics if there is none for the zone itself.  UMA_ZONE_ZINIT is the
+ * caller's init of zeros: pages come zeroed, so it adds nothing.
+ */
+export function uma_zcreate(
+  name: string,
+  size: number,
+  ctor = 0,
+  dtor = 0,
+  init = 0,
+  fini = 0,
+  align = UMA_ALIGN_PTR,
+  flags = 0,
+  mclass = 0,
+): zone_t {
+  const z = uma_zcreate_nowait(name, size, ctor, dtor, init, fini, align, flags, mclass);
+  if (z === NULL) panic('uma_zcreate: no memory for the zone', name);
+  return z;
+}
+/** uma_zcreate for callers that can do without: NULL when there is no memory. */
+export function uma_zcreate_nowait(
+  name: string,
+  size: number,
+  ctor = 0,
+  dtor = 0,
+  init = 0,
+  fini = 0,
+  align = UMA_ALIGN_PTR,
+  flags = 0,
+  mclass = 0,
+): zone_t {
+  const r = uma();
+  const z = zone_alloc_item(uma_root.zone_zone[r], M_NOWAIT) as zone_t;
+  const k =
+    z === NULL ? (NULL as keg_t) : (zone_alloc_item(uma_root.zone_keg[r], M_NOWAIT) as keg_t);
+  if (k === NULL) {
+    if (z !== NULL) zone_free_item(uma_root.zone_zone[r], z);
+    return NULL as zone_t;
+  }
+  checked_fresh(z, zone_words());
+  checked_fresh(k, keg.sizeof);
+  hw.fill(z, 0, zone_words());
+  hw.fill(k, 0, keg.sizeof);
+  const cls = flags & UMA_ZFLAG_BUCKET ? LC_BUCKET : flags & UMA_ZFLAG_INTERNAL ? LC_SLAB : LC_ZONE;
+  keg.mclass[k] = mclass;
+  keg_setup(k, size, init, fini, align, flags, cls);
+  zone_setup(z, k, name, flags, [ctor, dtor, 0, 0]);
+  publish(k, z);
+  return z;
+}
+
+/** Makes a secondary zone: its own caches and constructors on the keg of `master`. */
+export function uma_zsecond_create(
+  name: string,
+  ctor: number,
+  dtor: number,
+  zinit: number,
+  zfini: number,
+  master: zone_t,
+): zone_t {
+  const k = zone.keg[master];
+  if (keg.flags[k] & UMA_ZFLAG_INTERNAL) panic('uma_zsecond_create: on an internal keg', name);
+  const z = zone_alloc_item(uma_root.zone_zone[uma()], M_WAITOK) as zone_t;
+  if (z === NULL) panic('uma_zsecond_create: no memory for the zone', name);
+  checked_fresh(z, zone_words());
+  hw.fill(z, 0, zone_words());
+  const flags = (keg.flags[k] & ~UMA_ZFLAG_PRIVALLOC) | UMA_ZONE_SECONDARY;
+  zone_setup(z, k, name, flags, [ctor, dtor, zinit, zfini]);
+  keg_share(k);
+  publish(NULL as keg_t, z);
+  return z;
+}
+
+/** Notes that several zones take items from keg k. */
+function keg_share(k: keg_t): void {
+  mtx_lock(keg.lock, k);
+  keg.flags[k] |= UMA_ZFLAG_SHARED;
+  mtx_unlock(keg.lock, k);
+}
+
+/**
+ * Puts the first keg of `master` behind zone z as well.  EINVAL unless z is a
+ * secondary zone, both find slabs through the page array, and both or neither
+ * keep counts; E2BIG if the item sizes differ; ENOMEM when z has all it can.
+ */
+export function uma_zsecond_add(z: zone_t, master: zone_t): number {
+  const k = zone.keg[master];
+  const need = UMA_ZONE_SECONDARY;
+  if ((zone.flags[z] & need) === 0) return EINVAL;
+  if ((zone.flags[z] & UMA_ZONE_REFCNT) !== (zone.flags[master] & UMA_ZONE_REFCNT)) return EINVAL;
+  if (zone.size[z] !== zone.size[master]) return E2BIG;
+  const first = zone.keg[z];
+  uma_zone_lock_kegs(first, k);
+  const n = zone.nkegs[z];
+  let error = 0;
+  for (let i = 0; i < n; i++) if (zone.kegs[elem(z, i)] === k) error = EINVAL;
+  if (n >= KEGS_PER_ZONE) error = ENOMEM;
+  if (error === 0) {
+    zone.kegs[elem(z, n)] = k;
+    zone.nkegs[z] = n + 1;
+    zone.flags[z] |= UMA_ZFLAG_MULTI;
+    keg.flags[k] |= UMA_ZFLAG_SHARED;
+  }
+  if (first !== k) mtx_unlock(keg.lock, k);
+  mtx_unlock(keg.lock, first);
+  return error;
+}
+
+// --- limits and reserves -------------------------------------------------------------------------
+
+/** Limits the zone's keg to `n` items, rounded up to whole slabs; returns what was set. */
+export function uma_zone_set_max(z: zone_t, n: number): number {
+  const k = zone.keg[z];
+  zone_lock(z);
+  let pages = Math.floor(n / keg.ipers[k]) * keg.ppera[k];
+  if ((pages / keg.ppera[k]) * keg.ipers[k] < n) pages += keg.ppera[k];
+  keg.maxpages[k] = pages;
+  zone_unlock(z);
+  return uma_zone_get_max(z);
+}
+/** The limit in items, 0: none. */
+export function uma_zone_get_max(z: zone_t): number {
+  const k = zone.keg[z];
+  return Math.floor(keg.maxpages[k] / keg.ppera[k]) * keg.ipers[k];
+}
+/** Items in use now: a sample while other CPUs run. */
+export function uma_zone_get_cur(z: zone_t): number {
+  return zone_present(z).used;
+}
+/** Whether the limit was hit and nothing came back since. */
+export function uma_zone_exhausted(z: zone_t): boolean {
+  return (zone.hooks[z] & 8) !== 0;
+}
+/** Keeps `n` items for requests with M_USE_RESERVE. */
+export function uma_zone_reserve(z: zone_t, n: number): void {
+  zone_lock(z);
+  keg.reserve[zone.keg[z]] = n;
+  zone_unlock(z);
+}
+/** Puts ceil(n / items per slab) slabs on the free list; ignores the limit. 0, or ENOMEM. */
+export function uma_prealloc(z: zone_t, n: number): number {
+  const k = zone.keg[z];
+  for (let left = Math.ceil(n / keg.ipers[k]); left > 0; left--) {
+    if (!keg_grow(k, M_NOWAIT, true)) return ENOMEM;
+  }
+  return 0;
+}
+function keg_must_be_empty(k: keg_t, what: string): void {
+  if (keg.pages[k] !== 0) panic(`${what} on non-empty keg`);
+}
+/** Replaces init and fini of the keg, before it has pages. */
+export function uma_zone_set_init(z: zone_t, init: number, fini: number): void {
+  keg_must_be_empty(zone.keg[z], 'uma_zone_set_init');
+  keg.init[zone.keg[z]] = init;
+  keg.fini[zone.keg[z]] = fini;
+}
+/** Replaces zinit and zfini of the zone, before its keg has pages. */
+export function uma_zone_set_zinit(z: zone_t, zinit: number, zfini: number): void {
+  keg_must_be_empty(zone.keg[z], 'uma_zone_set_zinit');
+  zone.zinit[z] = zinit;
+  zone.zfini[z] = zfini;
+}
+/** Replaces the page supplier of the keg. */
+export function uma_zone_set_allocf(z: zone_t, allocf: number, freef: number): void {
+  const k = zone.keg[z];
+  keg.allocf[k] = allocf;
+  keg.freef[k] = freef;
+  keg.flags[k] |= UMA_ZFLAG_PRIVALLOC;
+}
+/** Ties the keg to a memory domain. */
+export function uma_zone_set_domain(z: zone_t, domain: number): number {
+  if (domain < -1 || domain >= machine.domains[M]) return EINVAL;
+  keg.domain[zone.keg[z]] = domain;
+  return 0;
+}
+
+// --- the end of a zone ---------------------------------------------------------------------------
+
+/**
+ * Destroys a zone.  The caches of all CPUs are drained first; its keg goes with
+ * it unless other zones stand on it.  Items still in use are reported and their
+ * pages lost.  EBUSY if a CPU did not hand its cache over in time, or if the
+ * keg would go while another zone has it among its own (uma_zsecond_add).
+ */
+export function uma_zdestroy(z: zone_t): number {
+  uma_hand_over();
+  uma_drain_others();
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    const c = cache_of(z, cpu);
+    if (uma_cache.cur[c] !== uma_root.null_bucket[uma()] || uma_cache.spare[c] !== NULL)
+      return EBUSY;
+  }
+  zone_drain(z);
+  const k = zone.keg[z];
+  if (keg.zones[k] === z && zone.link[z] === NULL && keg_is_added(z, k)) return EBUSY;
+  if (keg.zones[k] === z && zone.link[z] === NULL) {
+    uma_zone_reserve(z, 0);
+    keg_drain(k, 0); // while the keg is on the list: whoever dies here leaves it to the others
+  }
+  unpublish(z);
+  const last = keg.zones[k] === NULL;
+  if (last) {
+    keg_drain(k, 0);
+    keg_report(z, k);
+  }
+  const r = uma();
+  zone_free_item(uma_root.zone_zone[r], z);
+  // A keg with items in use stays: their slabs still point at it.
+  if (last && keg.pages[k] === 0) zone_free_item(uma_root.zone_keg[r], k);
+  return 0;
+}
+/** Whether a zone other than z has keg k behind it. */
+function keg_is_added(z: zone_t, k: keg_t): boolean {
+  const r = uma();
+  let found = false;
+  mtx_lock(uma_root.lock, r);
+  uma_each_zone((other) => {
+    for (let i = 0; i < zone.nkegs[other]; i++) {
+      if (other !== z && zone.kegs[elem(other, i)] === k) found = true;
+    }
+  });
+  mtx_unlock(uma_root.lock, r);
+  return found;
+}
+function keg_report(z: zone_t, k: keg_t): void {
+  if (keg.pages[k] === 0) return;
+  const r = uma();
+  mtx_lock(uma_root.lock, r);
+  uma_root.lost_pages[r] += keg.pages[k];
+  mtx_unlock(uma_root.lock, r);
+  const items = (keg.pages[k] / keg.ppera[k]) * keg.ipers[k] - keg.free[k];
+  uma_console.print(
+    `Freed UMA keg (${zone_name(z)}) was not empty (${items} items).  ` +
+      `Lost ${keg.pages[k]} pages of memory.`,
+  );
+}
+function unpublish(z: zone_t): void {
+  const r = uma();
+  const k = zone.keg[z];
+  mtx_lock(uma_root.lock, r);
+  undo_begin(uma_root.lock, r);
+  save(uma_root.nzones, r);
+  if (keg.zones[k] === z) {
+    save(keg.zones, k);
+    keg.zones[k] = zone.link[z];
+  } else {
+    let at = keg.zones[k];
+    while (zone.link[at] !== z) at = zone.link[at];
+    save(zone.link, at);
+    zone.link[at] = zone.link[z];
+  }
+  if (keg.zones[k] === NULL) unlink_keg(r, k);
+  uma_root.nzones[r]--;
+  undo_end();
+  mtx_unlock(uma_root.lock, r);
+}
+function unlink_keg(r: uma_root_t, k: keg_t): void {
+  if (uma_root.kegs[r] === k) {
+    save(uma_root.kegs, r);
+    uma_root.kegs[r] = keg.link[k];
+    return;
+  }
+  let at = uma_root.kegs[r];
+  while (keg.link[at] !== k) at = keg.link[at];
+  save(keg.link, at);
+  keg.link[at] = keg.link[k];
+}
+/** Bytes from one item to the next. */
+export function uma_zone_rsize(z: zone_t): number {
+  return keg.rsize[zone.keg[z]];
+}

@@ -1,0 +1,76 @@
+/*
+ * vm_pageout: the page daemon, as far as the heap needs it.
+ *
+ * A thread of its own, one CPU of the machine.  It sleeps until few pages are
+ * free, then gets memory back from caches and slabs and calls the low-memory
+ * subscribers, until v_free_target is reached or nothing more comes.  Between
+ * that it zeroes free pages ahead, some at a time, so that requests for zeroed
+ * memory find them ready.
+ *
+ * It stands on the zone floor because that is where memory comes back from;
+ * paging out to a store comes with objects and maps.
+ */
+import { atomic_store } from '../machine/atomic.ts';
+import { now_ms } from '../machine/clock.ts';
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { poll } from '../machine/cpu.ts';
+import { reap_all } from '../machine/death.ts';
+import { field_word } from '../machine/struct.ts';
+import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
+import {
+  pagedaemon_wchan,
+  v_free_target,
+  vm_page_count_min,
+  vm_page_free_count,
+  vm_page_idle,
+} from '../page/vm_page.ts';
+import { phys_root, vm_phys } from '../page/vm_phys.ts';
+import { tsleep } from '../sync/subr_sleepqueue.ts';
+import { poll_uma, uma_reclaim } from './uma_drain.ts';
+
+const v_wakeups = counter_u64('vm.stats.vm.v_pdwakeups', 'Times the page daemon was woken up');
+const lowmem_period = sysctl_int('vm.lowmem_period', {
+  value: 10,
+  min: 0,
+  max: 3600,
+  unit: 's',
+  flags: CTLFLAG_RWTUN,
+  help: 'Shortest time between two calls of the low-memory subscribers',
+});
+const SLEEP_MS = 100;
+
+/** Who wants to know that memory is short; called by the page daemon, holding no lock. */
+export const vm_lowmem: (() => void)[] = [];
+
+/** One round: reclaims if pages are few, else zeroes ahead. */
+export function vm_pageout_round(state: { last_lowmem: number; fruitless: boolean }): void {
+  poll();
+  poll_uma();
+  state.fruitless = false;
+  if (!vm_page_count_min()) return vm_page_idle();
+  counter_add(v_wakeups, 1);
+  reap_all();
+  const now = now_ms();
+  if (now - state.last_lowmem >= sysctl_get(lowmem_period) * 1000) {
+    state.last_lowmem = now;
+    for (const subscriber of vm_lowmem) subscriber();
+  }
+  while (vm_page_free_count() < sysctl_get(v_free_target)) {
+    if (uma_reclaim() > 0) continue;
+    state.fruitless = true; // nothing more to be had: sleep before the next try
+    break;
+  }
+}
+/** The daemon's life: ends by the ESHUTDOWN or KernelPanic that a stopped CPU throws. */
+export function vm_pageout(): never {
+  const state = { last_lowmem: Number.NEGATIVE_INFINITY, fruitless: false };
+  const ph = phys_root();
+  for (;;) {
+    vm_pageout_round(state);
+    tsleep(pagedaemon_wchan(), 'psleep', SLEEP_MS, () => {
+      atomic_store(field_word(vm_phys.daemon_sleeps, ph), 1);
+      return !vm_page_count_min() || state.fruitless;
+    });
+    atomic_store(field_word(vm_phys.daemon_sleeps, ph), 0);
+  }
+}
