@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# all: every model, and every bug planted in one, two searches at a time.
+#
+#   models/all.sh [NAME ...]           all, or those of the models named
+#   LONG=1 models/all.sh [NAME ...]    also the variants that take minutes
+#
+# `ok` lines must hold, `no` lines must fail: a model that cannot find a planted bug proves nothing.
+# Each search prints one line ending in `as expected` or `UNEXPECTED`; any of the latter is exit code 1.
+# Without spin or gcc nothing is run: exit code 0 at home, 1 where CI=true.
+set -u
+cd "$(dirname "$0")" || exit 2
+
+for tool in spin gcc; do
+  if ! command -v $tool > /dev/null; then
+    echo "skipped: needs $tool"
+    [ "${CI:-}" = true ] && exit 1
+    exit 0
+  fi
+done
+
+# kind  search    model  flags
+list() {
+  cat << 'LIST'
+ok safety   rw -DCFG=3
+ok safety   mutex
+ok safety   mutex -DSLICE -DN=2
+no safety   mutex -DBUG_LEAVE
+no safety   mutex -DBUG_GRANT
+no safety   mutex -DBUG_TAKE
+ok safety   rw -DCFG=2 -DROUNDS=1
+no safety   rw -DBUG_LEAVE
+no safety   rw -DBUG_NONE
+ok safety   sleepq
+ok safety   sleepq -DSKIP
+ok safety   sleepq -DSKIP -DNOLOCK -DRECHECK
+no safety   sleepq -DBUG_ORDER
+no safety   sleepq -DBUG_TIMEOUT
+no safety   sleepq -DSKIP -DNOLOCK
+no safety   sleepq -DSKIP -DNOLOCK -DRECHECK -DBUG_ONCE
+ok safety   park
+no safety   park -DBUG_UNPARK
+no safety   park -DPLAIN
+ok safety   park -DPLAIN -DFENCE
+ok safety   claim
+no safety   claim -DBUG_INSIDE
+ok safety   tlb
+no safety   tlb -DNOACK
+no safety   tlb -DLATE
+no safety   tlb -DPARKEDLOOK
+ok safety   robust
+ok safety   robust -DCLEAR_LATE
+no safety   robust -DBUG_NOREC
+no safety   robust -DBUG_ORDER
+ok safety   daemon
+no safety   daemon -DBUG_NOCHECK
+no safety   daemon -DBUG_BLOCK
+no safety   daemon -DBUG_BUSY
+no safety   daemon -DBUG_WANTED
+ok safety   stats
+no safety   stats -DALLOCS_FIRST
+no safety   stats -DNOSEQ
+ok progress tlb -DLIVE -DNOPARK
+no progress tlb -DLIVE -DNOPARK -DONCE
+ok progress tlb -DLIVE -DNOPARK -DONCE -DRECHECK
+ok progress panic
+no progress panic -DONCE
+LIST
+  [ -n "${LONG:-}" ] && cat << 'LIST'
+ok safety   mutex -DSLICE
+ok safety   rw -DCFG=1
+LIST
+}
+
+# One line of the list: run it, and say whether it came out as it must.
+one() {
+  local kind=$1 search=$2 line verdict=UNEXPECTED
+  shift 2
+  if [ "$search" = progress ]; then line=$(LTL=1 ./run.sh "$@"); else line=$(LTL='' ./run.sh "$@"); fi
+  case "$kind $line" in
+    *'NOT EXHAUSTIVE'*) [ "$kind" = no ] && case "$line" in *errors=1*) verdict='as expected' ;; esac ;;
+    'ok '*' errors=0 '*) verdict='as expected' ;;
+    'no '*' errors=1 '*) verdict='as expected' ;;
+  esac
+  echo "$line | $verdict"
+  [ "$verdict" = 'as expected' ]
+}
+export -f one
+
+chosen=$(list)
+if [ $# -gt 0 ]; then
+  names=$(printf '%s|' "${@%.pml}")
+  chosen=$(echo "$chosen" | grep -E "^[a-z]+ +[a-z]+ +(${names%|})( |\$)")
+  if [ -z "$chosen" ]; then
+    echo "no model is called $*; there are: $(echo *.pml | sed 's/\.pml//g')" >&2
+    exit 2
+  fi
+fi
+
+echo "$chosen" | xargs -P 2 -I{} bash -c 'one {}'
+if [ $? -ne 0 ]; then
+  echo "models: some searches came out otherwise than they must"
+  exit 1
+fi
+echo "models: $(echo "$chosen" | wc -l) searches, all as expected"

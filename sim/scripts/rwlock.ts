@@ -1,0 +1,110 @@
+/*
+ * rwlock: readers and writers, upgrade, downgrade, writers that give up.
+ *
+ * Two words are always equal outside an exclusive hold.  Writers change them
+ * one after the other with a point between; readers that see them differ were
+ * let in beside a writer.  Each CPU writes its own count of writes, so that
+ * the sum at the end shows that no exclusive hold was shared.
+ */
+import { sim_point } from '../../src/sys/machine/atomic.ts';
+import { curcpu } from '../../src/sys/machine/cpu.ts';
+import { elem, i32, lock_words, type Ptr, struct, words } from '../../src/sys/machine/struct.ts';
+import {
+  RW_WORDS,
+  rw_downgrade,
+  rw_init,
+  rw_rlock,
+  rw_runlock,
+  rw_timedrlock,
+  rw_timedwlock,
+  rw_try_upgrade,
+  rw_wlock,
+  rw_wunlock,
+} from '../../src/sys/sync/kern_rwlock.ts';
+import { LC_USER_RW } from '../../src/sys/sync/lock_order.ts';
+import { type SimScript, scratch } from '../script.ts';
+
+type rec_t = Ptr<'sim_rwlock'>;
+/* Locks: (w) the rw lock  (p) the CPU's own */
+const rec = struct<rec_t>('sim_rwlock')({
+  lock: lock_words(RW_WORDS, 'user rw', 'left and right'),
+  left: i32('w', 'writes begun'),
+  right: i32('w', 'writes ended'),
+  writes: words('p', 'writes of each CPU', 8),
+});
+
+function write(): void {
+  const r = scratch<rec_t>();
+  const seen = rec.left[r];
+  rec.left[r] = seen + 1;
+  sim_point(r);
+  rec.right[r] = seen + 1;
+  rec.writes[elem(r, curcpu())]++;
+}
+function look(): void {
+  const r = scratch<rec_t>();
+  const seen = rec.left[r];
+  sim_point(r);
+  if (seen !== rec.right[r]) throw new Error('a reader is inside beside a writer');
+}
+
+const reading = (): void => {
+  const r = scratch<rec_t>();
+  rw_rlock(rec.lock, r);
+  look();
+  rw_runlock(rec.lock, r);
+};
+const writing = (): void => {
+  const r = scratch<rec_t>();
+  rw_wlock(rec.lock, r);
+  write();
+  rw_wunlock(rec.lock, r);
+};
+const upgrading = (): void => {
+  const r = scratch<rec_t>();
+  rw_rlock(rec.lock, r);
+  look();
+  if (!rw_try_upgrade(rec.lock, r)) return rw_runlock(rec.lock, r);
+  write();
+  rw_downgrade(rec.lock, r);
+  look();
+  rw_runlock(rec.lock, r);
+};
+const hasty_write = (): void => {
+  const r = scratch<rec_t>();
+  if (!rw_timedwlock(rec.lock, r, 0.05)) return;
+  write();
+  rw_wunlock(rec.lock, r);
+};
+const hasty_read = (): void => {
+  const r = scratch<rec_t>();
+  if (!rw_timedrlock(rec.lock, r, 0.05)) return;
+  look();
+  rw_runlock(rec.lock, r);
+};
+
+const PLAN = [
+  [reading, writing, upgrading, reading],
+  [writing, hasty_read, reading, hasty_write],
+  [upgrading, reading, hasty_write, writing],
+];
+
+export const script: SimScript = {
+  help: 'rw lock: exclusion, upgrade, downgrade, giving up',
+  pages: false,
+  cpus: PLAN.length,
+  victim: 1,
+  setup() {
+    rw_init(rec.lock, scratch<rec_t>(), LC_USER_RW);
+  },
+  ops: (cpu) => PLAN[cpu],
+  check() {
+    const r = scratch<rec_t>();
+    if (!rw_timedwlock(rec.lock, r, 999)) return 'the lock is not free at the end';
+    rw_wunlock(rec.lock, r);
+    let sum = 0;
+    for (let cpu = 0; cpu < PLAN.length; cpu++) sum += rec.writes[elem(r, cpu)];
+    if (rec.left[r] !== rec.right[r]) return 'a write was left half-done';
+    return Math.abs(sum - rec.left[r]) <= 1 ? undefined : `${sum} writes, ${rec.left[r]} counted`;
+  },
+};
