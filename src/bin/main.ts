@@ -1,0 +1,86 @@
+/*
+ * main: the command `kmem`.
+ *
+ * One binary with subcommands named as in BSD.  Each loads its code only when
+ * it is called.  Exit codes: 0 done, 1 the run found something wrong, 2 usage
+ * or input that cannot be read; then one line on stderr says what, where, and
+ * what to do.
+ */
+import { FoundWrong, UsageError } from './usage.ts';
+
+const HELP = `kmem: a kernel's memory subsystem for multi-threaded JavaScript
+
+usage: kmem COMMAND [options]
+
+  replay [FILE...]   play recorded heaps through malloc(9) on several CPUs
+  help [COMMAND]     this text, or a command's
+
+examples:
+  kmem replay                          the bundled recordings, on two CPUs
+  kmem replay --cpus 1 app.mtrace.gz   one recording, as one program
+  kmem replay --json app.mtrace.gz     one JSON document on stdout
+`;
+
+/** Runs a command line; returns the exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  // Whoever read our output has seen enough (`kmem replay | head`): that is no error.
+  process.stdout.on('error', (e: NodeJS.ErrnoException) => {
+    if (e.code !== 'EPIPE') process.stderr.write(`kmem: standard output: ${e.message}\n`);
+    process.exit(e.code === 'EPIPE' ? 0 : 1);
+  });
+  const [command, ...rest] = argv;
+  try {
+    switch (command) {
+      case 'replay': {
+        const { replay_main } = await import('./replay.ts');
+        return await replay_main(rest);
+      }
+      case 'help':
+      case '--help':
+      case '-h':
+        process.stdout.write(await help(rest[0]));
+        return 0;
+      case undefined:
+        throw new UsageError('no command is given (kmem help lists them)');
+      case '--version':
+      case '-V': {
+        const { KMEM_RELEASE } = await import('../sys/observe/sysctl_std.ts');
+        process.stdout.write(`kmem ${KMEM_RELEASE}\n`);
+        return 0;
+      }
+      default:
+        throw new UsageError(`${command}: no such command (kmem help lists them)`);
+    }
+  } catch (e) {
+    return failure(command ?? '', e);
+  }
+}
+
+async function help(command: string | undefined): Promise<string> {
+  if (command === undefined) return HELP;
+  if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
+  throw new UsageError(`${command}: no such command (kmem help lists them)`);
+}
+
+/** Errors that a user can do something about, or must know of, and their exit codes. */
+const EXIT_CODES: Record<string, number> = {
+  SourceError: 2,
+  KmemError: 2,
+  KernelPanic: 1,
+  PlayerError: 1,
+};
+
+/** One line for what a user can do something about; a stack for what only we can. */
+function failure(command: string, e: unknown): number {
+  if (!(e instanceof Error)) throw e;
+  let code: number | undefined = EXIT_CODES[e.name];
+  let of = command;
+  if (e instanceof UsageError) {
+    code = 2;
+    of = e.command;
+  } else if (e instanceof FoundWrong) code = 1;
+  if (code === undefined) throw e;
+  const text = e.message.replace(/\s*[\0-\x1f\x7f]+\s*/g, ' '); // names may hold line ends
+  process.stderr.write(`kmem${of ? ` ${of}` : ''}: ${text}\n`);
+  return code;
+}

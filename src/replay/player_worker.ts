@@ -1,0 +1,22 @@
+/*
+ * player_worker: a thread that is one CPU of the replayed machine.
+ *
+ * It attaches, says that it is up, waits for its task, plays, detaches, and
+ * posts its totals; what it throws reaches the coordinator as the worker's error.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { attach, detach } from '../sys/boot/main.ts';
+import type { Handle } from '../sys/machine/machdep.ts';
+import { Player, type PlayerTask } from './player.ts';
+
+export interface PlayerStart {
+  readonly machine: Handle;
+}
+
+attach((workerData as PlayerStart).machine);
+parentPort?.once('message', (task: PlayerTask) => {
+  const totals = new Player(task).run();
+  detach();
+  parentPort?.postMessage(totals);
+});
+parentPort?.postMessage('up');

@@ -1,0 +1,119 @@
+/*
+ * reader: starts the thread that reads a trace, and watches over it.
+ *
+ *        this thread            reader's thread           players' threads
+ *   open_reader() ────start───► read_trace()
+ *        │                         │ events ──► ring ══════► RingReader …
+ *        │◄── one message ─────────┘              ▲
+ *        └── thread died? fail the ring ──────────┘
+ *
+ * Text is parsed away from the players, so that playing is never held up by it;
+ * the ring's size says how far the reader may run ahead.
+ *
+ * Always true: whatever happens to the reader's thread, the ring ends or fails,
+ * so no player waits for ever; `done` settles once, after the thread is gone.
+ */
+
+import { Worker } from 'node:worker_threads';
+import type { TraceResult } from './read_trace.ts';
+import type { ReaderMessage, ReaderTask } from './reader_worker.ts';
+import {
+  FAULT_ABORTED,
+  FAULT_WRITER_DIED,
+  make_ring,
+  RingControl,
+  type RingHandle,
+  type RingProgress,
+} from './ring.ts';
+import type { TypeBy } from './sites.ts';
+import { SourceError } from './source.ts';
+
+export type { TraceResult } from './read_trace.ts';
+
+export interface ReaderOptions {
+  /** Parts of one trace, in order; '-' is standard input. */
+  files: string[];
+  /** Players that will read the ring, each with an index of its own from 0. */
+  cpus: number;
+  /** How finely call sites are told apart; 'caller' when absent. */
+  type_by?: TypeBy;
+  /** The first malformed line ends the reading with an error. */
+  strict?: boolean;
+  /** Events the ring holds. */
+  ring_events?: number;
+}
+
+export interface Reader {
+  readonly ring_handle: RingHandle;
+  /** Rejects with a SourceError when the input is unreadable. */
+  readonly done: Promise<TraceResult>;
+  /** Bytes and events so far; cheap, no message is sent. */
+  progress(): RingProgress;
+  /** A player's thread is gone: do not wait for it. */
+  reader_gone(index: number): void;
+  /** Calls the reading off; players get RING_FAILED, `done` rejects. */
+  abort(): Promise<void>;
+}
+
+export function open_reader(options: ReaderOptions): Reader {
+  const ring = make_ring(options.cpus, options.ring_events);
+  const control = new RingControl(ring);
+  const task: ReaderTask = {
+    options: {
+      files: options.files,
+      type_by: options.type_by ?? 'caller',
+      strict: options.strict ?? false,
+    },
+    ring,
+  };
+  const start = { workerData: task, ...worker_flags() };
+  const worker = import.meta.url.endsWith('.ts')
+    ? new Worker(new URL('./reader_worker.ts', import.meta.url), start)
+    : new Worker(new URL('./reader_worker.js', import.meta.url), start);
+  const done = outcome(worker, control, String(options.files));
+  /* Whoever does not look at `done` hears of the failure from the ring. */
+  done.catch(() => {});
+  return {
+    ring_handle: ring,
+    done,
+    progress: () => control.progress(),
+    reader_gone: (index) => control.reader_gone(index),
+    abort: async () => {
+      control.fail(FAULT_ABORTED);
+      await worker.terminate();
+    },
+  };
+}
+
+/* A thread inherits Node's flags, but the one for scripts given with -e keeps it from starting. */
+function worker_flags(): { execArgv?: string[] } {
+  return process.execArgv.some((flag) => flag.startsWith('--input-type')) ? { execArgv: [] } : {};
+}
+
+function outcome(worker: Worker, control: RingControl, files: string): Promise<TraceResult> {
+  return new Promise((resolve, reject) => {
+    let message: ReaderMessage | null = null;
+    let died: Error | null = null;
+    worker.on('message', (posted: ReaderMessage) => {
+      message = posted;
+    });
+    worker.on('error', (error: Error) => {
+      died = error;
+      control.fail(FAULT_WRITER_DIED);
+    });
+    worker.on('exit', (code) => {
+      control.fail(FAULT_WRITER_DIED);
+      if (control.fault() === FAULT_ABORTED) {
+        reject(new SourceError(files, null, 'called off', 'run it again to read it whole'));
+      } else if (message !== null && 'result' in message) {
+        resolve(message.result);
+      } else if (message !== null) {
+        const { file, offset, reason, advice } = message.failure;
+        reject(new SourceError(file, offset, reason, advice));
+      } else {
+        const why = died === null ? `the reader stopped (exit ${code})` : died.message;
+        reject(new SourceError(files, null, why, 'run it again; if it stays, report it'));
+      }
+    });
+  });
+}

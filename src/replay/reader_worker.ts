@@ -1,0 +1,40 @@
+/*
+ * reader_worker: the thread that reads a trace (reader.ts starts it).
+ *
+ * It is given a ring and file names, reads until the end or until nobody
+ * listens, and posts one message: the result or the error.  A thread that dies
+ * without a message is noticed by its parent, which fails the ring.
+ */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { type ReadOptions, read_trace, type TraceResult } from './read_trace.ts';
+import type { RingHandle } from './ring.ts';
+import { SourceError } from './source.ts';
+
+export interface ReaderTask {
+  options: ReadOptions;
+  ring: RingHandle;
+}
+
+export interface ReaderFailure {
+  file: string;
+  offset: number | null;
+  reason: string;
+  advice: string;
+}
+
+export type ReaderMessage = { result: TraceResult } | { failure: ReaderFailure };
+
+const task = workerData as ReaderTask;
+
+async function run(): Promise<ReaderMessage> {
+  try {
+    return { result: await read_trace(task.options, task.ring) };
+  } catch (error) {
+    if (!(error instanceof SourceError)) throw error;
+    const { file, offset, reason, advice } = error;
+    return { failure: { file, offset, reason, advice } };
+  }
+}
+
+parentPort?.postMessage(await run());

@@ -1,0 +1,105 @@
+/*
+ * Shown: what the readers say about each recorded heap equals the truth that another program
+ * worked out, and the events that players get add up to the same.
+ * By what means: every trace of the repository, and of ../shared/traces or $KMEM_TRACES when
+ * there, read in the reader's own thread with two players that rebuild the heap from the events.
+ */
+
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { type TypeBy, type_name } from './sites.ts';
+import { BUNDLED, heap_truth, play, SHARED, temporary_folder } from './traces.test.common.ts';
+import type { TraceDocument } from './trace_stats.ts';
+
+async function equal_to_truth(file: string, truth: Partial<TraceDocument>): Promise<void> {
+  const { outcome, players } = await play({ files: [file], cpus: 2 });
+  assert.ok(outcome.result, outcome.error?.message ?? 'no result');
+  const { trace } = outcome.result;
+  for (const [name, value] of Object.entries(truth)) {
+    assert.deepEqual(trace[name as keyof TraceDocument], value, name);
+  }
+  assert.equal(trace.malformed_lines, 0);
+  for (const player of players) {
+    assert.deepEqual(player.complaints, []);
+    assert.equal(player.ended, true);
+    assert.equal(player.live, trace.never_freed_blocks);
+    assert.equal(player.bytes, trace.requested_bytes_total);
+    assert.equal(player.allocs - player.frees, trace.never_freed_blocks);
+    assert.equal(player.threads, trace.threads ?? 0);
+    const sized = Object.values(trace.size_histogram).reduce((sum, n) => sum + n, 0);
+    assert.equal(player.allocs + player.reallocs, sized);
+  }
+}
+
+const bundled = heap_truth(BUNDLED) ?? {};
+assert.ok(Object.keys(bundled).length > 0, `${BUNDLED}/truth.json is missing`);
+for (const [name, truth] of Object.entries(bundled)) {
+  test(`${name} equals the truth`, () => equal_to_truth(join(BUNDLED, name), truth));
+}
+
+const shared = heap_truth(SHARED);
+if (shared === null) {
+  const skip = 'the full set of traces is not beside the repository; set KMEM_TRACES to its folder';
+  test('the full set of traces equals the truth', { skip });
+}
+for (const [name, truth] of Object.entries(shared ?? {})) {
+  if (name in bundled) continue;
+  test(`${name} equals the truth`, () => equal_to_truth(join(SHARED, name), truth));
+}
+
+test('packing, parts and a missing last newline change nothing but the byte counts', async (t) => {
+  const folder = temporary_folder(t);
+  const text = gunzipSync(readFileSync(join(BUNDLED, 'make.mtrace.gz')));
+  const cut = text.indexOf(10, 100_000) + 1;
+  const put = (name: string, bytes: Uint8Array): string => {
+    writeFileSync(join(folder, name), bytes);
+    return join(folder, name);
+  };
+  const variants = [
+    [put('plain.gz', text)],
+    [put('zstd', zstdCompressSync(text))],
+    [
+      put(
+        'members',
+        Buffer.concat([gzipSync(text.subarray(0, cut)), gzipSync(text.subarray(cut))]),
+      ),
+    ],
+    [put('one', gzipSync(text.subarray(0, cut))), put('two', text.subarray(cut))],
+    [put('unended', text.subarray(0, text.length - 1))],
+    [put('crlf', Buffer.from(text.toString('latin1').replaceAll('\n', '\r\n'), 'latin1'))],
+  ];
+  const { uncompressed_bytes, compressed_bytes, sha256, ...truth } = bundled['make.mtrace.gz'];
+  for (const files of variants) {
+    const { outcome } = await play({ files, cpus: 1 });
+    assert.ok(outcome.result, outcome.error?.message ?? 'no result');
+    const trace = outcome.result.trace as unknown as Record<string, unknown>;
+    for (const [name, value] of Object.entries(truth)) assert.deepEqual(trace[name], value, name);
+  }
+  assert.ok(uncompressed_bytes && compressed_bytes && sha256);
+});
+
+test('type_by decides which sites players see, and nothing else', async () => {
+  const file = join(BUNDLED, 'gm.mtrace.gz');
+  const seen = new Map<TypeBy, number>();
+  for (const type_by of ['caller', 'module', 'none'] as const) {
+    const { outcome, players } = await play({ files: [file], cpus: 1, type_by });
+    assert.equal(outcome.result?.trace.call_sites, bundled['gm.mtrace.gz'].call_sites);
+    assert.equal(new Set(players[0].sites).size, players[0].sites.length);
+    seen.set(type_by, players[0].sites.length);
+    if (type_by === 'none') assert.deepEqual(players[0].sites, ['all']);
+  }
+  assert.equal(seen.get('caller'), bundled['gm.mtrace.gz'].call_sites);
+  assert.ok((seen.get('module') ?? 0) > 1 && (seen.get('module') ?? 0) < (seen.get('caller') ?? 0));
+});
+
+test('a module is what stands before the last :( or :[', () => {
+  const module = (caller: string): string => type_name(caller, 'module');
+  assert.equal(module('redis-server *:7001:(zmalloc_usable+3f)[0x5a]'), 'redis-server *:7001');
+  assert.equal(module('/lib/libc.so.6:[0x7e32d]'), '/lib/libc.so.6');
+  assert.equal(module('a:[b] + c:(d+1)[0x2]'), 'a:[b] + c');
+  assert.equal(module('[0x7f0959ab8006]'), '[0x7f0959ab8006]');
+  assert.equal(module('nonsense'), 'nonsense');
+});

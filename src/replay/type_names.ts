@@ -1,0 +1,62 @@
+/*
+ * type_names: call sites become malloc types.
+ *
+ * A type's name has 31 characters; a call site such as
+ * `/lib/x86_64-linux-gnu/libc.so.6:(__strdup+1a)[0x9e9aa]` has more.  What tells
+ * sites apart stands at the end: the folder goes first and the brackets around a
+ * symbol, then the version of a library, then the library's name if a symbol is
+ * known, and if that is still too long the beginning is cut.  Two sites that would
+ * come out the same get a number behind.
+ *
+ * All players see the sites in the same order and so find the same names.
+ * After TYPES_MAX types, or without memory for one more, further sites are
+ * counted under `other`.
+ */
+import { ENOMEM, KmemError } from '../sys/machine/errno.ts';
+import type { malloc_type_t } from '../sys/kmem/kern_malloc.ts';
+
+export const TYPES_MAX = 1000;
+export const OTHER = 'other';
+const NAME_MAX = 31;
+
+/** The short name of a call site, before it is made unique. */
+export function short_site(name: string): string {
+  const m = /^(.*?):?(\(([^()]*)\))?\[(0x[0-9a-f]+)\]$/i.exec(name);
+  const object = (m?.[1] || name).split('/').pop() || name;
+  const place = m?.[1] ? (m[3] ?? m[4]) : '';
+  const forms = [
+    place ? `${object}:${place}` : object,
+    place ? `${object.replace(/\.so(\.\d+)*$/, '')}:${place}` : object,
+    m?.[3] ?? name,
+  ].map((form) => form.replace(/[^\x21-\x7e]/g, '_'));
+  const whole = forms.find((form) => form.length <= NAME_MAX);
+  return whole ?? forms[m?.[3] ? 2 : 0].slice(-NAME_MAX);
+}
+
+export class TypeNames {
+  readonly #taken = new Map<string, string>();
+
+  /** A name of at most 31 characters that no other site has. */
+  name(site: string): string {
+    const base = short_site(site) || OTHER;
+    let name = base;
+    for (let n = 2; this.#taken.has(name) && this.#taken.get(name) !== site; n++) {
+      const tail = `~${n}`;
+      name = base.slice(0, NAME_MAX - tail.length) + tail;
+    }
+    this.#taken.set(name, site);
+    return name;
+  }
+
+  /** The type for a site, made by `make`; `other` beyond the limit or without memory. */
+  type(site: string, make: (name: string) => malloc_type_t): malloc_type_t {
+    const t = this.#taken.size < TYPES_MAX ? make(this.name(site)) : (0 as malloc_type_t);
+    if (t !== 0) return t;
+    const other = make(OTHER);
+    if (other === 0) {
+      const text = 'no memory for a single malloc type: give more with --memory';
+      throw new KmemError(ENOMEM, 'replay', text);
+    }
+    return other;
+  }
+}
