@@ -1,0 +1,143 @@
+/*
+ * errors: what a program sees when something cannot be done.
+ *
+ * Ordinary failure is a KmemError: `code` is the name of the errno, `op` the
+ * call that failed, and further fields say what about (type, zone, address,
+ * size).  A broken machine is a KernelPanic, which no program should catch to
+ * go on.  This file has the one table of codes; the manual prints it.
+ *
+ *      try { cache.alloc(1 << 20) } catch (e) {
+ *        if (e instanceof KmemError && e.code === 'ENOMEM') evict(e.freeBytes);
+ *        else throw e;
+ *      }
+ */
+import {
+  EAGAIN,
+  EBUSY,
+  EDEADLK,
+  EEXIST,
+  EFAULT,
+  EINVAL,
+  EISDIR,
+  ENAMETOOLONG,
+  ENOENT,
+  ENOMEM,
+  ENOTDIR,
+  EOPNOTSUPP,
+  EPERM,
+  ESHUTDOWN,
+  ETIMEDOUT,
+  errno_name,
+  KmemError as KernelError,
+} from '../sys/machine/errno.ts';
+
+export { KernelPanic } from '../sys/machine/panic.ts';
+
+/** Why a request for memory failed. */
+export type MemoryReason = 'full' | 'fragmented' | 'too large' | 'limit';
+
+/** One thing that is still in use where nothing should be. */
+export interface Leak {
+  readonly kind: 'type' | 'zone' | 'records' | 'queue';
+  readonly name: string;
+  /** Blocks, items or values. */
+  readonly count: number;
+  readonly bytes: number;
+}
+
+/** What an error says beyond its code. Which fields are there depends on the code. */
+export interface ErrorDetails {
+  /** ENOMEM: 'full', 'fragmented', 'too large' or 'limit'. */
+  readonly reason?: MemoryReason;
+  /** Bytes asked for. */
+  readonly size?: number;
+  /** Bytes in free pages at the time of the failure. */
+  readonly freeBytes?: number;
+  /** Bytes in the longest run of free pages: no larger block can be had. */
+  readonly longestRun?: number;
+  /** Byte address the call was about. */
+  readonly address?: number;
+  /** Name of the malloc type. */
+  readonly type?: string;
+  /** Name of the zone or of the records. */
+  readonly zone?: string;
+  /** assertNoLeaks: what was still in use. */
+  readonly leaks?: readonly Leak[];
+}
+
+/** An error of the machine or of a bad argument: `code`, `errno`, `op`, and details. */
+export type KmemError = KernelError & ErrorDetails;
+/** The class itself, for `instanceof`: the one that the kernel throws too. */
+export const KmemError: {
+  new (errno: number, op: string, text: string): KmemError;
+  readonly prototype: KmemError;
+} = KernelError;
+
+export interface ErrorEntry {
+  readonly code: string;
+  readonly errno: number;
+  /** When it is thrown. */
+  readonly means: string;
+  /** What a program can do about it. */
+  readonly advice: string;
+}
+function entry(errno: number, means: string, advice: string): ErrorEntry {
+  return { code: errno_name(errno), errno, means, advice };
+}
+
+/** Every code that a façade call throws. */
+export const ERRORS: readonly ErrorEntry[] = [
+  entry(
+    ENOMEM,
+    'no memory, or the limit of a zone or of records is reached; `reason` says which',
+    'free something, raise the limit, or wait: alloc(size, { wait: ms }), allocAsync',
+  ),
+  entry(
+    EDEADLK,
+    'waiting could never end: no other thread could free memory, or this one holds the lock',
+    'free first, give the lock back first, or wait in the event loop (…Async)',
+  ),
+  entry(ETIMEDOUT, 'the time that was given for waiting is over', 'wait longer, or shed load'),
+  entry(EINVAL, 'an argument is impossible; the text says which and why', 'mend the call'),
+  entry(
+    EFAULT,
+    'an address that is not in the memory, or not aligned for the width',
+    'use addresses as alloc returned them, plus offsets inside the block',
+  ),
+  entry(
+    EEXIST,
+    'the name exists with another shape; the text has both',
+    'use the same shape in every thread, or another name',
+  ),
+  entry(EISDIR, 'the name is a group of variables', 'name one variable in it'),
+  entry(ENOTDIR, 'the name goes on below a variable', 'name the variable itself'),
+  entry(ENOENT, 'no such name', 'make it first: with its shape, in any thread'),
+  entry(
+    EBUSY,
+    'a machine is up in this thread already, or memory is still in use at the end',
+    'use current(), shut the first one down; free what the text lists',
+  ),
+  entry(EPERM, 'the lock is not held by this thread, or the variable is read-only', 'lock first'),
+  entry(EAGAIN, 'all CPU slots are taken', 'boot with more cpus, or let a thread detach'),
+  entry(
+    ESHUTDOWN,
+    'the machine was shut down, or this thread detached, or the queue is closed',
+    'stop using the handle; boot or attach again',
+  ),
+  entry(
+    EOPNOTSUPP,
+    "this thread may not block (a browser's main thread)",
+    'use the Async form of the call',
+  ),
+  entry(ENAMETOOLONG, 'a name has more than 31 bytes', 'shorten it'),
+];
+
+/** A KmemError with details. */
+export function kmemError(
+  errno: number,
+  op: string,
+  text: string,
+  details: ErrorDetails = {},
+): KmemError {
+  return Object.assign(new KernelError(errno, op, text), details);
+}

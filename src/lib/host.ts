@@ -1,0 +1,68 @@
+/*
+ * host: what the façade asks of the JavaScript host.
+ *
+ * Nothing is imported from node, so that the same files load in a browser:
+ * what is Node's own is asked for at run time and may be missing.
+ */
+export interface DiagnosticsChannel {
+  readonly hasSubscribers: boolean;
+  publish(message: unknown): void;
+}
+interface Diagnostics {
+  channel(name: string): DiagnosticsChannel;
+}
+/** A worker of either world, as far as the façade touches it. */
+export interface WorkerLike {
+  readonly threadId?: number;
+  postMessage(value: unknown): void;
+  terminate(): unknown;
+  once?(event: 'exit', hear: (code: number) => void): unknown;
+}
+/** Options of a worker: Node's own, and whatever the host takes beyond them. */
+export interface WorkerOptions {
+  readonly workerData?: object;
+  readonly name?: string;
+  readonly [option: string]: unknown;
+}
+interface Threads {
+  Worker: new (url: URL | string, options: WorkerOptions) => WorkerLike;
+}
+interface ProcessLike {
+  getBuiltinModule?(name: string): unknown;
+  once?(event: 'exit', hear: () => void): void;
+  off?(event: 'exit', hear: () => void): void;
+}
+
+const world = globalThis as {
+  process?: ProcessLike;
+  Worker?: new (url: URL | string, options: object) => WorkerLike;
+};
+function builtin<T>(name: string): T | null {
+  return (world.process?.getBuiltinModule?.(name) as T | undefined) ?? null;
+}
+
+const silent: DiagnosticsChannel = { hasSubscribers: false, publish: () => {} };
+/** A diagnostics channel; one that nobody can hear where the host has none. */
+export function hostChannel(name: string): DiagnosticsChannel {
+  return builtin<Diagnostics>('node:diagnostics_channel')?.channel(name) ?? silent;
+}
+
+/**
+ * Starts a worker that finds the handle: in Node in its workerData, in a browser
+ * in the first message it gets.
+ */
+export function hostWorker(url: URL | string, handle: object, options: WorkerOptions): WorkerLike {
+  const threads = builtin<Threads>('node:worker_threads');
+  const workerData = options.workerData ? { ...options.workerData, kmem: handle } : handle;
+  if (threads) return new threads.Worker(url, { ...options, workerData });
+  if (!world.Worker) throw new TypeError('this host has no workers');
+  const worker = new world.Worker(url, { type: 'module', ...options });
+  worker.postMessage(workerData);
+  return worker;
+}
+
+/** Runs `fn` when this thread ends by itself; returns what calls that off. */
+export function hostAtExit(fn: () => void): () => void {
+  world.process?.once?.('exit', fn);
+  return () => world.process?.off?.('exit', fn);
+}

@@ -1,0 +1,49 @@
+/*
+ * kmem: one heap, typed records, named roots and locks for all threads of a program.
+ *
+ *      import { boot, attach } from 'kmem';
+ *
+ *      using machine = boot({ memory: '256M' });        in the first thread
+ *      using machine = attach(workerData);              in each worker
+ *
+ *      machine.type('x')      blocks of any size, counted by type
+ *      machine.zone('x', …)   items of one size, with a limit
+ *      machine.records(…)     typed records in columns
+ *      machine.roots          named words
+ *      machine.mutex(…)       and rwlock, condition, queue: by name, over all threads
+ *
+ * This file lists what there is; each thing is explained where it is made.
+ */
+export { attach, boot, current, Machine } from './machine.ts';
+export type { BootOptions, Handle } from './machine.ts';
+export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
+export type { TestContext } from './testing.ts';
+export { ERRORS, KernelPanic, KmemError } from './errors.ts';
+export type { ErrorDetails, ErrorEntry, Leak, MemoryReason } from './errors.ts';
+export type { Address, Item, Place, Source } from './memory.ts';
+export type {
+  AllocAsyncOptions,
+  AllocOptions,
+  Block,
+  MallocType,
+  TypeStats,
+} from './type.ts';
+export type { Zone, ZoneOptions, ZoneStats } from './zone.ts';
+export type {
+  Columns,
+  FieldKind,
+  Fields,
+  Records,
+  RecordSet,
+  RecordsOptions,
+  Values,
+} from './records.ts';
+export type { Roots } from './roots.ts';
+export type { Condition, LockOptions, Mutex, RwLock } from './locks.ts';
+export type { Queue, QueueOf, QueueOptions, QueueWait, ValueOf } from './queue.ts';
+export type { MemoryStats, Stats, TypeRow } from './stats.ts';
+export type { SysctlInfo, SysctlValue } from './sysctl.ts';
+export type { Metric, OtelApi } from './metrics.ts';
+export type { AsyncOptions, Wait } from './wait.ts';
+export type { WorkerLike, WorkerOptions } from './host.ts';
+export { CHANNEL_NAMES } from './channels.ts';

@@ -1,0 +1,510 @@
+/*
+ * machine: boot, attach, and the object a program holds.
+ *
+ *      boot({ memory: '256M' })      makes a machine; this thread is CPU 0
+ *      attach(handle)                makes this thread a CPU of it
+ *      current()                     what this thread is attached to
+ *
+ * One machine per thread at a time.  The handle is plain data: pass it in
+ * workerData or a message as it is.  Everything that has a name (types, zones,
+ * records, roots, locks, queues) is found by that name in every thread.
+ *
+ * A thread leaves by detach(); shutdown() ends the machine for all of them.
+ * Both are idempotent, and `using` does the one that fits.  After that every
+ * object of this thread throws ESHUTDOWN.
+ *
+ * Read next: type.ts, zone.ts, records.ts; index.ts lists everything.
+ */
+import { type BootOptions, boot as kernel_boot } from '../sys/boot/main.ts';
+import {
+  abandon,
+  attach as kernel_attach,
+  current as kernel_current,
+  detach as kernel_detach,
+  shutdown as kernel_shutdown,
+} from '../sys/boot/main.ts';
+import { atomic_load } from '../sys/machine/atomic.ts';
+import { park, thr, unpark } from '../sys/machine/cpu.ts';
+import { cpu_exited, slot_release } from '../sys/machine/death.ts';
+import { EINVAL } from '../sys/machine/errno.ts';
+import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/header.ts';
+import type { Handle } from '../sys/machine/machdep.ts';
+import { memory_state } from '../sys/machine/memory.ts';
+import { field_word, set_string } from '../sys/machine/struct.ts';
+import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
+import { uma_check } from '../sys/uma/uma_check.ts';
+import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
+import { channels } from './channels.ts';
+import { bracket, checkName, Context, gone } from './context.ts';
+import { kmemError } from './errors.ts';
+import { hostAtExit, hostWorker, type WorkerLike, type WorkerOptions } from './host.ts';
+import { Condition, Mutex, RwLock } from './locks.ts';
+import {
+  bytesAt,
+  copyIn,
+  copyOut,
+  index,
+  type Place,
+  readText,
+  type Source,
+  wholeViews,
+  writeText,
+} from './memory.ts';
+import { metrics, type Metric, observeWith, type OtelApi, prometheusText } from './metrics.ts';
+import { Queue, type QueueOf, type QueueOptions, type ValueOf } from './queue.ts';
+import { type Fields, type Records, RecordSet, type RecordsOptions } from './records.ts';
+import { joinRegistry, leaveRegistry, registryCheck } from './registry.ts';
+import { Roots } from './roots.ts';
+import {
+  memoryStats,
+  type MemoryStats,
+  type Stats,
+  stats,
+  vmstatTypes,
+  vmstatZones,
+} from './stats.ts';
+import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } from './sysctl.ts';
+import { MallocType } from './type.ts';
+import { Zone, type ZoneOptions } from './zone.ts';
+
+export type { BootOptions, Handle };
+
+/** How long asyncDispose waits for threads that nobody adopted to leave, ms. */
+const LEAVE_MS = 500;
+
+export class Machine implements Disposable, AsyncDisposable {
+  /** What another thread needs in order to attach: plain data, to be cloned and posted. */
+  readonly handle: Handle;
+  /** The CPU slot of this thread. */
+  readonly cpu: number;
+  /** False where the memory cannot be shared: then this thread is the only CPU. */
+  readonly shared: boolean;
+  /** Named words that other threads can find. */
+  readonly roots: Roots;
+
+  /*
+   * Views of the whole memory, indexed by machine.index(address, width): access
+   * at the speed of a typed array, checked by nobody.
+   */
+  readonly u8: Uint8Array;
+  readonly i8: Int8Array;
+  readonly u16: Uint16Array;
+  readonly i16: Int16Array;
+  readonly u32: Uint32Array;
+  readonly i32: Int32Array;
+  readonly f32: Float32Array;
+  readonly f64: Float64Array;
+
+  readonly #ctx = new Context();
+  readonly #booted: boolean;
+  readonly #workers = new Set<WorkerLike>();
+  readonly #atExit: () => void;
+
+  /** Use boot(), attach() or current(). */
+  constructor(handle: Handle, booted: boolean) {
+    const views = wholeViews();
+    this.handle = handle;
+    this.cpu = thr.cpu;
+    this.shared = memory_state.shared;
+    this.roots = new Roots(this.#ctx);
+    this.u8 = views.u8;
+    this.i8 = views.i8;
+    this.u16 = views.u16;
+    this.i16 = views.i16;
+    this.u32 = views.u32;
+    this.i32 = views.i32;
+    this.f32 = views.f32;
+    this.f64 = views.f64;
+    this.#booted = booted;
+    this.#atExit = booted ? () => {} : hostAtExit(() => this.detach());
+  }
+  /** Whether this thread is still attached, and the machine up. */
+  get up(): boolean {
+    return this.#ctx.up && atomic_load(field_word(header.phase, M)) !== PHASE_DOWN;
+  }
+
+  // --- memory by name --------------------------------------------------------------------
+
+  /**
+   * The malloc type of that name, made if there is none.  Does not wait.  Throws
+   * ENOMEM, EINVAL or ENAMETOOLONG for a bad name, ESHUTDOWN.
+   */
+  type(name: string): MallocType {
+    checkName('type', name);
+    return this.#ctx.once('type', name, () => new MallocType(this.#ctx, name));
+  }
+  /**
+   * The zone of that name, made if there is none; without options it must exist.
+   * Does not wait.  Throws EEXIST if it has another shape, ENOENT, EINVAL, ENOMEM.
+   */
+  zone<const N extends string>(name: N, options?: ZoneOptions): Zone<N> {
+    checkName('zone', name);
+    return this.#shaped('zone', name, options, () => new Zone(this.#ctx, name, options));
+  }
+  /**
+   * The records of that name, made if there are none: all memory for `capacity`
+   * items is taken now.  Throws EEXIST if they have another shape, ENOMEM, EINVAL.
+   */
+  records<const N extends string, const F extends Fields>(
+    name: N,
+    fields: F,
+    options: RecordsOptions,
+  ): Records<N, F> {
+    checkName('records', name);
+    const make = () => new RecordSet(this.#ctx, name, fields, options);
+    return this.#shaped('records', name, { fields, options }, make) as Records<N, F>;
+  }
+  /** The mutex of that name, made if there is none. Throws ENOMEM, EINVAL. */
+  mutex(name: string): Mutex {
+    checkName('mutex', name);
+    return this.#ctx.once('mutex', name, () => new Mutex(this.#ctx, name));
+  }
+  /** The shared/exclusive lock of that name, made if there is none. Throws ENOMEM, EINVAL. */
+  rwlock(name: string): RwLock {
+    checkName('rwlock', name);
+    return this.#ctx.once('rwlock', name, () => new RwLock(this.#ctx, name));
+  }
+  /** The condition of that name, made if there is none. Throws ENOMEM, EINVAL. */
+  condition(name: string): Condition {
+    checkName('condition', name);
+    return this.#ctx.once('condition', name, () => new Condition(this.#ctx, name));
+  }
+  /**
+   * The queue of that name, made if there is none: values are blocks of a type,
+   * items of a zone or of records (`of`), or numbers.  Throws EEXIST, ENOMEM, EINVAL.
+   */
+  queue<const O extends QueueOf | undefined = undefined>(
+    name: string,
+    options: QueueOptions<O> = {},
+  ): Queue<ValueOf<O>> {
+    checkName('queue', name);
+    const shape = { of: options.of?.name, capacity: options.capacity };
+    const plain = options as QueueOptions<QueueOf>;
+    return this.#shaped('queue', name, shape, () => new Queue(this.#ctx, name, plain)) as Queue<
+      ValueOf<O>
+    >;
+  }
+  /** The object this thread has, if it was asked for with the same shape; else made, or EEXIST. */
+  #shaped<T extends Zone<string> | RecordSet<string, Fields> | Queue>(
+    kind: string,
+    name: string,
+    shape: object | undefined,
+    make: () => unknown,
+  ): T {
+    const text = shape === undefined ? '' : JSON.stringify(shape);
+    const known = this.#ctx.named.get(`${kind}:${name}`) as T | undefined;
+    if (known && (shape === undefined || this.#shapes.get(known) === text)) return known;
+    if (!this.#ctx.up) gone(kind);
+    const made = make() as T; // throws EEXIST unless it is the same after all
+    if (known && !(shape as ZoneOptions).ctor) return known;
+    this.#ctx.named.set(`${kind}:${name}`, made);
+    this.#shapes.set(made, text);
+    return made;
+  }
+  readonly #shapes = new WeakMap<object, string>();
+
+  // --- touching memory ---------------------------------------------------------------------
+
+  /**
+   * The index of a byte address in the whole-memory view of elements of `width`
+   * bytes (1, 2, 4, 8).  Throws EFAULT if it is not aligned or not in the memory.
+   */
+  index<A extends number>(at: Place<A>, width: 1 | 2 | 4 | 8): number {
+    return index('index', at, width);
+  }
+  /** A view of `n` bytes: shared, no copy, some 20 ns to make. Throws EFAULT, EINVAL. */
+  bytes<A extends number>(at: Place<A>, n: number): Uint8Array {
+    return bytesAt(at, n);
+  }
+  /** The unsigned byte at an address. Throws EFAULT, as all of these do. */
+  load8<A extends number>(at: Place<A>): number {
+    return this.u8[index('load8', at, 1)];
+  }
+  /** The unsigned 16 bits at an even address. */
+  load16<A extends number>(at: Place<A>): number {
+    return this.u16[index('load16', at, 2)];
+  }
+  /** The unsigned 32 bits at a multiple of 4. */
+  load32<A extends number>(at: Place<A>): number {
+    return this.u32[index('load32', at, 4)];
+  }
+  /** The double at a multiple of 8. */
+  load64f<A extends number>(at: Place<A>): number {
+    return this.f64[index('load64f', at, 8)];
+  }
+  /** Stores a byte. */
+  store8<A extends number>(at: Place<A>, value: number): void {
+    this.u8[index('store8', at, 1)] = value;
+  }
+  /** Stores 16 bits. */
+  store16<A extends number>(at: Place<A>, value: number): void {
+    this.u16[index('store16', at, 2)] = value;
+  }
+  /** Stores 32 bits. */
+  store32<A extends number>(at: Place<A>, value: number): void {
+    this.u32[index('store32', at, 4)] = value;
+  }
+  /** Stores a double. */
+  store64f<A extends number>(at: Place<A>, value: number): void {
+    this.f64[index('store64f', at, 8)] = value;
+  }
+  /** Copies bytes of a buffer or view into the memory; returns how many. Throws EFAULT. */
+  copyIn<A extends number>(at: Place<A>, from: Source): number {
+    return copyIn(at, from);
+  }
+  /**
+   * Copies `n` bytes out, into an array that nobody shares: for the few calls of
+   * the host that take no shared memory (Response, crypto.subtle).  Throws EFAULT.
+   */
+  copyOut<A extends number>(at: Place<A>, n: number): Uint8Array<ArrayBuffer> {
+    return copyOut(at, n);
+  }
+  /** Writes UTF-8, no NUL; returns the bytes. Throws EINVAL if they are more than `max`, EFAULT. */
+  writeText<A extends number>(at: Place<A>, text: string, max: number): number {
+    return writeText(at, text, max);
+  }
+  /** Reads `n` bytes of UTF-8. Throws EFAULT. */
+  readText<A extends number>(at: Place<A>, n: number): string {
+    return readText(at, n);
+  }
+
+  // --- looking inside ------------------------------------------------------------------------
+
+  /** Where every byte is: memory, types, zones. A sample; stops nobody. */
+  stats(): Stats {
+    this.#live('stats');
+    return stats();
+  }
+  /** Figures of the memory as a whole, bytes. */
+  memory(): MemoryStats {
+    this.#live('memory');
+    return memoryStats();
+  }
+  /** The table of `vmstat -m` (types) or `vmstat -z` (zones). */
+  vmstat(what: 'm' | 'z' = 'm'): string {
+    this.#live('vmstat');
+    return what === 'm' ? vmstatTypes() : vmstatZones();
+  }
+  /**
+   * A variable of the kernel, decoded; with `value` it is set, and the old value
+   * returned.  Throws ENOENT, EISDIR, EPERM, EINVAL.
+   */
+  sysctl(name: string, value?: SysctlValue): SysctlValue {
+    this.#live('sysctl');
+    return sysctlValue(name, value);
+  }
+  /** The raw bytes of a variable. Throws ENOENT, EISDIR. */
+  sysctlBytes(name: string): Uint8Array {
+    this.#live('sysctlBytes');
+    return sysctlBytes(name);
+  }
+  /** Every variable with its type and description. */
+  sysctls(): SysctlInfo[] {
+    this.#live('sysctls');
+    return sysctls();
+  }
+  /** All figures in the text format of Prometheus. Any one thread answers for all. */
+  collect(): string {
+    this.#live('collect');
+    return prometheusText(this);
+  }
+  /** All figures as data. */
+  metrics(): Metric[] {
+    this.#live('metrics');
+    return metrics(this);
+  }
+  /** Registers all figures with OpenTelemetry's API object; dispose of the result to end that. */
+  observe(api: OtelApi): Disposable {
+    this.#live('observe');
+    return observeWith(api, this);
+  }
+  /**
+   * Publishes each allocation and free of this thread's malloc types on the
+   * diagnostics channels kmem:malloc and kmem:free, if somebody listens; false
+   * ends that.  Off, nothing is looked at and nothing is paid.
+   */
+  trace(on: boolean): void {
+    this.#live('trace');
+    this.#ctx.traced = on;
+    for (const m of this.#ctx.named.values()) if (m instanceof MallocType) m.trace(on);
+  }
+  /**
+   * Proves the allocator's lists, the sleep queues, the sysctl tree and the
+   * registry; throws KernelPanic if something is wrong.  For tests: no other
+   * thread may be at work, and it takes time in proportion to the memory.
+   */
+  check(): void {
+    this.#live('check');
+    uma_check();
+    sleepq_check();
+    sysctl_check();
+    registryCheck();
+  }
+
+  // --- threads --------------------------------------------------------------------------------
+
+  /**
+   * Starts a worker that finds the handle in its workerData (beside
+   * options.workerData, as `kmem`; alone if there is none), and hears its end.
+   * Bundlers want to see the worker made: adopt(new Worker(new URL(...))) there.
+   */
+  worker<W extends WorkerLike = WorkerLike>(url: URL | string, options: WorkerOptions = {}): W {
+    this.#live('worker');
+    return this.adopt(hostWorker(url, this.handle, options) as W);
+  }
+  /**
+   * Hears the end of a worker, so that what it left behind is settled at once
+   * wherever this thread's event loop runs: its CPU slot, its caches, its waits.
+   * Returns the worker.
+   */
+  adopt<W extends WorkerLike>(worker: W): W {
+    this.#live('adopt');
+    const id = worker.threadId; // it is -1 once the thread is gone
+    this.#workers.add(worker);
+    worker.once?.('exit', (code) => {
+      this.#workers.delete(worker);
+      if (channels.exit.hasSubscribers) channels.exit.publish({ threadId: id, code });
+      if (id !== undefined && this.#ctx.up && thr.cpu >= 0) cpu_exited(id);
+    });
+    return worker;
+  }
+  /**
+   * Runs `fn` with this thread parked: others may take what it caches meanwhile.
+   * For leaving for long (a blocking read, a computation); `fn` is synchronous and
+   * makes no call of the machine.
+   */
+  away<T>(fn: () => T): T {
+    const parked = this.park();
+    return bracket(fn, () => parked[Symbol.dispose]());
+  }
+  /** Parks this thread until the result is disposed of. See away. */
+  park(): Disposable {
+    this.#live('park');
+    park();
+    let parked = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!parked) return;
+        parked = false;
+        if (this.#ctx.up) unpark();
+      },
+    };
+  }
+  /** Takes this thread off the machine, which goes on without it. The second time does nothing. */
+  detach(): void {
+    this.#leave(false);
+  }
+  /**
+   * Ends the machine for all threads: they find out at their next slow path
+   * (ESHUTDOWN).  The second time does nothing.
+   */
+  shutdown(): void {
+    this.#leave(true);
+  }
+  /** shutdown() in the thread that booted, detach() in the others. */
+  [Symbol.dispose](): void {
+    this.#leave(this.#booted);
+  }
+  /**
+   * The same; in the thread that booted it first ends the workers that it started
+   * or adopted, and gives other threads half a second to leave.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#booted && this.#ctx.up) {
+      await this.endWorkers();
+      this.shutdown();
+      const until = performance.now() + LEAVE_MS;
+      while (atomic_load(field_word(header.attached, M)) > 0 && performance.now() < until) {
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+    } else this[Symbol.dispose]();
+  }
+  /** Terminates the workers that this thread started or adopted, and settles what they left. */
+  async endWorkers(): Promise<void> {
+    await Promise.all([...this.#workers].map((worker) => worker.terminate()));
+  }
+
+  #live(op: string): void {
+    if (!this.#ctx.up) gone(op);
+  }
+  #leave(all: boolean): void {
+    if (!this.#ctx.up) return;
+    const down = atomic_load(field_word(header.phase, M)) === PHASE_DOWN;
+    try {
+      this.#ctx.bury();
+      if (!down) leaveRegistry();
+    } finally {
+      this.#atExit();
+      if (live === this) live = null;
+      if (down) {
+        // The slot of a machine that somebody else ended: nothing in it is worth handing over.
+        if (thr.cpu >= 0) slot_release(thr.cpu);
+        abandon();
+      } else if (all) kernel_shutdown();
+      else kernel_detach();
+    }
+    const heard = all ? channels.shutdown : channels.detach;
+    if (heard.hasSubscribers) heard.publish({ cpu: this.cpu });
+  }
+}
+
+let live: Machine | null = null;
+
+/** File and line of the code outside the façade that called boot. */
+function callerSite(): string {
+  const own = import.meta.url.slice(0, import.meta.url.lastIndexOf('/') + 1);
+  const lines = (new Error().stack ?? '').split('\n').slice(1);
+  const at = lines.find((line) => !line.includes(own) || /\.test\.[jt]s:/.test(line)) ?? '';
+  return /([^/\\(]+:\d+):\d+\)?$/.exec(at)?.[1] ?? '?';
+}
+/**
+ * Makes a machine and makes this thread its CPU 0.  Throws EBUSY, naming the
+ * place of the first boot, if the thread is a CPU already; EINVAL for a bad
+ * option; ENOMEM if the memory is too small for its own kernel.
+ */
+export function boot(options: BootOptions = {}): Machine {
+  const { handle } = kernel_boot(options);
+  set_string(header.site, M, SITE_WORDS, callerSite());
+  joinRegistry(options.pagedaemon ?? false);
+  if (!memory_state.shared) {
+    console.warn(
+      'kmem: this page is not cross-origin isolated, so no memory can be shared: ' +
+        'the machine has this thread as its only CPU (send the COOP and COEP headers)',
+    );
+  }
+  live = new Machine(handle, true);
+  if (channels.boot.hasSubscribers) {
+    channels.boot.publish({ cpu: live.cpu, memory: memory_state.size });
+  }
+  return live;
+}
+/**
+ * Makes this thread a CPU of the machine that a handle names.  Takes
+ * machine.handle as it is, or an object that has it as `kmem` (workerData).
+ * Throws EINVAL for what is no handle of this version, ESHUTDOWN if the machine
+ * was shut down, EAGAIN if all CPU slots are taken, EBUSY if the thread is a
+ * CPU already.
+ */
+export function attach(from: Handle | { readonly kmem: Handle }): Machine {
+  if (typeof from !== 'object' || from === null) {
+    const what = from === null ? 'null' : typeof from;
+    throw kmemError(
+      EINVAL,
+      'attach',
+      `got ${what}: pass machine.handle in workerData or a message`,
+    );
+  }
+  const handle = (typeof from.kmem === 'object' ? from.kmem : from) as Handle;
+  kernel_attach(handle);
+  live = new Machine(handle, false);
+  joinRegistry(false);
+  if (channels.attach.hasSubscribers) channels.attach.publish({ cpu: live.cpu });
+  return live;
+}
+/** The machine this thread is attached to; null if there is none. */
+export function current(): Machine | null {
+  if (live) return live;
+  const handle = kernel_current();
+  if (handle) live = new Machine(handle, false); // booted or attached underneath the façade
+  return live;
+}

@@ -1,0 +1,121 @@
+/*
+ * memory: three ways to touch memory, and what each costs.
+ *
+ *      machine.f64[machine.index(at, 8)]   a whole-memory view: under a ns, and
+ *                                          checked by nobody
+ *      load32(at), store32(at, v), copyIn  checked: in memory, aligned
+ *      bytes(at, n)                        a view of its own, some 20 ns to make
+ *
+ * Addresses are in bytes.  An Address comes from alloc; adding an offset gives
+ * a plain number, which all of these take too.  An Item of a zone or of records
+ * is no address: zone.address(item) is.
+ */
+import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
+import { mem, memory_state } from '../sys/machine/memory.ts';
+import { kmemError } from './errors.ts';
+
+/** A block's place: bytes from the start of the memory. The same in every thread. */
+export type Address = number & { readonly __address: 'bytes' };
+/** An item of the zone or the records `N`. The same in every thread; no address. */
+export type Item<N extends string = string> = number & { readonly __item: N };
+/** A byte address or a number computed from one; never an Item. */
+export type Place<A extends number> = A extends { readonly __item: string } ? never : A;
+
+export interface Views {
+  readonly u8: Uint8Array;
+  readonly i8: Int8Array;
+  readonly u16: Uint16Array;
+  readonly i16: Int16Array;
+  readonly u32: Uint32Array;
+  readonly i32: Int32Array;
+  readonly f32: Float32Array;
+  readonly f64: Float64Array;
+}
+let known: { buffer: ArrayBufferLike; views: Views } | null = null;
+/** The whole-memory views of this thread: the same objects while the memory is the same. */
+export function wholeViews(): Views {
+  const { buffer } = mem.U8;
+  if (known?.buffer === buffer) return known.views;
+  const views = {
+    u8: mem.U8,
+    i8: new Int8Array(buffer),
+    u16: new Uint16Array(buffer),
+    i16: new Int16Array(buffer),
+    u32: mem.U32,
+    i32: mem.I32,
+    f32: new Float32Array(buffer),
+    f64: mem.F64,
+  };
+  known = { buffer, views };
+  return views;
+}
+
+/** Bytes at the bottom that hold NULL: nobody's. */
+const NULL_BYTES = 4;
+
+/** Throws EFAULT unless `n` bytes at `at` lie in the memory, EINVAL if `n` is no length. */
+export function checkRange(op: string, at: number, n: number): void {
+  if (!(n >= 0) || !Number.isInteger(n)) throw kmemError(EINVAL, op, `${n} is no length in bytes`);
+  if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= memory_state.size) return;
+  const size = memory_state.size;
+  throw kmemError(EFAULT, op, `${at} with ${n} bytes is not in the memory of ${size}`, {
+    address: at,
+    size: n,
+  });
+}
+function fault(op: string, at: number, width: number): never {
+  checkRange(op, at, width);
+  throw kmemError(EFAULT, op, `${at} is not a multiple of ${width}`, { address: at, size: width });
+}
+/** The index of address `at` in a view of elements of `width` bytes. Throws EFAULT. */
+export function index(op: string, at: number, width: number): number {
+  const i = at / width;
+  if (i !== Math.floor(i) || !(at >= NULL_BYTES && at + width <= memory_state.size)) {
+    fault(op, at, width);
+  }
+  return i;
+}
+/** A view of `n` bytes at `at`: shared, no copy. Throws EFAULT, EINVAL. */
+export function bytesAt(at: number, n: number): Uint8Array {
+  checkRange('bytes', at, n);
+  return new Uint8Array(mem.U8.buffer, at, n);
+}
+
+/** Something that can be copied in. */
+export type Source = ArrayBufferLike | ArrayBufferView;
+/** Copies bytes into the memory; returns how many. Throws EFAULT. */
+export function copyIn(at: number, from: Source): number {
+  const bytes = ArrayBuffer.isView(from)
+    ? new Uint8Array(from.buffer, from.byteOffset, from.byteLength)
+    : new Uint8Array(from);
+  checkRange('copyIn', at, bytes.length);
+  mem.U8.set(bytes, at);
+  return bytes.length;
+}
+/** Copies `n` bytes out, into an array that nobody shares. Throws EFAULT. */
+export function copyOut(at: number, n: number): Uint8Array<ArrayBuffer> {
+  checkRange('copyOut', at, n);
+  const copy = new Uint8Array(n);
+  copy.set(mem.U8.subarray(at, at + n));
+  return copy;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+/** The bytes of a text as it is stored: UTF-8. */
+export function textBytes(text: string): Uint8Array {
+  return encoder.encode(text);
+}
+/** Writes a text as UTF-8; returns its bytes. Throws EINVAL if they are more than `max`. */
+export function writeText(at: number, text: string, max: number): number {
+  const bytes = encoder.encode(text);
+  if (bytes.length > max) {
+    const why = `the text has ${bytes.length} bytes, more than the ${max} there is room for`;
+    throw kmemError(EINVAL, 'writeText', why, { address: at, size: bytes.length });
+  }
+  return copyIn(at, bytes);
+}
+/** Reads `n` bytes of UTF-8. Throws EFAULT. */
+export function readText(at: number, n: number): string {
+  return decoder.decode(copyOut(at, n)); // browsers decode no shared memory: from a copy
+}

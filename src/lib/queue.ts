@@ -1,0 +1,344 @@
+/*
+ * queue: hands values from any thread to any thread, in order, bounded.
+ *
+ *      const jobs = machine.queue('jobs', { of: machine.type('job'), capacity: 64 });
+ *      jobs.push(address);            waits while it is full
+ *      const at = jobs.pop();         waits while it is empty
+ *      for await (const at of jobs)   the same in the event loop, until close()
+ *
+ *      ring   | value | value |  ...  |     doubles; head: next to pop; count
+ *
+ * A value is an address, an item, or a number; a block is handed over by its
+ * address, without a copy, and who pops it may free it.
+ *
+ * The ring changes under a mutex of recovery class `undo`: head and count go
+ * into the undo log before they change, so that a thread may die at any point of
+ * push or pop and the queue goes on; at most the value in its hands is lost.
+ * Threads sleep on the kernel's sleep queues (wait channels qpush, qpop).
+ */
+import { poll } from '../sys/machine/cpu.ts';
+import { EDEADLK, EINVAL, ENOMEM, ESHUTDOWN, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { mem, memory_state } from '../sys/machine/memory.ts';
+import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import type { malloc_type_t } from '../sys/h/malloc.ts';
+import { free, malloc } from '../sys/kmem/kern_malloc.ts';
+import { malloc_type_find_or_make } from '../sys/kmem/kern_malloc_type.ts';
+import { mtx_init, mtx_lock_word, mtx_unlock_word } from '../sys/sync/kern_mutex.ts';
+import { LC_REGISTRY } from '../sys/sync/lock_order.ts';
+import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
+import { save_word, undo_begin, undo_end } from '../sys/sync/undo.ts';
+import { channels } from './channels.ts';
+import { checkMayBlock, type Context, gone, type Mortal } from './context.ts';
+import { kmemError } from './errors.ts';
+import type { Address, Item } from './memory.ts';
+import type { Fields, RecordSet } from './records.ts';
+import { E_LOCK, E_STATE, E_VALUE, entryShape, obtain, release, WORD } from './registry.ts';
+import type { MallocType } from './type.ts';
+import { type AsyncOptions, waitForAsync } from './wait.ts';
+import type { Zone } from './zone.ts';
+
+/** What a queue's values are. */
+export type QueueOf = MallocType | Zone<string> | RecordSet<string, Fields>;
+/** The values of a queue of such things: addresses of blocks, items, or numbers. */
+export type ValueOf<O> = O extends MallocType
+  ? Address
+  : O extends Zone<infer N>
+    ? Item<N>
+    : O extends RecordSet<infer N, Fields>
+      ? Item<N>
+      : number;
+export interface QueueOptions<O> {
+  /** The type or zone whose blocks or items are handed over; none: plain numbers. */
+  readonly of?: O;
+  /** Most values in the queue. Default 256. */
+  readonly capacity?: number;
+}
+export interface QueueWait {
+  /** Longest wait, ms; ETIMEDOUT when it is over. Default: as long as it takes. */
+  readonly timeout?: number;
+}
+
+const CAPACITY = 256;
+const CAPACITY_MAX = 2 ** 24;
+/** A sleep is cut into slices, ms: a wake-up may have gone to a thread that died. */
+const SLICE_MS = 1000;
+/** The malloc type of all rings. */
+const QUEUE_TYPE = 'queue';
+
+const V_RING = E_VALUE; // even word of the first value
+const V_CAPACITY = E_VALUE + 1;
+const V_TYPE = E_VALUE + 2;
+const S_HEAD = E_STATE;
+const S_COUNT = E_STATE + 1;
+const S_CLOSED = E_STATE + 2;
+/* Wait channels: words that nobody reads. */
+const S_ITEMS = E_STATE + 3;
+const S_SPACE = E_STATE + 4;
+
+/** Values in the queue of an entry: for the leak check. */
+export function queueCount(e: number): number {
+  return mem.I32[e + S_COUNT];
+}
+function queueShape(of: QueueOf | undefined, capacity: number): string {
+  const what =
+    of === undefined
+      ? 'numbers'
+      : 'shape' in of
+        ? `items of '${of.name}'`
+        : `blocks of type '${of.name}'`;
+  return `${what}, capacity ${capacity}`;
+}
+function makeRing(e: number, name: string, capacity: number): void {
+  const t = malloc_type_find_or_make(QUEUE_TYPE);
+  const ring = t === 0 ? 0 : malloc(capacity * 8, t, M_NOWAIT | M_ZERO);
+  if (ring === 0) throw kmemError(ENOMEM, 'queue', `no memory for the ring of '${name}'`);
+  mem.I32[e + V_RING] = ring;
+  mem.I32[e + V_CAPACITY] = capacity;
+  mem.I32[e + V_TYPE] = t;
+  mtx_init(WORD, e + E_LOCK, LC_REGISTRY);
+}
+
+const EMPTY = Symbol('empty');
+
+export class Queue<T extends number = number> implements Mortal, Disposable {
+  readonly name: string;
+  /** Most values in the queue. */
+  readonly capacity: number;
+  readonly #ctx: Context;
+  #e: number;
+
+  /** Use machine.queue(name, options). */
+  constructor(ctx: Context, name: string, options: QueueOptions<QueueOf>) {
+    const capacity = options.capacity ?? CAPACITY;
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > CAPACITY_MAX) {
+      const why = `capacity ${capacity} is not a whole number from 1 to ${CAPACITY_MAX}`;
+      throw kmemError(EINVAL, 'queue', `'${name}': ${why}`);
+    }
+    const shape = queueShape(options.of, capacity);
+    this.#e = obtain('queue', name, shape, (e) => makeRing(e, name, capacity));
+    this.name = name;
+    this.capacity = capacity;
+    this.#ctx = ctx;
+  }
+  /** What the queue is, as EEXIST shows it. */
+  get shape(): string {
+    return entryShape(this.#live('shape'));
+  }
+  /** Values in the queue: a sample while threads run. */
+  get length(): number {
+    return mem.I32[this.#live('length') + S_COUNT];
+  }
+  /** Whether close() was called. */
+  get closed(): boolean {
+    return mem.I32[this.#live('closed') + S_CLOSED] !== 0;
+  }
+  /**
+   * Puts a value at the end, waiting while the queue is full.  Throws ETIMEDOUT,
+   * ESHUTDOWN when the queue is closed, EDEADLK on memory that nobody shares,
+   * EOPNOTSUPP on a browser's main thread.
+   */
+  push(value: T, options: QueueWait = {}): void {
+    const e = this.#live('push');
+    this.#check(value);
+    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+    if (!this.#put(e, value)) this.#pushSlow(e, value, options);
+    mtx_unlock_word(e + E_LOCK);
+    wakeup_one(e + S_ITEMS);
+  }
+  /** Puts a value at the end if there is room. Never waits. Throws ESHUTDOWN if it is closed. */
+  tryPush(value: T): boolean {
+    const e = this.#live('tryPush');
+    this.#check(value);
+    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+    const done = this.#put(e, value);
+    mtx_unlock_word(e + E_LOCK);
+    if (done) wakeup_one(e + S_ITEMS);
+    else if (mem.I32[e + S_CLOSED] !== 0) this.#closed('tryPush');
+    return done;
+  }
+  /**
+   * Takes the first value, waiting while the queue is empty; undefined when it is
+   * closed and empty.  Throws ETIMEDOUT, EDEADLK, EOPNOTSUPP.
+   */
+  pop(options: QueueWait = {}): T | undefined {
+    const e = this.#live('pop');
+    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+    let value = this.#take(e);
+    if (value === EMPTY) value = this.#popSlow(e, options);
+    mtx_unlock_word(e + E_LOCK);
+    if (value === EMPTY) return undefined;
+    wakeup_one(e + S_SPACE);
+    return value;
+  }
+  /** Takes the first value; undefined if there is none. Never waits. */
+  tryPop(): T | undefined {
+    const e = this.#live('tryPop');
+    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+    const value = this.#take(e);
+    mtx_unlock_word(e + E_LOCK);
+    if (value === EMPTY) return undefined;
+    wakeup_one(e + S_SPACE);
+    return value;
+  }
+  /** push that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT, ESHUTDOWN. */
+  async pushAsync(value: T, options: AsyncOptions = {}): Promise<void> {
+    await waitForAsync({
+      ctx: this.#ctx,
+      op: 'pushAsync',
+      name: `queue '${this.name}'`,
+      wmesg: 'qpush',
+      options,
+      wchan: () => this.#live('pushAsync') + S_SPACE,
+      attempt: () => this.tryPush(value) || undefined,
+    });
+  }
+  /**
+   * pop that waits in the event loop; undefined when the queue is closed and
+   * empty.  Rejects with the signal's reason, or ETIMEDOUT.
+   */
+  async popAsync(options: AsyncOptions = {}): Promise<T | undefined> {
+    const got = await waitForAsync<T | typeof EMPTY>({
+      ctx: this.#ctx,
+      op: 'popAsync',
+      name: `queue '${this.name}'`,
+      wmesg: 'qpop',
+      options,
+      wchan: () => this.#live('popAsync') + S_ITEMS,
+      attempt: () => this.tryPop() ?? (this.closed ? this.#last() : undefined),
+    });
+    return got === EMPTY ? undefined : got;
+  }
+  /** The values as they come, in the event loop, until the queue is closed and empty. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
+    for (;;) {
+      const value = await this.popAsync();
+      if (value === undefined) return;
+      yield value;
+    }
+  }
+  /** Ends the queue for all threads: no push any more; pops take what is left, then undefined. */
+  close(): void {
+    const e = this.#live('close');
+    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+    mem.I32[e + S_CLOSED] = 1;
+    mtx_unlock_word(e + E_LOCK);
+    wakeup(e + S_ITEMS);
+    wakeup(e + S_SPACE);
+  }
+  /**
+   * Lets go of the queue; with its last user it ends, if it is empty.  Returns
+   * the values in it if it stays for that reason.
+   */
+  dispose(): number {
+    const e = this.#e;
+    if (e === 0) return 0;
+    let left = 0;
+    this.#ctx.forget('queue', this.name);
+    this.bury();
+    release(
+      'queue',
+      e,
+      () => {
+        left = queueCount(e);
+        if (left > 0) reportLeft(this.name, left);
+        return left > 0;
+      },
+      () => free(mem.I32[e + V_RING], mem.I32[e + V_TYPE] as malloc_type_t),
+    );
+    return left;
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+  bury(): void {
+    this.#e = 0;
+  }
+
+  #live(op: string): number {
+    return this.#e !== 0 ? this.#e : gone(op);
+  }
+  #check(value: T): void {
+    if (typeof value === 'number') return;
+    throw kmemError(EINVAL, 'push', `queue '${this.name}': ${String(value)} is not a number`);
+  }
+  /** The lock is held. False: full, or closed. */
+  #put(e: number, value: T): boolean {
+    const n = mem.I32[e + S_COUNT];
+    if (n >= this.capacity || mem.I32[e + S_CLOSED] !== 0) return false;
+    const at = (mem.I32[e + S_HEAD] + n) % this.capacity;
+    mem.F64[(mem.I32[e + V_RING] >> 1) + at] = value; // nobody's before the count says so
+    undo_begin(WORD, e + E_LOCK);
+    save_word(e + S_COUNT);
+    mem.I32[e + S_COUNT] = n + 1;
+    undo_end();
+    return true;
+  }
+  /** The lock is held. */
+  #take(e: number): T | typeof EMPTY {
+    const n = mem.I32[e + S_COUNT];
+    if (n === 0) return EMPTY;
+    const head = mem.I32[e + S_HEAD];
+    const value = mem.F64[(mem.I32[e + V_RING] >> 1) + head] as T;
+    undo_begin(WORD, e + E_LOCK);
+    save_word(e + S_HEAD);
+    save_word(e + S_COUNT);
+    mem.I32[e + S_HEAD] = head + 1 === this.capacity ? 0 : head + 1;
+    mem.I32[e + S_COUNT] = n - 1;
+    undo_end();
+    return value;
+  }
+  /** The lock is held; given up where this throws. */
+  #pushSlow(e: number, value: T, options: QueueWait): void {
+    const deadline = performance.now() + (options.timeout ?? Number.POSITIVE_INFINITY);
+    while (!this.#put(e, value)) {
+      if (mem.I32[e + S_CLOSED] !== 0) this.#leave(e, () => this.#closed('push'));
+      this.#sleep(e, 'push', S_SPACE, deadline, options);
+    }
+  }
+  #popSlow(e: number, options: QueueWait): T | typeof EMPTY {
+    const deadline = performance.now() + (options.timeout ?? Number.POSITIVE_INFINITY);
+    for (;;) {
+      const value = this.#take(e);
+      if (value !== EMPTY || mem.I32[e + S_CLOSED] !== 0) return value;
+      this.#sleep(e, 'pop', S_ITEMS, deadline, options);
+    }
+  }
+  #sleep(e: number, op: 'push' | 'pop', channel: number, deadline: number, o: QueueWait): void {
+    const left = deadline - performance.now();
+    if (left <= 0) {
+      const text = `queue '${this.name}': ${op === 'push' ? 'full' : 'empty'} for ${o.timeout} ms`;
+      this.#leave(e, () => {
+        throw kmemError(ETIMEDOUT, op, text);
+      });
+    }
+    if (!memory_state.shared) this.#leave(e, () => this.#alone(op));
+    try {
+      checkMayBlock(op, `${op}Async`);
+    } catch (error) {
+      this.#leave(e, () => {
+        throw error;
+      });
+    }
+    msleep(e + channel, WORD, e + E_LOCK, `q${op}`, Math.min(left, SLICE_MS));
+    poll();
+  }
+  #leave(e: number, say: () => never): never {
+    mtx_unlock_word(e + E_LOCK);
+    say();
+  }
+  #alone(op: string): never {
+    throw kmemError(EDEADLK, op, `queue '${this.name}': no other thread could end this wait`);
+  }
+  #closed(op: string): never {
+    throw kmemError(ESHUTDOWN, op, `queue '${this.name}' is closed`);
+  }
+  /** Closed: a value that came in before is still there to be taken. */
+  #last(): T | typeof EMPTY {
+    return this.tryPop() ?? EMPTY;
+  }
+}
+function reportLeft(name: string, count: number): void {
+  const leak = { kind: 'queue', name, count, bytes: count * 8 };
+  if (channels.leak.hasSubscribers) channels.leak.publish(leak);
+  console.error(`kmem: queue '${name}' was disposed of with ${count} values in it: it stays`);
+}

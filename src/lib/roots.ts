@@ -1,0 +1,92 @@
+/*
+ * roots: named words that every thread finds.
+ *
+ *      machine.roots.set('index', address);          in one thread
+ *      machine.roots.get('index')                    in another
+ *
+ * A root is a number: usually the address or the item where a program's own
+ * structure begins.  It changes as a whole, under the registry's lock: a reader
+ * never sees half of it.  What a root points at is not freed with it.
+ */
+import { mem } from '../sys/machine/memory.ts';
+import { EINVAL } from '../sys/machine/errno.ts';
+import { checkName, type Context, gone } from './context.ts';
+import { kmemError } from './errors.ts';
+import { addEntry, dropEntry, E_VALUE, eachEntry, entryName, withEntry } from './registry.ts';
+
+/** Index of an entry's value as a double. */
+function place(e: number): number {
+  return (e + E_VALUE) >> 1;
+}
+
+export class Roots {
+  readonly #ctx: Context;
+
+  /** Use machine.roots. */
+  constructor(ctx: Context) {
+    this.#ctx = ctx;
+  }
+  /** The value of a name; undefined if there is none. Does not wait for memory. */
+  get<T extends number = number>(name: string): T | undefined {
+    this.#check('roots.get', name);
+    return withEntry('root', name, (e) => (e === 0 ? undefined : (mem.F64[place(e)] as T)));
+  }
+  /** Gives a name a value, making it if need be. Throws ENOMEM, EINVAL. */
+  set(name: string, value: number): void {
+    this.#check('roots.set', name);
+    checkValue('roots.set', name, value);
+    withEntry('root', name, (e) => store(name, e, value));
+  }
+  /** Takes a name away; false if there was none. */
+  delete(name: string): boolean {
+    this.#check('roots.delete', name);
+    return withEntry('root', name, (e) => {
+      if (e !== 0) dropEntry('root', e);
+      return e !== 0;
+    });
+  }
+  /**
+   * Gives a name the value `next` if it has the value `expected` now; undefined
+   * stands for no such name, on either side.  Returns what it had: the swap was
+   * done if that is `expected`.  Throws ENOMEM, EINVAL.
+   */
+  compareAndSwap<T extends number = number>(
+    name: string,
+    expected: T | undefined,
+    next: T | undefined,
+  ): T | undefined {
+    this.#check('roots.compareAndSwap', name);
+    if (next !== undefined) checkValue('roots.compareAndSwap', name, next);
+    return withEntry('root', name, (e) => {
+      const had = e === 0 ? undefined : (mem.F64[place(e)] as T);
+      if (!Object.is(had, expected)) return had;
+      if (next !== undefined) store(name, e, next);
+      else if (e !== 0) dropEntry('root', e);
+      return had;
+    });
+  }
+  /** All names, sorted. */
+  names(): string[] {
+    this.#check('roots.names', 'x');
+    const names: string[] = [];
+    eachEntry((e, kind) => {
+      if (kind === 'root') names.push(entryName(e));
+    });
+    return names.sort();
+  }
+  #check(op: string, name: string): void {
+    if (!this.#ctx.up) gone(op);
+    checkName(op, name);
+  }
+}
+function checkValue(op: string, name: string, value: number): void {
+  if (typeof value === 'number' && !Number.isNaN(value)) return;
+  throw kmemError(EINVAL, op, `'${name}': ${String(value)} is not a number`);
+}
+function store(name: string, e: number, value: number): void {
+  if (e !== 0) mem.F64[place(e)] = value;
+  else
+    addEntry('root', name, (made) => {
+      mem.F64[place(made)] = value;
+    });
+}

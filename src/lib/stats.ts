@@ -1,0 +1,119 @@
+/*
+ * stats: where every byte is, as objects and as the tables of vmstat.
+ *
+ * All of it comes out of the kernel's two statistics streams, over all threads,
+ * without stopping any: a sample.
+ */
+import { PAGE_SIZE } from '../sys/machine/memory.ts';
+import { M, machine } from '../sys/machine/header.ts';
+import { get64 } from '../sys/machine/struct.ts';
+import { sysctl, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
+import {
+  ALLOCATOR_MALLOC,
+  ALLOCATOR_UMA,
+  type memory_type,
+  memstat_malloc_sizes,
+  memstat_mtl_alloc,
+  memstat_mtl_geterror,
+  memstat_mtl_types,
+  memstat_strerror,
+} from '../sys/observe/memstat.ts';
+import { memstat_sysctl_all } from '../sys/observe/memstat_sysctl.ts';
+import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
+import { vm_page_count, vm_page_free_count } from '../sys/page/vm_page.ts';
+import { phys_longest } from '../sys/page/vm_phys.ts';
+import { EINVAL } from '../sys/machine/errno.ts';
+import { kmemError } from './errors.ts';
+import type { ZoneStats } from './zone.ts';
+
+/** A malloc type, as vmstat -m shows it. */
+export interface TypeRow {
+  readonly name: string;
+  /** Blocks in use. */
+  readonly inUse: number;
+  /** Bytes in use, as size classes round them. */
+  readonly bytes: number;
+  readonly requests: number;
+  /** Size classes that were asked for, bytes. */
+  readonly sizes: readonly number[];
+}
+export interface MemoryStats {
+  /** Bytes of the whole memory. */
+  readonly size: number;
+  /** Bytes that are managed as pages: all but what the kernel took at boot. */
+  readonly managed: number;
+  /** Bytes in free pages. */
+  readonly free: number;
+  /** Bytes in pages that types, zones and their caches hold. */
+  readonly held: number;
+  /** Bytes in the longest run of free pages: the largest block to be had. */
+  readonly longestRun: number;
+  /** Threads that are attached. */
+  readonly cpus: number;
+}
+export interface Stats {
+  readonly memory: MemoryStats;
+  readonly types: readonly TypeRow[];
+  readonly zones: readonly ZoneStats[];
+}
+
+function fetch(name: string, max: number): Uint8Array | number {
+  const { error, mib } = sysctlnametomib(name);
+  if (error !== 0) return error;
+  const old = new Uint8Array(max);
+  const r = sysctl(mib, old, null);
+  return r.error !== 0 ? r.error : old.subarray(0, r.oldlen);
+}
+function rows(): memory_type[] {
+  const list = memstat_mtl_alloc();
+  if (memstat_sysctl_all(list, fetch) === 0) return memstat_mtl_types(list);
+  throw kmemError(EINVAL, 'stats', memstat_strerror(memstat_mtl_geterror(list)));
+}
+/** Figures of the memory as a whole. */
+export function memoryStats(): MemoryStats {
+  const managed = vm_page_count() * PAGE_SIZE;
+  const free = vm_page_free_count() * PAGE_SIZE;
+  return {
+    size: get64(machine.size_bytes, M),
+    managed,
+    free,
+    held: managed - free,
+    longestRun: phys_longest() * PAGE_SIZE,
+    cpus: machine.attached[M],
+  };
+}
+/** Memory, types and zones. */
+export function stats(): Stats {
+  const all = rows();
+  const types = all.filter((t) => t.allocator === ALLOCATOR_MALLOC);
+  const zones = all.filter((t) => t.allocator === ALLOCATOR_UMA);
+  return {
+    memory: memoryStats(),
+    types: types.map((t) => ({
+      name: t.name,
+      inUse: t.count,
+      bytes: t.bytes,
+      requests: t.numallocs,
+      sizes: memstat_malloc_sizes(t.sizemask),
+    })),
+    zones: zones.map((t) => ({
+      name: t.name,
+      size: t.size,
+      limit: t.countlimit,
+      used: t.count,
+      free: t.free,
+      requests: t.numallocs,
+      fails: t.failures,
+      sleeps: t.sleeps,
+    })),
+  };
+}
+
+/** The table of `vmstat -m`: types that were used, one line each. */
+export function vmstatTypes(): string {
+  return vmstat_malloc_text(rows());
+}
+/** The table of `vmstat -z`: all zones, one line each. */
+export function vmstatZones(): string {
+  return vmstat_zone_text(rows());
+}

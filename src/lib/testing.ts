@@ -1,0 +1,120 @@
+/*
+ * testing: machines that end, and tests that fail on what is left.
+ *
+ *      test('cache', (t) => {
+ *        const machine = testMachine(t);         checks on, shut down at the end
+ *        ...                                     a block still in use fails the test
+ *      });
+ *
+ *      await withMachine({ memory: '64M' }, async (machine) => { ... });
+ *
+ * What counts as a leak: blocks of malloc types that the program made, items of
+ * its zones and records, values in its queues.  What caches hold does not.
+ */
+import { EBUSY } from '../sys/machine/errno.ts';
+import {
+  malloc_type_list,
+  malloc_type_name,
+  malloc_type_sums,
+} from '../sys/kmem/kern_malloc_type.ts';
+import { declared_type_names } from '../sys/kmem/kern_malloc_type.ts';
+import { zone_present } from '../sys/uma/uma_stats.ts';
+import { uma_zone } from '../sys/h/uma.ts';
+import { kmemError, type Leak } from './errors.ts';
+import { type BootOptions, boot, type Machine } from './machine.ts';
+import { queueCount } from './queue.ts';
+import { eachEntry, entryName, LIB_TYPE } from './registry.ts';
+import { entryZone } from './zone.ts';
+
+/** What the façade and the kernel keep for themselves. */
+function ownTypes(): Set<string> {
+  const own = new Set([LIB_TYPE, 'queue', ...declared_type_names()]);
+  eachEntry((e, kind) => {
+    if (kind === 'records') own.add(entryName(e)); // their columns
+  });
+  return own;
+}
+/** What the program has in use, largest first. A sample while other threads run. */
+export function leaks(_machine: Machine): Leak[] {
+  const found: Leak[] = [];
+  const own = ownTypes();
+  malloc_type_list((t) => {
+    const name = malloc_type_name(t);
+    const { inuse, bytes } = malloc_type_sums(t);
+    if (inuse > 0 && !own.has(name)) found.push({ kind: 'type', name, count: inuse, bytes });
+  });
+  eachEntry((e, kind) => {
+    const name = entryName(e);
+    if (kind === 'zone' || kind === 'records') {
+      const z = entryZone(e);
+      const count = zone_present(z).used;
+      if (count > 0) found.push({ kind, name, count, bytes: count * uma_zone.size[z] });
+    } else if (kind === 'queue') {
+      const count = queueCount(e);
+      if (count > 0) found.push({ kind, name, count, bytes: count * 8 });
+    }
+  });
+  return found.sort((a, b) => b.bytes - a.bytes);
+}
+const UNIT = { type: 'blocks', zone: 'items', records: 'items', queue: 'values' } as const;
+/**
+ * Throws EBUSY, naming what is in use, unless everything was given back.  `ignore`
+ * names types and zones that may stay.
+ */
+export function assertNoLeaks(
+  machine: Machine,
+  options: { ignore?: readonly string[] } = {},
+): void {
+  const left = leaks(machine).filter((l) => !options.ignore?.includes(l.name));
+  if (left.length === 0) return;
+  const list = left.map((l) => `${l.kind} '${l.name}': ${l.count} ${UNIT[l.kind]}`);
+  throw kmemError(EBUSY, 'assertNoLeaks', `still in use: ${list.join('; ')}`, { leaks: left });
+}
+
+/**
+ * Boots a machine for `fn`, ends the workers it started, checks for leaks, and
+ * shuts it down, whatever happens.  Rejects with what `fn` throws, else with
+ * EBUSY if something is still in use.
+ */
+export async function withMachine<T>(
+  options: BootOptions,
+  fn: (machine: Machine) => T | Promise<T>,
+): Promise<T> {
+  const machine = boot(options);
+  try {
+    const result = await fn(machine);
+    await machine.endWorkers();
+    if (machine.up) assertNoLeaks(machine);
+    return result;
+  } finally {
+    await machine[Symbol.asyncDispose]();
+  }
+}
+
+/** As much of a test's context as is used: node:test has `after`, vitest `onTestFinished`. */
+export interface TestContext {
+  after?(fn: () => Promise<void>): void;
+  onTestFinished?(fn: () => Promise<void>): void;
+}
+/**
+ * A machine for one test, with the kernel's checks on (INVARIANTS).  When the
+ * test ends its workers are ended, the structures proved, leaks reported as a
+ * failure, and the machine is shut down.
+ */
+export function testMachine(t: TestContext, options: BootOptions = {}): Machine {
+  const { options: kernel, ...rest } = options;
+  const machine = boot({ memory: '16M', ...rest, options: { INVARIANTS: true, ...kernel } });
+  const end = async (): Promise<void> => {
+    try {
+      await machine.endWorkers();
+      if (!machine.up) return;
+      machine.check();
+      assertNoLeaks(machine);
+    } finally {
+      await machine[Symbol.asyncDispose]();
+    }
+  };
+  if (t.after) t.after(end);
+  else t.onTestFinished?.(end);
+  return machine;
+}

@@ -1,0 +1,332 @@
+/*
+ * type: malloc(9) types, as a program uses them.
+ *
+ *      const sessions = machine.type('sessions');       a row in vmstat -m
+ *      const at = sessions.alloc(200, { zero: true });  an Address
+ *      machine.bytes(at, 200).set(payload);
+ *      sessions.free(at);                               any thread may
+ *
+ * Blocks of one type are counted together; a block of any size is contiguous,
+ * so that it is one flat view.  alloc never waits unless it is told to; with
+ * nothing to be had it throws ENOMEM and says why.
+ *
+ * A wrong or double free that the kernel notices stops the machine
+ * (KernelPanic): memory is damaged then.
+ *
+ * The fast path is the kernel's malloc with two comparisons around it.
+ */
+import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
+import { atomic_store } from '../sys/machine/atomic.ts';
+import { memory_state, PAGE_SIZE } from '../sys/machine/memory.ts';
+import { field_word } from '../sys/machine/struct.ts';
+import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import type { malloc_type_t } from '../sys/h/malloc.ts';
+import {
+  free as free_,
+  malloc as malloc_,
+  malloc_usable_size,
+  realloc,
+} from '../sys/kmem/kern_malloc.ts';
+import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
+import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
+import { phys_longest, phys_root, vm_phys } from '../sys/page/vm_phys.ts';
+import { channels } from './channels.ts';
+import { type Context, gone, type Mortal } from './context.ts';
+import { kmemError, type MemoryReason } from './errors.ts';
+import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
+import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const malloc = malloc_;
+const free = free_;
+const NOWAIT = M_NOWAIT;
+
+export interface AllocOptions {
+  /** The memory is zero. Otherwise it holds what its last user left. */
+  readonly zero?: boolean;
+  /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
+  readonly wait?: Wait;
+}
+export interface AllocAsyncOptions extends AsyncOptions {
+  /** The memory is zero. */
+  readonly zero?: boolean;
+}
+
+export interface TypeStats {
+  readonly name: string;
+  /** Blocks in use. */
+  readonly inUse: number;
+  /** Bytes in use, as the size classes round them. */
+  readonly bytes: number;
+  /** Requests that were served. */
+  readonly requests: number;
+  /** Requests that failed. */
+  readonly failed: number;
+}
+
+/** A block that frees itself at the end of a `using`. */
+export interface Block extends Disposable {
+  readonly address: Address;
+  /** The block as one view; of length 0 once it is freed. */
+  readonly bytes: Uint8Array;
+  /** Frees the block; the second time does nothing. */
+  free(): void;
+}
+
+/** Blocks that the garbage collector found before anybody freed them: only reported. */
+const lost = new FinalizationRegistry<{ type: string; size: number; address: number }>((b) => {
+  channels.leak.publish({ kind: 'type', name: b.type, count: 1, bytes: b.size });
+  console.error(
+    `kmem: a block of ${b.size} bytes of type '${b.type}' at ${b.address} was lost without free()`,
+  );
+});
+
+/** Why there is no memory for `size` bytes now, with what is free. */
+export function memoryFailure(
+  op: string,
+  size: number,
+  what: { type: string } | { zone: string },
+): Error {
+  const freeBytes = vm_page_free_count() * PAGE_SIZE;
+  const longestRun = phys_longest() * PAGE_SIZE;
+  const pages = Math.ceil(size / PAGE_SIZE);
+  const reason: MemoryReason =
+    pages > vm_page_count() ? 'too large' : pages * PAGE_SIZE > freeBytes ? 'full' : 'fragmented';
+  const name = 'type' in what ? `type '${what.type}'` : `zone '${what.zone}'`;
+  const text =
+    `${reason}: no ${size} bytes for ${name} ` +
+    `(${freeBytes} bytes free, longest run ${longestRun})`;
+  const details = { reason, size, freeBytes, longestRun, ...what };
+  if (channels.enomem.hasSubscribers) channels.enomem.publish({ op, ...details });
+  return kmemError(ENOMEM, op, text, details);
+}
+/** Sleeps until pages come back, at most `ms`. */
+export function sleepForPages(ms: number): void {
+  vm_wait(ms);
+}
+/** Asks for a wake-up when pages come back. */
+export function armForPages(): void {
+  atomic_store(field_word(vm_phys.wanted, phys_root()), 1);
+}
+
+export class MallocType implements Mortal, Disposable {
+  readonly name: string;
+  /*
+   * What the two fast paths look at: the type, and the end of memory in words;
+   * both 0 where a call must go the slow way (buried, or traced).  Plain fields,
+   * a slow path outside the class, no comparison with 0: only so do alloc and
+   * free stay small enough to be inlined into a program's loop together with the
+   * kernel's malloc and free (4 ns more otherwise).
+   */
+  private t = 0 as malloc_type_t;
+  private end = 0;
+  readonly #ctx: Context;
+  #t: malloc_type_t;
+  readonly #end: number;
+
+  /** Use machine.type(name). */
+  constructor(ctx: Context, name: string) {
+    const t = malloc_type_find_or_make(name);
+    if (t === 0) throw kmemError(ENOMEM, 'type', `no memory for the type '${name}'`);
+    this.name = name;
+    this.#ctx = ctx;
+    this.#t = t;
+    this.#end = memory_state.size / 4;
+    this.trace(ctx.traced);
+  }
+  /** Whether each call is published: used by machine.trace(). */
+  trace(on: boolean): void {
+    const fast = !on && this.#t !== 0;
+    this.t = fast ? this.#t : (0 as malloc_type_t);
+    this.end = fast ? this.#end : 0;
+  }
+
+  /**
+   * A block of `size` bytes (0 gives the smallest), 16-byte aligned, from 4096
+   * bytes on page-aligned.  Does not wait unless `wait` is given.  Throws ENOMEM
+   * with `reason`, `freeBytes` and `longestRun`; EINVAL for a size that is none;
+   * with `wait` also EDEADLK, ETIMEDOUT, EOPNOTSUPP.
+   */
+  alloc(size: number, options?: AllocOptions): Address {
+    const { t } = this;
+    if (!t || size >>> 0 !== size || options) return allocWith(this, size, options);
+    const p = malloc(size, t, 1); // M_NOWAIT
+    return (p ? p * 4 : allocFailed(this, size)) as Address;
+  }
+  /** Gives a block back: any thread may. 0 is no block. Throws EFAULT for what is no address. */
+  free(address: Address): void {
+    const p = address >>> 2;
+    // Beyond 4 GiB, or no address at all: the slow way tells which.
+    if ((p << 2) >>> 0 !== address || p >= this.end) return freeWith(this, address);
+    free(p, this.t); // 0 is ignored there
+  }
+  /**
+   * Makes a block fit `size` bytes, keeping its contents; returns where it is
+   * now.  Throws ENOMEM (the old block is still there), EINVAL, EFAULT.
+   */
+  realloc(address: Address, size: number, options: { zero?: boolean } = {}): Address {
+    const t = this.#type('realloc');
+    this.#checkSize('realloc', size);
+    const p = address === 0 ? 0 : this.#word('realloc', address);
+    const q = realloc(p, size, t, NOWAIT | (options.zero ? M_ZERO : 0));
+    return (q === 0 ? this.#fail('realloc', size) : q * 4) as Address;
+  }
+  /** Bytes that the block at `address` really has: at least what was asked for. */
+  usableSize(address: Address): number {
+    this.#type('usableSize');
+    return malloc_usable_size(this.#word('usableSize', address));
+  }
+  /**
+   * A block as an object that can be disposed of: `using b = type.block(64)`.
+   * Its bytes are zero.  Throws as alloc does.  Costs an object and a view; one
+   * that is lost without being freed is reported, not freed.
+   */
+  block(size: number, options: AllocOptions = {}): Block {
+    const address = this.alloc(size, { zero: true, ...options });
+    return new OwnedBlock(this, address, size);
+  }
+  /**
+   * alloc that waits in the event loop until memory comes free.  Rejects with
+   * the signal's reason, ETIMEDOUT after `timeout` ms, ENOMEM for what can never
+   * be had.
+   */
+  async allocAsync(size: number, options: AllocAsyncOptions = {}): Promise<Address> {
+    this.#checkSize('allocAsync', size);
+    this.#checkPossible('allocAsync', size);
+    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
+    const p = await waitForAsync({
+      ctx: this.#ctx,
+      op: 'allocAsync',
+      name: `type '${this.name}'`,
+      wmesg: 'vmwait',
+      options,
+      wchan: phys_root,
+      arm: armForPages,
+      attempt: () => malloc(size, this.#type('allocAsync'), flags) || undefined,
+    });
+    this.#tell(size, p);
+    return (p * 4) as Address;
+  }
+  /** A block with the UTF-8 of a text. `byteLength` goes with it: there is no NUL. */
+  allocText(text: string): { address: Address; byteLength: number } {
+    const bytes = textBytes(text);
+    const address = this.alloc(bytes.length);
+    copyIn(address, bytes);
+    return { address, byteLength: bytes.length };
+  }
+  /** Numbers of the type over all threads: a sample while they run. */
+  get stats(): TypeStats {
+    const sums = malloc_type_sums(this.#type('stats'));
+    return { name: this.name, inUse: sums.inuse, bytes: sums.bytes, ...pick(sums) };
+  }
+  /** Lets go of the handle. The type and its blocks stay; machine.type(name) finds them again. */
+  [Symbol.dispose](): void {
+    if (this.#t === 0) return;
+    this.#ctx.forget('type', this.name);
+    this.bury();
+  }
+  bury(): void {
+    this.#t = 0 as malloc_type_t;
+    this.trace(false);
+  }
+
+  #type(op: string): malloc_type_t {
+    return this.#t !== 0 ? this.#t : gone(op);
+  }
+  #checkSize(op: string, size: number): void {
+    if (size >>> 0 === size) return;
+    const text = `${size} is no size: give whole bytes from 0 to ${2 ** 32 - 1}`;
+    throw kmemError(EINVAL, op, text, { type: this.name });
+  }
+  #checkPossible(op: string, size: number): void {
+    if (Math.ceil(size / PAGE_SIZE) > vm_page_count()) this.#fail(op, size);
+  }
+  #word(op: string, address: number): number {
+    const p = address / 4;
+    if ((p | 0) === p && p > 0 && p < this.#end) return p;
+    throw kmemError(EFAULT, op, `${address} is no address of a block`, {
+      address,
+      type: this.name,
+    });
+  }
+  /** alloc in full. */
+  allocWith(size: number, options: AllocOptions = {}): Address {
+    const t = this.#type('alloc');
+    this.#checkSize('alloc', size);
+    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
+    let p = malloc(size, t, flags);
+    if (p === 0 && options.wait) {
+      this.#checkPossible('alloc', size);
+      p = waitFor({
+        op: 'alloc',
+        name: `type '${this.name}'`,
+        instead: 'allocAsync',
+        wait: options.wait,
+        attempt: () => malloc(size, t, flags),
+        sleep: sleepForPages,
+      });
+    }
+    if (p === 0) this.#fail('alloc', size);
+    this.#tell(size, p);
+    return (p * 4) as Address;
+  }
+  #tell(size: number, p: number): void {
+    if (channels.malloc.hasSubscribers) {
+      channels.malloc.publish({ type: this.name, size, address: p * 4 });
+    }
+  }
+  /** free in full. */
+  freeWith(address: Address): void {
+    const t = this.#type('free');
+    if (address === 0) return;
+    const p = this.#word('free', address);
+    if (channels.free.hasSubscribers) channels.free.publish({ type: this.name, address });
+    free(p, t);
+  }
+  #fail(op: string, size: number): never {
+    throw memoryFailure(op, size, { type: this.name });
+  }
+}
+/* Out of line for the two fast paths. */
+function allocWith(type: MallocType, size: number, options: AllocOptions | undefined): Address {
+  return type.allocWith(size, options);
+}
+function freeWith(type: MallocType, address: Address): void {
+  type.freeWith(address);
+}
+function allocFailed(type: MallocType, size: number): never {
+  throw memoryFailure('alloc', size, { type: type.name });
+}
+function pick(sums: { requests: number; failed: number }): { requests: number; failed: number } {
+  return { requests: sums.requests, failed: sums.failed };
+}
+
+class OwnedBlock implements Block {
+  #type: MallocType | null;
+  #address: Address;
+  #bytes: Uint8Array;
+
+  constructor(type: MallocType, address: Address, size: number) {
+    this.#type = type;
+    this.#address = address;
+    this.#bytes = bytesAt(address, size);
+    lost.register(this, { type: type.name, size, address }, this);
+  }
+  get address(): Address {
+    return this.#address;
+  }
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+  free(): void {
+    if (!this.#type) return;
+    lost.unregister(this);
+    this.#type.free(this.#address);
+    this.#type = null;
+    this.#address = 0 as Address;
+    this.#bytes = new Uint8Array(0);
+  }
+  [Symbol.dispose](): void {
+    this.free();
+  }
+}

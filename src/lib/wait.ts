@@ -1,0 +1,222 @@
+/*
+ * wait: how façade calls wait, blocking or in the event loop.
+ *
+ * Blocking.  A request is made without waiting; if it fails, the thread sleeps
+ * on the kernel's own wait channel and makes the request again.  Items freed by
+ * another thread may stay in that thread's cache without a wake-up, so sleeps
+ * are short at first and grow.  Where nobody else could free anything, waiting
+ * is a deadlock and says so.
+ *
+ * In the event loop.  A sleep record of the kernel's table is queued on the
+ * channel, then the request is made once more (nothing falls between), then
+ * waitAsync waits for the record's word; a timer keeps the thread alive and
+ * bounds each wait, because a waitAsync cannot be called off and a wake-up may
+ * have gone to a thread that died.  No kernel lock is held over an await.
+ */
+import { atomic_notify } from '../sys/machine/atomic.ts';
+import { poll } from '../sys/machine/cpu.ts';
+import { reap_all } from '../sys/machine/death.ts';
+import { EDEADLK, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { M, machine } from '../sys/machine/header.ts';
+import { mem, memory_state } from '../sys/machine/memory.ts';
+import { sleepq_async_add, sleepq_async_end, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
+import { channels } from './channels.ts';
+import { type Context, checkMayBlock, gone, type Mortal } from './context.ts';
+import { kmemError } from './errors.ts';
+import { othersAttached } from './registry.ts';
+
+const SLICE_MIN_MS = 2;
+const SLICE_MAX_MS = 100;
+/** Longest single wait in the event loop, ms: a lost wake-up costs no more than this. */
+const ASYNC_SLICE_MS = 250;
+/** Where the host cannot wait in the event loop, it looks this often, ms. */
+const POLL_MS = 4;
+
+/** How long a call may take: true is as long as it takes, a number is milliseconds. */
+export type Wait = boolean | number;
+
+export interface AsyncOptions {
+  /** Ends the wait: the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Longest wait, ms; the promise rejects with ETIMEDOUT. */
+  readonly timeout?: number;
+}
+
+/** Whether some other living thread could free memory. Settles dead ones first. */
+export function othersCouldFree(): boolean {
+  if (!memory_state.shared || machine.attached[M] <= 1) return false;
+  reap_all();
+  return othersAttached();
+}
+
+export interface BlockingWait {
+  readonly op: string;
+  /** Name of what is waited for. */
+  readonly name: string;
+  /** The call to use where this thread may not block. */
+  readonly instead: string;
+  readonly wait: Wait;
+  /** Makes the request; 0: not now. */
+  attempt(): number;
+  /** Sleeps for at most `ms`, or returns at once if the request may succeed now. */
+  sleep(ms: number): void;
+}
+/** Milliseconds that a Wait allows. */
+export function waitMs(wait: Wait): number {
+  if (wait === true) return Number.POSITIVE_INFINITY;
+  return typeof wait === 'number' && wait > 0 ? wait : 0;
+}
+/** Repeats a request until it succeeds. Throws EDEADLK, ETIMEDOUT, EOPNOTSUPP. */
+export function waitFor(o: BlockingWait): number {
+  checkMayBlock(o.op, o.instead);
+  const ms = waitMs(o.wait);
+  if (channels.wait.hasSubscribers) channels.wait.publish({ op: o.op, name: o.name, ms });
+  const deadline = performance.now() + ms;
+  for (let slice = SLICE_MIN_MS; ; slice = Math.min(slice * 2, SLICE_MAX_MS)) {
+    if (!othersCouldFree()) {
+      const text = `${o.name}: no other thread is there that could free memory`;
+      throw kmemError(EDEADLK, o.op, text);
+    }
+    const left = deadline - performance.now();
+    if (left <= 0) throw kmemError(ETIMEDOUT, o.op, `${o.name}: nothing came free in ${ms} ms`);
+    o.sleep(Math.min(slice, left));
+    poll();
+    const got = o.attempt();
+    if (got !== 0) return got;
+  }
+}
+
+// --- in the event loop -----------------------------------------------------------------
+
+type WaitAsync = (
+  view: Int32Array,
+  index: number,
+  value: number,
+  ms: number,
+) => { async: boolean; value: Promise<string> | string };
+const { waitAsync } = Atomics as unknown as { waitAsync?: WaitAsync };
+
+/** One wait for a word, cut short by `end`. */
+class WordWait implements Mortal {
+  readonly done: Promise<void>;
+  /** Gives back what belongs to the machine, if the thread leaves it in the middle. */
+  cleanup: () => void = () => {};
+  #resolve: () => void = () => {};
+  readonly #ctx: Context;
+
+  constructor(ctx: Context, w: number, value: number, ms: number) {
+    this.#ctx = ctx;
+    const heard = memory_state.shared && waitAsync !== undefined;
+    const slice = heard ? Math.min(ms, ASYNC_SLICE_MS) : Math.min(ms, POLL_MS);
+    this.done = new Promise((resolve) => {
+      const timer = setTimeout(resolve, slice);
+      this.#resolve = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    ctx.waits.add(this);
+    if (!heard) return;
+    const r = waitAsync(mem.I32, w, value, slice);
+    if (r.async) (r.value as Promise<string>).then(this.#resolve, this.#resolve);
+    else this.#resolve();
+  }
+  /** The thread leaves the machine. */
+  bury(): void {
+    this.cleanup();
+    this.#resolve();
+  }
+  /** Waits; true if the thread is still in the machine. */
+  async wait(signal: AbortSignal | undefined): Promise<boolean> {
+    const cut = (): void => this.#resolve();
+    signal?.addEventListener('abort', cut, { once: true });
+    await this.done;
+    signal?.removeEventListener('abort', cut);
+    this.#ctx.waits.delete(this);
+    return this.#ctx.up;
+  }
+}
+
+/**
+ * Waits in the event loop while word `w` holds `value`, at most a slice.  The
+ * caller looks at its condition again.  Throws ESHUTDOWN if the thread left the
+ * machine meanwhile.
+ */
+export async function waitWord(
+  ctx: Context,
+  op: string,
+  w: number,
+  value: number,
+  ms: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (!(await new WordWait(ctx, w, value, ms).wait(signal))) gone(op);
+}
+
+export interface AsyncWait<T> {
+  readonly ctx: Context;
+  readonly op: string;
+  readonly name: string;
+  readonly wmesg: string;
+  readonly options: AsyncOptions;
+  /** What a waker wakes. */
+  wchan(): number;
+  /** Makes the request without waiting; undefined: not now. */
+  attempt(): T | undefined;
+  /** Asks for wake-ups, once queued. */
+  arm?(): void;
+}
+/** Rejects with the signal's reason once it is aborted. */
+export function checkAbort(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw signal.reason;
+}
+/** Repeats a request, waiting in the event loop. */
+export async function waitForAsync<T>(o: AsyncWait<T>): Promise<T> {
+  const { signal, timeout } = o.options;
+  checkAbort(signal);
+  if (!o.ctx.up) gone(o.op);
+  const first = o.attempt();
+  if (first !== undefined) return first;
+  const ms = timeout ?? Number.POSITIVE_INFINITY;
+  if (channels.wait.hasSubscribers) channels.wait.publish({ op: o.op, name: o.name, ms });
+  const deadline = performance.now() + ms;
+  for (;;) {
+    const got = await waitOnce(o, deadline - performance.now());
+    if (got !== undefined) return got;
+    checkAbort(signal);
+    if (performance.now() >= deadline) {
+      throw kmemError(ETIMEDOUT, o.op, `${o.name}: not in ${timeout} ms`);
+    }
+  }
+}
+/** Queues, asks once more, waits a slice, asks again. */
+async function waitOnce<T>(o: AsyncWait<T>, ms: number): Promise<T | undefined> {
+  const wchan = o.wchan();
+  // A full table gives 0: then only the timer ends the wait.
+  const word = memory_state.shared ? sleepq_async_add(wchan, o.wmesg) : 0;
+  o.arm?.();
+  let got: T | undefined;
+  try {
+    got = o.attempt();
+  } catch (e) {
+    if (word !== 0) leave(word, wchan, true);
+    throw e;
+  }
+  if (got !== undefined) {
+    if (word !== 0) leave(word, wchan, true);
+    return got;
+  }
+  const wait = new WordWait(o.ctx, word, word === 0 ? mem.I32[0] : 1, word === 0 ? POLL_MS : ms);
+  if (word !== 0) wait.cleanup = () => leave(word, wchan, true);
+  if (!(await wait.wait(o.options.signal))) gone(o.op);
+  poll();
+  const given_up = o.options.signal?.aborted === true;
+  if (word !== 0) leave(word, wchan, given_up);
+  return given_up ? undefined : o.attempt();
+}
+/** Gives the sleep record back; a wake-up that is not used goes to the next. */
+function leave(word: number, wchan: number, pass_on: boolean): void {
+  const chosen = sleepq_async_end(word);
+  atomic_notify(word, 1); // ends a waitAsync that is still pending on it
+  if (pass_on && chosen) wakeup_one(wchan);
+}

@@ -1,0 +1,315 @@
+/*
+ * zone: items of one size, with a limit that holds over all threads.
+ *
+ *      const conn = machine.zone('conn', { size: 96, limit: 10_000 });
+ *      const c = conn.alloc();               an Item<'conn'>
+ *      conn.bytes(c).set(header);
+ *      conn.free(c);
+ *
+ * A zone is found by its name in every thread: who asks first makes it, who
+ * asks with another shape gets EEXIST.  An alloc and a free are a few plain
+ * loads and stores on this thread's own cache.  The limit counts items in use
+ * and items that caches hold; at the limit caches are called in before a
+ * request fails, and frees go past the caches, so that a waiting thread sees
+ * them: that is the back-pressure.
+ */
+import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
+import { mem, memory_state } from '../sys/machine/memory.ts';
+import { add64 } from '../sys/machine/struct.ts';
+import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
+import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
+import { msleep } from '../sys/sync/subr_sleepqueue.ts';
+import { phys_root } from '../sys/page/vm_phys.ts';
+import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/uma_core.ts';
+import { zone_present } from '../sys/uma/uma_stats.ts';
+import {
+  uma_zcreate_nowait,
+  uma_zdestroy,
+  uma_zone_exhausted,
+  uma_zone_get_max,
+  uma_zone_set_max,
+} from '../sys/uma/uma_zone.ts';
+import { channels } from './channels.ts';
+import { type Context, gone, type Mortal } from './context.ts';
+import { kmemError } from './errors.ts';
+import { type Address, bytesAt, type Item } from './memory.ts';
+import { E_VALUE, entryShape, obtain, release } from './registry.ts';
+import { type AllocOptions, armForPages, memoryFailure, sleepForPages } from './type.ts';
+import { type AsyncOptions, waitFor, waitForAsync } from './wait.ts';
+
+const zalloc = uma_zalloc_;
+const zfree = uma_zfree_;
+const NOWAIT = M_NOWAIT;
+
+export interface ZoneOptions {
+  /** Bytes of an item, 1 to 2^24. */
+  readonly size: number;
+  /** Most items at a time, over all threads; rounded up to whole slabs (zone.limit). */
+  readonly limit?: number;
+  /** Items start at multiples of this: a power of two, 4 to 4096. Default 8. */
+  readonly align?: number;
+  /** Runs in this thread on each item it allocates, before it is returned. */
+  readonly ctor?: (address: Address, size: number) => void;
+}
+export interface ZoneStats {
+  readonly name: string;
+  readonly size: number;
+  /** Most items at a time, 0: no limit. */
+  readonly limit: number;
+  /** Items in use. */
+  readonly used: number;
+  /** Items in caches and slabs, ready to be taken. */
+  readonly free: number;
+  readonly requests: number;
+  /** Requests that failed. */
+  readonly fails: number;
+  /** Requests that slept for the limit. */
+  readonly sleeps: number;
+}
+const SIZE_MAX = 2 ** 24;
+const ALIGN_MAX = 4096;
+const V_ZONE = E_VALUE;
+
+/** The zone behind an entry of kind zone or records. */
+export function entryZone(e: number): zone_t {
+  return mem.I32[e + V_ZONE] as zone_t;
+}
+function whole(n: number, from: number, to: number): boolean {
+  return Number.isInteger(n) && n >= from && n <= to;
+}
+function checkOptions(name: string, o: ZoneOptions): void {
+  const bad = (why: string): never => {
+    throw kmemError(EINVAL, 'zone', `'${name}': ${why}`, { zone: name });
+  };
+  if (!whole(o.size, 1, SIZE_MAX)) bad(`size ${o.size} is not whole bytes from 1 to ${SIZE_MAX}`);
+  if (o.limit !== undefined && !whole(o.limit, 1, 2 ** 31 - 1)) {
+    bad(`limit ${o.limit} is not a whole number from 1 on`);
+  }
+  const align = o.align ?? 8;
+  if (!whole(align, 4, ALIGN_MAX) || (align & (align - 1)) !== 0) {
+    bad(`align ${align} is not a power of two from 4 to ${ALIGN_MAX}`);
+  }
+}
+function zoneShape(o: ZoneOptions): string {
+  const limit = o.limit === undefined ? 'no limit' : `limit ${o.limit}`;
+  return `${o.size} bytes, align ${o.align ?? 8}, ${limit}`;
+}
+
+/** What an empty zone answers: at its limit of so many items, or out of memory. */
+export function zoneFailure(op: string, z: zone_t, name: string, limit: number): Error {
+  const size = uma_zone.size[z];
+  if (!uma_zone_exhausted(z)) return memoryFailure(op, size, { zone: name });
+  const details = { reason: 'limit', size, zone: name } as const;
+  if (channels.enomem.hasSubscribers) channels.enomem.publish({ op, ...details });
+  return kmemError(ENOMEM, op, `limit: all ${limit} items of '${name}' are in use`, details);
+}
+/** Sleeps until an item may be free: for the limit if that is what is in the way, or for pages. */
+export function sleepForZone(z: zone_t, ms: number): void {
+  if (!uma_zone_exhausted(z)) return sleepForPages(ms);
+  const k = uma_zone.keg[z] as keg_t;
+  mtx_lock(uma_keg.lock, k);
+  // Looked at under the lock: who gives an item back clears the mark before it wakes us.
+  if (uma_zone_exhausted(z)) {
+    add64(uma_zone.sleeps, z, 1);
+    msleep(k, uma_keg.lock, k, 'keglimit', ms);
+  }
+  mtx_unlock(uma_keg.lock, k);
+}
+/** A word of zone `z`, waiting as told. Throws ENOMEM, EDEADLK, ETIMEDOUT, EOPNOTSUPP. */
+export function zoneAlloc(
+  z: zone_t,
+  name: string,
+  limit: number,
+  flags: number,
+  wait: AllocOptions['wait'],
+): number {
+  const w = zalloc(z, flags);
+  if (w !== 0) return w;
+  if (!wait) throw zoneFailure('alloc', z, name, limit);
+  return waitFor({
+    op: 'alloc',
+    name: `zone '${name}'`,
+    instead: 'allocAsync',
+    wait,
+    attempt: () => zalloc(z, flags),
+    sleep: (ms) => sleepForZone(z, ms),
+  });
+}
+/** The same in the event loop. */
+export function zoneAllocAsync(
+  ctx: Context,
+  zone: () => zone_t,
+  name: string,
+  flags: number,
+  options: AsyncOptions,
+): Promise<number> {
+  return waitForAsync({
+    ctx,
+    op: 'allocAsync',
+    name: `zone '${name}'`,
+    wmesg: 'keglimit',
+    options,
+    wchan: () => (uma_zone_exhausted(zone()) ? uma_zone.keg[zone()] : phys_root()),
+    arm: armForPages,
+    attempt: () => zalloc(zone(), flags) || undefined,
+  });
+}
+/** Ends a zone that nobody uses; one that still holds items is left as it is, and reported. */
+export function zoneRelease(
+  kind: 'zone' | 'records',
+  e: number,
+  name: string,
+  inUse: () => number,
+  destroy: () => void,
+): number {
+  let left = 0;
+  release(
+    kind,
+    e,
+    () => {
+      left = inUse();
+      if (left > 0) reportLeft(kind, name, left, left * uma_zone.size[entryZone(e)]);
+      return left > 0;
+    },
+    destroy,
+  );
+  return left;
+}
+function reportLeft(kind: 'zone' | 'records', name: string, count: number, bytes: number): void {
+  if (channels.leak.hasSubscribers) channels.leak.publish({ kind, name, count, bytes });
+  console.error(`kmem: ${kind} '${name}' was disposed of with ${count} items in use: it stays`);
+}
+
+export class Zone<N extends string = string> implements Mortal, Disposable {
+  readonly name: N;
+  /** Bytes of an item. */
+  readonly size: number;
+  /** Most items at a time, as the kernel rounded it; 0: no limit. */
+  readonly limit: number;
+  readonly #ctx: Context;
+  readonly #e: number;
+  readonly #end: number;
+  readonly #ctor: ZoneOptions['ctor'] | null;
+  #z: zone_t;
+
+  /** Use machine.zone(name, options). */
+  constructor(ctx: Context, name: N, options: ZoneOptions | undefined) {
+    if (options) checkOptions(name, options);
+    this.#e = obtain('zone', name, options ? zoneShape(options) : null, (e) => {
+      const o = options as ZoneOptions;
+      const z = uma_zcreate_nowait(name, o.size, 0, 0, 0, 0, (o.align ?? 8) - 1);
+      if (z === 0) throw kmemError(ENOMEM, 'zone', `no memory for '${name}'`, { zone: name });
+      if (o.limit !== undefined) uma_zone_set_max(z, o.limit);
+      mem.I32[e + V_ZONE] = z;
+    });
+    const z = entryZone(this.#e);
+    this.name = name;
+    this.size = uma_zone.size[z];
+    this.limit = uma_zone_get_max(z);
+    this.#ctx = ctx;
+    this.#end = memory_state.size / 4;
+    this.#ctor = options?.ctor ?? null;
+    this.#z = z;
+  }
+
+  /** What the zone is, as EEXIST shows it. */
+  get shape(): string {
+    this.#zone('shape');
+    return entryShape(this.#e);
+  }
+  /**
+   * Takes an item; its contents are what its last user left, unless `zero`.
+   * Does not wait unless `wait` is given.  Throws ENOMEM with reason 'limit',
+   * 'full' or 'fragmented'; with `wait` also EDEADLK, ETIMEDOUT, EOPNOTSUPP.
+   */
+  alloc(options?: AllocOptions): Item<N> {
+    const z = this.#z;
+    if (z === 0 || options !== undefined || this.#ctor !== null) return this.#allocWith(options);
+    const w = zalloc(z, NOWAIT);
+    return (w === 0 ? this.#fail() : w * 4) as Item<N>;
+  }
+  /** An item if there is one, undefined if not. Never waits. */
+  tryAlloc(options: { zero?: boolean } = {}): Item<N> | undefined {
+    const w = zalloc(this.#zone('tryAlloc'), NOWAIT | (options.zero ? M_ZERO : 0));
+    return w === 0 ? undefined : this.#made(w);
+  }
+  /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
+  async allocAsync(options: AsyncOptions & { zero?: boolean } = {}): Promise<Item<N>> {
+    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
+    const zone = (): zone_t => this.#zone('allocAsync');
+    return this.#made(await zoneAllocAsync(this.#ctx, zone, this.name, flags, options));
+  }
+  /** Gives an item back: any thread may. Never waits. Throws EFAULT for what is no item. */
+  free(item: Item<N>): void {
+    const w = item >>> 2;
+    const z = this.#z;
+    if (z === 0 || (w << 2) >>> 0 !== item || w >= this.#end) return this.#freeFar(item);
+    zfree(z, w); // 0 is ignored there
+  }
+  /** The byte address of an item, for load, store and the whole-memory views. */
+  address(item: Item<N>): Address {
+    return item as number as Address;
+  }
+  /** The item at a byte address that `address` gave. */
+  item(address: Address): Item<N> {
+    return address as number as Item<N>;
+  }
+  /** A view of the item's bytes: shared, no copy, some 20 ns to make. */
+  bytes(item: Item<N>): Uint8Array {
+    return bytesAt(item, this.size);
+  }
+  /** Items in use over all threads: a sample while they run. */
+  get used(): number {
+    return zone_present(this.#zone('used')).used;
+  }
+  /** Numbers of the zone over all threads: a sample while they run. */
+  get stats(): ZoneStats {
+    const n = zone_present(this.#zone('stats'));
+    const { name, size, limit } = this;
+    const { used, free, allocs: requests, fails, sleeps } = n;
+    return { name, size, limit, used, free, requests, fails, sleeps };
+  }
+  /**
+   * Lets go of the zone; with its last user it ends, if no item is in use.
+   * Returns the items in use if it stays for that reason.  The second time does
+   * nothing.
+   */
+  dispose(): number {
+    const z = this.#z;
+    if (z === 0) return 0;
+    const inUse = (): number => zone_present(z).used;
+    this.#ctx.forget('zone', this.name);
+    this.bury();
+    return zoneRelease('zone', this.#e, this.name, inUse, () => void uma_zdestroy(z));
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+  bury(): void {
+    this.#z = 0 as zone_t;
+  }
+
+  #zone(op: string): zone_t {
+    return this.#z !== 0 ? this.#z : gone(op);
+  }
+  #made(w: number): Item<N> {
+    const at = (w * 4) as Address;
+    if (this.#ctor) this.#ctor(at, this.size);
+    return at as number as Item<N>;
+  }
+  #allocWith(options: AllocOptions = {}): Item<N> {
+    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
+    return this.#made(zoneAlloc(this.#zone('alloc'), this.name, this.limit, flags, options.wait));
+  }
+  #fail(): never {
+    throw zoneFailure('alloc', this.#z, this.name, this.limit);
+  }
+  /** An item beyond 4 GiB, or none. */
+  #freeFar(item: number): void {
+    const z = this.#zone('free');
+    const w = item / 4;
+    if ((w | 0) === w && w > 0 && w < this.#end) return zfree(z, w);
+    throw kmemError(EFAULT, 'free', `${item} is no item`, { address: item, zone: this.name });
+  }
+}
