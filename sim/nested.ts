@@ -23,7 +23,7 @@
  */
 import { detach, shutdown } from '../src/sys/boot/main.ts';
 import { counter_get } from '../src/sys/machine/counter.ts';
-import { type pcpu_t, thr } from '../src/sys/machine/cpu.ts';
+import { type pcpu_t, thr, thr_set } from '../src/sys/machine/cpu.ts';
 import { slot_start, slot_take, thr_forget } from '../src/sys/machine/cpu_slots.ts';
 import { death_oracle, reap_all, v_reap_items } from '../src/sys/machine/death.ts';
 import { M, machine } from '../src/sys/machine/header.ts';
@@ -121,9 +121,7 @@ function draw(n: number): number {
 function become(cpu: number): void {
   const s = slots[cpu];
   current = cpu;
-  thr.cpu = s.cpu;
-  thr.pc = s.pc;
-  thr.tid = s.tid;
+  thr_set(s.cpu, s.pc, s.tid);
 }
 
 function point(kind: number, w: number): void {

@@ -161,7 +161,7 @@ export function shutdown(): void {
     atomic_or(w, CPU_STOP);
     atomic_notify(w, MAXCPU);
   }
-  slot_leave();
+  slot_leave(true);
 }
 /**
  * Runs `fn` with this CPU parked: others may take back what it caches meanwhile.

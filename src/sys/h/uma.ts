@@ -133,6 +133,8 @@ export const uma_cache = struct<cache_t>(
   spare: ptr<bucket_t>('p', 'a full or an empty one, 0: none'),
   hand: ptr<bucket_t>('p', 'between two places'),
   fill: ptr<bucket_t>('p', 'being filled'),
+  split: ptr<bucket_t>('p', 'half of its items are moving to the other of cur and spare'),
+  split_cnt: i32('p', 'items it had before; while it has them, the others are copies'),
   seq: i32('a', 'odd while buckets change hands'),
   allocs: i32('p', 'items given out, low word'),
   allocs_high: i32('p', 'high word'),

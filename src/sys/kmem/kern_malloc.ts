@@ -19,12 +19,13 @@
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import {
+  hot as hot_,
   MCACHE_SHIFT as MCACHE_SHIFT_,
   mcache as mcache_,
   mcache_of,
   type mcache_t,
   poll,
-  thr as thr_,
+  thr,
 } from '../machine/cpu.ts';
 import { reap_pending } from '../machine/death.ts';
 import { EWOULDBLOCK } from '../machine/errno.ts';
@@ -105,7 +106,7 @@ const PK_MASK = PK_MASK_;
 const PK_MALLOC_END = PK_MALLOC_END_;
 const mem = mem_;
 const opt = opt_;
-const thr = thr_;
+const hot = hot_;
 const mcache = mcache_;
 const MCACHE_SHIFT = MCACHE_SHIFT_;
 const MCACHE_START = MCACHE_START_;
@@ -149,7 +150,7 @@ export function malloc_class(size: number): number {
 export function malloc(size: number, t: malloc_type_t, flags: number): number {
   if (!(size <= KMEM_ZMAX) || size < 0 || opt.MALLOC_SLOW) return malloc_checked(size, t, flags);
   const b = size <= 16 ? 0 : 28 - Math.clz32(size - 1);
-  const cpu = thr.cpu;
+  const cpu = hot.cpu;
   const bk = mcache.bucket[
     ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
   ] as bucket_t;
@@ -170,7 +171,7 @@ export function malloc(size: number, t: malloc_type_t, flags: number): number {
 export function free(p: number, t: malloc_type_t): void {
   const b = page.info[p >>> PAGE_WORD_SHIFT];
   if (!(b < PK_MALLOC_END) || opt.MALLOC_SLOW) return free_checked(p, t); // or no page at all
-  const cpu = thr.cpu;
+  const cpu = hot.cpu;
   const bk = mcache.bucket[
     ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
   ] as bucket_t;

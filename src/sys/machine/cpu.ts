@@ -35,7 +35,7 @@ import {
   atomic_wait,
 } from './atomic.ts';
 import { M, MCACHE_START, machine } from './header.ts';
-import { opt } from './opt.ts';
+import { once, opt } from './opt.ts';
 import { cpu_stopped, panic } from './panic.ts';
 import { field_word, i32, type Ptr, struct, words } from './struct.ts';
 
@@ -113,7 +113,7 @@ export function mcache_of(cpu: number): mcache_t {
   return (MCACHE_START + (cpu << MCACHE_SHIFT)) as mcache_t;
 }
 
-/** What is private to this thread: which CPU it is. Written by attach and detach alone. */
+/** What is private to this thread: which CPU it is. Written by thr_set alone. */
 export const thr = {
   /** Slot number; -1: not attached. */
   cpu: -1,
@@ -122,6 +122,27 @@ export const thr = {
   /** Slot and incarnation as lock words carry them. */
   tid: 0,
 };
+/*
+ * The slot number for the allocator's fast paths: a property that is added once,
+ * so that V8 folds it into their code.  A thread whose machine was shut down
+ * keeps it for the next machine; nothing is in that slot's caches any more.
+ */
+export const hot = {} as { readonly cpu: number };
+
+/** Makes this thread CPU `cpu`. */
+export function thr_set(cpu: number, pc: pcpu_t, tid: number): void {
+  thr.cpu = cpu;
+  thr.pc = pc;
+  thr.tid = tid;
+  if (hot.cpu !== cpu) once(hot, 'cpu', cpu);
+}
+/** This thread is no CPU any more. `over`: the machine is shut down, nobody takes the slot. */
+export function thr_clear(over: boolean): void {
+  thr.cpu = -1;
+  thr.pc = 0 as pcpu_t;
+  thr.tid = 0;
+  if (!over) once(hot, 'cpu', -1);
+}
 
 /** The record of slot `cpu`. */
 export function pcpu_of(cpu: number): pcpu_t {

@@ -25,12 +25,14 @@ import {
   pcpu_of,
   poll,
   thr,
+  thr_clear,
+  thr_set,
   unpark,
 } from './cpu.ts';
 import { reap_pending, slot_release } from './death.ts';
 import { EAGAIN, EBUSY, KmemError } from './errno.ts';
 import { M, machine } from './header.ts';
-import { host_can_block, host_js_tid, host_sleep, host_thread_start, host_tid } from './host.ts';
+import { host_js_tid, host_sleep, host_thread_start, host_tid } from './host.ts';
 import { mem, memory_state } from './memory.ts';
 import { opt } from './opt.ts';
 import { field_word } from './struct.ts';
@@ -59,6 +61,7 @@ export function slot_take(): number {
     asked = true;
     host_sleep(1);
   }
+  thr_clear(false); // bound to the memory, but no CPU: the fast paths must not find a slot
   throw new KmemError(
     EAGAIN,
     'attach',
@@ -96,9 +99,7 @@ function slot_fill(cpu: number): void {
   atomic_store(field_word(pcpu.js_tid, pc), host_js_tid());
   atomic_store(field_word(pcpu.stopped, pc), 0);
   atomic_store(field_word(pcpu.waiting, pc), 0);
-  thr.cpu = cpu;
-  thr.pc = pc;
-  thr.tid = cpu_tid(cpu, pcpu.incarnation[pc]);
+  thr_set(cpu, pc, cpu_tid(cpu, pcpu.incarnation[pc]));
   atomic_add(field_word(machine.attached, M), 1);
 }
 
@@ -109,20 +110,21 @@ export function slot_start(): void {
   if (!opt.SIM) doorbell_start();
 }
 
-/** Gives this thread's slot back. The floors hand over what is private first. */
-export function slot_leave(): void {
+/**
+ * Gives this thread's slot back.  The floors hand over what is private first.
+ * `over`: the machine is shut down.
+ */
+export function slot_leave(over = false): void {
   const cpu = thr.cpu;
   if (cpu < 0) return;
   for (const hook of detach_hooks) hook();
   atomic_or(field_word(pcpu.state, thr.pc), CPU_PARKED);
   slot_release(cpu);
-  thr_forget();
+  thr_forget(over);
 }
 /** Forgets which CPU this thread was, without touching the machine. */
-export function thr_forget(): void {
-  thr.cpu = -1;
-  thr.pc = 0 as typeof thr.pc;
-  thr.tid = 0;
+export function thr_forget(over = false): void {
+  thr_clear(over);
   bell_round++;
 }
 
@@ -141,7 +143,7 @@ type WaitAsync = (
 
 function doorbell_start(): void {
   const wait_async = (Atomics as unknown as { waitAsync?: WaitAsync }).waitAsync;
-  if (!memory_state.shared || !wait_async || !host_can_block()) return;
+  if (!memory_state.shared || !wait_async) return;
   doorbell_arm(wait_async, ++bell_round);
 }
 function doorbell_arm(wait_async: WaitAsync, round: number): void {

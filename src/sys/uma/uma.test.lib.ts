@@ -11,7 +11,6 @@
  * swaps the item it gives for the one that lies there, and frees that.
  */
 import assert from 'node:assert/strict';
-import { Worker } from 'node:worker_threads';
 import { abandon, type Booted, type BootOptions, boot, shutdown } from '../boot/main.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get, counters } from '../machine/counter.ts';
@@ -21,6 +20,7 @@ import { hw, mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { KernelPanic } from '../machine/panic.ts';
 import { elem } from '../machine/struct.ts';
 import { vector } from '../machine/vectors.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { witness_console } from '../sync/witness.ts';
@@ -45,10 +45,10 @@ export function up(o: BootOptions = {}): Handle {
 }
 /** What WITNESS said in this thread. */
 export const witness_texts: string[] = [];
-const workers: Worker[] = [];
+const crew = new Crew<Record<string, number>>(new URL('./uma.test.worker.ts', import.meta.url));
 /** Ends the machine of a test and its workers, whatever state it is in. */
 export async function down(): Promise<void> {
-  await Promise.all(workers.splice(0).map((worker) => worker.terminate()));
+  await crew.end();
   try {
     shutdown();
   } catch {
@@ -135,14 +135,6 @@ export function check_stamp(item: number, words: number): void {
     }
   }
 }
-/** A small generator: the same seed gives the same numbers everywhere. */
-export function dice(seed: number): (n: number) => number {
-  let s = (seed * 2654435761) >>> 0 || 1;
-  return (n) => {
-    s = (Math.imul(s, 1664525) + 1013904223) >>> 0;
-    return (s >>> 8) % n;
-  };
-}
 
 // --- workers -----------------------------------------------------------------------
 
@@ -162,41 +154,11 @@ export function stopped(): boolean {
 export function step_word(n: number): number {
   return common() + n;
 }
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-/** Waits, with the event loop running, until `holds`; fails after `ms`. */
-export async function until(holds: () => boolean, what: string, ms = 20_000): Promise<void> {
-  const end = performance.now() + ms;
-  while (!holds()) {
-    if (performance.now() > end) throw new Error(`gave up waiting: ${what}`);
-    await sleep(2);
-  }
-}
-export interface Job {
-  readonly worker: Worker;
-  /** Resolves with the slot once the worker is a CPU. */
-  readonly up: Promise<number>;
-  /** What the job returned; rejects with what it threw. */
-  readonly done: Promise<Record<string, number>>;
-}
 /** Starts a worker that attaches and runs a job of uma.test.worker.ts. */
-export function start(handle: Handle, job: string, args: Record<string, unknown> = {}): Job {
-  const worker = new Worker(new URL('./uma.test.worker.ts', import.meta.url), {
-    workerData: { handle, job, args },
-  });
-  workers.push(worker);
-  const { promise: up, resolve: is_up, reject: not_up } = Promise.withResolvers<number>();
-  const { promise: done, resolve, reject } = Promise.withResolvers<Record<string, number>>();
-  worker.on('message', (m: { up?: number; result?: Record<string, number>; error?: string }) => {
-    if (m.up !== undefined) is_up(m.up);
-    else if (m.error !== undefined) {
-      not_up(new Error(m.error));
-      reject(new Error(m.error));
-    } else resolve(m.result ?? {});
-  });
-  worker.on('error', reject);
-  up.catch(() => {});
-  done.catch(() => {}); // a test that kills the worker does not wait for it
-  return { worker, up, done };
+export function start(
+  handle: Handle,
+  job: string,
+  args: Record<string, unknown> = {},
+): Job<Record<string, number>> {
+  return crew.start(handle, job, args);
 }

@@ -6,9 +6,7 @@
  * allocated it.  The others reclaim, read statistics, or play one part of a
  * scripted test.  Each ends with what it counted.
  */
-import { parentPort, workerData } from 'node:worker_threads';
 import { attach, away, detach } from '../boot/main.ts';
-import { checked_letters } from '../boot/checked_letters.ts';
 import {
   atomic_load,
   atomic_notify,
@@ -16,19 +14,20 @@ import {
   atomic_wait,
   atomic_xchg,
 } from '../machine/atomic.ts';
-import { thr } from '../machine/cpu.ts';
 import { host_sleep } from '../machine/host.ts';
-import type { Handle } from '../machine/machdep.ts';
-import { opt } from '../machine/opt.ts';
+import { dice } from '../machine/seed.test.lib.ts';
+import { add64 } from '../machine/struct.ts';
+import { type Counts, run_job } from '../machine/workers.test.lib.ts';
 import { M_NOWAIT, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
-import { uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
+import { uma_cache, uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
+import { cache_begin, cache_end } from './uma_cache.ts';
 import { uma_zalloc, uma_zfree } from './uma_core.ts';
 import { uma_reclaim } from './uma_drain.ts';
+import { my_cache } from './uma_int.ts';
 import { zone_present } from './uma_stats.ts';
 import {
   check_stamp,
   common,
-  dice,
   RING,
   RING_SIZE,
   stamp,
@@ -45,7 +44,10 @@ interface Args {
   n?: number;
   free?: number[];
 }
-type Counts = Record<string, number>;
+
+/** What a hammer, a reclaimer or a reader does at the least, however soon it is stopped. */
+const LEAST = 10;
+const MIDWAY_MS = 100;
 
 function words_of(z: zone_t): number {
   return (uma_zone.size[z] >> 2) - 1; // the last word may belong to the keg's init
@@ -61,7 +63,7 @@ function wait_step(n: number): void {
 function hammer({ seed = 1, zones = [], most = 60 }: Args): Counts {
   const draw = dice(seed);
   const held = zones.map((): number[] => []);
-  const c: Counts = { allocs: 0, frees: 0, fails: 0, swaps: 0 };
+  const c = { allocs: 0, frees: 0, fails: 0, swaps: 0 };
   const give = (z: zone_t, item: number): void => {
     check_stamp(item, words_of(z));
     uma_zfree(z, item);
@@ -82,7 +84,7 @@ function hammer({ seed = 1, zones = [], most = 60 }: Args): Counts {
     held[i].push(item);
     c.allocs++;
   };
-  while (!stopped()) {
+  while (!stopped() || c.swaps < LEAST || c.allocs < 100 * LEAST) {
     const i = draw(zones.length);
     const what = draw(10);
     if (what < 5 && held[i].length < most) for (let n = draw(12); n >= 0; n--) take(i);
@@ -104,7 +106,7 @@ function hammer({ seed = 1, zones = [], most = 60 }: Args): Counts {
 }
 function reclaimer(): Counts {
   let [rounds, pages] = [0, 0];
-  while (!stopped()) {
+  while (!stopped() || rounds < LEAST) {
     pages += uma_reclaim();
     rounds++;
     host_sleep(2);
@@ -112,8 +114,8 @@ function reclaimer(): Counts {
   return { rounds, pages };
 }
 function reader({ zones = [] }: Args): Counts {
-  const c: Counts = { reads: 0, negative: 0, lowest: Number.POSITIVE_INFINITY };
-  while (!stopped()) {
+  const c = { reads: 0, negative: 0, lowest: Number.POSITIVE_INFINITY };
+  while (!stopped() || c.reads < LEAST) {
     for (const z of zones) {
       const n = zone_present(z);
       c.lowest = Math.min(c.lowest, n.used, n.allocs - n.frees);
@@ -172,6 +174,17 @@ function freer({ zones = [], free = [] }: Args): Counts {
   for (const item of free) uma_zfree(zones[0], item);
   return { n: free.length };
 }
+/** Stands in the middle of an exchange of buckets, as one does that lost its processor there. */
+function midway({ zones = [], n = 0 }: Args): Counts {
+  const c = my_cache(zones[0]);
+  cache_begin(c);
+  add64(uma_cache.returned, c, n);
+  step(1);
+  host_sleep(MIDWAY_MS);
+  add64(uma_cache.returned, c, -n);
+  cache_end(c);
+  return {};
+}
 function reclaim_once(): Counts {
   return { pages: uma_reclaim() };
 }
@@ -185,21 +198,18 @@ const jobs: Record<string, (args: Args) => Counts> = {
   doomed,
   limited,
   freer,
+  midway,
   reclaim_once,
 };
 
-if (parentPort) {
-  const { handle, job, args } = workerData as { handle: Handle; job: string; args: Args };
-  try {
-    attach(handle);
-    if (opt.CHECKED) checked_letters();
+run_job<Args>((job, args) => jobs[job](args), {
+  join(handle) {
+    const cpu = attach(handle);
     witness_console((text) => witness_texts.push(text));
-    parentPort.postMessage({ up: thr.cpu });
-    const result = jobs[job](args);
+    return cpu;
+  },
+  leave() {
     if (witness_texts.length > 0) throw new Error(witness_texts.join('\n'));
     detach();
-    parentPort.postMessage({ result });
-  } catch (e) {
-    parentPort.postMessage({ error: `${job}: ${(e as Error).stack ?? e}` });
-  }
-}
+  },
+});

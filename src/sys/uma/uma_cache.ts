@@ -9,8 +9,10 @@
  * less.  cache_set_cur keeps both the same; the copy counts for nothing when a
  * dead CPU is settled.
  */
-import { atomic_store } from '../machine/atomic.ts';
+import { atomic_store, sim_point } from '../machine/atomic.ts';
 import { mcache, mcache_of, thr } from '../machine/cpu.ts';
+import { hw } from '../machine/memory.ts';
+import { opt } from '../machine/opt.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import {
   type bucket_t,
@@ -53,6 +55,37 @@ export function mcache_switch(cpu: number, zones: readonly zone_t[], on: boolean
     const b = on ? cache.cur[cache_of(z, cpu)] : nothing;
     mcache.bucket[elem(mine, zone.mclass[z] - 1)] = b;
   }
+}
+
+/**
+ * Moves the later half of bucket `from`, the items freed last, into the empty
+ * bucket `to`; these are the cache's cur and spare.  A program that goes to and
+ * fro around the edge of a bucket then has room on both sides.  Until the count
+ * of `from` goes down the items in `to` are copies: cache_settle_split.
+ */
+export function cache_split(c: cache_t, from: bucket_t, to: bucket_t): void {
+  const n = bucket.cnt[from];
+  const half = Math.min(n >> 1, bucket.entries[to] >> 1);
+  if (half === 0) return;
+  cache_begin(c);
+  cache.split_cnt[c] = n;
+  cache.split[c] = from;
+  if (opt.SIM) sim_point(c);
+  hw.copy(field_word(bucket.item, to), field_word(bucket.item, from) + n - half, half);
+  bucket.cnt[to] = half;
+  if (opt.SIM) sim_point(c);
+  bucket.cnt[from] = n - half;
+  if (opt.SIM) sim_point(c);
+  cache.split[c] = NULL as bucket_t;
+  cache_end(c);
+}
+/** Ends the split that the dead owner of a cache may have left half done. */
+export function cache_settle_split(c: cache_t): void {
+  const from = cache.split[c];
+  if (from === NULL) return;
+  const to = cache.cur[c] === from ? cache.spare[c] : cache.cur[c];
+  if (bucket.cnt[from] === cache.split_cnt[c]) bucket.cnt[to] = 0;
+  cache.split[c] = NULL as bucket_t;
 }
 
 /** Takes a full bucket off the zone's list. The zone lock is held, an undo section open. */

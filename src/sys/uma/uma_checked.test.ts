@@ -8,7 +8,9 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { checked_letters } from '../boot/checked_letters.ts';
 import { KernelPanic } from '../machine/panic.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { guard } from '../machine/struct.ts';
+import { sleep, within } from '../machine/workers.test.lib.ts';
 import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
 import { UMA_ZONE_REFCNT, uma_keg, uma_zone } from '../h/uma.ts';
 import { vm_page_zero_idle } from '../page/vm_page.ts';
@@ -27,7 +29,7 @@ import {
   uma_zsecond_add,
   uma_zsecond_create,
 } from './uma_zone.ts';
-import { down, sleep, start, stop_jobs, up } from './uma.test.lib.ts';
+import { down, start, stop_jobs, up } from './uma.test.lib.ts';
 
 afterEach(async () => {
   await down();
@@ -71,14 +73,15 @@ test('two CPUs and a reclaimer', async () => {
   checked_letters();
   const zones = [uma_zcreate('plain', 48), uma_zcreate('large', 1024)];
   const jobs = [
-    start(handle, 'hammer', { seed: 5, zones }),
-    start(handle, 'hammer', { seed: 6, zones }),
+    start(handle, 'hammer', { seed: SEED, zones }),
+    start(handle, 'hammer', { seed: SEED + 1, zones }),
     start(handle, 'reclaimer'),
   ];
-  await Promise.all(jobs.map((j) => j.up));
+  await within(Promise.all(jobs.map((j) => j.up)), 'start');
   await sleep(500);
   stop_jobs();
-  const counts = await Promise.all(jobs.map((j) => j.done));
+  const done = Promise.all(jobs.map((j) => j.done));
+  const counts = await within(done, `the jobs, seed ${SEED}`);
   assert.ok(counts.every((c) => (c.allocs ?? c.rounds) > 0));
   uma_check();
 });

@@ -5,8 +5,10 @@
  * path takes the last item of `cur`, or puts one behind it: plain loads and
  * stores on private memory, no lock, no atomic operation.
  *
- *      alloc:  cur has items? take one : spare has items? rotate : _slow
- *      free:   cur has room? put it    : spare is empty?  rotate : _slow
+ *      alloc:  cur has items? take one : spare has items? split or rotate : _slow
+ *      free:   cur has room? put it    : spare has room?  split or rotate : _slow
+ *
+ * A split moves half the items of a full bucket into the other, empty one.
  *
  * The slow path exchanges a bucket with the zone under its lock, or fills one
  * from the slabs; with no bucket to be had it moves a single item.  Before the
@@ -29,7 +31,7 @@
  * Read next: uma_keg.ts (where items come from), uma_zone.ts (making zones).
  */
 import { sim_point } from '../machine/atomic.ts';
-import { poll, thr as thr_ } from '../machine/cpu.ts';
+import { hot as hot_, poll, thr } from '../machine/cpu.ts';
 import { reap_pending } from '../machine/death.ts';
 import { hw } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
@@ -60,7 +62,14 @@ import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, save64, undo_begin, undo_end } from '../sync/undo.ts';
 import { witness_sleep } from '../sync/witness.ts';
 import { bucket_alloc, bucket_free } from './uma_bucket.ts';
-import { cache_begin, cache_end, cache_set_cur, zone_pop_full, zone_push } from './uma_cache.ts';
+import {
+  cache_begin,
+  cache_end,
+  cache_set_cur,
+  cache_split,
+  zone_pop_full,
+  zone_push,
+} from './uma_cache.ts';
 import { uma_dbg_alloc, uma_dbg_free } from './uma_dbg.ts';
 import { poll_uma } from './uma_drain.ts';
 import { fetch_return, uma_zone_fetch_wait, zone_fetch, zone_limit_wakeup } from './uma_fetch.ts';
@@ -69,7 +78,7 @@ import { uma, uma_root, zone_lock, zone_name, zone_unlock } from './uma_int.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const M_ZERO = M_ZERO_;
-const thr = thr_;
+const hot = hot_;
 const opt = opt_;
 
 const zone = uma_zone;
@@ -96,7 +105,7 @@ const NO_FAST_FREE = ZH_DTOR | ZH_DEBUG | ZH_FULL;
  * the zone's limit or for pages, and fails only where waiting cannot help.
  */
 export function uma_zalloc(z: zone_t, flags: number): number {
-  const c = ((z + CACHES + (thr.cpu << SHIFT)) | 0) as number as cache_t;
+  const c = ((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t;
   const b = cache.cur[c];
   const n = bucket.cnt[b] - 1;
   if (n < 0) return uma_zalloc_slow(z, 0, flags);
@@ -126,7 +135,7 @@ export function uma_zalloc_arg(z: zone_t, arg: number, flags: number): number {
 export function uma_zfree(z: zone_t, item: number): void {
   if (item === 0) return;
   if ((zone.hooks[z] & NO_FAST_FREE) !== 0) return uma_zfree_hooks(z, item, 0);
-  const b = cache.cur[((z + CACHES + (thr.cpu << SHIFT)) | 0) as number as cache_t];
+  const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
   const n = bucket.cnt[b];
   if (n >= bucket.entries[b]) return uma_zfree_slow(z, item);
   bucket.item[((b + n) | 0) as bucket_t] = item;
@@ -219,7 +228,8 @@ export function cache_refill_slow(z: zone_t, flags: number): boolean {
   if (opt.INVARIANTS && bucket.cnt[cache.cur[c]] !== 0) panic('uma: refill of a cache with items');
   const spare = cache.spare[c];
   if (spare !== NULL && bucket.cnt[spare] > 0) {
-    cache_rotate(z, c);
+    if (bucket.cnt[spare] > bucket.entries[spare] >> 1) cache_split(c, spare, cache.cur[c]);
+    if (bucket.cnt[cache.cur[c]] === 0) cache_rotate(z, c);
     return true;
   }
   if (cache_from_zone(z, c)) return true;
@@ -337,6 +347,7 @@ export function cache_make_room(z: zone_t): boolean {
   const c = my_cache(z);
   const spare = cache.spare[c];
   if (spare !== NULL && bucket.cnt[spare] < bucket.entries[spare]) {
+    if (bucket.cnt[spare] === 0) cache_split(c, cache.cur[c], spare); // it keeps the newer half
     cache_rotate(z, c);
     return true;
   }

@@ -57,7 +57,14 @@ import { mtx_lock, mtx_owned, mtx_timedlock, mtx_trylock, mtx_unlock } from '../
 import { save, save64, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
 import { vm_page_free_count } from '../page/vm_page.ts';
 import { bucket_free, is_bucket_zone } from './uma_bucket.ts';
-import { cache_begin, cache_buckets, cache_end, zone_pop_full, zone_push } from './uma_cache.ts';
+import {
+  cache_begin,
+  cache_buckets,
+  cache_end,
+  cache_settle_split,
+  zone_pop_full,
+  zone_push,
+} from './uma_cache.ts';
 import { fetch_hooks, fetch_return } from './uma_fetch.ts';
 import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root } from './uma_int.ts';
 import { keg_drain } from './uma_keg.ts';
@@ -95,6 +102,7 @@ function cache_hand_over(z: zone_t, cpu: number, dead: boolean): void {
   const c = cache_of(z, cpu);
   const k = zone.keg[z];
   const nothing = uma_root.null_bucket[uma()];
+  if (dead) cache_settle_split(c);
   const found = cache_buckets(c, dead);
   if (found.length === 0) return;
   cache_begin(c);

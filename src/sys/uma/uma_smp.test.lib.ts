@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { atomic_xchg } from '../machine/atomic.ts';
 import type { Options } from '../machine/opt.ts';
+import { sleep, within } from '../machine/workers.test.lib.ts';
 import { PK_FREE, PK_HAND, PK_LARGE, PK_MALLOC, PK_REST, PK_SLAB, PK_WIRED } from '../h/vm_page.ts';
 import { UMA_ZONE_REFCNT, uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
 import {
@@ -30,7 +31,6 @@ import {
   mark_init,
   RING,
   RING_SIZE,
-  sleep,
   start,
   stop_jobs,
   up,
@@ -74,10 +74,11 @@ export async function play_smp(game: Game): Promise<Record<string, number>> {
     const reclaimer = start(handle, 'reclaimer');
     const reader = start(handle, 'reader', { zones });
     const jobs = [...hammers, reclaimer, reader];
-    await Promise.all(jobs.map((j) => j.up));
+    await within(Promise.all(jobs.map((j) => j.up)), `start, seed ${game.seed}`);
     await sleep(game.ms);
     stop_jobs();
-    const counts = await Promise.all(jobs.map((j) => j.done));
+    const done = Promise.all(jobs.map((j) => j.done));
+    const counts = await within(done, `the jobs, seed ${game.seed}`);
     const sum = (name: string): number => counts.reduce((total, c) => total + (c[name] ?? 0), 0);
     const live = check_live(zones, sum('allocs') - sum('frees'));
     assert.ok(uma_keg.pages[uma_zone.keg[limited]] * uma_keg.ipers[uma_zone.keg[limited]] <= max);

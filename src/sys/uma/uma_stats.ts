@@ -7,8 +7,10 @@
  *      out = installed - returned - present         frees = allocs - out
  *
  * `seq` is odd while buckets change hands; a reader that saw it move reads
- * again, and after a thousand tries takes what it has.  A CPU that frees more
- * than it allocates has a negative `out`: only sums over CPUs mean something.
+ * again.  An owner that lost its processor in the middle is waited for, because
+ * its numbers would not belong together: some items may stand twice.  A CPU
+ * that frees more than it allocates has a negative `out`: only sums over CPUs
+ * mean something.
  *
  * Malloc size classes are counted by type (kern_malloc.ts); their zones borrow
  * those counts.  The stream is the published 64-bit little-endian layout:
@@ -16,8 +18,11 @@
  */
 import { atomic_load } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { cpu_alive } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
+import { host_sleep } from '../machine/host.ts';
 import { mem } from '../machine/memory.ts';
+import { opt } from '../machine/opt.ts';
 import { count_pair, elem, field_word, get64, NULL } from '../machine/struct.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import {
@@ -43,7 +48,11 @@ const clamped = counter_u64(
   'debug.stats_clamped',
   'Sums that came out negative and were shown as 0',
 );
+/** Tries before the owner is taken to have lost its processor; then it is waited for. */
 const SEQ_TRIES = 1000;
+const SEQ_WAIT_MS = 1;
+/** Waits before the numbers are taken as they are: nobody is off a processor for so long. */
+const SEQ_WAITS = 1000;
 export const UMA_STREAM_VERSION = 1;
 
 /** Where malloc zones get their counts: filled by malloc. */
@@ -67,7 +76,7 @@ export function cache_counts(z: zone_t, cpu: number): CacheCounts {
   let out = 0;
   let allocs = 0;
   let present = 0;
-  for (let i = 0; i < SEQ_TRIES; i++) {
+  for (let i = 0; i < SEQ_TRIES || cache_wait(cpu, i - SEQ_TRIES); i++) {
     const s = atomic_load(seq);
     allocs = count_pair(cache.allocs, cache.allocs_high, c);
     const cur = cache.cur[c];
@@ -82,6 +91,12 @@ export function cache_counts(z: zone_t, cpu: number): CacheCounts {
     return { ...stats_hooks.class_counts(zone.mclass[z] - 1, cpu), present, out };
   }
   return { allocs, frees: allocs - out, present, out };
+}
+/** Lets the owner of a cache finish its exchange. False: it is dead, or has had its time. */
+function cache_wait(cpu: number, waits: number): boolean {
+  if (opt.SIM || waits >= SEQ_WAITS || !cpu_alive(cpu)) return false;
+  host_sleep(SEQ_WAIT_MS);
+  return true;
 }
 /** One CPU's allocations: they only go up. */
 function cache_allocs(z: zone_t, cpu: number): number {

@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { atomic_add } from '../machine/atomic.ts';
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
 import { mem } from '../machine/memory.ts';
+import { dice } from '../machine/seed.test.lib.ts';
 import { M_NOWAIT, M_USE_RESERVE, M_WAITOK } from '../h/malloc_flags.ts';
 import {
   KEGS_PER_ZONE,
@@ -43,7 +44,7 @@ import {
   uma_zsecond_add,
   uma_zsecond_create,
 } from './uma_zone.ts';
-import { dice, down, panics, up } from './uma.test.lib.ts';
+import { down, panics, up } from './uma.test.lib.ts';
 
 const real_print = uma_console.print;
 const printed: string[] = [];

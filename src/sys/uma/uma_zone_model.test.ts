@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { abandon } from '../boot/main.ts';
 import { mem } from '../machine/memory.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { uma_reclaim } from './uma_drain.ts';
 import { type Op, run, WHATS, World, world_boot } from './uma_zone.fuzz.ts';
 import { ZoneModel } from './uma_zone.model.ts';
@@ -43,7 +44,7 @@ for (const memory of ['1M', '4M']) {
           else abandon(); // the next, shrunk sequence needs a thread without a machine
         }
       }),
-      { numRuns: 25 },
+      { numRuns: 25, seed: SEED },
     );
   });
 }
