@@ -22,6 +22,11 @@ import { kenv_tunables } from '../machine/kenv.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
 import { type Options, opt, opt_word } from '../machine/opt.ts';
 import { field_word, get_string } from '../machine/struct.ts';
+import '../machine/web_locks.ts';
+import { mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
+import '../client/mbuf_leak.ts';
+import '../client/kern_mbstat.ts';
+import '../client/uipc_mbuf_shape.ts';
 import '../kmem/kern_malloc_stats.ts';
 import { malloc_boot, malloc_startup, mcache_attach } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
@@ -78,6 +83,7 @@ function boot_floors(): void {
   vm_page_boot(); // where the free pages will be noted
   uma_boot(); // the first zones, laid out by hand
   malloc_boot(); // the list of malloc types
+  mbuf_boot(); // where the zones of buffer chains will be noted
   mprof_boot(); // which sizes are asked for, if the option is on
   slot_take(); // this thread becomes CPU 0: from here on locks work
   sysctl_tree_boot(); // names and numbers of all that can be seen and set
@@ -85,6 +91,7 @@ function boot_floors(): void {
   kmeminit(); // how many of them malloc and the zones may hold
   uma_startup(); // the zones of zones, kegs, slabs and buckets
   malloc_startup(); // size classes and the declared types
+  mbuf_init(); // mbufs and clusters, and how many there may be
 }
 
 /**

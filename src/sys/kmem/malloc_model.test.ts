@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { boot, shutdown } from '../boot/main.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { account, account_text } from './kmem.test.lib.ts';
 import { type Command, MallocModel } from './malloc.model.ts';
@@ -42,7 +43,7 @@ for (const memory of ['4M', '1M']) {
           uma_check();
           assert.equal(account_text(account()), '');
         }),
-        { numRuns: 25 },
+        { numRuns: 25, seed: SEED },
       );
       shutdown();
     });

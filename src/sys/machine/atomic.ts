@@ -10,6 +10,8 @@
  * Atomics.wait and notify, so that a seeded scheduler sees every point where
  * CPUs can meet (sim.ts).
  */
+import { now_ms } from './clock.ts';
+import { host_can_block } from './host.ts';
 import { hw, mem, memory_state } from './memory.ts';
 import { opt } from './opt.ts';
 import {
@@ -69,7 +71,8 @@ export function sim_point(w: number): void {
 /**
  * Sleeps while the word holds `value`, at most `ms`.  Compares and queues in
  * one step.  On memory that nobody shares nobody could wake the sleeper: the
- * call returns 'timed-out' at once.
+ * call returns 'timed-out' at once.  A thread that may not block, such as a
+ * browser's main thread, looks at the word for LOOK_MS at most instead.
  */
 export function atomic_wait(
   w: number,
@@ -81,7 +84,17 @@ export function atomic_wait(
     return sim.block(w, value, ms);
   }
   if (!memory_state.shared) return mem.I32[w] === value ? 'timed-out' : 'not-equal';
+  if (!host_can_block()) return look(w, value, Math.min(ms, LOOK_MS));
   return Atomics.wait(mem.I32, w, value, ms);
+}
+const LOOK_MS = 1;
+function look(w: number, value: number, ms: number): 'not-equal' | 'timed-out' {
+  const until = now_ms() + ms;
+  do {
+    if (hw.load(w) !== value) return 'not-equal';
+    pause_hint();
+  } while (now_ms() < until);
+  return 'timed-out';
 }
 /** Wakes up to `count` sleepers on the word; returns how many. */
 export function atomic_notify(w: number, count: number): number {

@@ -114,6 +114,15 @@ export function cpu_exited(js_tid: number): void {
   }
 }
 
+/** Settles slot `cpu` if it still is in that incarnation, whose thread was seen to be gone. */
+export function cpu_gone(cpu: number, incarnation: number): void {
+  if (thr.cpu < 0 || cpu === thr.cpu) return;
+  const pc = pcpu_of(cpu);
+  const state = atomic_load(field_word(pcpu.state, pc));
+  if (atomic_load(field_word(pcpu.incarnation, pc)) !== incarnation) return;
+  if ((state & (CPU_FREE | CPU_DEAD)) === 0) settle(cpu, state);
+}
+
 /** Settles slot `cpu` if its thread is gone. True if this call did it. */
 export function cpu_reap(cpu: number): boolean {
   const pc = pcpu_of(cpu);

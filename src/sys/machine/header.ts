@@ -77,6 +77,7 @@ export const ROOT_WITNESS = 5;
 export const ROOT_PROF = 6;
 export const ROOT_PAGEDAEMON = 7;
 export const ROOT_LIB = 8;
+export const ROOT_MBUF = 9;
 export const ROOT_TEST = 31;
 
 /**

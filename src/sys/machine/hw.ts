@@ -15,6 +15,11 @@
  * buffer), `hw_atomics` gives the same functions by Atomics or, on memory that
  * nobody shares, by plain loads and stores.
  */
+/** A WebAssembly.Memory, for programs whose compiler was told of no WebAssembly. */
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer | SharedArrayBuffer;
+}
+
 export interface Hw {
   cas(w: number, expected: number, value: number): number;
   xchg(w: number, value: number): number;
@@ -99,7 +104,7 @@ export function hw_assemble(pages: number, wide: boolean): Uint8Array<ArrayBuffe
 }
 
 /** The helper over a WebAssembly memory; throws where WebAssembly is forbidden. */
-export function hw_wasm(memory: WebAssembly.Memory, pages: number, wide: boolean): Hw {
+export function hw_wasm(memory: WasmMemory, pages: number, wide: boolean): Hw {
   const module = new WebAssembly.Module(hw_assemble(pages, wide));
   const instance = new WebAssembly.Instance(module, { m: { m: memory } });
   return instance.exports as unknown as Hw;

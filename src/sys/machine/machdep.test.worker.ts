@@ -4,16 +4,13 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach, detach } from '../boot/main.ts';
-import { atomic_load } from './atomic.ts';
 import { poll } from './cpu.ts';
-import { counter_u64 } from './counter.ts';
-import { M, machine } from './header.ts';
+import { counter_add, counter_u64 } from './counter.ts';
 import { host_sleep } from './host.ts';
-import { field_word } from './struct.ts';
 import { CTLFLAG_RDTUN, sysctl_int } from './sysctl_decl.ts';
 
 // The same declarations as the test, or the layouts would differ.
-counter_u64('debug.test.events', 'Events that this test makes');
+const events = counter_u64('debug.test.events', 'Events that this test makes');
 sysctl_int('debug.test.tunable', {
   value: 3,
   min: 1,
@@ -22,7 +19,7 @@ sysctl_int('debug.test.tunable', {
   help: 'A tunable of this test',
 });
 
-const { handle, what } = workerData;
+const { handle, what, meeting } = workerData;
 let said: unknown;
 try {
   said = attach(handle);
@@ -32,11 +29,11 @@ try {
       host_sleep(1);
     }
   }
-  // Two that stay at once must have two slots: wait a while for the other.
-  for (let i = 0; i < 200 && atomic_load(field_word(machine.attached, M)) < 3; i++) {
-    host_sleep(1);
+  if (what === 'count') counter_add(events, 3);
+  if (what === 'meet') {
+    Atomics.add(meeting, 0, 1);
+    while (Atomics.load(meeting, 0) < 2) host_sleep(1); // each has a slot until both have
   }
-  host_sleep(20);
   detach();
 } catch (e) {
   said = (e as Error).message;

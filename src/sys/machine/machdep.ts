@@ -7,14 +7,16 @@
  * attached to it and it is large enough: the views stay the same, and with
  * them the speed of the code that V8 has compiled against them.  Columns lie
  * where the size of the whole memory puts them, so a smaller machine in the
- * same memory finds them at the same place.
+ * same memory finds them at the same place; if they would fill much of it, it
+ * gets memory of its own.
  */
 import { atomic_add, atomic_load } from './atomic.ts';
 import { counters, counters_boot, counters_freeze } from './counter.ts';
 import { CPU_FREE, MAXCPU, pcpu, pcpu_of } from './cpu.ts';
-import { EINVAL, KmemError } from './errno.ts';
+import { EINVAL, EOPNOTSUPP, KmemError } from './errno.ts';
 import { boot_alloc, HEADER_END, M, MACHINE_MAGIC, machine, PHASE_BOOT } from './header.ts';
 import { host_cpus } from './host.ts';
+import type { WasmMemory } from './hw.ts';
 import {
   type AtomicsKind,
   hw,
@@ -91,7 +93,13 @@ function reusable(p: MachineParameters): SharedMemory | null {
   if (!memory || memory_state.size < p.size || machine.magic[M] !== MACHINE_MAGIC) return null;
   if (atomic_load(attached_word()) !== 0) return null;
   if (p.atomics !== 'auto' && (p.atomics === 'wasm') !== memory_state.wasm) return null;
-  return memory;
+  return columns_bytes(p) > p.size / COLUMNS_SHARE ? null : memory;
+}
+/** The columns of a large memory take at most 1 / this of a small machine in it. */
+const COLUMNS_SHARE = 8;
+function columns_bytes(p: MachineParameters): number {
+  const capacity = Math.floor(memory_state.size / 2 ** PAGE_SHIFT);
+  return p.columns.reduce((sum, c) => sum + columns_words(c.name, c.rows(capacity)) * 4, 0);
 }
 function attached_word(): number {
   return (machine.attached as unknown as Int32Array).byteOffset / 4 + M;
@@ -106,7 +114,7 @@ function write_header(p: MachineParameters, generation: number, reused: boolean)
   machine.options[M] = p.options;
   machine.maxcpus[M] = p.cpus;
   machine.host_cpus[M] = host_cpus();
-  machine.npages[M] = p.size >> PAGE_SHIFT || Math.floor(p.size / 2 ** PAGE_SHIFT);
+  machine.npages[M] = Math.floor(p.size / 2 ** PAGE_SHIFT);
   machine.domains[M] = p.domains;
   machine.random[M] = p.seed | 1;
   machine.boot_next[M] = HEADER_END;
@@ -131,7 +139,8 @@ function place_columns(p: MachineParameters): void {
 /** What another thread needs in order to attach. Plain data: it can be cloned and posted. */
 export interface Handle {
   readonly kmem: 1;
-  readonly memory: SharedMemory;
+  /** null: nobody can share it, so the thread that booted is the only CPU. */
+  readonly memory: WasmMemory | SharedArrayBuffer | null;
   readonly layout: number;
   readonly id: number;
   readonly generation: number;
@@ -140,7 +149,7 @@ export interface Handle {
 export function machine_handle(): Handle {
   return {
     kmem: 1,
-    memory: memory_state.memory as SharedMemory,
+    memory: memory_state.shared ? (memory_state.memory as SharedArrayBuffer) : null,
     layout: frozen,
     id: machine.id_low[M],
     generation: machine.generation[M],
@@ -152,20 +161,25 @@ export function machine_bind(handle: Handle, columns: readonly { name: string }[
   const bad = (why: string): never => {
     throw new KmemError(EINVAL, 'attach', why);
   };
-  if (typeof handle !== 'object' || handle === null || handle.kmem !== 1 || !handle.memory) {
+  if (typeof handle !== 'object' || handle === null || handle.kmem !== 1) {
     bad('not a machine handle: pass machine.handle as it is, in workerData or a message');
+  }
+  const { memory } = handle;
+  if (!memory) {
+    const why = 'it was booted where no memory can be shared (a page that is not cross-origin';
+    throw new KmemError(EOPNOTSUPP, 'attach', `the machine has one CPU: ${why} isolated)`);
   }
   if (handle.layout !== frozen) {
     bad('the handle comes from another version of kmem: its memory layout differs from ours');
   }
-  const words = new Int32Array(memory_buffer(handle.memory), M * 4, 16);
+  const words = new Int32Array(memory_buffer(memory), M * 4, 16);
   if (words[0] >>> 0 !== MACHINE_MAGIC) bad('the memory holds no machine');
   if (words[3] !== handle.generation || words[2] !== handle.id) {
     bad(`the handle is of generation ${handle.generation}; the memory is at ${words[3]} by now`);
   }
   opt_bind(words[5]);
   const same = memory_state.size > 0 && machine.id_low[M] === handle.id && mem.I32.length > 0;
-  if (!same || memory_state.checked !== opt.CHECKED) memory_bind(handle.memory);
+  if (!same || memory_state.checked !== opt.CHECKED) memory_bind(memory);
   for (const [i, set] of columns.entries()) {
     columns_bind(set.name, machine.column_start[elem(M, i)], machine.column_rows[elem(M, i)]);
   }

@@ -18,7 +18,7 @@
  * that moves to another memory binds again and runs somewhat slower.
  */
 import { EINVAL, KmemError } from './errno.ts';
-import { type Hw, hw_atomics, hw_wasm } from './hw.ts';
+import { type Hw, hw_atomics, hw_wasm, type WasmMemory } from './hw.ts';
 import { once, opt } from './opt.ts';
 
 export const PAGE_SHIFT = 12;
@@ -46,7 +46,7 @@ export const mem = {} as Views;
 /** This thread's instructions. */
 export const hw = {} as Hw;
 
-export type SharedMemory = WebAssembly.Memory | SharedArrayBuffer | ArrayBuffer;
+export type SharedMemory = WasmMemory | SharedArrayBuffer | ArrayBuffer;
 
 /** What is bound now: length in bytes (0: nothing), sharing, and how atomics are done. */
 export const memory_state = {

@@ -22,6 +22,7 @@ import { free, malloc } from '../kmem/kern_malloc.ts';
 import { M_TEMP } from '../kmem/kern_malloc_type.ts';
 import { M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
 import { mem } from '../machine/memory.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { NULL } from '../machine/struct.ts';
 import { CTLFLAG_RW } from '../machine/sysctl_decl.ts';
 import { sysctl, sysctl_read, sysctlbyname, sysctlnametomib } from './kern_sysctl.ts';
@@ -361,6 +362,6 @@ test('random calls against a naive tree', () => {
         while (oid_child(vendor, sysctl_oid.number[o]) === o) sysctl_remove_oid(o, true, true);
       }
     }),
-    { numRuns: 150 },
+    { numRuns: 150, seed: SEED },
   );
 });

@@ -10,6 +10,7 @@ import { after, before, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { boot, shutdown } from '../boot/main.ts';
 import { host_sees_threads } from '../machine/host.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { CTLFLAG_RD } from '../machine/sysctl_decl.ts';
 import { vector_number } from '../machine/vectors.ts';
 import { sysctl_read } from './kern_sysctl.ts';
@@ -44,8 +45,7 @@ function nodes(): string[] {
   return all;
 }
 
-test('two workers add, read and remove; this thread checks', { timeout: 60_000 }, async () => {
-  const seed = (Date.now() & 0xffffff) >>> 0;
+test('two workers add, read and remove; this thread checks', async () => {
   const before_it = nodes();
   const rounds = 400;
   const file = new URL('./sysctl_race.test.worker.ts', import.meta.url);
@@ -54,7 +54,7 @@ test('two workers add, read and remove; this thread checks', { timeout: 60_000 }
   const runs = [1, 2].map(
     (i) =>
       new Promise<{ added: number; read: number }>((resolve, reject) => {
-        const w = new Worker(file, { workerData: { handle, seed: seed + i, rounds } });
+        const w = new Worker(file, { workerData: { handle, seed: SEED + i, rounds } });
         workers.push(w);
         w.once('message', resolve);
         w.once('error', reject);
@@ -79,17 +79,17 @@ test('two workers add, read and remove; this thread checks', { timeout: 60_000 }
     assert.ok(a.read + b.read > rounds);
     assert.ok((await checker) > 1);
   } catch (e) {
-    throw new Error(`seed ${seed}: ${(e as Error).stack}`);
+    throw new Error(`seed ${SEED}: ${(e as Error).stack}`);
   } finally {
     over.n = 2;
     for (const w of workers) await w.terminate();
   }
   sysctl_check();
-  assert.deepEqual(nodes(), before_it, `seed ${seed}`);
+  assert.deepEqual(nodes(), before_it, `seed ${SEED}`);
   const list = memstat_mtl_alloc();
   memstat_parse_malloc(list, sysctl_read('kern.malloc_stats') as Uint8Array);
   for (const type of ['sysctloid', 'temp']) {
-    assert.equal(memstat_mtl_find(list, ALLOCATOR_MALLOC, type)?.count, 0, `${type}, seed ${seed}`);
+    assert.equal(memstat_mtl_find(list, ALLOCATOR_MALLOC, type)?.count, 0, `${type}, seed ${SEED}`);
   }
   assert.equal(
     new DataView((sysctl_read('debug.witness.reports') as Uint8Array).slice().buffer).getInt32(

@@ -5,22 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { reap_all } from '../machine/death.ts';
 import { host_sees_threads } from '../machine/host.ts';
 import { field_word, guard } from '../machine/struct.ts';
+import { sleep, until, within } from '../machine/workers.test.lib.ts';
 import { mtx_lock, mtx_unlock } from './kern_mutex.ts';
 import { msleep, sleepq_check, wakeup } from './subr_sleepqueue.ts';
-import {
-  area,
-  bring_up,
-  leave,
-  sleep,
-  start,
-  stop_jobs,
-  the_area,
-  until,
-  within,
-} from './sync.test.lib.ts';
+import { area, bring_up, leave, reaped, start, stop_jobs, the_area } from './sync.test.lib.ts';
 
 let handle: ReturnType<typeof bring_up>;
 beforeEach(() => {
@@ -61,6 +51,6 @@ test('a death and its recovery run under guards', { skip: !host_sees_threads() }
   await within(dead.up, 'start');
   await until(() => area.gate[t] === 1, 'it holds the lock');
   await dead.worker.terminate();
-  assert.equal(reap_all(), 1);
+  await reaped(1);
   assert.equal(area.left[t], 20);
 });

@@ -9,7 +9,9 @@ import { afterEach, describe, test } from 'node:test';
 import { atomic_load } from '../machine/atomic.ts';
 import { KernelPanic } from '../machine/panic.ts';
 import { mem, memory_state } from '../machine/memory.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { field_word } from '../machine/struct.ts';
+import { sleep, within } from '../machine/workers.test.lib.ts';
 import {
   mtx_assert,
   mtx_init,
@@ -21,41 +23,29 @@ import {
 } from './kern_mutex.ts';
 import { LC_USER_MTX, type LockClass, lock_order } from './lock_order.ts';
 import { sleepq_check } from './subr_sleepqueue.ts';
-import {
-  area,
-  bring_up,
-  leave,
-  progress_of,
-  sleep,
-  start,
-  stop_jobs,
-  the_area,
-  within,
-} from './sync.test.lib.ts';
+import { area, bring_up, leave, all_move, start, stop_jobs, the_area } from './sync.test.lib.ts';
 
-const RUN_MS = 600;
+/** How long the workers run at least, ms, and how much each gets done. */
+const RUN_MS = 300;
+const ROUNDS = 1000;
 afterEach(leave);
 
 for (const atomics of ['wasm', 'atomics'] as const) {
   describe(`mutex by ${atomics}`, () => {
     test('three workers raise two words under it: no update is lost, everybody moves', async () => {
-      const seed = Date.now() & 0xffff;
       const handle = bring_up({ atomics });
       assert.equal(memory_state.wasm, atomics === 'wasm');
       const t = the_area();
-      const jobs = [1, 2, 3].map((i) => start(handle, 'mutex', { seed: seed + i }));
+      const jobs = [1, 2, 3].map((i) => start(handle, 'mutex', { seed: SEED + i }));
       const cpus = await within(Promise.all(jobs.map((j) => j.up)), 'start');
-      await sleep(RUN_MS / 2);
-      const half = cpus.map((cpu) => progress_of(t, cpu));
-      await sleep(RUN_MS / 2);
-      const moved = cpus.every((cpu, i) => progress_of(t, cpu) > half[i]);
+      await sleep(RUN_MS);
+      await all_move(t, cpus, ROUNDS);
       stop_jobs(t);
-      const counts = await within(Promise.all(jobs.map((j) => j.done)), `the jobs, seed ${seed}`);
+      const counts = await within(Promise.all(jobs.map((j) => j.done)), `the jobs, seed ${SEED}`);
       const n = counts.reduce((sum, c) => sum + (c.n as number), 0);
-      assert.ok(moved, `every worker goes on, seed ${seed}`);
       assert.ok(n > 100, `work was done: ${n}`);
-      assert.equal(area.a[t], n, `seed ${seed}`);
-      assert.equal(area.b[t], n, `seed ${seed}`);
+      assert.equal(area.a[t], n, `seed ${SEED}`);
+      assert.equal(area.b[t], n, `seed ${SEED}`);
       assert.equal(mem.I32[t + area.mtx], 0, 'the mutex is free and no flag is left');
       sleepq_check();
     });
@@ -83,7 +73,7 @@ test('a waiter gets the lock by hand-over from an owner that takes it again at o
   await within(hog.up, 'the owner');
   const waiters = [1, 2].map(() => start(handle, 'take'));
   for (const w of waiters) {
-    const r = await within(w.done, 'the hand-over', 10_000);
+    const r = await within(w.done, 'the hand-over');
     assert.equal(r.got, true);
   }
   await hog.worker.terminate();

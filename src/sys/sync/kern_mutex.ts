@@ -45,7 +45,7 @@ import {
 } from '../machine/cpu.ts';
 import { reap_want, tid_alive } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
-import { host_can_block, host_sees_threads } from '../machine/host.ts';
+import { host_sees_threads } from '../machine/host.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -220,7 +220,7 @@ function mtx_lock_slow(l: number, ms: number): boolean {
 function mtx_wait(l: number, v: number, w: Wait, now: number): boolean {
   park();
   atomic_store(field_word(pcpu.waiting, thr.pc), l);
-  const r = lock_wait(l, v, Math.min(w.slice, w.deadline - now));
+  const r = atomic_wait(l, v, Math.min(w.slice, w.deadline - now));
   atomic_store(field_word(pcpu.waiting, thr.pc), 0);
   unpark();
   if (r === 'not-equal') return false;
@@ -233,13 +233,6 @@ function mtx_wait(l: number, v: number, w: Wait, now: number): boolean {
     if ((v & ~FLAGS) === GRANT && atomic_cas(l, v, 0) === v) atomic_notify(l, 1);
   }
   return true;
-}
-/** Atomics.wait where the thread may block; a bounded look where it may not. */
-export function lock_wait(w: number, v: number, ms: number): 'ok' | 'not-equal' | 'timed-out' {
-  if (opt.SIM || host_can_block()) return atomic_wait(w, v, ms);
-  const until = now_ms() + Math.min(ms, 1);
-  while (now_ms() < until) if (atomic_load(w) !== v) return 'not-equal';
-  return 'timed-out';
 }
 
 /** After a slice in vain: is the owner dead, or silent for too long? */

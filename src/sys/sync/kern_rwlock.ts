@@ -24,6 +24,7 @@ import {
   atomic_load,
   atomic_notify,
   atomic_store,
+  atomic_wait,
 } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { HELD_MAX, park, pcpu, pcpu_of, poll, thr, tid_cpu, unpark } from '../machine/cpu.ts';
@@ -33,7 +34,7 @@ import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, type LockField } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
-import { lock_name, lock_slice, lock_wait } from './kern_mutex.ts';
+import { lock_name, lock_slice } from './kern_mutex.ts';
 import { prof_acquired, prof_contended, prof_released } from './lock_prof.ts';
 import { LOCK_CLASS, lock_take_over } from './robust.ts';
 import { witness_checkorder, witness_init, witness_lock, witness_unlock } from './witness.ts';
@@ -249,7 +250,7 @@ function event_wait(w: number, s: number, ms: number): 'ok' | 'not-equal' | 'tim
   poll();
   park();
   atomic_store(field_word(pcpu.waiting, thr.pc), w);
-  const r = lock_wait(w, s, ms);
+  const r = atomic_wait(w, s, ms);
   atomic_store(field_word(pcpu.waiting, thr.pc), 0);
   unpark();
   return r;

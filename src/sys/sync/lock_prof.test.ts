@@ -13,19 +13,11 @@ import {
   sysctl_number,
   sysctl_set,
 } from '../machine/sysctl_decl.ts';
+import { until, within } from '../machine/workers.test.lib.ts';
 import { mtx_lock, mtx_trylock, mtx_unlock } from './kern_mutex.ts';
 import { rw_rlock, rw_runlock } from './kern_rwlock.ts';
 import { prof_stats } from './lock_prof.ts';
-import {
-  area,
-  type area_t,
-  bring_up,
-  leave,
-  start,
-  the_area,
-  until,
-  within,
-} from './sync.test.lib.ts';
+import { area, type area_t, bring_up, leave, start, the_area } from './sync.test.lib.ts';
 
 let handle: ReturnType<typeof bring_up>;
 let t: area_t;
@@ -67,7 +59,7 @@ function rows(): Row[] {
   return lines.map((line) => {
     assert.match(
       line,
-      /^(?: {0,5}\d{1,6}|\d{7,}) [ \d]{12} [ \d]{11} [ \d]{5,6}(?: [ \d]{12}){2} \S+:\d+ \(.+\)$/,
+      /^(?: {0,5}\d{1,6}|\d{7,}) [ \d]{12} [ \d]{11} [ \d]{5,}(?: [ \d]{12}){2} \S+:\d+ \(.+\)$/,
     );
     const [max, total, count, avg, hold, lock] = line.trim().split(/\s+/).map(Number);
     return {

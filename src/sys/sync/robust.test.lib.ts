@@ -6,22 +6,20 @@ import assert from 'node:assert/strict';
 import { atomic_load } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
 import { CPU_FREE, pcpu, pcpu_of, tid_cpu } from '../machine/cpu.ts';
-import { reap_all, v_reap_locks, v_reaps } from '../machine/death.ts';
+import { v_reap_locks, v_reaps } from '../machine/death.ts';
+import { dice } from '../machine/seed.test.lib.ts';
 import { field_word } from '../machine/struct.ts';
+import { type Counts, type Job, sleep, until, within } from '../machine/workers.test.lib.ts';
 import { sleepq_check } from './subr_sleepqueue.ts';
 import {
   area,
   bring_up,
-  type Job,
   leave,
   progress_of,
-  random,
-  sleep,
+  reaped,
   start,
   stop_jobs,
   the_area,
-  until,
-  within,
 } from './sync.test.lib.ts';
 
 export const ITEMS = 160;
@@ -29,29 +27,32 @@ const state_of = (cpu: number): number => atomic_load(field_word(pcpu.state, pcp
 
 /** Kills movers at random moments. Two are replaced; a third must see all of it through. */
 export async function kill_movers(kills: number, sx: boolean, seed: number): Promise<string> {
-  const draw = random(seed);
+  const draw = dice(seed);
   const handle = bring_up({ cpus: 6 });
   const t = the_area();
   if (sx) area.sx_left[t] = ITEMS;
   else area.left[t] = ITEMS;
   const lock = t + (sx ? area.undo_sx : area.undo);
-  const mover = (): Job => start(handle, 'move', { seed: draw(1e6), items: ITEMS, sx });
+  const mover = (): Job<Counts> => start(handle, 'move', { seed: draw(1e6), items: ITEMS, sx });
   const jobs = [mover(), mover(), mover()];
   const cpus = await within(Promise.all(jobs.map((j) => j.up)), 'start');
   const failed: string[] = [];
-  const watch = (j: Job): void => void j.done.catch((e) => failed.push((e as Error).message));
+  const killed = new Set<Job<Counts>>();
+  const watch = (j: Job<Counts>): void =>
+    void j.done.catch((e) => killed.has(j) || failed.push((e as Error).message));
   jobs.forEach(watch);
   let holding = 0;
   for (let n = 0; n < kills; n++) {
     await sleep(2 + draw(8));
     const i = draw(2);
+    killed.add(jobs[i]);
     await jobs[i].worker.terminate();
     const owner = atomic_load(lock);
     if (owner !== 0 && tid_cpu(owner) === cpus[i]) holding++;
     const survivor = progress_of(t, cpus[2]);
     await until(() => progress_of(t, cpus[2]) > survivor, `the survivor moves, seed ${seed}`);
-    reap_all();
-    assert.notEqual(state_of(cpus[i]) & CPU_FREE, 0, 'the slot is free again');
+    await reaped(n + 1); // by this thread, or by one that waited for its lock
+    await until(() => (state_of(cpus[i]) & CPU_FREE) !== 0, 'the slot is free again');
     jobs[i] = mover();
     watch(jobs[i]);
     cpus[i] = await within(jobs[i].up, `worker ${n} starts`);

@@ -9,24 +9,26 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
-import { cpu_reap, reap_all, v_reap_locks } from '../machine/death.ts';
+import { v_reap_locks } from '../machine/death.ts';
 import { host_sees_threads } from '../machine/host.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { field_word } from '../machine/struct.ts';
+import { until, within } from '../machine/workers.test.lib.ts';
 import { mtx_lock, mtx_timedlock, mtx_unlock } from './kern_mutex.ts';
 import { rw_rlock, rw_runlock, rw_timedwlock, rw_wlock, rw_wunlock } from './kern_rwlock.ts';
 import { sleepq_check, sleepq_list, wakeup_one } from './subr_sleepqueue.ts';
 import { ITEMS, kill_movers } from './robust.test.lib.ts';
-import { area, bring_up, leave, start, the_area, until, within } from './sync.test.lib.ts';
+import { area, bring_up, leave, reaped, start, the_area } from './sync.test.lib.ts';
 
 const skip = host_sees_threads() ? false : 'needs /proc to see that a thread is gone';
 afterEach(leave);
 
 describe('killed while moving items', { skip }, () => {
   test('under a mutex: whole sum, the others go on', async (c) => {
-    c.diagnostic(await kill_movers(12, false, Date.now() & 0xffff));
+    c.diagnostic(await kill_movers(12, false, SEED));
   });
   test('under an sx lock: whole sum, the others go on', async (c) => {
-    c.diagnostic(await kill_movers(12, true, Date.now() & 0xffff));
+    c.diagnostic(await kill_movers(12, true, SEED));
   });
 });
 
@@ -53,7 +55,7 @@ describe('killed at a chosen point', { skip }, () => {
     const dead = start(handle, 'hold', { lock: 'undo' });
     await until(() => area.gate[t] === 1, 'it holds the lock');
     await dead.worker.terminate();
-    assert.equal(reap_all(), 1);
+    await reaped(1);
     assert.equal(area.left[t], ITEMS);
     assert.equal(atomic_load(t + area.undo), 0);
   });
@@ -65,7 +67,7 @@ describe('killed at a chosen point', { skip }, () => {
     const dead = start(handle, 'hold', { lock: 'undo_sx' });
     await until(() => area.gate[t] === 1, 'it holds the lock');
     await dead.worker.terminate();
-    assert.equal(reap_all(), 1);
+    await reaped(1);
     assert.equal(area.sx_left[t], ITEMS);
     assert.equal(atomic_load(t + area.undo_sx), 0);
     assert.equal(rw_timedwlock(area.undo_sx, t, 0), true);
@@ -76,13 +78,13 @@ describe('killed at a chosen point', { skip }, () => {
     const handle = bring_up();
     const t = the_area();
     const dead = start(handle, 'hold', { lock: 'rw_read' });
-    const cpu = await within(dead.up, 'the reader');
+    await within(dead.up, 'the reader');
     await until(() => area.gate[t] === 1, 'it holds the lock');
     const writer = start(handle, 'take', { lock: 'rw_write' });
     await within(writer.up, 'the writer');
     await until(() => (atomic_load(t + area.rw) & 2) !== 0, 'the writer waits');
     await dead.worker.terminate();
-    assert.equal(cpu_reap(cpu), true);
+    await reaped(1);
     assert.equal((await within(writer.done, 'the writer')).got, true);
   });
 
@@ -91,12 +93,12 @@ describe('killed at a chosen point', { skip }, () => {
     const t = the_area();
     const dead = start(handle, 'hold', { lock: 'rw_read' });
     await until(() => area.gate[t] === 1, 'it holds the lock');
-    const writer = start(handle, 'take', { lock: 'rw_write', ms: 8000 });
+    const writer = start(handle, 'take', { lock: 'rw_write' });
     await within(writer.up, 'the writer');
     await until(() => (atomic_load(t + area.rw) & 2) !== 0, 'the writer waits');
     await dead.worker.terminate();
     assert.equal((await within(writer.done, 'the writer')).got, true);
-    assert.equal(reap_all(), 1, 'the rest of the dead CPU is still there to settle');
+    await reaped(1);
   });
 
   test('a dead sleeper leaves its chain, and a wake-up it was sent goes to the next', async () => {
@@ -107,7 +109,7 @@ describe('killed at a chosen point', { skip }, () => {
     const next = start(handle, 'sleep');
     await until(() => sleepq_list().length === 2, 'both sleep');
     await dead.worker.terminate();
-    assert.equal(reap_all(), 1);
+    await reaped(1);
     assert.equal(sleepq_list().length, 1);
     sleepq_check();
     wakeup_one(field_word(area.tokens, t));
@@ -134,7 +136,7 @@ describe('killed at a chosen point', { skip }, () => {
     const cpu = await within(dead.up, 'start');
     await until(() => area.gate[t] === 1, 'it holds the lock');
     await dead.worker.terminate();
-    reap_all();
+    await reaped(1);
     atomic_store(field_word(area.gate, t), 0);
     const heir = start(handle, 'hold', { lock: 'rw_read' });
     assert.equal(await within(heir.up, 'the heir'), cpu);
@@ -143,7 +145,7 @@ describe('killed at a chosen point', { skip }, () => {
     rw_rlock(area.rw, t);
     rw_runlock(area.rw, t);
     await heir.worker.terminate();
-    reap_all();
+    await reaped(2);
     rw_wlock(area.rw, t);
     rw_wunlock(area.rw, t);
   });

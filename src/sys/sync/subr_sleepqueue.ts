@@ -454,6 +454,7 @@ export function sleepq_check(): void {
   const q = root();
   for (let i = 0; i < sleepq.chains[q]; i++) {
     const c = chain_at(i);
+    mtx_lock(chain.lock, c);
     let n = 0;
     for (let s = chain.head[c]; s !== NULL; s = sleeper.next[s]) {
       if (!sleeper.on[s]) panic('sleepq_check: off, but on a chain', s * 4);
@@ -462,5 +463,6 @@ export function sleepq_check(): void {
       if (++n > sleepq.sleepers[q]) panic('sleepq_check: the chain is a ring', i);
     }
     if (n !== chain.count[c]) panic('sleepq_check: count', i, n, chain.count[c]);
+    mtx_unlock(chain.lock, c);
   }
 }

@@ -6,7 +6,9 @@
  */
 import assert from 'node:assert/strict';
 import { atomic_load } from '../machine/atomic.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { field_word } from '../machine/struct.ts';
+import { sleep, within } from '../machine/workers.test.lib.ts';
 import { sleepq_check, wakeup } from './subr_sleepqueue.ts';
 import {
   area,
@@ -14,18 +16,16 @@ import {
   bring_up,
   leave,
   progress_of,
-  sleep,
   start,
   stop_jobs,
   the_area,
-  within,
 } from './sync.test.lib.ts';
 import { witness_reports } from './witness.ts';
 
 const STUCK_MS = 5000;
 const LOOK_MS = 250;
 const seconds = Number(process.env.KMEM_STRESS_SECONDS ?? 60);
-const first_seed = Number(process.argv[2] ?? Date.now() & 0xffff);
+const first_seed = Number(process.argv[2] ?? SEED);
 
 interface Kind {
   readonly name: string;

@@ -6,9 +6,12 @@
  * The machine is brought up here and not by boot/main.ts, so that these tests
  * prove machine/ and sync/ by themselves: no higher floor is even imported.
  */
-import { Worker } from 'node:worker_threads';
+import assert from 'node:assert/strict';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { counter_get } from '../machine/counter.ts';
+import { thr } from '../machine/cpu.ts';
 import { slot_leave, slot_start, slot_take, thr_forget } from '../machine/cpu_slots.ts';
+import { reap_all, v_reaps } from '../machine/death.ts';
 import { boot_alloc, M, machine, PHASE_UP, ROOT_TEST } from '../machine/header.ts';
 import {
   type Handle,
@@ -20,6 +23,7 @@ import {
 import { type AtomicsKind, memory_size } from '../machine/memory.ts';
 import { type Options, opt, opt_word } from '../machine/opt.ts';
 import { elem, field_word, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
+import { type Counts, Crew, type Job, until } from '../machine/workers.test.lib.ts';
 import { checked_boot } from './checked.ts';
 import { MTX_WORDS, mtx_init } from './kern_mutex.ts';
 import { RW_WORDS, rw_init } from './kern_rwlock.ts';
@@ -58,6 +62,7 @@ export const area = struct<area_t>(
   sx_left: i32('x', 'items on the left'),
   sx_right: i32('x', 'items on the right'),
   tokens: i32('s', 'tokens in the pool'),
+  got: i32('a', 'tokens taken out of it so far'),
   stop: i32('a', 'jobs end when it is set'),
   gate: i32('a', 'steps of a scripted test'),
   refs: i32('a', 'reference count'),
@@ -106,18 +111,23 @@ export function bring_up(o: Up = {}): Handle {
   if (opt.CHECKED) checked_boot();
   return machine_handle();
 }
-/** Makes this thread a CPU of the machine. */
-export function join(handle: Handle): void {
+/** Makes this thread a CPU of the machine; gives its slot. */
+export function join(handle: Handle): number {
   machine_freeze();
   machine_bind(handle, []);
   slot_take();
   slot_start();
   if (opt.CHECKED) checked_boot();
+  return thr.cpu;
 }
-const workers: Worker[] = [];
+const crew = new Crew<Counts>(new URL('./sync.test.worker.ts', import.meta.url));
+/** Starts a worker that joins and runs a job of sync.test.worker.ts. */
+export function start(handle: Handle, job: string, args: Counts = {}): Job<Counts> {
+  return crew.start(handle, job, args);
+}
 /** Ends the machine of a test: its workers too, so that a failed test does not hang. */
 export function leave(): void {
-  for (const worker of workers.splice(0)) void worker.terminate();
+  void crew.end();
   try {
     slot_leave();
   } catch {
@@ -129,67 +139,28 @@ export function the_area(): area_t {
   return machine.roots[elem(M, ROOT_TEST)] as area_t;
 }
 
-export interface Job {
-  readonly worker: Worker;
-  /** Resolves once the worker is a CPU. */
-  readonly up: Promise<number>;
-  /** What the job returned; rejects with what it threw. */
-  readonly done: Promise<Record<string, unknown>>;
-}
-/** Starts a worker that joins and runs a job of sync.test.worker.ts. */
-export function start(handle: Handle, job: string, args: Record<string, unknown> = {}): Job {
-  const worker = new Worker(new URL('./sync.test.worker.ts', import.meta.url), {
-    workerData: { handle, job, args },
-  });
-  workers.push(worker);
-  const { promise: up, resolve: is_up, reject: not_up } = Promise.withResolvers<number>();
-  const { promise: done, resolve, reject } = Promise.withResolvers<Record<string, unknown>>();
-  worker.on('message', (m: { up?: number; result?: Record<string, unknown>; error?: string }) => {
-    if (m.up !== undefined) is_up(m.up);
-    else if (m.error !== undefined) {
-      not_up(new Error(m.error));
-      reject(new Error(m.error));
-    } else resolve(m.result ?? {});
-  });
-  worker.on('error', reject);
-  up.catch(() => {});
-  done.catch(() => {}); // a test that kills the worker does not wait for it
-  return { worker, up, done };
-}
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-/** Waits, with the event loop running, until `holds`; fails after `ms`. */
-export async function until(holds: () => boolean, what: string, ms = 10_000): Promise<void> {
-  const end = performance.now() + ms;
-  while (!holds()) {
-    if (performance.now() > end) throw new Error(`gave up waiting: ${what}`);
-    await sleep(2);
-  }
-}
-/** Waits for a promise, but not for ever: a lost wake-up is a failed test. */
-export async function within<T>(promise: Promise<T>, what: string, ms = 20_000): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no end: ${what}`)), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 export function stop_jobs(t: area_t): void {
   atomic_store(field_word(area.stop, t), 1);
 }
 export function progress_of(t: area_t, cpu: number): number {
   return atomic_load(field_word(area.progress, t) + cpu * 16);
 }
-/** A small generator: the same seed gives the same numbers everywhere. */
-export function random(seed: number): (n: number) => number {
-  let s = (seed * 2654435761) >>> 0 || 1;
-  return (n) => {
-    s = (Math.imul(s, 1664525) + 1013904223) >>> 0;
-    return (s >>> 8) % n;
-  };
+/** A step of a scripted test: jobs that wait for it go on. */
+export function go(t: area_t, step: number): void {
+  atomic_store(field_word(area.gate, t), step);
+}
+/** Waits until each of these CPUs has done so many more rounds of its job. */
+export async function all_move(t: area_t, cpus: number[], rounds: number): Promise<void> {
+  const from = cpus.map((cpu) => progress_of(t, cpu));
+  for (const [i, cpu] of cpus.entries()) {
+    await until(() => progress_of(t, cpu) >= from[i] + rounds, `cpu${cpu} goes on`);
+  }
+}
+/** Reaps, or waits while others do, until so many threads have been settled since boot. */
+export async function reaped(cpus: number): Promise<void> {
+  await until(() => {
+    reap_all();
+    return counter_get(v_reaps) >= cpus;
+  }, `${cpus} dead threads are settled`);
+  assert.equal(counter_get(v_reaps), cpus);
 }

@@ -6,14 +6,13 @@
  * CPUs with the words in memory.  An invariant that breaks inside a job throws
  * at once, with the CPU and the values.
  */
-import { parentPort, workerData } from 'node:worker_threads';
 import { atomic_add, atomic_load, atomic_notify, atomic_store } from '../machine/atomic.ts';
-import { curcpu, poll, thr } from '../machine/cpu.ts';
+import { curcpu, poll } from '../machine/cpu.ts';
 import { slot_leave } from '../machine/cpu_slots.ts';
 import { EWOULDBLOCK } from '../machine/errno.ts';
-import type { Handle } from '../machine/machdep.ts';
-import { mem } from '../machine/memory.ts';
+import { dice } from '../machine/seed.test.lib.ts';
 import { elem, field_word } from '../machine/struct.ts';
+import { type Counts, run_job, WAIT_MS } from '../machine/workers.test.lib.ts';
 import { cv_signal, cv_wait } from './kern_condvar.ts';
 import { mtx_lock, mtx_timedlock, mtx_unlock } from './kern_mutex.ts';
 import {
@@ -28,12 +27,11 @@ import {
 } from './kern_rwlock.ts';
 import { refcount_acquire, refcount_release } from './refcount.ts';
 import { msleep, sleepq_abort, wakeup, wakeup_one } from './subr_sleepqueue.ts';
-import { area, type area_t, join, random, the_area } from './sync.test.lib.ts';
+import { area, type area_t, join, the_area } from './sync.test.lib.ts';
 import { save, undo_begin, undo_end } from './undo.ts';
 import { witness_console } from './witness.ts';
 
 type Args = { seed?: number; [name: string]: unknown };
-type Counts = Record<string, unknown>;
 
 const stopped = (t: area_t): boolean => atomic_load(field_word(area.stop, t)) !== 0;
 function tick(t: area_t): void {
@@ -52,7 +50,7 @@ function wait_step(t: area_t, n: number): void {
 
 /** Two words go up under the mutex; some takers give up early. */
 function job_mutex(t: area_t, { seed = 1 }: Args): Counts {
-  const draw = random(seed);
+  const draw = dice(seed);
   let n = 0;
   let timeouts = 0;
   while (!stopped(t)) {
@@ -75,7 +73,7 @@ function job_mutex(t: area_t, { seed = 1 }: Args): Counts {
 
 /** Readers look for half a write; some upgrade; writers may give up or downgrade. */
 function job_rw(t: area_t, { seed = 1, sx = false }: Args): Counts {
-  const draw = random(seed);
+  const draw = dice(seed);
   const lock = sx ? area.sx : area.rw;
   const same = (): void => {
     if (area.x[t] !== area.y[t]) throw new Error(`cpu${curcpu()}: ${area.x[t]} ${area.y[t]}`);
@@ -126,7 +124,7 @@ function job_rw(t: area_t, { seed = 1, sx = false }: Args): Counts {
 }
 /** A pool of tokens: odd CPUs put, even ones take and sleep when there is none. */
 function job_tokens(t: area_t, { seed = 1, put = true, cv = false }: Args): Counts {
-  const draw = random(seed);
+  const draw = dice(seed);
   const wchan = field_word(area.tokens, t);
   const c = { put: 0, got: 0, timeouts: 0, aborted: 0 };
   while (!stopped(t)) {
@@ -146,6 +144,7 @@ function job_tokens(t: area_t, { seed = 1, put = true, cv = false }: Args): Coun
       if (area.tokens[t] > 0) {
         area.tokens[t]--;
         c.got++;
+        atomic_add(field_word(area.got, t), 1);
       } else if (error === EWOULDBLOCK) c.timeouts++;
       else if (error !== 0) c.aborted++;
     }
@@ -158,7 +157,7 @@ function job_tokens(t: area_t, { seed = 1, put = true, cv = false }: Args): Coun
 
 /** References come and go; whoever drops the last one says so. */
 function job_refs(t: area_t, { rounds = 1000, seed = 1 }: Args & { rounds?: number }): Counts {
-  const draw = random(seed);
+  const draw = dice(seed);
   let last = 0;
   for (let i = 0; i < rounds; i++) {
     refcount_acquire(area.refs, t);
@@ -168,23 +167,12 @@ function job_refs(t: area_t, { rounds = 1000, seed = 1 }: Args & { rounds?: numb
   return { last: last + (refcount_release(area.refs, t) ? 1 : 0) };
 }
 
-/** Plain and atomic counting side by side: the sums must be exact. */
-function job_count(t: area_t, { rounds = 1000 }: Args & { rounds?: number }): Counts {
-  for (let i = 0; i < rounds; i++) {
-    atomic_add(field_word(area.refs, t), 1);
-    mtx_lock(area.mtx, t);
-    area.a[t]++;
-    mtx_unlock(area.mtx, t);
-  }
-  return { rounds };
-}
-
 /** Moves items between two sides under an undo log, for ever: meant to be killed. */
 function job_move(
   t: area_t,
   { seed = 1, items = 160, sx = false }: Args & { items?: number },
 ): Counts {
-  const draw = random(seed);
+  const draw = dice(seed);
   const left = sx ? area.sx_left : area.left;
   const right = sx ? area.sx_right : area.right;
   const enter = sx ? () => rw_wlock(area.undo_sx, t) : () => mtx_lock(area.undo, t);
@@ -230,9 +218,16 @@ function job_hold(t: area_t, { lock = 'mtx' }: Args & { lock?: string }): Counts
   step(t, 1);
   for (;;) work(t, 1000);
 }
-/** Takes a lock, shows that it waits, gives it back. */
-function job_take(t: area_t, { lock = 'mtx', ms }: Args & { lock?: string; ms?: number }): Counts {
-  parentPort?.postMessage({ up: curcpu() });
+interface Take extends Args {
+  lock?: string;
+  /** How long it waits for the lock at most. */
+  ms?: number;
+  /** The step of the test that it waits for before it tries. */
+  after?: number;
+}
+/** Takes a lock and gives it back; says how long that took, and what it saw inside. */
+function job_take(t: area_t, { lock = 'mtx', ms, after = 0 }: Take): Counts {
+  wait_step(t, after);
   const limit = ms ?? Number.POSITIVE_INFINITY;
   const start = performance.now();
   let got = true;
@@ -286,17 +281,19 @@ function job_abortable(t: area_t): Counts {
   }
   return { aborted };
 }
+/** Aborts the sleeps of a CPU one by one; counts those that it saw end. */
 function job_aborter(t: area_t, { victim = 0 }: Args & { victim?: number }): Counts {
   const progress = field_word(area.progress, t) + victim * 16;
   let n = 0;
   while (!stopped(t)) {
     const before = atomic_load(progress);
     sleepq_abort(victim);
-    n++;
-    const end = performance.now() + 5000;
-    while (atomic_load(progress) === before) {
+    const end = performance.now() + WAIT_MS / 2; // before the test gives up waiting
+    // Told to stop, the victim may have ended without another sleep.
+    while (atomic_load(progress) === before && !stopped(t)) {
       if (performance.now() > end) throw new Error(`abort ${n} of cpu${victim} was lost`);
     }
+    if (atomic_load(progress) !== before) n++;
   }
   sleepq_abort(victim); // the sleep that it was about to begin
   return { n };
@@ -311,15 +308,6 @@ function job_spin(t: area_t): Counts {
     poll();
   }
 }
-/** Reads an atomic word and a plain one, and leaves again. */
-function job_visit(t: area_t, { steps = 0 }: Args & { steps?: number }): Counts {
-  const cpu = curcpu();
-  if (steps) wait_step(t, steps);
-  const seen = mem.I32[field_word(area.a, t)];
-  slot_leave();
-  return { cpu, seen };
-}
-
 /** Takes two locks the other way round, and hands over what WITNESS says. */
 function job_reverse(t: area_t): Counts {
   const reports: string[] = [];
@@ -336,7 +324,6 @@ const jobs: Record<string, (t: area_t, args: Args) => Counts> = {
   rw: job_rw,
   tokens: job_tokens,
   refs: job_refs,
-  count: job_count,
   move: job_move,
   hold: job_hold,
   take: job_take,
@@ -344,17 +331,7 @@ const jobs: Record<string, (t: area_t, args: Args) => Counts> = {
   abortable: job_abortable,
   aborter: job_aborter,
   spin: job_spin,
-  visit: job_visit,
   reverse: job_reverse,
 };
 
-const { handle, job, args } = workerData as { handle: Handle; job: string; args: Args };
-try {
-  join(handle);
-  if (job !== 'take') parentPort?.postMessage({ up: curcpu() });
-  const result = jobs[job](the_area(), args);
-  if (thr.cpu >= 0) slot_leave();
-  parentPort?.postMessage({ result });
-} catch (e) {
-  parentPort?.postMessage({ error: `${(e as Error).name}: ${(e as Error).message}` });
-}
+run_job<Args>((job, args) => jobs[job](the_area(), args), { join, leave: slot_leave });

@@ -10,6 +10,7 @@ import { critical_enter, critical_exit, pcpu, thr } from '../machine/cpu.ts';
 import { M, machine, ROOT_WITNESS } from '../machine/header.ts';
 import { elem, field_word } from '../machine/struct.ts';
 import { type SysctlDecl, sysctl_decls, sysctl_get, sysctl_set } from '../machine/sysctl_decl.ts';
+import { within } from '../machine/workers.test.lib.ts';
 import { mtx_init, mtx_lock, mtx_trylock, mtx_unlock } from './kern_mutex.ts';
 import {
   rw_downgrade,
@@ -21,7 +22,7 @@ import {
 } from './kern_rwlock.ts';
 import { LC_MALLOC, LC_USER_MTX } from './lock_order.ts';
 import { msleep } from './subr_sleepqueue.ts';
-import { area, type area_t, bring_up, leave, start, the_area, within } from './sync.test.lib.ts';
+import { area, type area_t, bring_up, leave, start, the_area } from './sync.test.lib.ts';
 import {
   witness_badstacks,
   witness_console,

@@ -471,19 +471,21 @@ function id_name(id: number): string {
 /**
  * Called before sleeping. `except`: lock word that the sleep gives up, 0 none.
  * Reports each place of sleeping with locks held as often as it happens.
+ * Returns whether there were any.
  */
-export function witness_sleep(what: string, except: number): void {
-  if (off() || sysctl_get(watch) !== 1) return;
+export function witness_sleep(what: string, except: number): boolean {
+  if (off() || sysctl_get(watch) !== 1) return false;
   if (pcpu.critnest[thr.pc] !== 0) {
     report(`Sleeping on "${what}" inside a critical section${trace_text(stack_save())}`);
   }
   const held = my_places().filter((p) => p.lock !== except && !sleepable(p.lock));
-  if (held.length === 0) return;
+  if (held.length === 0) return false;
   const lines = held.map((p) => held_line(p.lock, p.exclusive));
   report(
     `Sleeping on "${what}" with the following non-sleepable locks held:\n` +
       `${lines.join('\n')}${trace_text(stack_save())}`,
   );
+  return true;
 }
 function trace_text(e: Error): string {
   return sysctl_get(trace) === 0 ? '' : `\nKDB: stack backtrace:\n${stack_text(e)}`;

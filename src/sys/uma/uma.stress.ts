@@ -4,13 +4,14 @@
  * and far too small, with and without the checks.  Afterwards every item and
  * page must be accounted for.
  */
+import { SEED } from '../machine/seed.test.lib.ts';
 import { play_smp } from './uma_smp.test.lib.ts';
 
 const seconds = Number(process.env.KMEM_STRESS_SECONDS ?? 60);
 const end = performance.now() + seconds * 1000;
 const turn = Math.min(10_000, (seconds * 1000) / 6);
 let allocs = 0;
-let seed = Number(process.env.KMEM_STRESS_SEED ?? Date.now() % 100_000);
+let seed = Number(process.argv[2] ?? SEED);
 while (performance.now() < end) {
   for (const [workers, memory, INVARIANTS] of [
     [2, '64M', true],

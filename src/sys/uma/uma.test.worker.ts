@@ -43,6 +43,7 @@ interface Args {
   most?: number;
   n?: number;
   free?: number[];
+  every_ms?: number;
 }
 
 /** What a hammer, a reclaimer or a reader does at the least, however soon it is stopped. */
@@ -104,12 +105,12 @@ function hammer({ seed = 1, zones = [], most = 60 }: Args): Counts {
   for (const [i, z] of zones.entries()) for (const item of held[i]) give(z, item);
   return c;
 }
-function reclaimer(): Counts {
+function reclaimer({ every_ms = 2 }: Args): Counts {
   let [rounds, pages] = [0, 0];
   while (!stopped() || rounds < LEAST) {
     pages += uma_reclaim();
     rounds++;
-    host_sleep(2);
+    host_sleep(every_ms);
   }
   return { rounds, pages };
 }

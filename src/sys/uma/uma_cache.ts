@@ -119,7 +119,7 @@ export function zone_push(z: zone_t, b: bucket_t): void {
 export function cache_buckets(c: cache_t, all: boolean): bucket_t[] {
   const found: bucket_t[] = [];
   const anchors = [cache.cur[c], cache.spare[c]];
-  if (all) anchors.push(cache.hand[c], cache.fill[c]);
+  if (all) anchors.push(cache.hand[c], cache.fill[c], cache.drain[c]);
   for (const b of anchors) {
     if (b !== NULL && b !== uma_root.null_bucket[uma()] && !found.includes(b)) found.push(b);
   }

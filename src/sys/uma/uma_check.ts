@@ -9,6 +9,10 @@
  *   - no item is in two buckets, or in a bucket and free in its slab
  *   - full buckets are not empty, empty ones are, and full_items is their sum
  * and over all: slab pages + blocks + free + taken = pages managed.
+ *
+ * Quiet means that no program's thread is at work.  The page daemon may be: the
+ * walker holds the lock of the reclaim, so that no slab is between keg and page
+ * floor meanwhile.
  */
 import { M, machine } from '../machine/header.ts';
 import { panic } from '../machine/panic.ts';
@@ -52,6 +56,7 @@ const bucket = uma_bucket;
 /** Walks everything. Panics on the first thing that is wrong. */
 export function uma_check(): void {
   const r = uma();
+  mtx_lock(uma_root.drain, r);
   mtx_lock(uma_root.lock, r);
   let pages = uma_root.lost_pages[r];
   uma_each_keg((k) => {
@@ -70,6 +75,7 @@ export function uma_check(): void {
   if (census[PK_SLAB] + census[PK_MALLOC] !== pages) {
     panic('uma_check: slab pages', census[PK_SLAB] + census[PK_MALLOC], `in kegs ${pages}`);
   }
+  mtx_unlock(uma_root.drain, r);
   vm_page_check();
 }
 

@@ -147,6 +147,48 @@ export function uma_zfree_arg(z: zone_t, item: number, arg: number): void {
   if (item !== 0) uma_zfree_hooks(z, item, arg);
 }
 
+/** uma_zfree straight to the slab: nobody is to find the item in this CPU's cache. */
+export function uma_zfree_past_caches(z: zone_t, item: number): void {
+  const hooks = zone.hooks[z];
+  if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], 0);
+  if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
+  zone_free_item(z, item);
+}
+
+/*
+ * For a client that runs its zone's constructor and destructor itself: a call
+ * through the table of vectors costs more than all the rest.
+ */
+
+/** An item of this CPU's cache, not constructed. 0: the client calls uma_zalloc_arg. */
+export function uma_cache_take(z: zone_t): number {
+  const c = ((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t;
+  const b = cache.cur[c];
+  const n = bucket.cnt[b] - 1;
+  if (n < 0 || (zone.hooks[z] & ZH_DEBUG) !== 0) return 0;
+  const item = bucket.item[((b + n) | 0) as bucket_t];
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n;
+  const v = (cache.allocs[c] + 1) | 0;
+  cache.allocs[c] = v;
+  if (v === 0) cache.allocs_high[c]++;
+  return item;
+}
+/**
+ * Puts an item, destructed already, into this CPU's cache.  False: it has no room
+ * for it now; the client calls uma_zfree_arg, which destructs once more.
+ */
+export function uma_cache_give(z: zone_t, item: number): boolean {
+  if ((zone.hooks[z] & (ZH_DEBUG | ZH_FULL | ZH_NOCACHE)) !== 0) return false;
+  const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
+  const n = bucket.cnt[b];
+  if (n >= bucket.entries[b]) return false;
+  bucket.item[((b + n) | 0) as bucket_t] = item;
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n + 1;
+  return true;
+}
+
 /** Counts an allocation: two words with a carry (h/malloc.ts says why no double). */
 function cache_count(c: cache_t): void {
   const v = (cache.allocs[c] + 1) | 0;
@@ -297,6 +339,7 @@ function cache_fill_bucket(z: zone_t, c: cache_t, flags: number): bucket_t {
   const nothing = uma_root.null_bucket[uma()];
   const want = zone.count[z];
   const old = cache.cur[c];
+  cache.good[c] = 0;
   if (old !== nothing) {
     cache.fill[c] = old;
     cache_set_cur(z, c, nothing);

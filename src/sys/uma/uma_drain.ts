@@ -126,7 +126,7 @@ function cache_forget(c: cache_t, b: bucket_t, nothing: bucket_t): void {
     save(cache.cur, c);
     cache.cur[c] = nothing;
   }
-  for (const f of [cache.spare, cache.hand, cache.fill]) {
+  for (const f of [cache.spare, cache.hand, cache.fill, cache.drain]) {
     if (f[c] !== b) continue;
     save(f, c);
     f[c] = NULL as bucket_t;
@@ -232,8 +232,8 @@ export function zone_drain(z: zone_t): void {
     if (b !== NULL) {
       undo_begin(uma_keg.lock, k);
       b = zone_pop_full(z);
-      save(cache.fill, cache_of(z, thr.cpu));
-      cache.fill[cache_of(z, thr.cpu)] = b; // anchored while its items go home
+      save(cache.drain, cache_of(z, thr.cpu));
+      cache.drain[cache_of(z, thr.cpu)] = b; // anchored while its items go home
       undo_end();
     } else {
       b = zone.empty_buckets[z];
@@ -247,17 +247,22 @@ export function zone_drain(z: zone_t): void {
     mtx_unlock(uma_keg.lock, k);
     if (b === NULL) return;
     bucket_drain(z, b);
-    cache.fill[cache_of(z, thr.cpu)] = NULL as bucket_t;
+    cache.drain[cache_of(z, thr.cpu)] = NULL as bucket_t;
     bucket_free(b);
   }
 }
 function bucket_drain(z: zone_t, b: bucket_t): void {
   const zfini = zone.zfini[z];
+  const c = cache_of(z, thr.cpu);
   while (bucket.cnt[b] > 0) {
     const n = bucket.cnt[b] - 1;
     const item = bucket.item[elem(b, n)];
-    if (zfini !== 0) vector_call<(i: number, s: number) => void>(zfini)(item, zone.size[z]);
+    if (zfini !== 0) {
+      cache.drain_item[c] = item;
+      vector_call<(i: number, s: number) => void>(zfini)(item, zone.size[z]);
+    }
     fetch_return.item(z, item, { bucket: b });
+    cache.drain_item[c] = 0;
   }
 }
 
@@ -295,11 +300,32 @@ export function uma_reclaim(others = true): number {
 }
 fetch_hooks.reclaim = () => uma_reclaim();
 
+/**
+ * Items that a dead CPU left between zinit and zfini are no items of the zone:
+ * they go to their slabs, not to the zone's lists.
+ */
+function cache_settle_init(z: zone_t, cpu: number): void {
+  if (zone.zinit[z] === 0 && zone.zfini[z] === 0) return;
+  const k = zone.keg[z];
+  const c = cache_of(z, cpu);
+  mtx_lock(uma_keg.lock, k); // whatever it had begun there is undone
+  mtx_unlock(uma_keg.lock, k);
+  const home = (b: bucket_t): void => {
+    fetch_return.item(z, bucket.item[elem(b, bucket.cnt[b] - 1)], { bucket: b });
+  };
+  const b = cache.fill[c];
+  while (zone.zinit[z] !== 0 && b !== NULL && bucket.cnt[b] > cache.good[c]) home(b);
+  const d = cache.drain[c];
+  if (d === NULL || bucket.cnt[d] === 0) return;
+  if (bucket.item[elem(d, bucket.cnt[d] - 1)] === cache.drain_item[c]) home(d);
+}
+
 /** The caches of a dead CPU go to their zones. */
 reap_register('uma', 60, (cpu) => {
   if (uma() === 0) return;
   uma_each_zone((z) => {
     if (zone.hooks[z] & ZH_NOCACHE) return;
+    cache_settle_init(z, cpu);
     mtx_lock(uma_keg.lock, zone.keg[z]);
     cache_hand_over(z, cpu, true);
     mtx_unlock(uma_keg.lock, zone.keg[z]);

@@ -14,7 +14,7 @@ import { M, machine } from '../machine/header.ts';
 import { opt } from '../machine/opt.ts';
 import { add64, elem, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
-import { M_NOVM, M_USE_RESERVE, M_WAITOK } from '../h/malloc_flags.ts';
+import { M_NOVM, M_NOWAIT, M_USE_RESERVE, M_WAITOK } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
   type keg_t,
@@ -22,6 +22,7 @@ import {
   UMA_ZFLAG_INTERNAL,
   UMA_ZFLAG_MULTI,
   uma_bucket,
+  uma_cache,
   uma_keg,
   uma_zone,
   ZH_FULL,
@@ -37,6 +38,7 @@ import { uma_zone_lock_kegs } from './uma_zonelock.ts';
 const zone = uma_zone;
 const keg = uma_keg;
 const bucket = uma_bucket;
+const cache = uma_cache;
 
 /** How long one sleep for memory lasts before the request looks around again, ms. */
 const WAIT_SLICE_MS = 250;
@@ -105,12 +107,20 @@ export function zone_fetch(z: zone_t, b: bucket_t, want: number, flags: number):
   }
   return false;
 }
-/** zinit on each item; those from the first failure on go back to their slabs. */
-function zone_init_bucket(z: zone_t, b: bucket_t, flags: number): boolean {
+/**
+ * zinit on each item; those from the first failure on go back to their slabs.
+ * It does not sleep: whoever waits for one item is not to wait for a bucketful.
+ * `good` tells a reaper how far it came.
+ */
+function zone_init_bucket(z: zone_t, b: bucket_t, given: number): boolean {
+  const flags = (given & ~M_WAITOK) | M_NOWAIT;
+  const c = my_cache(z);
   const zinit = vector_call<(i: number, s: number, f: number) => number>(zone.zinit[z]);
   const n = bucket.cnt[b];
   let good = 0;
-  while (good < n && zinit(bucket.item[elem(b, good)], zone.size[z], flags) === 0) good++;
+  while (good < n && zinit(bucket.item[elem(b, good)], zone.size[z], flags) === 0) {
+    cache.good[c] = ++good;
+  }
   for (let i = n - 1; i >= good; i--) {
     const item = bucket.item[elem(b, i)];
     fetch_return.item(z, item, { bucket: b });
@@ -156,7 +166,7 @@ export function uma_zone_fetch_wait(z: zone_t, flags: number): number {
 function zone_wait(z: zone_t, k: keg_t, flags: number): boolean {
   if (k === NULL) return vm_wait(WAIT_SLICE_MS) === 0 || machine.attached[M] > 1 || opt.SIM;
   if (machine.attached[M] <= 1 && !opt.SIM) return false;
-  if (keg.maxpages[k] < keg.ppera[k]) return false;
+  if (keg.maxpages[k] > 0 && keg.maxpages[k] < keg.ppera[k]) return false;
   const first = zone.keg[z];
   uma_zone_lock_kegs(k, first);
   add64(zone.sleeps, z, 1);

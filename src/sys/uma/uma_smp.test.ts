@@ -24,7 +24,7 @@ import { uma_zalloc, uma_zfree } from './uma_core.ts';
 import { uma_drain_pending, uma_reclaim } from './uma_drain.ts';
 import { uma_zcreate, uma_zone_set_max } from './uma_zone.ts';
 import { zone_present } from './uma_stats.ts';
-import { count_of, down, start, step_word, up } from './uma.test.lib.ts';
+import { count_of, down, start, step_word, stop_jobs, up } from './uma.test.lib.ts';
 import { play_smp } from './uma_smp.test.lib.ts';
 
 afterEach(down);
@@ -89,7 +89,10 @@ describe('memory comes back', () => {
     await within(job.up, 'start');
     await until(() => atomic_load(step_word(1)) === 1, 'it filled its cache');
     await job.worker.terminate();
-    assert.equal(reap_all(), 1);
+    await until(() => {
+      reap_all();
+      return count_of('vm.reap.cpus') === 1;
+    }, 'it is settled');
     uma_reclaim();
     assert.equal(pages(z), 0);
     assert.equal(vm_page_free_count(), free);
@@ -145,6 +148,20 @@ test('numbers are whole while an owner stands in the middle of an exchange', asy
   await within(job.done, 'the job');
   for (const item of held) uma_zfree(z, item);
   uma_check();
+});
+
+test('the walker finds all in order while another thread reclaims', async () => {
+  const handle = up({ options: WITNESSED });
+  const z = uma_zcreate('walked', 512);
+  const job = start(handle, 'reclaimer', { every_ms: 0.1 });
+  await within(job.up, 'start');
+  for (let round = 0; round < 60; round++) {
+    const held = Array.from({ length: 200 }, () => uma_zalloc(z, M_NOWAIT));
+    for (const item of held) uma_zfree(z, item);
+    uma_check();
+  }
+  stop_jobs();
+  assert.ok((await within(job.done, 'the reclaimer')).rounds > 0);
 });
 
 test('items that a sleeping CPU has cached serve where no page comes free', async () => {

@@ -54,6 +54,7 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { bucket_bytes, bucket_max_for, bucket_zone_name } from './uma_bucket.ts';
 import { zone_alloc_item, zone_free_item } from './uma_core.ts';
 import { uma_drain_others, uma_hand_over, zone_drain } from './uma_drain.ts';
+import { zone_limit_wakeup } from './uma_fetch.ts';
 import { uma_zone_lock_kegs } from './uma_zonelock.ts';
 import {
   BUCKET_SIZES,
@@ -323,7 +324,10 @@ export function uma_zsecond_add(z: zone_t, master: zone_t): number {
 
 // --- limits and reserves -------------------------------------------------------------------------
 
-/** Limits the zone's keg to `n` items, rounded up to whole slabs; returns what was set. */
+/**
+ * Limits the zone's keg to `n` items, rounded up to whole slabs, 0: no limit.
+ * Whoever sleeps for the old limit is woken.  Returns what was set.
+ */
 export function uma_zone_set_max(z: zone_t, n: number): number {
   const k = zone.keg[z];
   zone_lock(z);
@@ -331,6 +335,7 @@ export function uma_zone_set_max(z: zone_t, n: number): number {
   if ((pages / keg.ppera[k]) * keg.ipers[k] < n) pages += keg.ppera[k];
   keg.maxpages[k] = pages;
   zone_unlock(z);
+  zone_limit_wakeup(z, k);
   return uma_zone_get_max(z);
 }
 /** The limit in items, 0: none. */
