@@ -38,9 +38,9 @@ export type MemoryReason = 'full' | 'fragmented' | 'too large' | 'limit';
 
 /** One thing that is still in use where nothing should be. */
 export interface Leak {
-  readonly kind: 'type' | 'zone' | 'records' | 'queue';
+  readonly kind: 'type' | 'zone' | 'records' | 'queue' | 'mbuf' | 'chain';
   readonly name: string;
-  /** Blocks, items or values. */
+  /** Blocks, items, values, buffers, or chains made at the place `name`. */
   readonly count: number;
   readonly bytes: number;
 }
@@ -126,8 +126,8 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     EOPNOTSUPP,
-    "this thread may not block (a browser's main thread)",
-    'use the Async form of the call',
+    "this thread may not block (a browser's main thread), or the memory cannot be shared",
+    'use the Async form of the call; serve the page with the COOP and COEP headers',
   ),
   entry(ENAMETOOLONG, 'a name has more than 31 bytes', 'shorten it'),
 ];

@@ -9,11 +9,13 @@
  *      machine.type('x')      blocks of any size, counted by type
  *      machine.zone('x', …)   items of one size, with a limit
  *      machine.records(…)     typed records in columns
+ *      machine.chain(…)       buffers in pieces that chains and threads share
  *      machine.roots          named words
  *      machine.mutex(…)       and rwlock, condition, queue: by name, over all threads
  *
  * This file lists what there is; each thing is explained where it is made.
  */
+/// <reference lib="esnext.disposable" preserve="true" />
 export { attach, boot, current, Machine } from './machine.ts';
 export type { BootOptions, Handle } from './machine.ts';
 export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
@@ -38,6 +40,10 @@ export type {
   RecordsOptions,
   Values,
 } from './records.ts';
+export type { AdoptOptions, Chain, ChainOptions, ChainSource, HostBuffer } from './chain.ts';
+export { readableChains, writableChains } from './chain_web.ts';
+export type { ReadableChainsOptions, WritableChainsOptions } from './chain_web.ts';
+export type { SiteCount } from '../sys/client/mbuf_leak.ts';
 export type { Roots } from './roots.ts';
 export type { Condition, LockOptions, Mutex, RwLock } from './locks.ts';
 export type { Queue, QueueOf, QueueOptions, QueueWait, ValueOf } from './queue.ts';

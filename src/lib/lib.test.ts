@@ -22,6 +22,7 @@ import {
   withMachine,
 } from './index.ts';
 import * as errno from '../sys/machine/errno.ts';
+import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
 
 /** Runs `fn`, which must throw a KmemError with that code; returns it. */
 function fails(code: string, fn: () => unknown): KmemError {
@@ -43,23 +44,13 @@ async function failsAsync(code: string, promise: Promise<unknown>): Promise<Kmem
   assert.equal(e.code, code, e.message);
   return e;
 }
-/** xorshift32: numbers from 0 to n - 1. */
-function random(seed: number): (n: number) => number {
-  let x = seed | 1;
-  return (n) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % n;
-  };
-}
 
 describe('machine', () => {
   test('boots once in a thread, and says where', () => {
     const machine = boot({ memory: '8M' });
     assert.equal(current(), machine);
     const e = fails('EBUSY', () => boot());
-    assert.match(e.message, /lib\.test\.ts:\d+/);
+    assert.match(e.message, /lib\.test\.[jt]s:\d+/);
     machine.shutdown();
     machine.shutdown();
     machine[Symbol.dispose]();
@@ -282,8 +273,7 @@ describe('zones', () => {
 
 describe('records', () => {
   test('random use against a model', (t) => {
-    const seed = Date.now() & 0xffff;
-    const next = random(seed);
+    const next = dice(SEED);
     const machine = testMachine(t);
     const R = machine.records('r', { x: 'f64', n: 'i32', b: 'u8' }, { capacity: 777 });
     const model = new Map<Item<'r'>, number>();
@@ -318,7 +308,7 @@ describe('records', () => {
       assert.equal(R.count, 0);
       assert.equal(R.dispose(), 0);
     } catch (e) {
-      console.error(`seed ${seed}`);
+      console.error(`seed ${SEED}`);
       throw e;
     }
   });
@@ -368,24 +358,23 @@ describe('records', () => {
 
 describe('roots, locks, queues', () => {
   test('roots against a model', (t) => {
-    const seed = Date.now() & 0xffff;
-    const next = random(seed);
+    const next = dice(SEED);
     const { roots } = testMachine(t);
     const model = new Map<string, number>();
     for (let step = 0; step < 5000; step++) {
       const name = `root ${next(100)}`;
       const had = model.get(name);
       const op = next(4);
-      assert.equal(roots.get(name), had, `seed ${seed}`);
+      assert.equal(roots.get(name), had, `seed ${SEED}`);
       if (op === 0) {
         roots.set(name, step + 0.5);
         model.set(name, step + 0.5);
       } else if (op === 1) {
-        assert.equal(roots.delete(name), model.delete(name), `seed ${seed}`);
+        assert.equal(roots.delete(name), model.delete(name), `seed ${SEED}`);
       } else if (op === 2) {
-        assert.equal(roots.compareAndSwap(name, had, step), had);
+        assert.equal(roots.compareAndSwap(name, had, step), had, `seed ${SEED}`);
         model.set(name, step);
-      } else assert.equal(roots.compareAndSwap(name, -1, step), had);
+      } else assert.equal(roots.compareAndSwap(name, -1, step), had, `seed ${SEED}`);
     }
     assert.deepEqual(roots.names(), [...model.keys()].sort());
     fails('EINVAL', () => roots.set('x', Number.NaN));

@@ -31,10 +31,13 @@ import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/hea
 import type { Handle } from '../sys/machine/machdep.ts';
 import { memory_state } from '../sys/machine/memory.ts';
 import { field_word, set_string } from '../sys/machine/struct.ts';
+import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
 import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
+import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
+import { Chain, type ChainOptions, type ChainSource } from './chain.ts';
 import { bracket, checkName, Context, gone } from './context.ts';
 import { kmemError } from './errors.ts';
 import { hostAtExit, hostWorker, type WorkerLike, type WorkerOptions } from './host.ts';
@@ -53,8 +56,9 @@ import {
 import { metrics, type Metric, observeWith, type OtelApi, prometheusText } from './metrics.ts';
 import { Queue, type QueueOf, type QueueOptions, type ValueOf } from './queue.ts';
 import { type Fields, type Records, RecordSet, type RecordsOptions } from './records.ts';
-import { joinRegistry, leaveRegistry, registryCheck } from './registry.ts';
+import { joinRegistry, leaveRegistry, othersAttached, registryCheck } from './registry.ts';
 import { Roots } from './roots.ts';
+import { callSite } from './site.ts';
 import {
   memoryStats,
   type MemoryStats,
@@ -202,6 +206,35 @@ export class Machine implements Disposable, AsyncDisposable {
     return made;
   }
   readonly #shapes = new WeakMap<object, string>();
+
+  // --- buffers -----------------------------------------------------------------------------
+
+  /**
+   * A chain of buffers, with a copy of `source` in it if that is given.  Throws as
+   * Chain.append does; ESHUTDOWN.
+   */
+  chain(source?: ChainSource, options?: ChainOptions): Chain {
+    return Chain.make(this.#ctx, source, options);
+  }
+  /**
+   * The chain that a thread let go of by release().  Throws EINVAL for a number that
+   * is none, or that was adopted already.
+   */
+  adoptChain(released: number): Chain {
+    return Chain.adopt(this.#ctx, released);
+  }
+  /**
+   * Places in the program that made chains, with how many of them are alive, over
+   * all threads: as far as kern.ipc.mbuf_leak notes them (leak.ts).  A sample.
+   */
+  chainSites(): SiteCount[] {
+    this.#live('chainSites');
+    return mbuf_sites();
+  }
+  /** What modules of the façade that stand beside it (streams) need of this thread. */
+  get context(): Context {
+    return this.#ctx;
+  }
 
   // --- touching memory ---------------------------------------------------------------------
 
@@ -422,26 +455,43 @@ export class Machine implements Disposable, AsyncDisposable {
   /** Terminates the workers that this thread started or adopted, and settles what they left. */
   async endWorkers(): Promise<void> {
     await Promise.all([...this.#workers].map((worker) => worker.terminate()));
+    // A browser does not say when they are gone: their locks do.
+    const until = performance.now() + LEAVE_MS;
+    while (web_locks_used() && othersAttached() && performance.now() < until) {
+      await web_locks_look();
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
   }
 
   #live(op: string): void {
     if (!this.#ctx.up) gone(op);
   }
+  /** Runs a step of leaving, which another thread may make needless by ending the machine. */
+  #unless_down(step: () => void): void {
+    const down = (): boolean => atomic_load(field_word(header.phase, M)) === PHASE_DOWN;
+    if (down()) return this.#ctx.bury();
+    try {
+      step();
+    } catch (e) {
+      if (!down()) throw e;
+    }
+  }
   #leave(all: boolean): void {
     if (!this.#ctx.up) return;
-    const down = atomic_load(field_word(header.phase, M)) === PHASE_DOWN;
     try {
-      this.#ctx.bury();
-      if (!down) leaveRegistry();
+      this.#unless_down(() => {
+        this.#ctx.bury();
+        leaveRegistry();
+      });
     } finally {
       this.#atExit();
       if (live === this) live = null;
-      if (down) {
+      this.#unless_down(all ? kernel_shutdown : kernel_detach);
+      if (thr.cpu >= 0) {
         // The slot of a machine that somebody else ended: nothing in it is worth handing over.
-        if (thr.cpu >= 0) slot_release(thr.cpu);
+        slot_release(thr.cpu);
         abandon();
-      } else if (all) kernel_shutdown();
-      else kernel_detach();
+      }
     }
     const heard = all ? channels.shutdown : channels.detach;
     if (heard.hasSubscribers) heard.publish({ cpu: this.cpu });
@@ -450,13 +500,6 @@ export class Machine implements Disposable, AsyncDisposable {
 
 let live: Machine | null = null;
 
-/** File and line of the code outside the façade that called boot. */
-function callerSite(): string {
-  const own = import.meta.url.slice(0, import.meta.url.lastIndexOf('/') + 1);
-  const lines = (new Error().stack ?? '').split('\n').slice(1);
-  const at = lines.find((line) => !line.includes(own) || /\.test\.[jt]s:/.test(line)) ?? '';
-  return /([^/\\(]+:\d+):\d+\)?$/.exec(at)?.[1] ?? '?';
-}
 /**
  * Makes a machine and makes this thread its CPU 0.  Throws EBUSY, naming the
  * place of the first boot, if the thread is a CPU already; EINVAL for a bad
@@ -464,7 +507,7 @@ function callerSite(): string {
  */
 export function boot(options: BootOptions = {}): Machine {
   const { handle } = kernel_boot(options);
-  set_string(header.site, M, SITE_WORDS, callerSite());
+  set_string(header.site, M, SITE_WORDS, callSite());
   joinRegistry(options.pagedaemon ?? false);
   if (!memory_state.shared) {
     console.warn(
@@ -483,7 +526,7 @@ export function boot(options: BootOptions = {}): Machine {
  * machine.handle as it is, or an object that has it as `kmem` (workerData).
  * Throws EINVAL for what is no handle of this version, ESHUTDOWN if the machine
  * was shut down, EAGAIN if all CPU slots are taken, EBUSY if the thread is a
- * CPU already.
+ * CPU already, EOPNOTSUPP if the machine lies in memory that cannot be shared.
  */
 export function attach(from: Handle | { readonly kmem: Handle }): Machine {
   if (typeof from !== 'object' || from === null) {

@@ -9,7 +9,9 @@
  *      await withMachine({ memory: '64M' }, async (machine) => { ... });
  *
  * What counts as a leak: blocks of malloc types that the program made, items of
- * its zones and records, values in its queues.  What caches hold does not.
+ * its zones and records, values in its queues, buffers of its chains; and by the
+ * place where they were made, the chains that kern.ipc.mbuf_leak noted.  What
+ * caches hold does not.
  */
 import { EBUSY } from '../sys/machine/errno.ts';
 import {
@@ -19,7 +21,10 @@ import {
 } from '../sys/kmem/kern_malloc_type.ts';
 import { declared_type_names } from '../sys/kmem/kern_malloc_type.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
-import { uma_zone } from '../sys/h/uma.ts';
+import { mb_root, MCLBYTES, MJUM16BYTES, MJUM9BYTES, MJUMPAGESIZE, MSIZE } from '../sys/h/mbuf.ts';
+import { uma_zone, type zone_t } from '../sys/h/uma.ts';
+import { mb } from '../sys/client/kern_mbuf.ts';
+import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
 import { kmemError, type Leak } from './errors.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
 import { queueCount } from './queue.ts';
@@ -33,6 +38,26 @@ function ownTypes(): Set<string> {
     if (kind === 'records') own.add(entryName(e)); // their columns
   });
   return own;
+}
+/** Buffers in use, and the chains that were noted where they were made. */
+function chainLeaks(): Leak[] {
+  const r = mb();
+  const counts = (field: { [at: number]: number }) => zone_present(field[r] as zone_t);
+  const [mbufs, packets] = [counts(mb_root.mbuf), counts(mb_root.pack)];
+  // Over both: an mbuf may leave by the one zone and come back by the other.
+  const count = mbufs.allocs + packets.allocs - mbufs.frees - packets.frees;
+  const found: Leak[] = [];
+  for (const { site, live } of mbuf_sites()) {
+    if (live > 0) found.push({ kind: 'chain', name: site, count: live, bytes: 0 });
+  }
+  if (count <= 0) return found;
+  const bytes =
+    count * MSIZE +
+    Math.max(0, counts(mb_root.clust).used - packets.free) * MCLBYTES +
+    counts(mb_root.jumbop).used * MJUMPAGESIZE +
+    counts(mb_root.jumbo9).used * MJUM9BYTES +
+    counts(mb_root.jumbo16).used * MJUM16BYTES;
+  return [{ kind: 'mbuf', name: 'mbuf', count, bytes }, ...found];
 }
 /** What the program has in use, largest first. A sample while other threads run. */
 export function leaks(_machine: Machine): Leak[] {
@@ -54,9 +79,16 @@ export function leaks(_machine: Machine): Leak[] {
       if (count > 0) found.push({ kind, name, count, bytes: count * 8 });
     }
   });
-  return found.sort((a, b) => b.bytes - a.bytes);
+  return [...found, ...chainLeaks()].sort((a, b) => b.bytes - a.bytes);
 }
-const UNIT = { type: 'blocks', zone: 'items', records: 'items', queue: 'values' } as const;
+const UNIT = {
+  type: 'blocks',
+  zone: 'items',
+  records: 'items',
+  queue: 'values',
+  mbuf: 'buffers',
+  chain: 'chains',
+} as const;
 /**
  * Throws EBUSY, naming what is in use, unless everything was given back.  `ignore`
  * names types and zones that may stay.

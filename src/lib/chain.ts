@@ -1,0 +1,750 @@
+/*
+ * chain: buffers made of pieces that chains and threads share.
+ *
+ *      const packet = machine.chain(header).append(body);   copied into clusters
+ *      const again = packet.clone();                        shares them, copies nothing
+ *      const rest = packet.split(20);                       the bytes behind the first 20
+ *      for (const view of rest) socket.write(view);         views of shared memory
+ *      queue.push(packet.release());                        a number; another thread:
+ *      machine.adoptChain(n)                                its chain now
+ *
+ *      chain -> [ 60 bytes ] -> [ cluster 2048 ] -> [ cluster 2048, 300 used ]
+ *                                   ^ counted: a clone refers to it as well
+ *
+ * Pieces are the kernel's mbufs: pooled, of fixed sizes, with limits over all
+ * threads (kern.ipc.nmbclusters and its sisters).  Slicing, cloning and splitting
+ * share clusters and copy only the few bytes that lie in an mbuf itself.  Nobody
+ * sees another's writes: what is shared is copied before it is written.
+ *
+ * A chain belongs to one thread at a time, and to one owner: who passes it to
+ * concat() or a stream gives it away.  Every call is refused once it is freed.  A
+ * chain is freed by free() or `using`; the garbage collector only reports what was
+ * lost (leak.ts).
+ *
+ * No call waits unless `wait` is given.  When memory or a limit runs out, ENOMEM
+ * is thrown and the chain is as it was.
+ *
+ * Views.  views(), view() and iteration give Uint8Arrays over shared memory; they
+ * hold good until the chain is freed or changed.  Node's fs, net, zlib, crypto
+ * hashes and Blob take such views, TextDecoder only in Node; crypto.subtle and
+ * BYOB readers refuse them, and new Response(view) sends wrong bytes without a
+ * word: for these use toUint8Array(), a copy.
+ */
+import { atomic_cas, atomic_store } from '../sys/machine/atomic.ts';
+import { EINVAL, ENOMEM } from '../sys/machine/errno.ts';
+import { mem, memory_state } from '../sys/machine/memory.ts';
+import { panic } from '../sys/machine/panic.ts';
+import { field_word } from '../sys/machine/struct.ts';
+import { vector } from '../sys/machine/vectors.ts';
+import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import type { malloc_type_t } from '../sys/h/malloc.ts';
+import {
+  EXT_MOD_TYPE,
+  M_EXT,
+  M_PKTHDR,
+  mb_root,
+  mbuf as mbuf_,
+  type mbuf_t,
+  MSIZE,
+  MT_DATA,
+  mtod,
+} from '../sys/h/mbuf.ts';
+import { uma_slab, uma_zone, type zone_t } from '../sys/h/uma.ts';
+import { PK_MASK, PK_SLAB, vm_page } from '../sys/h/vm_page.ts';
+import { free } from '../sys/kmem/kern_malloc.ts';
+import { malloc_type_find_or_make } from '../sys/kmem/kern_malloc_type.ts';
+import { word_page } from '../sys/machine/memory.ts';
+import { m_get, m_gethdr, mb } from '../sys/client/kern_mbuf.ts';
+import {
+  m_copydata,
+  m_copypacket,
+  m_demote,
+  m_extadd,
+  m_freem,
+  m_sanity,
+} from '../sys/client/uipc_mbuf.ts';
+import { m_adj, m_cat, m_split } from '../sys/client/uipc_mbuf_shape.ts';
+import { zone_name } from '../sys/uma/uma_int.ts';
+import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+import {
+  append,
+  bytesIn,
+  bytesPossible,
+  dropHead,
+  fill,
+  fullZone,
+  lastOf,
+  moveHeader,
+  NONE,
+  own,
+  PIECE_MAX,
+  prepend,
+  pullup,
+  room,
+  share,
+  writable,
+} from './chain_mbuf.ts';
+import { ChainNumbers } from './chain_numbers.ts';
+import { type Context, gone } from './context.ts';
+import { kmemError } from './errors.ts';
+import { type Note, noteAdopted, noteFreed, noteMade, noteReleased, noteTouched } from './leak.ts';
+import { type Address, bytesAt, type Source, textBytes } from './memory.ts';
+import { armForPages, type MallocType, memoryFailure, sleepForPages } from './type.ts';
+import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
+import { sleepForZone, zoneFailure } from './zone.ts';
+import { phys_root } from '../sys/page/vm_phys.ts';
+
+// A local name: V8 takes it for a constant, an imported one it does not.
+const mbuf = mbuf_;
+
+/** What can be copied into a chain: bytes, or a text as UTF-8. */
+export type ChainSource = string | Source;
+export interface ChainOptions {
+  /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
+  readonly wait?: Wait;
+}
+export interface AdoptOptions {
+  /** Where in the block the bytes begin. Default 0. */
+  readonly offset?: number;
+  /** The bytes go in front of the chain instead of behind it. */
+  readonly front?: boolean;
+}
+/** A Buffer where the host has them (Node), else a Uint8Array. */
+export type HostBuffer = typeof globalThis extends {
+  Buffer: { alloc(size: number): infer B };
+}
+  ? B
+  : Uint8Array<ArrayBuffer>;
+
+/** Marks the packet header of a chain that release() sent off. */
+const RELEASED = 0x43484e31;
+const BLOCK_FREE = vector('chain_block_free', (p: number, t: number) =>
+  free(p, t as malloc_type_t),
+);
+
+/** The bytes of a source: a view of it, or the UTF-8 of a text. */
+function sourceBytes(op: string, source: ChainSource): Uint8Array {
+  if (source instanceof Uint8Array) return source;
+  if (typeof source === 'string') return textBytes(source);
+  if (ArrayBuffer.isView(source)) {
+    return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+  }
+  if (Object.prototype.toString.call(source).endsWith('ArrayBuffer]')) {
+    return new Uint8Array(source);
+  }
+  const what = (source as object | null | undefined)?.constructor?.name ?? source;
+  throw kmemError(EINVAL, op, `${what} is neither bytes nor a text`);
+}
+/** Why a chain got no memory for `size` bytes. */
+export function chainFailure(op: string, size: number): Error {
+  const z = fullZone();
+  if (z !== 0) return zoneFailure(op, z, zone_name(z), uma_zone_get_max(z));
+  return memoryFailure(op, size, { zone: 'mbuf' });
+}
+function sleepForChains(ms: number): void {
+  const z = fullZone();
+  if (z !== 0) sleepForZone(z, ms);
+  else sleepForPages(ms);
+}
+/** Throws ENOMEM for more bytes than all limits together allow: waiting would not help. */
+function checkPossible(op: string, size: number): void {
+  if (size <= bytesPossible()) return;
+  const text = `too large: ${size} bytes are more than all clusters together hold`;
+  throw kmemError(ENOMEM, op, text, { reason: 'too large', size });
+}
+/**
+ * Repeats `attempt` in the event loop until memory for a chain is there.  Rejects
+ * with the signal's reason, ETIMEDOUT, ESHUTDOWN.
+ */
+export async function chainMemory<T>(
+  ctx: Context,
+  op: string,
+  options: AsyncOptions,
+  attempt: () => T | undefined,
+): Promise<T> {
+  return waitForAsync({
+    ctx,
+    op,
+    name: 'a chain',
+    wmesg: 'keglimit',
+    options,
+    wchan: () => {
+      const z = fullZone();
+      return z !== 0 ? uma_zone.keg[z] : phys_root();
+    },
+    arm: armForPages,
+    attempt,
+  });
+}
+
+export class Chain
+  extends ChainNumbers
+  implements Disposable, Iterable<Uint8Array>, AsyncIterable<Uint8Array>
+{
+  readonly #ctx: Context;
+  /** First mbuf; NONE: no bytes. */
+  #m: mbuf_t;
+  /** Last one; NONE: not known. */
+  #last: mbuf_t = NONE;
+  /** What became of it; '' while it may be used. */
+  #ended = '';
+  readonly #note: Note | null;
+
+  private constructor(ctx: Context, m: mbuf_t, note: (chain: Chain) => Note | null) {
+    super();
+    this.#ctx = ctx;
+    this.#m = m;
+    this.#note = note(this);
+  }
+  /** Use machine.chain(). */
+  static make(ctx: Context, source?: ChainSource, options?: ChainOptions): Chain {
+    if (!ctx.up) gone('chain');
+    const chain = new Chain(ctx, NONE, (c) => noteMade(c, ctx));
+    if (source === undefined) return chain;
+    try {
+      return chain.append(source, options);
+    } catch (e) {
+      chain.free();
+      throw e;
+    }
+  }
+  /** A chain over a packet that the façade built. `place`: who is to be named as its maker. */
+  static of(ctx: Context, m: number, place?: string): Chain {
+    return new Chain(ctx, m as mbuf_t, (c) => noteMade(c, ctx, place));
+  }
+  /** Use machine.adoptChain(). */
+  static adopt(ctx: Context, number: number): Chain {
+    if (!ctx.up) gone('adoptChain');
+    const m = (number / 4) as mbuf_t;
+    const header = isMbuf(number) ? field_word(mbuf.header, m) : 0;
+    // Plain looks first: the exchange must not touch what is no released chain's first mbuf.
+    const right =
+      header !== 0 &&
+      (mbuf.flags[m] & M_PKTHDR) !== 0 &&
+      mbuf.header[m] === RELEASED &&
+      atomic_cas(header, RELEASED, 0) === RELEASED;
+    if (!right) {
+      const text = `${number} is no chain that release() gave, or it was adopted already`;
+      throw kmemError(EINVAL, 'adoptChain', text);
+    }
+    const site = mbuf.site[m];
+    mbuf.site[m] = 0;
+    return new Chain(ctx, m, (c) => noteAdopted(c, ctx, site));
+  }
+
+  // --- what it is --------------------------------------------------------------------------
+
+  /** Bytes in the chain. */
+  get length(): number {
+    this.#live('length');
+    return this.#length();
+  }
+  /** Pieces that hold them: what a writer has to pass on. */
+  get pieces(): number {
+    this.#live('pieces');
+    let n = 0;
+    for (let m = this.#m; m !== NONE; m = mbuf.next[m]) if (mbuf.len[m] > 0) n++;
+    return n;
+  }
+  /** Whether every byte may be written without copying: no other chain refers to it. */
+  get writable(): boolean {
+    this.#live('writable');
+    return writable(this.#m, 0, this.#length());
+  }
+  /** Whether it was freed, released, or given away. */
+  get freed(): boolean {
+    return this.#ended !== '' || !this.#ctx.up;
+  }
+
+  // --- bytes in ----------------------------------------------------------------------------
+
+  /**
+   * Copies bytes, or the UTF-8 of a text, behind the end: into the room of the last
+   * piece, then into new ones.  Does not wait unless `wait` is given.  Throws ENOMEM
+   * with reason 'limit', 'full', 'fragmented' or 'too large', and the chain is as it
+   * was; EINVAL for what is no bytes; with `wait` also EDEADLK, ETIMEDOUT, EOPNOTSUPP.
+   */
+  append(source: ChainSource, options?: ChainOptions): this {
+    this.#live('append');
+    const bytes = sourceBytes('append', source);
+    if (!this.#append(bytes)) {
+      this.#again('append', bytes.length, options, () => this.#append(bytes));
+    }
+    return this;
+  }
+  /**
+   * append that waits in the event loop while a limit or memory is in the way.
+   * Rejects with the signal's reason, ETIMEDOUT after `timeout` ms, ENOMEM for more
+   * than all limits allow, EINVAL if the chain is freed meanwhile.
+   */
+  async appendAsync(source: ChainSource, options: AsyncOptions = {}): Promise<this> {
+    this.#live('appendAsync');
+    const bytes = sourceBytes('appendAsync', source);
+    checkPossible('appendAsync', bytes.length);
+    return chainMemory(this.#ctx, 'appendAsync', options, () => {
+      this.#live('appendAsync');
+      return this.#append(bytes) ? this : undefined;
+    });
+  }
+  /**
+   * Copies bytes in front: into free room before the first piece, else into a new
+   * one.  Waits and throws as append does.
+   */
+  prepend(source: ChainSource, options?: ChainOptions): this {
+    this.#live('prepend');
+    const bytes = sourceBytes('prepend', source);
+    if (bytes.length === 0) return this;
+    const attempt = (): boolean => {
+      if (this.#m === NONE) return this.#append(bytes);
+      return this.#take(prepend(this.#m, bytes));
+    };
+    if (!attempt()) this.#again('prepend', bytes.length, options, attempt);
+    return this;
+  }
+  /**
+   * Makes a block of a malloc type part of the chain, without a copy: `n` bytes
+   * from its `offset` on.  The block is the chain's from now on; it is freed when
+   * the last chain that refers to it is.  Never waits.  Throws ENOMEM, and the block
+   * is still the caller's; EFAULT, EINVAL if the block has fewer bytes.
+   */
+  adopt(type: MallocType, address: Address, n: number, options: AdoptOptions = {}): this {
+    this.#live('adopt');
+    const { offset = 0, front = false } = options;
+    const size = type.usableSize(address);
+    if (!whole(n) || !whole(offset) || offset + n > size) {
+      const text = `${n} bytes from ${offset} on are not in a block of ${size}`;
+      throw kmemError(EINVAL, 'adopt', text, { address, type: type.name });
+    }
+    const header = front || this.#m === NONE;
+    const m = header ? m_gethdr(M_NOWAIT, MT_DATA) : m_get(M_NOWAIT, MT_DATA);
+    if (m === NONE) throw chainFailure('adopt', n);
+    const p = address / 4;
+    m_extadd(m, p, size, BLOCK_FREE, p, malloc_type_find_or_make(type.name), 0, EXT_MOD_TYPE);
+    if ((mbuf.flags[m] & M_EXT) === 0) {
+      m_freem(m);
+      throw chainFailure('adopt', n);
+    }
+    mbuf.off[m] = offset;
+    mbuf.len[m] = n;
+    const total = this.#length() + n;
+    if (header) {
+      if (this.#m !== NONE) moveHeader(m, this.#m);
+      else this.#last = m;
+      mbuf.next[m] = this.#m;
+      this.#m = m;
+    } else {
+      mbuf.next[this.#end()] = m;
+      this.#last = m;
+    }
+    mbuf.plen[this.#m] = total;
+    return this;
+  }
+  /**
+   * Hangs the bytes of other chains behind the end.  They are given away: their
+   * objects cannot be used any more.  Takes no memory, never waits.
+   */
+  concat(...others: Chain[]): this {
+    this.#live('concat');
+    if (new Set([this, ...others]).size <= others.length) {
+      throw kmemError(EINVAL, 'concat', 'a chain cannot be given twice, or to itself');
+    }
+    for (const other of others) other.#live('concat');
+    for (const other of others) {
+      const m = other.#m;
+      const n = other.#length();
+      other.#finish('given to another chain');
+      if (m === NONE) continue;
+      if (this.#m === NONE) this.#m = m;
+      else {
+        const total = this.#length() + n;
+        const last = this.#end();
+        m_demote(m, true);
+        m_cat(last, m);
+        mbuf.plen[this.#m] = total;
+        this.#last = lastOf(last);
+      }
+    }
+    return this;
+  }
+  /**
+   * Writes bytes over those from `at` on; pieces that other chains refer to are
+   * copied first.  The chain does not grow.  Waits and throws as append does; EINVAL
+   * if they do not lie in the chain.
+   */
+  write(at: number, source: ChainSource, options?: ChainOptions): this {
+    const bytes = sourceBytes('write', source);
+    this.#range('write', at, at + bytes.length);
+    const attempt = (): boolean => this.#own(at, at + bytes.length);
+    if (!attempt()) this.#again('write', bytes.length, options, attempt);
+    this.scatter(at, bytes.length, bytes);
+    return this;
+  }
+  /** Copies whatever other chains refer to, so that every byte is this chain's own. */
+  unshare(options?: ChainOptions): this {
+    this.#live('unshare');
+    const n = this.#length();
+    const attempt = (): boolean => this.#own(0, n);
+    if (!attempt()) this.#again('unshare', n, options, attempt);
+    return this;
+  }
+
+  // --- shapes ------------------------------------------------------------------------------
+
+  /**
+   * A chain of the bytes from `from` up to `to`, by reference.  Waits and throws as
+   * append does; EINVAL if the bytes are not in the chain.
+   */
+  slice(from = 0, to?: number, options?: ChainOptions): Chain {
+    const end = this.#range('slice', from, to);
+    if (end === from) return Chain.of(this.#ctx, NONE);
+    let m = share(this.#m, from, end - from);
+    if (m === NONE) {
+      const n = end - from;
+      this.#again('slice', n, options, () => (m = share(this.#m, from, n)) !== NONE);
+    }
+    return Chain.of(this.#ctx, m);
+  }
+  /** A chain of the same bytes, by reference. Waits and throws as append does. */
+  clone(options?: ChainOptions): Chain {
+    this.#live('clone');
+    if (this.#m === NONE) return Chain.of(this.#ctx, NONE);
+    let m = m_copypacket(this.#m, M_NOWAIT);
+    if (m === NONE) {
+      const n = this.#length();
+      this.#again('clone', n, options, () => (m = m_copypacket(this.#m, M_NOWAIT)) !== NONE);
+    }
+    return Chain.of(this.#ctx, m);
+  }
+  /**
+   * Cuts the chain after `at` bytes; returns the rest.  The piece at the cut is
+   * shared.  Waits and throws as append does; EINVAL if `at` is not in the chain.
+   */
+  split(at: number, options?: ChainOptions): Chain {
+    const end = this.#range('split', at);
+    if (at === end) return Chain.of(this.#ctx, NONE);
+    let rest = this.#m;
+    if (at === 0) this.#m = NONE;
+    else {
+      const cut = (): boolean => (rest = m_split(this.#m, at, M_NOWAIT)) !== NONE;
+      if (!cut()) this.#again('split', end - at, options, cut);
+    }
+    this.#last = NONE;
+    return Chain.of(this.#ctx, rest);
+  }
+  /**
+   * Brings the first `n` bytes, at most 16384, into one piece: then view(n) is all
+   * of them.  Waits and throws as append does; EINVAL if the chain is shorter.
+   */
+  pullup(n: number, options?: ChainOptions): this {
+    this.#range('pullup', 0, n);
+    if (n > PIECE_MAX) {
+      const text = `${n} bytes are more than a piece holds (${PIECE_MAX}): use toUint8Array`;
+      throw kmemError(EINVAL, 'pullup', text);
+    }
+    if (n === 0) return this;
+    const attempt = (): boolean => this.#take(pullup(this.#m, n));
+    if (!attempt()) this.#again('pullup', n, options, attempt);
+    return this;
+  }
+  /** Takes the first `n` bytes off and frees what held them. Never waits. Throws EINVAL. */
+  discard(n: number): this {
+    const end = this.#range('discard', 0, n);
+    if (end === this.#length()) this.#clear();
+    else if (n > 0) {
+      this.#m = dropHead(this.#m, n);
+      this.#last = NONE;
+    }
+    return this;
+  }
+  /** Takes all but the first `n` bytes off. Never waits. Throws EINVAL if there are fewer. */
+  truncate(n: number): this {
+    const length = this.#range('truncate', n);
+    if (n === 0) this.#clear();
+    else if (n < length) {
+      m_adj(this.#m, n - length);
+      this.#last = NONE;
+    }
+    return this;
+  }
+
+  // --- bytes out ---------------------------------------------------------------------------
+
+  /** A view of each piece, in order: shared memory, no copy. See above for who takes them. */
+  views(): Uint8Array[] {
+    this.#live('views');
+    const all: Uint8Array[] = [];
+    for (let m = this.#m; m !== NONE; m = mbuf.next[m]) {
+      if (mbuf.len[m] > 0) all.push(bytesAt(mtod(m), mbuf.len[m]));
+    }
+    return all;
+  }
+  /**
+   * A view of the first `n` bytes, which must lie in one piece (pullup); without
+   * `n`, of the first piece.  Throws EINVAL.
+   */
+  view(n?: number): Uint8Array {
+    if (n !== undefined) this.#range('view', 0, n);
+    this.#live('view');
+    let m = this.#m;
+    while (m !== NONE && mbuf.len[m] === 0) m = mbuf.next[m];
+    const have = m === NONE ? 0 : mbuf.len[m];
+    if (n !== undefined && n > have) {
+      const text = `only ${have} of ${n} bytes are in the first piece: pullup(${n}) first`;
+      throw kmemError(EINVAL, 'view', text);
+    }
+    return m === NONE ? new Uint8Array(0) : bytesAt(mtod(m), n ?? have);
+  }
+  /** The views, one by one. */
+  [Symbol.iterator](): Iterator<Uint8Array> {
+    return this.views()[Symbol.iterator]();
+  }
+  /** The views, one by one, for what reads asynchronously; the chain is not freed at the end. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+    for (const view of this.views()) {
+      yield view;
+      this.#live('next');
+    }
+  }
+  /** A copy of the bytes from `from` up to `to`, in memory that nobody shares. Throws EINVAL. */
+  toUint8Array(from = 0, to?: number): Uint8Array<ArrayBuffer> {
+    const end = this.#range('toUint8Array', from, to);
+    const copy = new Uint8Array(end - from);
+    this.gather(from, end - from, copy);
+    return copy;
+  }
+  /** The same as a Buffer, where the host has them. Throws EINVAL. */
+  toBuffer(from = 0, to?: number): HostBuffer {
+    const end = this.#range('toBuffer', from, to);
+    const { Buffer: host } = globalThis as { Buffer?: { allocUnsafe(n: number): Uint8Array } };
+    const copy = host ? host.allocUnsafe(end - from) : new Uint8Array(end - from);
+    this.gather(from, end - from, copy);
+    return copy as HostBuffer;
+  }
+  /** The bytes from `from` up to `to` as UTF-8. Throws EINVAL. */
+  text(from = 0, to?: number): string {
+    return new TextDecoder().decode(this.toUint8Array(from, to));
+  }
+  /** Copies bytes from `from` on into `target`; returns how many. Throws EINVAL. */
+  copyTo(target: Uint8Array, from = 0): number {
+    const end = this.#range('copyTo', from);
+    const n = Math.min(end - from, target.length);
+    this.gather(from, n, target);
+    return n;
+  }
+
+  // --- looking for bytes -------------------------------------------------------------------
+
+  /** -1, 0 or 1: how these bytes sort before, with or behind those of another. */
+  compare(other: Chain | ChainSource): -1 | 0 | 1 {
+    this.#live('compare');
+    if (other instanceof Chain) other.#live('compare');
+    const a = this.views();
+    const b = other instanceof Chain ? other.views() : [sourceBytes('compare', other)];
+    let [i, j, x, y] = [0, 0, 0, 0];
+    while (i < a.length && j < b.length) {
+      const n = Math.min(a[i].length - x, b[j].length - y);
+      for (let k = 0; k < n; k++) {
+        const by = a[i][x + k] - b[j][y + k];
+        if (by !== 0) return by < 0 ? -1 : 1;
+      }
+      x += n;
+      y += n;
+      if (x === a[i].length) [i, x] = [i + 1, 0];
+      if (y === b[j].length) [j, y] = [j + 1, 0];
+    }
+    if (i < a.length) return 1;
+    return j < b.length && b[j].length > y ? -1 : 0;
+  }
+  /** Whether another chain, or bytes, are the same. */
+  equals(other: Chain | ChainSource): boolean {
+    return this.compare(other) === 0;
+  }
+  /** Where a byte, bytes or a text first stand from `from` on, over all borders; -1: nowhere. */
+  indexOf(what: number | ChainSource, from = 0): number {
+    const end = this.#range('indexOf', from);
+    const needle = typeof what === 'number' ? Uint8Array.of(what) : sourceBytes('indexOf', what);
+    if (needle.length === 0) return from;
+    let start = 0;
+    for (let m = this.#m; m !== NONE; m = mbuf.next[m]) {
+      const n = mbuf.len[m];
+      const view = start + n > from && n > 0 ? bytesAt(mtod(m), n) : null;
+      for (let at = Math.max(0, from - start); view !== null; at++) {
+        at = view.indexOf(needle[0], at);
+        if (at < 0 || start + at + needle.length > end) break;
+        if (stands(m, at, needle)) return start + at;
+      }
+      start += n;
+    }
+    return -1;
+  }
+
+  // --- its end -----------------------------------------------------------------------------
+
+  /** Gives the bytes back. The second time does nothing; other chains keep what they share. */
+  free(): void {
+    if (this.#ended !== '') return;
+    const m = this.#m;
+    this.#finish('freed');
+    if (this.#ctx.up) m_freem(m);
+  }
+  [Symbol.dispose](): void {
+    this.free();
+  }
+  /**
+   * Lets go of the chain and returns it as a number, for a queue, a root or a
+   * message: one thread, this or another, makes it a chain again by
+   * machine.adoptChain.  Throws ENOMEM for a chain without bytes, if there is not
+   * even memory for its header.
+   */
+  release(): number {
+    this.#live('release');
+    let m = this.#m;
+    if (m === NONE) {
+      m = m_gethdr(M_NOWAIT, MT_DATA);
+      if (m === NONE) throw chainFailure('release', 0);
+    }
+    const note = this.#note;
+    this.#ended = 'released';
+    this.#m = NONE;
+    mbuf.site[m] = note === null ? 0 : noteReleased(note);
+    atomic_store(field_word(mbuf.header, m), RELEASED);
+    return m * 4;
+  }
+  /** Proves the chain: data inside its storage, lengths right. Throws KernelPanic. */
+  check(): void {
+    this.#live('check');
+    const wrong = this.#m === NONE ? '' : m_sanity(this.#m);
+    if (wrong !== '') panic(`chain: ${wrong}`);
+    if (this.#last !== NONE && this.#last !== lastOf(this.#m)) panic('chain: last mbuf');
+  }
+
+  // --- inside ------------------------------------------------------------------------------
+
+  protected override piece(op: string, at: number, n: number, write: boolean): number {
+    this.#live(op);
+    let m = this.#m;
+    if (!whole(at) || at + n > this.#length()) this.#range(op, at, at + n);
+    if (write && !this.#own(at, at + n)) throw chainFailure(op, n);
+    if (write) m = this.#m;
+    let off = at;
+    while (off >= mbuf.len[m]) {
+      off -= mbuf.len[m];
+      m = mbuf.next[m];
+    }
+    return off + n <= mbuf.len[m] ? mtod(m) + off : -1;
+  }
+  protected override gather(at: number, n: number, to: Uint8Array): void {
+    if (n > 0) m_copydata(this.#m, at, n, to, 0);
+  }
+  protected override scatter(at: number, n: number, from: Uint8Array): void {
+    let m = this.#m;
+    let off = at;
+    for (let done = 0; done < n; m = mbuf.next[m]) {
+      const count = Math.min(mbuf.len[m] - off, n - done);
+      if (count > 0) {
+        bytesIn(mtod(m) + off, from, done, count);
+        done += count;
+      }
+      off = Math.max(0, off - mbuf.len[m]);
+    }
+  }
+  #live(op: string): void {
+    if (this.#ended !== '') throw kmemError(EINVAL, op, `the chain was ${this.#ended}`);
+    if (!this.#ctx.up) gone(op);
+    if (this.#note !== null) noteTouched(this.#note);
+  }
+  #length(): number {
+    return this.#m === NONE ? 0 : mbuf.plen[this.#m];
+  }
+  /** The end of a range that must lie in the chain. */
+  #range(op: string, from: number, to?: number): number {
+    this.#live(op);
+    const length = this.#length();
+    const end = to ?? length;
+    if (whole(from) && whole(end) && from <= end && end <= length) return end;
+    const bytes = to === undefined ? `from ${from} on` : `from ${from} to ${to}`;
+    throw kmemError(EINVAL, op, `bytes ${bytes} are not in the chain of ${length}`);
+  }
+  #end(): mbuf_t {
+    if (this.#last === NONE) this.#last = lastOf(this.#m);
+    return this.#last;
+  }
+  #append(bytes: Uint8Array): boolean {
+    const n = bytes.length;
+    if (n === 0) return true;
+    if (this.#m === NONE) {
+      const m = room(n, true);
+      if (m === NONE) return false;
+      this.#last = fill(m, bytes, 0, n);
+      mbuf.plen[m] = n;
+      this.#m = m;
+      return true;
+    }
+    const last = append(this.#end(), bytes);
+    if (last === NONE) return false;
+    this.#last = last;
+    mbuf.plen[this.#m] += n;
+    return true;
+  }
+  #own(from: number, to: number): boolean {
+    return this.#m === NONE || this.#take(own(this.#m, from, to));
+  }
+  /** The chain begins at `m` now, and may end elsewhere. False: there was no memory. */
+  #take(m: mbuf_t): boolean {
+    if (m === NONE) return false;
+    this.#m = m;
+    this.#last = NONE;
+    return true;
+  }
+  #clear(): void {
+    m_freem(this.#m);
+    this.#m = NONE;
+    this.#last = NONE;
+  }
+  #finish(how: string): void {
+    this.#ended = how;
+    this.#m = NONE;
+    if (this.#note !== null) noteFreed(this.#note);
+  }
+  /** A request failed: waits and makes it again, or throws. */
+  #again(op: string, n: number, options: ChainOptions | undefined, attempt: () => boolean): void {
+    const wait = options?.wait;
+    if (!wait) throw chainFailure(op, n);
+    checkPossible(op, n);
+    waitFor({
+      op,
+      name: 'a chain',
+      instead: 'appendAsync',
+      wait,
+      attempt: () => (attempt() ? 1 : 0),
+      sleep: sleepForChains,
+    });
+  }
+}
+
+function whole(n: number): boolean {
+  return Number.isInteger(n) && n >= 0;
+}
+/** Whether the bytes stand in the chain from byte `off` of m on; there are as many. */
+function stands(m: mbuf_t, off: number, bytes: Uint8Array): boolean {
+  const U8 = mem.U8;
+  let at = m;
+  let i = off;
+  for (const byte of bytes) {
+    while (i >= mbuf.len[at]) {
+      i -= mbuf.len[at];
+      at = mbuf.next[at];
+    }
+    if (U8[mtod(at) + i] !== byte) return false;
+    i++;
+  }
+  return true;
+}
+/** Whether a number is the byte address of an item of the zone of mbufs. */
+function isMbuf(at: number): boolean {
+  if (!whole(at) || at % MSIZE !== 0 || at + MSIZE > memory_state.size || at === 0) return false;
+  const page = word_page(at / 4);
+  if ((vm_page.info[page] & PK_MASK) !== PK_SLAB) return false;
+  const s = vm_page.slab[page];
+  return uma_slab.keg[s] === uma_zone.keg[mb_root.mbuf[mb()] as zone_t];
+}

@@ -1,0 +1,354 @@
+/*
+ * chain_mbuf: what a chain of the façade does to its mbufs.
+ *
+ * The kernel's own calls free a packet when memory runs out in the middle of a
+ * pullup or a prepend: right for a driver, which can do nothing with the rest.  A
+ * program's data must not vanish.  So each call here first takes the memory it
+ * needs, all or nothing, and only then moves bytes; NONE, or false, says that
+ * there was none and that the chain is as it was.
+ *
+ *      first                                                     last
+ *      [ header | data ] -> [ data in a cluster ] -> ... -> [ data | room ]
+ *
+ * The first mbuf of a chain has the packet header, which knows the length.  A
+ * header can move only to an mbuf whose data lies outside of it, or that has none
+ * yet, because it lies where the data would be.
+ */
+import { mem } from '../sys/machine/memory.ts';
+import { NULL } from '../sys/machine/struct.ts';
+import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import {
+  M_EXT,
+  M_PKTHDR,
+  M_RDONLY,
+  m_end,
+  m_start,
+  mb_root,
+  mbuf as mbuf_,
+  type mbuf_t,
+  MCLBYTES,
+  MHLEN,
+  MINCLSIZE,
+  MJUM16BYTES,
+  MJUM9BYTES,
+  MJUMPAGESIZE,
+  MT_DATA,
+  mtod,
+} from '../sys/h/mbuf.ts';
+import type { zone_t } from '../sys/h/uma.ts';
+import {
+  m_clget,
+  m_get,
+  m_getcl as m_getcl_,
+  m_gethdr,
+  m_getjcl,
+  mb,
+  mbuf_put,
+} from '../sys/client/kern_mbuf.ts';
+import {
+  M_TRAILINGSPACE,
+  M_WRITABLE,
+  m_align,
+  m_bcopy,
+  m_copydata,
+  m_free,
+  m_freem,
+  m_move_pkthdr,
+  mb_dupcl,
+} from '../sys/client/uipc_mbuf.ts';
+import { uma_zone_exhausted, uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const mbuf = mbuf_;
+const m_getcl = m_getcl_;
+
+export const NONE = NULL as mbuf_t;
+/** Copies of fewer bytes are cheaper in a loop. */
+const SHORT = 24;
+
+/** Copies bytes `at` to `at + n` of src to a byte address of the memory. */
+export function bytesIn(to: number, src: Uint8Array, at: number, n: number): void {
+  const U8 = mem.U8;
+  if (n > SHORT) U8.set(at === 0 && n === src.length ? src : src.subarray(at, at + n), to);
+  else for (let i = 0; i < n; i++) U8[to + i] = src[at + i];
+}
+
+// --- memory ----------------------------------------------------------------------------------
+
+/** An mbuf with a 2 KiB cluster; with none ready, one that packets nobody uses hold. */
+export function cluster(header: boolean): mbuf_t {
+  const m = m_getcl(M_NOWAIT, MT_DATA, header ? M_PKTHDR : 0);
+  if (m !== NONE) return m;
+  const bare = header ? m_gethdr(M_NOWAIT, MT_DATA) : m_get(M_NOWAIT, MT_DATA);
+  if (bare === NONE) return bare;
+  m_clget(bare, M_NOWAIT);
+  if ((mbuf.flags[bare] & M_EXT) !== 0) return bare;
+  mbuf_put(bare);
+  return NONE;
+}
+/** An mbuf for up to n bytes; fewer fit if n is more than a page. */
+function one(n: number, header: boolean): mbuf_t {
+  if (n > MCLBYTES) {
+    const m = m_getjcl(M_NOWAIT, MT_DATA, header ? M_PKTHDR : 0, MJUMPAGESIZE);
+    if (m !== NONE) return m;
+  }
+  if (n >= MINCLSIZE) return cluster(header);
+  return header ? m_gethdr(M_NOWAIT, MT_DATA) : m_get(M_NOWAIT, MT_DATA);
+}
+/** Empty mbufs with room for n bytes: all or nothing. n may be 0: one mbuf. */
+export function room(n: number, header: boolean): mbuf_t {
+  const first = one(n, header);
+  if (first === NONE) return NONE;
+  let left = n - (m_end(first) - m_start(first));
+  for (let last = first; left > 0; ) {
+    const next = one(left, false);
+    if (next === NONE) {
+      m_freem(first);
+      return NONE;
+    }
+    mbuf.next[last] = next;
+    last = next;
+    left -= m_end(next) - m_start(next);
+  }
+  return first;
+}
+/** One empty mbuf with a packet header that holds n bytes, at most MJUM16BYTES. */
+function onePiece(n: number): mbuf_t {
+  if (n <= MHLEN) return m_gethdr(M_NOWAIT, MT_DATA);
+  if (n <= MCLBYTES) return cluster(true);
+  const size = n <= MJUMPAGESIZE ? MJUMPAGESIZE : n <= MJUM9BYTES ? MJUM9BYTES : MJUM16BYTES;
+  return m_getjcl(M_NOWAIT, MT_DATA, M_PKTHDR, size);
+}
+/** The zone whose limit is in the way; 0: none is, so that it is the pages. */
+export function fullZone(): zone_t {
+  const r = mb();
+  const { clust, mbuf: mbufs, jumbop, jumbo9, jumbo16, ext_refcnt } = mb_root;
+  for (const field of [clust, mbufs, jumbop, jumbo9, jumbo16, ext_refcnt]) {
+    const z = field[r] as zone_t;
+    if (uma_zone_exhausted(z)) return z;
+  }
+  return 0 as zone_t;
+}
+/** Most bytes that a chain can ever have under the limits of now. */
+export function bytesPossible(): number {
+  const r = mb();
+  const bytes = (field: { [at: number]: number }, size: number): number => {
+    const n = uma_zone_get_max(field[r] as zone_t);
+    return n === 0 ? Number.POSITIVE_INFINITY : n * size;
+  };
+  return bytes(mb_root.clust, MCLBYTES) + bytes(mb_root.jumbop, MJUMPAGESIZE);
+}
+
+// --- bytes in --------------------------------------------------------------------------------
+
+/** Fills empty mbufs from `first` on with src from `at` on. Returns the last. */
+export function fill(first: mbuf_t, src: Uint8Array, at: number, end: number): mbuf_t {
+  let get = at;
+  for (let m = first; ; m = mbuf.next[m]) {
+    const n = Math.min(end - get, m_end(m) - mbuf.off[m]);
+    bytesIn(mtod(m), src, get, n);
+    mbuf.len[m] = n;
+    get += n;
+    if (mbuf.next[m] === NONE) return m;
+  }
+}
+/**
+ * Appends src behind `last`: into its room, then into new mbufs.  Returns the
+ * last mbuf then; NONE: no memory.  The packet length is left to the caller.
+ */
+export function append(last: mbuf_t, src: Uint8Array): mbuf_t {
+  const n = src.length;
+  const here = Math.min(n, M_WRITABLE(last) ? M_TRAILINGSPACE(last) : 0);
+  const more = here < n ? room(n - here, false) : NONE;
+  if (here < n && more === NONE) return NONE;
+  bytesIn(mtod(last) + mbuf.len[last], src, 0, here);
+  mbuf.len[last] += here;
+  if (more === NONE) return last;
+  const end = fill(more, src, here, n);
+  mbuf.next[last] = more;
+  return end;
+}
+/** Puts src in front. Returns the first mbuf then; NONE: no memory. Counts the length. */
+export function prepend(first: mbuf_t, src: Uint8Array): mbuf_t {
+  const n = src.length;
+  const total = mbuf.plen[first] + n;
+  if (M_WRITABLE(first) && mbuf.off[first] - m_start(first) >= n) {
+    mbuf.off[first] -= n;
+    mbuf.len[first] += n;
+    bytesIn(mtod(first), src, 0, n);
+    mbuf.plen[first] = total;
+    return first;
+  }
+  const top = room(n, true);
+  if (top === NONE) return NONE;
+  moveHeader(top, first);
+  // In one piece it goes to the end of its storage: there is room for more in front.
+  if (mbuf.next[top] === NONE) m_align(top, n);
+  const last = fill(top, src, 0, n);
+  mbuf.next[last] = first;
+  mbuf.plen[top] = total;
+  return top;
+}
+/** Moves the packet header to an mbuf that has no data inside; what it may be used for stays. */
+export function moveHeader(to: mbuf_t, from: mbuf_t): void {
+  const rdonly = mbuf.flags[to] & M_RDONLY;
+  m_move_pkthdr(to, from);
+  mbuf.flags[to] = (mbuf.flags[to] & ~M_RDONLY) | rdonly;
+}
+
+// --- bytes off -------------------------------------------------------------------------------
+
+/** Takes n bytes off mbufs without a header, and frees what gets empty. Returns the rest. */
+function dropPlain(first: mbuf_t, n: number): mbuf_t {
+  let m = first;
+  let left = n;
+  while (m !== NONE && left >= mbuf.len[m]) {
+    left -= mbuf.len[m];
+    m = m_free(m);
+  }
+  if (left > 0) {
+    mbuf.off[m] += left;
+    mbuf.len[m] -= left;
+  }
+  return m;
+}
+/** Takes n bytes off the head of a chain that has more, and frees what gets empty. */
+export function dropHead(first: mbuf_t, n: number): mbuf_t {
+  const total = mbuf.plen[first] - n;
+  let top = first;
+  let left = n;
+  while (left > 0) {
+    const count = Math.min(left, mbuf.len[top]);
+    mbuf.off[top] += count;
+    mbuf.len[top] -= count;
+    left -= count;
+    const next = mbuf.next[top];
+    if (mbuf.len[top] > 0 || next === NONE) break;
+    if ((mbuf.flags[next] & M_EXT) !== 0) {
+      moveHeader(next, top);
+      m_free(top);
+      top = next;
+    } else {
+      // The header cannot move to data that lies in its mbuf: it stays, in an empty one.
+      mbuf.next[top] = dropPlain(next, left);
+      left = 0;
+    }
+  }
+  mbuf.plen[top] = total;
+  return top;
+}
+
+// --- one piece -------------------------------------------------------------------------------
+
+/** Longest piece that pullup makes, bytes. */
+export const PIECE_MAX = MJUM16BYTES;
+/** Brings the first n bytes into the first mbuf. Returns that; NONE: no memory. */
+export function pullup(first: mbuf_t, n: number): mbuf_t {
+  const have = mbuf.len[first];
+  if (have >= n) return first;
+  if (M_WRITABLE(first) && M_TRAILINGSPACE(first) >= n - have) {
+    const next = mbuf.next[first];
+    m_copydata(next, 0, n - have, mem.U8, mtod(first) + have);
+    mbuf.len[first] = n;
+    mbuf.next[first] = dropPlain(next, n - have);
+    return first;
+  }
+  const top = onePiece(n);
+  if (top === NONE) return NONE;
+  moveHeader(top, first);
+  m_copydata(first, 0, n, mem.U8, mtod(top));
+  mbuf.len[top] = n;
+  mbuf.next[top] = dropPlain(first, n);
+  return top;
+}
+
+// --- references ------------------------------------------------------------------------------
+
+/**
+ * A chain of `n` bytes from `from` on: clusters are shared, what lies in an mbuf
+ * is copied.  NONE: no memory.
+ */
+export function share(chain: mbuf_t, from: number, n: number): mbuf_t {
+  const top = m_gethdr(M_NOWAIT, MT_DATA);
+  if (top === NONE) return NONE;
+  mbuf.plen[top] = n;
+  let at = chain;
+  let skip = from;
+  let to = top;
+  for (let left = n; left > 0; ) {
+    while (skip >= mbuf.len[at]) {
+      skip -= mbuf.len[at];
+      at = mbuf.next[at];
+    }
+    const outside = (mbuf.flags[at] & M_EXT) !== 0;
+    let count = Math.min(left, mbuf.len[at] - skip);
+    // Behind the header less fits than in an mbuf without one: the rest goes into the next.
+    if (!outside) count = Math.min(count, m_end(to) - mbuf.off[to]);
+    if (outside) {
+      mb_dupcl(to, at);
+      mbuf.off[to] = mbuf.off[at] + skip;
+    } else m_bcopy(mtod(at) + skip, mtod(to), count);
+    mbuf.len[to] = count;
+    left -= count;
+    skip += count;
+    if (left === 0) break;
+    const next = m_get(M_NOWAIT, MT_DATA);
+    if (next === NONE) {
+      m_freem(top);
+      return NONE;
+    }
+    mbuf.next[to] = next;
+    to = next;
+  }
+  return top;
+}
+/** Whether all bytes from `from` to `to` may be written. */
+export function writable(chain: mbuf_t, from: number, to: number): boolean {
+  let at = 0;
+  for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
+    const end = at + mbuf.len[m];
+    if (end > from && at < to && !M_WRITABLE(m)) return false;
+    at = end;
+  }
+  return true;
+}
+/**
+ * Makes the bytes from `from` to `to` the chain's own: mbufs whose storage others
+ * refer to are replaced by copies.  Returns the first mbuf; NONE: no memory, and
+ * nothing was replaced.
+ */
+export function own(chain: mbuf_t, from: number, to: number): mbuf_t {
+  const shared: { m: mbuf_t; prev: mbuf_t; copy: mbuf_t }[] = [];
+  let at = 0;
+  let prev = NONE;
+  for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
+    const end = at + mbuf.len[m];
+    if (end > from && end > at && !M_WRITABLE(m)) {
+      const copy = room(mbuf.len[m], (mbuf.flags[m] & M_PKTHDR) !== 0);
+      if (copy === NONE) {
+        for (const s of shared) m_freem(s.copy);
+        return NONE;
+      }
+      shared.push({ m, prev, copy });
+    }
+    at = end;
+    prev = m;
+  }
+  let top = chain;
+  // From behind: an mbuf before a replaced one is still the one that was seen.
+  for (const s of shared.reverse()) {
+    if ((mbuf.flags[s.m] & M_PKTHDR) !== 0) moveHeader(s.copy, s.m);
+    const data = mtod(s.m);
+    const last = fill(s.copy, mem.U8, data, data + mbuf.len[s.m]);
+    mbuf.next[last] = m_free(s.m);
+    if (s.prev === NONE) top = s.copy;
+    else mbuf.next[s.prev] = s.copy;
+  }
+  return top;
+}
+/** The last mbuf. */
+export function lastOf(m: mbuf_t): mbuf_t {
+  let last = m;
+  while (mbuf.next[last] !== NONE) last = mbuf.next[last];
+  return last;
+}

@@ -1,0 +1,130 @@
+/*
+ * chain_web: Web streams of chains, in browsers and in Node.
+ *
+ *      readableChains(machine, response.body)      bytes come in, chains come out
+ *      writableChains(machine, stream)             chains go in, bytes go out
+ *
+ *      ReadableStream of bytes -> chain -> ... -> chain -> WritableStream of bytes
+ *
+ * What comes in is copied into clusters once; where a limit is reached the source
+ * is not read until others have freed some: the limit is the back-pressure.  A
+ * chain that is read belongs to the reader.  A chain that is written is given
+ * away: it is freed when its bytes are out, or when the stream fails.
+ *
+ * Most of what takes bytes in a browser (fetch, CompressionStream, Response)
+ * refuses shared memory, so bytes go out as copies; `shared: true` hands out
+ * views instead, for sinks that take them and are done with them when write()
+ * resolves.
+ */
+import { EINVAL } from '../sys/machine/errno.ts';
+import { Chain, type ChainSource } from './chain.ts';
+import { kmemError } from './errors.ts';
+import type { Machine } from './machine.ts';
+
+export interface ReadableChainsOptions {
+  /** Longest wait for a limit, ms; then the stream fails with ETIMEDOUT. Default: no end. */
+  readonly timeout?: number;
+}
+/**
+ * A stream of chains, one for each chunk of `source` (bytes or text).  A chunk is
+ * read when a chain is asked for, so that none lies in between; cancelling cancels
+ * the source.  Errors of the source come through; ETIMEDOUT, ENOMEM for a chunk
+ * that no limit could ever hold.
+ */
+export function readableChains(
+  machine: Machine,
+  source: ReadableStream<ChainSource>,
+  options: ReadableChainsOptions = {},
+): ReadableStream<Chain> {
+  const reader = source.getReader();
+  const stop = new AbortController();
+  const wait = { ...options, signal: stop.signal };
+  return new ReadableStream<Chain>(
+    {
+      async pull(controller) {
+        const { done, value } = await reader.read();
+        if (stop.signal.aborted) return;
+        if (done) return controller.close();
+        const chain = machine.chain();
+        try {
+          controller.enqueue(await chain.appendAsync(value, wait));
+        } catch (e) {
+          chain.free();
+          if (stop.signal.aborted) return;
+          reader.cancel(e).catch(() => {});
+          throw e;
+        }
+      },
+      async cancel(reason) {
+        stop.abort(reason);
+        await reader.cancel(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+export interface WritableChainsOptions {
+  /** Hands out views of shared memory instead of copies. Default false. */
+  readonly shared?: boolean;
+}
+/**
+ * A stream that takes chains and writes their bytes to `sink`, piece by piece, as
+ * fast as that takes them.  A chain that was taken is freed, also when the stream
+ * fails or is aborted, once the sink is done with it; only one that is written to a
+ * stream that had failed before stays with its writer, whose write() rejects.
+ */
+export function writableChains(
+  _machine: Machine,
+  sink: WritableStream<Uint8Array<ArrayBuffer>> | WritableStream<Uint8Array>,
+  options: WritableChainsOptions = {},
+): WritableStream<Chain> {
+  const writer = (sink as WritableStream<Uint8Array>).getWriter();
+  const queued = new Set<Chain>();
+  const { shared = false } = options;
+  const freeQueued = (): void => {
+    for (const chain of queued) chain.free();
+    queued.clear();
+  };
+  const put = async (chain: Chain): Promise<void> => {
+    if (!(chain instanceof Chain)) throw kmemError(EINVAL, 'writableChains', 'not a chain');
+    for (const view of chain.views()) {
+      await writer.ready;
+      await writer.write(shared ? view : view.slice());
+    }
+    queued.delete(chain);
+    chain.free();
+  };
+  return new WritableStream<Chain>(
+    {
+      start({ signal }) {
+        // The sink hears of it at once: it may be what the write before is waiting for.
+        signal.addEventListener('abort', () => {
+          writer.abort(signal.reason).catch(() => {});
+        });
+      },
+      async write(chain) {
+        try {
+          await put(chain);
+        } catch (e) {
+          freeQueued(); // no more of them will be asked for
+          throw e;
+        }
+      },
+      async close() {
+        freeQueued();
+        await writer.close();
+      },
+      abort() {
+        freeQueued();
+      },
+    },
+    {
+      highWaterMark: 1,
+      size: (chain) => {
+        if (chain instanceof Chain) queued.add(chain); // from here on it is ours
+        return 1;
+      },
+    },
+  );
+}

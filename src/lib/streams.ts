@@ -1,0 +1,423 @@
+/*
+ * streams: sockets and other Node streams that carry chains.
+ *
+ *      const out = connectChains(machine, { host, port });   reads straight into clusters
+ *      const peer = wrapSocket(machine, socket);             for accepted sockets
+ *      for await (const chain of peer) out.write(chain);     given away: freed when it is out
+ *
+ *      kernel socket -> cluster -> chain -> program -> chain -> views -> writev
+ *
+ * Reading.  connectChains has the socket read into a cluster of ours (net's
+ * `onread`).  A short read is copied into an mbuf, so that a peer that sends byte by
+ * byte does not cost a cluster for each; a longer one goes on with its cluster, and
+ * the next read gets another.  A server's sockets cannot be told where to read to:
+ * what they bring is copied into clusters once.
+ *
+ * Back-pressure.  Where no cluster is to be had the socket is paused, and goes on
+ * when somebody frees one: so the limits (kern.ipc.nmbclusters …) hold however fast
+ * the peers are.  Chains that nobody reads pause it as well (highWaterMark, in
+ * chains).
+ *
+ * Ownership.  What is read belongs to the reader.  A chain that is written is given
+ * away, and freed when its bytes have left, or when the stream fails or is
+ * destroyed; so are chains that nobody had read.
+ *
+ * When the thread leaves the machine its streams are destroyed.  End them before:
+ * what they hold then is lost to the machine until that is shut down.
+ *
+ * This module is Node's alone; Web streams are in chain_web.ts.
+ */
+import { type NetConnectOpts, type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
+import { Duplex, Writable } from 'node:stream';
+import { EINVAL } from '../sys/machine/errno.ts';
+import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import {
+  M_PKTHDR,
+  mbuf,
+  type mbuf_t,
+  MCLBYTES,
+  MHLEN,
+  MJUM16BYTES,
+  MJUM9BYTES,
+  MJUMPAGESIZE,
+  MT_DATA,
+  mtod,
+} from '../sys/h/mbuf.ts';
+import { m_getjcl } from '../sys/client/kern_mbuf.ts';
+import { m_freem } from '../sys/client/uipc_mbuf.ts';
+import { Chain, chainFailure, chainMemory } from './chain.ts';
+import { cluster, fill, NONE, room } from './chain_mbuf.ts';
+import type { Context, Mortal } from './context.ts';
+import { kmemError } from './errors.ts';
+import { bytesAt } from './memory.ts';
+import type { Machine } from './machine.ts';
+import { callSite } from './site.ts';
+
+export type { Chain } from './chain.ts';
+
+type Done = (error?: Error | null) => void;
+
+export interface ChainSocketOptions {
+  /** Chains that wait for the reader before the socket is paused. Default 16. */
+  readonly highWaterMark?: number;
+  /** This side may go on writing when the peer has ended. Default false, as in net. */
+  readonly allowHalfOpen?: boolean;
+  /** Bytes of the clusters read into: 2048, 4096, 9216 or 16384. Default 4096. */
+  readonly readBytes?: number;
+}
+const HIGH_WATER_MARK = 16;
+const READ_SIZES = [MCLBYTES, MJUMPAGESIZE, MJUM9BYTES, MJUM16BYTES];
+
+/** Writes the pieces of a chain, and calls back when the last is out. */
+function writePieces(target: Writable, chain: Chain, copy: boolean, done: Done): void {
+  const views = chain.views();
+  if (views.length === 0) return void process.nextTick(done);
+  let left = views.length;
+  let failed: Error | null = null;
+  const one: Done = (error) => {
+    failed ??= error ?? null;
+    if (--left === 0) done(failed);
+  };
+  target.cork();
+  for (const view of views) target.write(copy ? view.slice() : view, one);
+  target.uncork();
+}
+
+/** Chains that a stream has taken, until it is done with them. */
+class Taken {
+  readonly #chains = new Set<Chain>();
+  add(chain: Chain): void {
+    this.#chains.add(chain);
+  }
+  /** What is written is the stream's; a chain that can go nowhere any more is freed at once. */
+  take(chunk: unknown, stream: { destroyed: boolean; writableEnded: boolean }): void {
+    if (!(chunk instanceof Chain)) return;
+    if (stream.destroyed || stream.writableEnded) chunk.free();
+    else this.add(chunk);
+  }
+  /** It belongs to somebody else now. */
+  forget(chain: Chain): void {
+    this.#chains.delete(chain);
+  }
+  free(chain: Chain): void {
+    this.#chains.delete(chain);
+    chain.free();
+  }
+  freeAll(): void {
+    for (const chain of this.#chains) chain.free();
+    this.#chains.clear();
+  }
+}
+
+// --- reading ---------------------------------------------------------------------------------
+
+/** What comes in from a socket, as packets; paused while there is no memory. */
+class Intake implements Mortal {
+  readonly #ctx: Context;
+  readonly #size: number;
+  readonly #stop = new AbortController();
+  /** The cluster that the socket reads into; NONE: it brings its own buffers. */
+  #into: mbuf_t = NONE;
+  /** Delivers a packet. False: no more for now. */
+  deliver: (m: mbuf_t) => boolean = () => false;
+  /** Memory was there again, or there will be none. */
+  resumed: (error: Error | null) => void = () => {};
+  left: () => void = () => {};
+  /** Bytes came for which there is no memory yet. */
+  stalled = false;
+
+  constructor(ctx: Context, size: number) {
+    this.#ctx = ctx;
+    this.#size = size;
+    ctx.waits.add(this);
+  }
+  /** The first cluster to read into. False: there is none. */
+  start(): boolean {
+    this.#into = this.#cluster();
+    return this.#into !== NONE;
+  }
+  #cluster(): mbuf_t {
+    const big = this.#size > MCLBYTES;
+    const m = big ? m_getjcl(M_NOWAIT, MT_DATA, M_PKTHDR, this.#size) : NONE;
+    return m !== NONE ? m : cluster(true);
+  }
+  /** Where the socket reads to next. */
+  readonly buffer = (): Uint8Array => {
+    const m = this.#into;
+    return m === NONE ? new Uint8Array(1) : bytesAt(mtod(m), mbuf.ext_size[m]);
+  };
+  /** The socket read `n` bytes into the buffer. False: it is to pause. */
+  readonly received = (n: number): boolean => {
+    const m = this.#into;
+    if (m === NONE) return false;
+    const next = n > MHLEN ? this.#cluster() : NONE;
+    if (next === NONE) return this.copied(bytesAt(mtod(m), n));
+    this.#into = next;
+    mbuf.len[m] = n;
+    mbuf.plen[m] = n;
+    return this.deliver(m);
+  };
+  /** Bytes came that are to be copied. False: the socket is to pause. */
+  copied(bytes: Uint8Array): boolean {
+    const m = room(bytes.length, true);
+    if (m !== NONE) return this.#copy(m, bytes);
+    this.stalled = true;
+    const options = { signal: this.#stop.signal };
+    const attempt = (): mbuf_t | undefined => {
+      const got = room(bytes.length, true);
+      return got === NONE ? undefined : got;
+    };
+    chainMemory(this.#ctx, 'read', options, attempt).then(
+      (got) => {
+        if (this.#stop.signal.aborted) return m_freem(got);
+        this.stalled = false;
+        if (this.#copy(got, bytes)) this.resumed(null);
+      },
+      (error: Error) => {
+        if (!this.#stop.signal.aborted) this.resumed(error);
+      },
+    );
+    return false;
+  }
+  #copy(m: mbuf_t, bytes: Uint8Array): boolean {
+    fill(m, bytes, 0, bytes.length);
+    mbuf.plen[m] = bytes.length;
+    return this.deliver(m);
+  }
+  /** The socket is closed: nobody reads into the cluster any more. */
+  end(): void {
+    this.#stop.abort();
+    this.#ctx.waits.delete(this);
+    const m = this.#into;
+    this.#into = NONE;
+    if (m !== NONE && this.#ctx.up) m_freem(m);
+  }
+  /** The thread leaves the machine: its memory must not be read into. */
+  bury(): void {
+    this.left();
+    const m = this.#into;
+    this.#into = NONE;
+    m_freem(m);
+    this.end();
+  }
+}
+
+// --- sockets ---------------------------------------------------------------------------------
+
+/**
+ * A socket as a stream of chains in both directions (object mode).  Bytes and texts
+ * may be written as well.  Errors of the socket come through; 'close' comes when
+ * all it had is freed.
+ */
+export class ChainSocket extends Duplex {
+  /** The socket underneath: addresses, timeouts, keep-alive. */
+  readonly socket: Socket;
+  readonly #intake: Intake;
+  readonly #ctx: Context;
+  readonly #place: string;
+  readonly #unread = new Taken();
+  readonly #unsent = new Taken();
+  /** The peer has ended. */
+  #ended = false;
+
+  /** Use connectChains() or wrapSocket(). */
+  constructor(
+    machine: Machine,
+    socket: Socket,
+    intake: Intake,
+    options: ChainSocketOptions,
+    onread: boolean,
+  ) {
+    const { highWaterMark = HIGH_WATER_MARK, allowHalfOpen = false } = options;
+    super({ objectMode: true, highWaterMark, allowHalfOpen });
+    this.socket = socket;
+    this.#intake = intake;
+    this.#ctx = machine.context;
+    this.#place = callSite();
+    intake.deliver = (m) => this.#deliver(m);
+    intake.resumed = (error) => {
+      if (error) this.destroy(error);
+      else socket.resume();
+    };
+    intake.left = () => {
+      socket.destroy();
+      this.destroy();
+    };
+    if (!onread) {
+      socket.pause();
+      socket.on('data', (bytes: Buffer) => {
+        if (!intake.copied(bytes)) socket.pause();
+      });
+    }
+    socket.on('end', () => {
+      this.#ended = true;
+      this.push(null);
+    });
+    socket.on('error', (error) => this.destroy(error));
+    socket.on('connect', () => this.emit('connect'));
+    // After its end there may be chains that the reader has not got yet.
+    socket.on('close', () => {
+      if (!this.#ended) this.destroy();
+    });
+  }
+  #deliver(m: mbuf_t): boolean {
+    const chain = Chain.of(this.#ctx, m, this.#place);
+    if (this.destroyed) {
+      chain.free();
+      return false;
+    }
+    const before = this.readableLength;
+    const more = this.push(chain);
+    // Otherwise it went to a 'data' listener at once.
+    if (this.readableLength > before) this.#unread.add(chain);
+    return more;
+  }
+  override read(n?: number): Chain | null {
+    const chain = super.read(n) as Chain | null;
+    if (chain !== null) this.#unread.forget(chain);
+    return chain;
+  }
+  override _read(): void {
+    if (!this.#intake.stalled) this.socket.resume();
+  }
+  override write(chunk: unknown, ...rest: unknown[]): boolean {
+    this.#unsent.take(chunk, this);
+    return super.write(chunk, ...(rest as [BufferEncoding, Done]));
+  }
+  override end(...args: unknown[]): this {
+    this.#unsent.take(args[0], this);
+    return super.end(...(args as [unknown, BufferEncoding, () => void]));
+  }
+  override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {
+    if (!(chunk instanceof Chain)) return void this.socket.write(chunk, encoding, done);
+    if (chunk.freed) return done(kmemError(EINVAL, 'write', 'the chain was freed, or given away'));
+    writePieces(this.socket, chunk, false, (error) => {
+      this.#unsent.free(chunk);
+      done(error);
+    });
+  }
+  override _final(done: Done): void {
+    if (this.socket.writableEnded || this.socket.destroyed) done();
+    else this.socket.end(() => done());
+  }
+  override _destroy(error: Error | null, done: Done): void {
+    const end = (): void => {
+      this.#intake.end();
+      this.#unread.freeAll();
+      this.#unsent.freeAll();
+      done(error);
+    };
+    if (this.socket.closed) return end();
+    this.socket.once('close', end);
+    // Both sides have ended: what was written leaves in peace.
+    if (this.readableEnded && this.writableFinished) this.socket.destroySoon();
+    else this.socket.destroy();
+  }
+}
+
+function checkOptions(op: string, options: ChainSocketOptions): number {
+  const { readBytes = MJUMPAGESIZE } = options;
+  if (READ_SIZES.includes(readBytes)) return readBytes;
+  throw kmemError(EINVAL, op, `readBytes ${readBytes} is none of ${READ_SIZES.join(', ')}`);
+}
+/**
+ * Connects to a server, as net.connect does; what comes is read straight into
+ * clusters.  Never waits for them.  Throws ENOMEM if there is no cluster to begin
+ * with, EINVAL for a bad option; connecting fails by 'error'.
+ */
+export function connectChains(
+  machine: Machine,
+  to: NetConnectOpts,
+  options: ChainSocketOptions = {},
+): ChainSocket {
+  const intake = new Intake(machine.context, checkOptions('connectChains', options));
+  if (!intake.start()) {
+    intake.end();
+    throw chainFailure('connectChains', MCLBYTES);
+  }
+  const onread: OnReadOpts = { buffer: intake.buffer, callback: (n) => intake.received(n) };
+  const made: SocketConstructorOpts & { onread: OnReadOpts } = {
+    ...(to as SocketConstructorOpts),
+    allowHalfOpen: true,
+    onread,
+  };
+  const socket = new Socket(made);
+  const stream = new ChainSocket(machine, socket, intake, options, true);
+  try {
+    socket.connect(to);
+  } catch (e) {
+    stream.destroy();
+    throw e;
+  }
+  return stream;
+}
+/**
+ * A socket that is there already, such as one that a server accepted.  Nobody else
+ * may read from it.  Throws EINVAL for a bad option.
+ */
+export function wrapSocket(
+  machine: Machine,
+  socket: Socket,
+  options: ChainSocketOptions = {},
+): ChainSocket {
+  const intake = new Intake(machine.context, checkOptions('wrapSocket', options));
+  socket.allowHalfOpen = true; // when this side ends is for the stream to say
+  return new ChainSocket(machine, socket, intake, options, false);
+}
+
+// --- other streams ---------------------------------------------------------------------------
+
+export interface ChainWritableOptions {
+  /**
+   * Hands out views of shared memory instead of copies: for targets that are done
+   * with a chunk when its write calls back, such as sockets and files.  Not for
+   * those that pass chunks on (PassThrough, pipelines).  Default false.
+   */
+  readonly shared?: boolean;
+}
+class ChainWritable extends Writable {
+  readonly #target: Writable;
+  readonly #copy: boolean;
+  readonly #unsent = new Taken();
+
+  constructor(target: Writable, options: ChainWritableOptions) {
+    super({ objectMode: true, highWaterMark: HIGH_WATER_MARK });
+    this.#target = target;
+    this.#copy = !(options.shared ?? false);
+    target.on('error', (error) => this.destroy(error));
+    target.on('close', () => this.destroy());
+  }
+  override write(chunk: unknown, ...rest: unknown[]): boolean {
+    this.#unsent.take(chunk, this);
+    return super.write(chunk, ...(rest as [BufferEncoding, Done]));
+  }
+  override end(...args: unknown[]): this {
+    this.#unsent.take(args[0], this);
+    return super.end(...(args as [unknown, BufferEncoding, () => void]));
+  }
+  override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {
+    if (!(chunk instanceof Chain)) return void this.#target.write(chunk, encoding, done);
+    if (chunk.freed) return done(kmemError(EINVAL, 'write', 'the chain was freed, or given away'));
+    writePieces(this.#target, chunk, this.#copy, (error) => {
+      this.#unsent.free(chunk);
+      done(error);
+    });
+  }
+  override _final(done: Done): void {
+    this.#target.end(() => done());
+  }
+  override _destroy(error: Error | null, done: Done): void {
+    // One that has ended may have more to say to its own reader.
+    if (error || !this.writableFinished) this.#target.destroy();
+    this.#unsent.freeAll();
+    done(error);
+  }
+}
+/**
+ * A stream that takes chains (and bytes and texts) and writes them to any Node
+ * stream: a file, a response, a compressor.  It ends and is destroyed with its
+ * target, and frees what it took.
+ */
+export function chainWritable(target: Writable, options: ChainWritableOptions = {}): Writable {
+  return new ChainWritable(target, options);
+}
