@@ -12,7 +12,7 @@ const HELP = `kmem: a kernel's memory subsystem for multi-threaded JavaScript
 
 usage: kmem COMMAND [options]
 
-  replay [FILE...]   play recorded heaps through malloc(9) on several CPUs
+  replay [FILE...]   play recorded heaps and captured packets on several CPUs
   help [COMMAND]     this text, or a command's
 
 examples:

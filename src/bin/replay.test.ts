@@ -1,90 +1,25 @@
 /*
  * Shown: `kmem replay` as its users meet it: layouts of the verdict and the tables,
  * one JSON document with every promised name, one line and the right exit code for
- * whatever cannot be played, progress on a terminal and nowhere else, the raw
- * streams as an independent reader sees them, and closed pipes.
- * By what means: the command runs as a process of its own, on real files, pipes
- * and a pseudo-terminal (made by `script` where it is installed).
+ * a command line or a trace that cannot be played.  More of its ways in and out are
+ * in replay.slow.test.ts.
+ * By what means: the command runs as a process of its own, on real files and pipes.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
+import { temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
 import {
-  BUNDLED,
-  heap_truth,
-  temporary_file,
-  temporary_folder,
-} from '../replay/traces.test.common.ts';
-
-const ROOT = join(import.meta.dirname, '..', '..');
-const KMEM = join(ROOT, 'bin', 'kmem.js');
-const STREAMS = join(ROOT, 'tests', 'readers', 'streams.py');
-const MAKE = join(BUNDLED, 'make.mtrace.gz');
-const GM = join(BUNDLED, 'gm.mtrace.gz');
-const truth = heap_truth(BUNDLED) ?? {};
-
-interface Run {
-  code: number | null;
-  out: string;
-  err: string;
-}
-function start(argv: readonly string[]): ChildProcess {
-  return spawn(process.execPath, [KMEM, ...argv]);
-}
-function ended(child: ChildProcess): Promise<Run> {
-  const text = { out: '', err: '' };
-  child.stdout?.on('data', (b) => void (text.out += b));
-  child.stderr?.on('data', (b) => void (text.err += b));
-  child.stdin?.on('error', () => {}); // it may end before it has read all
-  return new Promise((resolve) => child.once('close', (code) => resolve({ code, ...text })));
-}
-function kmem(argv: readonly string[], input: string | Uint8Array = ''): Promise<Run> {
-  const child = start(argv);
-  const run = ended(child);
-  child.stdin?.end(input);
-  return run;
-}
-function replay(...argv: string[]): Promise<Run> {
-  return kmem(['replay', ...argv]);
-}
-async function replay_json(...argv: string[]) {
-  const run = await replay('--json', ...argv);
-  assert.deepEqual([run.code, run.err], [0, '']);
-  return JSON.parse(run.out);
-}
-/** One line on stderr that matches, nothing on stdout. */
-function refused({ code, out, err }: Run, line: RegExp, wanted = 2): void {
-  assert.match(err, /^kmem[^\n]*\n$/, 'one line');
-  assert.match(err, line);
-  assert.deepEqual([code, out], [wanted, ''], err);
-}
-
-/* Calls the command many times in one process, which saves starting it as often. */
-const DRIVER = `
-  import { readFileSync } from 'node:fs';
-  const { main } = await import('${new URL('./main.ts', import.meta.url).href}');
-  const show = process.stdout.write.bind(process.stdout);
-  process.stdout.setMaxListeners(0);
-  const runs = [];
-  for (const argv of JSON.parse(readFileSync(process.argv[2], 'utf8'))) {
-    const run = { code: null, out: '', err: '' };
-    process.stdout.write = (text) => ((run.out += text), true);
-    process.stderr.write = (text) => ((run.err += text), true);
-    run.code = await main(argv);
-    runs.push(run);
-  }
-  show(JSON.stringify(runs));`;
-
-async function kmem_each(t: TestContext, argvs: string[][]): Promise<Run[]> {
-  const driver = temporary_file(t, 'driver.mjs', DRIVER);
-  const list = temporary_file(t, 'list.json', JSON.stringify(argvs));
-  const { code, out, err } = await ended(spawn(process.execPath, [driver, list]));
-  assert.deepEqual([code, err], [0, '']);
-  return JSON.parse(out);
-}
+  GM,
+  MAKE,
+  kmem,
+  kmem_each,
+  refused,
+  replay,
+  replay_json,
+  truth,
+} from './replay.test.lib.ts';
 
 test('the verdict and both tables, line by line', async () => {
   const { code, out, err } = await replay('--cpus', '1', GM);
@@ -120,7 +55,8 @@ test('the verdict and both tables, line by line', async () => {
 });
 
 test('--quiet: the verdict alone; without verification nothing is claimed', async () => {
-  const { out } = await replay('--quiet', '--no-verify', '--type-by', 'none', GM);
+  const argv = ['--quiet', '--no-verify', '--type-by', 'none', '--cpus', '2', GM];
+  const { out } = await replay(...argv);
   assert.match(out, /^ {2}contents {6}not looked at \(--no-verify\)$/m);
   assert.match(out, /^ {2}never freed {3}[\d,]+ bytes in 10 blocks by all$/m);
   assert.ok(!out.includes('vmstat'));
@@ -153,72 +89,6 @@ test('--json: one document, every promised name, nothing else', async () => {
     }
   };
   snake(d, '');
-});
-
-test('several files make one document, a list; standard input is a file like others', async () => {
-  const both = await replay_json(MAKE, GM);
-  assert.deepEqual(
-    both.map((d: { trace: { event_lines: number } }) => d.trace.event_lines),
-    [5365, 960],
-  );
-  for (const input of [readFileSync(MAKE), gunzipSync(readFileSync(MAKE))]) {
-    const run = await kmem(['replay', '--json', '--cpus', '1', '-'], input);
-    assert.deepEqual([run.code, run.err], [0, '']);
-    assert.equal(JSON.parse(run.out).heap.inuse, truth['make.mtrace.gz'].never_freed_blocks);
-  }
-  const { out } = await kmem(['replay', '--quiet', '-'], readFileSync(GM));
-  assert.match(out, /^standard input: mtrace, 960 events/);
-});
-
-test('the bundled recordings, when no file is named', async () => {
-  const { code, out, err } = await replay();
-  assert.deepEqual([code, err], [0, '']);
-  const verdicts = [...out.matchAll(/^(\S+): (mtrace|kmem-threads v1), /gm)].map((m) => m[1]);
-  assert.deepEqual(verdicts.sort(), Object.keys(truth).sort());
-  assert.equal(out.match(/every block held/g)?.length, verdicts.length);
-  assert.equal(out.match(/^vmstat -[mz]/gm)?.length, 2);
-});
-
-test('a raw stream, read by another program, says the same as document and truth', async (t) => {
-  try {
-    execFileSync('python3', ['--version']);
-  } catch {
-    return t.skip('needs python3');
-  }
-  const folder = temporary_folder(t);
-  for (const [file, cpus] of [
-    [GM, 2],
-    [join(BUNDLED, 'redis.threads.gz'), 2],
-  ] as const) {
-    const malloc = join(folder, 'malloc');
-    const zones = join(folder, 'zones');
-    const dumps = ['--sysctl-dump', `kern.malloc_stats=${malloc}`];
-    dumps.push('--sysctl-dump', `vm.zone_stats=${zones}`);
-    const d = await replay_json('--cpus', String(cpus), ...dumps, file);
-    const read = (...argv: string[]) =>
-      JSON.parse(execFileSync('python3', [STREAMS, ...argv], { encoding: 'utf8' }));
-    const m = read('malloc', malloc);
-    const of = (rows: { name: string }[]) => new Map(rows.map((r) => [r.name, r]));
-    const all = of(m.types);
-    for (const row of [...d.heap.types, ...d.heap.kernel.types]) {
-      const { requests, inuse, memuse, sizes } = all.get(row.name) as unknown as typeof row;
-      assert.deepEqual({ name: row.name, inuse, memuse, requests, sizes }, row);
-    }
-    assert.equal(m.count, d.heap.types.length + d.heap.kernel.types.length);
-    assert.equal(m.total.inuse, d.heap.inuse + d.heap.kernel.inuse);
-    assert.equal(m.total.requests, d.heap.requests + d.heap.kernel.requests);
-    const programs = d.trace.format === 'mtrace' ? cpus : 1;
-    assert.equal(m.total.inuse - d.heap.kernel.inuse, programs * d.trace.never_freed_blocks);
-    const z = read('zones', zones);
-    assert.equal(z.count, d.heap.zones.length);
-    const rows = of(z.zones);
-    for (const row of d.heap.zones) {
-      const { size, used, free, requests, fail, sleep, limit } = rows.get(
-        row.name,
-      ) as unknown as typeof row;
-      assert.deepEqual({ name: row.name, size, limit, used, free, requests, fail, sleep }, row);
-    }
-  }
 });
 
 test('a command line that cannot be carried out', async (t) => {
@@ -261,31 +131,6 @@ test('a command line that cannot be carried out', async (t) => {
   }
 });
 
-test('input that cannot be read', async (t) => {
-  const folder = temporary_folder(t);
-  mkdirSync(join(folder, 'two\nlines'));
-  const whole = readFileSync(MAKE);
-  const file = (content: string | Uint8Array): string => temporary_file(t, 'trace', content);
-  const noise = Uint8Array.from({ length: 5000 }, (_, i) => (i * 7919 + (i >> 3) * 31) | 0x80);
-  const closed = file('= Start\n');
-  chmodSync(closed, 0);
-  const cases: [RegExp, string][] = [
-    [/absent: no such file; check/, join(folder, 'absent')],
-    [/: is a directory; name/, folder],
-    [/two lines: is a directory/, join(folder, 'two\nlines')],
-    [/: byte \d+: the gzip data ends too early/, file(whole.subarray(0, 9000))],
-    [/not a trace format kmem knows/, file(noise)],
-    [/not a trace format kmem knows/, file(gzipSync(noise))],
-    [/the trace is empty/, file('')],
-    [/strace/, file('1234  1700000000.123456 mmap(NULL, 4096, PROT_READ) = 0x7f\n')],
-  ];
-  if (process.getuid?.() !== 0) cases.push([/not allowed to read it/, closed]);
-  const argvs = cases.map(([, name], i) => ['replay', ...(i % 2 ? ['--json'] : []), name]);
-  const runs = await kmem_each(t, argvs);
-  for (const [i, run] of runs.entries()) refused(run, cases[i][0]);
-  refused(await replay('--json', MAKE, join(folder, 'absent')), /absent: no such file/);
-});
-
 test('odd sizes and a long line are played around; --strict stops at them', async (t) => {
   const lines = ['= Start', '@ a:[0x1] + 0x10 0x20', '@ a:[0x1] + 0x20 -0x5', '@ a:[0x1] + 0x30 0'];
   lines.push(
@@ -304,26 +149,6 @@ test('odd sizes and a long line are played around; --strict stops at them', asyn
   assert.equal((await replay('--strict', '--quiet', GM)).code, 0);
 });
 
-test('too small a machine is told, and exits as played', async () => {
-  const { code, out } = await replay('--quiet', '--cpus', '1', '--memory', '2M', GM);
-  assert.equal(code, 0);
-  assert.match(
-    out,
-    /^ {2}too small {5}about \d.*M would be enough \(estimated; --fit finds out\)$/m,
-  );
-  const fits = await replay('--quiet', '--fit', '--cpus', '1', '--memory', '8M', MAKE);
-  assert.match(fits.out, /^ {2}fit {11}1\.00M is the least that plays without a failure$/m);
-});
-
-test('a reader of our output that leaves is no error, and ends us', async () => {
-  const child = start(['replay', MAKE, GM, MAKE]);
-  child.stdout?.once('data', () => child.stdout?.destroy());
-  let err = '';
-  child.stderr?.on('data', (b) => void (err += b));
-  const code = await new Promise((resolve) => child.once('exit', resolve));
-  assert.deepEqual([code, err], [0, '']);
-});
-
 test('a broken-off pipe ends a plain trace, and is an error in a packed one', async () => {
   const bytes = readFileSync(MAKE);
   const packed = await kmem(['replay', '--quiet', '-'], bytes.subarray(0, 5000));
@@ -337,18 +162,4 @@ test('a broken-off pipe ends a plain trace, and is an error in a packed one', as
   const { heap, trace } = JSON.parse(plain.out);
   assert.equal(heap.inuse, trace.never_freed_blocks);
   assert.ok(trace.event_lines > 50 && trace.event_lines < 5365);
-});
-
-test('progress: on a terminal, and nowhere else', async (t) => {
-  if (!existsSync('/usr/bin/script')) return t.skip('needs script (util-linux)');
-  const trace = join(BUNDLED, 'redis.threads.gz');
-  const command = `stty cols 60; exec '${process.execPath}' '${KMEM}' replay '${trace}'`;
-  const child = spawn('/usr/bin/script', ['-qefc', command, '/dev/null'], { env: process.env });
-  const { code, out } = await ended(child);
-  assert.equal(code, 0, out);
-  const drawn = out.split('\r').filter((l) => /^redis\.threads\.gz: \d+ %, [\d,]+ events/.test(l));
-  assert.ok(drawn.length > 0, JSON.stringify(out.slice(0, 400)));
-  for (const line of drawn) assert.ok(line.replace('\x1b[K', '').length < 60, line);
-  assert.match(out, /\r\x1b\[Kredis\.threads\.gz: kmem-threads v1/, 'wiped before the verdict');
-  assert.ok(!(await replay(MAKE)).out.includes('\x1b'));
 });

@@ -1,56 +1,78 @@
 /*
- * kmem replay: recorded heaps on a real machine.
+ * kmem replay: recorded heaps and captured packets on a real machine.
  *
  * Without a file it plays the bundled recordings.  For each it shows progress,
  * then a verdict (what it cost, how full and how fragmented memory was, what
  * leaked and from where), and `vmstat -m` and `vmstat -z` underneath, read from
- * the machine that played.
+ * the machine that played; under a capture `netstat -m`.
  */
 import { closeSync, existsSync, openSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { KmemError } from '../sys/machine/errno.ts';
-import { memory_size } from '../sys/machine/memory.ts';
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
+import { type Compared, compare, compare_text, type Setting } from '../replay/compare.ts';
 import { live_types } from '../replay/heap_figures.ts';
-import { type ReplayOptions, type ReplayOutcome, replay } from '../replay/replay.ts';
-import type { TypeBy } from '../replay/sites.ts';
+import { is_packet_outcome, live_mbufs, type PacketOutcome } from '../replay/packet_replay.ts';
+import type { PacketOptions } from '../replay/packet_task.ts';
+import { packet_verdict } from '../replay/packet_verdict.ts';
+import { play_trace, type ReplayOptions, type ReplayOutcome, replay } from '../replay/replay.ts';
 import { fit } from '../replay/fit.ts';
 import { SourceError } from '../replay/source.ts';
 import { progress_line, verdict } from '../replay/verdict.ts';
+import {
+  CPUS_WANTED,
+  compared_setting,
+  cpus_option,
+  memory_option,
+  TYPE_BY_WANTED,
+  type_by_option,
+} from './compare.ts';
 import { sysctl_main } from './sysctl.ts';
 import { tool_context } from './tool.ts';
 import { FoundWrong, UsageError } from './usage.ts';
+import { netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 
 export const REPLAY_HELP = `usage: kmem replay [options] [FILE...]
 
-Plays recorded heaps (glibc mtrace, kmem-threads v1; plain, gzip or zstd;
-\`-\` is standard input) through malloc(9). Without FILE: the bundled recordings.
+Plays recorded heaps (glibc mtrace, heaptrack, kmem-threads v1) through
+malloc(9), and captures of packets (pcap, pcapng) through mbufs; plain, gzip or
+zstd; \`-\` is standard input. Without FILE: the bundled ones.
 A recording of one program runs as N programs with --cpus N; one with threads
-keeps each thread's order and spreads the threads over the CPUs.
+keeps each thread's order and spreads the threads over the CPUs. Packets are
+received on one CPU and sent by reference on each of the others.
 
   --cpus N              CPUs that play (default: 2, or fewer cores)
   --memory SIZE         memory of the machine, such as 64M (default 1G)
   --fit                 find the smallest memory that plays without a failure
   --type-by WHAT        malloc types from: caller (default), module, none
   --no-verify           do not fill and check blocks (for timing)
-  --strict              a malformed line ends the replay, exit code 1
+  --strict              a malformed line or record ends the replay, exit code 1
+  --rate N              packets: N a second (default: as fast as they come)
+  --loop N              packets: play the capture N times
+  --drop                packets: drop what finds no mbuf, instead of waiting
+  --write FILE          packets: write what was sent, as a pcap
   --set NAME=VALUE      a boot tunable; may be repeated
+                        (kmem replay --sysctl=-aT lists them)
+  --compare NAME=A,B,…  play under each value, two rounds in turns, and show one
+                        table; NAME: a tunable, memory, cpus, type-by, or verify
+                        (yes,no)
   --json                one JSON document on stdout, and nothing else
   --sysctl='ARGUMENTS'  print sysctl(8) of the machine: vm.stats, or -a, -da …
   --sysctl-dump NAME=FILE   write a node's raw bytes after the replay
   --quiet               no progress, no tables: the verdict alone
 
-exit codes: 0 played; 1 verify errors, or malformed lines with --strict;
-2 wrong usage or unreadable input
+exit codes: 0 played; 1 verify errors, bytes or mbufs lost, or malformed lines
+with --strict; 2 wrong usage or unreadable input
 
 examples:
   kmem replay
   kmem replay --cpus 1 --type-by module app.mtrace.gz
   zcat app.mtrace.gz | kmem replay --json - | jq .heap.inuse
   kmem replay --fit app.mtrace.gz
+  kmem replay --loop 100 capture.pcapng
+  kmem replay --compare type-by=caller,module,none heaptrack.app.1234.zst
 `;
 
 interface Wanted {
@@ -58,6 +80,7 @@ interface Wanted {
   json: boolean;
   quiet: boolean;
   fit: boolean;
+  compare: Setting | null;
   /** Arguments for sysctl(8), to be run on the machine of the replay. */
   sysctl: string[];
   dumps: [string, string][];
@@ -77,23 +100,29 @@ function parse(argv: readonly string[]): Wanted | null {
   }
   const v = given.values;
   if (v.help) return null;
-  const cpus = v.cpus === undefined ? Math.min(2, availableParallelism()) : Number(v.cpus);
-  if (!Number.isInteger(cpus) || cpus < 1 || cpus > 63) {
-    usage(`--cpus ${v.cpus}: a whole number from 1 to 63 is wanted`);
-  }
-  const type_by = (v['type-by'] ?? 'caller') as TypeBy;
-  if (!['caller', 'module', 'none'].includes(type_by)) {
-    usage(`--type-by ${type_by}: one of caller, module, none is wanted`);
-  }
-  if (v.memory !== undefined) size_of(v.memory);
+  const some = String(Math.min(2, availableParallelism()));
+  const cpus = cpus_option(v.cpus ?? some) ?? usage(`--cpus ${v.cpus}: ${CPUS_WANTED}`);
+  const by = v['type-by'] ?? 'caller';
+  const type_by = type_by_option(by) ?? usage(`--type-by ${by}: ${TYPE_BY_WANTED}`);
+  const memory = v.memory === undefined ? 0 : memory_option(v.memory);
+  if (typeof memory === 'string') usage(`--memory: ${memory}`);
+  const set = Object.fromEntries((v.set ?? []).map((s) => pair(s, '--set', 'NAME=VALUE')));
   const files = given.positionals;
   if (files.includes('')) usage("'': the name of a file is empty");
-  if (v.fit && files.includes('-')) usage('--fit plays a trace several times: give a file, not -');
+  for (const again of ['fit', 'compare'] as const) {
+    if (!v[again] || !files.includes('-')) continue;
+    usage(`--${again} plays a trace several times: give a file, not -`);
+  }
+  const packets = packet_options(v, files);
+  if (packets && (v.fit || v.compare)) {
+    usage('--rate, --loop, --drop and --write are for captures; --fit and --compare for heaps');
+  }
   return {
     files,
     json: v.json ?? false,
     quiet: v.quiet ?? false,
     fit: v.fit ?? false,
+    compare: comparison(v, set),
     sysctl: v.sysctl ?? [],
     dumps: (v['sysctl-dump'] ?? []).map((d) => pair(d, '--sysctl-dump', 'NAME=FILE')),
     options: {
@@ -102,9 +131,50 @@ function parse(argv: readonly string[]): Wanted | null {
       type_by,
       verify: !v['no-verify'],
       strict: v.strict ?? false,
-      set: Object.fromEntries((v.set ?? []).map((s) => pair(s, '--set', 'NAME=VALUE'))),
+      set,
+      ...(packets ? { packets } : {}),
     },
   };
+}
+const RATE_MAX = 1e9;
+const LOOP_MAX = 1e6;
+/** How captures are played; null: nothing was said about that. */
+function packet_options(
+  v: ReturnType<typeof args>['values'],
+  files: readonly string[],
+): PacketOptions | null {
+  const { rate, loop, drop, write } = v;
+  if (rate === undefined && loop === undefined && !drop && write === undefined) return null;
+  const number = (name: string, text: string | undefined, most: number): number => {
+    const n = Number(text);
+    if (/^\d+$/.test(text ?? '') && n >= 1 && n <= most) return n;
+    return usage(`--${name} ${text}: a whole number from 1 to ${most} is wanted`);
+  };
+  const times = loop === undefined ? 1 : number('loop', loop, LOOP_MAX);
+  if (times > 1 && files.includes('-')) usage('--loop reads the capture again: give a file, not -');
+  if (write === '') usage("--write '': the name of a file is empty");
+  if (write !== undefined && files.length > 1) usage('--write goes with one capture');
+  return {
+    rate: rate === undefined ? 0 : number('rate', rate, RATE_MAX),
+    loop: times,
+    drop: drop ?? false,
+    write: write ?? '',
+  };
+}
+/** What --compare varies; nothing else may say the same, or need one machine at the end. */
+function comparison(v: ReturnType<typeof args>['values'], set: Record<string, string>) {
+  const [text, more] = v.compare ?? [];
+  if (text === undefined) return null;
+  if (more !== undefined) usage(`--compare ${more}: one setting at a time, in one --compare`);
+  const setting = compared_setting(text);
+  const { name } = setting;
+  const said: Record<string, unknown> = { ...v, verify: v.verify ?? v['no-verify'], ...set };
+  if (said[name] !== undefined) usage(`--compare ${name}: it is also set to one value`);
+  if (name === 'memory' && v.fit) usage('--compare memory: --fit finds the memory itself');
+  for (const one of ['sysctl', 'sysctl-dump'] as const) {
+    if (v[one]) usage(`--compare plays on several machines: --${one} looks at one`);
+  }
+  return setting;
 }
 function args(argv: readonly string[]) {
   return parseArgs({
@@ -118,7 +188,12 @@ function args(argv: readonly string[]) {
       verify: { type: 'boolean' },
       'no-verify': { type: 'boolean' },
       strict: { type: 'boolean' },
+      rate: { type: 'string' },
+      loop: { type: 'string' },
+      drop: { type: 'boolean' },
+      write: { type: 'string' },
       set: { type: 'string', multiple: true },
+      compare: { type: 'string', multiple: true },
       json: { type: 'boolean' },
       sysctl: { type: 'string', multiple: true },
       'sysctl-dump': { type: 'string', multiple: true },
@@ -132,21 +207,12 @@ function pair(text: string, option: string, form: string): [string, string] {
   if (at <= 0) usage(`${option} ${text}: ${form} is wanted`);
   return [text.slice(0, at), text.slice(at + 1)];
 }
-function size_of(text: string): number {
-  try {
-    return memory_size(text);
-  } catch (e) {
-    if (e instanceof KmemError) usage(`--memory: ${e.message.replace(/^.*?: boot: memory: /, '')}`);
-    throw e;
-  }
-}
-
 /** The recordings that come with the package, smallest first. */
 export function bundled_traces(): string[] {
   const folder = join(import.meta.dirname, '..', '..', 'traces');
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
-    .filter((f) => /\.(mtrace|threads)\.gz$/.test(f))
+    .filter((f) => /\.(mtrace|threads|pcap)\.gz$/.test(f))
     .map((f) => join(folder, f))
     .sort((a, b) => statSync(a).size - statSync(b).size);
 }
@@ -162,13 +228,18 @@ export async function replay_main(argv: readonly string[]): Promise<number> {
   const files = bundled ? bundled_traces() : wanted.files;
   if (files.length === 0) usage('no file is given, and none is bundled here');
   if (wanted.dumps.length > 0 && files.length > 1) usage('--sysctl-dump goes with one file');
-  for (const [, to] of wanted.dumps) writable(to);
+  for (const [, to] of wanted.dumps) writable('--sysctl-dump', to);
+  const { write } = wanted.options.packets ?? { write: '' };
+  if (write !== '') writable('--write', write);
   const documents: unknown[] = [];
   let code = 0;
   for (const [i, file] of files.entries()) {
-    const out = await one(wanted, file, { first: i === 0, last: i === files.length - 1, bundled });
+    const place = { first: i === 0, last: i === files.length - 1, bundled };
+    const out = wanted.compare
+      ? await compared(wanted, wanted.compare, file, place)
+      : await one(wanted, file, place);
     documents.push({ file, ...out });
-    if (out.heap.verify_errors > 0) code = 1;
+    if (damaged(out)) code = 1;
   }
   if (wanted.json) {
     process.stdout.write(
@@ -183,12 +254,18 @@ interface Place {
   last: boolean;
   bundled: boolean;
 }
-async function one(wanted: Wanted, file: string, place: Place): Promise<ReplayOutcome> {
+async function one(
+  wanted: Wanted,
+  file: string,
+  place: Place,
+): Promise<ReplayOutcome | PacketOutcome> {
   const say = (text: string): void => {
     if (!wanted.json) process.stdout.write(text);
   };
   const bar = progress_line(process.stderr, !wanted.quiet && !wanted.json, file);
   let tables = '';
+  let netstat = '';
+  let variables = '';
   const options: ReplayOptions = {
     ...wanted.options,
     files: [file],
@@ -196,23 +273,54 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<ReplayOu
     inspect: () => {
       for (const [name, to] of wanted.dumps) dump(name, to);
       if (!wanted.quiet && !wanted.json && (!place.bundled || place.last)) tables = live_tables();
-      for (const line of wanted.sysctl) tables += live_sysctl(line);
+      if (!wanted.quiet && !wanted.json) netstat = netstat_mbuf_text(live_mbufs());
+      for (const line of wanted.sysctl) variables += live_sysctl(line);
     },
   };
   try {
-    const out = wanted.fit ? await fit(options, bar.note) : await replay(options);
+    const out = wanted.fit ? await fit(options, bar.note) : await play_trace(options);
     bar.end();
-    say(`${place.first ? '' : '\n'}${verdict(file, out)}`);
-    if (tables !== '') say(`\n${tables}`);
+    const capture = is_packet_outcome(out);
+    say(`${place.first ? '' : '\n'}${capture ? packet_verdict(file, out) : verdict(file, out)}`);
+    if (capture && netstat !== '') say(`\nnetstat -m\n${netstat}`);
+    if (!capture && tables !== '') say(`\n${tables}`);
+    if (variables !== '') say(tables !== '' ? variables : `\n${variables}`);
     return out;
   } catch (e) {
     bar.end();
     throw wanted.options.strict ? strict_error(e) : e;
   }
 }
-/** A malformed line is input that can be read; under --strict it is what was looked for. */
+/** The same trace under each value, and one table. */
+async function compared(
+  wanted: Wanted,
+  setting: Setting,
+  file: string,
+  place: Place,
+): Promise<Compared> {
+  const bar = progress_line(process.stderr, !wanted.quiet && !wanted.json, file);
+  const options = { ...wanted.options, files: [file], progress: bar.show };
+  const play = (o: ReplayOptions) => (wanted.fit ? fit(o, bar.note) : replay(o));
+  try {
+    const out = await compare(options, setting, play, bar.note);
+    bar.end();
+    if (!wanted.json) {
+      process.stdout.write(`${place.first ? '' : '\n'}${compare_text(file, out)}`);
+    }
+    return out;
+  } catch (e) {
+    bar.end();
+    throw wanted.options.strict ? strict_error(e) : e;
+  }
+}
+function damaged(out: ReplayOutcome | PacketOutcome | Compared): boolean {
+  if (is_packet_outcome(out)) return !out.verdict.good;
+  const heaps = 'compare' in out ? out.compare.runs.map((r) => r.heap) : [out.heap];
+  return heaps.some((heap) => (heap?.verify_errors ?? 0) > 0);
+}
+/** A malformed line or record can be read; under --strict it is what was looked for. */
 function strict_error(e: unknown): unknown {
-  const malformed = e instanceof SourceError && /^line \d+: /.test(e.reason);
+  const malformed = e instanceof SourceError && /^(line|record) \d+: /.test(e.reason);
   return malformed ? new FoundWrong(e.message) : e;
 }
 function live_tables(): string {
@@ -235,18 +343,18 @@ function dump(name: string, to: string): void {
   try {
     writeFileSync(to, bytes);
   } catch (e) {
-    cannot_write(to, e);
+    cannot_write('--sysctl-dump', to, e);
   }
 }
 /** Finds out before a long replay. */
-function writable(to: string): void {
+function writable(option: string, to: string): void {
   try {
     closeSync(openSync(to, 'w'));
   } catch (e) {
-    cannot_write(to, e);
+    cannot_write(option, to, e);
   }
 }
-function cannot_write(to: string, e: unknown): never {
+function cannot_write(option: string, to: string, e: unknown): never {
   const { code } = e as NodeJS.ErrnoException;
-  throw new UsageError(`--sysctl-dump ${to}: cannot be written (${code}); name another`, 'replay');
+  throw new UsageError(`${option} ${to}: cannot be written (${code}); name another`, 'replay');
 }

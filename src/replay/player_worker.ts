@@ -7,15 +7,17 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach, detach } from '../sys/boot/main.ts';
 import type { Handle } from '../sys/machine/machdep.ts';
-import { Player, type PlayerTask } from './player.ts';
+import { play_packets } from './packet_player.ts';
+import { Player } from './player.ts';
+import type { AnyTask } from './player_thread.ts';
 
 export interface PlayerStart {
   readonly machine: Handle;
 }
 
 attach((workerData as PlayerStart).machine);
-parentPort?.once('message', (task: PlayerTask) => {
-  const totals = new Player(task).run();
+parentPort?.once('message', (task: AnyTask) => {
+  const totals = 'packets' in task ? play_packets(task) : new Player(task).run();
   detach();
   parentPort?.postMessage(totals);
 });

@@ -25,6 +25,7 @@ import {
   type RingHandle,
   type RingProgress,
 } from './ring.ts';
+import type { TraceFormat } from './sniff.ts';
 import type { TypeBy } from './sites.ts';
 import { SourceError } from './source.ts';
 
@@ -39,13 +40,17 @@ export interface ReaderOptions {
   type_by?: TypeBy;
   /** The first malformed line ends the reading with an error. */
   strict?: boolean;
+  /** Times a capture is read; once when absent. */
+  loop?: number;
   /** Events the ring holds. */
   ring_events?: number;
 }
 
 export interface Reader {
   readonly ring_handle: RingHandle;
-  /** Rejects with a SourceError when the input is unreadable. */
+  /** What the first file is, as soon as that is known; rejects as `done` does. */
+  readonly format: Promise<TraceFormat>;
+  /** Rejects with a SourceError when the input is unreadable; of a capture see `format`. */
   readonly done: Promise<TraceResult>;
   /** Bytes and events so far; cheap, no message is sent. */
   progress(): RingProgress;
@@ -63,6 +68,7 @@ export function open_reader(options: ReaderOptions): Reader {
       files: options.files,
       type_by: options.type_by ?? 'caller',
       strict: options.strict ?? false,
+      loop: options.loop ?? 1,
     },
     ring,
   };
@@ -71,10 +77,13 @@ export function open_reader(options: ReaderOptions): Reader {
     ? new Worker(new URL('./reader_worker.ts', import.meta.url), start)
     : new Worker(new URL('./reader_worker.js', import.meta.url), start);
   const done = outcome(worker, control, String(options.files));
+  const format = first_format(worker, done);
   /* Whoever does not look at `done` hears of the failure from the ring. */
   done.catch(() => {});
+  format.catch(() => {});
   return {
     ring_handle: ring,
+    format,
     done,
     progress: () => control.progress(),
     reader_gone: (index) => control.reader_gone(index),
@@ -90,12 +99,21 @@ function worker_flags(): { execArgv?: string[] } {
   return process.execArgv.some((flag) => flag.startsWith('--input-type')) ? { execArgv: [] } : {};
 }
 
+function first_format(worker: Worker, done: Promise<TraceResult>): Promise<TraceFormat> {
+  return new Promise((resolve, reject) => {
+    worker.on('message', (posted: ReaderMessage) => {
+      if ('format' in posted) resolve(posted.format);
+    });
+    done.catch(reject);
+  });
+}
+
 function outcome(worker: Worker, control: RingControl, files: string): Promise<TraceResult> {
   return new Promise((resolve, reject) => {
     let message: ReaderMessage | null = null;
     let died: Error | null = null;
     worker.on('message', (posted: ReaderMessage) => {
-      message = posted;
+      if (!('format' in posted)) message = posted;
     });
     worker.on('error', (error: Error) => {
       died = error;
@@ -106,8 +124,8 @@ function outcome(worker: Worker, control: RingControl, files: string): Promise<T
       if (control.fault() === FAULT_ABORTED) {
         reject(new SourceError(files, null, 'called off', 'run it again to read it whole'));
       } else if (message !== null && 'result' in message) {
-        resolve(message.result);
-      } else if (message !== null) {
+        resolve(message.result as TraceResult);
+      } else if (message !== null && 'failure' in message) {
         const { file, offset, reason, advice } = message.failure;
         reject(new SourceError(file, offset, reason, advice));
       } else {

@@ -1,8 +1,9 @@
 /*
  * Shown: what the readers say about each recorded heap equals the truth that another program
  * worked out, and the events that players get add up to the same.
- * By what means: every trace of the repository, and of ../shared/traces or $KMEM_TRACES when
- * there, read in the reader's own thread with two players that rebuild the heap from the events.
+ * By what means: every trace of the repository, read in the reader's own thread with two players
+ * that rebuild the heap from the events.  Those of ../shared/traces or $KMEM_TRACES follow in
+ * readers.slow.test.ts.
  */
 
 import assert from 'node:assert/strict';
@@ -11,43 +12,18 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { type TypeBy, type_name } from './sites.ts';
-import { BUNDLED, heap_truth, play, SHARED, temporary_folder } from './traces.test.common.ts';
-import type { TraceDocument } from './trace_stats.ts';
-
-async function equal_to_truth(file: string, truth: Partial<TraceDocument>): Promise<void> {
-  const { outcome, players } = await play({ files: [file], cpus: 2 });
-  assert.ok(outcome.result, outcome.error?.message ?? 'no result');
-  const { trace } = outcome.result;
-  for (const [name, value] of Object.entries(truth)) {
-    assert.deepEqual(trace[name as keyof TraceDocument], value, name);
-  }
-  assert.equal(trace.malformed_lines, 0);
-  for (const player of players) {
-    assert.deepEqual(player.complaints, []);
-    assert.equal(player.ended, true);
-    assert.equal(player.live, trace.never_freed_blocks);
-    assert.equal(player.bytes, trace.requested_bytes_total);
-    assert.equal(player.allocs - player.frees, trace.never_freed_blocks);
-    assert.equal(player.threads, trace.threads ?? 0);
-    const sized = Object.values(trace.size_histogram).reduce((sum, n) => sum + n, 0);
-    assert.equal(player.allocs + player.reallocs, sized);
-  }
-}
+import {
+  BUNDLED,
+  equal_to_truth,
+  heap_truth,
+  play,
+  temporary_folder,
+} from './traces.test.common.ts';
 
 const bundled = heap_truth(BUNDLED) ?? {};
 assert.ok(Object.keys(bundled).length > 0, `${BUNDLED}/truth.json is missing`);
 for (const [name, truth] of Object.entries(bundled)) {
   test(`${name} equals the truth`, () => equal_to_truth(join(BUNDLED, name), truth));
-}
-
-const shared = heap_truth(SHARED);
-if (shared === null) {
-  const skip = 'the full set of traces is not beside the repository; set KMEM_TRACES to its folder';
-  test('the full set of traces equals the truth', { skip });
-}
-for (const [name, truth] of Object.entries(shared ?? {})) {
-  if (name in bundled) continue;
-  test(`${name} equals the truth`, () => equal_to_truth(join(SHARED, name), truth));
 }
 
 test('packing, parts and a missing last newline change nothing but the byte counts', async (t) => {

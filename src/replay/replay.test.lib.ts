@@ -39,7 +39,7 @@ export async function plays_as_recorded(
   assert.equal(heap.verify_errors, 0);
   assert.equal(heap.failed, 0);
   assert.equal(heap.skipped_events, 0);
-  const programs = trace.format === 'mtrace' ? cpus : 1;
+  const programs = trace.threads === undefined ? cpus : 1;
   assert.equal(heap.inuse, programs * trace.never_freed_blocks, 'blocks in use at the end');
   requests_as_recorded(out, programs);
   types_add_up(out);

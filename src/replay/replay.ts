@@ -9,16 +9,25 @@
  * would.  A machine too small for the trace is no error: requests fail, are
  * counted, and the outcome says what would have been enough.
  */
-import { Worker } from 'node:worker_threads';
 import { boot, shutdown } from '../sys/boot/main.ts';
 import { KmemError } from '../sys/machine/errno.ts';
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
 import type { Options } from '../sys/machine/opt.ts';
 import { heap_figures, type HeapFigures } from './heap_figures.ts';
-import { live_lines, type PlayerTask, type PlayerTotals } from './player.ts';
+import {
+  is_packet_outcome,
+  type PacketOutcome,
+  packet_outcome,
+  play_capture,
+} from './packet_replay.ts';
+import type { PacketOptions } from './packet_task.ts';
+import { is_capture } from './pcap_reading.ts';
+import { live_lines, type PlayerTotals } from './player.ts';
+import { PlayerThread } from './player_thread.ts';
 import type { PlayerStart } from './player_worker.ts';
 import { open_reader, type Reader, type TraceResult } from './reader.ts';
 import type { RingProgress } from './ring.ts';
+import { SourceError } from './source.ts';
 import type { TypeBy } from './sites.ts';
 import type { TraceDocument } from './trace_stats.ts';
 import { turns_buffer } from './turns.ts';
@@ -33,6 +42,8 @@ export interface ReplayOptions {
   readonly strict: boolean;
   readonly set: Record<string, string>;
   readonly options?: Partial<Options>;
+  /** How a capture of packets is played; of a heap it is an error to give it. */
+  readonly packets?: PacketOptions;
   /** Called some times a second. */
   readonly progress?: (p: RingProgress, free_pages: number, pages: number) => void;
   /** Called at the end, while the machine is still up. */
@@ -65,11 +76,6 @@ export interface ReplayOutcome {
   complaints: string[];
 }
 
-/** A player's thread died of something that is not a kernel's error. */
-export class PlayerError extends Error {
-  override readonly name = 'PlayerError';
-}
-
 /** Memory of a machine whose trace nobody has measured; only what is used of it is taken. */
 export const DEFAULT_MEMORY = '1G';
 const PROGRESS_MS = 100;
@@ -78,8 +84,20 @@ const ENOUGH_SHARE = 1.15;
 const ENOUGH_KERNEL = 256 * 1024;
 const ENOUGH_EACH_CPU = 384 * 1024;
 
-/** Plays a trace and returns what happened. Throws SourceError, KmemError or KernelPanic. */
+/** Plays a recorded heap and returns what happened. Throws as play_trace does. */
 export async function replay(o: ReplayOptions): Promise<ReplayOutcome> {
+  const out = await play_trace(o, 'heap');
+  if (!is_packet_outcome(out)) return out;
+  throw new Error('replay: a capture was played as a heap');
+}
+/**
+ * Plays a trace of any kind, or only heaps, and returns what happened.  Throws
+ * SourceError, KmemError, PlayerError or KernelPanic.
+ */
+export async function play_trace(
+  o: ReplayOptions,
+  kinds: 'any' | 'heap' = 'any',
+): Promise<ReplayOutcome | PacketOutcome> {
   const machine = boot({
     memory: o.memory ?? DEFAULT_MEMORY,
     cpus: o.cpus + 1,
@@ -88,9 +106,7 @@ export async function replay(o: ReplayOptions): Promise<ReplayOutcome> {
     fresh: true,
   });
   try {
-    const { read, totals, seconds } = await play(o, machine.handle);
-    o.inspect?.();
-    return outcome(o, read, totals, seconds);
+    return await play(o, kinds, machine.handle);
   } finally {
     shutdown();
   }
@@ -113,13 +129,13 @@ function progress_timer(o: ReplayOptions, reader: Reader): NodeJS.Timeout {
 interface Played {
   read: TraceResult;
   totals: PlayerTotals[];
-  /** From the first byte read to the last event played. */
-  seconds: number;
 }
 /** Starts the players, then the reader, and waits for all of them. */
-async function play(o: ReplayOptions, handle: PlayerStart['machine']): Promise<Played> {
-  const turns = turns_buffer();
-  const live = live_lines(o.cpus);
+async function play(
+  o: ReplayOptions,
+  kinds: 'any' | 'heap',
+  handle: PlayerStart['machine'],
+): Promise<ReplayOutcome | PacketOutcome> {
   const players = Array.from({ length: o.cpus }, (_, index) => new PlayerThread(handle, index));
   let reader: Reader | null = null;
   let timer: NodeJS.Timeout | null = null;
@@ -130,18 +146,27 @@ async function play(o: ReplayOptions, handle: PlayerStart['machine']): Promise<P
       cpus: o.cpus,
       type_by: o.type_by,
       strict: o.strict,
+      loop: o.packets?.loop,
     });
     timer = progress_timer(o, reader);
     const started = reader.done.then((r) => performance.now() - r.read_seconds * 1000);
     started.catch(() => {}); // reported by whoever waits for the players
-    for (const p of players) {
-      p.start(reader, { players: o.cpus, verify: o.verify, turns, live });
+    const seconds = async (read: TraceResult | { read_seconds: number }): Promise<number> =>
+      Math.max(read.read_seconds, (performance.now() - (await started)) / 1000);
+    const format = await format_of(reader, players);
+    if (is_capture(format)) {
+      if (kinds === 'heap') throw not_a_heap(o.files, format);
+      const played = await play_capture(o, players, reader);
+      const took = await seconds(played.read);
+      o.inspect?.();
+      const { size_bytes, taken } = memory_taken();
+      return packet_outcome(o, played, took, { size_bytes, kernel_peak_bytes: taken });
     }
-    const totals = await Promise.all(players.map((p) => p.end));
-    const ended = performance.now();
-    const read = await reader.done;
-    const seconds = Math.max(read.read_seconds, (ended - (await started)) / 1000);
-    return { read, totals, seconds };
+    if (o.packets) throw not_a_capture(o.files, format);
+    const played = await play_heap(o, players, reader);
+    const took = await seconds(played.read);
+    o.inspect?.();
+    return outcome(o, played.read, played.totals, took);
   } catch (e) {
     // Not even a reader that waits for a silent pipe may hold us up.
     if (reader) await reader.abort();
@@ -150,6 +175,36 @@ async function play(o: ReplayOptions, handle: PlayerStart['machine']): Promise<P
   } finally {
     if (timer) clearInterval(timer);
   }
+}
+/** What the trace is; a player that dies before it is known is not waited for. */
+async function format_of(reader: Reader, players: PlayerThread[]): Promise<string> {
+  const format = await Promise.race([reader.format, ...players.map((p) => p.end)]);
+  if (typeof format === 'string') return format;
+  throw new Error('a player ended before it was given a task');
+}
+function not_a_heap(files: string[], format: string): SourceError {
+  const advice = 'captures of packets are played without --fit and --compare';
+  return new SourceError(String(files), null, `is ${format}, no recording of a heap`, advice);
+}
+function not_a_capture(files: string[], format: string): SourceError {
+  const advice = '--rate, --loop, --drop and --write are for captures of packets';
+  return new SourceError(String(files), null, `is ${format}, no capture`, advice);
+}
+async function play_heap(
+  o: ReplayOptions,
+  players: PlayerThread[],
+  reader: Reader,
+): Promise<Played> {
+  const common = {
+    ring: reader.ring_handle,
+    players: o.cpus,
+    verify: o.verify,
+    turns: turns_buffer(),
+    live: live_lines(o.cpus),
+  };
+  for (const p of players) p.start(reader, { ...common, index: p.index });
+  const totals = (await Promise.all(players.map((p) => p.end))) as PlayerTotals[];
+  return { read: await reader.done, totals };
 }
 /** Unreadable input also ends the players; the input is then what to report. */
 async function first_cause(reader: Reader | null, e: unknown): Promise<unknown> {
@@ -160,60 +215,12 @@ async function first_cause(reader: Reader | null, e: unknown): Promise<unknown> 
   );
 }
 
-/** One player's thread, as its parent sees it. */
-class PlayerThread {
-  readonly worker: Worker;
-  readonly index: number;
-  readonly up: Promise<void>;
-  readonly end: Promise<PlayerTotals>;
-  #reader: Reader | null = null;
-
-  constructor(machine: PlayerStart['machine'], index: number) {
-    const start = { workerData: { machine } satisfies PlayerStart };
-    this.index = index;
-    this.worker = import.meta.url.endsWith('.ts')
-      ? new Worker(new URL('./player_worker.ts', import.meta.url), start)
-      : new Worker(new URL('./player_worker.js', import.meta.url), start);
-    let is_up: () => void = () => {};
-    let not_up: (e: Error) => void = () => {};
-    this.up = new Promise((resolve, reject) => {
-      is_up = resolve;
-      not_up = reject;
-    });
-    this.end = new Promise((resolve, reject) => {
-      let totals: PlayerTotals | null = null;
-      const fail = (e: Error): void => {
-        this.#reader?.reader_gone(index);
-        not_up(e);
-        reject(e);
-      };
-      this.worker.on('message', (m: PlayerTotals | 'up') => {
-        if (m === 'up') is_up();
-        else totals = m;
-      });
-      this.worker.on('error', (e: Error) => fail(player_error(index, e)));
-      this.worker.on('exit', (code) => {
-        if (totals) resolve(totals);
-        else fail(player_error(index, new Error(`it ended early, with exit code ${code}`)));
-      });
-    });
-    this.end.catch(() => {}); // whoever waits for `up` hears of it first
-  }
-  start(reader: Reader, task: Omit<PlayerTask, 'ring' | 'index'>): void {
-    this.#reader = reader;
-    this.worker.postMessage({ ...task, ring: reader.ring_handle, index: this.index });
-  }
+/** Bytes of the machine, and those of its pages that were taken at once. */
+function memory_taken(): { size_bytes: number; pages: number; taken: number } {
+  const pages = number_of('vm.stats.vm.v_page_count');
+  const taken = (pages - number_of('vm.stats.vm.v_free_lowest')) * 4096;
+  return { size_bytes: number_of('hw.physmem'), pages, taken };
 }
-
-/** An error of the kernel as it is; any other with the CPU and the place, in one line. */
-function player_error(index: number, e: Error): Error {
-  if (e.name === 'KmemError' || e.name === 'KernelPanic') return e;
-  const place = /([^/\s]+\.[jt]s:\d+)(:\d+)?\)?$/m.exec(e.stack ?? '')?.[1];
-  const where = place && !place.startsWith('replay') ? ` (${place})` : '';
-  const text = `the player on CPU ${index + 1} died: ${e.message}${where}`;
-  return new PlayerError(text, { cause: e });
-}
-
 function outcome(
   o: ReplayOptions,
   read: TraceResult,
@@ -221,10 +228,8 @@ function outcome(
   seconds: number,
 ): ReplayOutcome {
   const sum = (f: (t: PlayerTotals) => number): number => totals.reduce((a, t) => a + f(t), 0);
-  const pages = number_of('vm.stats.vm.v_page_count');
-  const size = number_of('hw.physmem');
-  const taken = (pages - number_of('vm.stats.vm.v_free_lowest')) * 4096;
-  const programs = read.trace.format === 'mtrace' ? o.cpus : 1;
+  const { size_bytes: size, pages, taken } = memory_taken();
+  const programs = read.trace.threads === undefined ? o.cpus : 1;
   const events = sum((t) => t.events);
   const busiest = Math.max(...totals.map((t) => t.play_seconds));
   const failed = sum((t) => t.failed);

@@ -148,6 +148,7 @@ export class RingWriter {
   /** Milliseconds spent waiting for the slowest reader. */
   waited_ms = 0;
   readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
   readonly #progress: Float64Array;
   readonly #data: number;
   readonly #mask: number;
@@ -159,6 +160,7 @@ export class RingWriter {
 
   constructor(handle: RingHandle) {
     this.#words = new Int32Array(handle.buffer);
+    this.#bytes = new Uint8Array(handle.buffer);
     this.#progress = new Float64Array(handle.buffer, PROGRESS * 4, 4);
     this.#data = data_start(handle);
     this.#mask = handle.capacity - 1;
@@ -203,6 +205,30 @@ export class RingWriter {
       const unit = (this.#next + 1 + (i >> 2)) & this.#mask;
       words[this.#data + (unit << 2) + (i & 3)] = packed[i];
     }
+    this.#room -= units;
+    this.#next = (this.#next + units) | 0;
+    if (((this.#next - this.#published) | 0) >= this.#batch) this.publish();
+  }
+
+  /**
+   * Adds units made of `head` and, behind them, bytes, all in one piece; where the ring ends
+   * too soon, a unit (`pad`, units to skip) fills it up.  Together at most half the ring.
+   */
+  put_bytes(head: readonly number[], bytes: Uint8Array, pad: number): void {
+    const units = (head.length >> 2) + Math.ceil(bytes.length / EVENT_BYTES);
+    const to_end = this.#mask + 1 - (this.#next & this.#mask);
+    if (units > to_end) {
+      if (this.#room < to_end) this.#put_wait(to_end);
+      const at = this.#data + ((this.#next & this.#mask) << 2);
+      this.#words[at] = pad;
+      this.#words[at + 1] = to_end;
+      this.#room -= to_end;
+      this.#next = (this.#next + to_end) | 0;
+    }
+    if (this.#room < units) this.#put_wait(units);
+    const at = this.#data + ((this.#next & this.#mask) << 2);
+    for (let i = 0; i < head.length; i++) this.#words[at + i] = head[i];
+    this.#bytes.set(bytes, (at + head.length) * 4);
     this.#room -= units;
     this.#next = (this.#next + units) | 0;
     if (((this.#next - this.#published) | 0) >= this.#batch) this.publish();

@@ -43,6 +43,8 @@ export class Sites {
   #from = new Int32Array(INITIAL_TABLE);
   #length = new Int32Array(INITIAL_TABLE);
   #folded = -1;
+  /* Of the site that is being interned; null: to be found in its text. */
+  #module: string | null = null;
 
   constructor(type_by: TypeBy, new_type: (type: number, name: string) => void) {
     this.#type_by = type_by;
@@ -72,6 +74,14 @@ export class Sites {
     return this.intern(padded, new DataView(padded.buffer), 0, bytes.length);
   }
 
+  /** The same for a format that tells apart which module the site is in. */
+  intern_in(module: string, name: string): number {
+    this.#module = module;
+    const site = this.intern_name(name);
+    this.#module = null;
+    return site;
+  }
+
   #equal(kept: number, view: DataView, from: number, to: number): boolean {
     const arena = this.#arena_view;
     let a = kept;
@@ -85,6 +95,7 @@ export class Sites {
   #add_slow(bytes: Uint8Array, from: number, to: number, hash: number, slot: number): number {
     const length = to - from;
     if (this.names.length >= MAX_SITES || this.#arena_used + length > MAX_ARENA_BYTES) {
+      this.#module = null;
       if (this.#folded < 0) this.#folded = this.#new_site(FOLDED_NAME);
       return this.#folded;
     }
@@ -109,7 +120,8 @@ export class Sites {
     }
     /* A site that has no bytes of its own (the folded one) never equals a text. */
     this.#length[site] = -1;
-    this.type_of[site] = this.#type(type_name(name, this.#type_by));
+    const told = this.#type_by === 'module' ? this.#module : null;
+    this.type_of[site] = this.#type(told ?? type_name(name, this.#type_by));
     return site;
   }
 

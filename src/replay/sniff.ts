@@ -7,6 +7,9 @@
  * shown a thousand malformed lines.
  */
 
+import { PCAP_MAGICS } from './pcap.ts';
+import { PCAPNG_MAGIC } from './pcapng.ts';
+
 /** Bytes after which a decision is always made. */
 export const SNIFF_BYTES = 4096;
 
@@ -23,12 +26,6 @@ export type TraceFormat =
   | 'empty'
   | 'unknown';
 
-/** Formats that can be replayed. */
-export const REPLAYED: readonly TraceFormat[] = ['mtrace', 'kmem-threads v1'];
-
-const PCAP_MAGICS = [0xa1b2c3d4, 0xd4c3b2a1, 0xa1b23c4d, 0x4d3cb2a1];
-const PCAPNG_MAGIC = 0x0a0d0d0a;
-
 /* First line of each text format; the end of the bytes counts as the end of a line. */
 const FIRST_LINES: [TraceFormat, RegExp][] = [
   ['mtrace', /^(= Start|= End|@ )/],
@@ -36,7 +33,7 @@ const FIRST_LINES: [TraceFormat, RegExp][] = [
   ['kmem-threads', /^# kmem-threads\b/],
   ['pages', /^# kmem-pages\b/],
   ['lackey', /^(==\d+== |I {2}[0-9a-f]+,\d+| [LSM] [0-9a-f]+,\d+)/i],
-  ['heaptrack', /^v [0-9a-f]+( [0-9a-f]+)?\n/],
+  ['heaptrack', /^v [0-9a-f]+( [0-9a-f]+)?\r?(\n|$)/],
   ['strace', /^(\d+ +)?(\d+(:\d+:\d+)?(\.\d+)? )?([a-z_][a-z0-9_]*\(|<\.\.\. |--- SIG|\+\+\+ )/],
 ];
 
@@ -62,7 +59,8 @@ export function sniff_decided(head: Uint8Array): boolean {
 
 /** Why a format cannot be replayed, and what to do: two halves of one error line. */
 export function refusal(format: TraceFormat): { reason: string; advice: string } {
-  const advice = 'give a trace of glibc mtrace or kmem-threads v1 (see traces/README.md)';
+  const advice =
+    'give a trace of glibc mtrace, heaptrack, kmem-threads v1 or pcap (see traces/README.md)';
   if (format === 'empty') return { reason: 'the trace is empty', advice };
   if (format === 'unknown') return { reason: 'not a trace format kmem knows', advice };
   if (format === 'kmem-threads') {

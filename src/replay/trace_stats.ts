@@ -50,6 +50,20 @@ export interface TraceDocument {
   end_line?: boolean;
   unparsed_lines?: number;
   lines_by_op: CountsByName;
+  /** heaptrack: what wrote the file and how, and what it says besides the heap's events. */
+  recorder?: string;
+  file_version?: number;
+  raw?: boolean;
+  pairing?: 'address' | 'last in, first out';
+  command?: string;
+  attached?: boolean;
+  leak_suppressions?: number;
+  page_bytes?: number;
+  machine_bytes?: number;
+  peak_rss_bytes?: number;
+  recorded_ms?: number;
+  temporary?: number;
+  interned?: CountsByName;
   threads?: number;
   released_by_acquiring_thread?: number;
   released_by_other_thread?: number;

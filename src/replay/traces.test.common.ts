@@ -63,6 +63,27 @@ export async function play(
   return { reader, outcome, players: await Promise.all(players) };
 }
 
+/** Reads a trace for two players; what the reader says and what the players saw is the truth. */
+export async function equal_to_truth(file: string, truth: Partial<TraceDocument>): Promise<void> {
+  const { outcome, players } = await play({ files: [file], cpus: 2 });
+  assert.ok(outcome.result, outcome.error?.message ?? 'no result');
+  const { trace } = outcome.result;
+  for (const [name, value] of Object.entries(truth)) {
+    assert.deepEqual(trace[name as keyof TraceDocument], value, name);
+  }
+  assert.equal(trace.malformed_lines, 0);
+  for (const player of players) {
+    assert.deepEqual(player.complaints, []);
+    assert.equal(player.ended, true);
+    assert.equal(player.live, trace.never_freed_blocks);
+    assert.equal(player.bytes, trace.requested_bytes_total);
+    assert.equal(player.allocs - player.frees, trace.never_freed_blocks);
+    assert.equal(player.threads, trace.threads ?? 0);
+    const sized = Object.values(trace.size_histogram).reduce((sum, n) => sum + n, 0);
+    assert.equal(player.allocs + player.reallocs, sized);
+  }
+}
+
 /** A folder that lives as long as the test. */
 export function temporary_folder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'kmem-replay-'));
@@ -103,16 +124,4 @@ export async function long_line_growth(file: string): Promise<number> {
   return most - before;
 }
 
-/** Pseudo-random numbers from 0 up to n, the same for the same seed. */
-export function random_from(seed: number): (n: number) => number {
-  let state = seed >>> 0;
-  return (n) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let z = Math.imul(state ^ (state >>> 15), state | 1);
-    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
-    return Math.floor((((z ^ (z >>> 14)) >>> 0) / 2 ** 32) * n);
-  };
-}
-
-/** A seed for a random test: KMEM_SEED, or a new one each run. */
-export const SEED = Number(process.env.KMEM_SEED ?? Date.now() % 1e9);
+export { dice as random_from, SEED } from '../sys/machine/seed.test.lib.ts';

@@ -5,8 +5,12 @@
  * `/lib/x86_64-linux-gnu/libc.so.6:(__strdup+1a)[0x9e9aa]` has more.  What tells
  * sites apart stands at the end: the folder goes first and the brackets around a
  * symbol, then the version of a library, then the library's name if a symbol is
- * known, and if that is still too long the beginning is cut.  Two sites that would
- * come out the same get a number behind.
+ * known, then what a language adds to a function's name, and if that is still too
+ * long the beginning is cut.  Two sites that would come out the same get a number
+ * behind.
+ *
+ *   /lib/libc.so.6:(__strdup+1a)[0x9e9aa]      mtrace     libc.so.6:__strdup+1a
+ *   std::vector<int>::push(int&&) (/app/x)     heaptrack  x:std::vector::push
  *
  * All players see the sites in the same order and so find the same names.
  * After TYPES_MAX types, or without memory for one more, further sites are
@@ -22,15 +26,33 @@ const NAME_MAX = 31;
 /** The short name of a call site, before it is made unique. */
 export function short_site(name: string): string {
   const m = /^(.*?):?(\(([^()]*)\))?\[(0x[0-9a-f]+)\]$/i.exec(name);
-  const object = (m?.[1] || name).split('/').pop() || name;
-  const place = m?.[1] ? (m[3] ?? m[4]) : '';
+  const named = m === null ? /^(.+?) \((\/.*|[^()]*)\)$/.exec(name) : null;
+  const object = (m?.[1] || named?.[2] || name).split('/').pop() || name;
+  const library = object.replace(/\.so(\.\d+)*$/, '');
+  const symbol = named?.[1] ?? m?.[3];
+  const place = named?.[1] ?? (m?.[1] ? (m[3] ?? m[4]) : '');
+  const bare = named ? bare_function(named[1]) : '';
   const forms = [
     place ? `${object}:${place}` : object,
-    place ? `${object.replace(/\.so(\.\d+)*$/, '')}:${place}` : object,
-    m?.[3] ?? name,
+    place ? `${library}:${place}` : object,
+    symbol ?? name,
+    ...(bare ? [`${library}:${bare}`, bare] : []),
   ].map((form) => form.replace(/[^\x21-\x7e]/g, '_'));
   const whole = forms.find((form) => form.length <= NAME_MAX);
-  return whole ?? forms[m?.[3] ? 2 : 0].slice(-NAME_MAX);
+  return whole ?? forms[symbol ? forms.length - 1 : 0].slice(-NAME_MAX);
+}
+
+/** A function's name without return type, arguments, template arguments and Rust's hash. */
+function bare_function(name: string): string {
+  const call = '\0'; // operator() keeps its brackets
+  let text = name.replace(/\(anonymous namespace\)::/g, '').replace('operator()', call);
+  text = text.replace(/::h[0-9a-f]{16}$/, '').replace(/ \[[^[]*\]$/, '');
+  for (let longer = ''; longer !== text; ) {
+    longer = text;
+    text = text.replace(/^<([^<>]+) as [^<>]+>/, '$1').replace(/<[^<>]*>|\([^()]*\)/g, '');
+  }
+  text = text.replace(/ const$/, '').replace(call, 'operator()');
+  return (/[^ ]*operator.*$|[^ ]+$/.exec(text) ?? [name])[0];
 }
 
 export class TypeNames {

@@ -3,36 +3,41 @@
  */
 import type { ReplayOutcome } from './replay.ts';
 import type { RingProgress } from './ring.ts';
+import type { TraceDocument } from './trace_stats.ts';
 
 const MB = 2 ** 20;
 const PAGE_BYTES = 4096;
 const LEAKS_SHOWN = 5;
 /** Speeds of shorter traces say how fast the code gets warm, and nothing else. */
-const SPEED_MIN_EVENTS = 10_000;
+export const SPEED_MIN_EVENTS = 10_000;
 
-function mega(bytes: number): string {
+export function mega(bytes: number): string {
   if (bytes < MB / 10) return `${(bytes / 1024).toFixed(bytes > 0 && bytes < 10240 ? 1 : 0)}K`;
   return bytes >= 10 * MB ? `${(bytes / MB).toFixed(0)}M` : `${(bytes / MB).toFixed(2)}M`;
 }
-function count(n: number): string {
+export function count(n: number): string {
   return Math.round(n).toLocaleString('en-US');
 }
-function counted(n: number, one: string, many = `${one}s`): string {
+export function counted(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`;
 }
-function row(label: string, text: string): string {
+export function row(label: string, text: string): string {
   return `  ${label.padEnd(14)}${text}\n`;
+}
+
+/** What the trace was; and, unless that is what varies, how it was played. */
+export function title(file: string, trace: TraceDocument, cpus: number | null): string {
+  const what = `${short_name(file)}: ${trace.format}, ${counted(trace.event_lines, 'event')}`;
+  if (cpus === null) return what;
+  const { threads } = trace;
+  const who = threads === undefined ? counted(cpus, 'program') : counted(threads, 'thread');
+  return `${what}, played as ${who} on ${counted(cpus, 'CPU')}`;
 }
 
 /** The verdict: what the trace was, what it cost, how memory held, what leaked. */
 export function verdict(file: string, out: ReplayOutcome): string {
   const { trace, heap, memory } = out;
-  const who =
-    trace.format === 'mtrace'
-      ? counted(out.cpus, 'program')
-      : counted(trace.threads ?? 1, 'thread');
-  let text = `${short_name(file)}: ${trace.format}, ${counted(trace.event_lines, 'event')}, `;
-  text += `played as ${who} on ${counted(out.cpus, 'CPU')}\n`;
+  let text = `${title(file, trace, out.cpus)}\n`;
   text += row('time', speed(out));
   text += row(
     'memory',
@@ -51,7 +56,7 @@ export function verdict(file: string, out: ReplayOutcome): string {
   return text + health(out) + leaks(out);
 }
 /** A path's last part, or what standard input is called. */
-function short_name(file: string): string {
+export function short_name(file: string): string {
   return file === '-' ? 'standard input' : (file.split('/').pop() ?? file);
 }
 function speed({ trace, time }: ReplayOutcome): string {

@@ -1,0 +1,37 @@
+/*
+ * netstat: what the network's buffers hold.
+ *
+ *      netstat -m     mbufs, clusters, what was denied and delayed
+ *
+ * The lines are BSD's; --json prints the same figures, and a few that have no
+ * line, as one document.  They come from the statistics of the zones, read as
+ * any tool reads them.
+ */
+import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
+import { EXIT_FAIL, EXIT_OK, EXIT_USAGE, type ToolContext, tool_flags } from './tool.ts';
+
+const USAGE = 'netstat -m [--json]';
+
+/** The command. Returns its exit code. */
+export function netstat_main(argv: readonly string[], ctx: ToolContext): number {
+  const flags = tool_flags(argv, 'm', USAGE, ctx);
+  if (!flags) return EXIT_USAGE;
+  const { on, operands } = flags;
+  if (operands.length > 0) {
+    ctx.err(`netstat: ${operands[0]}: no operand is taken here; usage: ${USAGE}\n`);
+    return EXIT_USAGE;
+  }
+  if (!on.has('m')) {
+    ctx.err(`netstat: say what to show: -m mbufs; usage: ${USAGE}\n`);
+    return EXIT_USAGE;
+  }
+  const figures = mbuf_figures(ctx.fetch);
+  if (typeof figures === 'string') {
+    ctx.err(`netstat: ${figures}\n`);
+    return EXIT_FAIL;
+  }
+  if (on.has('json')) {
+    ctx.out(`${JSON.stringify({ 'mbuf-statistics': figures })}\n`);
+  } else ctx.out(netstat_mbuf_text(figures));
+  return EXIT_OK;
+}

@@ -1,0 +1,117 @@
+/*
+ * Shown: `kmem replay` of a capture as its users meet it: the verdict and netstat -m
+ * line by line, one JSON document with every promised name, standard input, a file
+ * written, one line and the right exit code for what cannot be played.
+ * By what means: the command runs as a process of its own, on real files and pipes.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
+import { BUNDLED, temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
+import { kmem, kmem_each, MAKE, refused, replay, replay_json } from './replay.test.lib.ts';
+
+const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
+const truth = JSON.parse(readFileSync(join(BUNDLED, 'truth.json'), 'utf8'))['http2.pcap.gz'];
+
+test('the verdict and netstat -m, line by line', async () => {
+  const { code, out, err } = await replay('--cpus', '2', HTTP2);
+  assert.deepEqual([code, err], [0, '']);
+  const lines = out.split('\n');
+  const timeless = lines.filter((l) => !/^ {2}(time|memory) /.test(l));
+  assert.deepEqual(timeless.slice(0, 7), [
+    'http2.pcap.gz: pcap, 1,339 packets, received on CPU 1 and sent on CPU 2',
+    '  capture       Ethernet, 1.35M of 1.35M on the wire, 0.068219 s',
+    '  protocols     1,337 ipv4, 1,281 tcp, 52 ip fragment, 12 udp, 2 arp',
+    '  contents      every byte came out as it was recorded (SHA-256)',
+    '  mbufs         all given back: mbufs, clusters and tags',
+    '',
+    'netstat -m',
+  ]);
+  assert.match(out, /^ {2}time {10}\d+\.\d\d s, too short to speak of speed$/m);
+  assert.match(out, /^0\/\d+\/\d+ mbufs in use \(current\/cache\/total\)$/m);
+  assert.match(out, /^0\/\d+\/\d+\/\d+ 4k \(page size\) jumbo clusters in use \(/m);
+  assert.match(
+    lines.at(-2) ?? '',
+    /^\d+ calls to protocol drain routines$/,
+    'it ends with netstat',
+  );
+  assert.deepEqual(
+    lines.filter((l) => l.length > 80),
+    [],
+    'fits a terminal',
+  );
+  const quiet = await replay('--quiet', '--cpus', '1', '--loop', '9', HTTP2);
+  assert.match(quiet.out, /: pcap, 1,339 packets, sent on the CPU that received them\n/);
+  assert.match(quiet.out, /^ {2}time .* s, [\d,]+ packets\/s, \S+\/s$/m);
+  assert.match(quiet.out, /, played 9 times$/m);
+  assert.ok(!quiet.out.includes('netstat'));
+});
+
+test('--json: one document; standard input is a file like others', async () => {
+  const d = await replay_json('--cpus', '2', HTTP2);
+  for (const [name, value] of Object.entries(truth)) assert.deepEqual(d.trace[name], value, name);
+  assert.equal(d.trace.wire_bytes, truth.original_bytes);
+  assert.equal(d.packets.sha256_of_sent_bytes, truth.sha256_of_captured_bytes);
+  assert.deepEqual(d.verdict, {
+    bytes_equal: true,
+    mbufs_left: 0,
+    clusters_left: 0,
+    tags_left: 0,
+    good: true,
+  });
+  assert.deepEqual([d.mbufs.mbufs.current, d.mbufs.clusters.current], [0, 0]);
+  assert.ok(d.mbufs.bytes.total > 0 && d.time.packets_per_second > 0);
+  assert.deepEqual([d.cpus, d.verified, d.complaints], [2, true, []]);
+  const plain = gunzipSync(readFileSync(HTTP2));
+  const run = await kmem(['replay', '--json', '--cpus', '1', '-'], plain);
+  assert.deepEqual([run.code, run.err], [0, '']);
+  assert.equal(JSON.parse(run.out).trace.sha256_of_captured_bytes, truth.sha256_of_captured_bytes);
+});
+
+test('--write and --sysctl; a heap and a capture in one run', async (t) => {
+  const to = join(temporary_folder(t), 'out.pcap');
+  const one = await replay('--write', to, '--sysctl=kern.ipc.nmbclusters', HTTP2);
+  assert.match(one.out, /\n\nsysctl kern\.ipc\.nmbclusters\nkern\.ipc\.nmbclusters: \d+\n$/);
+  assert.ok(readFileSync(to).equals(gunzipSync(readFileSync(HTTP2))));
+  const both = await replay_json('--cpus', '1', MAKE, HTTP2);
+  assert.deepEqual(
+    both.map((d: object) => ['heap' in d, 'mbufs' in d]),
+    [
+      [true, false],
+      [false, true],
+    ],
+  );
+});
+
+test('what cannot be carried out, and captures that are cut or damaged', async (t) => {
+  const plain = gunzipSync(readFileSync(HTTP2));
+  const cut = temporary_file(t, 'cut.pcap', plain.subarray(0, 5000));
+  const absurd = Buffer.from(plain.subarray(0, 5000));
+  absurd.writeUInt32LE(2 ** 31, 24 + 8);
+  const damaged = temporary_file(t, 'damaged.pcap', absurd);
+  const nowhere = join(temporary_folder(t), 'no', 'out.pcap');
+  const cases: [RegExp, string[], number?][] = [
+    [/--rate 0: a whole number from 1/, ['--rate', '0', HTTP2]],
+    [/--loop x: a whole number from 1/, ['--loop', 'x', HTTP2]],
+    [/--loop reads the capture again/, ['--loop', '2', '-']],
+    [/--write goes with one capture/, ['--write', nowhere, HTTP2, HTTP2]],
+    [/--write .*out\.pcap: cannot be written \(ENOENT\)/, ['--write', nowhere, HTTP2]],
+    [/are for captures; --fit and --compare for heaps/, ['--fit', '--drop', HTTP2]],
+    [/make\.mtrace\.gz: is mtrace, no capture; /, ['--drop', MAKE]],
+    [/http2\.pcap\.gz: is pcap, no recording of a heap; /, ['--fit', HTTP2]],
+    [/damaged\.pcap: byte 24: packet 1 claims 2147483648 captured bytes, at most/, [damaged]],
+    [/cut\.pcap: byte \d+: record \d+: cut after \d+ bytes; /, ['--strict', cut], 1],
+  ];
+  const runs = await kmem_each(
+    t,
+    cases.map(([, argv]) => ['replay', ...argv]),
+  );
+  for (const [i, [line, , code]] of cases.entries()) refused(runs[i], line, code);
+  const { code, out } = await replay('--quiet', cut);
+  assert.equal(code, 0);
+  assert.match(out, /^ {2}recording {5}\d+ bytes of a record that was cut$/m);
+  writeFileSync(cut, plain.subarray(0, 24));
+  assert.match((await replay('--quiet', cut)).out, /^cut\.pcap: pcap, 0 packets, /);
+});

@@ -1,0 +1,55 @@
+/*
+ * packet_links: link types of captures, by their numbers.
+ *
+ * A capture says of each interface what its frames begin with.  The numbers are
+ * those that tcpdump.org keeps; here stand the common ones.  packet_headers.ts knows
+ * how to take apart those that carry IP or Ethernet; others are counted.
+ */
+export const LINK_NULL = 0;
+export const LINK_ETHERNET = 1;
+export const LINK_RAW_BSD = 12;
+export const LINK_RAW_OPENBSD = 14;
+export const LINK_RAW = 101;
+export const LINK_LOOP = 108;
+export const LINK_SLL = 113;
+export const LINK_IPV4 = 228;
+export const LINK_IPV6 = 229;
+export const LINK_SLL2 = 276;
+
+const NAMES: Record<number, string> = {
+  [LINK_NULL]: 'loopback',
+  [LINK_ETHERNET]: 'Ethernet',
+  6: 'token ring',
+  8: 'SLIP',
+  9: 'PPP',
+  10: 'FDDI',
+  [LINK_RAW_BSD]: 'raw IP',
+  [LINK_RAW_OPENBSD]: 'raw IP',
+  50: 'PPP over serial lines',
+  51: 'PPP over Ethernet',
+  [LINK_RAW]: 'raw IP',
+  105: '802.11',
+  107: 'frame relay',
+  [LINK_LOOP]: 'loopback (network order)',
+  [LINK_SLL]: 'Linux cooked',
+  117: 'pf log',
+  119: '802.11 (Prism header)',
+  127: '802.11 (radiotap)',
+  163: '802.11 (AVS header)',
+  189: 'USB',
+  192: 'per-packet information',
+  195: '802.15.4',
+  201: 'Bluetooth',
+  220: 'USB',
+  [LINK_IPV4]: 'raw IPv4',
+  [LINK_IPV6]: 'raw IPv6',
+  239: 'netfilter log',
+  249: 'USB',
+  251: 'Bluetooth low energy',
+  [LINK_SLL2]: 'Linux cooked v2',
+};
+
+/** What a link type is called. */
+export function link_name(link_type: number): string {
+  return NAMES[link_type] ?? `link type ${link_type}`;
+}
