@@ -15,11 +15,18 @@ import { dirname, join } from 'node:path';
 import { walk } from './source.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const WORKER_URL = /(\bnew URL\(\s*(['"])\.\.?\/[^'"]*)\.ts\2(?=\s*,\s*import\.meta\.url)/g;
+const WORKER_URL =
+  /(\bnew URL\(\s*(?:\/\*[^*]*\*\/\s*)?(['"])\.\.?\/[^'"]*)\.ts\2(?=\s*,\s*import\.meta\.url)/g;
+/** An import in a declaration file: the compiler leaves it naming the source. */
+const TYPES_FROM = /((?:\bfrom|\bimport\()\s*(['"])\.\.?\/[^'"]*)\.ts\2/g;
 
 /** Names workers by their compiled files. */
 export function rewrite_workers(code: string): string {
   return code.replace(WORKER_URL, '$1.js$2');
+}
+/** Lets declarations import one another by the names that programs import. */
+export function rewrite_types(code: string): string {
+  return code.replace(TYPES_FROM, '$1.js$2');
 }
 
 function build(): number {
@@ -31,9 +38,9 @@ function build(): number {
   });
   if (compiled.status !== 0) return 1;
   const made = walk(join(ROOT, 'dist'), '').map((path) => join(ROOT, 'dist', path));
-  for (const path of made.filter((path) => path.endsWith('.js'))) {
+  for (const path of made) {
     const code = readFileSync(path, 'utf8');
-    const fixed = rewrite_workers(code);
+    const fixed = path.endsWith('.d.ts') ? rewrite_types(code) : rewrite_workers(code);
     if (fixed !== code) writeFileSync(path, fixed);
   }
   const others = walk(ROOT, 'src').filter((path) => !path.endsWith('.ts'));

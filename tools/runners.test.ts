@@ -10,7 +10,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { rewrite_workers } from './build.ts';
+import { rewrite_types, rewrite_workers } from './build.ts';
 
 const TOOLS = import.meta.dirname;
 
@@ -83,7 +83,11 @@ test('stress: a line for each program, exit code 1 when one fails', () => {
 });
 
 test('test: counts what passed and failed, a crashed file too; skips are named', () => {
-  const crash = 'setTimeout(() => process.abort(), 1);';
+  // Some turns of the event loop after the test before it: that one has been reported by then.
+  const crash = `test('e', async () => {
+    for (let i = 0; i < 100; i++) await new Promise((turn) => setImmediate(turn));
+    process.abort();
+  });`;
   const header = "import { test } from 'node:test';\n";
   const files = {
     'src/a/good.test.ts': `${header}test('a', () => {});\ntest('b', (t) => t.skip('needs X'));\n`,
@@ -116,13 +120,18 @@ test('build: workers are named by their compiled files, other addresses are left
     'new URL("../x/child.ts", import.meta.url)',
     "new URL('./page.html', import.meta.url)",
     "new URL('./child.ts', base)",
+    "new URL(/* a word */ './child.ts', import.meta.url)",
   ];
   assert.deepEqual(code.map(rewrite_workers), [
     "new URL('./child.js', import.meta.url)",
     'new URL("../x/child.js", import.meta.url)',
     "new URL('./page.html', import.meta.url)",
     "new URL('./child.ts', base)",
+    "new URL(/* a word */ './child.js', import.meta.url)",
   ]);
+  const types = `export { a } from './a.ts';\ntype B = import("../b.ts").B; // from 'c.ts'`;
+  const published = `export { a } from './a.js';\ntype B = import("../b.js").B; // from 'c.ts'`;
+  assert.equal(rewrite_types(types), published);
 });
 
 test('bin/kmem.js: runs src in a clone, dist when installed, passes args and exit code', () => {

@@ -8,18 +8,9 @@ import { sysctl_read } from '../../src/sys/observe/kern_sysctl.ts';
 import { counters, counter_get } from '../../src/sys/machine/counter.ts';
 import { malloc_type_attach } from '../../src/sys/kmem/kern_malloc.ts';
 import { malloc_type_sums } from '../../src/sys/kmem/kern_malloc_type.ts';
+import { sleep, within } from '../../src/sys/machine/workers.test.lib.ts';
 import { witness_console } from '../../src/sys/sync/witness.ts';
-import {
-  ground,
-  type GroundOptions,
-  leave,
-  pause,
-  prove,
-  start,
-  stop,
-  TYPES,
-  within,
-} from './kill.lib.ts';
+import { ground, type GroundOptions, leave, prove, start, stop, TYPES } from './kill.lib.ts';
 
 /** Reads both streams from their bytes; returns how many types and zones they held. */
 function read_streams(): void {
@@ -58,7 +49,7 @@ export async function hammer(ms: number, seed: number, o: GroundOptions): Promis
   let reads = 0;
   for (const end = performance.now() + ms; performance.now() < end; reads++) {
     read_streams();
-    await pause(1);
+    await sleep(1);
   }
   const done = await stop(g, jobs);
   const total = { mallocs: 0, frees: 0, failed: 0 };

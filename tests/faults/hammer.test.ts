@@ -3,10 +3,12 @@
  * blocks under INVARIANTS and WITNESS, in ample memory and with 30 pages free, while the
  * streams are read: never negative, and exact at the end.
  */
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
+import { SEED } from '../../src/sys/machine/seed.test.lib.ts';
 import { hammer } from './hammer.lib.ts';
+import { end_workers } from './kill.lib.ts';
 
-const seed = Number(process.env.KMEM_SEED ?? Date.now() & 0xffff);
+afterEach(end_workers);
 const options = { INVARIANTS: true, WITNESS: true };
 for (const o of [options, {}]) {
   for (const pages_left of [undefined, 30]) {
@@ -14,7 +16,7 @@ for (const o of [options, {}]) {
     const memory = pages_left === undefined ? '16M' : '1M';
     test(`${memory}, ${checks}`, async (t) => {
       const machine = { memory, options: o, ...(pages_left ? { pages_left } : {}) };
-      t.diagnostic(`seed ${seed}: ${await hammer(1200, seed, machine)}`);
+      t.diagnostic(`seed ${SEED}: ${await hammer(1200, SEED, machine)}`);
     });
   }
 }

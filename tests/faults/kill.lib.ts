@@ -1,12 +1,11 @@
 /*
- * Workers that share a heap, some of them killed: for kill.test.ts in seconds
+ * Workers that share a heap, some of them killed: for kill.slow.test.ts in seconds
  * and for kill.stress.ts at length.
  *
  * The board is a block of the heap itself: a word that says stop, a count of
  * rounds for each worker, and places through which blocks change hands.
  */
 import assert from 'node:assert/strict';
-import { Worker } from 'node:worker_threads';
 import { abandon, boot, shutdown } from '../../src/sys/boot/main.ts';
 import { atomic_load, atomic_store, atomic_xchg } from '../../src/sys/machine/atomic.ts';
 import { counter_get } from '../../src/sys/machine/counter.ts';
@@ -20,6 +19,8 @@ import {
 } from '../../src/sys/machine/death.ts';
 import type { Handle } from '../../src/sys/machine/machdep.ts';
 import type { Options } from '../../src/sys/machine/opt.ts';
+import { dice } from '../../src/sys/machine/seed.test.lib.ts';
+import { Crew, type Job, sleep, within } from '../../src/sys/machine/workers.test.lib.ts';
 import { account, account_text } from '../../src/sys/kmem/kmem.test.lib.ts';
 import {
   free,
@@ -35,13 +36,17 @@ import { uma_check } from '../../src/sys/uma/uma_check.ts';
 
 export const PLACES = 64;
 export const TYPES = ['of the killed', 'handed over', 'third'];
-const WATCHDOG_MS = 20_000;
 
-export interface Job {
-  readonly worker: Worker;
+/** What a worker did. */
+export type Done = { mallocs: number; frees: number; failed: number };
+/** What a worker is asked to do. */
+export interface Work {
+  readonly board: number;
   readonly index: number;
-  readonly up: Promise<void>;
-  readonly done: Promise<{ mallocs: number; frees: number; failed: number }>;
+  readonly seed: number;
+  /** One operation in so many reclaims. */
+  readonly reclaim: number;
+  readonly large: boolean;
 }
 export interface Ground {
   readonly handle: Handle;
@@ -76,43 +81,24 @@ export function leave(): void {
     abandon(); // a machine that panicked is left as it is
   }
 }
-/** Fails instead of waiting for ever. */
-export async function within<T>(what: Promise<T>, name: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, no) => {
-    timer = setTimeout(() => no(new Error(`hang: ${name}`)), WATCHDOG_MS);
-  });
-  return await Promise.race([what, late]).finally(() => clearTimeout(timer));
-}
+const crew = new Crew<Done>(new URL('./kill.worker.ts', import.meta.url));
 export function start(
   g: Ground,
   index: number,
   seed: number,
   o: { reclaim?: number; large?: boolean } = {},
-): Job {
-  const workerData = { ...g, index, seed, reclaim: o.reclaim ?? 400, large: o.large ?? true };
-  const worker = new Worker(new URL('./kill.worker.ts', import.meta.url), { workerData });
-  type Said = { up?: boolean; error?: string; done?: Awaited<Job['done']> };
-  let upped: () => void;
-  const up = new Promise<void>((yes) => {
-    upped = yes;
-  });
-  const done = new Promise<Awaited<Job['done']>>((yes, no) => {
-    worker.on('message', (m: Said) => {
-      if (m.up) upped();
-      if (m.error) no(new Error(m.error));
-      if (m.done) yes(m.done);
-    });
-    worker.on('error', no);
-  });
-  done.catch(() => {});
-  return { worker, index, up, done };
+): Job<Done> {
+  const args: Work = { board: g.board, index, seed, reclaim: 400, large: true, ...o };
+  return crew.start(g.handle, 'work', { ...args });
+}
+/** Ends the workers that a failed test left behind; its process would wait for them. */
+export function end_workers(): Promise<void> {
+  return crew.end();
 }
 export const rounds = (g: Ground, index: number): number => atomic_load(g.board + 1 + index);
-export const pause = (ms: number): Promise<void> => new Promise((r) => setTimeout(r, ms));
 
 /** Tells all to stop, waits for them, and frees what lies in the places. */
-export async function stop(g: Ground, jobs: Job[]): Promise<Awaited<Job['done']>[]> {
+export async function stop(g: Ground, jobs: Job<Done>[]): Promise<Done[]> {
   atomic_store(g.board, 1);
   const said = await within(Promise.all(jobs.map((j) => j.done)), 'the survivors end');
   const types = TYPES.map((name) => malloc_type_attach(name));
@@ -147,23 +133,19 @@ export async function kill_round(
   seed: number,
   o: GroundOptions & { large?: boolean },
 ): Promise<string> {
-  let state = seed | 1;
-  const draw = (n: number): number => {
-    state = Math.imul(state, 1103515245) + 12345;
-    return ((state >>> 8) & 0xffff) % n;
-  };
+  const draw = dice(seed);
   const g = ground(o);
-  const go = (index: number): Job => start(g, index, draw(60000), { large: o.large ?? true });
+  const go = (index: number): Job<Done> => start(g, index, draw(60000), { large: o.large ?? true });
   const jobs = [go(0), go(1), go(2)];
   await within(Promise.all(jobs.map((j) => j.up)), 'start');
   for (let n = 0; n < kills; n++) {
-    await pause(draw(6));
+    await sleep(draw(6));
     const i = draw(2);
     await jobs[i].worker.terminate();
     const seen = rounds(g, 2);
     const look = async (): Promise<void> => {
       while (rounds(g, 2) === seen) {
-        const failed = await Promise.race([jobs[2].done.then(() => null), pause(1)]).catch(
+        const failed = await Promise.race([jobs[2].done.then(() => null), sleep(1)]).catch(
           (e) => e,
         );
         if (failed instanceof Error) throw failed;

@@ -3,11 +3,12 @@
  * and off, ample and little memory; again until KMEM_STRESS_SECONDS (default 60)
  * are over.  Prints the numbers of each.
  */
+import { SEED } from '../../src/sys/machine/seed.test.lib.ts';
 import { kill_round } from './kill.lib.ts';
 
 const KILLS = Number(process.env.KMEM_KILLS ?? 50);
 const seconds = Number(process.env.KMEM_STRESS_SECONDS ?? 60);
-const first = Number(process.argv[2] ?? Date.now() & 0xffff);
+const first = Number(process.argv[2] ?? SEED);
 const end = performance.now() + seconds * 1000;
 let round = 0;
 let said = '';

@@ -6,11 +6,11 @@
  * word; a block that was given out twice or lost its contents ends the worker
  * with a message.
  */
-import { parentPort, workerData } from 'node:worker_threads';
 import { abandon, attach, detach } from '../../src/sys/boot/main.ts';
 import { atomic_add, atomic_load, atomic_xchg } from '../../src/sys/machine/atomic.ts';
-import type { Handle } from '../../src/sys/machine/machdep.ts';
 import { mem } from '../../src/sys/machine/memory.ts';
+import { dice } from '../../src/sys/machine/seed.test.lib.ts';
+import { run_job } from '../../src/sys/machine/workers.test.lib.ts';
 import {
   free,
   M_NOWAIT,
@@ -23,27 +23,12 @@ import {
   reallocf,
 } from '../../src/sys/kmem/kern_malloc.ts';
 import { uma_reclaim } from '../../src/sys/uma/uma_drain.ts';
-import { PLACES, TYPES } from './kill.lib.ts';
+import { type Done, PLACES, TYPES, type Work } from './kill.lib.ts';
 
-interface Data {
-  readonly handle: Handle;
-  readonly board: number;
-  readonly index: number;
-  readonly seed: number;
-  /** One operation in so many reclaims. */
-  readonly reclaim: number;
-  readonly large: boolean;
-}
-const data = workerData as Data;
-const { board, index } = data;
 const MARK = 0x2b3c4d5e;
-let state = data.seed | 1;
-function draw(n: number): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return (state >>> 0) % n;
-}
+/** Whether sizes above a page are asked for, and the numbers of this worker: set by its work. */
+let large = false;
+let draw = dice(0);
 
 const done = { mallocs: 0, frees: 0, failed: 0 };
 function mark(p: number): void {
@@ -64,7 +49,7 @@ function give(p: number, t: malloc_type_t): void {
 function size(): number {
   const kind = draw(100);
   if (kind < 70) return draw(300);
-  if (kind < 97 || !data.large) return draw(4097);
+  if (kind < 97 || !large) return draw(4097);
   return 4097 + draw(20000);
 }
 function take(t: malloc_type_t): number {
@@ -101,7 +86,9 @@ function resize(p: number, t: malloc_type_t): number {
   return q;
 }
 
-function work(): void {
+function work({ board, index, seed, reclaim, large: may_be_large }: Work): Done {
+  large = may_be_large;
+  draw = dice(seed);
   const types = TYPES.map((name) => malloc_type_attach(name));
   const own: number[] = [];
   const place = (): number => draw(PLACES);
@@ -110,7 +97,7 @@ function work(): void {
       const k = place();
       const t = types[k % types.length];
       const w = board + 32 + k;
-      const what = draw(data.reclaim);
+      const what = draw(reclaim);
       if (what === 0) uma_reclaim();
       else if (what % 4 === 0) {
         const p = atomic_xchg(w, 0);
@@ -134,15 +121,7 @@ function work(): void {
     atomic_add(board + 1 + index, 1);
   }
   for (const p of own) give(p, types[0]);
+  return done;
 }
 
-attach(data.handle);
-parentPort?.postMessage({ up: true });
-try {
-  work();
-  detach();
-  parentPort?.postMessage({ done });
-} catch (e) {
-  parentPort?.postMessage({ error: e instanceof Error ? (e.stack ?? e.message) : String(e) });
-  abandon();
-}
+run_job<Work>((_, args) => work(args), { join: attach, leave: detach, failed: abandon });

@@ -5,13 +5,14 @@
  * says so); at the end the walkers are clean, and every item and page is
  * accounted for.  The numbers are printed.
  */
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { host_sees_threads } from '../../src/sys/machine/host.ts';
-import { kill_round } from './kill.lib.ts';
+import { SEED } from '../../src/sys/machine/seed.test.lib.ts';
+import { end_workers, kill_round } from './kill.lib.ts';
 
+afterEach(end_workers);
 const skip = !host_sees_threads();
 const KILLS = 10;
-const seed = Number(process.env.KMEM_SEED ?? Date.now() & 0xffff);
 const cases: [string, string, boolean][] = [
   ['INVARIANTS off', '8M', false],
   ['INVARIANTS on', '8M', true],
@@ -20,7 +21,7 @@ const cases: [string, string, boolean][] = [
 for (const [name, memory, INVARIANTS] of cases) {
   test(`killed at ${KILLS} random moments, ${name}`, { skip }, async (t) => {
     const few = memory === '1M' ? { pages_left: 40 } : {};
-    const line = await kill_round(KILLS, seed, { memory, options: { INVARIANTS }, ...few });
-    t.diagnostic(`seed ${seed}: ${line}`);
+    const line = await kill_round(KILLS, SEED, { memory, options: { INVARIANTS }, ...few });
+    t.diagnostic(`seed ${SEED}: ${line}`);
   });
 }

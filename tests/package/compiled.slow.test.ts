@@ -1,0 +1,55 @@
+/*
+ * What is shown: the compiled package does what the sources do, on the oldest Node
+ * that it promises and on the newest.  By what means: the façade's own tests, with
+ * their workers, are compiled too, put beside the code of an installed copy, and
+ * run there: names, zones, records, locks, queues and deaths on several threads,
+ * with the walkers and the leak check after each.
+ */
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { before, test } from 'node:test';
+import { rewrite_workers } from '../../tools/build.ts';
+import { walk } from '../../tools/source.ts';
+import { install, NODE_MAJORS, NODES, pack, run, run_ok, scratch, tool } from './pack.ts';
+
+const folder = scratch();
+const user = join(folder, 'user');
+const dist = join(user, 'node_modules/kmem/dist');
+/** A file that never ends is stopped, and named, before the whole run would be. */
+const MAX_FILE_MS = 180_000;
+
+before(() => {
+  const packed = pack(folder);
+  install(user, packed);
+  const config = {
+    extends: './tsconfig.build.json',
+    compilerOptions: { outDir: 'tested', declaration: false, declarationMap: false },
+    include: ['types', 'src/lib'],
+    exclude: [],
+  };
+  writeFileSync(join(packed.source, 'tsconfig.tests.json'), JSON.stringify(config));
+  run_ok(tool('tsc'), ['-p', 'tsconfig.tests.json'], packed.source);
+  const tested = join(packed.source, 'tested');
+  for (const path of walk(tested, '').filter((path) => /\.test\.([\w.]+\.)?js$/.test(path))) {
+    const code = rewrite_workers(readFileSync(join(tested, path), 'utf8'));
+    mkdirSync(join(dist, path, '..'), { recursive: true });
+    writeFileSync(join(dist, path), code);
+  }
+});
+
+for (const major of NODE_MAJORS) {
+  test(`Node ${major}: the façade's tests pass on the compiled package`, () => {
+    const files = readdirSync(join(dist, 'lib')).filter((name) => name.endsWith('.test.js'));
+    assert.ok(files.length >= 2, `${files}`);
+    const flags = ['--test', '--test-reporter=tap', `--test-timeout=${MAX_FILE_MS}`];
+    const args = [...flags, ...files.map((name) => join('lib', name))];
+    const { status, stdout, stderr } = run(NODES[major], args, dist);
+    const count = (what: string): number =>
+      Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(stdout)?.[1]);
+    const said = stdout.slice(stdout.search(/^ *not ok/m)) + stderr;
+    assert.equal(count('fail'), 0, said);
+    assert.equal(status, 0, said);
+    assert.ok(count('pass') >= 30, stdout);
+  });
+}

