@@ -21,6 +21,9 @@ export const SMALL_BYTES = 64;
 export const BATCH = 64;
 export const FIFO_LIVE = 1000;
 export const RANDOM_LIVE = 10_000;
+/** What the bench of buffer chains builds a packet of. */
+export const PIECES = 3;
+export const PIECE_BYTES = 1500;
 export const MAX_OPS = 2_000_000_000;
 
 /** Operations of one call: short calls reach optimised code, a long one only its half-way entry. */

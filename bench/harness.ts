@@ -65,7 +65,7 @@ const FIRST_OPS = 640;
 const MAX_OPS = 1_000_000_000;
 
 /** The line of a failed process's error output that says most. */
-function telling_line(text: string): string {
+export function telling_line(text: string): string {
   const lines = text.split('\n').map((line) => line.trim());
   const full = lines.filter((line) => line !== '');
   return full.find((line) => /^[\w \][]*(Error|Panic)\b.*:/.test(line)) ?? full[0] ?? '';

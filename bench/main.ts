@@ -3,26 +3,46 @@
  *
  * Tables go to stdout, progress to stderr when that is a terminal, and figures
  * for programs to the file --json names.  --plot writes a chart of the means,
- * --markdown prints the README's table behind the others.  Ends with 0 when the bench ran and
+ * --markdown prints the table for a page behind the others.  Ends with 0 when the bench ran and
  * we were measured, 1 when we or a figure of ours are missing (peers may be
  * missing: they are named), 2 when the command line is wrong or FILE cannot be
  * written.
  */
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { bench_alloc } from './alloc.ts';
+import { bench_chain, chain_markdown } from './chain.ts';
+import { bench_examples, examples_markdown } from './examples.ts';
 import type { Plan } from './harness.ts';
 import { markdown } from './markdown.ts';
+import { bench_packets, packets_markdown } from './packets.ts';
 import { plot } from './plot.ts';
 
 interface Bench {
   about: string;
   run: typeof bench_alloc;
+  markdown: typeof markdown;
 }
 
 const BENCHES: Record<string, Bench> = {
   alloc: {
     about: 'malloc and zones beside native and WebAssembly allocators and JavaScript objects',
     run: bench_alloc,
+    markdown,
+  },
+  chain: {
+    about: 'buffer chains beside Buffers and the package bl',
+    run: bench_chain,
+    markdown: chain_markdown,
+  },
+  examples: {
+    about: 'the examples beside the same programs as they are written today',
+    run: bench_examples,
+    markdown: examples_markdown,
+  },
+  packets: {
+    about: 'packets through two threads beside Buffers and postMessage',
+    run: bench_packets,
+    markdown: packets_markdown,
   },
 };
 
@@ -82,7 +102,7 @@ function parse(args: readonly string[]): Wanted {
 function list(): void {
   console.log(USAGE);
   for (const [name, { about }] of Object.entries(BENCHES))
-    console.log(`  ${name.padEnd(8)}${about}`);
+    console.log(`  ${name.padEnd(10)}${about}`);
 }
 
 /** Fails before the run, not after it, when FILE cannot be written. */
@@ -107,14 +127,17 @@ async function main(): Promise<number> {
   }
   if (json !== undefined) claim('--json', json);
   if (wanted.plot !== undefined) claim('--plot', wanted.plot);
-  const { rows, versions } = await BENCHES[name].run(plan, console.log, show_progress);
+  const bench = BENCHES[name];
+  const { rows, versions } = await bench.run(plan, console.log, show_progress);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(rows, null, 2)}\n`);
   if (wanted.plot !== undefined) {
     const drawn = plot(rows, versions);
     if (drawn === null) console.error('bench: --plot: no means to draw');
     else writeFileSync(wanted.plot, drawn);
   }
-  if (wanted.markdown) for (const text of markdown(rows, versions, plan.rounds)) console.log(text);
+  if (wanted.markdown) {
+    for (const text of bench.markdown(rows, versions, plan.rounds)) console.log(text);
+  }
   const missing = rows.filter((row) => row.us === null).map((row) => row.pattern);
   if (missing.length === 0) return 0;
   console.error(

@@ -2,6 +2,10 @@
  * The examples do what their page says: each is run as a newcomer would run it,
  * and its output compared with the block that README.md shows under its name.
  * Each stays short enough to be read at once.
+ *
+ * Four have a counterpart in before/, the same program as it is written without
+ * kmem.  It is compared with the page in the same way, and both must come to the
+ * same result, at the sizes they start with and at others.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -10,11 +14,43 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 
-const run = promisify(execFile);
 const HERE = import.meta.dirname;
 const LINES_MAX = 80;
 const page = readFileSync(join(HERE, 'README.md'), 'utf8');
-const files = readdirSync(HERE).filter((f) => f.endsWith('.ts') && !f.endsWith('.test.ts'));
+const programs = (folder: string): string[] =>
+  readdirSync(join(HERE, folder)).filter((f) => f.endsWith('.ts') && !f.endsWith('.test.ts'));
+const files = programs('.');
+const before = programs('before');
+
+interface Pair {
+  /** How many lines of the output are the result. */
+  result: number;
+  /** Other sizes to run at, and what the result says of them. */
+  sizes: Record<string, string>;
+}
+const PAIRS: Record<string, Pair> = {
+  'sessions.ts': { result: 5, sizes: { '333': 'served 666 requests' } },
+  'particles.ts': { result: 2, sizes: { '7': '7 steps by 2 workers' } },
+  'pipeline.ts': { result: 1, sizes: { '77': '77 blocks of 64K', '1000 4': '1000 blocks of 4K' } },
+  'tiles.ts': { result: 1, sizes: { '5000': '5000 tiles served' } },
+};
+
+/** What a program prints; it prints nothing to stderr, and ends by itself. */
+async function output(file: string, args: readonly string[] = []): Promise<string> {
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    [join(HERE, file), ...args],
+    { timeout: 120_000, killSignal: 'SIGKILL' },
+  );
+  assert.equal(stderr, '', file);
+  return stdout;
+}
+/** The blocks of output that the page shows under a name. */
+function blocks(file: string): string[] {
+  const section = page.split(/^## /m).find((text) => text.startsWith(`${file}\n`)) ?? '';
+  return [...section.matchAll(/^```\n([\s\S]*?)^```$/gm)].map(([, text]) => text);
+}
+const first = (text: string, lines: number): string[] => text.split('\n').slice(0, lines);
 
 describe('examples', () => {
   test('the page shows each of them, and no others', () => {
@@ -23,15 +59,30 @@ describe('examples', () => {
   });
   for (const file of files) {
     test(file, async () => {
-      const block = new RegExp(`^## ${file}$[^]*?^\`\`\`\\n([^]*?)^\`\`\`$`, 'm').exec(page);
-      assert.ok(block, 'README.md has its output');
-      const { stdout, stderr } = await run(process.execPath, [join(HERE, file)], {
-        timeout: 60_000,
-      });
-      assert.equal(stdout, block[1]);
-      assert.equal(stderr, '');
+      assert.equal(await output(file), blocks(file)[0]);
       const lines = readFileSync(join(HERE, file), 'utf8').split('\n').length;
       assert.ok(lines <= LINES_MAX, `${lines} lines: an example is read at once`);
     });
+  }
+});
+
+describe('examples, and the same without kmem', () => {
+  test('each counterpart is compared', () => {
+    assert.deepEqual(before.sort(), Object.keys(PAIRS).sort());
+  });
+  for (const [file, { result, sizes }] of Object.entries(PAIRS)) {
+    test(`before/${file} prints what the page says, and the same result`, async () => {
+      const [ours, theirs] = blocks(file);
+      assert.equal(await output(`before/${file}`), theirs);
+      assert.deepEqual(first(theirs, result), first(ours, result));
+    });
+    for (const [args, says] of Object.entries(sizes)) {
+      test(`${file} ${args}: both come to the same result`, async () => {
+        const both = [file, `before/${file}`].map((f) => output(f, args.split(' ')));
+        const [ours, theirs] = (await Promise.all(both)).map((text) => first(text, result));
+        assert.deepEqual(theirs, ours);
+        assert.ok(ours.join('\n').includes(says), `${ours.join('\n')} does not say ${says}`);
+      });
+    }
   }
 });

@@ -7,28 +7,30 @@
  */
 import { once } from 'node:events';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
-import { attach, boot, type Machine } from '../src/lib/index.ts';
+import { type Address, attach, boot, type Machine } from '../src/lib/index.ts';
 
 const COUNT = 100_000;
-const STEPS = 50;
+const STEPS = Number(process.argv[2] ?? 50);
 const WORKERS = 2;
 const FIELDS = { x: 'f64', y: 'f64', vx: 'f32', vy: 'f32', bounces: 'i32' } as const;
 
 const particlesOf = (machine: Machine) => machine.records('particle', FIELDS, { capacity: COUNT });
 
-/** Waits until all workers have done step `step`. */
-function barrier(machine: Machine, step: number): void {
+/** Waits until all workers have done step `step`; `arrived` is the index of their count. */
+function barrier(machine: Machine, arrived: number, step: number): void {
   const mutex = machine.mutex('step');
-  const arrived = machine.condition('step');
-  mutex.run(() => {
-    machine.roots.set('arrived', (machine.roots.get('arrived') ?? 0) + 1);
-    arrived.broadcast();
-    const all = (step + 1) * WORKERS;
-    arrived.waitUntil(mutex, () => (machine.roots.get('arrived') ?? 0) >= all);
+  const everybody = machine.condition('step');
+  const all = (step + 1) * WORKERS;
+  const last = mutex.run(() => {
+    if (++machine.i32[arrived] === all) return true;
+    everybody.waitUntil(mutex, () => machine.i32[arrived] >= all);
+    return false;
   });
+  if (last) everybody.broadcast();
 }
 function move(machine: Machine, from: number, to: number): void {
   const { x, y, vx, vy, bounces } = particlesOf(machine);
+  const arrived = machine.index(machine.roots.get<Address>('arrived') ?? 0, 4);
   for (let step = 0; step < STEPS; step++) {
     for (let p = from; p <= to; p++) {
       x[p] += vx[p];
@@ -38,7 +40,7 @@ function move(machine: Machine, from: number, to: number): void {
         bounces[p]++;
       }
     }
-    barrier(machine, step);
+    barrier(machine, arrived, step);
   }
 }
 
@@ -49,9 +51,12 @@ if (isMainThread) {
     const p = P.alloc();
     P.set(p, { x: p % 1000, y: 0, vx: (p % 7) - 3, vy: 0.5, bounces: 0 });
   }
-  const workers = Array.from({ length: WORKERS }, (_, n) =>
-    machine.adopt(new Worker(import.meta.filename, { workerData: { kmem: machine.handle, n } })),
-  );
+  machine.roots.set('arrived', machine.type('barrier').alloc(4, { zero: true }));
+  const argv = process.argv.slice(2);
+  const workers = Array.from({ length: WORKERS }, (_, n) => {
+    const workerData = { kmem: machine.handle, n };
+    return machine.adopt(new Worker(import.meta.filename, { argv, workerData }));
+  });
   await Promise.all(workers.map((worker) => once(worker, 'exit')));
   let bounces = 0;
   let height = 0;
