@@ -18,7 +18,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { Handle } from '../src/sys/machine/machdep.ts';
 import type { CpuData, Order, Report } from './baton_cpu.ts';
-import { CONTROL_BYTES, CPUS_MAX } from './control.ts';
+import { Control, CONTROL_BYTES, CPUS_MAX, EPOCH, STEP } from './control.ts';
 import { type Kill, type SimResult, type SimScript, script_load } from './script.ts';
 
 export interface BatonOptions {
@@ -47,8 +47,9 @@ export interface BatonSession {
 
 const SPIN = 300;
 const STEPS_MAX = 100_000;
-/** Real time without an answer: a loop without any scheduling point. */
+/** Real time without a step: a loop without any scheduling point. */
 const STUCK_MS = 60_000;
+const LOOK_MS = 1000;
 
 /** Waits for one message of a worker; its error ends the wait. */
 async function answer<T>(worker: Worker): Promise<T> {
@@ -117,7 +118,7 @@ export async function baton_session(o: BatonOptions): Promise<BatonSession> {
     const run: BatonSession['run'] = (first, count = 1, kill = null, url = urls[0]) => {
       const script = urls.findIndex((u) => u.href === url.href);
       if (script < 0) throw new Error(`sim: ${url.href} is no script of this session`);
-      return Promise.race([order(leader, { script, first, count, kill }), broken]);
+      return Promise.race([order(leader, { script, first, count, kill }, shared), broken]);
     };
     return { run, close: end };
   } catch (e) {
@@ -126,17 +127,23 @@ export async function baton_session(o: BatonOptions): Promise<BatonSession> {
   }
 }
 
-async function order(leader: Worker, what: Order): Promise<Report> {
+async function order(leader: Worker, what: Order, shared: SharedArrayBuffer): Promise<Report> {
   leader.postMessage(what);
-  const late = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
   const stuck = new Promise<never>((_, reject) => {
-    const timer = setTimeout(
-      () => reject(new Error(`sim: seed ${what.first} or a later one loops without a point`)),
-      STUCK_MS,
-    );
-    late.signal.addEventListener('abort', () => clearTimeout(timer));
+    const { W } = new Control(shared);
+    let seen = '';
+    let since = performance.now();
+    timer = setInterval(() => {
+      // However slow the host is: commands are counted, and the steps of each run.
+      const now = `${Atomics.load(W, EPOCH)}.${Atomics.load(W, STEP)}`;
+      if (now !== seen) since = performance.now();
+      seen = now;
+      if (performance.now() - since < STUCK_MS) return;
+      reject(new Error(`sim: seed ${what.first} or a later one loops without a point`));
+    }, LOOK_MS);
   });
-  return await Promise.race([answer<Report>(leader), stuck]).finally(() => late.abort());
+  return await Promise.race([answer<Report>(leader), stuck]).finally(() => clearInterval(timer));
 }
 
 /** Plays one seed on a machine of its own. */
