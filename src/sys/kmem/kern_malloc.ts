@@ -17,6 +17,7 @@
  *
  * Read next: kern_malloc_type.ts (types), kern_malloc_stats.ts (the streams).
  */
+import { sim_point } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import {
   hot as hot_,
@@ -24,6 +25,7 @@ import {
   mcache as mcache_,
   mcache_of,
   type mcache_t,
+  pcpu as pcpu_,
   poll,
   thr,
 } from '../machine/cpu.ts';
@@ -40,7 +42,7 @@ import {
 } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { add64, elem, NULL } from '../machine/struct.ts';
+import { add64, elem, get64, NULL, set64 } from '../machine/struct.ts';
 import {
   CTLFLAG_RD,
   CTLFLAG_RWTUN,
@@ -71,6 +73,7 @@ import {
   vm_page_alloc_run,
   vm_page_count,
   vm_page_free_run,
+  vm_page_in_hand,
   vm_page_settle,
   vm_page_zero_fill,
   vm_wait,
@@ -111,6 +114,7 @@ const mcache = mcache_;
 const MCACHE_SHIFT = MCACHE_SHIFT_;
 const MCACHE_START = MCACHE_START_;
 const hw = hw_;
+const pcpu = pcpu_;
 
 const mt = malloc_type;
 const bucket = uma_bucket;
@@ -323,13 +327,47 @@ function malloc_large(size: number, t: malloc_type_t, s: mtstats_t, flags: numbe
   page.run[m] = n;
   for (let i = m + 1; i < m + n; i++) page.info[i] = PK_REST;
   page.info[m] = PK_LARGE;
-  vm_page_settle();
-  add64(stats.large_alloced, s, n * PAGE_WORDS * 4);
-  add64(stats.large_allocs, s, 1);
+  count_large_alloc(s, n * PAGE_WORDS * 4);
   if (opt.MALLOC_PROFILE) mprof_count(size);
   const p = page_word(m);
   if (opt.DIAGNOSTIC && (flags & M_ZERO) === 0) mem.U8.fill(DIAG_FILL, p * 4, p * 4 + size);
   return p;
+}
+/**
+ * A large block is counted in two stores, and its pages leave this CPU's hand or
+ * come into it in a third.  The counts are noted before, so that a death in
+ * between puts them back: no block is counted that nobody has, and none is had
+ * that nobody counts.
+ */
+function counting_begin(s: mtstats_t, freed: boolean): void {
+  const bytes = freed ? stats.large_freed : stats.large_alloced;
+  const blocks = freed ? stats.large_frees : stats.large_allocs;
+  set64(pcpu.counted_bytes, thr.pc, get64(bytes, s));
+  set64(pcpu.counted_blocks, thr.pc, get64(blocks, s));
+  pcpu.counting[thr.pc] = freed ? -s : s;
+  if (opt.SIM) sim_point(s);
+}
+/** Counts a large block that lies in this CPU's hand, and gives it to the program. */
+function count_large_alloc(s: mtstats_t, bytes: number): void {
+  counting_begin(s, false);
+  add64(stats.large_alloced, s, bytes);
+  if (opt.SIM) sim_point(s);
+  add64(stats.large_allocs, s, 1);
+  if (opt.SIM) sim_point(s);
+  vm_page_settle();
+  if (opt.SIM) sim_point(s);
+  pcpu.counting[thr.pc] = 0;
+}
+/** Counts a large block as freed, and takes its n pages from m on into this CPU's hand. */
+function count_large_free(s: mtstats_t, bytes: number, m: number, n: number): void {
+  counting_begin(s, true);
+  add64(stats.large_freed, s, bytes);
+  if (opt.SIM) sim_point(s);
+  add64(stats.large_frees, s, 1);
+  if (opt.SIM) sim_point(s);
+  vm_page_in_hand(m, n);
+  if (opt.SIM) sim_point(s);
+  pcpu.counting[thr.pc] = 0;
 }
 /** A run of n pages: as it is, after reclaiming, or after waiting. */
 function large_pages(n: number, flags: number): number {
@@ -375,10 +413,8 @@ function free_proof(p: number, b: number): void {
 function free_large(p: number, t: malloc_type_t, m: number): void {
   const n = page.run[m];
   const s = malloc_stats_block(t);
-  if (s !== NULL) {
-    add64(stats.large_freed, s, n * PAGE_WORDS * 4);
-    add64(stats.large_frees, s, 1);
-  } else malloc_late_free_large(t, n);
+  if (s !== NULL) count_large_free(s, n * PAGE_WORDS * 4, m, n);
+  else malloc_late_free_large(t, n);
   if (opt.INVARIANTS) hw.fill(p, 0xde, n * PAGE_WORDS);
   vm_page_free_run(m, n);
 }

@@ -11,7 +11,7 @@
 import { atomic_add } from '../machine/atomic.ts';
 import { reap_register, v_reap_items } from '../machine/death.ts';
 import { counter_add } from '../machine/counter.ts';
-import { thr } from '../machine/cpu.ts';
+import { pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
 import { mem, memory_state, PAGE_SIZE } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -24,6 +24,7 @@ import {
   get64,
   get_string,
   NULL,
+  set64,
   set_string,
 } from '../machine/struct.ts';
 import {
@@ -387,6 +388,23 @@ stats_hooks.class_counts = (b, cpu) => {
   }
   return { allocs, frees };
 };
+
+/**
+ * A CPU died while it counted a large block (count_large_alloc, count_large_free):
+ * the counts go back to what they were, unless the block had changed hands.  Runs
+ * before the pages in its hand are freed.
+ */
+reap_register('large', 35, (cpu) => {
+  const pc = pcpu_of(cpu);
+  const s = Math.abs(pcpu.counting[pc]) as mtstats_t;
+  if (s === NULL) return;
+  const freed = pcpu.counting[pc] < 0;
+  pcpu.counting[pc] = 0;
+  // Obtained, the pages are in hand until it is done; freed, they are from then on.
+  if ((pcpu.in_hand_page[pc] !== 0) === freed) return;
+  set64(freed ? mtstats.large_freed : mtstats.large_alloced, s, get64(pcpu.counted_bytes, pc));
+  set64(freed ? mtstats.large_frees : mtstats.large_allocs, s, get64(pcpu.counted_blocks, pc));
+});
 
 /** What a dead CPU had taken from a bucket and not yet counted is lost; counted here. */
 reap_register('malloc', 70, (cpu) => {

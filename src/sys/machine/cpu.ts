@@ -37,7 +37,7 @@ import {
 import { M, MCACHE_START, machine } from './header.ts';
 import { once, opt } from './opt.ts';
 import { cpu_stopped, panic } from './panic.ts';
-import { field_word, i32, type Ptr, struct, words } from './struct.ts';
+import { field_word, i32, type Ptr, struct, u64, words } from './struct.ts';
 
 export const MAXCPU = 64;
 export const CPU_PARKED = 1;
@@ -94,6 +94,9 @@ export const pcpu = struct<pcpu_t>(
   in_hand_zone: i32('t', 'the zone it belongs to'),
   in_hand_page: i32('t', 'first page of a run between two places, + 1'),
   in_hand_pages: i32('t', 'its length'),
+  counting: i32('t', 'counts of large blocks that are changing: being obtained, negated: freed'),
+  counted_bytes: u64('t', 'their bytes before'),
+  counted_blocks: u64('t', 'their blocks before'),
 });
 
 export type mcache_t = Ptr<'mcache'>;

@@ -203,7 +203,7 @@ export function vm_page_withhold(pages: number): void {
 export const page_failpoint: { refuse: ((n: number) => boolean) | null } = { refuse: null };
 
 /** Notes pages as in this CPU's hand, before they leave or reach the free queues. */
-function take_in_hand(m: number, n: number): void {
+export function vm_page_in_hand(m: number, n: number): void {
   pcpu.in_hand_pages[thr.pc] = n;
   pcpu.in_hand_page[thr.pc] = m + 1;
 }
@@ -217,7 +217,7 @@ export function vm_page_settle(): void {
  * never in it.
  */
 function carry_out(m: number, n: number): void {
-  take_in_hand(m, 0);
+  vm_page_in_hand(m, 0);
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
     pcpu.in_hand_pages[thr.pc] = i - m + 1;
@@ -334,7 +334,7 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
       if ((page.info[i] & PK_MASK) === PK_FREE) panic('vm_page_free: freeing free page', i);
     }
   }
-  take_in_hand(m, n);
+  vm_page_in_hand(m, n);
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
     page.slab[i] = 0 as (typeof page.slab)[0];
@@ -342,7 +342,7 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
   }
   mtx_lock(phys.lock, ph);
   for (let i = m; i < m + n; i++) {
-    take_in_hand(i + 1, m + n - i - 1);
+    vm_page_in_hand(i + 1, m + n - i - 1);
     page.info[i] = PK_FREE;
   }
   phys_add(ph, m, n);
