@@ -13,10 +13,23 @@
 import { boot } from '../src/lib/index.ts';
 import { m_getcl } from '../src/sys/client/kern_mbuf.ts';
 import { m_append, m_copypacket, m_free, m_freem } from '../src/sys/client/uipc_mbuf.ts';
-import { M_NOWAIT } from '../src/sys/h/malloc_flags.ts';
-import { M_PKTHDR, mbuf, type mbuf_t, MT_DATA, mtod } from '../src/sys/h/mbuf.ts';
-import { mem } from '../src/sys/machine/memory.ts';
+import { M_NOWAIT as M_NOWAIT_ } from '../src/sys/h/malloc_flags.ts';
+import {
+  M_PKTHDR as M_PKTHDR_,
+  mbuf as mbuf_,
+  type mbuf_t,
+  MT_DATA as MT_DATA_,
+  mtod,
+} from '../src/sys/h/mbuf.ts';
+import { mem as mem_ } from '../src/sys/machine/memory.ts';
 import { PIECE_BYTES, PIECES, serve, timed } from './child.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const mbuf = mbuf_;
+const mem = mem_;
+const M_NOWAIT = M_NOWAIT_;
+const M_PKTHDR = M_PKTHDR_;
+const MT_DATA = MT_DATA_;
 
 const machine = boot({ memory: '256M' });
 const source = Buffer.alloc(PIECE_BYTES, 'kmem');

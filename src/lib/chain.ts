@@ -87,7 +87,15 @@ import {
 import { ChainNumbers } from './chain_numbers.ts';
 import { type Context, gone } from './context.ts';
 import { kmemError } from './errors.ts';
-import { type Note, noteAdopted, noteFreed, noteMade, noteReleased, noteTouched } from './leak.ts';
+import {
+  type Note,
+  noteAdopted,
+  noted,
+  noteFreed,
+  noteMade,
+  noteReleased,
+  noteTouched,
+} from './leak.ts';
 import { type Address, bytesAt, type Source, textBytes } from './memory.ts';
 import { armForPages, type MallocType, memoryFailure, sleepForPages } from './type.ts';
 import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
@@ -190,16 +198,18 @@ export class Chain
   #ended = '';
   readonly #note: Note | null;
 
-  private constructor(ctx: Context, m: mbuf_t, note: (chain: Chain) => Note | null) {
+  /** `place`: who is to be named as its maker; the number of one that is noted already. */
+  private constructor(ctx: Context, m: mbuf_t, place?: string | number) {
     super();
     this.#ctx = ctx;
     this.#m = m;
-    this.#note = note(this);
+    if (typeof place === 'number') this.#note = noteAdopted(this, ctx, place);
+    else this.#note = noted() ? noteMade(this, ctx, place) : null;
   }
   /** Use machine.chain(). */
   static make(ctx: Context, source?: ChainSource, options?: ChainOptions): Chain {
     if (!ctx.up) gone('chain');
-    const chain = new Chain(ctx, NONE, (c) => noteMade(c, ctx));
+    const chain = new Chain(ctx, NONE);
     if (source === undefined) return chain;
     try {
       return chain.append(source, options);
@@ -210,7 +220,7 @@ export class Chain
   }
   /** A chain over a packet that the façade built. `place`: who is to be named as its maker. */
   static of(ctx: Context, m: number, place?: string): Chain {
-    return new Chain(ctx, m as mbuf_t, (c) => noteMade(c, ctx, place));
+    return new Chain(ctx, m as mbuf_t, place);
   }
   /** Use machine.adoptChain(). */
   static adopt(ctx: Context, number: number): Chain {
@@ -229,7 +239,7 @@ export class Chain
     }
     const site = mbuf.site[m];
     mbuf.site[m] = 0;
-    return new Chain(ctx, m, (c) => noteAdopted(c, ctx, site));
+    return new Chain(ctx, m, site === 0 ? undefined : site);
   }
 
   // --- what it is --------------------------------------------------------------------------

@@ -50,22 +50,20 @@ const lost = new FinalizationRegistry<Note>((note) => {
 
 let made = 0;
 /** Whether the chain that is being made is noted: one load when it is off. */
-function noted(): boolean {
+export function noted(): boolean {
   const level = mbuf_leak_level();
   if (level === 0) return false;
   return level !== LEAK_SIMPLE || made++ % mbuf_leak_sample() === 0;
 }
-/** Notes a chain that is being made; null: it is not noted. `place`: who made it, if known. */
-export function noteMade(chain: object, ctx: Context, place?: string): Note | null {
-  if (!noted()) return null;
+/** Notes a chain that is being made. `place`: who made it, if known. */
+export function noteMade(chain: object, ctx: Context, place?: string): Note {
   const at = place ?? callSite();
   const site = mbuf_site(at);
   mbuf_site_take(site);
   return watch(chain, { ctx, site, made: at, touched: '' });
 }
 /** Notes a chain that came from another thread with a place. */
-export function noteAdopted(chain: object, ctx: Context, site: number): Note | null {
-  if (site === 0) return noteMade(chain, ctx);
+export function noteAdopted(chain: object, ctx: Context, site: number): Note {
   return watch(chain, { ctx, site, made: mbuf_site_text(site), touched: '' });
 }
 function watch(chain: object, note: Note): Note {

@@ -23,7 +23,7 @@ import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.t
 import { type Options, opt, opt_word } from '../machine/opt.ts';
 import { field_word, get_string } from '../machine/struct.ts';
 import '../machine/web_locks.ts';
-import { mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
+import { mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
 import '../client/mbuf_leak.ts';
 import '../client/kern_mbstat.ts';
 import '../client/uipc_mbuf_shape.ts';
@@ -146,6 +146,7 @@ export function attach(handle: Handle): number {
   slot_take();
   slot_start();
   mcache_attach();
+  mbuf_attach();
   return thr.cpu;
 }
 

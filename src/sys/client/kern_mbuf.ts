@@ -28,10 +28,10 @@ import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine as machine_, ROOT_MBUF } from '../machine/header.ts';
-import { mem, PAGE_SIZE, ptoa } from '../machine/memory.ts';
-import { opt as opt_ } from '../machine/opt.ts';
+import { mem as mem_, PAGE_SIZE, ptoa } from '../machine/memory.ts';
+import { once, opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, NULL } from '../machine/struct.ts';
+import { elem, NULL as NULL_ } from '../machine/struct.ts';
 import {
   CTLFLAG_RDTUN,
   CTLFLAG_RWTUN,
@@ -80,7 +80,7 @@ import { uma_find_refcnt_word } from '../uma/uma_keg.ts';
 import {
   uma_console,
   uma_zcreate,
-  uma_zone_exhausted,
+  uma_zone_exhausted as uma_zone_exhausted_,
   uma_zone_set_max,
   uma_zsecond_create,
 } from '../uma/uma_zone.ts';
@@ -88,6 +88,7 @@ import { vm_lowmem } from '../uma/vm_pageout.ts';
 import { m_tag_delete_chain } from './uipc_mbuf_tag.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
 const mbuf = mbuf_;
 const mb_root = mb_root_;
 const machine = machine_;
@@ -98,12 +99,25 @@ const M_PKTDAT = M_PKTDAT_;
 const M_DAT = M_DAT_;
 const MT_NOINIT = MT_NOINIT_;
 const MSIZE = MSIZE_;
+const NULL = NULL_;
+const uma_zone_exhausted = uma_zone_exhausted_;
 const uma_cache_take = uma_cache_take_;
 const uma_cache_give = uma_cache_give_;
 
 /** The record that anchors the zones. */
 export function mb(): mb_root_t {
-  return machine.roots[elem(M, ROOT_MBUF)] as mb_root_t;
+  return machine.roots[ROOT] as mb_root_t;
+}
+const ROOT = elem(M, ROOT_MBUF);
+
+/* The zones of the fast paths as this thread knows them: constants to V8 (opt.ts). */
+const fast = {} as { readonly mbuf: zone_t; readonly pack: zone_t; readonly clust: zone_t };
+/** Looks the zones up. In every thread of the machine, when they are made. */
+export function mbuf_attach(): void {
+  const r = mb();
+  for (const name of ['mbuf', 'pack', 'clust'] as const) {
+    if (fast[name] !== mb_root[name][r]) once(fast, name, mb_root[name][r]);
+  }
 }
 
 // --- limits ----------------------------------------------------------------------------------
@@ -230,7 +244,7 @@ vm_lowmem.unshift(mb_reclaim);
 
 /** Lays the anchor out, while boot_alloc still works. */
 export function mbuf_boot(): void {
-  machine.roots[elem(M, ROOT_MBUF)] = boot_alloc(mb_root.sizeof, 'mbufs');
+  machine.roots[ROOT] = boot_alloc(mb_root.sizeof, 'mbufs');
 }
 /** Makes the zones. At boot, when UMA and malloc are up. */
 export function mbuf_init(): void {
@@ -264,6 +278,7 @@ export function mbuf_init(): void {
   limit(all.jumbop[r], nmbjumbop);
   limit(all.jumbo9[r], nmbjumbo9);
   limit(all.jumbo16[r], nmbjumbo16);
+  mbuf_attach();
 }
 
 // --- what happens to an item on its way ---------------------------------------------------------
@@ -292,21 +307,21 @@ function mbuf_fill(m: mbuf_t, type: number, flags: number): void {
     pkthdr_clear(m);
   } else mbuf.off[m] = M_DAT;
 }
+/** Zeroes rcvif to tags, two words at a time: an mbuf begins on an even word. */
 function pkthdr_clear(m: mbuf_t): void {
-  mbuf.rcvif[m] = 0;
-  mbuf.header[m] = 0;
-  mbuf.plen[m] = 0;
-  mbuf.flowid[m] = 0;
-  mbuf.csum_flags[m] = 0;
-  mbuf.csum_data[m] = 0;
-  mbuf.tso_vtag[m] = 0;
-  mbuf.tags[m] = 0 as (typeof mbuf.tags)[mbuf_t];
+  const F64 = mem.F64;
+  const at = (m + PKTHDR) >> 1;
+  F64[at] = 0;
+  F64[at + 1] = 0;
+  F64[at + 2] = 0;
+  F64[at + 3] = 0;
 }
+const PKTHDR = M_DAT / 4;
 function mb_dtor_mbuf(item: number): void {
   const m = item as mbuf_t;
   const flags = mbuf.flags[m];
   if (opt.INVARIANTS && (flags & M_EXT) !== 0) panic('mb_dtor_mbuf: M_EXT set', m * 4);
-  if ((flags & M_PKTHDR) !== 0) m_tag_delete_chain(m);
+  if ((flags & M_PKTHDR) !== 0 && mbuf.tags[m] !== NULL) m_tag_delete_chain(m);
 }
 
 /** What a cluster of `size` bytes is called. */
@@ -373,7 +388,7 @@ function packet_fill(m: mbuf_t, type: number, flags: number): void {
 }
 function mb_dtor_pack(item: number): void {
   const m = item as mbuf_t;
-  if ((mbuf.flags[m] & M_PKTHDR) !== 0) m_tag_delete_chain(m);
+  if ((mbuf.flags[m] & M_PKTHDR) !== 0 && mbuf.tags[m] !== NULL) m_tag_delete_chain(m);
   if (opt.INVARIANTS) packet_check(m);
   // Whoever sleeps for a cluster gets those that lie in packets nobody uses.
   const r = mb();
@@ -437,11 +452,18 @@ export function m_gethdr(how: number, type: number): mbuf_t {
   return mbuf_get(how, type, M_PKTHDR);
 }
 function mbuf_get(how: number, type: number, flags: number): mbuf_t {
-  const z = mb_root.mbuf[mb()] as zone_t;
+  const z = fast.mbuf;
   const m = uma_cache_take(z) as mbuf_t;
   if (m === NULL) return uma_zalloc_arg(z, mb_args(flags, type), may_sleep(how)) as mbuf_t;
   mbuf_fill(m, type, flags);
   return m;
+}
+/** An mbuf of which the caller writes every field itself, before anybody sees it. */
+export function mbuf_take(how: number): mbuf_t {
+  const z = fast.mbuf;
+  const m = uma_cache_take(z) as mbuf_t;
+  if (m !== NULL) return m;
+  return uma_zalloc_arg(z, mb_args(0, MT_NOINIT), may_sleep(how)) as mbuf_t;
 }
 
 /** An mbuf whose MLEN bytes are zero. */
@@ -452,7 +474,7 @@ export function m_getclr(how: number, type: number): mbuf_t {
 }
 /** An mbuf with a 2 KiB cluster, from the packet zone. */
 export function m_getcl(how: number, type: number, flags: number): mbuf_t {
-  const z = mb_root.pack[mb()] as zone_t;
+  const z = fast.pack;
   const m = uma_cache_take(z) as mbuf_t;
   if (m === NULL) return uma_zalloc_arg(z, mb_args(flags, type), may_sleep(how)) as mbuf_t;
   packet_fill(m, type, flags);
@@ -460,7 +482,7 @@ export function m_getcl(how: number, type: number, flags: number): mbuf_t {
 }
 /** Gives an mbuf without storage outside back to its zone. */
 export function mbuf_put(m: mbuf_t): void {
-  const z = mb_root.mbuf[mb()] as zone_t;
+  const z = fast.mbuf;
   mb_dtor_mbuf(m);
   if (!uma_cache_give(z, m)) uma_zfree(z, m);
 }
@@ -469,10 +491,9 @@ export function mbuf_put(m: mbuf_t): void {
  * zone; past the caches while somebody may sleep for a cluster.
  */
 export function packet_put(m: mbuf_t): void {
-  const r = mb();
-  const z = mb_root.pack[r] as zone_t;
-  if (uma_zone_exhausted(mb_root.clust[r] as zone_t)) return uma_zfree_past_caches(z, m);
-  if ((mbuf.flags[m] & M_PKTHDR) !== 0) m_tag_delete_chain(m);
+  const z = fast.pack;
+  if (uma_zone_exhausted(fast.clust)) return uma_zfree_past_caches(z, m);
+  if ((mbuf.flags[m] & M_PKTHDR) !== 0 && mbuf.tags[m] !== NULL) m_tag_delete_chain(m);
   if (!uma_cache_give(z, m)) uma_zfree(z, m);
 }
 /** An mbuf with a cluster of `size` bytes. Panics for a size that no cluster has. */

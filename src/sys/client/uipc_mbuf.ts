@@ -26,7 +26,7 @@ import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { NULL } from '../machine/struct.ts';
+import { NULL as NULL_ } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import {
@@ -37,11 +37,11 @@ import {
   EXT_JUMBOP,
   EXT_PACKET as EXT_PACKET_,
   M_COPYALL,
-  M_COPYFLAGS,
+  M_COPYFLAGS as M_COPYFLAGS_,
   M_EOR,
   M_EXT as M_EXT_,
   M_NOFREE as M_NOFREE_,
-  M_PKTDAT,
+  M_PKTDAT as M_PKTDAT_,
   M_PKTHDR as M_PKTHDR_,
   M_RDONLY as M_RDONLY_,
   m_end,
@@ -68,6 +68,7 @@ import {
   m_getzone,
   mb,
   mbuf_put as mbuf_put_,
+  mbuf_take as mbuf_take_,
   packet_put as packet_put_,
 } from './kern_mbuf.ts';
 import { m_tag_copy_chain, m_tag_delete_chain } from './uipc_mbuf_tag.ts';
@@ -80,7 +81,11 @@ const M_PKTHDR = M_PKTHDR_;
 const M_NOFREE = M_NOFREE_;
 const M_RDONLY = M_RDONLY_;
 const EXT_PACKET = EXT_PACKET_;
+const M_COPYFLAGS = M_COPYFLAGS_;
+const M_PKTDAT = M_PKTDAT_;
+const NULL = NULL_;
 const mbuf_put = mbuf_put_;
+const mbuf_take = mbuf_take_;
 const packet_put = packet_put_;
 const mem = mem_;
 const atomic_add = atomic_add_;
@@ -137,9 +142,15 @@ export function m_align(m: mbuf_t, len: number): void {
 export function m_free(m: mbuf_t): mbuf_t {
   const next = mbuf.next[m];
   const flags = mbuf.flags[m];
-  if ((flags & (M_PKTHDR | M_NOFREE)) === (M_PKTHDR | M_NOFREE)) m_tag_delete_chain(m);
-  if ((flags & M_EXT) !== 0) ext_free(m, flags);
-  else if ((flags & M_NOFREE) === 0) mbuf_put(m);
+  if ((flags & M_NOFREE) !== 0) m_empty(m, flags);
+  else if ((flags & M_EXT) === 0) mbuf_put(m);
+  else {
+    const count = mbuf.ext_ref[m];
+    if (mbuf_refs(count) !== 1 && atomic_add(count, -1) !== 1) {
+      mbuf.flags[m] = flags & ~M_EXT;
+      mbuf_put(m);
+    } else ext_last(m, flags, count);
+  }
   return next;
 }
 /** Gives a whole chain back. NULL is none. */
@@ -147,25 +158,29 @@ export function m_freem(m: mbuf_t): void {
   let at = m;
   while (at !== NONE) at = m_free(at);
 }
-/** Gives up m's part of its storage, then m itself unless that is M_NOFREE. */
-function ext_free(m: mbuf_t, flags: number): void {
-  const count = mbuf.ext_ref[m];
-  const last = mbuf_refs(count) === 1 || atomic_add(count, -1) === 1;
-  if (last) {
-    if (mbuf.ext_type[m] === EXT_PACKET && (flags & M_NOFREE) === 0) {
-      mem.I32[count] = 1;
-      packet_put(m);
-      return;
-    }
-    storage_free(m, count);
+/** Gives m back with its storage, which nobody else refers to any more. */
+function ext_last(m: mbuf_t, flags: number, count: number): void {
+  if (mbuf.ext_type[m] === EXT_PACKET) {
+    mem.I32[count] = 1;
+    packet_put(m);
+    return;
   }
+  storage_free(m, count);
+  mbuf.flags[m] = flags & ~M_EXT;
+  mbuf_put(m);
+}
+/** Takes from an mbuf that somebody keeps (M_NOFREE) its tags and its part of the storage. */
+function m_empty(m: mbuf_t, flags: number): void {
+  if ((flags & M_PKTHDR) !== 0) m_tag_delete_chain(m);
+  if ((flags & M_EXT) === 0) return;
+  const count = mbuf.ext_ref[m];
+  if (mbuf_refs(count) === 1 || atomic_add(count, -1) === 1) storage_free(m, count);
   mbuf.flags[m] = flags & ~M_EXT;
   mbuf.ext_free[m] = 0;
   mbuf.ext_ref[m] = 0;
   mbuf.ext_size[m] = 0;
   mbuf.ext_type[m] = 0;
   mbuf.buf[m] = m;
-  if ((flags & M_NOFREE) === 0) mbuf_put(m);
 }
 function storage_free(m: mbuf_t, count: number): void {
   const type = mbuf.ext_type[m];
@@ -244,17 +259,23 @@ function ext_set(m: mbuf_t, buf: number, size: number, count: number, flags: num
 }
 /** Lets n refer to the storage of m as well. n keeps its place in the data to itself. */
 export function mb_dupcl(n: mbuf_t, m: mbuf_t): void {
+  ext_refer(n, m);
+  mbuf.flags[n] |= M_EXT | (mbuf.flags[m] & M_RDONLY);
+}
+function ext_refer(n: mbuf_t, m: mbuf_t): void {
   const count = mbuf.ext_ref[m];
   if (mbuf_refs(count) === 1) mem.I32[count] = 2;
   else atomic_add(count, 1);
   mbuf.buf[n] = mbuf.buf[m];
-  mbuf.ext_free[n] = mbuf.ext_free[m];
-  mbuf.ext_arg1[n] = mbuf.ext_arg1[m];
-  mbuf.ext_arg2[n] = mbuf.ext_arg2[m];
+  const free = mbuf.ext_free[m];
+  mbuf.ext_free[n] = free;
+  if (free !== 0) {
+    mbuf.ext_arg1[n] = mbuf.ext_arg1[m];
+    mbuf.ext_arg2[n] = mbuf.ext_arg2[m];
+  }
   mbuf.ext_size[n] = mbuf.ext_size[m];
   mbuf.ext_ref[n] = count;
   mbuf.ext_type[n] = mbuf.ext_type[m];
-  mbuf.flags[n] |= M_EXT | (mbuf.flags[m] & M_RDONLY);
 }
 
 // --- packet headers ------------------------------------------------------------------------------
@@ -265,6 +286,10 @@ function pkthdr_copy(to: mbuf_t, from: mbuf_t): void {
     mbuf.buf[to] = to;
     mbuf.off[to] = M_PKTDAT;
   }
+  pkthdr_fields(to, from);
+}
+/** All of a packet header but its flags and tags. */
+function pkthdr_fields(to: mbuf_t, from: mbuf_t): void {
   mbuf.rcvif[to] = mbuf.rcvif[from];
   mbuf.header[to] = mbuf.header[from];
   mbuf.plen[to] = mbuf.plen[from];
@@ -410,22 +435,47 @@ function mbuf_share_or_copy(n: mbuf_t, m: mbuf_t, skip: number, count: number): 
     m_bcopy(mtod(m) + skip, mtod(n), count);
   }
 }
-/** A copy of a whole packet; the first mbuf keeps the place of its data. NULL: no memory. */
+/** A copy of a whole packet; every mbuf keeps the place of its data. NULL: no memory. */
 export function m_copypacket(m: mbuf_t, how: number): mbuf_t {
-  const top = m_get(how, mbuf.type[m]);
-  if (top === NONE) return no_space(top);
-  if (m_dup_pkthdr(top, m, how) === 0) return no_space(top);
-  if ((mbuf.flags[m] & M_EXT) === 0) mbuf.off[top] = mbuf.off[m];
-  mbuf_share_or_copy(top, m, 0, mbuf.len[m]);
-  let last = top;
-  for (let at = mbuf.next[m]; at !== NONE; at = mbuf.next[at]) {
-    const n = m_get(how, mbuf.type[at]);
+  let top = NONE;
+  let last = NONE;
+  for (let at = m; at !== NONE; at = mbuf.next[at]) {
+    const n = mbuf_take(how);
     if (n === NONE) return no_space(top);
-    mbuf.next[last] = n;
+    mbuf_copy(n, at, last === NONE ? M_COPYFLAGS : M_RDONLY);
+    if (last !== NONE) mbuf.next[last] = n;
+    else {
+      top = n;
+      if ((mbuf.flags[n] & M_PKTHDR) !== 0 && !pkthdr_new(n, m, how)) return no_space(top);
+    }
     last = n;
-    mbuf_share_or_copy(n, at, 0, mbuf.len[at]);
   }
   return top;
+}
+/**
+ * Makes n, just taken, a copy of m: data outside by reference.  Every field is
+ * written once, which is what a copy costs.  Of the flags it takes `keep` along.
+ */
+function mbuf_copy(n: mbuf_t, m: mbuf_t, keep: number): void {
+  const flags = mbuf.flags[m];
+  mbuf.next[n] = NONE;
+  mbuf.nextpkt[n] = NONE;
+  mbuf.off[n] = mbuf.off[m];
+  mbuf.len[n] = mbuf.len[m];
+  mbuf.flags[n] = flags & (keep | M_EXT);
+  mbuf.type[n] = mbuf.type[m];
+  mbuf.site[n] = 0;
+  if ((flags & M_EXT) !== 0) ext_refer(n, m);
+  else data_copy(n, m);
+}
+function data_copy(n: mbuf_t, m: mbuf_t): void {
+  mbuf.buf[n] = n;
+  m_bcopy(m * 4 + mbuf.off[m], n * 4 + mbuf.off[m], mbuf.len[m]);
+}
+function pkthdr_new(to: mbuf_t, from: mbuf_t, how: number): boolean {
+  pkthdr_fields(to, from);
+  mbuf.tags[to] = NULL as m_tag_t;
+  return mbuf.tags[from] === NULL || m_tag_copy_chain(to, from, how) !== 0;
 }
 /** A copy of a packet that shares nothing and may be written. NULL: no memory. */
 export function m_dup(m: mbuf_t, how: number): mbuf_t {

@@ -12,8 +12,8 @@
  */
 import { now_ms } from './clock.ts';
 import { host_can_block } from './host.ts';
-import { hw, mem, memory_state } from './memory.ts';
-import { opt } from './opt.ts';
+import { hw as hw_, mem, memory_state } from './memory.ts';
+import { opt as opt_ } from './opt.ts';
 import {
   P_ADD,
   P_AND,
@@ -27,6 +27,10 @@ import {
   P_XCHG,
   sim,
 } from './sim.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const hw = hw_;
+const opt = opt_;
 
 /** Compare-and-swap: stores `value` if the word holds `expected`; returns what it held. */
 export function atomic_cas(w: number, expected: number, value: number): number {

@@ -52,10 +52,10 @@ import {
   uma_slab,
   uma_zone,
   ZH_CTOR,
-  ZH_DEBUG,
+  ZH_DEBUG as ZH_DEBUG_,
   ZH_DTOR,
-  ZH_FULL,
-  ZH_NOCACHE,
+  ZH_FULL as ZH_FULL_,
+  ZH_NOCACHE as ZH_NOCACHE_,
   type zone_t,
 } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -78,6 +78,9 @@ import { uma, uma_root, zone_lock, zone_name, zone_unlock } from './uma_int.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const M_ZERO = M_ZERO_;
+const ZH_DEBUG = ZH_DEBUG_;
+const ZH_FULL = ZH_FULL_;
+const ZH_NOCACHE = ZH_NOCACHE_;
 const hot = hot_;
 const opt = opt_;
 
@@ -165,7 +168,7 @@ export function uma_cache_take(z: zone_t): number {
   const c = ((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t;
   const b = cache.cur[c];
   const n = bucket.cnt[b] - 1;
-  if (n < 0 || (zone.hooks[z] & ZH_DEBUG) !== 0) return 0;
+  if (n < 0 || opt.INVARIANTS) return 0; // checks belong to the slow way
   const item = bucket.item[((b + n) | 0) as bucket_t];
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n;
