@@ -156,8 +156,9 @@ function grows(d: SysctlDecl, n: number): boolean {
 /** A limit of clusters in one zone. */
 function cluster_limit(name: string, help: string, z: (r: mb_root_t) => zone_t): SysctlDecl {
   const d: SysctlDecl = knob(name, help, (n) => {
-    if (n === sysctl_get(d)) return 0;
-    if (!grows(d, n)) return EINVAL;
+    const now = sysctl_get(d);
+    if (n === now) return 0;
+    if (!grows(d, n) || (n > 0 && !mbufs_cover(n - now))) return EINVAL;
     uma_zone_set_max(z(mb()), n);
     if (d === nmbclusters) for (const subscriber of nmbclusters_change) subscriber(n);
     return 0;
@@ -166,22 +167,22 @@ function cluster_limit(name: string, help: string, z: (r: mb_root_t) => zone_t):
 }
 const nmbclusters: SysctlDecl = cluster_limit(
   'kern.ipc.nmbclusters',
-  'Most 2 KiB clusters, 0: no limit; may grow at run time',
+  'Most 2 KiB clusters, 0: no limit; may grow at run time while nmbufs covers it',
   (r) => mb_root.clust[r] as zone_t,
 );
 const nmbjumbop = cluster_limit(
   'kern.ipc.nmbjumbop',
-  'Most page-size clusters, 0: no limit; may grow at run time',
+  'Most page-size clusters, 0: no limit; may grow at run time while nmbufs covers it',
   (r) => mb_root.jumbop[r] as zone_t,
 );
 const nmbjumbo9 = cluster_limit(
   'kern.ipc.nmbjumbo9',
-  'Most 9 KiB clusters, 0: no limit; may grow at run time',
+  'Most 9 KiB clusters, 0: no limit; may grow at run time while nmbufs covers it',
   (r) => mb_root.jumbo9[r] as zone_t,
 );
 const nmbjumbo16 = cluster_limit(
   'kern.ipc.nmbjumbo16',
-  'Most 16 KiB clusters, 0: no limit; may grow at run time',
+  'Most 16 KiB clusters, 0: no limit; may grow at run time while nmbufs covers it',
   (r) => mb_root.jumbo16[r] as zone_t,
 );
 const CLUSTER_LIMITS = [nmbclusters, nmbjumbop, nmbjumbo9, nmbjumbo16];
@@ -199,7 +200,16 @@ const nmbufs: SysctlDecl = knob(
 function covers_clusters(n: number): boolean {
   if (n === 0) return true;
   if (CLUSTER_LIMITS.some((d) => sysctl_get(d) === 0)) return false;
-  return n >= CLUSTER_LIMITS.reduce((sum, d) => sum + sysctl_get(d), 0);
+  return n >= clusters_limited();
+}
+/** Clusters that there may be, of the sizes that have a limit. */
+function clusters_limited(): number {
+  return CLUSTER_LIMITS.reduce((sum, d) => sum + sysctl_get(d), 0);
+}
+/** Whether there are mbufs for so many clusters more: without them nobody gets one. */
+function mbufs_cover(more: number): boolean {
+  const n = sysctl_get(nmbufs);
+  return n === 0 || n >= clusters_limited() + more;
 }
 
 /** kern.maxusers from the memory: one for 2 MB, 32 at least, above 384 one for 16 MB. */

@@ -165,6 +165,10 @@ describe('at run time', () => {
     assert.equal(set('nmbufs', sum - 1), EINVAL);
     assert.equal(set('nmbufs', sum), 0);
     assert.ok(uma_zone_get_max(zone('mbuf')) >= sum);
+    assert.equal(set('nmbclusters', 41), EINVAL, 'there would be no mbuf for it');
+    assert.equal(set('nmbufs', sum + 8), 0);
+    assert.equal(set('nmbclusters', 48), 0);
+    assert.equal(set('nmbjumbop', value('kern.ipc.nmbjumbop') + 1), EINVAL);
     assert.equal(set('nmbjumbop', 0), 0);
     assert.equal(set('nmbufs', sum + 1000), EINVAL, 'no number covers clusters without limit');
     assert.equal(set('nmbufs', 0), 0);
