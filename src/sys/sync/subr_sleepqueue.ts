@@ -286,24 +286,35 @@ export function wakeup_n(wchan: number, n: number): number {
   const c = chain_of(wchan);
   if (atomic_load(field_word(chain.count, c)) === 0) return 0;
   let woken = 0;
+  let word = 0;
+  let more: number[] | null = null;
   mtx_lock(chain.lock, c);
   for (let s = chain.head[c]; s !== NULL && woken < n; ) {
     const next = sleeper.next[s];
     if (sleeper.wchan[s] === wchan) {
-      sleeper_wake(c, s, 0);
-      woken++;
+      const w = sleeper_choose(c, s, 0);
+      if (woken++ === 0) word = w;
+      else if (more === null) more = [w];
+      else more.push(w);
     }
     s = next;
   }
   mtx_unlock(chain.lock, c);
+  if (woken > 0) atomic_notify(word, 1);
+  if (more !== null) for (const w of more) atomic_notify(w, 1);
   return woken;
 }
-function sleeper_wake(c: chain_t, s: sleeper_t, result: number): void {
+/**
+ * Takes a sleeper off its chain; returns the word to notify.  That comes after
+ * the lock: the woken thread would run into it.  Should this thread die between
+ * the two, the sleeper finds its word changed when its slice is over.
+ */
+function sleeper_choose(c: chain_t, s: sleeper_t, result: number): number {
   chain_unlink(c, s);
   sleeper.result[s] = result;
   const w = field_word(sleeper.word, s);
   atomic_store(w, 0);
-  atomic_notify(w, 1);
+  return w;
 }
 /** Wakes everybody who sleeps on `wchan`. */
 export function wakeup(wchan: number): number {
@@ -324,8 +335,9 @@ export function sleepq_abort(cpu: number, error = EINTR): void {
     mtx_lock(chain.lock, c);
     // `on` is read first: what it was queued with is then visible, and stays under this lock.
     const here = atomic_load(field_word(sleeper.on, s)) === 1 && chain_of(sleeper.wchan[s]) === c;
-    if (here && atomic_xchg(signal, 0) !== 0) sleeper_wake(c, s, error);
+    const word = here && atomic_xchg(signal, 0) !== 0 ? sleeper_choose(c, s, error) : 0;
     mtx_unlock(chain.lock, c);
+    if (word !== 0) atomic_notify(word, 1);
   }
 }
 
