@@ -179,6 +179,8 @@ describe('types and memory', () => {
     });
     assert.equal(full.reason, 'full');
     assert.equal(full.type, 't');
+    assert.equal(type.tryAlloc(4096), undefined, 'without an error');
+    fails('EINVAL', () => type.tryAlloc(-1));
     all.sort((a, b) => a - b);
     for (let i = 0; i < all.length; i += 2) type.free(all[i]);
     const torn = fails('ENOMEM', () => type.alloc(3 * 4096));
@@ -186,6 +188,9 @@ describe('types and memory', () => {
     assert.ok((torn.freeBytes ?? 0) > 3 * 4096 && (torn.longestRun ?? 0) < 3 * 4096);
     fails('EDEADLK', () => type.alloc(3 * 4096, { wait: true }));
     fails('ENOMEM', () => type.alloc(100 * 2 ** 20, { wait: true }));
+    const at = type.tryAlloc(4096, { zero: true });
+    assert.ok(at !== undefined && machine.bytes(at, 4096).every((byte) => byte === 0));
+    type.free(at);
     for (let i = 1; i < all.length; i += 2) type.free(all[i]);
   });
   test('allocAsync: memory that comes later, abort, timeout', async (t) => {

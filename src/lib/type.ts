@@ -153,6 +153,14 @@ export class MallocType implements Mortal, Disposable {
     const p = malloc(size, t, 1); // M_NOWAIT
     return (p ? p * 4 : allocFailed(this, size)) as Address;
   }
+  /** alloc that never waits and returns undefined when there is no memory. Throws EINVAL. */
+  tryAlloc(size: number, options: { zero?: boolean } = {}): Address | undefined {
+    this.#checkSize('tryAlloc', size);
+    const p = malloc(size, this.#type('tryAlloc'), NOWAIT | (options.zero ? M_ZERO : 0));
+    if (p === 0) return undefined;
+    this.#tell(size, p);
+    return (p * 4) as Address;
+  }
   /** Gives a block back: any thread may. 0 is no block. Throws EFAULT for what is no address. */
   free(address: Address): void {
     const p = address >>> 2;
