@@ -152,6 +152,52 @@ describe('types and memory', () => {
     type.free(0 as Address); // no block: ignored
     assert.equal(type.stats.inUse, 0);
   });
+  test('fill and copy do what an array does, at every border', (t) => {
+    const machine = testMachine(t);
+    const type = machine.type('t');
+    const SIZE = 96;
+    const at = type.alloc(SIZE, { zero: true });
+    const plain = new Uint8Array(SIZE);
+    for (let from = 0; from < 9; from++) {
+      for (const n of [0, 1, 3, 4, 15, 16, 17, 20, 31, 40]) {
+        machine.fill(at + from, n, from * 16 + n);
+        plain.fill(from * 16 + n, from, from + n);
+        for (const to of [0, 1, 4, 7, 8, 30, 48]) {
+          machine.copy(at + to, at + from, n);
+          plain.copyWithin(to, from, from + n);
+          assert.deepEqual([...machine.bytes(at, SIZE)], [...plain], `${from} ${to} ${n}`);
+        }
+      }
+    }
+    machine.fill(at, SIZE);
+    assert.ok(machine.bytes(at, SIZE).every((byte) => byte === 0));
+    fails('EFAULT', () => machine.fill(16 * 2 ** 20 - 8, 9));
+    fails('EFAULT', () => machine.copy(at, 16 * 2 ** 20 - 8, 9));
+    fails('EFAULT', () => machine.copy(16 * 2 ** 20 - 8, at, 9));
+    fails('EINVAL', () => machine.fill(at, -1));
+    for (const byte of [256, -1, 1.5, Number.NaN]) fails('EINVAL', () => machine.fill(at, 4, byte));
+    type.free(at);
+  });
+  test('texts short and long, with and without bytes beyond ASCII', (t) => {
+    const machine = testMachine(t);
+    const type = machine.type('t');
+    for (const text of [
+      '',
+      'a',
+      'x'.repeat(32),
+      'x'.repeat(33),
+      'ü',
+      'a\u0000b',
+      '\u{1f980}',
+      'é'.repeat(40),
+    ]) {
+      const { address, byteLength } = type.allocText(text);
+      assert.equal(machine.readText(address, byteLength), text);
+      type.free(address);
+    }
+    fails('EFAULT', () => machine.readText(16 * 2 ** 20 - 8, 9));
+    fails('EINVAL', () => machine.readText(64, -1));
+  });
   test('bad arguments', (t) => {
     const machine = testMachine(t);
     const type = machine.type('t');

@@ -44,8 +44,10 @@ import { hostAtExit, hostWorker, type WorkerLike, type WorkerOptions } from './h
 import { Condition, Mutex, RwLock } from './locks.ts';
 import {
   bytesAt,
+  copyBytes,
   copyIn,
   copyOut,
+  fillBytes,
   index,
   type Place,
   readText,
@@ -280,6 +282,14 @@ export class Machine implements Disposable, AsyncDisposable {
   /** Stores a double. */
   store64f<A extends number>(at: Place<A>, value: number): void {
     this.f64[index('store64f', at, 8)] = value;
+  }
+  /** Sets `n` bytes to `byte`, 0 unless given. Throws EFAULT; EINVAL if it is no byte. */
+  fill<A extends number>(at: Place<A>, n: number, byte = 0): void {
+    fillBytes(at, n, byte);
+  }
+  /** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
+  copy<A extends number, B extends number>(to: Place<A>, from: Place<B>, n: number): void {
+    copyBytes(to, from, n);
   }
   /** Copies bytes of a buffer or view into the memory; returns how many. Throws EFAULT. */
   copyIn<A extends number>(at: Place<A>, from: Source): number {

@@ -1,17 +1,19 @@
 /*
- * memory: three ways to touch memory, and what each costs.
+ * memory: four ways to touch memory, and what each costs.
  *
  *      machine.f64[machine.index(at, 8)]   a whole-memory view: under a ns, and
  *                                          checked by nobody
  *      load32(at), store32(at, v), copyIn  checked: in memory, aligned
  *      bytes(at, n)                        a view of its own, some 20 ns to make
+ *      fill(at, n), copy(to, from, n)      checked; on shared memory an array's own
+ *                                          fill and copyWithin take 2 to 10 times as long
  *
  * Addresses are in bytes.  An Address comes from alloc; adding an offset gives
  * a plain number, which all of these take too.  An Item of a zone or of records
  * is no address: zone.address(item) is.
  */
 import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
-import { mem, memory_state } from '../sys/machine/memory.ts';
+import { hw, mem, memory_state } from '../sys/machine/memory.ts';
 import { kmemError } from './errors.ts';
 
 /** A block's place: bytes from the start of the memory. The same in every thread. */
@@ -99,6 +101,31 @@ export function copyOut(at: number, n: number): Uint8Array<ArrayBuffer> {
   copy.set(mem.U8.subarray(at, at + n));
   return copy;
 }
+/** Shorter ranges are cheaper in a loop. */
+const SHORT = 16;
+/** Sets `n` bytes at `at` to `byte`. Throws EFAULT, EINVAL. */
+export function fillBytes(at: number, n: number, byte: number): void {
+  checkRange('fill', at, n);
+  if ((byte & 0xff) !== byte) throw kmemError(EINVAL, 'fill', `${byte} is no byte: 0 to 255`);
+  const { U8 } = mem;
+  const end = at + n;
+  if (n < SHORT) {
+    for (let i = at; i < end; i++) U8[i] = byte;
+    return;
+  }
+  const first = Math.ceil(at / 4);
+  const last = Math.floor(end / 4);
+  hw.fill(first, byte, last - first);
+  for (let i = at; i < first * 4; i++) U8[i] = byte;
+  for (let i = last * 4; i < end; i++) U8[i] = byte;
+}
+/** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
+export function copyBytes(to: number, from: number, n: number): void {
+  checkRange('copy', to, n);
+  checkRange('copy', from, n);
+  if ((to & 3) === 0 && (from & 3) === 0 && (n & 3) === 0) hw.copy(to / 4, from / 4, n / 4);
+  else mem.U8.copyWithin(to, from, from + n);
+}
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -117,5 +144,23 @@ export function writeText(at: number, text: string, max: number): number {
 }
 /** Reads `n` bytes of UTF-8. Throws EFAULT. */
 export function readText(at: number, n: number): string {
+  if (n <= SHORT_TEXT) {
+    checkRange('readText', at, n);
+    const text = ascii(at, n);
+    if (text !== null) return text;
+  }
   return decoder.decode(copyOut(at, n)); // browsers decode no shared memory: from a copy
+}
+/** A decoder takes longer to call than so many bytes to look at. */
+const SHORT_TEXT = 32;
+const codes: number[] = [];
+function ascii(at: number, n: number): string | null {
+  const { U8 } = mem;
+  codes.length = n;
+  for (let i = 0; i < n; i++) {
+    const byte = U8[at + i];
+    if (byte > 127) return null;
+    codes[i] = byte;
+  }
+  return String.fromCharCode.apply(null, codes);
 }
