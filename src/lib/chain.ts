@@ -31,6 +31,7 @@
  * word: for these use toUint8Array(), a copy.
  */
 import { atomic_cas, atomic_store } from '../sys/machine/atomic.ts';
+import { bytes_in } from '../sys/machine/bytes.ts';
 import { EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { panic } from '../sys/machine/panic.ts';
@@ -68,7 +69,6 @@ import { zone_name } from '../sys/uma/uma_int.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
 import {
   append,
-  bytesIn,
   bytesPossible,
   dropHead,
   fill,
@@ -652,7 +652,7 @@ export class Chain
     for (let done = 0; done < n; m = mbuf.next[m]) {
       const count = Math.min(mbuf.len[m] - off, n - done);
       if (count > 0) {
-        bytesIn(mtod(m) + off, from, done, count);
+        bytes_in(mtod(m) + off, from, done, count);
         done += count;
       }
       off = Math.max(0, off - mbuf.len[m]);

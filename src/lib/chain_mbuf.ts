@@ -14,6 +14,7 @@
  * header can move only to an mbuf whose data lies outside of it, or that has none
  * yet, because it lies where the data would be.
  */
+import { bcopy, bytes_in } from '../sys/machine/bytes.ts';
 import { mem } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
@@ -49,7 +50,6 @@ import {
   M_TRAILINGSPACE,
   M_WRITABLE,
   m_align,
-  m_bcopy,
   m_copydata,
   m_free,
   m_freem,
@@ -63,15 +63,6 @@ const mbuf = mbuf_;
 const m_getcl = m_getcl_;
 
 export const NONE = NULL as mbuf_t;
-/** Copies of fewer bytes are cheaper in a loop. */
-const SHORT = 24;
-
-/** Copies bytes `at` to `at + n` of src to a byte address of the memory. */
-export function bytesIn(to: number, src: Uint8Array, at: number, n: number): void {
-  const U8 = mem.U8;
-  if (n > SHORT) U8.set(at === 0 && n === src.length ? src : src.subarray(at, at + n), to);
-  else for (let i = 0; i < n; i++) U8[to + i] = src[at + i];
-}
 
 // --- memory ----------------------------------------------------------------------------------
 
@@ -146,7 +137,7 @@ export function fill(first: mbuf_t, src: Uint8Array, at: number, end: number): m
   let get = at;
   for (let m = first; ; m = mbuf.next[m]) {
     const n = Math.min(end - get, m_end(m) - mbuf.off[m]);
-    bytesIn(mtod(m), src, get, n);
+    bytes_in(mtod(m), src, get, n);
     mbuf.len[m] = n;
     get += n;
     if (mbuf.next[m] === NONE) return m;
@@ -161,7 +152,7 @@ export function append(last: mbuf_t, src: Uint8Array): mbuf_t {
   const here = Math.min(n, M_WRITABLE(last) ? M_TRAILINGSPACE(last) : 0);
   const more = here < n ? room(n - here, false) : NONE;
   if (here < n && more === NONE) return NONE;
-  bytesIn(mtod(last) + mbuf.len[last], src, 0, here);
+  bytes_in(mtod(last) + mbuf.len[last], src, 0, here);
   mbuf.len[last] += here;
   if (more === NONE) return last;
   const end = fill(more, src, here, n);
@@ -175,7 +166,7 @@ export function prepend(first: mbuf_t, src: Uint8Array): mbuf_t {
   if (M_WRITABLE(first) && mbuf.off[first] - m_start(first) >= n) {
     mbuf.off[first] -= n;
     mbuf.len[first] += n;
-    bytesIn(mtod(first), src, 0, n);
+    bytes_in(mtod(first), src, 0, n);
     mbuf.plen[first] = total;
     return first;
   }
@@ -287,7 +278,7 @@ export function share(chain: mbuf_t, from: number, n: number): mbuf_t {
     if (outside) {
       mb_dupcl(to, at);
       mbuf.off[to] = mbuf.off[at] + skip;
-    } else m_bcopy(mtod(at) + skip, mtod(to), count);
+    } else bcopy(mtod(at) + skip, mtod(to), count);
     mbuf.len[to] = count;
     left -= count;
     skip += count;

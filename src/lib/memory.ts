@@ -12,8 +12,9 @@
  * a plain number, which all of these take too.  An Item of a zone or of records
  * is no address: zone.address(item) is.
  */
+import { bcopy, bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
 import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
-import { hw, mem, memory_state } from '../sys/machine/memory.ts';
+import { mem, memory_state } from '../sys/machine/memory.ts';
 import { kmemError } from './errors.ts';
 
 /** A block's place: bytes from the start of the memory. The same in every thread. */
@@ -91,40 +92,27 @@ export function copyIn(at: number, from: Source): number {
     ? new Uint8Array(from.buffer, from.byteOffset, from.byteLength)
     : new Uint8Array(from);
   checkRange('copyIn', at, bytes.length);
-  mem.U8.set(bytes, at);
+  bytes_in(at, bytes, 0, bytes.length);
   return bytes.length;
 }
 /** Copies `n` bytes out, into an array that nobody shares. Throws EFAULT. */
 export function copyOut(at: number, n: number): Uint8Array<ArrayBuffer> {
   checkRange('copyOut', at, n);
   const copy = new Uint8Array(n);
-  copy.set(mem.U8.subarray(at, at + n));
+  bytes_out(copy, 0, at, n);
   return copy;
 }
-/** Shorter ranges are cheaper in a loop. */
-const SHORT = 16;
 /** Sets `n` bytes at `at` to `byte`. Throws EFAULT, EINVAL. */
 export function fillBytes(at: number, n: number, byte: number): void {
   checkRange('fill', at, n);
   if ((byte & 0xff) !== byte) throw kmemError(EINVAL, 'fill', `${byte} is no byte: 0 to 255`);
-  const { U8 } = mem;
-  const end = at + n;
-  if (n < SHORT) {
-    for (let i = at; i < end; i++) U8[i] = byte;
-    return;
-  }
-  const first = Math.ceil(at / 4);
-  const last = Math.floor(end / 4);
-  hw.fill(first, byte, last - first);
-  for (let i = at; i < first * 4; i++) U8[i] = byte;
-  for (let i = last * 4; i < end; i++) U8[i] = byte;
+  bytes_fill(at, byte, n);
 }
 /** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
 export function copyBytes(to: number, from: number, n: number): void {
   checkRange('copy', to, n);
   checkRange('copy', from, n);
-  if ((to & 3) === 0 && (from & 3) === 0 && (n & 3) === 0) hw.copy(to / 4, from / 4, n / 4);
-  else mem.U8.copyWithin(to, from, from + n);
+  bcopy(from, to, n);
 }
 
 const encoder = new TextEncoder();

@@ -25,6 +25,7 @@
  * Read next: uipc_mbuf.ts (release, copies, shapes of chains).
  */
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { bytes_fill } from '../machine/bytes.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine as machine_, ROOT_MBUF } from '../machine/header.ts';
@@ -479,7 +480,7 @@ export function mbuf_take(how: number): mbuf_t {
 /** An mbuf whose MLEN bytes are zero. */
 export function m_getclr(how: number, type: number): mbuf_t {
   const m = m_get(how, type);
-  if (m !== NULL) mem.U8.fill(0, m * 4 + M_DAT, m * 4 + MSIZE);
+  if (m !== NULL) bytes_fill(m * 4 + M_DAT, 0, MSIZE - M_DAT);
   return m;
 }
 /** An mbuf with a 2 KiB cluster, from the packet zone. */

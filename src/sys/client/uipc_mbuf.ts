@@ -22,6 +22,7 @@ import {
   atomic_store as atomic_store_,
   sim_point,
 } from '../machine/atomic.ts';
+import { bcopy, bytes_fill, bytes_in, bytes_out } from '../machine/bytes.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
@@ -95,14 +96,6 @@ const NONE = NULL as mbuf_t;
 
 export const m_mcfail = counter_u64('kern.ipc.m_mcfail', 'Copies of chains that found no memory');
 export const m_mpfail = counter_u64('kern.ipc.m_mpfail', 'm_pullup calls that failed');
-
-/** Copies n bytes inside the machine's memory; byte addresses. */
-export function m_bcopy(from: number, to: number, n: number): void {
-  const U8 = mem.U8;
-  if (n > SHORT) U8.copyWithin(to, from, from + n);
-  else for (let i = 0; i < n; i++) U8[to + i] = U8[from + i];
-}
-const SHORT = 24;
 
 // --- what may be written, and where there is room ------------------------------------------------
 
@@ -432,7 +425,7 @@ function mbuf_share_or_copy(n: mbuf_t, m: mbuf_t, skip: number, count: number): 
     mbuf.off[n] = mbuf.off[m] + skip;
   } else {
     // What an mbuf without a header holds may be too long for one that has to have one.
-    m_bcopy(mtod(m) + skip, mtod(n), count);
+    bcopy(mtod(m) + skip, mtod(n), count);
   }
 }
 /** A copy of a whole packet; every mbuf keeps the place of its data. NULL: no memory. */
@@ -470,7 +463,7 @@ function mbuf_copy(n: mbuf_t, m: mbuf_t, keep: number): void {
 }
 function data_copy(n: mbuf_t, m: mbuf_t): void {
   mbuf.buf[n] = n;
-  m_bcopy(m * 4 + mbuf.off[m], n * 4 + mbuf.off[m], mbuf.len[m]);
+  bcopy(m * 4 + mbuf.off[m], n * 4 + mbuf.off[m], mbuf.len[m]);
 }
 function pkthdr_new(to: mbuf_t, from: mbuf_t, how: number): boolean {
   pkthdr_fields(to, from);
@@ -498,7 +491,7 @@ export function m_dup(m: mbuf_t, how: number): mbuf_t {
     const room = m_end(n) - mbuf.off[n];
     while (mbuf.len[n] < room && at !== NONE) {
       const count = Math.min(room - mbuf.len[n], mbuf.len[at] - skip);
-      m_bcopy(mtod(at) + skip, mtod(n) + mbuf.len[n], count);
+      bcopy(mtod(at) + skip, mtod(n) + mbuf.len[n], count);
       mbuf.len[n] += count;
       skip += count;
       left -= count;
@@ -523,29 +516,15 @@ export function m_copydata(m: mbuf_t, off: number, len: number, to: Uint8Array, 
     skip -= mbuf.len[n];
     n = mbuf.next[n];
   }
-  const inside = to === mem.U8;
   for (let left = len, put = at; left > 0; n = mbuf.next[n]) {
     if (n === NONE) panic('m_copydata: length behind the end', off, len);
     const count = Math.min(mbuf.len[n] - skip, left);
     const from = mtod(n) + skip;
-    if (inside) m_bcopy(from, put, count);
-    else bytes_out(to, put, from, count);
+    bytes_out(to, put, from, count);
     left -= count;
     put += count;
     skip = 0;
   }
-}
-function bytes_out(to: Uint8Array, at: number, from: number, n: number): void {
-  const U8 = mem.U8;
-  if (n > SHORT) to.set(U8.subarray(from, from + n), at);
-  else for (let i = 0; i < n; i++) to[at + i] = U8[from + i];
-}
-/** Copies bytes of `src` into the machine's memory. */
-function bytes_in(to: number, src: Uint8Array, at: number, n: number): void {
-  const U8 = mem.U8;
-  if (src === U8) m_bcopy(at, to, n);
-  else if (n > SHORT) U8.set(at === 0 && n === src.length ? src : src.subarray(at, at + n), to);
-  else for (let i = 0; i < n; i++) U8[to + i] = src[at + i];
 }
 /**
  * Writes `len` bytes of `src` from `at` on into the chain at `off`.  A chain
@@ -605,7 +584,7 @@ function hole_grow(n: mbuf_t, end: number): void {
   const grow = Math.min(end - mbuf.len[n], M_TRAILINGSPACE(n));
   if (grow <= 0 || !M_WRITABLE(n)) return;
   const from = mtod(n) + mbuf.len[n];
-  mem.U8.fill(0, from, from + grow);
+  bytes_fill(from, 0, grow);
   mbuf.len[n] += grow;
 }
 /** Another zeroed mbuf behind n, for up to `want` bytes. */

@@ -12,6 +12,7 @@
  * left of it.
  */
 import { counter_add } from '../machine/counter.ts';
+import { bcopy } from '../machine/bytes.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
@@ -39,7 +40,6 @@ import {
   M_TRAILINGSPACE,
   M_WRITABLE,
   m_align,
-  m_bcopy,
   m_copydata,
   m_dup_pkthdr,
   m_fixhdr,
@@ -141,7 +141,7 @@ export function m_cat(m: mbuf_t, n: mbuf_t): void {
       mbuf.next[last] = from;
       return;
     }
-    m_bcopy(mtod(from), mtod(last) + mbuf.len[last], mbuf.len[from]);
+    bcopy(mtod(from), mtod(last) + mbuf.len[last], mbuf.len[from]);
     mbuf.len[last] += mbuf.len[from];
     from = m_free(from);
   }
@@ -161,7 +161,7 @@ function gather(m: mbuf_t, n: mbuf_t, len: number): { rest: mbuf_t; missing: num
   let space = MSIZE - mbuf.off[m] - mbuf.len[m];
   do {
     const count = Math.min(Math.max(missing, sysctl_get(max_protohdr)), space, mbuf.len[from]);
-    m_bcopy(mtod(from), mtod(m) + mbuf.len[m], count);
+    bcopy(mtod(from), mtod(m) + mbuf.len[m], count);
     missing -= count;
     space -= count;
     mbuf.len[m] += count;
@@ -264,7 +264,7 @@ function pulldown_copy(m: mbuf_t, n: mbuf_t, at: number): { n: mbuf_t; at: numbe
     m_free(o);
     return pulldown_split(n, at);
   }
-  m_bcopy(mtod(n) + at, mtod(o), count);
+  bcopy(mtod(n) + at, mtod(o), count);
   mbuf.len[o] = count;
   mbuf.len[n] = at;
   mbuf.next[o] = mbuf.next[n];
@@ -282,7 +282,7 @@ function pulldown_split(n: mbuf_t, at: number): { n: mbuf_t; at: number } {
   mb_dupcl(rest, n);
   mbuf.off[rest] = mbuf.off[n] + at + MCLBYTES;
   mbuf.len[rest] = mbuf.len[n] - at - MCLBYTES;
-  m_bcopy(mtod(n) + at, mtod(o), MCLBYTES);
+  bcopy(mtod(n) + at, mtod(o), MCLBYTES);
   mbuf.len[o] = MCLBYTES;
   mbuf.len[n] = at;
   mbuf.next[rest] = mbuf.next[n];
@@ -318,13 +318,13 @@ function pulldown_gather(
   ) {
     mbuf.off[next] -= head;
     mbuf.len[next] += head;
-    m_bcopy(mtod(n) + at, mtod(next), head);
+    bcopy(mtod(n) + at, mtod(next), head);
     mbuf.len[n] -= head;
     return { n: next, at: 0 };
   }
   const o = len > MLEN ? m_getcl(M_NOWAIT, mbuf.type[m], 0) : m_get(M_NOWAIT, mbuf.type[m]);
   if (o === NONE) return { n: o, at: 0 };
-  m_bcopy(mtod(n) + at, mtod(o), head);
+  bcopy(mtod(n) + at, mtod(o), head);
   mbuf.len[n] -= head;
   m_copydata(next, 0, tail, mem.U8, mtod(o) + head);
   mbuf.len[o] = len;
@@ -373,7 +373,7 @@ export function m_split(m0: mbuf_t, len: number, how: number): mbuf_t {
     mbuf.off[last] = mbuf.off[m] + left;
   } else if (remain > 0) {
     m_align(last, remain);
-    m_bcopy(mtod(m) + left, mtod(last), remain);
+    bcopy(mtod(m) + left, mtod(last), remain);
   }
   mbuf.len[last] = remain;
   mbuf.len[m] = left;
@@ -449,7 +449,7 @@ function merge_neighbours(m0: mbuf_t, wanted: number): number {
       m = n;
       continue;
     }
-    m_bcopy(mtod(n), mtod(m) + mbuf.len[m], mbuf.len[n]);
+    bcopy(mtod(n), mtod(m) + mbuf.len[m], mbuf.len[n]);
     mbuf.len[m] += mbuf.len[n];
     mbuf.next[m] = m_free(n);
     merged++;
@@ -465,8 +465,8 @@ function merge_pair(m0: mbuf_t, how: number): boolean {
     if (mbuf.len[n] + mbuf.len[n2] >= MCLBYTES) continue;
     const m = m_getcl(how, MT_DATA, 0);
     if (m === NONE) return false;
-    m_bcopy(mtod(n), mtod(m), mbuf.len[n]);
-    m_bcopy(mtod(n2), mtod(m) + mbuf.len[n], mbuf.len[n2]);
+    bcopy(mtod(n), mtod(m), mbuf.len[n]);
+    bcopy(mtod(n2), mtod(m) + mbuf.len[n], mbuf.len[n2]);
     mbuf.len[m] = mbuf.len[n] + mbuf.len[n2];
     mbuf.next[m] = mbuf.next[n2];
     mbuf.next[prev] = m;
@@ -490,7 +490,7 @@ export function m_unshare(m0: mbuf_t, how: number): mbuf_t {
       continue;
     }
     if (prev !== NONE && joins(prev, m)) {
-      m_bcopy(mtod(m), mtod(prev) + mbuf.len[prev], mbuf.len[m]);
+      bcopy(mtod(m), mtod(prev) + mbuf.len[prev], mbuf.len[m]);
       mbuf.len[prev] += mbuf.len[m];
       mbuf.next[prev] = m_free(m);
       continue;
@@ -537,7 +537,7 @@ function unshare_one(m: mbuf_t, how: number): { first: mbuf_t; last: mbuf_t } {
     } else mbuf.next[last] = n;
     last = n;
     const count = Math.min(MCLBYTES, len - done);
-    m_bcopy(mtod(m) + done, mtod(n), count);
+    bcopy(mtod(m) + done, mtod(n), count);
     mbuf.len[n] = count;
     done += count;
   }
@@ -572,7 +572,7 @@ function m_split_one(m: mbuf_t, len: number, how: number): mbuf_t {
   if (mbuf.flags[m] & M_EXT) {
     mb_dupcl(n, m);
     mbuf.off[n] = mbuf.off[m] + len;
-  } else m_bcopy(mtod(m) + len, mtod(n), count);
+  } else bcopy(mtod(m) + len, mtod(n), count);
   mbuf.len[n] = count;
   mbuf.len[m] = len;
   mbuf.next[n] = mbuf.next[m];

@@ -5,7 +5,7 @@
  * (cookie) and what it is (id), then data.  Tags hang in a list on the packet
  * header and die with it.
  */
-import { mem } from '../machine/memory.ts';
+import { bcopy } from '../machine/bytes.ts';
 import { NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M_TAG_WORDS, m_tag, type m_tag_t, mbuf, type mbuf_t } from '../h/mbuf.ts';
@@ -102,8 +102,7 @@ export function m_tag_find(m: mbuf_t, id: number, after: m_tag_t = NULL as m_tag
 export function m_tag_copy(t: m_tag_t, how: number): m_tag_t {
   const copy = m_tag_alloc(m_tag.cookie[t], m_tag.id[t], m_tag.len[t], how);
   if (copy === NULL) return copy;
-  const from = m_tag_data(t);
-  mem.U8.copyWithin(m_tag_data(copy), from, from + m_tag.len[t]);
+  bcopy(m_tag_data(t), m_tag_data(copy), m_tag.len[t]);
   return copy;
 }
 /**

@@ -444,7 +444,7 @@ export function realloc(p: number, size: number, t: malloc_type_t, flags: number
   const q = malloc(size, t, flags);
   if (q === 0) return 0;
   const keep = Math.min(size, old);
-  mem.U8.copyWithin(q * 4, p * 4, p * 4 + keep);
+  hw.copy(q, p, (keep + 3) >> 2); // blocks are whole words
   free(p, t);
   return q;
 }

@@ -85,6 +85,7 @@ test('helper and stand-in: the same results and the same memory, on random opera
     'fence',
     'fill',
     'copy',
+    'move',
   ] as const;
   for (let i = 0; i < 20_000; i++) {
     const op = ops[(draw() >>> 8) % ops.length];
@@ -94,6 +95,7 @@ test('helper and stand-in: the same results and the same memory, on random opera
       cas: [w, (v & 1) !== 0 ? a[w] : v, draw()],
       fill: [w, v & 1 ? 0 : v & 0xff, (draw() >>> 8) % 300],
       copy: [w, (draw() >>> 8) % 16000, (draw() >>> 8) % 300],
+      move: [w, (draw() >>> 8) % 60000, (draw() >>> 8) % 3000],
       load: [w],
       fence: [],
     }[op as string] ?? [w, v];
@@ -157,6 +159,8 @@ for (const [size, kind] of [
     mem.I32[last - 2000] = 77;
     hw.copy(last, last - 2000, 1);
     assert.equal(mem.I32[last], 77);
+    hw.move(last * 4 + 1, (last - 2000) * 4, 2);
+    assert.equal(mem.I32[last], 77 * 257);
     hw.store(last, 0);
     shutdown();
   });
