@@ -29,9 +29,11 @@ import {
   type_by_option,
 } from './compare.ts';
 import { sysctl_main } from './sysctl.ts';
+import { systat_page } from './systat.ts';
 import { tool_context } from './tool.ts';
 import { FoundWrong, UsageError } from './usage.ts';
 import { netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
+import { systat_mbufs_text } from '../sys/observe/systat_mbufs.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 
 export const REPLAY_HELP = `usage: kmem replay [options] [FILE...]
@@ -53,6 +55,7 @@ received on one CPU and sent by reference on each of the others.
   --loop N              packets: play the capture N times
   --drop                packets: drop what finds no mbuf, instead of waiting
   --write FILE          packets: write what was sent, as a pcap
+  --systat              packets: show systat -mbufs while they play
   --set NAME=VALUE      a boot tunable; may be repeated
                         (kmem replay --sysctl=-aT lists them)
   --compare NAME=A,B,…  play under each value, two rounds in turns, and show one
@@ -79,6 +82,7 @@ interface Wanted {
   files: string[];
   json: boolean;
   quiet: boolean;
+  systat: boolean;
   fit: boolean;
   compare: Setting | null;
   /** Arguments for sysctl(8), to be run on the machine of the replay. */
@@ -121,6 +125,7 @@ function parse(argv: readonly string[]): Wanted | null {
     files,
     json: v.json ?? false,
     quiet: v.quiet ?? false,
+    systat: v.systat ?? false,
     fit: v.fit ?? false,
     compare: comparison(v, set),
     sysctl: v.sysctl ?? [],
@@ -192,6 +197,7 @@ function args(argv: readonly string[]) {
       loop: { type: 'string' },
       drop: { type: 'boolean' },
       write: { type: 'string' },
+      systat: { type: 'boolean' },
       set: { type: 'string', multiple: true },
       compare: { type: 'string', multiple: true },
       json: { type: 'boolean' },
@@ -263,13 +269,15 @@ async function one(
     if (!wanted.json) process.stdout.write(text);
   };
   const bar = progress_line(process.stderr, !wanted.quiet && !wanted.json, file);
+  const page = systat_page(process.stderr);
+  const show_mbufs = (): void => page(systat_mbufs_text(live_mbufs()));
   let tables = '';
   let netstat = '';
   let variables = '';
   const options: ReplayOptions = {
     ...wanted.options,
     files: [file],
-    progress: bar.show,
+    progress: wanted.systat ? show_mbufs : bar.show,
     inspect: () => {
       for (const [name, to] of wanted.dumps) dump(name, to);
       if (!wanted.quiet && !wanted.json && (!place.bundled || place.last)) tables = live_tables();
