@@ -9,8 +9,8 @@
  * Exit codes: 0 done; 1 something asked for could not be had; 2 wrong usage.
  */
 import { parseArgs } from 'node:util';
-import { sysctl, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
-import type { memstat_fetch } from '../sys/observe/memstat_sysctl.ts';
+import { sysctl } from '../sys/observe/kern_sysctl.ts';
+import { type memstat_fetch, memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 
 export const EXIT_OK = 0;
 export const EXIT_FAIL = 1;
@@ -37,13 +37,7 @@ export function tool_context(
 ): ToolContext {
   return {
     sysctl: (mib, oldp, newp) => sysctl(mib, oldp, newp, options),
-    fetch: (name, max) => {
-      const found = sysctlnametomib(name, options);
-      if (found.error !== 0) return found.error;
-      const old = new Uint8Array(max);
-      const r = sysctl(found.mib, old, null, options);
-      return r.error !== 0 ? r.error : old.subarray(0, r.oldlen);
-    },
+    fetch: memstat_fetch_live(options),
     out,
     err,
   };

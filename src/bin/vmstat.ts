@@ -8,27 +8,24 @@
  * of BSD's machine-readable output.  Everything comes out of the two statistics
  * streams, so the figures are the kernel's own.
  */
+import { type memory_type, memstat_malloc_sizes } from '../sys/observe/memstat.ts';
 import {
-  ALLOCATOR_UMA,
-  type memory_type,
-  memstat_malloc_sizes,
-  memstat_mtl_alloc,
-  memstat_mtl_geterror,
-  memstat_mtl_types,
-  memstat_strerror,
-} from '../sys/observe/memstat.ts';
-import { memstat_sysctl_malloc, memstat_sysctl_uma } from '../sys/observe/memstat_sysctl.ts';
+  memstat_read,
+  memstat_sysctl_malloc,
+  memstat_sysctl_uma,
+} from '../sys/observe/memstat_sysctl.ts';
 import {
   kilobytes,
   malloc_types,
   vmstat_malloc_text,
+  vmstat_zone_rows,
   vmstat_zone_text,
 } from '../sys/observe/vmstat_text.ts';
 import { EXIT_FAIL, EXIT_OK, EXIT_USAGE, type ToolContext, tool_flags } from './tool.ts';
 
 const USAGE = 'vmstat [-mz] [--json]';
 
-export interface MallocRow {
+interface MallocRow {
   type: string;
   'in-use': number;
   /** Kilobytes, as the table shows them. */
@@ -38,7 +35,7 @@ export interface MallocRow {
   size: number[];
 }
 /** The rows of `vmstat -m --json`. */
-export function vmstat_malloc_rows(types: readonly memory_type[]): MallocRow[] {
+function vmstat_malloc_rows(types: readonly memory_type[]): MallocRow[] {
   return malloc_types(types).map((t) => ({
     type: t.name,
     'in-use': t.count,
@@ -49,41 +46,15 @@ export function vmstat_malloc_rows(types: readonly memory_type[]): MallocRow[] {
   }));
 }
 
-export interface ZoneRow {
-  name: string;
-  size: number;
-  limit: number;
-  used: number;
-  free: number;
-  requests: number;
-  fail: number;
-  sleep: number;
-}
-/** The rows of `vmstat -z --json`. */
-export function vmstat_zone_rows(types: readonly memory_type[]): ZoneRow[] {
-  return types
-    .filter((t) => t.allocator === ALLOCATOR_UMA)
-    .map((t) => ({
-      name: t.name,
-      size: t.size,
-      limit: t.countlimit,
-      used: t.count,
-      free: t.free,
-      requests: t.numallocs,
-      fail: t.failures,
-      sleep: t.sleeps,
-    }));
-}
-
 /** Reads one allocator's types, newest numbers; null after a message. */
 function read(
   ctx: ToolContext,
   fill: typeof memstat_sysctl_malloc,
   what: string,
 ): memory_type[] | null {
-  const list = memstat_mtl_alloc();
-  if (fill(list, ctx.fetch) === 0) return memstat_mtl_types(list);
-  ctx.err(`vmstat: ${what}: ${memstat_strerror(memstat_mtl_geterror(list))}\n`);
+  const types = memstat_read(fill, ctx.fetch);
+  if (typeof types !== 'string') return types;
+  ctx.err(`vmstat: ${what}: ${types}\n`);
   return null;
 }
 

@@ -18,7 +18,10 @@ export const NAME_BYTES_MAX = 31;
 
 /** Something that must not be used once the thread has left the machine. */
 export interface Mortal {
-  /** Makes every later call throw ESHUTDOWN. */
+  /**
+   * Makes every later call throw ESHUTDOWN.
+   * @internal
+   */
   bury(): void;
 }
 

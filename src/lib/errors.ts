@@ -39,9 +39,11 @@ export type MemoryReason = 'full' | 'fragmented' | 'too large' | 'limit';
 /** One thing that is still in use where nothing should be. */
 export interface Leak {
   readonly kind: 'type' | 'zone' | 'records' | 'queue' | 'mbuf' | 'chain';
+  /** Its name; of chains, the place in the program that made them. */
   readonly name: string;
   /** Blocks, items, values, buffers, or chains made at the place `name`. */
   readonly count: number;
+  /** Bytes that these take. */
   readonly bytes: number;
 }
 
@@ -73,8 +75,11 @@ export const KmemError: {
   readonly prototype: KmemError;
 } = KernelError;
 
+/** A row of the table of errors. */
 export interface ErrorEntry {
+  /** Name of the errno, such as 'ENOMEM'. */
   readonly code: string;
+  /** Its number, as in FreeBSD. */
   readonly errno: number;
   /** When it is thrown. */
   readonly means: string;

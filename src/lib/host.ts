@@ -13,14 +13,18 @@ interface Diagnostics {
 }
 /** A worker of either world, as far as the façade touches it. */
 export interface WorkerLike {
+  /** Node's number of the thread; absent in browsers. */
   readonly threadId?: number;
   postMessage(value: unknown): void;
   terminate(): unknown;
+  /** Hears the end of the worker; absent in browsers. */
   once?(event: 'exit', hear: (code: number) => void): unknown;
 }
 /** Options of a worker: Node's own, and whatever the host takes beyond them. */
 export interface WorkerOptions {
+  /** What the worker finds in its workerData, with the machine's handle beside it as `kmem`. */
   readonly workerData?: object;
+  /** Name of the thread in debuggers. */
   readonly name?: string;
   readonly [option: string]: unknown;
 }

@@ -50,6 +50,7 @@ import { kmemError } from './errors.ts';
 import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
 import { type AsyncOptions, checkAbort, waitForAsync, waitWord } from './wait.ts';
 
+/** How long taking a lock, or waiting for a condition, may last. */
 export interface LockOptions {
   /** Longest wait, ms; ETIMEDOUT when it is over. Default: as long as it takes. */
   readonly timeout?: number;
@@ -62,7 +63,7 @@ const DEAD_OWNER_MS = 50;
 /** A sleep for a condition is cut into slices, ms: a signal may go to a thread that died. */
 const CV_SLICE_MS = 1000;
 
-/** What the three have in common: an entry of the registry, and an end. */
+/** What mutexes, rwlocks and conditions have in common: a name, and an end. */
 abstract class Named implements Mortal, Disposable {
   readonly name: string;
   protected readonly ctx: Context;
@@ -95,9 +96,11 @@ abstract class Named implements Mortal, Disposable {
     );
     this.bury();
   }
+  /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
+  /** @internal */
   bury(): void {
     this.word = 0;
   }
@@ -106,6 +109,7 @@ abstract class Named implements Mortal, Disposable {
   }
 }
 
+/** The kernel's mutex, found by name in every thread. Made by machine.mutex(). */
 export class Mutex extends Named {
   readonly #held: Disposable;
 
@@ -129,7 +133,7 @@ export class Mutex extends Named {
     }
     return this.#held;
   }
-  /** Takes the mutex if it is free. Never waits. False: not taken. */
+  /** Takes the mutex if it is free. Never waits. False: not taken. Throws ESHUTDOWN. */
   tryLock(): boolean {
     const l = this.live('tryLock');
     return !mtx_owned_word(l) && mtx_trylock(WORD, l);
@@ -180,7 +184,10 @@ export class Mutex extends Named {
       this.unlock();
     }
   }
-  /** The lock word, for a condition. */
+  /**
+   * The lock word, for a condition.
+   * @internal
+   */
   wordFor(op: string): number {
     const l = this.live(op);
     if (!mtx_owned_word(l)) this.refuse(op, EPERM, 'this thread does not hold it');
@@ -209,6 +216,7 @@ export class Mutex extends Named {
   }
 }
 
+/** The kernel's shared/exclusive lock, found by name in every thread. Made by machine.rwlock(). */
 export class RwLock extends Named {
   readonly #reads: Disposable = { [Symbol.dispose]: () => this.unlockRead() };
   readonly #writes: Disposable = { [Symbol.dispose]: () => this.unlockWrite() };
@@ -241,12 +249,12 @@ export class RwLock extends Named {
     if (rw_timedwlock(WORD, l, mayBlock() ? ms : 0)) return this.#writes;
     return this.#late('lockWrite', ms);
   }
-  /** Takes the lock shared if that can be had now. */
+  /** Takes the lock shared if that can be had now. Never waits. False: not taken. */
   tryLockRead(): boolean {
     const l = this.live('tryLockRead');
     return !rw_wowned(WORD, l) && rw_timedrlock(WORD, l, 0);
   }
-  /** Takes the lock alone if that can be had now. */
+  /** Takes the lock alone if that can be had now. Never waits. False: not taken. */
   tryLockWrite(): boolean {
     const l = this.live('tryLockWrite');
     return !rw_wowned(WORD, l) && !this.#reading(l) && rw_timedwlock(WORD, l, 0);
@@ -263,7 +271,7 @@ export class RwLock extends Named {
     if (!rw_wowned(WORD, l)) this.refuse('unlockWrite', EPERM, 'this thread does not hold it');
     rw_wunlock(WORD, l);
   }
-  /** Turns this thread's shared hold, if it is the only one, into the exclusive one. */
+  /** Turns this thread's shared hold, if it is the only one, into the exclusive one. False: not. */
   tryUpgrade(): boolean {
     const l = this.live('tryUpgrade');
     if (!this.#reading(l)) this.refuse('tryUpgrade', EPERM, 'this thread does not hold it shared');
@@ -303,6 +311,7 @@ export class RwLock extends Named {
   }
 }
 
+/** What threads wait for with a mutex in hand, found by name. Made by machine.condition(). */
 export class Condition extends Named {
   /** Use machine.condition(name). */
   constructor(ctx: Context, name: string) {

@@ -78,27 +78,36 @@ export type { BootOptions, Handle };
 /** How long asyncDispose waits for threads that nobody adopted to leave, ms. */
 const LEAVE_MS = 500;
 
+/**
+ * A thread's hold on a machine: made by boot() or attach().  Everything named is the
+ * same in every thread.  After detach() or shutdown() its calls throw ESHUTDOWN.
+ */
 export class Machine implements Disposable, AsyncDisposable {
   /** What another thread needs in order to attach: plain data, to be cloned and posted. */
   readonly handle: Handle;
-  /** The CPU slot of this thread. */
+  /** The CPU slot of this thread, 0 to cpus - 1. */
   readonly cpu: number;
   /** False where the memory cannot be shared: then this thread is the only CPU. */
   readonly shared: boolean;
   /** Named words that other threads can find. */
   readonly roots: Roots;
 
-  /*
-   * Views of the whole memory, indexed by machine.index(address, width): access
-   * at the speed of a typed array, checked by nobody.
-   */
+  // Access at the speed of a typed array, checked by nobody.
+  /** The whole memory as unsigned bytes. Index: machine.index(address, 1). */
   readonly u8: Uint8Array;
+  /** The whole memory as signed bytes. Index: machine.index(address, 1). */
   readonly i8: Int8Array;
+  /** The whole memory as unsigned 16-bit integers. Index: machine.index(address, 2). */
   readonly u16: Uint16Array;
+  /** The whole memory as signed 16-bit integers. Index: machine.index(address, 2). */
   readonly i16: Int16Array;
+  /** The whole memory as unsigned 32-bit integers. Index: machine.index(address, 4). */
   readonly u32: Uint32Array;
+  /** The whole memory as signed 32-bit integers. Index: machine.index(address, 4). */
   readonly i32: Int32Array;
+  /** The whole memory as 32-bit floats. Index: machine.index(address, 4). */
   readonly f32: Float32Array;
+  /** The whole memory as 64-bit floats. Index: machine.index(address, 8). */
   readonly f64: Float64Array;
 
   readonly #ctx = new Context();
@@ -233,7 +242,10 @@ export class Machine implements Disposable, AsyncDisposable {
     this.#live('chainSites');
     return mbuf_sites();
   }
-  /** What modules of the façade that stand beside it (streams) need of this thread. */
+  /**
+   * What modules of the façade that stand beside it (streams) need of this thread.
+   * @internal
+   */
   get context(): Context {
     return this.#ctx;
   }
@@ -251,35 +263,35 @@ export class Machine implements Disposable, AsyncDisposable {
   bytes<A extends number>(at: Place<A>, n: number): Uint8Array {
     return bytesAt(at, n);
   }
-  /** The unsigned byte at an address. Throws EFAULT, as all of these do. */
+  /** The unsigned byte at an address. Throws EFAULT. */
   load8<A extends number>(at: Place<A>): number {
     return this.u8[index('load8', at, 1)];
   }
-  /** The unsigned 16 bits at an even address. */
+  /** The unsigned 16 bits at an even address. Throws EFAULT. */
   load16<A extends number>(at: Place<A>): number {
     return this.u16[index('load16', at, 2)];
   }
-  /** The unsigned 32 bits at a multiple of 4. */
+  /** The unsigned 32 bits at a multiple of 4. Throws EFAULT. */
   load32<A extends number>(at: Place<A>): number {
     return this.u32[index('load32', at, 4)];
   }
-  /** The double at a multiple of 8. */
+  /** The 64-bit float at a multiple of 8. Throws EFAULT. */
   load64f<A extends number>(at: Place<A>): number {
     return this.f64[index('load64f', at, 8)];
   }
-  /** Stores a byte. */
+  /** Stores the low 8 bits of `value`. Throws EFAULT. */
   store8<A extends number>(at: Place<A>, value: number): void {
     this.u8[index('store8', at, 1)] = value;
   }
-  /** Stores 16 bits. */
+  /** Stores the low 16 bits at an even address. Throws EFAULT. */
   store16<A extends number>(at: Place<A>, value: number): void {
     this.u16[index('store16', at, 2)] = value;
   }
-  /** Stores 32 bits. */
+  /** Stores the low 32 bits at a multiple of 4. Throws EFAULT. */
   store32<A extends number>(at: Place<A>, value: number): void {
     this.u32[index('store32', at, 4)] = value;
   }
-  /** Stores a double. */
+  /** Stores a 64-bit float at a multiple of 8. Throws EFAULT. */
   store64f<A extends number>(at: Place<A>, value: number): void {
     this.f64[index('store64f', at, 8)] = value;
   }
@@ -313,12 +325,12 @@ export class Machine implements Disposable, AsyncDisposable {
 
   // --- looking inside ------------------------------------------------------------------------
 
-  /** Where every byte is: memory, types, zones. A sample; stops nobody. */
+  /** Where every byte is: memory, types, zones. A sample; stops nobody. Throws ESHUTDOWN. */
   stats(): Stats {
     this.#live('stats');
     return stats();
   }
-  /** Figures of the memory as a whole, bytes. */
+  /** Figures of the memory as a whole, bytes: cheap. Throws ESHUTDOWN. */
   memory(): MemoryStats {
     this.#live('memory');
     return memoryStats();
@@ -341,17 +353,17 @@ export class Machine implements Disposable, AsyncDisposable {
     this.#live('sysctlBytes');
     return sysctlBytes(name);
   }
-  /** Every variable with its type and description. */
+  /** Every variable with its type and description. Throws ESHUTDOWN. */
   sysctls(): SysctlInfo[] {
     this.#live('sysctls');
     return sysctls();
   }
-  /** All figures in the text format of Prometheus. Any one thread answers for all. */
+  /** All figures in the text format of Prometheus, version 0.0.4. Any thread answers for all. */
   collect(): string {
     this.#live('collect');
     return prometheusText(this);
   }
-  /** All figures as data. */
+  /** The same figures as data. */
   metrics(): Metric[] {
     this.#live('metrics');
     return metrics(this);

@@ -15,9 +15,13 @@ import { type SysctlInfo, sysctls, sysctlValue } from './sysctl.ts';
 
 /** One figure with all its values. */
 export interface Metric {
+  /** `kmem_` and what it counts; of a variable its name, with `_` for `.`. */
   readonly name: string;
+  /** A counter only grows; a gauge goes up and down. */
   readonly kind: 'counter' | 'gauge';
+  /** What it means, with its unit in brackets. */
   readonly help: string;
+  /** One value, or one for each type or zone, which the label names. */
   readonly values: readonly {
     readonly labels: Readonly<Record<string, string>>;
     readonly value: number;
@@ -55,7 +59,7 @@ function labelled(
     values: rows.map((row) => ({ labels: { [label]: row.name }, value: Number(row[key]) })),
   }));
 }
-/** The numeric variables: what there is does not change while a machine is up. */
+/** The numeric variables, as they were at the first call: later ones are left out. */
 let listed: { machine: object; infos: SysctlInfo[] } | null = null;
 function numericSysctls(machine: object): SysctlInfo[] {
   if (listed?.machine !== machine) {

@@ -47,12 +47,14 @@ export type ValueOf<O> = O extends MallocType
     : O extends RecordSet<infer N, Fields>
       ? Item<N>
       : number;
+/** The shape of a queue; every thread that asks for the queue gives the same. */
 export interface QueueOptions<O> {
   /** The type or zone whose blocks or items are handed over; none: plain numbers. */
   readonly of?: O;
   /** Most values in the queue. Default 256. */
   readonly capacity?: number;
 }
+/** How long push and pop wait. */
 export interface QueueWait {
   /** Longest wait, ms; ETIMEDOUT when it is over. Default: as long as it takes. */
   readonly timeout?: number;
@@ -100,6 +102,7 @@ function makeRing(e: number, name: string, capacity: number): void {
 
 const EMPTY = Symbol('empty');
 
+/** A bounded queue of numbers, found by name in every thread. Made by machine.queue(). */
 export class Queue<T extends number = number> implements Mortal, Disposable {
   readonly name: string;
   /** Most values in the queue. */
@@ -247,9 +250,11 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     );
     return left;
   }
+  /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
+  /** @internal */
   bury(): void {
     this.#e = 0;
   }

@@ -79,12 +79,14 @@ export interface FieldViews {
   f32: Float32Array;
   f64: Float64Array;
 }
+/** What a field can be: 'i8' to 'u32' for integers, 'f32' and 'f64' for floats. */
 export type FieldKind = keyof FieldViews;
 /** Fields by name. */
 export type Fields = Readonly<Record<string, FieldKind>>;
 /** A view for each field, indexed by the number of the item. */
 export type Columns<F extends Fields> = { readonly [K in keyof F]: FieldViews[F[K]] };
 
+/** The shape of records beside their fields; every thread gives the same. */
 export interface RecordsOptions {
   /** Most items at a time; the memory for all of them is taken at once. */
   readonly capacity: number;
@@ -260,6 +262,7 @@ export type Records<N extends string, F extends Fields> = RecordSet<N, F> & Colu
 /** Values of some fields of one item. */
 export type Values<F extends Fields> = { [K in keyof F]?: number };
 
+/** Typed records in columns, found by name in every thread. Made by machine.records(). */
 export class RecordSet<N extends string, F extends Fields> implements Mortal, Disposable {
   readonly name: N;
   /** Most items at a time. Numbers are 1 to this. */
@@ -386,14 +389,14 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
       if (this.#live(n)) yield (this.generations ? this.#handle(n) : n) as Item<N>;
     }
   }
-  /** Some or all fields of an item as a plain object: for looking, not for loops. */
+  /** All fields of an item as a plain object: for looking, not for loops. Throws as at does. */
   get(item: Item<N>): { [K in keyof F]: number } {
     const n = this.at(item);
     const values = {} as { [K in keyof F]: number };
     for (const field of this.#fields) values[field] = this.#column(field)[n];
     return values;
   }
-  /** Sets some fields of an item. */
+  /** Sets some fields of an item: not for loops. Throws as at does. */
   set(item: Item<N>, values: Values<F>): void {
     const n = this.at(item);
     for (const field of this.#fields) {
@@ -417,9 +420,11 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
       freeColumns(this.#e);
     });
   }
+  /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
+  /** @internal */
   bury(): void {
     this.#z = 0 as zone_t;
   }

@@ -19,6 +19,7 @@ function place(e: number): number {
   return (e + E_VALUE) >> 1;
 }
 
+/** Named numbers that every thread finds. At machine.roots. */
 export class Roots {
   readonly #ctx: Context;
 
@@ -26,12 +27,12 @@ export class Roots {
   constructor(ctx: Context) {
     this.#ctx = ctx;
   }
-  /** The value of a name; undefined if there is none. Does not wait for memory. */
+  /** The value of a name; undefined if there is none. Throws EINVAL, ENAMETOOLONG. */
   get<T extends number = number>(name: string): T | undefined {
     this.#check('roots.get', name);
     return withEntry('root', name, (e) => (e === 0 ? undefined : (mem.F64[place(e)] as T)));
   }
-  /** Gives a name a value, making it if need be. Throws ENOMEM, EINVAL. */
+  /** Gives a name a value, making it if need be. Throws ENOMEM, EINVAL, ENAMETOOLONG. */
   set(name: string, value: number): void {
     this.#check('roots.set', name);
     checkValue('roots.set', name, value);

@@ -7,18 +7,17 @@
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { M, machine } from '../sys/machine/header.ts';
 import { get64 } from '../sys/machine/struct.ts';
-import { sysctl, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
 import {
   ALLOCATOR_MALLOC,
   ALLOCATOR_UMA,
   type memory_type,
   memstat_malloc_sizes,
-  memstat_mtl_alloc,
-  memstat_mtl_geterror,
-  memstat_mtl_types,
-  memstat_strerror,
 } from '../sys/observe/memstat.ts';
-import { memstat_sysctl_all } from '../sys/observe/memstat_sysctl.ts';
+import {
+  memstat_fetch_live,
+  memstat_read,
+  memstat_sysctl_all,
+} from '../sys/observe/memstat_sysctl.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 import { vm_page_count, vm_page_free_count } from '../sys/page/vm_page.ts';
 import { phys_longest } from '../sys/page/vm_phys.ts';
@@ -57,17 +56,10 @@ export interface Stats {
   readonly zones: readonly ZoneStats[];
 }
 
-function fetch(name: string, max: number): Uint8Array | number {
-  const { error, mib } = sysctlnametomib(name);
-  if (error !== 0) return error;
-  const old = new Uint8Array(max);
-  const r = sysctl(mib, old, null);
-  return r.error !== 0 ? r.error : old.subarray(0, r.oldlen);
-}
 function rows(): memory_type[] {
-  const list = memstat_mtl_alloc();
-  if (memstat_sysctl_all(list, fetch) === 0) return memstat_mtl_types(list);
-  throw kmemError(EINVAL, 'stats', memstat_strerror(memstat_mtl_geterror(list)));
+  const all = memstat_read(memstat_sysctl_all, memstat_fetch_live());
+  if (typeof all === 'string') throw kmemError(EINVAL, 'stats', all);
+  return all;
 }
 /** Figures of the memory as a whole. */
 export function memoryStats(): MemoryStats {

@@ -13,6 +13,7 @@ import { CTLFLAG_TUN, CTLFLAG_WR } from '../sys/machine/sysctl_decl.ts';
 import { sysctl, sysctl_read, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
 import { kmemError } from './errors.ts';
 
+/** A value as JavaScript has it: a bigint beyond 2^53, an object for known structures. */
 export type SysctlValue =
   | number
   | bigint
@@ -21,8 +22,10 @@ export type SysctlValue =
   | readonly number[]
   | Readonly<Record<string, number>>;
 
+/** What a variable is. */
 export interface SysctlInfo {
   readonly name: string;
+  /** Type of its value; 'opaque' ones are bytes or a structure. */
   readonly type: 'node' | 'int' | 'string' | 's64' | 'opaque' | 'uint' | 'long' | 'ulong' | 'u64';
   /** May be set while the machine runs. */
   readonly writable: boolean;
@@ -30,6 +33,7 @@ export interface SysctlInfo {
   readonly tunable: boolean;
   /** The format string: 'I', 'LU', 'A', 'S,clockinfo' … */
   readonly format: string;
+  /** What it means, with its unit in brackets. */
   readonly description: string;
 }
 

@@ -41,17 +41,20 @@ const malloc = malloc_;
 const free = free_;
 const NOWAIT = M_NOWAIT;
 
+/** How alloc makes a block or an item. */
 export interface AllocOptions {
   /** The memory is zero. Otherwise it holds what its last user left. */
   readonly zero?: boolean;
   /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
   readonly wait?: Wait;
 }
+/** How allocAsync makes a block, and how long it waits. */
 export interface AllocAsyncOptions extends AsyncOptions {
   /** The memory is zero. */
   readonly zero?: boolean;
 }
 
+/** Numbers of a malloc type over all threads. */
 export interface TypeStats {
   readonly name: string;
   /** Blocks in use. */
@@ -66,6 +69,7 @@ export interface TypeStats {
 
 /** A block that frees itself at the end of a `using`. */
 export interface Block extends Disposable {
+  /** Where it is; 0 once it is freed. */
   readonly address: Address;
   /** The block as one view; of length 0 once it is freed. */
   readonly bytes: Uint8Array;
@@ -109,6 +113,7 @@ export function armForPages(): void {
   atomic_store(field_word(vm_phys.wanted, phys_root()), 1);
 }
 
+/** Blocks of any size under one name, counted over all threads. Made by machine.type(). */
 export class MallocType implements Mortal, Disposable {
   readonly name: string;
   /*
@@ -134,7 +139,10 @@ export class MallocType implements Mortal, Disposable {
     this.#end = memory_state.size / 4;
     this.trace(ctx.traced);
   }
-  /** Whether each call is published: used by machine.trace(). */
+  /**
+   * Whether each call is published: used by machine.trace().
+   * @internal
+   */
   trace(on: boolean): void {
     const fast = !on && this.#t !== 0;
     this.t = fast ? this.#t : (0 as malloc_type_t);
@@ -179,7 +187,7 @@ export class MallocType implements Mortal, Disposable {
     const q = realloc(p, size, t, NOWAIT | (options.zero ? M_ZERO : 0));
     return (q === 0 ? this.#fail('realloc', size) : q * 4) as Address;
   }
-  /** Bytes that the block at `address` really has: at least what was asked for. */
+  /** Bytes that the block at `address` really has: at least what was asked for. Throws EFAULT. */
   usableSize(address: Address): number {
     this.#type('usableSize');
     return malloc_usable_size(this.#word('usableSize', address));
@@ -215,7 +223,10 @@ export class MallocType implements Mortal, Disposable {
     this.#tell(size, p);
     return (p * 4) as Address;
   }
-  /** A block with the UTF-8 of a text. `byteLength` goes with it: there is no NUL. */
+  /**
+   * A block with the UTF-8 of a text.  `byteLength` goes with it: there is no NUL.
+   * Does not wait.  Throws as alloc does.
+   */
   allocText(text: string): { address: Address; byteLength: number } {
     const bytes = textBytes(text);
     const address = this.alloc(bytes.length);
@@ -233,6 +244,7 @@ export class MallocType implements Mortal, Disposable {
     this.#ctx.forget('type', this.name);
     this.bury();
   }
+  /** @internal */
   bury(): void {
     this.#t = 0 as malloc_type_t;
     this.trace(false);
@@ -257,7 +269,10 @@ export class MallocType implements Mortal, Disposable {
       type: this.name,
     });
   }
-  /** alloc in full. */
+  /**
+   * alloc in full.
+   * @internal
+   */
   allocWith(size: number, options: AllocOptions = {}): Address {
     const t = this.#type('alloc');
     this.#checkSize('alloc', size);
@@ -283,7 +298,10 @@ export class MallocType implements Mortal, Disposable {
       channels.malloc.publish({ type: this.name, size, address: p * 4 });
     }
   }
-  /** free in full. */
+  /**
+   * free in full.
+   * @internal
+   */
   freeWith(address: Address): void {
     const t = this.#type('free');
     if (address === 0) return;

@@ -42,6 +42,7 @@ const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
 const NOWAIT = M_NOWAIT;
 
+/** The shape of a zone; every thread that asks for the zone gives the same. */
 export interface ZoneOptions {
   /** Bytes of an item, 1 to 2^24. */
   readonly size: number;
@@ -52,8 +53,10 @@ export interface ZoneOptions {
   /** Runs in this thread on each item it allocates, before it is returned. */
   readonly ctor?: (address: Address, size: number) => void;
 }
+/** Numbers of a zone over all threads. */
 export interface ZoneStats {
   readonly name: string;
+  /** Bytes of an item. */
   readonly size: number;
   /** Most items at a time, 0: no limit. */
   readonly limit: number;
@@ -61,6 +64,7 @@ export interface ZoneStats {
   readonly used: number;
   /** Items in caches and slabs, ready to be taken. */
   readonly free: number;
+  /** Requests that were served, since the zone was made. */
   readonly requests: number;
   /** Requests that failed. */
   readonly fails: number;
@@ -181,6 +185,7 @@ function reportLeft(kind: 'zone' | 'records', name: string, count: number, bytes
   console.error(`kmem: ${kind} '${name}' was disposed of with ${count} items in use: it stays`);
 }
 
+/** Items of one size, found by name in every thread. Made by machine.zone(). */
 export class Zone<N extends string = string> implements Mortal, Disposable {
   readonly name: N;
   /** Bytes of an item. */
@@ -255,7 +260,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   item(address: Address): Item<N> {
     return address as number as Item<N>;
   }
-  /** A view of the item's bytes: shared, no copy, some 20 ns to make. */
+  /** A view of the item's bytes: shared, no copy, some 20 ns to make. Throws EFAULT. */
   bytes(item: Item<N>): Uint8Array {
     return bytesAt(item, this.size);
   }
@@ -283,9 +288,11 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     this.bury();
     return zoneRelease('zone', this.#e, this.name, inUse, () => void uma_zdestroy(z));
   }
+  /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
+  /** @internal */
   bury(): void {
     this.#z = 0 as zone_t;
   }

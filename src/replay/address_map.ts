@@ -13,9 +13,9 @@
  * BigInt nor a boxed number is made.
  *
  * Where an address goes: eight neighbouring 16-byte places of the traced heap
- * stay neighbours in the table (a program frees what lies near to what it just
- * obtained), and each such group lands at a random place, because arenas that
- * begin at equal offsets would otherwise pile up on each other.
+ * stay neighbours in the table, because a program frees what lies near to what
+ * it just obtained.  Each such group lands at a random place: arenas that begin
+ * at equal offsets would otherwise pile up on each other.
  *
  * Deletion moves later entries of the same cluster back over the hole, so there
  * are no tombstones: a trace of a billion events with few live blocks keeps a

@@ -6,19 +6,14 @@
  * players made.  Beyond ROWS_MAX types the smallest are folded into `other`, so
  * that a report stays readable; sums are over all.
  */
-import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
-import { ENOMEM } from '../sys/machine/errno.ts';
+import { memstat_malloc_sizes, type memory_type } from '../sys/observe/memstat.ts';
 import {
-  memstat_malloc_sizes,
-  memstat_mtl_alloc,
-  memstat_mtl_types,
-  type memory_type,
-} from '../sys/observe/memstat.ts';
-import {
-  type memstat_fetch,
+  memstat_fetch_live,
+  memstat_read,
   memstat_sysctl_malloc,
   memstat_sysctl_uma,
 } from '../sys/observe/memstat_sysctl.ts';
+import { vmstat_zone_rows, type ZoneRow } from '../sys/observe/vmstat_text.ts';
 import { declared_type_names } from '../sys/kmem/kern_malloc_type.ts';
 import { OTHER } from './type_names.ts';
 
@@ -31,16 +26,6 @@ export interface TypeFigures {
   requests: number;
   sizes: number[];
 }
-export interface ZoneFigures {
-  name: string;
-  size: number;
-  limit: number;
-  used: number;
-  free: number;
-  requests: number;
-  fail: number;
-  sleep: number;
-}
 export interface HeapFigures {
   requests: number;
   inuse: number;
@@ -49,24 +34,17 @@ export interface HeapFigures {
   verify_errors: number;
   skipped_events: number;
   types: TypeFigures[];
-  zones: ZoneFigures[];
+  zones: ZoneRow[];
   kernel: { requests: number; inuse: number; memuse: number; types: TypeFigures[] };
 }
 
-/** Fetches a node of this thread's machine. */
-export const live_fetch: memstat_fetch = (name, max) => {
-  const r = sysctl_read(name);
-  if (typeof r === 'number') return r;
-  return r.length > max ? ENOMEM : r;
-};
-
 /** Types and zones of this thread's machine, in the order the tools print. */
 export function live_types(): { types: memory_type[]; zones: memory_type[] } {
-  const types = memstat_mtl_alloc();
-  const zones = memstat_mtl_alloc();
-  if (memstat_sysctl_malloc(types, live_fetch) !== 0) throw new Error('kern.malloc_stats');
-  if (memstat_sysctl_uma(zones, live_fetch) !== 0) throw new Error('vm.zone_stats');
-  return { types: memstat_mtl_types(types), zones: memstat_mtl_types(zones) };
+  const types = memstat_read(memstat_sysctl_malloc, memstat_fetch_live());
+  const zones = memstat_read(memstat_sysctl_uma, memstat_fetch_live());
+  if (typeof types === 'string') throw new Error(`kern.malloc_stats: ${types}`);
+  if (typeof zones === 'string') throw new Error(`vm.zone_stats: ${zones}`);
+  return { types, zones };
 }
 
 function figures(t: memory_type): TypeFigures {
@@ -117,16 +95,7 @@ export function heap_figures(player: {
     ...sums(played),
     ...player,
     types: folded(played, ROWS_MAX),
-    zones: zones.map((z) => ({
-      name: z.name,
-      size: z.size,
-      limit: z.countlimit,
-      used: z.count,
-      free: z.free,
-      requests: z.numallocs,
-      fail: z.failures,
-      sleep: z.sleeps,
-    })),
+    zones: vmstat_zone_rows(zones),
     kernel: { ...sums(kernel), types: kernel },
   };
 }

@@ -12,8 +12,8 @@
 import { M_WAITOK, M_ZERO } from '../sys/h/malloc_flags.ts';
 import { free, malloc } from '../sys/kmem/kern_malloc.ts';
 import { M_TEMP } from '../sys/kmem/kern_malloc_type.ts';
+import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 import { type MbufFigures, mbuf_figures } from '../sys/observe/netstat_text.ts';
-import { live_fetch } from './heap_figures.ts';
 import { QUEUE_BYTES } from './packet_queue.ts';
 import { NO_PACKETS, type PacketOptions, type PacketTotals, PLAIN_PACKETS } from './packet_task.ts';
 import type { CaptureDocument } from './pcap_stats.ts';
@@ -74,7 +74,7 @@ export function is_packet_outcome(out: object): out is PacketOutcome {
 
 /** The figures of this thread's machine. */
 export function live_mbufs(): MbufFigures {
-  const figures = mbuf_figures(live_fetch);
+  const figures = mbuf_figures(memstat_fetch_live());
   if (typeof figures === 'string') throw new Error(figures);
   return figures;
 }

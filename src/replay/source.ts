@@ -212,17 +212,6 @@ export function open_source(file: string, hash: Hash | null = null): ByteSource 
   return new ByteSource(file === STDIN_NAME ? 'standard input' : file, stream, size, hash);
 }
 
-/** The bytes of several files, one after another, each with the source it comes from. */
-export async function* chunks_of_files(
-  files: readonly string[],
-  hash: Hash | null = null,
-): AsyncGenerator<{ source: ByteSource; chunk: Uint8Array }> {
-  for (const file of files) {
-    const source = open_source(file, hash);
-    for await (const chunk of source.chunks()) yield { source, chunk };
-  }
-}
-
 /** The digest that truth.json gives for a file. */
 export function source_hash(): Hash {
   return createHash('sha256');

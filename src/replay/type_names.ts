@@ -3,11 +3,11 @@
  *
  * A type's name has 31 characters; a call site such as
  * `/lib/x86_64-linux-gnu/libc.so.6:(__strdup+1a)[0x9e9aa]` has more.  What tells
- * sites apart stands at the end: the folder goes first and the brackets around a
- * symbol, then the version of a library, then the library's name if a symbol is
- * known, then what a language adds to a function's name, and if that is still too
- * long the beginning is cut.  Two sites that would come out the same get a number
- * behind.
+ * sites apart stands at the end, so these are left out in turn until it is short
+ * enough: the folder, and the brackets around a symbol; the version of a library;
+ * the library's name, if a symbol is known; what a language adds to a function's
+ * name.  What is still too long loses its beginning.  Two sites that would come
+ * out the same get a number behind.
  *
  *   /lib/libc.so.6:(__strdup+1a)[0x9e9aa]      mtrace     libc.so.6:__strdup+1a
  *   std::vector<int>::push(int&&) (/app/x)     heaptrack  x:std::vector::push

@@ -43,26 +43,27 @@ import { prof_boot } from '../sync/lock_prof.ts';
 import { sleepq_boot } from '../sync/subr_sleepqueue.ts';
 import { witness_boot } from '../sync/witness.ts';
 
+/** What a machine is like; all of it may be left out. */
 export interface BootOptions {
   /** Bytes, or a size such as '256M'. 1M to 8G. Default 64M. */
   memory?: number | string;
-  /** CPU slots, 1 to 64. Default: the host's cores + 2. */
+  /** CPU slots, 1 to 64: threads that may be attached at a time. Default: the host's cores + 2. */
   cpus?: number;
   /** Kernel options that are off by default: INVARIANTS, WITNESS … */
   options?: Partial<Options>;
-  /** Boots with guards on every structure field. */
+  /** Boots with guards on every structure field: about 175 times slower, for tests. */
   checked?: boolean;
-  /** Tunables: name and value. */
+  /** Tunables: name and value, such as { 'vm.kmem_size': 2 ** 24 }. */
   set?: Record<string, number | string>;
   /** New memory even where the old one could serve again. */
   fresh?: boolean;
-  /** How atomic operations are done. */
+  /** How atomic operations are done. Default 'auto': by WebAssembly where there is any. */
   atomics?: AtomicsKind;
   /** Starts the page daemon in a thread of its own; it takes one of the slots. */
   pagedaemon?: boolean;
-  /** Memory domains. Default 1. */
+  /** Memory domains, 1 to 8: parts of memory that CPUs prefer. Default 1. */
   domains?: number;
-  /** Seed of the kernel's random generator. */
+  /** Seed of the kernel's random generator. Default: the clock. */
   seed?: number;
 }
 export interface Booted {

@@ -65,8 +65,11 @@ export function errno_name(error: number): string {
  */
 export class KmemError extends Error {
   override readonly name = 'KmemError';
+  /** Name of the errno, such as 'ENOMEM'. */
   readonly code: string;
+  /** Its number, as in FreeBSD. */
   readonly errno: number;
+  /** The call that failed. */
   readonly op: string;
 
   constructor(errno: number, op: string, text: string) {

@@ -57,9 +57,6 @@ export function machine_freeze(): void {
     ...sysctl_decls.map((d) => `sysctl ${d.name} ${d.type}`),
   ]);
 }
-export function machine_layout(): number {
-  return frozen;
-}
 
 /** Finds or makes memory, and writes the header and the boot records into it. */
 export function machine_boot(p: MachineParameters): void {

@@ -175,7 +175,3 @@ export function sysctl_get(d: SysctlDecl): number {
 export function sysctl_set(d: SysctlDecl, value: number): void {
   mem.F64[(machine.tunables[M] >> 1) + d.index] = value;
 }
-/** The word index of a variable's value, for code that loads it itself. */
-export function sysctl_word(d: SysctlDecl): number {
-  return machine.tunables[M] + d.index * 2;
-}

@@ -60,9 +60,7 @@ import {
   CTLFLAG_SECURE,
   CTLMASK_SECURE,
   CTLSHIFT_SECURE,
-  CTLTYPE_INT,
   CTLTYPE_NODE,
-  CTLTYPE_UINT,
   handler_enter,
   handler_leave,
   oid_child,
@@ -381,15 +379,6 @@ export function sysctl(
   }
 }
 
-/** A request of the kernel itself: never confined, never wired. */
-export function kernel_sysctl(
-  mib: readonly number[],
-  oldp: Uint8Array | null,
-  newp: Uint8Array | null,
-): SysctlResult {
-  return sysctl(mib, oldp, newp, { kernel: true });
-}
-
 const encoder = new TextEncoder();
 
 /** The numbers of a name. */
@@ -436,8 +425,4 @@ export function sysctl_read(name: string, options: SysctlOptions = {}): Uint8Arr
     if (r.error === ENOMEM) continue; // it grew in between: ask again
     return r.error !== 0 ? r.error : old.subarray(0, r.oldlen);
   }
-}
-/** Whether values of a type are numbers of 4 bytes. */
-export function type_is_word(type: number): boolean {
-  return type === CTLTYPE_INT || type === CTLTYPE_UINT;
 }

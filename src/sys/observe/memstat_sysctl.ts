@@ -2,8 +2,8 @@
  * memstat_sysctl: fills a memstat list from sysctl nodes.
  *
  * The reader takes a function that fetches a node's raw bytes by name.  So the
- * same code reads the machine it runs in, another process that answers over a
- * socket, or bytes that were kept in files.
+ * same code reads another process that answers over a socket, bytes that were
+ * kept in files, or, with memstat_fetch_live(), the machine of this thread.
  *
  * The number of types may grow between asking for it and reading the stream:
  * then the stream does not fit, and everything is asked for again.
@@ -14,8 +14,14 @@ import {
   MEMSTAT_ERROR_PERMISSION,
   MEMSTAT_ERROR_UNDEFINED,
   MEMSTAT_ERROR_VERSION,
+  memstat_mtl_alloc,
+  memstat_mtl_geterror,
+  memstat_mtl_types,
+  memstat_strerror,
+  type memory_type,
   type memory_type_list,
 } from './memstat.ts';
+import { type SysctlOptions, sysctl, sysctlnametomib } from './kern_sysctl.ts';
 import { memstat_parse_malloc } from './memstat_malloc.ts';
 import { memstat_parse_uma } from './memstat_uma.ts';
 
@@ -24,6 +30,17 @@ import { memstat_parse_uma } from './memstat_uma.ts';
  * ENOMEM says that there are more.
  */
 export type memstat_fetch = (name: string, max: number) => Uint8Array | number;
+
+/** A fetcher that reads the machine of this thread. */
+export function memstat_fetch_live(options: SysctlOptions = {}): memstat_fetch {
+  return (name, max) => {
+    const { error, mib } = sysctlnametomib(name, options);
+    if (error !== 0) return error;
+    const old = new Uint8Array(max);
+    const r = sysctl(mib, old, null, options);
+    return r.error !== 0 ? r.error : old.subarray(0, r.oldlen);
+  };
+}
 
 /** Times the stream may grow under the reader before it gives up. */
 const RESTARTS = 100;
@@ -90,4 +107,16 @@ export function memstat_sysctl_uma(list: memory_type_list, fetch: memstat_fetch)
 export function memstat_sysctl_all(list: memory_type_list, fetch: memstat_fetch): number {
   if (memstat_sysctl_malloc(list, fetch) !== 0) return -1;
   return memstat_sysctl_uma(list, fetch);
+}
+/**
+ * The rows that one of the three readers above finds, in the order the tools print
+ * them; a string says why there are none.
+ */
+export function memstat_read(
+  fill: (list: memory_type_list, fetch: memstat_fetch) => number,
+  fetch: memstat_fetch,
+): memory_type[] | string {
+  const list = memstat_mtl_alloc();
+  if (fill(list, fetch) === 0) return memstat_mtl_types(list);
+  return memstat_strerror(memstat_mtl_geterror(list));
 }

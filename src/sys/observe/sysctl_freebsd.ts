@@ -55,7 +55,6 @@ import {
   CTLTYPE_OPAQUE,
   CTLTYPE_S64,
   CTLTYPE_STRING,
-  CTLTYPE_UINT,
   CTLTYPE_ULONG,
   oid_auto,
   oid_changed,
@@ -467,20 +466,6 @@ export function sysctl_add_int(
 ): oid_t {
   const kind = CTLTYPE_INT | flags;
   return sysctl_add_oid(ctx, parent, nbr, name, kind, w, value, SYSCTL_HANDLE_INT, 'I', descr);
-}
-/** Adds an unsigned int at word `w`. */
-export function sysctl_add_uint(
-  ctx: sysctl_ctx | null,
-  parent: oid_t,
-  nbr: number,
-  name: string,
-  flags: number,
-  w: number,
-  value: number,
-  descr: string,
-): oid_t {
-  const kind = CTLTYPE_UINT | flags;
-  return sysctl_add_oid(ctx, parent, nbr, name, kind, w, value, SYSCTL_HANDLE_INT, 'IU', descr);
 }
 const WIDE = {
   long: [CTLTYPE_LONG, 'L'],

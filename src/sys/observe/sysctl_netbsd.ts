@@ -82,7 +82,6 @@ import {
   oid_type,
   oid_unlink,
   type oid_t,
-  str_read,
   sysctl_oid,
   sysctl_root,
   tree,
@@ -773,8 +772,4 @@ export function sysctl_teardown(log: sysctllog): void {
   tree_wunlock();
   log.entries = [];
   for (const o of gone) oid_drain_free(o);
-}
-/** The text at a node's description, for tools; '' where nobody wrote one. */
-export function nb_description(o: oid_t): string {
-  return oid.what[o] === WHAT_DYN ? str_read(oid.descr[o]) : oid_descr(o);
 }

@@ -158,10 +158,6 @@ export function tree(): root_t {
 export function oid_root(): oid_t {
   return root.top[tree()];
 }
-/** The children list of a node, as a parent argument: the node itself. */
-export function sysctl_children(o: oid_t): oid_t {
-  return o;
-}
 
 export function tree_rlock(): void {
   rw_rlock(root.lock, tree());

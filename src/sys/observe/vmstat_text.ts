@@ -46,6 +46,33 @@ export function vmstat_malloc_text(types: readonly memory_type[]): string {
   }
   return text;
 }
+/** A zone as reports and `vmstat -z --json` name its figures. */
+export interface ZoneRow {
+  name: string;
+  /** Bytes of an item. */
+  size: number;
+  /** Most items at a time; 0: no limit. */
+  limit: number;
+  used: number;
+  free: number;
+  requests: number;
+  fail: number;
+  sleep: number;
+}
+export function vmstat_zone_rows(types: readonly memory_type[]): ZoneRow[] {
+  return types
+    .filter((t) => t.allocator === ALLOCATOR_UMA)
+    .map((t) => ({
+      name: t.name,
+      size: t.size,
+      limit: t.countlimit,
+      used: t.count,
+      free: t.free,
+      requests: t.numallocs,
+      fail: t.failures,
+      sleep: t.sleeps,
+    }));
+}
 /** The table of `vmstat -z`. */
 export function vmstat_zone_text(types: readonly memory_type[]): string {
   const titles = ['ITEM', 'SIZE', 'LIMIT', 'USED', 'FREE', 'REQ', 'FAIL', 'SLEEP'];

@@ -1,0 +1,69 @@
+/*
+ * The pages say what is there: the README's program is the example of that name,
+ * every link leads to a file and a heading, and every `npm run` is a script.  All
+ * of it is read from the pages and the project as they lie here.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, test } from 'node:test';
+import { project_root, walk } from './source.ts';
+
+const ROOT = project_root();
+const pages = walk(ROOT, '').filter((path) => path.endsWith('.md'));
+const text_of = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+
+/** A heading as a link names it: small letters, `-` for blanks, no other signs. */
+function anchor(heading: string): string {
+  const plain = heading
+    .trim()
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N} _-]/gu, '');
+  return plain.replaceAll(' ', '-');
+}
+function anchors(path: string): Set<string> {
+  const headings = [...text_of(path).matchAll(/^#+ (.+)$/gm)];
+  return new Set(headings.map(([, heading]) => anchor(heading)));
+}
+/** What is wrong with the links of a page. */
+function bad_links(path: string): string[] {
+  const links = [...text_of(path).matchAll(/\]\(([^)\s]+)\)/g)].map(([, to]) => to);
+  return links.filter((to) => {
+    if (/^[a-z]+:/.test(to)) return false;
+    const [file, place] = to.split('#');
+    const target = file === '' ? path : join(dirname(path), file);
+    if (!existsSync(join(ROOT, target))) return true;
+    return place !== undefined && !anchors(target).has(place);
+  });
+}
+/** Commands that a page tells the reader to type. */
+function scripts_named(path: string): string[] {
+  return [...text_of(path).matchAll(/\bnpm run (?!-)([\w-]+)/g)].map(([, name]) => name);
+}
+
+describe('pages', () => {
+  test('there are some', () => {
+    assert.ok(pages.includes('README.md') && pages.includes('examples/README.md'), `${pages}`);
+  });
+  for (const page of pages) {
+    test(`${page}: every link leads somewhere`, () => assert.deepEqual(bad_links(page), []));
+  }
+  test('a heading is named as in a link', () => {
+    assert.equal(anchor('What each pair costs'), 'what-each-pair-costs');
+    assert.equal(anchor('Bench `examples`'), 'bench-examples');
+  });
+  test('every script that they name is one', () => {
+    const scripts = new Set(Object.keys(JSON.parse(text_of('package.json')).scripts));
+    const named = pages.flatMap(scripts_named);
+    assert.ok(named.length > 10, `${named}`);
+    assert.deepEqual(
+      named.filter((name) => !scripts.has(name)),
+      [],
+    );
+  });
+  test("the README's program is examples/hello.ts", () => {
+    const shown = /^```ts\n([\s\S]*?)^```$/m.exec(text_of('README.md'))?.[1];
+    const [, program] = text_of('examples/hello.ts').split(/^ \*\/\n/m);
+    assert.equal(shown, program);
+  });
+});
