@@ -270,14 +270,17 @@ async function one(
   };
   const bar = progress_line(process.stderr, !wanted.quiet && !wanted.json, file);
   const page = systat_page(process.stderr);
-  const show_mbufs = (): void => page(systat_mbufs_text(live_mbufs()));
+  const show_mbufs = (): void => {
+    const figures = live_mbufs();
+    if (figures.mbufs.total > 0) page(systat_mbufs_text(figures));
+  };
   let tables = '';
   let netstat = '';
   let variables = '';
   const options: ReplayOptions = {
     ...wanted.options,
     files: [file],
-    progress: wanted.systat ? show_mbufs : bar.show,
+    progress: wanted.systat && !wanted.quiet && !wanted.json ? show_mbufs : bar.show,
     inspect: () => {
       for (const [name, to] of wanted.dumps) dump(name, to);
       if (!wanted.quiet && !wanted.json && (!place.bundled || place.last)) tables = live_tables();

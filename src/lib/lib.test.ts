@@ -239,6 +239,20 @@ describe('types and memory', () => {
     type.free(at);
     for (let i = 1; i < all.length; i += 2) type.free(all[i]);
   });
+  test('ENOMEM at vm.kmem_size says that it is this limit', (t) => {
+    const limit = 4 * 2 ** 20;
+    const machine = testMachine(t, { memory: '16M', set: { 'vm.kmem_size': limit } });
+    const type = machine.type('t');
+    assert.equal(fails('ENOMEM', () => type.alloc(5 * 2 ** 20)).reason, 'too large');
+    const all: Address[] = [];
+    const full = fails('ENOMEM', () => {
+      for (;;) all.push(type.alloc(4096));
+    });
+    assert.equal(full.reason, 'limit');
+    assert.match(full.message, /limit: no 4096 bytes for type 't' \(vm.kmem_size is 4194304, /);
+    assert.ok((full.freeBytes ?? 0) < 4096);
+    for (const at of all) type.free(at);
+  });
   test('allocAsync: memory that comes later, abort, timeout', async (t) => {
     const machine = testMachine(t, { memory: '4M' });
     const type = machine.type('t');
@@ -553,6 +567,12 @@ describe('figures', () => {
     fails('ENOENT', () => machine.sysctl('no.such'));
     fails('EISDIR', () => machine.sysctl('vm'));
     fails('EPERM', () => machine.sysctl('hw.pagesize', 1));
+    assert.match(
+      fails('EINVAL', () => machine.sysctl('vm.lowmem_period', -1)).message,
+      /\(0 to \d+\)/,
+    );
+    const shrunk = fails('EINVAL', () => machine.sysctl('kern.ipc.nmbclusters', 1)).message;
+    assert.match(shrunk, /not accepted.*may grow at run time/);
     fails('EINVAL', () => machine.sysctl('vm.lowmem_period', 'x'));
     fails('EINVAL', () => machine.sysctl('vm.lowmem_period', 1e9));
     const all = machine.sysctls();

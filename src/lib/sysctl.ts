@@ -9,7 +9,7 @@
  * by its reserved queries, as the command does.
  */
 import { EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, errno_name } from '../sys/machine/errno.ts';
-import { CTLFLAG_TUN, CTLFLAG_WR } from '../sys/machine/sysctl_decl.ts';
+import { CTLFLAG_TUN, CTLFLAG_WR, sysctl_decls } from '../sys/machine/sysctl_decl.ts';
 import { sysctl, sysctl_read, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
 import { kmemError } from './errors.ts';
 
@@ -51,10 +51,18 @@ function refuse(errno: number, name: string, reason?: string): never {
     [EISDIR]: 'it is a group of variables, not one',
     [ENOTDIR]: 'it is below a variable, not a group',
     [EPERM]: 'it may not be set',
-    [EINVAL]: 'the value is not accepted',
+    [EINVAL]: accepted(name),
   };
   const why = reason ?? known[errno] ?? errno_name(errno);
   throw kmemError(errno, 'sysctl', `${name}: ${why}`);
+}
+/** What a variable would have taken, as far as its declaration tells. */
+function accepted(name: string): string {
+  const d = sysctl_decls.find((x) => x.name === name);
+  const narrow = d !== undefined && d.index >= 0 && d.max - d.min < 2 ** 31;
+  const range = narrow ? ` (${d.min} to ${d.max})` : '';
+  const help = d?.check ? `: ${d.help}` : '';
+  return `the value is not accepted${range}${help}`;
 }
 function mibOf(name: string): number[] {
   const { error, mib } = sysctlnametomib(name);

@@ -27,6 +27,7 @@ import {
   malloc_usable_size,
   realloc,
 } from '../sys/kmem/kern_malloc.ts';
+import { kmem_left, kmem_limit } from '../sys/kmem/kmem_size.ts';
 import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
 import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
 import { phys_longest, phys_root, vm_phys } from '../sys/page/vm_phys.ts';
@@ -91,15 +92,24 @@ export function memoryFailure(
   size: number,
   what: { type: string } | { zone: string },
 ): Error {
-  const freeBytes = vm_page_free_count() * PAGE_SIZE;
-  const longestRun = phys_longest() * PAGE_SIZE;
+  const freeBytes = kmem_left();
+  const longestRun = Math.min(phys_longest() * PAGE_SIZE, freeBytes);
   const pages = Math.ceil(size / PAGE_SIZE);
+  const bytes = pages * PAGE_SIZE;
+  const limit = kmem_limit();
   const reason: MemoryReason =
-    pages > vm_page_count() ? 'too large' : pages * PAGE_SIZE > freeBytes ? 'full' : 'fragmented';
+    pages > vm_page_count() || bytes > limit
+      ? 'too large'
+      : bytes <= freeBytes
+        ? 'fragmented'
+        : bytes <= vm_page_free_count() * PAGE_SIZE
+          ? 'limit'
+          : 'full';
   const name = 'type' in what ? `type '${what.type}'` : `zone '${what.zone}'`;
+  const held = reason === 'limit' ? `vm.kmem_size is ${limit}, ` : '';
   const text =
     `${reason}: no ${size} bytes for ${name} ` +
-    `(${freeBytes} bytes free, longest run ${longestRun})`;
+    `(${held}${freeBytes} bytes free, longest run ${longestRun})`;
   const details = { reason, size, freeBytes, longestRun, ...what };
   if (channels.enomem.hasSubscribers) channels.enomem.publish({ op, ...details });
   return kmemError(ENOMEM, op, text, details);
@@ -259,7 +269,8 @@ export class MallocType implements Mortal, Disposable {
     throw kmemError(EINVAL, op, text, { type: this.name });
   }
   #checkPossible(op: string, size: number): void {
-    if (Math.ceil(size / PAGE_SIZE) > vm_page_count()) this.#fail(op, size);
+    const bytes = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
+    if (bytes > Math.min(vm_page_count() * PAGE_SIZE, kmem_limit())) this.#fail(op, size);
   }
   #word(op: string, address: number): number {
     const p = address / 4;

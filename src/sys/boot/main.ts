@@ -4,7 +4,7 @@
  * Reading this file is reading the architecture: each floor stands on those
  * above it in the list, and needs nothing of those below.
  */
-import { KmemError, EBUSY, EINVAL, ESHUTDOWN } from '../machine/errno.ts';
+import { KmemError, EBUSY, EINVAL, ENOMEM, ESHUTDOWN } from '../machine/errno.ts';
 import {
   type Handle,
   machine_bind,
@@ -20,7 +20,8 @@ import { M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.
 import { host_cpus } from '../machine/host.ts';
 import { kenv_tunables } from '../machine/kenv.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
-import { type Options, opt, opt_word } from '../machine/opt.ts';
+import { OPTION_NAMES, type Options, opt, opt_word } from '../machine/opt.ts';
+import { KernelPanic } from '../machine/panic.ts';
 import { field_word, get_string } from '../machine/struct.ts';
 import '../machine/web_locks.ts';
 import { mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
@@ -30,7 +31,7 @@ import '../client/uipc_mbuf_shape.ts';
 import '../kmem/kern_malloc_stats.ts';
 import { malloc_boot, malloc_startup, mcache_attach } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
-import { kmeminit } from '../kmem/kmem_size.ts';
+import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import '../uma/vm_pageout.ts';
 import { checked_letters } from './checked_letters.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
@@ -94,6 +95,19 @@ function boot_floors(): void {
   malloc_startup(); // size classes and the declared types
   mbuf_init(); // mbufs and clusters, and how many there may be
 }
+/** Brings the floors up; where that fails, this thread is no CPU and may boot again. */
+function boot_floors_or_leave(): void {
+  try {
+    boot_floors();
+  } catch (e) {
+    atomic_store(field_word(machine.phase, M), PHASE_DOWN);
+    thr_forget(true);
+    if (!(e instanceof KernelPanic) || !/no memory/.test(e.message)) throw e;
+    const limited = kmem_limit() > 0 && kmem_limit() < memory_state.size;
+    const what = limited ? `vm.kmem_size of ${kmem_limit()} bytes` : 'the memory';
+    throw new KmemError(ENOMEM, 'boot', `${what} is too small for the kernel itself: give more`);
+  }
+}
 
 /**
  * Makes a machine and makes this thread its CPU 0.  Throws EBUSY if the thread
@@ -104,6 +118,7 @@ export function boot(o: BootOptions = {}): Booted {
     const site = get_string(machine.site, M, SITE_WORDS);
     throw new KmemError(EBUSY, 'boot', `a machine is up in this thread, booted at ${site}`);
   }
+  boot_check(o);
   machine_freeze();
   machine_boot({
     size: memory_size(o.memory ?? '64M'),
@@ -117,13 +132,41 @@ export function boot(o: BootOptions = {}): Booted {
     tunables: kenv_tunables(o.set ?? {}),
     columns: COLUMNS,
   });
-  boot_floors();
+  boot_floors_or_leave();
   if (opt.CHECKED) checked_letters(); // what each lock letter means
   atomic_store(field_word(machine.phase, M), PHASE_UP);
   slot_start();
   const handle = machine_handle();
   if (o.pagedaemon) pagedaemon_start(handle); // gets memory back, zeroes pages ahead
   return { handle, cpu: thr.cpu, shutdown };
+}
+/** Every name in BootOptions. */
+const KNOWN: Record<keyof BootOptions, true> = {
+  memory: true,
+  cpus: true,
+  options: true,
+  checked: true,
+  set: true,
+  fresh: true,
+  atomics: true,
+  pagedaemon: true,
+  domains: true,
+  seed: true,
+};
+/** Throws EINVAL for what TypeScript would have refused: a name that is none, above all. */
+function boot_check(o: BootOptions): void {
+  const known = (what: string, given: object, names: readonly string[]): void => {
+    const wrong = Object.keys(given).find((name) => !names.includes(name));
+    if (wrong === undefined) return;
+    const text = `${what} '${wrong}': there is no such ${what}; known: ${names.join(', ')}`;
+    throw new KmemError(EINVAL, 'boot', text);
+  };
+  known('option', o, Object.keys(KNOWN));
+  known('kernel option', o.options ?? {}, OPTION_NAMES);
+  known('way of atomics', { [o.atomics ?? 'auto']: true }, ['auto', 'wasm', 'atomics']);
+  if (o.seed !== undefined && !Number.isSafeInteger(o.seed)) {
+    throw new KmemError(EINVAL, 'boot', `seed: ${o.seed} is not a whole number`);
+  }
 }
 function boot_domains(n: number): number {
   if (Number.isInteger(n) && n >= 1 && n <= 8) return n;

@@ -223,15 +223,16 @@ function tunable_mbinit(): void {
   const auto = (d: SysctlDecl, n: number): void => {
     if (sysctl_get(d) === AUTOMATIC) sysctl_set(d, n);
   };
+  const some = (n: number): number => Math.max(1, Math.floor(n)); // 0 would be no limit
   if (sysctl_get(maxusers) === 0) sysctl_set(maxusers, maxusers_auto());
   const all = ptoa(vm_page_count());
   if (sysctl_get(maxmbufmem) === 0) sysctl_set(maxmbufmem, Math.floor(all / 2));
   if (sysctl_get(maxmbufmem) > (all / 4) * 3) sysctl_set(maxmbufmem, Math.floor((all / 4) * 3));
   const bytes = sysctl_get(maxmbufmem);
-  auto(nmbclusters, Math.min(1024 + sysctl_get(maxusers) * 64, Math.floor(bytes / MCLBYTES)));
+  auto(nmbclusters, some(Math.min(1024 + sysctl_get(maxusers) * 64, bytes / MCLBYTES)));
   // A tunable of 0, no limit, leaves its sisters the limits that memory sets.
   const half = (d: SysctlDecl, item: number): number =>
-    Math.max(1, Math.floor(sysctl_get(d) === 0 ? bytes / item / 2 : sysctl_get(d) / 2));
+    some(sysctl_get(d) === 0 ? bytes / item / 2 : sysctl_get(d) / 2);
   auto(nmbjumbop, half(nmbclusters, MJUMPAGESIZE));
   auto(nmbjumbo9, half(nmbjumbop, MJUM9BYTES));
   auto(nmbjumbo16, half(nmbjumbo9, MJUM16BYTES));

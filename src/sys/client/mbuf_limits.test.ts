@@ -107,6 +107,13 @@ describe('automatic limits', () => {
     up({ memory: '64M', set: { 'kern.ipc.maxmbufmem': 2 ** 20 } });
     assert.equal(limits()[0], 512);
   });
+  test('however little it is, a limit stays a limit', () => {
+    up({ set: { 'kern.ipc.maxmbufmem': 1 } });
+    assert.ok(
+      limits().every((n) => n >= 1),
+      `${limits()}`,
+    );
+  });
   test('0 is no limit; its sisters keep theirs', () => {
     up({ set: { 'kern.ipc.nmbclusters': 0 } });
     assert.equal(uma_zone_get_max(zone('clust')), 0);

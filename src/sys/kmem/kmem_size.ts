@@ -18,7 +18,12 @@ import {
   sysctl_ulong,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
-import { vm_page_count, vm_page_free_count, vm_page_withhold } from '../page/vm_page.ts';
+import {
+  vm_page_count,
+  vm_page_free_count,
+  vm_page_withheld,
+  vm_page_withhold,
+} from '../page/vm_page.ts';
 import { phys_longest } from '../page/vm_phys.ts';
 
 const VM_KMEM_SIZE = 12 * 2 ** 20;
@@ -42,8 +47,16 @@ sysctl_value(
 sysctl_value(
   'vm.kmem_map_free',
   { unit: 'bytes', help: 'Largest contiguous block to be had now' },
-  () => ptoa(phys_longest()),
+  () => Math.min(ptoa(phys_longest()), kmem_left()),
 );
+/** Bytes that malloc and the zones may hold in all. */
+export function kmem_limit(): number {
+  return sysctl_get(kmem_size);
+}
+/** Bytes that they may still take: what is free, less what vm.kmem_size withholds. */
+export function kmem_left(): number {
+  return ptoa(Math.max(0, vm_page_free_count() - vm_page_withheld()));
+}
 
 /** Chooses vm.kmem_size and puts it in force. */
 export function kmeminit(): void {

@@ -28,7 +28,8 @@ export function kenv_tunables(set: Readonly<Record<string, number | string>>): M
     const bad = (why: string): never => {
       throw new KmemError(EINVAL, 'boot', `set ${name}=${given}: ${why}`);
     };
-    if (!d || d.index < 0) bad('no such tunable');
+    if (!d || d.index < 0)
+      bad('no such tunable (machine.sysctls() and kmem replay --sysctl=-aT list them)');
     if (d && (d.flags & CTLFLAG_TUN) === 0) bad('not a tunable: it has no value before boot');
     const value = typeof given === 'number' ? given : kenv_number(given);
     if (value === null || !Number.isFinite(value)) bad('not a number');

@@ -70,6 +70,22 @@ test('boot parameters that are wrong say which and why', () => {
   assert.equal(current(), null);
 });
 
+test('names that nobody knows are refused, with those that are known', () => {
+  const wrong = (o: object) => () => boot(o);
+  refused(wrong({ memmory: '4M' }), 'EINVAL', /option 'memmory': .* known: memory, cpus, /);
+  refused(wrong({ options: { FOO: true } }), 'EINVAL', /'FOO': .* INVARIANTS, WITNESS/);
+  refused(wrong({ atomics: 'x' }), 'EINVAL', /'x': .* auto, wasm, atomics/);
+  refused(wrong({ seed: Number.NaN }), 'EINVAL', /seed: NaN is not a whole number/);
+});
+test('a boot that fails leaves the thread free to boot again', () => {
+  const sets: Record<string, number>[] = [{ 'vm.kmem_size': 1000 }, { 'vm.kmem_size_max': 1 }];
+  for (const set of sets) {
+    const small = /boot: vm.kmem_size of \d+ bytes is too small for the kernel itself: give more/;
+    refused(() => boot({ memory: '8M', set }), 'ENOMEM', small);
+    boot({ memory: '8M' });
+    shutdown();
+  }
+});
 test('tunables as the kernel environment takes them', () => {
   assert.deepEqual(
     ['10', '0x1f', '010', '4k', '2M', '-3', '1g', 'x', '', '1.5', '08', '1kb'].map(kenv_number),

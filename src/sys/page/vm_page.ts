@@ -198,6 +198,10 @@ function reserve_of(req: number): number {
 export function vm_page_withhold(pages: number): void {
   phys.withheld[phys_root()] = pages;
 }
+/** Pages kept out of reach. */
+export function vm_page_withheld(): number {
+  return phys.withheld[phys_root()];
+}
 
 /** What tests make fail: called before each page request with the pages wanted. */
 export const page_failpoint: { refuse: ((n: number) => boolean) | null } = { refuse: null };

@@ -52,18 +52,11 @@ export const lock_order: readonly LockClass[] = [
   { name: 'UMA bucket', kind: 'mtx', recovery: 'undo', help: 'a keg that supplies buckets' },
   { name: 'UMA slab', kind: 'mtx', recovery: 'undo', help: 'a keg that supplies slab headers' },
   {
-    name: 'page daemon',
-    kind: 'mtx',
-    recovery: 'undo',
-    help: 'wants and wake-ups of the page daemon',
-  },
-  {
     name: 'page free',
     kind: 'mtx',
     recovery: 'rebuild',
     help: 'the free page queues of all domains',
   },
-  { name: 'witness', kind: 'mtx', recovery: 'undo', help: 'the relations WITNESS has seen' },
   { name: 'sleep queue', kind: 'mtx', recovery: 'rebuild', help: 'a sleep queue chain: innermost' },
 ];
 
@@ -84,9 +77,7 @@ export const LC_UMA = class_id('UMA lock');
 export const LC_ZONE = class_id('UMA zone');
 export const LC_BUCKET = class_id('UMA bucket');
 export const LC_SLAB = class_id('UMA slab');
-export const LC_PAGEDAEMON = class_id('page daemon');
 export const LC_FREE = class_id('page free');
-export const LC_WITNESS = class_id('witness');
 export const LC_SLEEPQ = class_id('sleep queue');
 
 /** What makes a structure anew, or walks it, after a death; by class. */
