@@ -239,6 +239,13 @@ describe('types and memory', () => {
     type.free(at);
     for (let i = 1; i < all.length; i += 2) type.free(all[i]);
   });
+  test('a tunable brings the kernel option that it needs', (t) => {
+    const machine = testMachine(t, { set: { 'debug.malloc.failure_rate': 2 } });
+    const type = machine.type('t');
+    const got = Array.from({ length: 10 }, () => type.tryAlloc(64));
+    assert.equal(got.filter((at) => at === undefined).length, 5);
+    for (const at of got) if (at !== undefined) type.free(at);
+  });
   test('ENOMEM at vm.kmem_size says that it is this limit', (t) => {
     const limit = 4 * 2 ** 20;
     const machine = testMachine(t, { memory: '16M', set: { 'vm.kmem_size': limit } });
@@ -571,6 +578,8 @@ describe('figures', () => {
       fails('EINVAL', () => machine.sysctl('vm.lowmem_period', -1)).message,
       /\(0 to \d+\)/,
     );
+    const idle = fails('EOPNOTSUPP', () => machine.sysctl('debug.malloc.failure_rate', 2)).message;
+    assert.match(idle, /does nothing without boot\(\{ options: \{ FAILPOINTS: true \} \}\)/);
     const shrunk = fails('EINVAL', () => machine.sysctl('kern.ipc.nmbclusters', 1)).message;
     assert.match(shrunk, /not accepted.*may grow at run time/);
     fails('EINVAL', () => machine.sysctl('vm.lowmem_period', 'x'));

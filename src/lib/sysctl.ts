@@ -8,7 +8,15 @@
  * Nothing is known in advance: names, types and formats are asked of the tree
  * by its reserved queries, as the command does.
  */
-import { EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, errno_name } from '../sys/machine/errno.ts';
+import {
+  EINVAL,
+  EISDIR,
+  ENOENT,
+  ENOTDIR,
+  EOPNOTSUPP,
+  EPERM,
+  errno_name,
+} from '../sys/machine/errno.ts';
 import { CTLFLAG_TUN, CTLFLAG_WR, sysctl_decls } from '../sys/machine/sysctl_decl.ts';
 import { sysctl, sysctl_read, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
 import { kmemError } from './errors.ts';
@@ -52,6 +60,7 @@ function refuse(errno: number, name: string, reason?: string): never {
     [ENOTDIR]: 'it is below a variable, not a group',
     [EPERM]: 'it may not be set',
     [EINVAL]: accepted(name),
+    [EOPNOTSUPP]: needed(name),
   };
   const why = reason ?? known[errno] ?? errno_name(errno);
   throw kmemError(errno, 'sysctl', `${name}: ${why}`);
@@ -63,6 +72,11 @@ function accepted(name: string): string {
   const range = narrow ? ` (${d.min} to ${d.max})` : '';
   const help = d?.check ? `: ${d.help}` : '';
   return `the value is not accepted${range}${help}`;
+}
+/** Why a variable has nothing to act on here. */
+function needed(name: string): string {
+  const needs = sysctl_decls.find((x) => x.name === name)?.needs;
+  return needs ? `it does nothing without boot({ options: { ${needs}: true } })` : 'not supported';
 }
 function mibOf(name: string): number[] {
   const { error, mib } = sysctlnametomib(name);

@@ -18,7 +18,7 @@ import { slot_leave, slot_start, slot_take, thr_forget } from '../machine/cpu_sl
 import { reap_all } from '../machine/death.ts';
 import { M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.ts';
 import { host_cpus } from '../machine/host.ts';
-import { kenv_tunables } from '../machine/kenv.ts';
+import { kenv_options, kenv_tunables } from '../machine/kenv.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
 import { OPTION_NAMES, type Options, opt, opt_word } from '../machine/opt.ts';
 import { KernelPanic } from '../machine/panic.ts';
@@ -119,17 +119,22 @@ export function boot(o: BootOptions = {}): Booted {
     throw new KmemError(EBUSY, 'boot', `a machine is up in this thread, booted at ${site}`);
   }
   boot_check(o);
+  const tunables = kenv_tunables(o.set ?? {});
   machine_freeze();
   machine_boot({
     size: memory_size(o.memory ?? '64M'),
     cpus: o.cpus ?? Math.min(host_cpus() + 2, MAXCPU),
-    options: opt_word({ ...o.options, ...(o.checked ? { CHECKED: true } : {}) }),
+    options: opt_word({
+      ...kenv_options(tunables),
+      ...o.options,
+      ...(o.checked ? { CHECKED: true } : {}),
+    }),
     atomics: o.atomics ?? 'auto',
     fresh: o.fresh ?? false,
     domains: boot_domains(o.domains ?? 1),
     site: caller_site(),
     seed: o.seed ?? Date.now(),
-    tunables: kenv_tunables(o.set ?? {}),
+    tunables,
     columns: COLUMNS,
   });
   boot_floors_or_leave();

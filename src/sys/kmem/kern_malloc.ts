@@ -43,13 +43,7 @@ import {
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { add64, elem, get64, NULL, set64 } from '../machine/struct.ts';
-import {
-  CTLFLAG_RD,
-  CTLFLAG_RWTUN,
-  sysctl_get,
-  sysctl_int,
-  sysctl_set,
-} from '../machine/sysctl_decl.ts';
+import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
   KMEM_ZMAX as KMEM_ZMAX_,
   M_MAGIC,
@@ -132,13 +126,13 @@ const failure_rate = sysctl_int('debug.malloc.failure_rate', {
   value: 0,
   min: 0,
   flags: CTLFLAG_RWTUN,
-  help: 'With FAILPOINTS: every so-many-th M_NOWAIT request fails; 0: none',
+  help: 'Every so-many-th M_NOWAIT request fails, 0: none; needs the option FAILPOINTS',
+  needs: 'FAILPOINTS',
 });
-const failure_count = sysctl_int('debug.malloc.failure_count', {
-  value: 0,
-  flags: CTLFLAG_RD,
-  help: 'Requests that failure_rate made fail',
-});
+const failure_count = counter_u64(
+  'debug.malloc.failure_count',
+  'Requests that failure_rate made fail',
+);
 let nowait_seen = 0;
 
 /** The size class of a small request: 0 is 16 bytes, each next one twice as much. */
@@ -293,7 +287,7 @@ function flags_check(flags: number): number {
 function injected_failure(flags: number): boolean {
   const rate = sysctl_get(failure_rate);
   if (rate === 0 || (flags & M_NOWAIT) === 0 || ++nowait_seen % rate !== 0) return false;
-  sysctl_set(failure_count, sysctl_get(failure_count) + 1);
+  counter_add(failure_count, 1);
   return true;
 }
 function malloc_checked(size: number, t: malloc_type_t, given: number): number {

@@ -5,9 +5,11 @@
  * variables that are declared tunable their first value.  Numbers are written
  * as the kernel environment takes them: decimal, 0x, 0 prefixes, one suffix
  * k m g t.  A name that nobody declared, or a value outside its range, is an
- * error before anything is made.
+ * error before anything is made.  A tunable that does nothing without a kernel
+ * option brings it along.
  */
 import { EINVAL, KmemError } from './errno.ts';
+import type { Options } from './opt.ts';
 import { CTLFLAG_TUN, sysctl_decls } from './sysctl_decl.ts';
 
 /** Reads a number as tunables are written; null if it is none. */
@@ -37,4 +39,13 @@ export function kenv_tunables(set: Readonly<Record<string, number | string>>): M
     else values.set(name, value);
   }
   return values;
+}
+/** The kernel options that tunables need which are not at their default. */
+export function kenv_options(values: ReadonlyMap<string, number>): Partial<Options> {
+  const needed: Partial<Record<keyof Options, boolean>> = {};
+  for (const d of sysctl_decls) {
+    const value = values.get(d.name);
+    if (d.needs !== null && value !== undefined && value !== d.value) needed[d.needs] = true;
+  }
+  return needed;
 }

@@ -14,6 +14,7 @@
  */
 import { boot_alloc, M, machine } from './header.ts';
 import { mem } from './memory.ts';
+import type { Options } from './opt.ts';
 
 export const CTLFLAG_RD = 0x80000000 | 0;
 export const CTLFLAG_WR = 0x40000000;
@@ -51,6 +52,8 @@ export interface SysctlDecl {
   readonly handler: SysctlHandler | null;
   /** Called after a write; may refuse it with an errno, before it takes effect. */
   readonly check: ((value: number) => number) | null;
+  /** The kernel option without which it does nothing. */
+  readonly needs: keyof Options | null;
   /** Position of its 64-bit word among the variables; -1: it has none. */
   index: number;
 }
@@ -65,6 +68,7 @@ export interface IntOptions {
   flags?: number;
   number?: number;
   check?: (value: number) => number;
+  needs?: keyof Options;
 }
 
 function declare(d: SysctlDecl): SysctlDecl {
@@ -86,6 +90,7 @@ function variable(name: string, type: SysctlType, fmt: string, o: IntOptions): S
     value: o.value,
     handler: null,
     check: o.check ?? null,
+    needs: o.needs ?? null,
     index: 0,
   });
 }
@@ -126,6 +131,7 @@ export function sysctl_proc(name: string, o: ProcOptions, handler: SysctlHandler
     value: 0,
     handler,
     check: null,
+    needs: null,
     index: -1,
   });
 }

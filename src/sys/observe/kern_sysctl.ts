@@ -40,6 +40,7 @@ import {
   EPERM,
 } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
+import { opt } from '../machine/opt.ts';
 import { NULL } from '../machine/struct.ts';
 import {
   CTLFLAG_WR,
@@ -245,6 +246,7 @@ function handle_variable(req: sysctl_req, d: SysctlDecl): number {
   if (!bytes) return EINVAL;
   const value = sysctl_decode(bytes, d.type === 'int' || d.type === 'long');
   if (value < d.min || value > d.max) return EINVAL;
+  if (d.needs !== null && value !== d.value && !opt[d.needs]) return EOPNOTSUPP;
   const refused = d.check ? d.check(value) : 0;
   if (refused !== 0) return refused;
   sysctl_set(d, value);

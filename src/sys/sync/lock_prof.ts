@@ -99,7 +99,8 @@ const enable = sysctl_int('debug.mutex.prof.enable', {
   value: 0,
   min: 0,
   max: 1,
-  help: 'Measure how long locks are held and waited for',
+  help: 'Measure how long locks are held and waited for; needs the option MUTEX_PROFILING',
+  needs: 'MUTEX_PROFILING',
 });
 
 function root(): prof_t {
