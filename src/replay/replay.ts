@@ -239,7 +239,7 @@ function outcome(
     kernel_peak_bytes: taken,
     fragmentation: taken > 0 ? Math.max(0, 1 - requested / taken) : 0,
   };
-  if (failed > 0) {
+  if (failed > number_of('debug.malloc.failure_count')) {
     const blocks = Math.max(...totals.map((t) => t.peak_rounded_bytes)) * ENOUGH_SHARE;
     const kernel = size - pages * 4096 + ENOUGH_KERNEL + o.cpus * ENOUGH_EACH_CPU;
     memory.estimated_enough_bytes = Math.ceil((blocks + kernel) / 65536) * 65536;
