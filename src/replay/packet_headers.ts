@@ -15,6 +15,7 @@
  */
 import { mem } from '../sys/machine/memory.ts';
 import { M_EXT, mbuf, type mbuf_t, MHLEN, mtod } from '../sys/h/mbuf.ts';
+import { in_cksum_skip } from '../sys/client/in_cksum.ts';
 import { m_pullup } from '../sys/client/uipc_mbuf_shape.ts';
 import {
   LINK_ETHERNET,
@@ -188,7 +189,7 @@ export class HeaderParser {
     const header = (this.#u8(at) & 15) * 4;
     if (header < IP_BYTES) return this.#count('ip_bad_header');
     if (!this.#need(at + header)) return;
-    if (in_cksum(mtod(this.#m) + at, header) !== 0) this.#count('ip_bad_checksum');
+    if (in_cksum_skip(this.#m, at, header) !== 0) this.#count('ip_bad_checksum');
     const offset = this.#u16(at + 6);
     const proto = this.#u8(at + 9);
     this.#hash(at + 12, 8, proto);
@@ -232,14 +233,4 @@ export class HeaderParser {
     for (let i = 0; i < n; i++) h = Math.imul(h ^ mem.U8[from + i], 0x01000193);
     this.flow = h | 0;
   }
-}
-
-/** The Internet checksum over n bytes from a byte address on; 0 over a good header. */
-export function in_cksum(from: number, n: number): number {
-  const U8 = mem.U8;
-  let sum = 0;
-  for (let i = 0; i + 1 < n; i += 2) sum += (U8[from + i] << 8) | U8[from + i + 1];
-  if (n & 1) sum += U8[from + n - 1] << 8;
-  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 0x10000);
-  return ~sum & 0xffff;
 }

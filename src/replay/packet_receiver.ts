@@ -24,6 +24,7 @@
  */
 import { away } from '../sys/boot/main.ts';
 import { ENOMEM, KmemError } from '../sys/machine/errno.ts';
+import { bcopy, bytes_in } from '../sys/machine/bytes.ts';
 import { mem } from '../sys/machine/memory.ts';
 import { opt } from '../sys/machine/opt.ts';
 import { panic } from '../sys/machine/panic.ts';
@@ -277,7 +278,7 @@ export class PacketReceiver {
     let left = bytes;
     for (let n = m; left > 0; n = mbuf.next[n]) {
       const count = Math.min(left, m_end(n) - m_start(n));
-      mem.U8.set(this.#bytes.subarray(at, at + count), mtod(n));
+      bytes_in(mtod(n), this.#bytes, at, count);
       mbuf.len[n] = count;
       at += count;
       left -= count;
@@ -300,9 +301,7 @@ export class PacketReceiver {
     mem.I32[w + TAG_SNAPLEN] = snaplen;
     mem.I32[w + TAG_DIGITS] = digits;
     mem.I32[w + TAG_HEADER] = link;
-    const from = mtod(m);
-    const U8 = mem.U8;
-    for (let i = 0; i < link; i++) U8[to + CAPTURE_WORDS * 4 + i] = U8[from + i];
+    bcopy(mtod(m), to + CAPTURE_WORDS * 4, link);
     m_tag_prepend(m, t);
     return true;
   }

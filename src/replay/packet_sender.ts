@@ -20,16 +20,16 @@
  * a file if one is wanted.
  */
 import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
-import { mbuf, type mbuf_t } from '../sys/h/mbuf.ts';
+import { mbuf, type mbuf_t, mtod } from '../sys/h/mbuf.ts';
+import { bcopy, bytes_out } from '../sys/machine/bytes.ts';
 import { mem } from '../sys/machine/memory.ts';
 import { opt } from '../sys/machine/opt.ts';
 import { panic } from '../sys/machine/panic.ts';
 import { NULL } from '../sys/machine/struct.ts';
+import { in_cksum_bytes } from '../sys/client/in_cksum.ts';
 import { m_copydata, m_copypacket, m_freem, m_sanity } from '../sys/client/uipc_mbuf.ts';
 import { M_PREPEND } from '../sys/client/uipc_mbuf_shape.ts';
 import { m_tag_data, m_tag_locate } from '../sys/client/uipc_mbuf_tag.ts';
-import { mtod } from '../sys/h/mbuf.ts';
-import { in_cksum } from './packet_headers.ts';
 import {
   CAPTURE_COOKIE,
   CAPTURE_ID,
@@ -108,7 +108,7 @@ export class PacketSender {
       m_freem(whole);
     } else {
       this.totals.uncopied++;
-      to.set(mem.U8.subarray(header + CAPTURE_WORDS * 4, header + CAPTURE_WORDS * 4 + n), at);
+      bytes_out(to, at, header + CAPTURE_WORDS * 4, n);
       m_copydata(m, 0, mbuf.plen[m], to, at + n);
     }
     this.totals.sent_bytes += bytes;
@@ -171,10 +171,7 @@ function with_link_header(copy: mbuf_t, note: number, n: number): mbuf_t {
   if (n === 0) return copy;
   const m = M_PREPEND(copy, n, M_NOWAIT);
   if (m === NULL) return m;
-  const U8 = mem.U8;
-  const to = mtod(m);
-  const from = note + CAPTURE_WORDS * 4;
-  for (let i = 0; i < n; i++) U8[to + i] = U8[from + i];
+  bcopy(note + CAPTURE_WORDS * 4, mtod(m), n);
   return m;
 }
 function sane(m: mbuf_t): void {
@@ -185,7 +182,7 @@ function sane(m: mbuf_t): void {
 function sum_of(m: mbuf_t): number {
   let sum = 0;
   for (let at = m; at !== NULL; at = mbuf.next[at]) {
-    sum = Math.imul(sum, 31) + in_cksum(mtod(at), mbuf.len[at]);
+    sum = Math.imul(sum, 31) + in_cksum_bytes(mtod(at), mbuf.len[at]);
   }
   return sum | 0;
 }
