@@ -9,9 +9,9 @@
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { CaptureReading } from '../src/replay/pcap_reading.ts';
 import { play_packets } from '../src/replay/packet_player.ts';
-import { PacketQueue, pause, QUEUE_BYTES } from '../src/replay/packet_queue.ts';
+import { PacketQueue, pause, QUEUE_BYTES, retry_given } from '../src/replay/packet_queue.ts';
 import { type Outlet, PacketReceiver } from '../src/replay/packet_receiver.ts';
-import { live_mbufs } from '../src/replay/packet_replay.ts';
+import { live_limits } from '../src/replay/packet_replay.ts';
 import { type PacketTask, PLAIN_PACKETS } from '../src/replay/packet_task.ts';
 import { make_ring, type RingHandle, RingReader, RingWriter } from '../src/replay/ring.ts';
 import { attach, boot } from '../src/sys/boot/main.ts';
@@ -54,7 +54,7 @@ class Out implements Outlet {
   flush = (): void => this.queue.flush();
   pass(): void {}
   end(): void {}
-  let_go = (): boolean => false;
+  retry = (what: () => mbuf_t): mbuf_t => retry_given([this.queue], what);
   pause = (ms: number): void => pause(this.#word, ms);
 }
 
@@ -62,8 +62,7 @@ async function main(): Promise<void> {
   const file = capture_bytes();
   const { handle } = boot({ memory: '64M', cpus: 3 });
   const word = malloc(QUEUE_BYTES, M_TEMP.t, M_WAITOK | M_ZERO);
-  const { mbufs, clusters, jumbo_page } = live_mbufs();
-  const limits = { mbufs: mbufs.max, clusters: clusters.max, jumbo_page: jumbo_page.max };
+  const limits = live_limits();
   const worker = new Worker(new URL(import.meta.url), { workerData: { handle, word, limits } });
   await new Promise((up) => worker.once('message', up));
   const out = new Out(word);

@@ -1,16 +1,28 @@
 /*
  * Shown: `kmem replay` of a capture as its users meet it: the verdict and netstat -m
  * line by line, one JSON document with every promised name, standard input, a file
- * written, one line and the right exit code for what cannot be played.
+ * written, one line and the right exit code for what cannot be played; what is read is
+ * not written over; signals, closed output and full disks end it as they should.
  * By what means: the command runs as a process of its own, on real files and pipes.
  */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { linkSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { BUNDLED, temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
-import { kmem, kmem_each, MAKE, refused, replay, replay_json } from './replay.test.lib.ts';
+import {
+  ended,
+  kmem,
+  kmem_each,
+  MAKE,
+  refused,
+  replay,
+  replay_json,
+  start,
+} from './replay.test.lib.ts';
 
 const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
 const truth = JSON.parse(readFileSync(join(BUNDLED, 'truth.json'), 'utf8'))['http2.pcap.gz'];
@@ -83,6 +95,60 @@ test('--write and --sysctl; a heap and a capture in one run', async (t) => {
       [false, true],
     ],
   );
+});
+
+test('what is read is not written over, by whatever name', async (t) => {
+  const folder = temporary_folder(t);
+  const file = join(folder, 'in.pcap.gz');
+  const before = readFileSync(HTTP2);
+  writeFileSync(file, before);
+  const [hard, soft] = [join(folder, 'hard'), join(folder, 'soft')];
+  linkSync(file, hard);
+  symlinkSync(file, soft);
+  const line =
+    /^kmem replay: --(write|sysctl-dump) \S+: this is what is read \(\S+\); name another /;
+  for (const to of [file, hard, soft]) {
+    refused(await replay('--write', to, file), line);
+    assert.ok(readFileSync(file).equals(before), 'the capture is as it was');
+  }
+  refused(await replay('--sysctl-dump', `vm.stats=${hard}`, file), line);
+  // What was there stays when there is nothing new.
+  const kept = join(folder, 'kept.pcap');
+  writeFileSync(kept, 'an older one');
+  refused(await replay('--write', kept, join(folder, 'absent.pcap')), /no such file/);
+  assert.equal(readFileSync(kept, 'utf8'), 'an older one');
+  assert.ok(readFileSync(file).equals(before));
+});
+
+test('a full disk, an endless device, a pipe with a name', async (t) => {
+  for (const cpus of ['1', '2', '3']) {
+    const full = await replay('--write', '/dev/full', '--cpus', cpus, '--loop', '3', HTTP2);
+    refused(full, /^kmem replay: \/dev\/full: cannot be written \(ENOSPC\); /);
+  }
+  refused(await replay('/dev/zero'), /^kmem replay: \/dev\/zero: byte 0: not a trace format kmem/);
+  const pipe = join(temporary_folder(t), 'pipe.pcap');
+  execFileSync('mkfifo', [pipe]);
+  const running = replay('--quiet', pipe);
+  await writeFile(pipe, gunzipSync(readFileSync(HTTP2)));
+  const { code, out } = await running;
+  assert.equal(code, 0);
+  assert.match(out, /^pipe\.pcap: pcap, 1,339 packets, [\s\S]* every byte came out as it was/);
+});
+
+test('stopped in the middle by a signal, and by whoever read enough', async () => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const child = start(['replay', '--loop', '1000000', '--cpus', '2', HTTP2]);
+    const run = ended(child);
+    const exit = new Promise((resolve) => child.once('exit', (_code, by) => resolve(by)));
+    setTimeout(() => child.kill(signal), 1500);
+    assert.equal(await exit, signal, 'the shell sees which signal it was');
+    const { out, err } = await run;
+    assert.deepEqual([out, err], ['', '']);
+  }
+  const child = start(['replay', '--loop', '20', HTTP2]);
+  child.stdout?.destroy();
+  const { code, err } = await ended(child);
+  assert.deepEqual([code, err], [0, '']);
 });
 
 test('what cannot be carried out, and captures that are cut or damaged', async (t) => {

@@ -6,7 +6,15 @@
  * leaked and from where), and `vmstat -m` and `vmstat -z` underneath, read from
  * the machine that played; under a capture `netstat -m`.
  */
-import { closeSync, existsSync, openSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,7 +26,7 @@ import type { PacketOptions } from '../replay/packet_task.ts';
 import { packet_verdict } from '../replay/packet_verdict.ts';
 import { play_trace, type ReplayOptions, type ReplayOutcome, replay } from '../replay/replay.ts';
 import { fit } from '../replay/fit.ts';
-import { SourceError } from '../replay/source.ts';
+import { SourceError, STDIN_NAME } from '../replay/source.ts';
 import { progress_line, verdict } from '../replay/verdict.ts';
 import {
   CPUS_WANTED,
@@ -234,9 +242,9 @@ export async function replay_main(argv: readonly string[]): Promise<number> {
   const files = bundled ? bundled_traces() : wanted.files;
   if (files.length === 0) usage('no file is given, and none is bundled here');
   if (wanted.dumps.length > 0 && files.length > 1) usage('--sysctl-dump goes with one file');
-  for (const [, to] of wanted.dumps) writable('--sysctl-dump', to);
+  for (const [, to] of wanted.dumps) writable('--sysctl-dump', to, files);
   const { write } = wanted.options.packets ?? { write: '' };
-  if (write !== '') writable('--write', write);
+  if (write !== '') writable('--write', write, files);
   const documents: unknown[] = [];
   let code = 0;
   for (const [i, file] of files.entries()) {
@@ -357,13 +365,26 @@ function dump(name: string, to: string): void {
     cannot_write('--sysctl-dump', to, e);
   }
 }
-/** Finds out before a long replay. */
-function writable(option: string, to: string): void {
+/** Finds out before a long replay, and leaves what is in the file until there is something new. */
+function writable(option: string, to: string, read: readonly string[]): void {
+  const over = read.find((file) => is_same_file(file, to));
+  if (over !== undefined) usage(`${option} ${to}: this is what is read (${over}); name another`);
   try {
-    closeSync(openSync(to, 'w'));
+    closeSync(openSync(to, 'a'));
   } catch (e) {
     cannot_write(option, to, e);
   }
+}
+/** Whether two names, '-' for standard input, are one regular file. */
+function is_same_file(a: string, b: string): boolean {
+  const [one, other] = [a, b].map((name) => {
+    try {
+      return name === STDIN_NAME ? fstatSync(0) : statSync(name);
+    } catch {
+      return null; // what is not there is told by whoever reads or writes it
+    }
+  });
+  return !!one?.isFile() && one.ino === other?.ino && one.dev === other.dev;
 }
 function cannot_write(option: string, to: string, e: unknown): never {
   const { code } = e as NodeJS.ErrnoException;

@@ -6,6 +6,8 @@
  * players made.  Beyond ROWS_MAX types the smallest are folded into `other`, so
  * that a report stays readable; sums are over all.
  */
+import { KmemError } from '../sys/machine/errno.ts';
+import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
 import { memstat_malloc_sizes, type memory_type } from '../sys/observe/memstat.ts';
 import {
   memstat_fetch_live,
@@ -36,6 +38,14 @@ export interface HeapFigures {
   types: TypeFigures[];
   zones: ZoneRow[];
   kernel: { requests: number; inuse: number; memuse: number; types: TypeFigures[] };
+}
+
+/** The value of a node of this thread's machine that holds a number. */
+export function live_number(name: string): number {
+  const r = sysctl_read(name);
+  if (typeof r === 'number') throw new KmemError(r, 'replay', `sysctl ${name}`);
+  const view = new DataView(r.buffer, r.byteOffset, r.byteLength);
+  return r.byteLength === 4 ? view.getUint32(0, true) : Number(view.getBigUint64(0, true));
 }
 
 /** Types and zones of this thread's machine, in the order the tools print. */

@@ -11,7 +11,7 @@
  * clusters.
  */
 import type { mbuf_t } from '../sys/h/mbuf.ts';
-import { pause, PacketQueue, QUEUE_END, QUEUE_PASS } from './packet_queue.ts';
+import { pause, PacketQueue, QUEUE_END, QUEUE_PASS, retry_given } from './packet_queue.ts';
 import { type Outlet, PacketReceiver } from './packet_receiver.ts';
 import { PacketSender } from './packet_sender.ts';
 import type { PacketTask, PacketTotals } from './packet_task.ts';
@@ -85,9 +85,9 @@ class OwnOutlet implements Outlet {
   end(): void {
     this.#sender.end();
   }
-  let_go(): boolean {
+  retry(what: () => mbuf_t): mbuf_t {
     this.#sender.let_go();
-    return true;
+    return what();
   }
   pause(ms: number): void {
     pause(this.#word, ms);
@@ -105,11 +105,9 @@ class OwnOutlet implements Outlet {
 class QueueOutlet implements Outlet {
   readonly ways: number;
   readonly #queues: PacketQueue[];
-  readonly #word: number;
 
   constructor(words: readonly number[]) {
     this.#queues = words.map((w) => new PacketQueue(w));
-    this.#word = words[0];
     this.ways = words.length;
   }
   has_room(): boolean {
@@ -128,10 +126,10 @@ class QueueOutlet implements Outlet {
     for (const q of this.#queues) q.put(QUEUE_END);
     this.flush();
   }
-  let_go(): boolean {
-    return false;
+  retry(what: () => mbuf_t): mbuf_t {
+    return retry_given(this.#queues, what);
   }
   pause(ms: number): void {
-    pause(this.#word, ms);
+    this.#queues[0].pause(ms);
   }
 }

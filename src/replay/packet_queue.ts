@@ -6,6 +6,7 @@
  *      line 2   put_bell, taker_sleeps                  (bell: receiver)
  *      line 3   took_bell, putter_sleeps                (bell: sender)
  *      line 4   done      packets given back            (sender)
+ *               wants, until: the receiver waits for that (receiver)
  *      slots …  QUEUE_SLOTS words: the first mbuf of each packet
  *
  * The queue lies in the machine's memory, a block of malloc(9).  A chain has one
@@ -23,6 +24,10 @@
  * somebody sleeps: one of the two sees the other.  A sleep is cut into slices, so
  * that a machine that stops is noticed.
  *
+ * A receiver without memory waits for packets to be given back, half of those that
+ * are with the sender, so that it does not wake for each.  It says so in `until`
+ * and `wants`, and sleeps on `done`.
+ *
  * Always true: 0 <= head - tail <= QUEUE_SLOTS, and tail - done packets wait with
  * the sender.
  */
@@ -36,6 +41,7 @@ import {
   cpu_spinwait,
 } from '../sys/machine/atomic.ts';
 import { mem } from '../sys/machine/memory.ts';
+import { NULL } from '../sys/machine/struct.ts';
 
 const LINE = 32;
 const HEAD = 0;
@@ -45,6 +51,9 @@ const TAKER_SLEEPS = PUT_BELL + 1;
 const TOOK_BELL = 3 * LINE;
 const PUTTER_SLEEPS = TOOK_BELL + 1;
 const DONE = 4 * LINE;
+const QUIET = DONE + 1;
+const WANTS = DONE + 2;
+const UNTIL = DONE + 3;
 const SLOTS = 5 * LINE;
 
 /** Packets a queue holds: some hundred microseconds of work. */
@@ -62,6 +71,12 @@ const ROOM_TO_GO_ON = QUEUE_SLOTS / 2;
 /** Looks before sleeping: a few microseconds, less than a sleep and a wake-up cost. */
 const SPINS = 500;
 const SLICE_MS = 50;
+/**
+ * Times a request is made while nobody holds anything: a CPU that the host does not let
+ * run may be late with what lies in its caches.
+ */
+const IDLE_TRIES = 5;
+const RETRY_MS = 1;
 
 /** One end's handle of the queue at a word address; one thread puts, one takes. */
 export class PacketQueue {
@@ -140,11 +155,35 @@ export class PacketQueue {
 
   /** A packet that was taken is freed, or was no packet. */
   done(): void {
-    atomic_add(this.#q + DONE, 1);
+    const done = atomic_add(this.#q + DONE, 1) + 1;
+    if (atomic_load(this.#q + WANTS) !== 0) this.#given(done);
+  }
+  #given(done: number): void {
+    if (((done - atomic_load(this.#q + UNTIL)) | 0) >= 0) atomic_notify(this.#q + DONE, 1);
   }
   /** Packets put and not yet freed. */
   in_flight(): number {
     return (this.#next - atomic_load(this.#q + DONE)) | 0;
+  }
+  /** Whether everything was given back, and the other side sleeps until more is shown to it. */
+  is_idle(): boolean {
+    return this.in_flight() === 0 && atomic_load(this.#q + TAKER_SLEEPS) !== 0;
+  }
+  /** Returns when half of the packets that the other side has are given back. All must be shown. */
+  wait_given(): void {
+    const until = (this.#next - (this.in_flight() >> 1)) | 0;
+    atomic_store(this.#q + UNTIL, until);
+    atomic_store(this.#q + WANTS, 1);
+    for (;;) {
+      const done = atomic_load(this.#q + DONE);
+      if (((done - until) | 0) >= 0) break;
+      away(() => atomic_wait(this.#q + DONE, done, SLICE_MS));
+    }
+    atomic_store(this.#q + WANTS, 0);
+  }
+  /** Sleeps for `ms`, whatever happens. */
+  pause(ms: number): void {
+    pause(this.#q, ms);
   }
 }
 
@@ -164,8 +203,21 @@ function wait(bell: number, sleeps: number, ready: () => boolean): void {
     atomic_store(sleeps, 0);
   }
 }
+/**
+ * Asks for a packet until there is one; between two requests packets were given back.
+ * NULL: there was none even while no packet was anywhere.
+ */
+export function retry_given<M extends number>(queues: readonly PacketQueue[], ask: () => M): M {
+  for (const q of queues) q.flush();
+  for (let tries = 0; ; ) {
+    const idle = queues.every((q) => q.is_idle());
+    const m = ask();
+    if (m !== NULL || (idle && ++tries === IDLE_TRIES)) return m;
+    if (!idle) for (const q of queues) q.wait_given();
+    queues[0].pause(RETRY_MS);
+  }
+}
 /** Sleeps for `ms` with this CPU parked, on a word that nobody rings. */
 export function pause(queue_word: number, ms: number): void {
-  const quiet = queue_word + DONE + 1;
-  away(() => atomic_wait(quiet, 0, ms));
+  away(() => atomic_wait(queue_word + QUIET, 0, ms));
 }

@@ -12,24 +12,28 @@
  * Several senders get the same packet by reference: a copy each, the last one
  * the original.
  *
- * When the machine has no memory for a packet, the receiver sleeps for it
- * (M_WAITOK) until senders have freed some, so that nothing is lost; with `drop`
+ * When the machine has no memory for a packet, the receiver waits until senders
+ * have given packets back, and tries again, so that nothing is lost; with `drop`
  * it does as a driver does, and drops the packet.  A sender with nothing to do
- * lets go of all that it holds, so a sleeper is always woken.  Alone on the CPU
- * with the sender there is nobody to wait for: the sender is told to let go.
+ * lets go of all that it holds, so the wait ends.  Alone on the CPU with the sender
+ * there is nobody to wait for: the sender is told to let go.
+ *
+ * Requests are made with M_NOWAIT.  M_WAITOK would sleep inside one request while
+ * this thread holds the first half of a packet; if the machine is too small for
+ * all of it, nobody would ever wake it.  Out here it is seen that all packets are
+ * given back and that this one still does not fit, and the replay ends (packet_fit).
  *
  * The ring's units are released after the packet was handed over: a packet that
  * was lost half-way, because m_pullup frees what it cannot serve, is received
  * again.
  */
 import { away } from '../sys/boot/main.ts';
-import { ENOMEM, KmemError } from '../sys/machine/errno.ts';
 import { bcopy, bytes_in } from '../sys/machine/bytes.ts';
 import { mem } from '../sys/machine/memory.ts';
 import { opt } from '../sys/machine/opt.ts';
 import { panic } from '../sys/machine/panic.ts';
 import { NULL } from '../sys/machine/struct.ts';
-import { M_NOWAIT, M_WAITOK } from '../sys/h/malloc_flags.ts';
+import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import {
   M_FLOWID,
   M_PKTHDR,
@@ -37,13 +41,10 @@ import {
   m_start,
   mbuf,
   type mbuf_t,
-  MCLBYTES,
-  MINCLSIZE,
-  MJUMPAGESIZE,
   MT_DATA,
   mtod,
 } from '../sys/h/mbuf.ts';
-import { m_get, m_gethdr } from '../sys/client/kern_mbuf.ts';
+import { m_gethdr } from '../sys/client/kern_mbuf.ts';
 import { m_copypacket, m_freem, m_getm2, m_sanity } from '../sys/client/uipc_mbuf.ts';
 import { m_adj } from '../sys/client/uipc_mbuf_shape.ts';
 import { m_tag_alloc, m_tag_data, m_tag_prepend } from '../sys/client/uipc_mbuf_tag.ts';
@@ -57,6 +58,7 @@ import {
   PACKET_UNITS,
   packet_units,
 } from './packet_events.ts';
+import { never_fits } from './packet_fit.ts';
 import { HeaderParser } from './packet_headers.ts';
 import {
   CAPTURE_COOKIE,
@@ -87,8 +89,11 @@ export interface Outlet {
   flush(): void;
   pass(): void;
   end(): void;
-  /** Makes a sender on this CPU free what it holds. False: that is not how it works. */
-  let_go(): boolean;
+  /**
+   * Calls `what` until it gives something; before each call packets were given back.
+   * NULL: it gave nothing even when no packet was anywhere.
+   */
+  retry(what: () => mbuf_t): mbuf_t;
   /** Sleeps until so many milliseconds are over. */
   pause(ms: number): void;
 }
@@ -109,8 +114,6 @@ export class PacketReceiver {
   readonly #options: ReceiverOptions;
   readonly #headers = new HeaderParser();
   readonly #interfaces: { link: number; snaplen: number; digits: number }[] = [];
-  /** M_NOWAIT; M_WAITOK while a packet is waited for. */
-  #how = M_NOWAIT;
   #began = 0;
 
   constructor(ring: RingReader, out: Outlet, options: ReceiverOptions) {
@@ -181,7 +184,24 @@ export class PacketReceiver {
       return;
     }
     totals.bytes += this.#ring.words[at + 1];
-    for (let way = 0; way < out.ways - 1; way++) this.#send_copy(way, m);
+    if (this.#options.drop) return this.#send_or_drop(m);
+    for (let way = 0; way < out.ways - 1; way++) out.send(way, this.#copy_or_wait(m));
+    out.send(out.ways - 1, m);
+  }
+  /** All senders get the packet, or none. */
+  #send_or_drop(m: mbuf_t): void {
+    const out = this.#out;
+    const copies: mbuf_t[] = [];
+    while (copies.length < out.ways - 1) {
+      const copy = m_copypacket(m, M_NOWAIT);
+      if (copy === NULL) {
+        for (const packet of [...copies, m]) m_freem(packet);
+        this.totals.dropped_no_memory++;
+        return;
+      }
+      copies.push(copy);
+    }
+    for (const [way, copy] of copies.entries()) out.send(way, copy);
     out.send(out.ways - 1, m);
   }
   /** Packet n of the run comes n / rate seconds after its beginning. */
@@ -194,53 +214,21 @@ export class PacketReceiver {
       early = due - performance.now();
     }
   }
-  #send_copy(way: number, m: mbuf_t): void {
-    let copy = m_copypacket(m, M_NOWAIT);
-    if (copy === NULL) {
-      this.#out.flush();
-      copy = m_copypacket(m, M_WAITOK);
-    }
-    if (copy === NULL) this.#never_fits(mbuf.plen[m]);
-    this.#out.send(way, copy);
+  #copy_or_wait(m: mbuf_t): mbuf_t {
+    const copy = m_copypacket(m, M_NOWAIT);
+    return copy !== NULL ? copy : this.#wait(mbuf.plen[m], () => m_copypacket(m, M_NOWAIT));
   }
-
   /** NULL only with `drop`: there is no memory now. */
   #receive_or_wait(at: number, iface: number): mbuf_t {
-    let m = this.#receive(at, iface);
+    const m = this.#receive(at, iface);
     if (m !== NULL || this.#options.drop) return m;
-    const bytes = this.#ring.words[at + 1];
-    if (this.#out.let_go()) m = this.#receive(at, iface);
-    else if (this.#fits(bytes)) {
-      this.#out.flush();
-      this.#how = M_WAITOK;
-      for (m = this.#receive(at, iface); m === NULL; m = this.#receive(at, iface)) {
-        // m_pullup asks without waiting: wait for an mbuf in its place.
-        m_freem(m_get(M_WAITOK, MT_DATA));
-        this.#out.pause(1);
-      }
-      this.#how = M_NOWAIT;
-    }
-    return m === NULL ? this.#never_fits(bytes) : m;
+    return this.#wait(this.#ring.words[at + 1], () => this.#receive(at, iface));
   }
-  #never_fits(bytes: number): never {
-    const { clusters, jumbo_page, mbufs } = this.#options.limits;
-    const limits = `limits: ${mbufs} mbufs, ${clusters} clusters, ${jumbo_page} page clusters`;
-    const text = `a packet of ${bytes} bytes does not fit into this machine's mbufs`;
-    const advice = 'give more --memory, raise kern.ipc.nm*, or --drop it';
-    throw new KmemError(ENOMEM, 'receive', `${text} (${limits}): ${advice}`);
-  }
-  /** Whether the limits allow a packet of so many bytes, once everything else is freed. */
-  #fits(bytes: number): boolean {
-    const { limits } = this.#options;
-    const needs = { mbufs: 2, clusters: 0, jumbo_page: 0 };
-    for (let left = bytes; left > 0; needs.mbufs++) {
-      if (left > MCLBYTES) needs.jumbo_page++;
-      else if (left >= MINCLSIZE) needs.clusters++;
-      left -= left > MCLBYTES ? MJUMPAGESIZE : left >= MINCLSIZE ? MCLBYTES : left;
-    }
-    if (this.#out.ways > 1) needs.mbufs *= 2;
-    const keys = ['mbufs', 'clusters', 'jumbo_page'] as const;
-    return keys.every((key) => limits[key] === 0 || needs[key] <= limits[key]);
+  #wait(bytes: number, what: () => mbuf_t): mbuf_t {
+    const out = this.#out;
+    const m = out.retry(what);
+    if (m === NULL) throw never_fits(bytes, out.ways, this.#options.limits);
+    return m;
   }
 
   /** The packet at word `at` of the ring, ready for the senders. NULL: no memory. */
@@ -270,8 +258,8 @@ export class PacketReceiver {
   #fill(from: number, bytes: number): mbuf_t {
     const m =
       bytes === 0
-        ? m_gethdr(this.#how, MT_DATA)
-        : m_getm2(NULL as mbuf_t, bytes, this.#how, MT_DATA, M_PKTHDR);
+        ? m_gethdr(M_NOWAIT, MT_DATA)
+        : m_getm2(NULL as mbuf_t, bytes, M_NOWAIT, MT_DATA, M_PKTHDR);
     if (m === NULL) return m;
     mbuf.plen[m] = bytes;
     let at = from;
@@ -290,7 +278,7 @@ export class PacketReceiver {
     const { words } = this.#ring;
     const { link: type, snaplen, digits } = this.#interfaces[iface];
     const link = this.#headers.link_bytes;
-    const t = m_tag_alloc(CAPTURE_COOKIE, CAPTURE_ID, CAPTURE_WORDS * 4 + link, this.#how);
+    const t = m_tag_alloc(CAPTURE_COOKIE, CAPTURE_ID, CAPTURE_WORDS * 4 + link, M_NOWAIT);
     if (t === NULL) return false;
     const to = m_tag_data(t);
     const w = to >> 2;

@@ -9,13 +9,21 @@
  * recorded, no packet was damaged while it waited, and nothing is left behind, no
  * mbuf, no cluster, no tag.
  */
-import { M_WAITOK, M_ZERO } from '../sys/h/malloc_flags.ts';
+import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import { ENOMEM, KmemError } from '../sys/machine/errno.ts';
 import { free, malloc } from '../sys/kmem/kern_malloc.ts';
 import { M_TEMP } from '../sys/kmem/kern_malloc_type.ts';
 import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 import { type MbufFigures, mbuf_figures } from '../sys/observe/netstat_text.ts';
+import { live_number } from './heap_figures.ts';
 import { QUEUE_BYTES } from './packet_queue.ts';
-import { NO_PACKETS, type PacketOptions, type PacketTotals, PLAIN_PACKETS } from './packet_task.ts';
+import {
+  NO_PACKETS,
+  type PacketLimits,
+  type PacketOptions,
+  type PacketTotals,
+  PLAIN_PACKETS,
+} from './packet_task.ts';
 import type { CaptureDocument } from './pcap_stats.ts';
 import type { PlayerThread } from './player_thread.ts';
 import type { TraceResult } from './read_trace.ts';
@@ -90,11 +98,8 @@ export async function play_capture(
   reader: Reader,
 ): Promise<PacketsPlayed> {
   const senders = o.cpus - 1;
-  const queues = Array.from({ length: Math.max(1, senders) }, () =>
-    malloc(QUEUE_BYTES, M_TEMP.t, M_WAITOK | M_ZERO),
-  );
-  const { mbufs, clusters, jumbo_page } = live_mbufs();
-  const limits = { mbufs: mbufs.max, clusters: clusters.max, jumbo_page: jumbo_page.max };
+  const queues = packet_queues(Math.max(1, senders));
+  const limits = live_limits();
   const packets = o.packets ?? PLAIN_PACKETS;
   const common = { ring: reader.ring_handle, senders, queues, verify: o.verify, limits, packets };
   for (const p of players) {
@@ -105,6 +110,25 @@ export async function play_capture(
   for (const q of queues) free(q, M_TEMP.t);
   const read = (await reader.done) as unknown as TraceResult<CaptureDocument>;
   return { read, totals };
+}
+
+/** A queue for each sender. */
+function packet_queues(n: number): number[] {
+  const queues = Array.from({ length: n }, () => malloc(QUEUE_BYTES, M_TEMP.t, M_NOWAIT | M_ZERO));
+  if (!queues.includes(0)) return queues;
+  const text = `no memory for the queues of ${n} senders: give more --memory, or fewer --cpus`;
+  throw new KmemError(ENOMEM, 'replay', text);
+}
+/** What this thread's machine allows. */
+export function live_limits(): PacketLimits {
+  const { mbufs, clusters, jumbo_page } = live_mbufs();
+  return {
+    mbufs: mbufs.max,
+    clusters: clusters.max,
+    jumbo_page: jumbo_page.max,
+    memory_bytes: live_number('hw.physmem'),
+    kmem_bytes: live_number('vm.kmem_size'),
+  };
 }
 
 function summed(totals: PacketTotals[]): PacketTotals {

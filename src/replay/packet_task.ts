@@ -16,11 +16,13 @@ export interface PacketOptions {
 }
 export const PLAIN_PACKETS: PacketOptions = { rate: 0, loop: 1, drop: false, write: '' };
 
-/** Most items of each kind; 0: no limit. */
+/** Most items of each kind, 0: no limit; bytes of the machine, and those that zones may hold. */
 export interface PacketLimits {
   mbufs: number;
   clusters: number;
   jumbo_page: number;
+  memory_bytes: number;
+  kmem_bytes: number;
 }
 export interface PacketTask {
   readonly ring: RingHandle;

@@ -105,7 +105,8 @@ export class CaptureReading implements CaptureSink {
     this.#writer.put_bytes(head, bytes, OP_PAD);
   }
 
+  /** Of a reading that nobody wanted to the end, what was read. */
   document() {
-    return this.stats.document(this.#format as CaptureFormat);
+    return this.stats.document(this.#format ?? (this.#parser as RecordParser).document());
   }
 }

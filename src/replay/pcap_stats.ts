@@ -27,7 +27,8 @@ export interface InterfaceRow {
 }
 export interface CaptureDocument extends CaptureFormat {
   timestamp_unit: string;
-  link_type: number;
+  /** Of the first interface; null: a pcapng without any. */
+  link_type: number | null;
   link: string;
   snaplen: number;
   interfaces?: InterfaceRow[];
@@ -134,8 +135,8 @@ export class CaptureStats implements CaptureSink {
     return {
       ...format,
       timestamp_unit: first?.timestamp_unit ?? 'us',
-      link_type: first?.link_type ?? 0,
-      link: first?.link ?? link_name(0),
+      link_type: first?.link_type ?? null,
+      link: first?.link ?? 'no interface',
       snaplen: first?.snaplen ?? 0,
       ...(format.format === 'pcapng' || this.interfaces.length > 1
         ? { interfaces: this.interfaces }

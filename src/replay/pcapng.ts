@@ -8,7 +8,7 @@
  *      enhanced packet    interface, time, lengths, bytes, options
  *      packet             the same as older tools wrote it
  *      simple packet      length and bytes of interface 0; no time
- *      any other          skipped, whatever its length
+ *      any other          skipped, whatever its length; a huge one unseen
  *
  * Options follow a body: code, length, value padded to 4 bytes; code 0 ends them.
  * The section header's type reads the same in both byte orders; the order stands
@@ -45,6 +45,8 @@ const BLOCK_MIN = BLOCK_FRAME;
 const SECTION_MIN = 28;
 /** A block that is looked into is a packet and its options, or smaller. */
 const BLOCK_MAX = PACKET_MAX_BYTES * 4;
+/** Interfaces of a capture, all sections together; each is kept to the end. */
+const INTERFACES_MAX = 65536;
 const NS = 1_000_000_000n;
 const UNITS: Record<number, string> = { 0: 's', 3: 'ms', 6: 'us', 9: 'ns' };
 
@@ -63,6 +65,7 @@ export class PcapngParser implements RecordParser {
   #little = true;
   #first_little: boolean | null = null;
   #interfaces: Interface[] = [];
+  #interfaces_seen = 0;
   #sections = 0;
   #skipped = 0;
 
@@ -85,12 +88,8 @@ export class PcapngParser implements RecordParser {
       this.#wrong(`block ${this.records + 1} claims a length of ${length} bytes`);
     }
     const known = section || [BT_INTERFACE, BT_PACKET, BT_SIMPLE, BT_ENHANCED].includes(type);
-    if (!known) {
-      this.records++;
-      this.#skipped++;
-      return length;
-    }
     if (length > BLOCK_MAX) {
+      if (!known) return this.#skip(length);
       const most = `at most ${BLOCK_MAX} can be`;
       this.#wrong(`block ${this.records + 1} claims a length of ${length} bytes, ${most}`);
     }
@@ -99,6 +98,7 @@ export class PcapngParser implements RecordParser {
     if (again !== length) {
       this.#wrong(`block ${this.records + 1} is ${length} bytes long and ends with ${again}`);
     }
+    if (!known) return this.#skip(length);
     this.records++;
     const body = bytes.subarray(at + 8, at + length - 4);
     const b = new DataView(bytes.buffer, bytes.byteOffset + at + 8, length - BLOCK_FRAME);
@@ -109,6 +109,11 @@ export class PcapngParser implements RecordParser {
     return length;
   }
 
+  #skip(length: number): number {
+    this.records++;
+    this.#skipped++;
+    return length;
+  }
   #wrong(reason: string): never {
     throw capture_error(this.#file, this.#offset(), reason);
   }
@@ -152,6 +157,10 @@ export class PcapngParser implements RecordParser {
         digits = binary ? Math.ceil(n * Math.log10(2)) : n;
       } else if (code === OPT_TSOFFSET && length >= 8) offset = b.getBigInt64(at, this.#little);
     });
+    if (++this.#interfaces_seen > INTERFACES_MAX) {
+      const most = `at most ${INTERFACES_MAX} can be`;
+      this.#wrong(`block ${this.records} is interface ${this.#interfaces_seen}, ${most}`);
+    }
     const number = this.#sink.interface(link, snaplen, unit, digits);
     this.#interfaces.push({ number, snaplen, per_second, offset });
   }

@@ -76,7 +76,8 @@ export function open_reader(options: ReaderOptions): Reader {
   const worker = import.meta.url.endsWith('.ts')
     ? new Worker(new URL('./reader_worker.ts', import.meta.url), start)
     : new Worker(new URL('./reader_worker.js', import.meta.url), start);
-  const done = outcome(worker, control, String(options.files));
+  const called_off = { yet: false };
+  const done = outcome(worker, control, called_off, String(options.files));
   const format = first_format(worker, done);
   /* Whoever does not look at `done` hears of the failure from the ring. */
   done.catch(() => {});
@@ -88,6 +89,7 @@ export function open_reader(options: ReaderOptions): Reader {
     progress: () => control.progress(),
     reader_gone: (index) => control.reader_gone(index),
     abort: async () => {
+      called_off.yet = true;
       control.fail(FAULT_ABORTED);
       await worker.terminate();
     },
@@ -108,7 +110,12 @@ function first_format(worker: Worker, done: Promise<TraceResult>): Promise<Trace
   });
 }
 
-function outcome(worker: Worker, control: RingControl, files: string): Promise<TraceResult> {
+function outcome(
+  worker: Worker,
+  control: RingControl,
+  called_off: { yet: boolean },
+  files: string,
+): Promise<TraceResult> {
   return new Promise((resolve, reject) => {
     let message: ReaderMessage | null = null;
     let died: Error | null = null;
@@ -121,7 +128,9 @@ function outcome(worker: Worker, control: RingControl, files: string): Promise<T
     });
     worker.on('exit', (code) => {
       control.fail(FAULT_WRITER_DIED);
-      if (control.fault() === FAULT_ABORTED) {
+      // A ring that had ended when the reading was called off shows no fault.
+      const ended_by_us = called_off.yet && message === null && died === null;
+      if (ended_by_us || control.fault() === FAULT_ABORTED) {
         reject(new SourceError(files, null, 'called off', 'run it again to read it whole'));
       } else if (message !== null && 'result' in message) {
         resolve(message.result as TraceResult);

@@ -10,10 +10,8 @@
  * counted, and the outcome says what would have been enough.
  */
 import { boot, shutdown } from '../sys/boot/main.ts';
-import { KmemError } from '../sys/machine/errno.ts';
-import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
 import type { Options } from '../sys/machine/opt.ts';
-import { heap_figures, type HeapFigures } from './heap_figures.ts';
+import { heap_figures, type HeapFigures, live_number } from './heap_figures.ts';
 import {
   is_packet_outcome,
   type PacketOutcome,
@@ -112,17 +110,10 @@ export async function play_trace(
   }
 }
 
-function number_of(name: string): number {
-  const r = sysctl_read(name);
-  if (typeof r === 'number') throw new KmemError(r, 'replay', `sysctl ${name}`);
-  const view = new DataView(r.buffer, r.byteOffset, r.byteLength);
-  return r.byteLength === 4 ? view.getUint32(0, true) : Number(view.getBigUint64(0, true));
-}
-
 function progress_timer(o: ReplayOptions, reader: Reader): NodeJS.Timeout {
-  const pages = number_of('vm.stats.vm.v_page_count');
+  const pages = live_number('vm.stats.vm.v_page_count');
   return setInterval(() => {
-    o.progress?.(reader.progress(), number_of('vm.stats.vm.v_free_count'), pages);
+    o.progress?.(reader.progress(), live_number('vm.stats.vm.v_free_count'), pages);
   }, PROGRESS_MS);
 }
 
@@ -217,9 +208,9 @@ async function first_cause(reader: Reader | null, e: unknown): Promise<unknown> 
 
 /** Bytes of the machine, and those of its pages that were taken at once. */
 function memory_taken(): { size_bytes: number; pages: number; taken: number } {
-  const pages = number_of('vm.stats.vm.v_page_count');
-  const taken = (pages - number_of('vm.stats.vm.v_free_lowest')) * 4096;
-  return { size_bytes: number_of('hw.physmem'), pages, taken };
+  const pages = live_number('vm.stats.vm.v_page_count');
+  const taken = (pages - live_number('vm.stats.vm.v_free_lowest')) * 4096;
+  return { size_bytes: live_number('hw.physmem'), pages, taken };
 }
 function outcome(
   o: ReplayOptions,
@@ -239,7 +230,7 @@ function outcome(
     kernel_peak_bytes: taken,
     fragmentation: taken > 0 ? Math.max(0, 1 - requested / taken) : 0,
   };
-  if (failed > number_of('debug.malloc.failure_count')) {
+  if (failed > live_number('debug.malloc.failure_count')) {
     const blocks = Math.max(...totals.map((t) => t.peak_rounded_bytes)) * ENOUGH_SHARE;
     const kernel = size - pages * 4096 + ENOUGH_KERNEL + o.cpus * ENOUGH_EACH_CPU;
     memory.estimated_enough_bytes = Math.ceil((blocks + kernel) / 65536) * 65536;

@@ -60,7 +60,7 @@ export function sniff_decided(head: Uint8Array): boolean {
 /** Why a format cannot be replayed, and what to do: two halves of one error line. */
 export function refusal(format: TraceFormat): { reason: string; advice: string } {
   const advice =
-    'give a trace of glibc mtrace, heaptrack, kmem-threads v1, pcap or pcapng (see traces/README.md)';
+    'give one of glibc mtrace, heaptrack, kmem-threads v1, pcap or pcapng (see traces/README.md)';
   if (format === 'empty') return { reason: 'the trace is empty', advice };
   if (format === 'unknown') return { reason: 'not a trace format kmem knows', advice };
   if (format === 'kmem-threads') {

@@ -198,7 +198,10 @@ export class ByteSource {
       const reason = `the ${this.packing} data ends too early (a truncated file)`;
       return new SourceError(this.file, offset, reason, advice);
     }
-    const reason = `the ${this.packing} data is damaged (${error.message})`;
+    const header = /incorrect header check|unknown compression method/.test(error.message);
+    // Another packed piece may follow the first, so what is none is looked at as one.
+    const what = header ? ', or something else stands behind it' : '';
+    const reason = `the ${this.packing} data is damaged${what} (${error.message})`;
     return new SourceError(this.file, offset, reason, advice);
   }
 }
