@@ -75,7 +75,7 @@ const SLICE_MS = 50;
  * Times a request is made while nobody holds anything: a CPU that the host does not let
  * run may be late with what lies in its caches.
  */
-const IDLE_TRIES = 5;
+const IDLE_TRIES = 20;
 const RETRY_MS = 1;
 
 /** One end's handle of the queue at a word address; one thread puts, one takes. */

@@ -44,11 +44,11 @@ test('what a packet needs', () => {
   }
 });
 
-for (const size of [9000, 16_000, 65_535, 262_144]) {
+for (const size of [9000, 262_144]) {
   test(`packets of ${size} bytes in a megabyte: carried, or one line`, async (t) => {
     const file = temporary_file(t, 'jumbo', capture(30, size));
     for (const cpus of [1, 3]) await plays_packets(file, cpus, {}, { memory: '1M' });
-    for (const limit of [1, 2, 8]) {
+    for (const limit of [1, 8]) {
       // Half as many page clusters follow from it, in whole slabs.
       const needed = Math.ceil((size - 2048) / 4096);
       const set = { 'kern.ipc.nmbclusters': `${limit}` };
@@ -101,14 +101,14 @@ test('no limit, but not so many pages', async (t) => {
 test('whichever thread ends first, the reason is told', async (t) => {
   const file = temporary_file(t, 'often', capture(1, 65_535));
   const set = { 'kern.ipc.nmbclusters': '8' };
-  for (let i = 0; i < 8; i++) {
+  for (let i = 0; i < 4; i++) {
     const playing = play_trace({ ...PLAIN, files: [file], cpus: 1 + (i % 2), memory: '1M', set });
     await assert.rejects(playing, /^KmemError: ENOMEM: receive: a packet of 65535 bytes needs 16/);
   }
 });
 
 test('damaged captures, where memory is scarce: nothing waits, nothing is left', async (t) => {
-  for (let i = 0; i < 12; i++) {
+  for (let i = 0; i < 5; i++) {
     const file = temporary_file(t, 'damaged', damaged_capture(random));
     const packets = { ...PLAIN_PACKETS, drop: random(2) === 0, loop: 1 + random(3) };
     // Any packet of these files fits into 64 KiB of page clusters.
