@@ -33,7 +33,7 @@
 import { atomic_cas, atomic_store } from '../sys/machine/atomic.ts';
 import { bytes_in } from '../sys/machine/bytes.ts';
 import { EINVAL, ENOMEM } from '../sys/machine/errno.ts';
-import { mem, memory_state } from '../sys/machine/memory.ts';
+import { mem } from '../sys/machine/memory.ts';
 import { panic } from '../sys/machine/panic.ts';
 import { field_word } from '../sys/machine/struct.ts';
 import { vector } from '../sys/machine/vectors.ts';
@@ -43,48 +43,56 @@ import {
   EXT_MOD_TYPE,
   M_EXT,
   M_PKTHDR,
-  mb_root,
   mbuf as mbuf_,
   type mbuf_t,
-  MSIZE,
   MT_DATA,
   mtod,
 } from '../sys/h/mbuf.ts';
-import { uma_slab, uma_zone, type zone_t } from '../sys/h/uma.ts';
-import { PK_MASK, PK_SLAB, vm_page } from '../sys/h/vm_page.ts';
 import { free } from '../sys/kmem/kern_malloc.ts';
 import { malloc_type_find_or_make } from '../sys/kmem/kern_malloc_type.ts';
-import { word_page } from '../sys/machine/memory.ts';
-import { m_get, m_gethdr, mb } from '../sys/client/kern_mbuf.ts';
+import { m_get, m_gethdr } from '../sys/client/kern_mbuf.ts';
 import {
   m_copydata,
   m_copypacket,
   m_demote,
   m_extadd,
   m_freem,
+  M_TRAILINGSPACE,
+  M_WRITABLE,
   m_sanity,
 } from '../sys/client/uipc_mbuf.ts';
 import { m_adj, m_cat, m_split } from '../sys/client/uipc_mbuf_shape.ts';
-import { zone_name } from '../sys/uma/uma_int.ts';
-import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
 import {
   append,
   bytesPossible,
   dropHead,
   fill,
-  fullZone,
+  isMbuf,
   lastOf,
   moveHeader,
   NONE,
   own,
   PIECE_MAX,
+  piecesIn,
   prepend,
   pullup,
   room,
   share,
+  sharedBytes,
+  stands,
   writable,
 } from './chain_mbuf.ts';
+import { type ChainSource, shown, sourceBytes, what, whole } from './chain_args.ts';
 import { ChainNumbers } from './chain_numbers.ts';
+import {
+  type Can,
+  canMbufs,
+  canPiece,
+  canRoom,
+  chainFailure,
+  chainMemory,
+  sleepForChains,
+} from './chain_wait.ts';
 import { type Context, gone } from './context.ts';
 import { kmemError } from './errors.ts';
 import {
@@ -96,17 +104,14 @@ import {
   noteReleased,
   noteTouched,
 } from './leak.ts';
-import { type Address, bytesAt, type Source, textBytes } from './memory.ts';
-import { armForPages, type MallocType, memoryFailure, sleepForPages } from './type.ts';
-import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
-import { sleepForZone, zoneFailure } from './zone.ts';
-import { phys_root } from '../sys/page/vm_phys.ts';
+import { type Address, bytesAt } from './memory.ts';
+import type { MallocType } from './type.ts';
+import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // A local name: V8 takes it for a constant, an imported one it does not.
 const mbuf = mbuf_;
 
-/** What can be copied into a chain: bytes, or a text as UTF-8. */
-export type ChainSource = string | Source;
+export type { ChainSource };
 export interface ChainOptions {
   /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
   readonly wait?: Wait;
@@ -130,61 +135,16 @@ const BLOCK_FREE = vector('chain_block_free', (p: number, t: number) =>
   free(p, t as malloc_type_t),
 );
 
-/** The bytes of a source: a view of it, or the UTF-8 of a text. */
-function sourceBytes(op: string, source: ChainSource): Uint8Array {
-  if (source instanceof Uint8Array) return source;
-  if (typeof source === 'string') return textBytes(source);
-  if (ArrayBuffer.isView(source)) {
-    return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-  }
-  if (Object.prototype.toString.call(source).endsWith('ArrayBuffer]')) {
-    return new Uint8Array(source);
-  }
-  const what = (source as object | null | undefined)?.constructor?.name ?? source;
-  throw kmemError(EINVAL, op, `${what} is neither bytes nor a text`);
-}
-/** Why a chain got no memory for `size` bytes. */
-export function chainFailure(op: string, size: number): Error {
-  const z = fullZone();
-  if (z !== 0) return zoneFailure(op, z, zone_name(z), uma_zone_get_max(z));
-  return memoryFailure(op, size, { zone: 'mbuf' });
-}
-function sleepForChains(ms: number): void {
-  const z = fullZone();
-  if (z !== 0) sleepForZone(z, ms);
-  else sleepForPages(ms);
-}
+/** A byte order mark is a character like others: what was written is read. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+
 /** Throws ENOMEM for more bytes than all limits together allow: waiting would not help. */
 function checkPossible(op: string, size: number): void {
-  if (size <= bytesPossible()) return;
-  const text = `too large: ${size} bytes are more than all clusters together hold`;
+  const most = bytesPossible();
+  if (size <= most) return;
+  const text = `too large: ${size} bytes are more than all clusters together hold (${most})`;
   throw kmemError(ENOMEM, op, text, { reason: 'too large', size });
 }
-/**
- * Repeats `attempt` in the event loop until memory for a chain is there.  Rejects
- * with the signal's reason, ETIMEDOUT, ESHUTDOWN.
- */
-export async function chainMemory<T>(
-  ctx: Context,
-  op: string,
-  options: AsyncOptions,
-  attempt: () => T | undefined,
-): Promise<T> {
-  return waitForAsync({
-    ctx,
-    op,
-    name: 'a chain',
-    wmesg: 'keglimit',
-    options,
-    wchan: () => {
-      const z = fullZone();
-      return z !== 0 ? uma_zone.keg[z] : phys_root();
-    },
-    arm: armForPages,
-    attempt,
-  });
-}
-
 export class Chain
   extends ChainNumbers
   implements Disposable, Iterable<Uint8Array>, AsyncIterable<Uint8Array>
@@ -225,8 +185,9 @@ export class Chain
   /** Use machine.adoptChain(). */
   static adopt(ctx: Context, number: number): Chain {
     if (!ctx.up) gone('adoptChain');
-    const m = (number / 4) as mbuf_t;
-    const header = isMbuf(number) ? field_word(mbuf.header, m) : 0;
+    const known = isMbuf(number);
+    const m = (known ? number / 4 : 0) as mbuf_t;
+    const header = known ? field_word(mbuf.header, m) : 0;
     // Plain looks first: the exchange must not touch what is no released chain's first mbuf.
     const right =
       header !== 0 &&
@@ -234,12 +195,39 @@ export class Chain
       mbuf.header[m] === RELEASED &&
       atomic_cas(header, RELEASED, 0) === RELEASED;
     if (!right) {
-      const text = `${number} is no chain that release() gave, or it was adopted already`;
+      const text = `${shown(number)} is no chain that release() gave, or it was adopted already`;
       throw kmemError(EINVAL, 'adoptChain', text);
     }
     const site = mbuf.site[m];
     mbuf.site[m] = 0;
     return new Chain(ctx, m, site === 0 ? undefined : site);
+  }
+
+  // --- for streams, which take what is written to them ---------------------------------------
+
+  /** Takes the chain from its owner, whose calls are refused from now on. False: it has ended. */
+  static take(chain: Chain): boolean {
+    if (chain.freed) return false;
+    chain.#ended = 'given to a stream';
+    return true;
+  }
+  /** The pieces of a chain that was taken. */
+  static taken(chain: Chain): Uint8Array[] {
+    return chain.#ctx.up ? chain.#views() : [];
+  }
+  /**
+   * Frees a chain that was taken, or that nobody had read; also while the thread
+   * leaves the machine.  The second time does nothing.
+   */
+  static drop(chain: Chain, leaving = false): void {
+    const m = chain.#m;
+    if (m === NONE && chain.#ended !== 'given to a stream' && chain.#ended !== '') return;
+    chain.#finish('freed');
+    if (leaving || chain.#ctx.up) m_freem(m);
+  }
+  /** What a chain has of its thread. */
+  static context(chain: Chain): Context {
+    return chain.#ctx;
   }
 
   // --- what it is --------------------------------------------------------------------------
@@ -278,21 +266,29 @@ export class Chain
     this.#live('append');
     const bytes = sourceBytes('append', source);
     if (!this.#append(bytes)) {
-      this.#again('append', bytes.length, options, () => this.#append(bytes));
+      this.#again('append', bytes.length, options, this.#canAppend(bytes), () =>
+        this.#append(bytes),
+      );
     }
     return this;
   }
   /**
    * append that waits in the event loop while a limit or memory is in the way.
    * Rejects with the signal's reason, ETIMEDOUT after `timeout` ms, ENOMEM for more
-   * than all limits allow, EINVAL if the chain is freed meanwhile.
+   * than all limits allow, EINVAL if the chain is freed meanwhile, or the source changes
+   * its length: its bytes are copied when there is memory.
    */
   async appendAsync(source: ChainSource, options: AsyncOptions = {}): Promise<this> {
     this.#live('appendAsync');
     const bytes = sourceBytes('appendAsync', source);
     checkPossible('appendAsync', bytes.length);
-    return chainMemory(this.#ctx, 'appendAsync', options, () => {
+    const { length } = bytes;
+    return chainMemory(this.#ctx, 'appendAsync', options, this.#canAppend(bytes), () => {
       this.#live('appendAsync');
+      if (bytes.length !== length) {
+        const text = `the source had ${length} bytes, and ${bytes.length} when there was memory`;
+        throw kmemError(EINVAL, 'appendAsync', text);
+      }
       return this.#append(bytes) ? this : undefined;
     });
   }
@@ -308,7 +304,10 @@ export class Chain
       if (this.#m === NONE) return this.#append(bytes);
       return this.#take(prepend(this.#m, bytes));
     };
-    if (!attempt()) this.#again('prepend', bytes.length, options, attempt);
+    if (!attempt()) {
+      const can: Can = (pages) => canRoom(bytes.length, pages);
+      this.#again('prepend', bytes.length, options, can, attempt);
+    }
     return this;
   }
   /**
@@ -355,6 +354,7 @@ export class Chain
    */
   concat(...others: Chain[]): this {
     this.#live('concat');
+    for (const other of others) checkChain('concat', other);
     if (new Set([this, ...others]).size <= others.length) {
       throw kmemError(EINVAL, 'concat', 'a chain cannot be given twice, or to itself');
     }
@@ -382,19 +382,18 @@ export class Chain
    * if they do not lie in the chain.
    */
   write(at: number, source: ChainSource, options?: ChainOptions): this {
-    const bytes = sourceBytes('write', source);
-    this.#range('write', at, at + bytes.length);
-    const attempt = (): boolean => this.#own(at, at + bytes.length);
-    if (!attempt()) this.#again('write', bytes.length, options, attempt);
+    const given = sourceBytes('write', source);
+    // A view of the chain itself would change while it is read.
+    const bytes = given.buffer === mem.U8.buffer ? given.slice() : given;
+    this.#place('write', at, bytes.length);
+    this.#ownOrWait('write', at, at + bytes.length, options);
     this.scatter(at, bytes.length, bytes);
     return this;
   }
   /** Copies whatever other chains refer to, so that every byte is this chain's own. */
   unshare(options?: ChainOptions): this {
     this.#live('unshare');
-    const n = this.#length();
-    const attempt = (): boolean => this.#own(0, n);
-    if (!attempt()) this.#again('unshare', n, options, attempt);
+    this.#ownOrWait('unshare', 0, this.#length(), options);
     return this;
   }
 
@@ -410,7 +409,8 @@ export class Chain
     let m = share(this.#m, from, end - from);
     if (m === NONE) {
       const n = end - from;
-      this.#again('slice', n, options, () => (m = share(this.#m, from, n)) !== NONE);
+      const can = this.#canRefer(from, end);
+      this.#again('slice', n, options, can, () => (m = share(this.#m, from, n)) !== NONE);
     }
     return Chain.of(this.#ctx, m);
   }
@@ -421,7 +421,8 @@ export class Chain
     let m = m_copypacket(this.#m, M_NOWAIT);
     if (m === NONE) {
       const n = this.#length();
-      this.#again('clone', n, options, () => (m = m_copypacket(this.#m, M_NOWAIT)) !== NONE);
+      const copy = (): boolean => (m = m_copypacket(this.#m, M_NOWAIT)) !== NONE;
+      this.#again('clone', n, options, this.#canRefer(0, n), copy);
     }
     return Chain.of(this.#ctx, m);
   }
@@ -436,7 +437,7 @@ export class Chain
     if (at === 0) this.#m = NONE;
     else {
       const cut = (): boolean => (rest = m_split(this.#m, at, M_NOWAIT)) !== NONE;
-      if (!cut()) this.#again('split', end - at, options, cut);
+      if (!cut()) this.#again('split', end - at, options, (pages) => canMbufs(1, pages), cut);
     }
     this.#last = NONE;
     return Chain.of(this.#ctx, rest);
@@ -453,7 +454,7 @@ export class Chain
     }
     if (n === 0) return this;
     const attempt = (): boolean => this.#take(pullup(this.#m, n));
-    if (!attempt()) this.#again('pullup', n, options, attempt);
+    if (!attempt()) this.#again('pullup', n, options, (pages) => canPiece(n, pages), attempt);
     return this;
   }
   /** Takes the first `n` bytes off and frees what held them. Never waits. Throws EINVAL. */
@@ -482,6 +483,9 @@ export class Chain
   /** A view of each piece, in order: shared memory, no copy. See above for who takes them. */
   views(): Uint8Array[] {
     this.#live('views');
+    return this.#views();
+  }
+  #views(): Uint8Array[] {
     const all: Uint8Array[] = [];
     for (let m = this.#m; m !== NONE; m = mbuf.next[m]) {
       if (mbuf.len[m] > 0) all.push(bytesAt(mtod(m), mbuf.len[m]));
@@ -532,10 +536,13 @@ export class Chain
   }
   /** The bytes from `from` up to `to` as UTF-8. Throws EINVAL. */
   text(from = 0, to?: number): string {
-    return new TextDecoder().decode(this.toUint8Array(from, to));
+    return decoder.decode(this.toUint8Array(from, to));
   }
   /** Copies bytes from `from` on into `target`; returns how many. Throws EINVAL. */
   copyTo(target: Uint8Array, from = 0): number {
+    if (!(target instanceof Uint8Array)) {
+      throw kmemError(EINVAL, 'copyTo', `${what(target)} is no Uint8Array`);
+    }
     const end = this.#range('copyTo', from);
     const n = Math.min(end - from, target.length);
     this.gather(from, n, target);
@@ -572,6 +579,9 @@ export class Chain
   /** Where a byte, bytes or a text first stand from `from` on, over all borders; -1: nowhere. */
   indexOf(what: number | ChainSource, from = 0): number {
     const end = this.#range('indexOf', from);
+    if (typeof what === 'number' && (!whole(what) || what > 255)) {
+      throw kmemError(EINVAL, 'indexOf', `${what} is no byte`);
+    }
     const needle = typeof what === 'number' ? Uint8Array.of(what) : sourceBytes('indexOf', what);
     if (needle.length === 0) return from;
     let start = 0;
@@ -633,7 +643,7 @@ export class Chain
   protected override piece(op: string, at: number, n: number, write: boolean): number {
     this.#live(op);
     let m = this.#m;
-    if (!whole(at) || at + n > this.#length()) this.#range(op, at, at + n);
+    if (!whole(at) || at + n > this.#length()) this.#place(op, at, n);
     if (write && !this.#own(at, at + n)) throw chainFailure(op, n);
     if (write) m = this.#m;
     let off = at;
@@ -672,8 +682,15 @@ export class Chain
     const length = this.#length();
     const end = to ?? length;
     if (whole(from) && whole(end) && from <= end && end <= length) return end;
-    const bytes = to === undefined ? `from ${from} on` : `from ${from} to ${to}`;
+    const bytes =
+      to === undefined ? `from ${shown(from)} on` : `from ${shown(from)} to ${shown(to)}`;
     throw kmemError(EINVAL, op, `bytes ${bytes} are not in the chain of ${length}`);
+  }
+  /** Throws EINVAL unless `n` bytes at `at` lie in the chain. */
+  #place(op: string, at: number, n: number): void {
+    if (whole(at)) return void this.#range(op, at, at + n);
+    this.#live(op);
+    throw kmemError(EINVAL, op, `${shown(at)} is no place in a chain of ${this.#length()} bytes`);
   }
   #end(): mbuf_t {
     if (this.#last === NONE) this.#last = lastOf(this.#m);
@@ -717,7 +734,13 @@ export class Chain
     if (this.#note !== null) noteFreed(this.#note);
   }
   /** A request failed: waits and makes it again, or throws. */
-  #again(op: string, n: number, options: ChainOptions | undefined, attempt: () => boolean): void {
+  #again(
+    op: string,
+    n: number,
+    options: ChainOptions | undefined,
+    can: Can,
+    attempt: () => boolean,
+  ): void {
     const wait = options?.wait;
     if (!wait) throw chainFailure(op, n);
     checkPossible(op, n);
@@ -727,34 +750,32 @@ export class Chain
       instead: 'appendAsync',
       wait,
       attempt: () => (attempt() ? 1 : 0),
-      sleep: sleepForChains,
+      sleep: (ms) => sleepForChains(ms, can),
     });
+  }
+  /** Whether there may be memory for what does not fit behind the end. */
+  #canAppend(bytes: Uint8Array): Can {
+    return (pages) => {
+      if (this.#ended !== '') return true; // asked once more, it says so
+      const last = this.#m === NONE ? NONE : this.#end();
+      const here = last !== NONE && M_WRITABLE(last) ? M_TRAILINGSPACE(last) : 0;
+      return here >= bytes.length || canRoom(bytes.length - here, pages);
+    };
+  }
+  /** Whether there may be an mbuf for each piece that has bytes from `from` to `to`. */
+  #canRefer(from: number, to: number): Can {
+    return (pages) => canMbufs(piecesIn(this.#m, from, to), pages);
+  }
+  /** Makes the bytes from `from` to `to` the chain's own, waiting as told. */
+  #ownOrWait(op: string, from: number, to: number, options: ChainOptions | undefined): void {
+    const attempt = (): boolean => this.#own(from, to);
+    if (attempt()) return;
+    const can: Can = (pages) => canRoom(sharedBytes(this.#m, from, to), pages);
+    this.#again(op, to - from, options, can, attempt);
   }
 }
 
-function whole(n: number): boolean {
-  return Number.isInteger(n) && n >= 0;
-}
-/** Whether the bytes stand in the chain from byte `off` of m on; there are as many. */
-function stands(m: mbuf_t, off: number, bytes: Uint8Array): boolean {
-  const U8 = mem.U8;
-  let at = m;
-  let i = off;
-  for (const byte of bytes) {
-    while (i >= mbuf.len[at]) {
-      i -= mbuf.len[at];
-      at = mbuf.next[at];
-    }
-    if (U8[mtod(at) + i] !== byte) return false;
-    i++;
-  }
-  return true;
-}
-/** Whether a number is the byte address of an item of the zone of mbufs. */
-function isMbuf(at: number): boolean {
-  if (!whole(at) || at % MSIZE !== 0 || at + MSIZE > memory_state.size || at === 0) return false;
-  const page = word_page(at / 4);
-  if ((vm_page.info[page] & PK_MASK) !== PK_SLAB) return false;
-  const s = vm_page.slab[page];
-  return uma_slab.keg[s] === uma_zone.keg[mb_root.mbuf[mb()] as zone_t];
+function checkChain(op: string, value: unknown): void {
+  if (value instanceof Chain) return;
+  throw kmemError(EINVAL, op, `${what(value)} is no chain`);
 }

@@ -3,9 +3,13 @@
  * posts what it returns.
  */
 import { createHash } from 'node:crypto';
+import { connect } from 'node:net';
+import { Writable } from 'node:stream';
 import { parentPort, workerData } from 'node:worker_threads';
 import { dice } from '../sys/machine/seed.test.lib.ts';
-import { attach, type Chain, type Machine } from './index.ts';
+import { until } from '../sys/machine/workers.test.lib.ts';
+import { attach, type Chain, type Machine, writableChains } from './index.ts';
+import { type ChainSocket, chainWritable, connectChains, wrapSocket } from './streams.ts';
 
 interface Start {
   readonly job: keyof typeof jobs;
@@ -57,6 +61,43 @@ const jobs = {
     for (const { chain } of kept) chain.free();
     return passed;
   },
+  /** Leaves with streams that hold chains: unread, on their way, queued, waiting for memory. */
+  async leave(machine: Machine, port: number): Promise<unknown> {
+    const to = { port, host: '127.0.0.1' };
+    const streams = [
+      connectChains(machine, to),
+      wrapSocket(machine, connect(to)),
+      chainWritable(new Writable({ write: () => {} }), { shared: true }),
+      chainWritable(new Writable({ write: () => {} })),
+    ];
+    for (const stream of streams) {
+      stream.on('error', () => {});
+      for (let i = 0; i < 200; i++) stream.write(machine.chain(new Uint8Array(10_000)));
+    }
+    const web = writableChains(machine, new WritableStream({ write: () => new Promise(() => {}) }));
+    const writer = web.getWriter();
+    writer.closed.catch(() => {});
+    for (let i = 0; i < 3; i++) writer.write(machine.chain('stuck')).catch(() => {});
+    for (const stream of streams.slice(0, 2) as ChainSocket[]) {
+      stream.read(0);
+      await until(() => stream.readableLength > 2, 'data');
+    }
+    return streams;
+  },
+  /** Reads from two sockets until the machine is ended by another thread; says what it heard. */
+  async ended(machine: Machine, port: number): Promise<unknown> {
+    const to = { port, host: '127.0.0.1' };
+    const streams = [connectChains(machine, to), wrapSocket(machine, connect(to))];
+    const heard = streams.map(async (stream) => {
+      try {
+        for await (const chunk of stream) (chunk as Chain).free();
+        return 'end';
+      } catch (e) {
+        return (e as { code: string }).code;
+      }
+    });
+    return Promise.all(heard);
+  },
   /** Dies with chains in its hands. */
   victim(machine: Machine): unknown {
     const chains = Array.from({ length: 50 }, (_, i) => machine.chain(new Uint8Array(i * 100)));
@@ -101,5 +142,5 @@ if (parentPort) {
   const { job, n } = workerData as Start;
   const result = await jobs[job](machine, n);
   machine.detach();
-  parentPort.postMessage(result);
+  parentPort.postMessage(job === 'leave' ? (result as Writable[]).map((s) => s.destroyed) : result);
 }

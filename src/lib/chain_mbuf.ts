@@ -15,7 +15,7 @@
  * yet, because it lies where the data would be.
  */
 import { bcopy, bytes_in } from '../sys/machine/bytes.ts';
-import { mem } from '../sys/machine/memory.ts';
+import { mem, memory_state, ptoa, word_page } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import {
@@ -33,10 +33,12 @@ import {
   MJUM16BYTES,
   MJUM9BYTES,
   MJUMPAGESIZE,
+  MSIZE,
   MT_DATA,
   mtod,
 } from '../sys/h/mbuf.ts';
-import type { zone_t } from '../sys/h/uma.ts';
+import { uma_slab, uma_zone, type zone_t } from '../sys/h/uma.ts';
+import { PK_MASK, PK_SLAB, vm_page } from '../sys/h/vm_page.ts';
 import {
   m_clget,
   m_get,
@@ -56,7 +58,9 @@ import {
   m_move_pkthdr,
   mb_dupcl,
 } from '../sys/client/uipc_mbuf.ts';
-import { uma_zone_exhausted, uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+import { vm_page_count } from '../sys/page/vm_page.ts';
+import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+import { whole } from './chain_args.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const mbuf = mbuf_;
@@ -110,24 +114,15 @@ function onePiece(n: number): mbuf_t {
   const size = n <= MJUMPAGESIZE ? MJUMPAGESIZE : n <= MJUM9BYTES ? MJUM9BYTES : MJUM16BYTES;
   return m_getjcl(M_NOWAIT, MT_DATA, M_PKTHDR, size);
 }
-/** The zone whose limit is in the way; 0: none is, so that it is the pages. */
-export function fullZone(): zone_t {
-  const r = mb();
-  const { clust, mbuf: mbufs, jumbop, jumbo9, jumbo16, ext_refcnt } = mb_root;
-  for (const field of [clust, mbufs, jumbop, jumbo9, jumbo16, ext_refcnt]) {
-    const z = field[r] as zone_t;
-    if (uma_zone_exhausted(z)) return z;
-  }
-  return 0 as zone_t;
-}
-/** Most bytes that a chain can ever have under the limits of now. */
+/** Most bytes that a chain can ever have under the limits of now, in this memory. */
 export function bytesPossible(): number {
   const r = mb();
   const bytes = (field: { [at: number]: number }, size: number): number => {
     const n = uma_zone_get_max(field[r] as zone_t);
     return n === 0 ? Number.POSITIVE_INFINITY : n * size;
   };
-  return bytes(mb_root.clust, MCLBYTES) + bytes(mb_root.jumbop, MJUMPAGESIZE);
+  const limited = bytes(mb_root.clust, MCLBYTES) + bytes(mb_root.jumbop, MJUMPAGESIZE);
+  return Math.min(limited, ptoa(vm_page_count()));
 }
 
 // --- bytes in --------------------------------------------------------------------------------
@@ -303,6 +298,17 @@ export function writable(chain: mbuf_t, from: number, to: number): boolean {
   }
   return true;
 }
+/** Bytes of the mbufs that `own` would replace. */
+export function sharedBytes(chain: mbuf_t, from: number, to: number): number {
+  let at = 0;
+  let n = 0;
+  for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
+    const end = at + mbuf.len[m];
+    if (end > from && end > at && !M_WRITABLE(m)) n += mbuf.len[m];
+    at = end;
+  }
+  return n;
+}
 /**
  * Makes the bytes from `from` to `to` the chain's own: mbufs whose storage others
  * refer to are replaced by copies.  Returns the first mbuf; NONE: no memory, and
@@ -342,4 +348,37 @@ export function lastOf(m: mbuf_t): mbuf_t {
   let last = m;
   while (mbuf.next[last] !== NONE) last = mbuf.next[last];
   return last;
+}
+/** Pieces that have bytes from `from` to `to`. */
+export function piecesIn(chain: mbuf_t, from: number, to: number): number {
+  let n = 0;
+  let at = 0;
+  for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
+    at += mbuf.len[m];
+    if (at > from) n++;
+  }
+  return n;
+}
+/** Whether the bytes stand in the chain from byte `off` of m on; there are as many. */
+export function stands(m: mbuf_t, off: number, bytes: Uint8Array): boolean {
+  const U8 = mem.U8;
+  let at = m;
+  let i = off;
+  for (const byte of bytes) {
+    while (i >= mbuf.len[at]) {
+      i -= mbuf.len[at];
+      at = mbuf.next[at];
+    }
+    if (U8[mtod(at) + i] !== byte) return false;
+    i++;
+  }
+  return true;
+}
+/** Whether a number is the byte address of an item of the zone of mbufs. */
+export function isMbuf(at: number): boolean {
+  if (!whole(at) || at % MSIZE !== 0 || at + MSIZE > memory_state.size || at === 0) return false;
+  const page = word_page(at / 4);
+  if ((vm_page.info[page] & PK_MASK) !== PK_SLAB) return false;
+  const s = vm_page.slab[page];
+  return uma_slab.keg[s] === uma_zone.keg[mb_root.mbuf[mb()] as zone_t];
 }

@@ -16,8 +16,10 @@
  * views instead, for sinks that take them and are done with them when write()
  * resolves.
  */
-import { EINVAL } from '../sys/machine/errno.ts';
+import { EINVAL, ESHUTDOWN } from '../sys/machine/errno.ts';
 import { Chain, type ChainSource } from './chain.ts';
+import { Held } from './chain_held.ts';
+import { gone } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Machine } from './machine.ts';
 
@@ -75,25 +77,35 @@ export interface WritableChainsOptions {
  * stream that had failed before stays with its writer, whose write() rejects.
  */
 export function writableChains(
-  _machine: Machine,
+  machine: Machine,
   sink: WritableStream<Uint8Array<ArrayBuffer>> | WritableStream<Uint8Array>,
   options: WritableChainsOptions = {},
 ): WritableStream<Chain> {
   const writer = (sink as WritableStream<Uint8Array>).getWriter();
-  const queued = new Set<Chain>();
   const { shared = false } = options;
-  const freeQueued = (): void => {
-    for (const chain of queued) chain.free();
-    queued.clear();
+  const state = { destroyed: false, writableEnded: false };
+  const end = (): void => {
+    state.destroyed = true; // what comes now goes nowhere
+    held.freeAll();
   };
+  const held = new Held(() => {
+    state.destroyed = true;
+    const why = kmemError(ESHUTDOWN, 'writableChains', 'the thread has left the machine');
+    writer.abort(why).catch(() => {});
+  });
   const put = async (chain: Chain): Promise<void> => {
     if (!(chain instanceof Chain)) throw kmemError(EINVAL, 'writableChains', 'not a chain');
-    for (const view of chain.views()) {
+    if (!machine.context.up) gone('writableChains');
+    if (!held.has(chain)) {
+      throw kmemError(EINVAL, 'writableChains', 'the chain was freed, or given away before');
+    }
+    if (shared) held.lend(chain);
+    for (const view of Chain.taken(chain)) {
       await writer.ready;
+      if (!held.has(chain)) throw kmemError(EINVAL, 'writableChains', 'the stream was aborted');
       await writer.write(shared ? view : view.slice());
     }
-    queued.delete(chain);
-    chain.free();
+    held.free(chain);
   };
   return new WritableStream<Chain>(
     {
@@ -101,28 +113,28 @@ export function writableChains(
         // The sink hears of it at once: it may be what the write before is waiting for.
         signal.addEventListener('abort', () => {
           writer.abort(signal.reason).catch(() => {});
+          state.destroyed = true;
+          held.freeAll(false); // it may never be done with what it has
         });
       },
       async write(chain) {
         try {
           await put(chain);
         } catch (e) {
-          freeQueued(); // no more of them will be asked for
+          end(); // no more of them will be asked for
           throw e;
         }
       },
       async close() {
-        freeQueued();
+        end();
         await writer.close();
       },
-      abort() {
-        freeQueued();
-      },
+      abort: end,
     },
     {
       highWaterMark: 1,
       size: (chain) => {
-        if (chain instanceof Chain) queued.add(chain); // from here on it is ours
+        held.take(chain, state); // from here on it is ours
         return 1;
       },
     },

@@ -10,8 +10,8 @@
  * Reading.  connectChains has the socket read into a cluster of ours (net's
  * `onread`).  A short read is copied into an mbuf, so that a peer that sends byte by
  * byte does not cost a cluster for each; a longer one goes on with its cluster, and
- * the next read gets another.  A server's sockets cannot be told where to read to:
- * what they bring is copied into clusters once.
+ * the next read gets another.  A server's sockets cannot be told where to read to
+ * (wrapSocket says why): what they bring is copied into clusters once.
  *
  * Back-pressure.  Where no cluster is to be had the socket is paused, and goes on
  * when somebody frees one: so the limits (kern.ipc.nmbclusters …) hold however fast
@@ -22,8 +22,10 @@
  * away, and freed when its bytes have left, or when the stream fails or is
  * destroyed; so are chains that nobody had read.
  *
- * When the thread leaves the machine its streams are destroyed.  End them before:
- * what they hold then is lost to the machine until that is shut down.
+ * When the thread leaves the machine, its streams that hold chains are destroyed and
+ * give them back; only what a target is reading where it lies (`shared`) cannot be.
+ * A chain that sits in a Transform of the program when a pipeline fails is nobody's:
+ * the Transform's own destroy() has to free it.
  *
  * This module is Node's alone; Web streams are in chain_web.ts.
  */
@@ -45,10 +47,13 @@ import {
 } from '../sys/h/mbuf.ts';
 import { m_getjcl } from '../sys/client/kern_mbuf.ts';
 import { m_freem } from '../sys/client/uipc_mbuf.ts';
-import { Chain, chainFailure, chainMemory } from './chain.ts';
+import { Chain } from './chain.ts';
+import { canRoom, chainFailure, chainMemory } from './chain_wait.ts';
+import { what } from './chain_args.ts';
+import { Held, machineDown } from './chain_held.ts';
 import { cluster, fill, NONE, room } from './chain_mbuf.ts';
 import type { Context, Mortal } from './context.ts';
-import { kmemError } from './errors.ts';
+import { KmemError, kmemError } from './errors.ts';
 import { bytesAt } from './memory.ts';
 import type { Machine } from './machine.ts';
 import { callSite } from './site.ts';
@@ -68,9 +73,9 @@ export interface ChainSocketOptions {
 const HIGH_WATER_MARK = 16;
 const READ_SIZES = [MCLBYTES, MJUMPAGESIZE, MJUM9BYTES, MJUM16BYTES];
 
-/** Writes the pieces of a chain, and calls back when the last is out. */
+/** Writes the pieces of a chain that was taken, and calls back when the last is out. */
 function writePieces(target: Writable, chain: Chain, copy: boolean, done: Done): void {
-  const views = chain.views();
+  const views = Chain.taken(chain);
   if (views.length === 0) return void process.nextTick(done);
   let left = views.length;
   let failed: Error | null = null;
@@ -83,32 +88,19 @@ function writePieces(target: Writable, chain: Chain, copy: boolean, done: Done):
   target.uncork();
 }
 
-/** Chains that a stream has taken, until it is done with them. */
-class Taken {
-  readonly #chains = new Set<Chain>();
-  add(chain: Chain): void {
-    this.#chains.add(chain);
-  }
-  /** What is written is the stream's; a chain that can go nowhere any more is freed at once. */
-  take(chunk: unknown, stream: { destroyed: boolean; writableEnded: boolean }): void {
-    if (!(chunk instanceof Chain)) return;
-    if (stream.destroyed || stream.writableEnded) chunk.free();
-    else this.add(chunk);
-  }
-  /** It belongs to somebody else now. */
-  forget(chain: Chain): void {
-    this.#chains.delete(chain);
-  }
-  free(chain: Chain): void {
-    this.#chains.delete(chain);
-    chain.free();
-  }
-  freeAll(): void {
-    for (const chain of this.#chains) chain.free();
-    this.#chains.clear();
-  }
+/** Writes bytes or a text, which a stream of chains takes as well. */
+function writePlain(
+  target: Writable,
+  chunk: string | Uint8Array,
+  encoding: BufferEncoding,
+  done: Done,
+): void {
+  if (typeof chunk === 'string' || ArrayBuffer.isView(chunk)) target.write(chunk, encoding, done);
+  else done(kmemError(EINVAL, 'write', `${what(chunk)} is no chain, nor bytes, nor a text`));
 }
-
+function notOurs(): Error {
+  return kmemError(EINVAL, 'write', 'the chain was freed, or given away before');
+}
 // --- reading ---------------------------------------------------------------------------------
 
 /** What comes in from a socket, as packets; paused while there is no memory. */
@@ -147,7 +139,8 @@ class Intake implements Mortal {
     return m === NONE ? new Uint8Array(1) : bytesAt(mtod(m), mbuf.ext_size[m]);
   };
   /** The socket read `n` bytes into the buffer. False: it is to pause. */
-  readonly received = (n: number): boolean => {
+  readonly received = (n: number): boolean => this.#guarded(() => this.#received(n));
+  #received(n: number): boolean {
     const m = this.#into;
     if (m === NONE) return false;
     const next = n > MHLEN ? this.#cluster() : NONE;
@@ -156,33 +149,58 @@ class Intake implements Mortal {
     mbuf.len[m] = n;
     mbuf.plen[m] = n;
     return this.deliver(m);
-  };
+  }
+  /** The socket brought bytes in a buffer of its own. False: it is to pause. */
+  brought(bytes: unknown): boolean {
+    return this.#guarded(() => {
+      if (bytes instanceof Uint8Array) return this.copied(bytes);
+      throw kmemError(EINVAL, 'read', 'the socket brings texts: it must have no encoding');
+    });
+  }
+  /** In a callback of the host nobody would catch that the machine was ended meanwhile. */
+  #guarded(take: () => boolean): boolean {
+    try {
+      return take();
+    } catch (e) {
+      if (!(e instanceof KmemError)) throw e;
+      this.resumed(e);
+      return false;
+    }
+  }
   /** Bytes came that are to be copied. False: the socket is to pause. */
   copied(bytes: Uint8Array): boolean {
-    const m = room(bytes.length, true);
-    if (m !== NONE) return this.#copy(m, bytes);
+    let more = true;
+    for (let at = 0; at < bytes.length; ) {
+      const m = packet(bytes, at);
+      if (m === NONE) {
+        this.#later(bytes.subarray(at));
+        return false;
+      }
+      at += mbuf.plen[m];
+      more = this.deliver(m);
+    }
+    return more;
+  }
+  /** Goes on with bytes that came when there is memory for the first of them. */
+  #later(bytes: Uint8Array): void {
     this.stalled = true;
-    const options = { signal: this.#stop.signal };
-    const attempt = (): mbuf_t | undefined => {
-      const got = room(bytes.length, true);
-      return got === NONE ? undefined : got;
+    const n = Math.min(bytes.length, MCLBYTES);
+    const attempt = (): { more: boolean } | undefined => {
+      const m = room(n, true);
+      if (m === NONE) return undefined;
+      this.stalled = false;
+      const more = this.deliver(filled(m, bytes, 0, n));
+      return { more: n === bytes.length ? more : this.copied(bytes.subarray(n)) };
     };
-    chainMemory(this.#ctx, 'read', options, attempt).then(
-      (got) => {
-        if (this.#stop.signal.aborted) return m_freem(got);
-        this.stalled = false;
-        if (this.#copy(got, bytes)) this.resumed(null);
+    const options = { signal: this.#stop.signal };
+    chainMemory(this.#ctx, 'read', options, (pages) => canRoom(n, pages), attempt).then(
+      ({ more }) => {
+        if (more && !this.#stop.signal.aborted) this.resumed(null);
       },
       (error: Error) => {
         if (!this.#stop.signal.aborted) this.resumed(error);
       },
     );
-    return false;
-  }
-  #copy(m: mbuf_t, bytes: Uint8Array): boolean {
-    fill(m, bytes, 0, bytes.length);
-    mbuf.plen[m] = bytes.length;
-    return this.deliver(m);
   }
   /** The socket is closed: nobody reads into the cluster any more. */
   end(): void {
@@ -197,9 +215,23 @@ class Intake implements Mortal {
     this.left();
     const m = this.#into;
     this.#into = NONE;
-    m_freem(m);
+    if (!machineDown()) m_freem(m);
     this.end();
   }
+}
+/** A packet with bytes from `at` on: as many as there is memory for. NONE: not even a cluster. */
+function packet(bytes: Uint8Array, at: number): mbuf_t {
+  const left = bytes.length - at;
+  for (let n = left; ; n = Math.ceil(n / 2)) {
+    const m = n === left || canRoom(n) ? room(n, true) : NONE;
+    if (m !== NONE) return filled(m, bytes, at, n);
+    if (n <= MCLBYTES) return NONE;
+  }
+}
+function filled(m: mbuf_t, bytes: Uint8Array, at: number, n: number): mbuf_t {
+  fill(m, bytes, at, at + n);
+  mbuf.plen[m] = n;
+  return m;
 }
 
 // --- sockets ---------------------------------------------------------------------------------
@@ -215,8 +247,8 @@ export class ChainSocket extends Duplex {
   readonly #intake: Intake;
   readonly #ctx: Context;
   readonly #place: string;
-  readonly #unread = new Taken();
-  readonly #unsent = new Taken();
+  readonly #unread = new Held(() => this.#leave());
+  readonly #unsent = new Held(() => this.#leave());
   /** The peer has ended. */
   #ended = false;
 
@@ -239,26 +271,33 @@ export class ChainSocket extends Duplex {
       if (error) this.destroy(error);
       else socket.resume();
     };
-    intake.left = () => {
-      socket.destroy();
-      this.destroy();
-    };
+    intake.left = () => this.#leave();
     if (!onread) {
       socket.pause();
       socket.on('data', (bytes: Buffer) => {
-        if (!intake.copied(bytes)) socket.pause();
+        if (!intake.brought(bytes)) socket.pause();
       });
     }
-    socket.on('end', () => {
-      this.#ended = true;
-      this.push(null);
-    });
+    socket.on('end', () => this.#end());
     socket.on('error', (error) => this.destroy(error));
     socket.on('connect', () => this.emit('connect'));
     // After its end there may be chains that the reader has not got yet.
     socket.on('close', () => {
       if (!this.#ended) this.destroy();
     });
+    if (socket.closed) process.nextTick(() => this.destroy());
+    else if (socket.readableEnded) this.#end();
+  }
+  /** The thread leaves the machine: the socket reads and writes no more. */
+  #leave(): void {
+    this.#unread.leave();
+    this.#unsent.leave();
+    this.socket.destroy();
+    this.destroy();
+  }
+  #end(): void {
+    this.#ended = true;
+    this.push(null);
   }
   #deliver(m: mbuf_t): boolean {
     const chain = Chain.of(this.#ctx, m, this.#place);
@@ -289,8 +328,8 @@ export class ChainSocket extends Duplex {
     return super.end(...(args as [unknown, BufferEncoding, () => void]));
   }
   override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {
-    if (!(chunk instanceof Chain)) return void this.socket.write(chunk, encoding, done);
-    if (chunk.freed) return done(kmemError(EINVAL, 'write', 'the chain was freed, or given away'));
+    if (!(chunk instanceof Chain)) return writePlain(this.socket, chunk, encoding, done);
+    if (!this.#unsent.has(chunk)) return done(notOurs());
     writePieces(this.socket, chunk, false, (error) => {
       this.#unsent.free(chunk);
       done(error);
@@ -341,28 +380,50 @@ export function connectChains(
     allowHalfOpen: true,
     onread,
   };
-  const socket = new Socket(made);
-  const stream = new ChainSocket(machine, socket, intake, options, true);
+  let stream: ChainSocket | undefined;
   try {
+    const socket = new Socket(made);
+    stream = new ChainSocket(machine, socket, intake, options, true);
     socket.connect(to);
+    return stream;
   } catch (e) {
-    stream.destroy();
+    if (stream) stream.destroy();
+    else intake.end();
     throw e;
   }
-  return stream;
 }
+const wrapped = new WeakSet<Socket>();
 /**
- * A socket that is there already, such as one that a server accepted.  Nobody else
- * may read from it.  Throws EINVAL for a bad option.
+ * A socket that is there already, such as one that a server accepted.  What it brings
+ * is copied once: Node tells a socket where to read to (`onread`) only when it makes
+ * it, and neither net.Server nor a public call makes one over an accepted connection.
+ * Nobody else may read from it.  Throws EINVAL for a bad option, for a socket that has
+ * an encoding, or that was wrapped before.  Over one that is closed already the
+ * stream closes at once.
  */
 export function wrapSocket(
   machine: Machine,
   socket: Socket,
   options: ChainSocketOptions = {},
 ): ChainSocket {
-  const intake = new Intake(machine.context, checkOptions('wrapSocket', options));
+  const size = checkOptions('wrapSocket', options);
+  const no = (why: string): never => {
+    throw kmemError(EINVAL, 'wrapSocket', why);
+  };
+  if (!(socket instanceof Socket)) return no(`${what(socket)} is no socket`);
+  if (wrapped.has(socket)) return no('the socket was wrapped before');
+  if (socket.readableEncoding !== null) return no('the socket has an encoding: it brings texts');
+  const intake = new Intake(machine.context, size);
+  let stream: ChainSocket;
+  try {
+    stream = new ChainSocket(machine, socket, intake, options, false);
+  } catch (e) {
+    intake.end();
+    throw e;
+  }
+  wrapped.add(socket);
   socket.allowHalfOpen = true; // when this side ends is for the stream to say
-  return new ChainSocket(machine, socket, intake, options, false);
+  return stream;
 }
 
 // --- other streams ---------------------------------------------------------------------------
@@ -378,7 +439,7 @@ export interface ChainWritableOptions {
 class ChainWritable extends Writable {
   readonly #target: Writable;
   readonly #copy: boolean;
-  readonly #unsent = new Taken();
+  readonly #unsent = new Held(() => this.destroy());
 
   constructor(target: Writable, options: ChainWritableOptions) {
     super({ objectMode: true, highWaterMark: HIGH_WATER_MARK });
@@ -396,8 +457,9 @@ class ChainWritable extends Writable {
     return super.end(...(args as [unknown, BufferEncoding, () => void]));
   }
   override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {
-    if (!(chunk instanceof Chain)) return void this.#target.write(chunk, encoding, done);
-    if (chunk.freed) return done(kmemError(EINVAL, 'write', 'the chain was freed, or given away'));
+    if (!(chunk instanceof Chain)) return writePlain(this.#target, chunk, encoding, done);
+    if (!this.#unsent.has(chunk)) return done(notOurs());
+    if (!this.#copy) this.#unsent.lend(chunk);
     writePieces(this.#target, chunk, this.#copy, (error) => {
       this.#unsent.free(chunk);
       done(error);

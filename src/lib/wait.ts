@@ -16,7 +16,7 @@
 import { atomic_notify } from '../sys/machine/atomic.ts';
 import { poll } from '../sys/machine/cpu.ts';
 import { reap_all } from '../sys/machine/death.ts';
-import { EDEADLK, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { EDEADLK, EINVAL, ETIMEDOUT } from '../sys/machine/errno.ts';
 import { M, machine } from '../sys/machine/header.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { sleepq_async_add, sleepq_async_end, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
@@ -25,12 +25,22 @@ import { type Context, checkMayBlock, gone, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
 import { othersAttached } from './registry.ts';
 
-const SLICE_MIN_MS = 2;
-const SLICE_MAX_MS = 100;
-/** Longest single wait in the event loop, ms: a lost wake-up costs no more than this. */
-const ASYNC_SLICE_MS = 250;
+/**
+ * How long a single wait lasts before it looks around, ms: what a wake-up costs that
+ * a dying thread took along.  Tests make them long: then nothing but wake-ups is left.
+ */
+export const slices = {
+  /** The first one of a thread that blocks, */
+  firstMs: 2,
+  /** and the longest: each is twice the one before. */
+  mostMs: 100,
+  /** In the event loop. */
+  asyncMs: 250,
+};
 /** Where the host cannot wait in the event loop, it looks this often, ms. */
 const POLL_MS = 4;
+/** A timer of the host that is to run longer would end at once, ms. */
+export const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** How long a call may take: true is as long as it takes, a number is milliseconds. */
 export type Wait = boolean | number;
@@ -61,6 +71,11 @@ export interface BlockingWait {
   /** Sleeps for at most `ms`, or returns at once if the request may succeed now. */
   sleep(ms: number): void;
 }
+/** Throws EINVAL for a timeout that is no time. */
+export function checkTimeout(op: string, ms: number | undefined): void {
+  if (ms === undefined || (typeof ms === 'number' && ms >= 0)) return;
+  throw kmemError(EINVAL, op, `timeout ${String(ms)} is no number of milliseconds from 0 on`);
+}
 /** Milliseconds that a Wait allows. */
 export function waitMs(wait: Wait): number {
   if (wait === true) return Number.POSITIVE_INFINITY;
@@ -72,7 +87,7 @@ export function waitFor(o: BlockingWait): number {
   const ms = waitMs(o.wait);
   if (channels.wait.hasSubscribers) channels.wait.publish({ op: o.op, name: o.name, ms });
   const deadline = performance.now() + ms;
-  for (let slice = SLICE_MIN_MS; ; slice = Math.min(slice * 2, SLICE_MAX_MS)) {
+  for (let slice = slices.firstMs; ; slice = Math.min(slice * 2, slices.mostMs)) {
     if (!othersCouldFree()) {
       const text = `${o.name}: no other thread is there that could free memory`;
       throw kmemError(EDEADLK, o.op, text);
@@ -96,44 +111,63 @@ type WaitAsync = (
 ) => { async: boolean; value: Promise<string> | string };
 const { waitAsync } = Atomics as unknown as { waitAsync?: WaitAsync };
 
-/** One wait for a word, cut short by `end`. */
-class WordWait implements Mortal {
-  readonly done: Promise<void>;
+/** One wait in the event loop until one of some words changes, cut short by `cut`. */
+export class WordWait implements Mortal {
+  /** Whether its time ran out. */
+  expired = false;
   /** Gives back what belongs to the machine, if the thread leaves it in the middle. */
   cleanup: () => void = () => {};
-  #resolve: () => void = () => {};
   readonly #ctx: Context;
+  readonly #done: Promise<void>;
+  #resolve: () => void = () => {};
 
-  constructor(ctx: Context, w: number, value: number, ms: number) {
+  /** Without a word, or where the host cannot wait for one, it ends after a moment. */
+  constructor(ctx: Context, words: readonly number[], value: number, ms: number) {
     this.#ctx = ctx;
-    const heard = memory_state.shared && waitAsync !== undefined;
-    const slice = heard ? Math.min(ms, ASYNC_SLICE_MS) : Math.min(ms, POLL_MS);
-    this.done = new Promise((resolve) => {
-      const timer = setTimeout(resolve, slice);
+    const heard = memory_state.shared && waitAsync !== undefined && words.length > 0;
+    const slice = Math.min(ms, heard ? slices.asyncMs : POLL_MS);
+    this.#done = new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        this.expired = true;
+        resolve();
+      }, slice);
       this.#resolve = () => {
         clearTimeout(timer);
         resolve();
       };
     });
     ctx.waits.add(this);
-    if (!heard) return;
-    const r = waitAsync(mem.I32, w, value, slice);
-    if (r.async) (r.value as Promise<string>).then(this.#resolve, this.#resolve);
-    else this.#resolve();
+    for (const w of heard ? words : []) {
+      const r = (waitAsync as WaitAsync)(mem.I32, w, value, slice);
+      if (r.async) (r.value as Promise<string>).then((how) => this.#heard(how));
+      else this.cut();
+    }
+  }
+  #heard(how: string): void {
+    this.expired ||= how === 'timed-out';
+    this.cut();
+  }
+  /** Ends the wait. */
+  cut(): void {
+    this.#resolve();
   }
   /** The thread leaves the machine. */
   bury(): void {
     this.cleanup();
-    this.#resolve();
+    this.cut();
   }
-  /** Waits; true if the thread is still in the machine. */
-  async wait(signal: AbortSignal | undefined): Promise<boolean> {
-    const cut = (): void => this.#resolve();
+  /** Resolves when the wait is over; true if the thread is still in the machine. */
+  async over(signal?: AbortSignal): Promise<boolean> {
+    const cut = (): void => this.cut();
     signal?.addEventListener('abort', cut, { once: true });
-    await this.done;
+    await this.#done;
     signal?.removeEventListener('abort', cut);
     this.#ctx.waits.delete(this);
     return this.#ctx.up;
+  }
+  /** Ends a waitAsync that is still pending on a word. */
+  static settle(word: number): void {
+    atomic_notify(word, 1);
   }
 }
 
@@ -150,7 +184,7 @@ export async function waitWord(
   ms: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (!(await new WordWait(ctx, w, value, ms).wait(signal))) gone(op);
+  if (!(await new WordWait(ctx, [w], value, ms).over(signal))) gone(op);
 }
 
 export interface AsyncWait<T> {
@@ -173,6 +207,7 @@ export function checkAbort(signal: AbortSignal | undefined): void {
 /** Repeats a request, waiting in the event loop. */
 export async function waitForAsync<T>(o: AsyncWait<T>): Promise<T> {
   const { signal, timeout } = o.options;
+  checkTimeout(o.op, timeout);
   checkAbort(signal);
   if (!o.ctx.up) gone(o.op);
   const first = o.attempt();
@@ -206,9 +241,9 @@ async function waitOnce<T>(o: AsyncWait<T>, ms: number): Promise<T | undefined> 
     if (word !== 0) leave(word, wchan, true);
     return got;
   }
-  const wait = new WordWait(o.ctx, word, word === 0 ? mem.I32[0] : 1, word === 0 ? POLL_MS : ms);
+  const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms);
   if (word !== 0) wait.cleanup = () => leave(word, wchan, true);
-  if (!(await wait.wait(o.options.signal))) gone(o.op);
+  if (!(await wait.over(o.options.signal))) gone(o.op);
   poll();
   const given_up = o.options.signal?.aborted === true;
   if (word !== 0) leave(word, wchan, given_up);
@@ -217,6 +252,6 @@ async function waitOnce<T>(o: AsyncWait<T>, ms: number): Promise<T | undefined> 
 /** Gives the sleep record back; a wake-up that is not used goes to the next. */
 function leave(word: number, wchan: number, pass_on: boolean): void {
   const chosen = sleepq_async_end(word);
-  atomic_notify(word, 1); // ends a waitAsync that is still pending on it
+  WordWait.settle(word);
   if (pass_on && chosen) wakeup_one(wchan);
 }

@@ -1,0 +1,410 @@
+/*
+ * chain_wait: how chains wait for memory, and why they got none.
+ *
+ *      request -> refused -> queued, frees marked -> counts say no -> asleep
+ *                                  |                                   |
+ *                            counts say yes ------> again <------ something freed
+ *
+ * A chain asks for several buffers of several sizes, all or nothing.  A request
+ * that is refused gives back what it had got so far, and that looks like a free to
+ * everybody who waits: two that wake each other so would never rest.  So a waiter
+ * first looks at the counts of the zones, and asks only if what it needs seems to be
+ * there.  A count may promise too much (items in the cache of a thread that does not
+ * answer, pages that do not lie together), never too little; where it promised too
+ * much the waiter tries again after a pause that doubles.
+ *
+ * Who is woken by what.  Whatever is given back takes an mbuf along, so that waiters
+ * sleep on the keg of the mbufs, after marking all zones of buffers as full: frees
+ * then go past the caches and wake.  The mark is gone with the first free, therefore
+ * it is set before each sleep.  In the event loop a thread waits at the kegs that are
+ * at their limit as well, because a limit may be raised, and for pages if these are
+ * short.  All its requests wait together, as one sleeper; the oldest is asked for
+ * first, and a small one may pass a large one.
+ *
+ * Locks.  Marks are set under the keg's lock.  Counts are looked at without one,
+ * after the sleeper is queued.
+ */
+import { ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { poll } from '../sys/machine/cpu.ts';
+import { memory_state } from '../sys/machine/memory.ts';
+import { add64 } from '../sys/machine/struct.ts';
+import { mb_root, MCLBYTES, MHLEN, MINCLSIZE, MJUM9BYTES, MJUMPAGESIZE } from '../sys/h/mbuf.ts';
+import {
+  type keg_t,
+  UMA_ZFLAG_FULL,
+  uma_keg,
+  uma_zone,
+  ZH_FULL,
+  type zone_t,
+} from '../sys/h/uma.ts';
+import { mb, nmbclusters_change } from '../sys/client/kern_mbuf.ts';
+import { vm_page_free_count } from '../sys/page/vm_page.ts';
+import { phys_root } from '../sys/page/vm_phys.ts';
+import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
+import {
+  sleepq_async_add,
+  sleepq_async_end,
+  tsleep,
+  wakeup,
+  wakeup_one,
+} from '../sys/sync/subr_sleepqueue.ts';
+import { zone_name } from '../sys/uma/uma_int.ts';
+import { zone_present } from '../sys/uma/uma_stats.ts';
+import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+import { channels } from './channels.ts';
+import { type Context, gone, type Mortal } from './context.ts';
+import { kmemError } from './errors.ts';
+import { armForPages, memoryFailure, sleepForPages } from './type.ts';
+import {
+  type AsyncOptions,
+  checkAbort,
+  checkTimeout,
+  slices,
+  TIMER_MAX_MS,
+  WordWait,
+} from './wait.ts';
+
+// --- what there is -----------------------------------------------------------------------------
+
+/** The zones that have a keg of their own; that of the mbufs serves the packets too. */
+const ZONES = ['clust', 'mbuf', 'jumbop', 'jumbo9', 'jumbo16', 'ext_refcnt'] as const;
+type ZoneName = (typeof ZONES)[number];
+
+function zoneOf(which: ZoneName | 'pack'): zone_t {
+  return mb_root[which][mb()] as zone_t;
+}
+function kegOf(which: ZoneName): keg_t {
+  return uma_zone.keg[zoneOf(which)];
+}
+/** Items in use: what packets that nobody uses hold is not. */
+function used(which: ZoneName): number {
+  const n = zone_present(zoneOf(which));
+  if (which === 'clust') return n.used - zone_present(zoneOf('pack')).free;
+  if (which !== 'mbuf') return n.used;
+  // Over both zones of the keg: an mbuf may leave by the one and come back by the other.
+  const packets = zone_present(zoneOf('pack'));
+  return n.allocs + packets.allocs - n.frees - packets.frees;
+}
+/** Items that could be had while so many pages are free: a sample, rather too many than too few. */
+function supply(which: ZoneName, freePages: number): number {
+  const k = kegOf(which);
+  const slab = uma_keg.ppera[k];
+  const most = uma_keg.maxpages[k];
+  const pages = uma_keg.pages[k];
+  const more = most === 0 ? freePages : Math.min(freePages, Math.max(0, most - pages));
+  const slabs = Math.ceil(pages / slab) + Math.floor(more / slab);
+  return slabs * uma_keg.ipers[k] - used(which);
+}
+
+/** Pages that are free, or would be if idle buffers of all sizes were reclaimed. */
+function reachable(): number {
+  let pages = vm_page_free_count();
+  for (const which of ZONES) {
+    const k = kegOf(which);
+    pages += Math.floor(Math.max(0, supply(which, 0)) / uma_keg.ipers[k]) * uma_keg.ppera[k];
+  }
+  return pages;
+}
+
+/**
+ * Whether memory for a request seems to be there.  `freePages`: with so many free
+ * pages; as many as could be had, if it is not given.
+ */
+export type Can = (freePages?: number) => boolean;
+
+/** For n bytes in new mbufs, as `room` takes them. */
+export function canRoom(n: number, freePages = reachable()): boolean {
+  const jumbo = n <= MCLBYTES ? 0 : Math.ceil((n - MCLBYTES) / MJUMPAGESIZE);
+  const jumbos = jumbo === 0 ? 0 : Math.min(jumbo, Math.max(0, supply('jumbop', freePages)));
+  const left = Math.max(0, n - jumbos * MJUMPAGESIZE);
+  const over = left % MCLBYTES;
+  const clusters = Math.floor(left / MCLBYTES) + (over >= MINCLSIZE ? 1 : 0);
+  if (clusters > 0 && supply('clust', freePages) < clusters) return false;
+  return canMbufs(Math.max(1, jumbos + clusters), freePages);
+}
+/** For so many mbufs without storage outside. */
+export function canMbufs(n: number, freePages = reachable()): boolean {
+  return supply('mbuf', freePages) >= n;
+}
+/** For n bytes in one piece. */
+export function canPiece(n: number, freePages = reachable()): boolean {
+  if (!canMbufs(1, freePages)) return false;
+  if (n <= MHLEN) return true;
+  if (n <= MCLBYTES) return supply('clust', freePages) >= 1;
+  if (n <= MJUMPAGESIZE) return supply('jumbop', freePages) >= 1;
+  return supply(n <= MJUM9BYTES ? 'jumbo9' : 'jumbo16', freePages) >= 1;
+}
+
+// --- why there is none ---------------------------------------------------------------------------
+
+function atLimit(which: ZoneName): boolean {
+  const k = kegOf(which);
+  return uma_keg.maxpages[k] > 0 && uma_keg.pages[k] + uma_keg.ppera[k] > uma_keg.maxpages[k];
+}
+/** The zones whose limit may be in the way of `size` bytes, emptiest first. */
+function fullZones(size: number): ZoneName[] {
+  const first: ZoneName = size < MINCLSIZE ? 'mbuf' : 'clust';
+  const free = (which: ZoneName): number => supply(which, 0);
+  const full = ZONES.filter(atLimit).sort((a, b) => +(b === first) - +(a === first));
+  return full.sort((a, b) => free(a) - free(b));
+}
+/** Why a chain got no memory for `size` bytes. */
+export function chainFailure(op: string, size: number): Error {
+  const [full] = fullZones(size);
+  if (full === undefined) return memoryFailure(op, size, { zone: 'mbuf' });
+  const z = zoneOf(full);
+  const zone = zone_name(z);
+  const details = { reason: 'limit', size, zone } as const;
+  if (channels.enomem.hasSubscribers) channels.enomem.publish({ op, ...details });
+  const limit = uma_zone_get_max(z);
+  const free = Math.max(0, supply(full, 0));
+  const how = free === 0 ? `all ${limit}` : `all but ${free} of ${limit}`;
+  const text = `limit: ${how} items of '${zone}' are in use, ${size} bytes were asked for`;
+  return kmemError(ENOMEM, op, text, details);
+}
+
+// --- asking to be told ---------------------------------------------------------------------------
+
+/** What waiters sleep on. */
+function channel(): number {
+  return kegOf('mbuf');
+}
+/** Makes the next free of each zone go past the caches, and wake. */
+function markFrees(): void {
+  for (const which of ZONES) {
+    const k = kegOf(which);
+    mtx_lock(uma_keg.lock, k);
+    uma_keg.flags[k] |= UMA_ZFLAG_FULL;
+    for (let z = uma_keg.zones[k]; z !== 0; z = uma_zone.link[z]) {
+      uma_zone.flags[z] |= UMA_ZFLAG_FULL;
+      uma_zone.hooks[z] |= ZH_FULL;
+    }
+    mtx_unlock(uma_keg.lock, k);
+  }
+}
+/** Counts a request that sleeps for a limit. */
+function countSleep(): void {
+  const [full] = fullZones(MCLBYTES);
+  if (full === undefined) return;
+  const k = kegOf(full);
+  mtx_lock(uma_keg.lock, k);
+  add64(uma_zone.sleeps, zoneOf(full), 1);
+  mtx_unlock(uma_keg.lock, k);
+}
+// A limit that was raised is no free: it wakes the keg's own sleepers only.
+nmbclusters_change.push(() => void wakeup(channel()));
+
+/** Pause of a thread that blocks, where the counts promised too much, ms. */
+const UNREACHED_MS = 5;
+/** How often a thread that blocks looks whether pages came back, ms. */
+const PAGES_MS = 20;
+/** Sleeps until memory may be there, at most `ms`. */
+export function sleepForChains(ms: number, can: Can): void {
+  // There is some that the request could not get at: nobody would wake us for it.
+  if (can()) return sleepForPages(Math.min(ms, UNREACHED_MS));
+  countSleep();
+  const until = performance.now() + ms;
+  for (let left = ms; left > 0 && !can(); left = until - performance.now()) {
+    // Pages that somebody frees wake nobody here: it is the buffers of others that may.
+    const most = can(Number.POSITIVE_INFINITY) ? PAGES_MS : left;
+    tsleep(channel(), 'keglimit', Math.min(most, left), () => {
+      markFrees();
+      return !can();
+    });
+  }
+}
+
+// --- in the event loop ---------------------------------------------------------------------------
+
+/** First pause where the counts promised too much, ms; it doubles up to a slice. */
+const PAUSE_MS = 1;
+
+interface Waiter {
+  readonly op: string;
+  readonly can: Can;
+  /** Makes the request. True: it is over, by success or failure. */
+  attempt(): boolean;
+  fail(error: unknown): void;
+}
+
+/** The requests of one thread that wait. */
+class Waiters implements Mortal {
+  readonly #ctx: Context;
+  readonly #all = new Set<Waiter>();
+  #running = false;
+  #wait: WordWait | null = null;
+  #asleep: { word: number; wchan: number }[] = [];
+
+  constructor(ctx: Context) {
+    this.#ctx = ctx;
+  }
+  add(w: Waiter): void {
+    this.#all.add(w);
+    if (this.#running) this.#wait?.cut();
+    else void this.#run();
+  }
+  remove(w: Waiter): void {
+    this.#all.delete(w);
+    if (this.#all.size === 0) this.#wait?.cut();
+  }
+  /** The thread leaves the machine: what belongs to that is given back. */
+  bury(): void {
+    this.#leave(true);
+  }
+  async #run(): Promise<void> {
+    this.#running = true;
+    this.#ctx.waits.add(this);
+    try {
+      for (let pause = 0; this.#all.size > 0; ) {
+        const expired = await this.#sleep(pause);
+        if (!this.#ctx.up) break;
+        poll();
+        const missed = this.#ask(expired && pause === 0);
+        pause = missed ? Math.min(Math.max(PAUSE_MS, pause * 2), slices.asyncMs) : 0;
+      }
+    } catch (e) {
+      this.#fail(() => e);
+    }
+    this.#running = false;
+    this.#ctx.waits.delete(this);
+    if (!this.#ctx.up) this.#fail((op) => left(op));
+  }
+  #fail(why: (op: string) => unknown): void {
+    const all = [...this.#all];
+    this.#all.clear();
+    for (const w of all) w.fail(why(w.op));
+  }
+  /** Waits for a wake-up, or for `pause` ms if that is not 0. True: time ran out. */
+  async #sleep(pause: number): Promise<boolean> {
+    if (pause === 0) {
+      this.#queue();
+      if (this.#some()) {
+        this.#leave(false);
+        return false;
+      }
+    }
+    const words = this.#asleep.map(({ word }) => word);
+    const wait = new WordWait(this.#ctx, words, 1, pause || slices.asyncMs);
+    this.#wait = wait;
+    await wait.over();
+    this.#wait = null;
+    if (this.#ctx.up) this.#leave(false);
+    return wait.expired;
+  }
+  #some(): boolean {
+    for (const w of this.#all) if (w.can()) return true;
+    return false;
+  }
+  /** Asks for those whose memory seems to be there, or for all. True: one got none nevertheless. */
+  #ask(all: boolean): boolean {
+    let missed = false;
+    for (const w of [...this.#all]) {
+      if (!this.#all.has(w)) continue; // ended by another's success
+      const can = w.can();
+      if (!can && !all) continue;
+      if (w.attempt()) this.#all.delete(w);
+      else missed ||= can;
+    }
+    return missed;
+  }
+  /** Queues this thread wherever something may change. With a full table, the timer ends it. */
+  #queue(): void {
+    if (!memory_state.shared) return;
+    const wchans = new Set<number>([channel()]);
+    for (const which of ZONES) if (atLimit(which)) wchans.add(kegOf(which));
+    for (const w of this.#all) {
+      if (wchans.has(phys_root()) || !w.can(Number.POSITIVE_INFINITY)) continue;
+      wchans.add(phys_root());
+    }
+    for (const wchan of wchans) {
+      const word = sleepq_async_add(wchan, 'keglimit');
+      if (word !== 0) this.#asleep.push({ word, wchan });
+    }
+    if (wchans.has(phys_root())) armForPages();
+    markFrees();
+  }
+  #leave(passOn: boolean): void {
+    const asleep = this.#asleep;
+    this.#asleep = [];
+    for (const { word, wchan } of asleep) {
+      const chosen = sleepq_async_end(word);
+      WordWait.settle(word);
+      if (passOn && chosen) wakeup_one(wchan);
+    }
+  }
+}
+
+function left(op: string): unknown {
+  try {
+    return gone(op);
+  } catch (e) {
+    return e;
+  }
+}
+const waiters = new WeakMap<Context, Waiters>();
+function waitersOf(ctx: Context): Waiters {
+  const known = waiters.get(ctx);
+  if (known) return known;
+  const made = new Waiters(ctx);
+  waiters.set(ctx, made);
+  return made;
+}
+/**
+ * Repeats `attempt` in the event loop until memory for a chain is there; undefined
+ * is "not now".  `can` tells whether there seems to be enough.  Rejects with what
+ * attempt throws, the signal's reason, ETIMEDOUT, ESHUTDOWN, EINVAL for a bad timeout.
+ */
+export async function chainMemory<T>(
+  ctx: Context,
+  op: string,
+  options: AsyncOptions,
+  can: Can,
+  attempt: () => T | undefined,
+): Promise<T> {
+  const { signal, timeout } = options;
+  checkTimeout(op, timeout);
+  checkAbort(signal);
+  if (!ctx.up) gone(op);
+  const first = attempt();
+  if (first !== undefined) return first;
+  const ms = timeout ?? Number.POSITIVE_INFINITY;
+  if (channels.wait.hasSubscribers) channels.wait.publish({ op, name: 'a chain', ms });
+  countSleep();
+  const all = waitersOf(ctx);
+  let end = (): void => {};
+  try {
+    return await new Promise<T>((resolve, reject) => {
+      const w: Waiter = {
+        op,
+        can,
+        attempt: () => {
+          try {
+            const got = attempt();
+            if (got !== undefined) resolve(got);
+            return got !== undefined;
+          } catch (e) {
+            reject(e);
+            return true;
+          }
+        },
+        fail: reject,
+      };
+      // Taken out at once: what it got now would be nobody's.
+      const stop = (why: unknown): void => {
+        all.remove(w);
+        reject(why);
+      };
+      const late = (): void => stop(kmemError(ETIMEDOUT, op, `a chain: not in ${timeout} ms`));
+      const timer = ms <= TIMER_MAX_MS ? setTimeout(late, ms) : undefined;
+      const aborted = (): void => stop(signal?.reason);
+      signal?.addEventListener('abort', aborted, { once: true });
+      end = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', aborted);
+      };
+      all.add(w);
+    });
+  } finally {
+    end();
+  }
+}
