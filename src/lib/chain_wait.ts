@@ -27,20 +27,11 @@
 import { ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
 import { poll } from '../sys/machine/cpu.ts';
 import { memory_state } from '../sys/machine/memory.ts';
-import { add64 } from '../sys/machine/struct.ts';
 import { mb_root, MCLBYTES, MHLEN, MINCLSIZE, MJUM9BYTES, MJUMPAGESIZE } from '../sys/h/mbuf.ts';
-import {
-  type keg_t,
-  UMA_ZFLAG_FULL,
-  uma_keg,
-  uma_zone,
-  ZH_FULL,
-  type zone_t,
-} from '../sys/h/uma.ts';
+import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { mb, nmbclusters_change } from '../sys/client/kern_mbuf.ts';
 import { vm_page_free_count } from '../sys/page/vm_page.ts';
 import { phys_root } from '../sys/page/vm_phys.ts';
-import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
 import {
   sleepq_async_add,
   sleepq_async_end,
@@ -48,6 +39,7 @@ import {
   wakeup,
   wakeup_one,
 } from '../sys/sync/subr_sleepqueue.ts';
+import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { zone_name } from '../sys/uma/uma_int.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
@@ -171,25 +163,12 @@ function channel(): number {
 }
 /** Makes the next free of each zone go past the caches, and wake. */
 function markFrees(): void {
-  for (const which of ZONES) {
-    const k = kegOf(which);
-    mtx_lock(uma_keg.lock, k);
-    uma_keg.flags[k] |= UMA_ZFLAG_FULL;
-    for (let z = uma_keg.zones[k]; z !== 0; z = uma_zone.link[z]) {
-      uma_zone.flags[z] |= UMA_ZFLAG_FULL;
-      uma_zone.hooks[z] |= ZH_FULL;
-    }
-    mtx_unlock(uma_keg.lock, k);
-  }
+  for (const which of ZONES) uma_zone_want(zoneOf(which), 0);
 }
 /** Counts a request that sleeps for a limit. */
 function countSleep(): void {
   const [full] = fullZones(MCLBYTES);
-  if (full === undefined) return;
-  const k = kegOf(full);
-  mtx_lock(uma_keg.lock, k);
-  add64(uma_zone.sleeps, zoneOf(full), 1);
-  mtx_unlock(uma_keg.lock, k);
+  if (full !== undefined) uma_zone_want(zoneOf(full), 1);
 }
 // A limit that was raised is no free: it wakes the keg's own sleepers only.
 nmbclusters_change.push(() => void wakeup(channel()));

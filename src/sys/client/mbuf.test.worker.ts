@@ -194,6 +194,14 @@ function wait_packet(): Counts {
   m_freem(top);
   return { got };
 }
+/** Waits for an mbuf without storage outside. */
+function wait_mbuf(): Counts {
+  step(1);
+  const n = m_get(M_WAITOK, MT_DATA);
+  const got = n === NONE ? 0 : 1;
+  if (got) m_freem(n);
+  return { got };
+}
 /** Waits for a cluster to attach. */
 function wait_cluster(): Counts {
   const top = m_get(M_NOWAIT, MT_DATA);
@@ -224,6 +232,7 @@ const jobs: Record<string, (args: Args) => Counts> = {
   exchange,
   doomed,
   wait_packet,
+  wait_mbuf,
   wait_cluster,
   freer,
   reader,

@@ -196,6 +196,23 @@ const WITNESSED = { INVARIANTS: true, WITNESS: true };
 const asleep = (): Promise<void> =>
   until(() => sleepq_list().some((s) => s.wmesg === 'keglimit'), 'it sleeps');
 
+/** Another CPU that frees a chain, and then hands over nothing of what it caches. */
+async function freeing(
+  handle: Parameters<typeof start>[0],
+  chain: mbuf_t,
+): Promise<ReturnType<typeof start>> {
+  const freer = start(handle, 'freer', { chains: [chain] });
+  await within(freer.up, 'start');
+  await until(() => atomic_load(step_word(1)) === 1, 'both are ready');
+  atomic_store(step_word(3), 1);
+  atomic_notify(step_word(3), 99);
+  return freer;
+}
+async function freed(freer: ReturnType<typeof start>): Promise<void> {
+  atomic_store(step_word(5), 1);
+  atomic_notify(step_word(5), 99);
+  await within(freer.done, 'the freer');
+}
 describe('a thread asleep for a cluster', () => {
   for (const job of ['wait_packet', 'wait_cluster']) {
     test(`is woken when the limit grows: ${job}`, async () => {
@@ -215,20 +232,30 @@ describe('a thread asleep for a cluster', () => {
       const sleeper = start(handle, job);
       await within(sleeper.up, 'start');
       await asleep();
-      const freer = start(handle, 'freer', { chains: [held.pop()] });
-      await within(freer.up, 'start');
-      await until(() => atomic_load(step_word(1)) === 1, 'both are ready');
-      atomic_store(step_word(3), 1);
-      atomic_notify(step_word(3), 99);
+      const freer = await freeing(handle, held.pop() as mbuf_t);
       const got = Promise.race([sleeper.done, freer.done]); // the freer's only if it failed
       assert.equal((await within(got, 'the sleeper')).got, 1);
-      atomic_store(step_word(5), 1);
-      atomic_notify(step_word(5), 99);
-      await within(freer.done, 'the freer');
+      await freed(freer);
       for (const p of held) m_freem(p);
       nothing_left();
     });
   }
+  test('for an mbuf gets that of a packet: both come from one keg', async () => {
+    const set = { 'kern.ipc.nmbclusters': 400, 'kern.ipc.nmbufs': 32 };
+    const handle = up({ set, options: WITNESSED });
+    const packet = m_getcl(M_NOWAIT, MT_DATA, M_PKTHDR);
+    const held: mbuf_t[] = [];
+    for (let n = m_get(M_NOWAIT, MT_DATA); n !== NONE; n = m_get(M_NOWAIT, MT_DATA)) held.push(n);
+    const sleeper = start(handle, 'wait_mbuf');
+    await within(sleeper.up, 'start');
+    await asleep();
+    const freer = await freeing(handle, packet);
+    const got = Promise.race([sleeper.done, freer.done]); // the freer's only if it failed
+    assert.equal((await within(got, 'the sleeper')).got, 1);
+    await freed(freer);
+    for (const p of held) m_freem(p);
+    nothing_left();
+  });
   test('needs one cluster, and does not wait for a bucketful', async () => {
     const handle = up({ set: FEW, options: WITNESSED });
     const held = all_packets();

@@ -67,10 +67,29 @@ function keg_index(z: zone_t, k: keg_t): number {
   return i;
 }
 
+/**
+ * Makes frees go past the caches, and wake who sleeps for the keg: those of zone z,
+ * and of every zone on the keg, because what each of them gives back is of use.
+ */
 function keg_mark_full(z: zone_t, k: keg_t): void {
   keg.flags[k] |= UMA_ZFLAG_FULL;
+  zone_mark_full(z);
+  for (let at = keg.zones[k]; at !== NULL; at = zone.link[at]) zone_mark_full(at);
+}
+function zone_mark_full(z: zone_t): void {
   zone.hooks[z] |= ZH_FULL;
   zone.flags[z] |= UMA_ZFLAG_FULL;
+}
+/**
+ * For those who wait in their own way: the next free of the zone goes past the
+ * caches and wakes who sleeps for its keg.  `sleeps`: how many sleeps to count.
+ */
+export function uma_zone_want(z: zone_t, sleeps: number): void {
+  const k = zone.keg[z];
+  mtx_lock(keg.lock, k);
+  keg_mark_full(z, k);
+  if (sleeps > 0) add64(zone.sleeps, z, sleeps);
+  mtx_unlock(keg.lock, k);
 }
 
 type Took = 'took' | 'limit' | 'nomem';
