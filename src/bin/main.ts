@@ -6,6 +6,7 @@
  * or input that cannot be read; then one line on stderr says what, where, and
  * what to do.
  */
+import type { LiveCommand } from './live.ts';
 import { FoundWrong, UsageError } from './usage.ts';
 
 const HELP = `kmem: a kernel's memory subsystem for multi-threaded JavaScript
@@ -13,12 +14,21 @@ const HELP = `kmem: a kernel's memory subsystem for multi-threaded JavaScript
 usage: kmem COMMAND [options]
 
   replay [FILE...]   play recorded heaps and captured packets on several CPUs
+  vmstat -m|-z|-s    what the allocators of a running program hold
+  netstat -m         what its network buffers hold
+  systat -mbufs      the same as bars, again and again
+  sysctl NAME...     its kernel's variables, shown and set
   help [COMMAND]     this text, or a command's
+
+A running program is found when it has called machine.listen(); with several of
+them, -p PID chooses.
 
 examples:
   kmem replay                          the bundled recordings, on two CPUs
   kmem replay --cpus 1 app.mtrace.gz   one recording, as one program
   kmem replay --json app.mtrace.gz     one JSON document on stdout
+  kmem vmstat -mz                      types and zones of the running program
+  kmem sysctl vm.lowmem_period=5       set while it runs
 `;
 
 /** Runs a command line; returns the exit code. */
@@ -30,6 +40,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   });
   const [command, ...rest] = argv;
   try {
+    if (is_live(command)) {
+      const { live_main } = await import('./live.ts');
+      return await live_main(command, rest);
+    }
     switch (command) {
       case 'replay': {
         const { replay_main } = await import('./replay.ts');
@@ -56,8 +70,14 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+const LIVE_COMMANDS: readonly string[] = ['vmstat', 'netstat', 'systat', 'sysctl'];
+/** Whether a command looks at a running program. */
+function is_live(command: string | undefined): command is LiveCommand {
+  return command !== undefined && LIVE_COMMANDS.includes(command);
+}
 async function help(command: string | undefined): Promise<string> {
   if (command === undefined) return HELP;
+  if (is_live(command)) return await (await import('./live.ts')).live_help(command);
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
   throw new UsageError(`${command}: no such command (kmem help lists them)`);
 }
@@ -68,6 +88,7 @@ const EXIT_CODES: Record<string, number> = {
   KmemError: 2,
   KernelPanic: 1,
   PlayerError: 1,
+  ConnectError: 1,
 };
 
 /** One line for what a user can do something about; a stack for what only we can. */

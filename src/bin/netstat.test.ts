@@ -2,11 +2,13 @@
  * Shown: netstat -m prints BSD's lines, and the figures in them are those of the
  * machine: every line against a count by hand while mbufs, clusters, packets, jumbo
  * clusters and tags are held, shared and refused; then that all of them come back.
+ * The figures are those that vmstat -z shows of the zones.
  * By what means: a live machine, read through the statistics streams as any tool
  * reads them; the layout against a stream put together by hand.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { live_types } from '../replay/heap_figures.ts';
 import { boot, shutdown } from '../sys/boot/main.ts';
 import { m_clget, m_get, m_getcl, m_gethdr, m_getjcl } from '../sys/client/kern_mbuf.ts';
 import { m_copypacket, m_freem } from '../sys/client/uipc_mbuf.ts';
@@ -16,6 +18,7 @@ import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import { M_PKTHDR, type mbuf_t, MT_DATA } from '../sys/h/mbuf.ts';
 import { ENOENT } from '../sys/machine/errno.ts';
 import { type MbufFigures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
+import { vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 import { netstat_main } from './netstat.ts';
 import { tool_context } from './tool.ts';
 
@@ -148,6 +151,57 @@ test('counts by hand while packets are held', () => {
     assert.equal(figures().pullups_failed, 1);
     for (const m of held) m_freem(m);
     assert.deepEqual(current(figures()), [0, 0, 0, 0, 0, 0, 0]);
+  } finally {
+    shutdown();
+  }
+});
+
+/** The rows of vmstat -z by their names: size, limit, used, free, requests, failures, sleeps. */
+function vmstat_z(): Record<string, number[]> {
+  const table = vmstat_zone_text(live_types().zones);
+  const rows = [...table.matchAll(/^(\S.*?): +(\d.*)$/gm)];
+  return Object.fromEntries(rows.map(([, name, row]) => [name, row.split(',').map(Number)]));
+}
+
+test('the lines are arithmetic on the rows of vmstat -z', () => {
+  const set = { 'kern.ipc.nmbclusters': 40, 'kern.ipc.nmbjumbop': 6, 'kern.ipc.nmbjumbo16': 3 };
+  boot({ memory: '32M', cpus: 2, options: { INVARIANTS: true }, set });
+  try {
+    const held: mbuf_t[] = [];
+    const take = (get: () => mbuf_t, most: number): void => {
+      for (let i = 0, m = get(); i < most && m !== 0; i++, m = get()) held.push(m);
+    };
+    take(() => m_get(M_NOWAIT, MT_DATA), 11);
+    for (const size of [4096, 9216, 16384]) take(() => m_getjcl(M_NOWAIT, MT_DATA, 0, size), 7);
+    take(() => m_getcl(M_NOWAIT, MT_DATA, M_PKTHDR), 100);
+    for (const m of held.splice(5, 9)) m_freem(m);
+    const z = vmstat_z();
+    const names = ['mbuf', 'mbuf_cluster', 'mbuf_packet', 'mbuf_jumbo_page'];
+    const zones = [...names, 'mbuf_jumbo_9k', 'mbuf_jumbo_16k'].map((name) => z[name]);
+    const [used, free] = [2, 3].map((column) => zones.map((row) => row[column]));
+    const [limit, failed, slept] = [1, 5, 6].map((column) => zones.map((row) => row[column]));
+    const three = (a: number, b: number): string => `${a}/${b}/${a + b}`;
+    const jumbo = (i: number): string => `${three(used[i], free[i])}/${limit[i]}`;
+    const lines = netstat('-m').out.split('\n');
+    const figures = lines.map((line) => line.split(' ')[0]);
+    assert.equal(figures[0], three(used[0] + used[2], free[0] + free[2]));
+    assert.equal(figures[1], `${three(used[1] - free[2], free[1] + free[2])}/${limit[1]}`);
+    assert.equal(figures[2], `${used[2]}/${free[2]}`);
+    assert.deepEqual(figures.slice(3, 6), [3, 4, 5].map(jumbo));
+    assert.deepEqual(figures.slice(7, 9), [
+      failed.slice(0, 3).join('/'),
+      slept.slice(0, 3).join('/'),
+    ]);
+    assert.deepEqual(figures.slice(9, 11), [slept.slice(3).join('/'), failed.slice(3).join('/')]);
+    const bytes = zones.map(([size]) => size);
+    const sum = (n: number[]): number => n.reduce((all, count, i) => all + count * bytes[i], 0);
+    // A packet is an mbuf of 256 bytes; the cluster in it counts among the clusters.
+    const in_use = sum(used) - free[2] * bytes[1];
+    const cached = sum(free) + free[2] * bytes[1];
+    const kilo = [in_use, cached, in_use + cached].map((n) => `${Math.floor(n / 1024)}K`);
+    assert.equal(figures[6], kilo.join('/'));
+    assert.ok(failed[1] > 0 && failed[2] > 0 && failed[3] > 0, 'limits were felt');
+    for (const m of held) m_freem(m);
   } finally {
     shutdown();
   }

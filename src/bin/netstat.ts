@@ -5,12 +5,39 @@
  *
  * The lines are BSD's; --json prints the same figures, and a few that have no
  * line, as one document.  They come from the statistics of the zones, read as
- * any tool reads them.
+ * any tool reads them, and are sums of what vmstat -z shows of each.
+ *
+ *      { "mbuf-statistics": {
+ *          "mbufs", "clusters", "packets", "jumbo_page", "jumbo_9k", "jumbo_16k":
+ *             { current, cache, total, max, denied, delayed }    items; requests
+ *          "tags": { current, bytes }
+ *          "bytes": { current, cache, total }                    not rounded to K
+ *          "sfbufs": { current, peak, max }, or null: this kernel does not say
+ *          "sfbufs_denied", "sfbufs_delayed", "sendfile_io"
+ *          "drains", "copies_failed", "pullups_failed"           calls
+ *      } }
+ *
+ * All are whole numbers; max is 0 where there is no limit.  A replay's JSON has the
+ * inner object as `mbufs`.
  */
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { EXIT_FAIL, EXIT_OK, EXIT_USAGE, type ToolContext, tool_flags } from './tool.ts';
 
 const USAGE = 'netstat -m [--json]';
+
+export const NETSTAT_HELP = `usage: kmem netstat -m [--json]
+
+Shows what the network's buffers of a running machine hold: mbufs and clusters in
+use and cached, requests that were denied or delayed.
+
+  -m               that: there is no other view
+  --json           one JSON document
+
+examples:
+  kmem netstat -m
+  kmem netstat -m -p 4711
+  kmem netstat -m --json | jq '."mbuf-statistics".clusters.current'
+`;
 
 /** The command. Returns its exit code. */
 export function netstat_main(argv: readonly string[], ctx: ToolContext): number {

@@ -36,6 +36,28 @@ import {
 const LETTERS = 'aAbdehiNnoqTtWwxX';
 const USAGE =
   'sysctl [-bdehiNnoqTtWx] [--json] name[=value] ... | sysctl [-bdehNnoqTtWx] [--json] -a';
+
+export const SYSCTL_HELP = `usage: kmem sysctl [-bdehiNnoqTtWx] [--json] NAME[=VALUE] ...
+       kmem sysctl [-bdehNnoqTtWx] [--json] -a
+
+Shows and sets the variables of a running machine's kernel. NAME may be a group:
+everything below it is shown.
+
+  -a  all variables           -A  -a with opaque ones    -X  -a in hexadecimal
+  -b  raw bytes               -d  descriptions           -e  NAME=VALUE
+  -h  1,000s                  -i  ignore unknown names   -N  names only
+  -n  values only             -o  opaque values too      -q  fewer warnings
+  -T  boot tunables only      -t  types                  -W  writable ones only
+  -w  nothing: as it was      -x  hexadecimal
+  --json           one JSON document
+
+examples:
+  kmem sysctl vm.stats
+  kmem sysctl -ad
+  kmem sysctl vm.lowmem_period=5
+  kmem sysctl -n kern.ipc.nmbclusters -p 4711
+`;
+
 const CTLTYPE = 0xf;
 const NODE = 1;
 const STRING = 3;

@@ -45,11 +45,14 @@ export function tool_context(
 
 export interface Flags {
   on: ReadonlySet<string>;
+  /** Values of the letters that take one. */
+  values: ReadonlyMap<string, string>;
   operands: string[];
 }
 /**
- * Reads clustered one-letter flags and --json.  Null: an unknown one, after the
- * usage went to err in one line.
+ * Reads clustered one-letter flags and --json.  `letters` as in getopt(3): one
+ * that a colon follows takes a value.  Null: a wrong one, after the usage went to
+ * err in one line.
  */
 export function tool_flags(
   argv: readonly string[],
@@ -57,16 +60,70 @@ export function tool_flags(
   usage: string,
   ctx: ToolContext,
 ): Flags | null {
-  const boolean = { type: 'boolean' } as const;
-  const options: Record<string, { type: 'boolean'; short?: string }> = { json: boolean };
-  for (const c of letters) options[`-${c}`] = { type: 'boolean', short: c };
+  type Option = { type: 'boolean' | 'string'; short?: string };
+  const options: Record<string, Option> = { json: { type: 'boolean' } };
+  for (const [, c, colon] of letters.matchAll(/(\w)(:?)/g)) {
+    options[`-${c}`] = { type: colon ? 'string' : 'boolean', short: c };
+  }
   try {
     const r = parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
-    const on = new Set(Object.keys(r.values).map((k) => (k.startsWith('-') ? k.slice(1) : k)));
-    return { on, operands: r.positionals };
+    const given = Object.entries(r.values).map(
+      ([k, v]) => [k.startsWith('-') ? k.slice(1) : k, v] as const,
+    );
+    const values = given.filter((g): g is readonly [string, string] => typeof g[1] === 'string');
+    return {
+      on: new Set(given.map(([k]) => k)),
+      values: new Map(values),
+      operands: r.positionals,
+    };
   } catch (e) {
-    const bad = /'([^']*)'/.exec((e as Error).message)?.[1] ?? argv.join(' ');
-    ctx.err(`${usage.split(' ')[0]}: ${bad}: no such option; usage: ${usage}\n`);
+    ctx.err(`${usage.split(' ')[0]}: ${flag_fault(argv, e as Error)}; usage: ${usage}\n`);
     return null;
+  }
+}
+/** What parseArgs did not like, in our words. */
+function flag_fault(argv: readonly string[], e: Error): string {
+  const quoted = /'([^']*)'/.exec(e.message)?.[1] ?? argv.join(' ');
+  const { code } = e as NodeJS.ErrnoException;
+  if (code !== 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE') return `${quoted}: no such option`;
+  const [name] = quoted.split(','); // short form, long form
+  return e.message.includes('does not take') ? `${name}: takes no value` : `${name}: give a value`;
+}
+
+/** How often a command shows its page, and how long it waits in between. */
+export interface Rounds {
+  /** Seconds. */
+  readonly wait: number;
+  /** Infinity: for ever. */
+  readonly count: number;
+}
+const WAIT_MAX = 86_400;
+/**
+ * What -w and -c say, as in BSD: -w alone goes on for ever, -c alone waits a
+ * second, neither is once.  A string says what is wrong.
+ */
+export function tool_rounds(wait: string | undefined, count: string | undefined): Rounds | string {
+  const seconds = Number(wait ?? 1);
+  if (!/^\d*\.?\d+$/.test(wait ?? '1') || seconds <= 0 || seconds > WAIT_MAX) {
+    return `-w ${wait}: give seconds, above 0 and at most ${WAIT_MAX}`;
+  }
+  if (count === undefined) {
+    return { wait: seconds, count: wait === undefined ? 1 : Number.POSITIVE_INFINITY };
+  }
+  if (/^[1-9]\d{0,14}$/.test(count)) return { wait: seconds, count: Number(count) };
+  return `-c ${count}: give a whole number from 1 on`;
+}
+/** Runs `round` as often as is wanted, or until it returns other than 0; returns that. */
+export async function tool_repeat(
+  rounds: Rounds,
+  round: (number: number) => number,
+): Promise<number> {
+  const from = performance.now();
+  for (let n = 0; ; ) {
+    const code = round(n++);
+    if (code !== EXIT_OK || n >= rounds.count) return code;
+    // Counted from the start, so that slow rounds do not add up.
+    const left = from + n * rounds.wait * 1000 - performance.now();
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, left)));
   }
 }

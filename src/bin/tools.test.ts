@@ -137,12 +137,12 @@ test('vmstat -z', () => {
   );
 });
 
-test('vmstat on the live machine, as JSON, and its refusals', () => {
-  assert.equal(vmstat_main(['-mz'], ctx), 0);
+test('vmstat on the live machine, as JSON, and its refusals', async () => {
+  assert.equal(await vmstat_main(['-mz'], ctx), 0);
   assert.match(out.join(''), /^ {9}Type InUse MemUse HighUse Requests {2}Size\(s\)\n/);
   assert.match(out.join(''), /^UMA Kegs: +\d+, +0, +\d+, +\d+, +\d+, +0, +0$/m);
   out.length = 0;
-  assert.equal(vmstat_main(['-m', '-z', '--json'], ctx), 0);
+  assert.equal(await vmstat_main(['-m', '-z', '--json'], ctx), 0);
   const document = JSON.parse(out.join(''));
   assert.ok(Array.isArray(document['malloc-statistics'].memory));
   const keg = document['memory-zone-statistics'].zone.find(
@@ -161,12 +161,15 @@ test('vmstat on the live machine, as JSON, and its refusals', () => {
   out.length = 0;
   for (const argv of [[], ['-x'], ['-m', 'da0'], ['--jso']]) {
     err.length = 0;
-    assert.equal(vmstat_main(argv, ctx), 2, argv.join(' '));
-    assert.match(err.join(''), /^vmstat: .*usage: vmstat \[-mz\] \[--json\]\n$/);
+    assert.equal(await vmstat_main(argv, ctx), 2, argv.join(' '));
+    assert.match(
+      err.join(''),
+      /^vmstat: .*usage: vmstat \[-msz\] \[-w SECONDS\] \[-c COUNT\] \[--json\]\n$/,
+    );
   }
   err.length = 0;
   assert.equal(
-    vmstat_main(['-m'], {
+    await vmstat_main(['-m'], {
       ...ctx,
       fetch: (n) => (n === 'kern.malloc_stats' ? EACCES : ctx.fetch(n, 4)),
     }),

@@ -3,10 +3,14 @@
  *
  *      vmstat -m     malloc types: blocks and memory in use, requests, sizes
  *      vmstat -z     zones: item size, limit, used, free, requests, failures
+ *      vmstat -s     sums since boot, and pages by their state
+ *
+ *      -w SECONDS    again and again        -c COUNT    so many times
  *
  * Columns are BSD's; --json prints the same as one document, under the names
- * of BSD's machine-readable output.  Everything comes out of the two statistics
- * streams, so the figures are the kernel's own.
+ * of BSD's machine-readable output: one a line, if it is repeated.  Everything
+ * comes out of the two statistics streams and the variables below vm.stats, so the
+ * figures are the kernel's own.
  */
 import { type memory_type, memstat_malloc_sizes } from '../sys/observe/memstat.ts';
 import {
@@ -21,9 +25,36 @@ import {
   vmstat_zone_rows,
   vmstat_zone_text,
 } from '../sys/observe/vmstat_text.ts';
-import { EXIT_FAIL, EXIT_OK, EXIT_USAGE, type ToolContext, tool_flags } from './tool.ts';
+import {
+  EXIT_FAIL,
+  EXIT_OK,
+  EXIT_USAGE,
+  type ToolContext,
+  tool_flags,
+  tool_repeat,
+  tool_rounds,
+} from './tool.ts';
+import { vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
 
-const USAGE = 'vmstat [-mz] [--json]';
+const USAGE = 'vmstat [-msz] [-w SECONDS] [-c COUNT] [--json]';
+
+export const VMSTAT_HELP = `usage: kmem vmstat [-msz] [-w SECONDS] [-c COUNT] [--json]
+
+Shows what the allocators of a running machine hold.
+
+  -m               malloc types: blocks and memory in use, requests, sizes
+  -z               zones: item size, limit, used, free, requests, failures, sleeps
+  -s               sums since boot, and pages by their state
+  -w SECONDS       again and again, so far apart
+  -c COUNT         so many times (every second, unless -w says otherwise)
+  --json           one JSON document, each time on a line of its own
+
+examples:
+  kmem vmstat -m
+  kmem vmstat -z -p 4711
+  kmem vmstat -mz -w 5
+  kmem vmstat -s --json | jq '."summary-statistics"'
+`;
 
 interface MallocRow {
   type: string;
@@ -57,33 +88,48 @@ function read(
   ctx.err(`vmstat: ${what}: ${types}\n`);
   return null;
 }
-
-/** The command. Returns its exit code. */
-export function vmstat_main(argv: readonly string[], ctx: ToolContext): number {
-  const flags = tool_flags(argv, 'mz', USAGE, ctx);
-  if (!flags) return EXIT_USAGE;
-  const { on, operands } = flags;
-  if (operands.length > 0) {
-    ctx.err(`vmstat: ${operands[0]}: no operand is taken here; usage: ${USAGE}\n`);
-    return EXIT_USAGE;
-  }
-  if (!on.has('m') && !on.has('z')) {
-    ctx.err(`vmstat: say what to show: -m malloc types, -z zones; usage: ${USAGE}\n`);
-    return EXIT_USAGE;
-  }
+/** Prints everything once. */
+function report(on: ReadonlySet<string>, ctx: ToolContext): number {
   const document: Record<string, unknown> = {};
+  const json = on.has('json');
+  if (on.has('s')) {
+    const sums = vmstat_sums(ctx.fetch);
+    document['summary-statistics'] = Object.fromEntries(sums.map((s) => [s.key, s.value]));
+    if (!json) ctx.out(vmstat_sums_text(sums));
+  }
   if (on.has('m')) {
     const types = read(ctx, memstat_sysctl_malloc, 'kern.malloc_stats');
     if (!types) return EXIT_FAIL;
     document['malloc-statistics'] = { memory: vmstat_malloc_rows(types) };
-    if (!on.has('json')) ctx.out(vmstat_malloc_text(types));
+    if (!json) ctx.out(vmstat_malloc_text(types));
   }
   if (on.has('z')) {
     const types = read(ctx, memstat_sysctl_uma, 'vm.zone_stats');
     if (!types) return EXIT_FAIL;
     document['memory-zone-statistics'] = { zone: vmstat_zone_rows(types) };
-    if (!on.has('json')) ctx.out(vmstat_zone_text(types));
+    if (!json) ctx.out(vmstat_zone_text(types));
   }
-  if (on.has('json')) ctx.out(`${JSON.stringify(document)}\n`);
+  if (json) ctx.out(`${JSON.stringify(document)}\n`);
   return EXIT_OK;
+}
+
+/** The command. Returns its exit code. */
+export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Promise<number> {
+  const flags = tool_flags(argv, 'mszw:c:', USAGE, ctx);
+  if (!flags) return EXIT_USAGE;
+  const { on, values, operands } = flags;
+  const refuse = (text: string): number => {
+    ctx.err(`vmstat: ${text}; usage: ${USAGE}\n`);
+    return EXIT_USAGE;
+  };
+  if (operands.length > 0) return refuse(`${operands[0]}: no operand is taken here`);
+  if (!on.has('m') && !on.has('z') && !on.has('s')) {
+    return refuse('say what to show: -m malloc types, -z zones, -s sums since boot');
+  }
+  const rounds = tool_rounds(values.get('w'), values.get('c'));
+  if (typeof rounds === 'string') return refuse(rounds);
+  return await tool_repeat(rounds, (n) => {
+    if (n > 0 && !on.has('json')) ctx.out('\n');
+    return report(on, ctx);
+  });
 }

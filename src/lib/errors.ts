@@ -12,12 +12,15 @@
  *      }
  */
 import {
+  EACCES,
+  EADDRINUSE,
   EAGAIN,
   EBUSY,
   EDEADLK,
   EEXIST,
   EFAULT,
   EINVAL,
+  EIO,
   EISDIR,
   ENAMETOOLONG,
   ENOENT,
@@ -131,10 +134,26 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     EOPNOTSUPP,
-    "this thread may not block (a browser's main thread), or the memory cannot be shared",
+    "this thread may not block (a browser's main thread), the memory cannot be shared, or " +
+      'the host has no such thing (Unix sockets)',
     'use the Async form of the call; serve the page with the COOP and COEP headers',
   ),
-  entry(ENAMETOOLONG, 'a name has more than 31 bytes', 'shorten it'),
+  entry(
+    ENAMETOOLONG,
+    "a name has more than 31 bytes, or a socket's path more than 107",
+    'shorten it',
+  ),
+  entry(
+    EADDRINUSE,
+    'a program, or this thread, listens at that path already',
+    'close that listener, or give another path',
+  ),
+  entry(
+    EACCES,
+    "the folder for the control socket is not this user's own, or may not be written",
+    'mend its owner and mode, or give the path of a socket elsewhere',
+  ),
+  entry(EIO, "the host's file system failed; the text has its words", 'mend what it names'),
 ];
 
 /** A KmemError with details. */

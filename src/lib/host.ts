@@ -41,14 +41,15 @@ const world = globalThis as {
   process?: ProcessLike;
   Worker?: new (url: URL | string, options: object) => WorkerLike;
 };
-function builtin<T>(name: string): T | null {
+/** A module of Node's own, by its name with `node:`; null where there is none. */
+export function hostBuiltin<T>(name: string): T | null {
   return (world.process?.getBuiltinModule?.(name) as T | undefined) ?? null;
 }
 
 const silent: DiagnosticsChannel = { hasSubscribers: false, publish: () => {} };
 /** A diagnostics channel; one that nobody can hear where the host has none. */
 export function hostChannel(name: string): DiagnosticsChannel {
-  return builtin<Diagnostics>('node:diagnostics_channel')?.channel(name) ?? silent;
+  return hostBuiltin<Diagnostics>('node:diagnostics_channel')?.channel(name) ?? silent;
 }
 
 /**
@@ -56,7 +57,7 @@ export function hostChannel(name: string): DiagnosticsChannel {
  * in the first message it gets.
  */
 export function hostWorker(url: URL | string, handle: object, options: WorkerOptions): WorkerLike {
-  const threads = builtin<Threads>('node:worker_threads');
+  const threads = hostBuiltin<Threads>('node:worker_threads');
   const workerData = options.workerData ? { ...options.workerData, kmem: handle } : handle;
   if (threads) return new threads.Worker(url, { ...options, workerData });
   if (!world.Worker) throw new TypeError('this host has no workers');

@@ -18,6 +18,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 export { attach, boot, current, Machine } from './machine.ts';
 export type { BootOptions, Handle } from './machine.ts';
+export type { Listener, ListenOptions } from './listen.ts';
 export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
 export type { TestContext } from './testing.ts';
 export { ERRORS, KernelPanic, KmemError } from './errors.ts';

@@ -566,6 +566,9 @@ describe('figures', () => {
     assert.match(machine.vmstat('m'), /mine +1 +1K +- +1 {2}128/);
     assert.match(machine.vmstat('z'), /UMA Kegs:/);
     type.free(at);
+    const chain = machine.chain(new Uint8Array(2000));
+    assert.match(machine.netstat(), /^\d+\/\d+\/\d+ mbufs in use [\s\S]*\n1\/\d+ mbuf\+clusters/);
+    chain.free();
     assert.equal(machine.sysctl('kern.ostype'), 'kmem');
     const old = machine.sysctl('vm.lowmem_period', 3);
     assert.deepEqual([old, machine.sysctl('vm.lowmem_period')], [10, 3]);

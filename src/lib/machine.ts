@@ -41,6 +41,7 @@ import { Chain, type ChainOptions, type ChainSource } from './chain.ts';
 import { bracket, checkName, Context, gone } from './context.ts';
 import { kmemError } from './errors.ts';
 import { hostAtExit, hostWorker, type WorkerLike, type WorkerOptions } from './host.ts';
+import { listen, type Listener, type ListenOptions } from './listen.ts';
 import { Condition, Mutex, RwLock } from './locks.ts';
 import {
   bytesAt,
@@ -64,6 +65,7 @@ import { callSite } from './site.ts';
 import {
   memoryStats,
   type MemoryStats,
+  netstatText,
   type Stats,
   stats,
   vmstatTypes,
@@ -340,6 +342,11 @@ export class Machine implements Disposable, AsyncDisposable {
     this.#live('vmstat');
     return what === 'm' ? vmstatTypes() : vmstatZones();
   }
+  /** The text of `netstat -m`: mbufs and clusters in use, denied, delayed. Throws ESHUTDOWN. */
+  netstat(): string {
+    this.#live('netstat');
+    return netstatText();
+  }
   /**
    * A variable of the kernel, decoded; with `value` it is set, and the old value
    * returned.  Throws ENOENT, EISDIR, EPERM, EINVAL.
@@ -382,6 +389,17 @@ export class Machine implements Disposable, AsyncDisposable {
     this.#live('trace');
     this.#ctx.traced = on;
     for (const m of this.#ctx.named.values()) if (m instanceof MallocType) m.trace(on);
+  }
+  /**
+   * Opens a control socket, by which `kmem vmstat`, `kmem sysctl` and others ask this
+   * machine from outside, as long as this thread's event loop runs.  Only this user's
+   * programs can connect.  It does not keep the process alive, and ends with the
+   * machine.  Rejects with EOPNOTSUPP where there are no Unix sockets, EADDRINUSE,
+   * EACCES, ENAMETOOLONG, ENOENT, EINVAL, EIO, ESHUTDOWN.
+   */
+  async listen(options: ListenOptions = {}): Promise<Listener> {
+    this.#live('listen');
+    return await listen(this.#ctx, () => this.up, options);
   }
   /**
    * Proves the allocator's lists, the sleep queues, the sysctl tree and the

@@ -18,6 +18,7 @@ import {
   memstat_read,
   memstat_sysctl_all,
 } from '../sys/observe/memstat_sysctl.ts';
+import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 import { vm_page_count, vm_page_free_count } from '../sys/page/vm_page.ts';
 import { phys_longest } from '../sys/page/vm_phys.ts';
@@ -108,4 +109,10 @@ export function vmstatTypes(): string {
 /** The table of `vmstat -z`: all zones, one line each. */
 export function vmstatZones(): string {
   return vmstat_zone_text(rows());
+}
+/** The text of netstat -m. */
+export function netstatText(): string {
+  const figures = mbuf_figures(memstat_fetch_live());
+  if (typeof figures === 'string') throw kmemError(EINVAL, 'netstat', figures);
+  return netstat_mbuf_text(figures);
 }

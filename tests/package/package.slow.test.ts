@@ -138,6 +138,35 @@ describe('a user', () => {
       );
       assert.equal(json.heap.verify_errors, 0);
     });
+    test(`Node ${major}: a capture goes through mbufs, on one CPU and on three`, () => {
+      const capture = 'node_modules/kmem/traces/http2.pcap.gz';
+      const truth = JSON.parse(readFileSync(join(installed, 'traces/truth.json'), 'utf8'));
+      const of = truth['http2.pcap.gz'];
+      for (const cpus of ['1', '3']) {
+        const how = ['--json', '--cpus', cpus, '--loop', '2', '--memory', '2M'];
+        const json = JSON.parse(run_ok(NODES[major], [...replay, ...how, capture], user));
+        for (const name of Object.keys(of)) assert.deepEqual(json.trace[name], of[name], name);
+        assert.equal(json.packets.sha256_of_sent_bytes, of.sha256_of_captured_bytes);
+        assert.deepEqual([json.verdict.good, json.mbufs.mbufs.current], [true, 0]);
+      }
+    });
+    test(`Node ${major}: the command looks at a program that listens`, () => {
+      const program = `
+        import { execFile } from 'node:child_process';
+        import { promisify } from 'node:util';
+        import { boot } from 'kmem';
+        const machine = boot({ memory: '8M', cpus: 2 });
+        machine.type('mine').alloc(100);
+        const { path } = await machine.listen({ path: 'tools-${major}.sock' });
+        const words = ['vmstat', '-m', '--socket', path, '--timeout', '100'];
+        const run = promisify(execFile);
+        const args = ['node_modules/kmem/bin/kmem.js', ...words];
+        console.log((await run(process.execPath, args)).stdout.split('\\n')[1]);
+        machine.shutdown();`;
+      writeFileSync(join(user, 'listens.mjs'), program);
+      const said = run_ok(NODES[major], ['listens.mjs'], user);
+      assert.match(said, /^ +mine +1 +1K +- +1 {2}128\n$/);
+    });
     test(`Node ${major}: a page daemon of one's own, from kmem/worker`, () => {
       const program = `
         import { Worker } from 'node:worker_threads';

@@ -174,6 +174,7 @@ describe('the browser', { skip: path ? false : 'needs chromium' }, () => {
       blocking: 'EOPNOTSUPP',
       async: 'ETIMEDOUT',
       attach: 'EBUSY',
+      listen: 'EOPNOTSUPP',
     });
     assert.match(
       report.attached,

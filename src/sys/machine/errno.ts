@@ -24,6 +24,7 @@ export const ERANGE = 34;
 export const EWOULDBLOCK = 35;
 export const EAGAIN = 35;
 export const EOPNOTSUPP = 45;
+export const EADDRINUSE = 48;
 export const ESHUTDOWN = 58;
 export const ETIMEDOUT = 60;
 export const ENAMETOOLONG = 63;
@@ -48,6 +49,7 @@ const names: Record<number, string> = {
   [ERANGE]: 'ERANGE',
   [EAGAIN]: 'EAGAIN',
   [EOPNOTSUPP]: 'EOPNOTSUPP',
+  [EADDRINUSE]: 'EADDRINUSE',
   [ESHUTDOWN]: 'ESHUTDOWN',
   [ETIMEDOUT]: 'ETIMEDOUT',
   [ENAMETOOLONG]: 'ENAMETOOLONG',

@@ -43,6 +43,7 @@ export async function aloneInThePage() {
     blocking: await code(() => zone.alloc({ wait: true })),
     async: await code(() => zone.allocAsync({ timeout: 20 })),
     attach: await code(() => attach(machine.handle)),
+    listen: await code(() => machine.listen()),
   };
   for (const item of items) zone.free(item);
   const worker = startWorker(machine);

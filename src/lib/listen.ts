@@ -1,0 +1,500 @@
+/*
+ * listen: the control socket, by which other programs ask this one's machine.
+ *
+ *      await machine.listen();        then, in another terminal:  kmem vmstat -m
+ *
+ *      tool ── request ──> Unix socket ──> event loop of the thread that listens
+ *           <── reply ───                    └── sysctl(name, old, new)
+ *
+ * What can be asked and set is what sysctl(3) of this kernel offers, no more and no
+ * less; wire.ts has every byte.  The socket belongs to the user: mode 0600, in a
+ * folder with mode 0700 (socket_folder.ts), and it is never a TCP port.
+ *
+ * Life of the socket.  It is bound and gets its mode in a folder of its own, which
+ * nobody else may enter, and is then linked to its path.  So a socket that can be
+ * seen listens already, and one that refuses a connection is stale.  It goes when
+ * it is closed, when the thread leaves the machine, and when the thread ends by
+ * itself; after SIGKILL it stays until somebody meets it: the next tool or listener.
+ *
+ * The program is never disturbed.  Neither the socket nor its clients keep the
+ * process alive.  Requests of all clients are served in turns, one of each, for at
+ * most TURN_MS of each WINDOW_MS.  What a client can make us hold is bounded: a
+ * request of 1 MiB, one reply more than the socket takes.  Who does not read, or
+ * leaves a request unfinished, is cut off after a time; who sends anything but
+ * requests, at once.
+ *
+ * A request that finds the machine down, or runs into a panic, closes the socket,
+ * quietly: the program finds out by its own next call.
+ */
+import { atomic_load } from '../sys/machine/atomic.ts';
+import { CPU_PARKED, cpu_state_word, park, thr, unpark } from '../sys/machine/cpu.ts';
+import {
+  EACCES,
+  EADDRINUSE,
+  EINVAL,
+  EIO,
+  ENAMETOOLONG,
+  ENOENT,
+  ENOMEM,
+  ENOTDIR,
+  EOPNOTSUPP,
+  ESHUTDOWN,
+} from '../sys/machine/errno.ts';
+import { M, machine as header, SITE_WORDS } from '../sys/machine/header.ts';
+import { host_js_tid } from '../sys/machine/host.ts';
+import { get64, get_string } from '../sys/machine/struct.ts';
+import { sysctl } from '../sys/observe/kern_sysctl.ts';
+import { bracket, type Context, type Mortal } from './context.ts';
+import { KernelPanic, KmemError, kmemError } from './errors.ts';
+import { hostAtExit, hostBuiltin } from './host.ts';
+import {
+  folderFault,
+  type Host,
+  pathBytesMax,
+  socketFolders,
+  socketHost,
+  socketName,
+  socketOwner,
+} from './socket_folder.ts';
+import {
+  Frames,
+  helloFrame,
+  type Reply,
+  REQUEST_BYTES_MAX,
+  type Request,
+  replyFrame,
+  requestOf,
+  WireError,
+} from './wire.ts';
+
+/** Most time for requests, ms, of each window of time, ms. */
+const TURN_MS = 2;
+const WINDOW_MS = 4;
+/** Clients at a time: more are sent away. */
+const CLIENTS_MAX = 256;
+/** How long a client may leave a request unfinished, or replies unread, ms. */
+const STALL_MS = 10_000;
+/** An old value up to here goes through a buffer that is kept. */
+const ROOM_KEPT = 65536;
+const NOTHING = new Uint8Array(0);
+
+export interface ListenOptions {
+  /**
+   * Path of the socket, at most 107 bytes; its folder must be there.  Unless given:
+   * PID-THREAD.sock in the user's own folder, where the tools look.
+   */
+  readonly path?: string;
+  /**
+   * How long a client may leave a request unfinished, or replies unread, before it is
+   * cut off, ms; 10,000 unless given.
+   */
+  readonly timeout?: number;
+}
+
+interface Socket {
+  on(event: 'data', hear: (chunk: Uint8Array) => void): void;
+  on(event: 'error' | 'end' | 'drain' | 'timeout' | 'close' | 'connect', hear: () => void): void;
+  on(event: 'error', hear: (e: Error) => void): void;
+  write(bytes: Uint8Array): boolean;
+  end(): void;
+  destroy(): void;
+  pause(): void;
+  resume(): void;
+  unref(): void;
+  setTimeout(ms: number): void;
+}
+interface Server {
+  maxConnections: number;
+  on(event: 'error', hear: (e: Error) => void): void;
+  once(event: 'listening', hear: () => void): void;
+  listen(options: { path: string; exclusive: true }): void;
+  close(done: () => void): void;
+  unref(): void;
+}
+interface Net {
+  createServer(options: { allowHalfOpen: true }, hear: (socket: Socket) => void): Server;
+  connect(path: string): Socket;
+}
+
+class Client {
+  readonly socket: Socket;
+  readonly frames = new Frames(REQUEST_BYTES_MAX);
+  /** It has not read what was sent. */
+  blocked = false;
+  /** It will send no more. */
+  ended = false;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+  }
+}
+
+/** An open control socket. */
+export class Listener implements AsyncDisposable, Mortal {
+  /** Path of the socket. */
+  readonly path: string;
+
+  readonly #ctx: Context;
+  readonly #up: () => boolean;
+  readonly #remove: () => void;
+  readonly #stallMs: number;
+  readonly #clients = new Set<Client>();
+  readonly #ready = new Set<Client>();
+  readonly #old = new Uint8Array(ROOM_KEPT);
+  readonly #atExit: () => void;
+  #server: Server | null;
+  #closed: Promise<void> | null = null;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #windowStart = 0;
+  #spentMs = 0;
+
+  /**
+   * Use machine.listen().
+   * @internal
+   */
+  constructor(
+    ctx: Context,
+    up: () => boolean,
+    bound: { path: string; server: Server; remove: () => void; stallMs: number },
+  ) {
+    this.path = bound.path;
+    this.#ctx = ctx;
+    this.#up = up;
+    this.#server = bound.server;
+    this.#remove = bound.remove;
+    this.#stallMs = bound.stallMs;
+    this.#atExit = hostAtExit(bound.remove);
+    ctx.waits.add(this);
+  }
+  /** Closes the socket, removes its file, cuts off its clients. Again: does nothing. */
+  close(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => this.#close(resolve));
+    return this.#closed;
+  }
+  /** The same. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+  /** @internal */
+  bury(): void {
+    void this.close();
+  }
+  #close(done: () => void): void {
+    this.#remove();
+    this.#atExit();
+    this.#ctx.waits.delete(this);
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#ready.clear();
+    for (const c of this.#clients) c.socket.destroy();
+    this.#server?.close(done);
+    this.#server = null;
+  }
+
+  /**
+   * A client has come.
+   * @internal
+   */
+  welcome(socket: Socket): void {
+    const c = new Client(socket);
+    socket.unref();
+    socket.on('error', () => socket.destroy());
+    socket.on('timeout', () => socket.destroy());
+    socket.on('close', () => {
+      this.#clients.delete(c);
+      this.#ready.delete(c);
+    });
+    if (this.#closed || !this.#live()) return socket.destroy();
+    this.#clients.add(c);
+    socket.on('data', (chunk) => {
+      c.frames.push(chunk);
+      this.#look(c);
+    });
+    socket.on('drain', () => {
+      c.blocked = false;
+      this.#look(c);
+    });
+    socket.on('end', () => {
+      c.ended = true;
+      this.#look(c);
+    });
+    socket.write(this.#hello());
+  }
+  #hello(): Uint8Array {
+    return helloFrame({
+      pid: (socketHost() as Host).pid,
+      thread: host_js_tid(),
+      machine: header.id_low[M],
+      memory: get64(header.size_bytes, M),
+      site: get_string(header.site, M, SITE_WORDS),
+    });
+  }
+  /** False: the machine is down, and the socket goes with it. */
+  #live(): boolean {
+    if (this.#up()) return true;
+    void this.close();
+    return false;
+  }
+  /** Something has happened to a client. */
+  #look(c: Client): void {
+    if (this.#closed) return;
+    this.#settle(c);
+    if (this.#ready.size > 0 && !this.#timer) this.#turn();
+  }
+  /** Decides what is next for a client: to serve it, to wait for it, or to end. */
+  #settle(c: Client): void {
+    const { ready, held } = c.frames;
+    if (ready && !c.blocked) this.#ready.add(c);
+    // Nothing is taken from who does not read, or has more to be served than fits.
+    if (c.blocked || (ready && held > REQUEST_BYTES_MAX)) c.socket.pause();
+    else c.socket.resume();
+    const owes = c.blocked || (held > 0 && !ready);
+    c.socket.setTimeout(owes ? this.#stallMs : 0);
+    if (c.ended && !ready && !c.blocked) c.socket.end();
+  }
+  /** Serves one request of each client in turn, as long as there is time for it. */
+  #turn(): void {
+    let now = performance.now();
+    if (now - this.#windowStart >= WINDOW_MS) {
+      this.#windowStart = now;
+      this.#spentMs = 0;
+    }
+    const from = now - this.#spentMs;
+    for (const c of this.#ready) {
+      if (now - from >= TURN_MS) break;
+      this.#ready.delete(c); // and in again, behind the others, if it has more
+      this.#serve(c);
+      now = performance.now();
+    }
+    this.#spentMs = now - from;
+    if (this.#ready.size === 0 || this.#closed) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#turn();
+    }, WINDOW_MS - TURN_MS);
+    this.#timer.unref?.();
+  }
+  #serve(c: Client): void {
+    let request: Request;
+    try {
+      const body = c.frames.take();
+      if (!body) return;
+      request = requestOf(body);
+    } catch (e) {
+      if (!(e instanceof WireError)) throw e;
+      return c.socket.destroy();
+    }
+    if (!this.#live()) return;
+    let reply: Reply;
+    try {
+      reply = this.#answer(request);
+    } catch (e) {
+      return this.#fail(e);
+    }
+    if (!c.socket.write(replyFrame(reply))) c.blocked = true;
+    this.#settle(c);
+  }
+  #answer(r: Request): Reply {
+    const state = thr.cpu < 0 ? 0 : atomic_load(cpu_state_word(thr.cpu));
+    const parked = (state & CPU_PARKED) !== 0; // park() may stand over an await
+    if (!parked) return this.#ask(r);
+    unpark();
+    return bracket(() => this.#ask(r), park);
+  }
+  #ask({ tag, mib, room, value }: Request): Reply {
+    const reply = (r: { error: number; oldlen: number }, old: Uint8Array | null): Reply => {
+      const some = old !== null && (r.error === 0 || r.error === ENOMEM);
+      const bytes = some ? old.subarray(0, r.oldlen) : NOTHING;
+      return { tag, error: r.error, oldlen: r.oldlen, bytes };
+    };
+    if (room === null || room <= ROOM_KEPT || value !== null) {
+      const spare = (room ?? 0) > ROOM_KEPT ? new Uint8Array(room ?? 0) : this.#old;
+      const old = room === null ? null : spare.subarray(0, room);
+      return reply(sysctl(mib, old, value), old);
+    }
+    // No more than the value has, and something for what it grows by meanwhile.
+    for (let more = ROOM_KEPT; ; more *= 2) {
+      const long = sysctl(mib, null, null).oldlen;
+      const old: Uint8Array = new Uint8Array(Math.min(room, long + more));
+      const r = sysctl(mib, old, null);
+      if (r.error !== ENOMEM || old.length === room) return reply(r, old);
+    }
+  }
+  /** A request could not be served: the machine is broken or gone. */
+  #fail(e: unknown): void {
+    void this.close();
+    const known = e instanceof KernelPanic || (e instanceof KmemError && e.errno === ESHUTDOWN);
+    if (!known) console.error(`kmem: the control socket ${this.path} is closed:`, e);
+  }
+}
+
+// --- opening -----------------------------------------------------------------------------------
+
+/** How failures of the host's file system are passed on. */
+const HOST_ERRNO: Readonly<Record<string, number>> = {
+  EACCES,
+  EPERM: EACCES,
+  EADDRINUSE,
+  ENOENT,
+  ENOTDIR,
+};
+function hostFailed(path: string, e: unknown): never {
+  const { code = '', message } = e as { code?: string; message: string };
+  const errno = HOST_ERRNO[code];
+  if (errno === undefined) throw kmemError(EIO, 'listen', message);
+  const why = code === 'ENOENT' ? 'its folder is not there' : `the host says ${code}`;
+  throw kmemError(errno, 'listen', `${path}: ${why}`);
+}
+function checkBytes(host: Host, path: string): void {
+  const bytes = new TextEncoder().encode(path).length;
+  const most = pathBytesMax(host);
+  if (bytes <= most) return;
+  const text = `${path}: ${bytes} bytes, a Unix socket takes ${most}: give a shorter path`;
+  throw kmemError(ENAMETOOLONG, 'listen', text);
+}
+/** The path in the user's own folder, which is made. */
+function ownPath(host: Host): string {
+  const [folder] = socketFolders(host);
+  const path = `${folder}/${socketName(host.pid, host_js_tid())}`;
+  checkBytes(host, path);
+  try {
+    if (folderFault(host, folder) === undefined) host.fs.mkdirSync(folder, { mode: 0o700 });
+  } catch (e) {
+    if ((e as { code?: string }).code !== 'EEXIST') hostFailed(folder, e); // another was faster
+  }
+  const fault = folderFault(host, folder);
+  if (typeof fault === 'string') throw kmemError(EACCES, 'listen', `${fault}, or give a path`);
+  return path;
+}
+/** Whether nobody listens at a socket any more. */
+function isStale(net: Net, path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect(path);
+    const is = (stale: boolean): void => {
+      socket.destroy();
+      resolve(stale);
+    };
+    socket.on('connect', () => is(false));
+    socket.on('error', (e: Error) => is((e as { code?: string }).code === 'ECONNREFUSED'));
+  });
+}
+/** Removes sockets of programs that were killed. */
+async function sweep(host: Host, net: Net, folder: string): Promise<void> {
+  for (const name of host.fs.readdirSync(folder)) {
+    const owner = socketOwner(name);
+    if (!owner || owner.pid === host.pid || host.hasProcess(owner.pid)) continue;
+    const path = `${folder}/${name}`;
+    // The process may live where this one cannot see it: in another container.
+    if (await isStale(net, path)) unlinked(host, path);
+  }
+}
+function unlinked(host: Host, path: string): void {
+  try {
+    host.fs.unlinkSync(path);
+  } catch {
+    // Somebody else was faster.
+  }
+}
+/** Gives the socket its path, where a stale one may lie. */
+async function publish(host: Host, net: Net, own: string, path: string): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return host.fs.linkSync(own, path);
+    } catch (e) {
+      if ((e as { code?: string }).code !== 'EEXIST') return host.fs.renameSync(own, path);
+    }
+    let socket = true;
+    try {
+      socket = host.fs.lstatSync(path).isSocket();
+    } catch {
+      continue; // it went in between
+    }
+    const stale = socket && tries < 3 && (await isStale(net, path));
+    if (stale) unlinked(host, path);
+    else {
+      const what = socket ? 'a program listens there already' : 'a file that is no socket is there';
+      throw kmemError(EADDRINUSE, 'listen', `${path}: ${what}`);
+    }
+  }
+}
+function bind(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.on('error', reject); // and later ones are nobody's: a client that could not come
+    server.once('listening', resolve);
+    server.listen({ path, exclusive: true });
+  });
+}
+/** Binds a socket that others cannot see, and links it to its path. */
+async function open(host: Host, net: Net, server: Server, path: string): Promise<() => void> {
+  const folder = path.slice(0, path.lastIndexOf('/')) || '/';
+  let hidden = '';
+  let own = '';
+  try {
+    hidden = host.fs.mkdtempSync(`${folder}/.k`);
+    own = `${hidden}/s`;
+    checkBytes(host, own);
+    await bind(server, own);
+    host.fs.chmodSync(own, 0o600);
+    await publish(host, net, own, path);
+  } catch (e) {
+    server.close(() => {});
+    if (e instanceof KmemError) throw e;
+    hostFailed(path, e);
+  } finally {
+    if (own !== '') unlinked(host, own);
+    if (hidden !== '') host.fs.rmdirSync(hidden);
+  }
+  const { ino, dev } = host.fs.lstatSync(path);
+  return () => {
+    try {
+      const now = host.fs.lstatSync(path);
+      if (now.ino === ino && now.dev === dev) host.fs.unlinkSync(path);
+    } catch {
+      // Somebody took it away.
+    }
+  };
+}
+
+function checkOptions({ path, timeout = STALL_MS }: ListenOptions): void {
+  if (path !== undefined && (typeof path !== 'string' || !/^[^\0]+$/.test(path))) {
+    throw kmemError(EINVAL, 'listen', `path ${JSON.stringify(path)}: give the path of a socket`);
+  }
+  if (typeof timeout !== 'number' || !(timeout >= 1 && timeout < 2 ** 31)) {
+    throw kmemError(EINVAL, 'listen', `timeout ${timeout}: give milliseconds, at least 1`);
+  }
+}
+/** Opens the socket of a thread that is in the machine. See Machine.listen. */
+export async function listen(
+  ctx: Context,
+  up: () => boolean,
+  options: ListenOptions,
+): Promise<Listener> {
+  checkOptions(options);
+  const host = socketHost();
+  const net = hostBuiltin<Net>('node:net');
+  if (!host || !net) {
+    throw kmemError(EOPNOTSUPP, 'listen', 'this host has no Unix sockets');
+  }
+  const path = options.path === undefined ? ownPath(host) : absolute(options.path);
+  checkBytes(host, path);
+  if (options.path === undefined) {
+    await sweep(host, net, path.slice(0, path.lastIndexOf('/')));
+  }
+  let listener: Listener | null = null;
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => listener?.welcome(socket));
+  server.maxConnections = CLIENTS_MAX;
+  const remove = await open(host, net, server, path);
+  server.unref();
+  listener = new Listener(ctx, up, { path, server, remove, stallMs: options.timeout ?? STALL_MS });
+  if (!up()) {
+    await listener.close();
+    throw kmemError(ESHUTDOWN, 'listen', 'this thread left the machine meanwhile');
+  }
+  return listener;
+}
+/** A path that stays right when the program changes its folder. */
+function absolute(path: string): string {
+  const { resolve } = hostBuiltin<{ resolve(path: string): string }>('node:path') as {
+    resolve(path: string): string;
+  };
+  return resolve(path);
+}
