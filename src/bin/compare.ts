@@ -63,10 +63,11 @@ const OPTIONS: Record<string, (text: string) => Meaning> = {
   },
 };
 
+const NO_TUNABLE = 'no such tunable';
 /** The value of a tunable; a string says what is wrong with it. */
 function tunable(name: string, text: string): number | string {
   try {
-    return kenv_tunables({ [name]: text }).get(name) ?? 'no such tunable';
+    return kenv_tunables({ [name]: text }).get(name) ?? NO_TUNABLE;
   } catch (e) {
     if (e instanceof KmemError) return e.message.replace(/^.*?: boot: set [^=]*=[^:]*: /, '');
     throw e;
@@ -101,8 +102,9 @@ function meaning(name: string, value: string): { key: unknown; options: OptionCh
   if (option) return { key: option.key, options: (o) => ({ ...o, ...option.options }) };
   const number = tunable(name, value);
   if (typeof number === 'string') {
-    const others = number === 'no such tunable' ? ` (nor ${Object.keys(OPTIONS).join(', ')})` : '';
-    return usage(`--compare ${name}=${value}: ${number}${others}`);
+    const none = number.startsWith(NO_TUNABLE);
+    const others = `${NO_TUNABLE} (nor ${Object.keys(OPTIONS).join(', ')}); --sysctl=-aT lists them`;
+    return usage(`--compare ${name}=${value}: ${none ? others : number}`);
   }
   return { key: number, options: (o) => ({ ...o, set: { ...o.set, [name]: value } }) };
 }

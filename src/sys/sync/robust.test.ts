@@ -140,6 +140,7 @@ describe('killed at a chosen point', { skip }, () => {
     atomic_store(field_word(area.gate, t), 0);
     const heir = start(handle, 'hold', { lock: 'rw_read' });
     assert.equal(await within(heir.up, 'the heir'), cpu);
+    await until(() => area.gate[t] === 1, 'the heir reads');
     assert.equal(mtx_timedlock(area.undo, t, 0), true);
     mtx_unlock(area.undo, t);
     rw_rlock(area.rw, t);
