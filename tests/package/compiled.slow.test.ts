@@ -19,6 +19,9 @@ const dist = join(user, 'node_modules/kmem/dist');
 /** A file that never ends is stopped, and named, before the whole run would be. */
 const MAX_FILE_MS = 180_000;
 
+/** What runs on the newest Node, too. */
+const NEWEST = ['lib.test.js', 'threads.test.js', 'chain.test.js', 'chain_io.test.js'];
+
 before(() => {
   const packed = pack(folder);
   install(user, packed);
@@ -40,7 +43,9 @@ before(() => {
 
 for (const major of NODE_MAJORS) {
   test(`Node ${major}: the façade's tests pass on the compiled package`, () => {
-    const files = readdirSync(join(dist, 'lib')).filter((name) => name.endsWith('.test.js'));
+    const all = readdirSync(join(dist, 'lib')).filter((name) => name.endsWith('.test.js'));
+    // The newest runs the sources of all of them anyway.
+    const files = major === NODE_MAJORS[0] ? all : all.filter((name) => NEWEST.includes(name));
     assert.ok(files.length >= 2, `${files}`);
     const flags = ['--test', '--test-reporter=tap', `--test-timeout=${MAX_FILE_MS}`];
     const args = [...flags, ...files.map((name) => join('lib', name))];
