@@ -103,7 +103,7 @@ function meaning(name: string, value: string): { key: unknown; options: OptionCh
   const number = tunable(name, value);
   if (typeof number === 'string') {
     const none = number.startsWith(NO_TUNABLE);
-    const others = `${NO_TUNABLE} (nor ${Object.keys(OPTIONS).join(', ')}); --sysctl=-aT lists them`;
+    const others = `${NO_TUNABLE} (nor ${Object.keys(OPTIONS).join(', ')}): see --sysctl=-aT`;
     return usage(`--compare ${name}=${value}: ${none ? others : number}`);
   }
   return { key: number, options: (o) => ({ ...o, set: { ...o.set, [name]: value } }) };
