@@ -27,11 +27,14 @@ const ROOT = join(import.meta.dirname, '..');
 type Failure = { name: string; error: unknown };
 type FileRun = { passed: number; failures: Failure[]; skipped: string[]; output: string };
 
+/** The files to run: the slow ones first, or the longest of them would run alone at the end. */
 export function test_files(root: string, quick: boolean, parts: string[]): string[] {
-  return ['src', 'tools', 'tests', 'bench', 'sim', 'examples']
+  const slow = (path: string): boolean => path.endsWith('.slow.test.ts');
+  return ['tests', 'src', 'tools', 'bench', 'sim', 'examples']
     .flatMap((folder) => walk(root, folder))
-    .filter((path) => path.endsWith('.test.ts') && !(quick && path.endsWith('.slow.test.ts')))
-    .filter((path) => parts.length === 0 || parts.some((part) => path.includes(part)));
+    .filter((path) => path.endsWith('.test.ts') && !(quick && slow(path)))
+    .filter((path) => parts.length === 0 || parts.some((part) => path.includes(part)))
+    .sort((a, b) => Number(slow(b)) - Number(slow(a)));
 }
 
 /** The innermost message: node:test wraps what a test threw in an error of its own. */
