@@ -22,18 +22,8 @@ import {
   withMachine,
   writableChains,
 } from './index.ts';
+import { fails } from './fails.test.lib.ts';
 
-/** Runs `fn`, which must throw a KmemError with that code; returns it. */
-function fails(code: string, fn: () => unknown): KmemError {
-  try {
-    fn();
-  } catch (e) {
-    assert.ok(e instanceof KmemError, `a KmemError, not ${e}`);
-    assert.equal(e.code, code, e.message);
-    return e;
-  }
-  return assert.fail(`${code} was expected, nothing was thrown`);
-}
 function pattern(n: number, from = 0): Uint8Array {
   return new Uint8Array(n).map((_, i) => (from + i) * 31 + (i >> 8));
 }

@@ -15,35 +15,14 @@ import {
   CHANNEL_NAMES,
   current,
   ERRORS,
-  KmemError,
   type Item,
   type OtelApi,
   testMachine,
   withMachine,
 } from './index.ts';
+import { fails, failsAsync } from './fails.test.lib.ts';
 import * as errno from '../sys/machine/errno.ts';
 import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
-
-/** Runs `fn`, which must throw a KmemError with that code; returns it. */
-function fails(code: string, fn: () => unknown): KmemError {
-  try {
-    fn();
-  } catch (e) {
-    assert.ok(e instanceof KmemError, `a KmemError, not ${e}`);
-    assert.equal(e.code, code, e.message);
-    return e;
-  }
-  return assert.fail(`${code} was expected, nothing was thrown`);
-}
-async function failsAsync(code: string, promise: Promise<unknown>): Promise<KmemError> {
-  const e = await promise.then(
-    () => assert.fail(`${code} was expected, nothing was thrown`),
-    (error: unknown) => error,
-  );
-  assert.ok(e instanceof KmemError, `a KmemError, not ${e}`);
-  assert.equal(e.code, code, e.message);
-  return e;
-}
 
 describe('machine', () => {
   test('boots once in a thread, and says where', () => {

@@ -9,7 +9,6 @@ import { M, machine } from '../sys/machine/header.ts';
 import { get64 } from '../sys/machine/struct.ts';
 import {
   ALLOCATOR_MALLOC,
-  ALLOCATOR_UMA,
   type memory_type,
   memstat_malloc_sizes,
 } from '../sys/observe/memstat.ts';
@@ -19,7 +18,11 @@ import {
   memstat_sysctl_all,
 } from '../sys/observe/memstat_sysctl.ts';
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
-import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
+import {
+  vmstat_malloc_text,
+  vmstat_zone_rows,
+  vmstat_zone_text,
+} from '../sys/observe/vmstat_text.ts';
 import { vm_page_count, vm_page_free_count } from '../sys/page/vm_page.ts';
 import { phys_longest } from '../sys/page/vm_phys.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
@@ -79,7 +82,6 @@ export function memoryStats(): MemoryStats {
 export function stats(): Stats {
   const all = rows();
   const types = all.filter((t) => t.allocator === ALLOCATOR_MALLOC);
-  const zones = all.filter((t) => t.allocator === ALLOCATOR_UMA);
   return {
     memory: memoryStats(),
     types: types.map((t) => ({
@@ -89,15 +91,10 @@ export function stats(): Stats {
       requests: t.numallocs,
       sizes: memstat_malloc_sizes(t.sizemask),
     })),
-    zones: zones.map((t) => ({
-      name: t.name,
-      size: t.size,
-      limit: t.countlimit,
-      used: t.count,
-      free: t.free,
-      requests: t.numallocs,
-      fails: t.failures,
-      sleeps: t.sleeps,
+    zones: vmstat_zone_rows(all).map(({ fail, sleep, ...row }) => ({
+      ...row,
+      fails: fail,
+      sleeps: sleep,
     })),
   };
 }

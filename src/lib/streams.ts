@@ -88,6 +88,30 @@ function writePieces(target: Writable, chain: Chain, copy: boolean, done: Done):
   target.uncork();
 }
 
+/** How a stream writes the chains that it took. */
+interface WritePlan {
+  readonly target: Writable;
+  readonly unsent: Held;
+  /** Copies instead of views of shared memory. */
+  readonly copy: boolean;
+  /** The target may still read the views when it has called back. */
+  readonly lend: boolean;
+}
+/** Writes what a stream of chains was given: a chain that it took, bytes or a text. */
+function writeChunk(
+  { target, unsent, copy, lend }: WritePlan,
+  chunk: Chain | string | Uint8Array,
+  encoding: BufferEncoding,
+  done: Done,
+): void {
+  if (!(chunk instanceof Chain)) return writePlain(target, chunk, encoding, done);
+  if (!unsent.has(chunk)) return done(notOurs());
+  if (lend) unsent.lend(chunk);
+  writePieces(target, chunk, copy, (error) => {
+    unsent.free(chunk);
+    done(error);
+  });
+}
 /** Writes bytes or a text, which a stream of chains takes as well. */
 function writePlain(
   target: Writable,
@@ -249,6 +273,7 @@ export class ChainSocket extends Duplex {
   readonly #place: string;
   readonly #unread = new Held(() => this.#leave());
   readonly #unsent = new Held(() => this.#leave());
+  readonly #plan: WritePlan;
   /** The peer has ended. */
   #ended = false;
 
@@ -263,6 +288,7 @@ export class ChainSocket extends Duplex {
     const { highWaterMark = HIGH_WATER_MARK, allowHalfOpen = false } = options;
     super({ objectMode: true, highWaterMark, allowHalfOpen });
     this.socket = socket;
+    this.#plan = { target: socket, unsent: this.#unsent, copy: false, lend: false };
     this.#intake = intake;
     this.#ctx = machine.context;
     this.#place = callSite();
@@ -328,12 +354,7 @@ export class ChainSocket extends Duplex {
     return super.end(...(args as [unknown, BufferEncoding, () => void]));
   }
   override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {
-    if (!(chunk instanceof Chain)) return writePlain(this.socket, chunk, encoding, done);
-    if (!this.#unsent.has(chunk)) return done(notOurs());
-    writePieces(this.socket, chunk, false, (error) => {
-      this.#unsent.free(chunk);
-      done(error);
-    });
+    writeChunk(this.#plan, chunk, encoding, done);
   }
   override _final(done: Done): void {
     if (this.socket.writableEnded || this.socket.destroyed) done();
@@ -438,13 +459,14 @@ export interface ChainWritableOptions {
 }
 class ChainWritable extends Writable {
   readonly #target: Writable;
-  readonly #copy: boolean;
   readonly #unsent = new Held(() => this.destroy());
+  readonly #plan: WritePlan;
 
   constructor(target: Writable, options: ChainWritableOptions) {
     super({ objectMode: true, highWaterMark: HIGH_WATER_MARK });
     this.#target = target;
-    this.#copy = !(options.shared ?? false);
+    const shared = options.shared ?? false;
+    this.#plan = { target, unsent: this.#unsent, copy: !shared, lend: shared };
     target.on('error', (error) => this.destroy(error));
     target.on('close', () => this.destroy());
   }
@@ -457,13 +479,7 @@ class ChainWritable extends Writable {
     return super.end(...(args as [unknown, BufferEncoding, () => void]));
   }
   override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {
-    if (!(chunk instanceof Chain)) return writePlain(this.#target, chunk, encoding, done);
-    if (!this.#unsent.has(chunk)) return done(notOurs());
-    if (!this.#copy) this.#unsent.lend(chunk);
-    writePieces(this.#target, chunk, this.#copy, (error) => {
-      this.#unsent.free(chunk);
-      done(error);
-    });
+    writeChunk(this.#plan, chunk, encoding, done);
   }
   override _final(done: Done): void {
     this.#target.end(() => done());

@@ -464,10 +464,8 @@ export function m_gethdr(how: number, type: number): mbuf_t {
   return mbuf_get(how, type, M_PKTHDR);
 }
 function mbuf_get(how: number, type: number, flags: number): mbuf_t {
-  const z = fast.mbuf;
-  const m = uma_cache_take(z) as mbuf_t;
-  if (m === NULL) return uma_zalloc_arg(z, mb_args(flags, type), may_sleep(how)) as mbuf_t;
-  mbuf_fill(m, type, flags);
+  const m = mbuf_take(how);
+  if (m !== NULL) mbuf_fill(m, type, flags);
   return m;
 }
 /** An mbuf of which the caller writes every field itself, before anybody sees it. */

@@ -44,6 +44,7 @@ import {
   ZH_CTOR,
   ZH_DEBUG,
   ZH_DTOR,
+  ZH_FULL as ZH_FULL_,
   ZH_NOCACHE,
   type zone_t,
 } from '../h/uma.ts';
@@ -78,6 +79,8 @@ import {
 } from './uma_keg.ts';
 import { zone_present } from './uma_stats.ts';
 
+/* A local name: V8 takes it for a constant, an imported one it does not. */
+const ZH_FULL = ZH_FULL_;
 const zone = uma_zone;
 const keg = uma_keg;
 
@@ -349,7 +352,7 @@ export function uma_zone_get_cur(z: zone_t): number {
 }
 /** Whether the limit was hit and nothing came back since. */
 export function uma_zone_exhausted(z: zone_t): boolean {
-  return (zone.hooks[z] & 8) !== 0;
+  return (zone.hooks[z] & ZH_FULL) !== 0;
 }
 /** Keeps `n` items for requests with M_USE_RESERVE. */
 export function uma_zone_reserve(z: zone_t, n: number): void {
