@@ -24,7 +24,13 @@
 import { detach, shutdown } from '../src/sys/boot/main.ts';
 import { counter_get } from '../src/sys/machine/counter.ts';
 import { type pcpu_t, thr, thr_set } from '../src/sys/machine/cpu.ts';
-import { slot_start, slot_take, thr_forget } from '../src/sys/machine/cpu_slots.ts';
+import {
+  slot_joined,
+  slot_start,
+  slot_take,
+  slots_full,
+  thr_forget,
+} from '../src/sys/machine/cpu_slots.ts';
 import { death_oracle, reap_all, v_reap_items } from '../src/sys/machine/death.ts';
 import { M, machine } from '../src/sys/machine/header.ts';
 import { mem } from '../src/sys/machine/memory.ts';
@@ -251,8 +257,8 @@ export function attach_slots(n: number): void {
   slots = [{ cpu: thr.cpu, pc: thr.pc, tid: thr.tid }];
   while (slots.length < n) {
     thr_forget();
-    slot_take();
-    slot_start();
+    slot_start(slot_take(machine.generation[M]) ?? slots_full());
+    slot_joined();
     slots.push({ cpu: thr.cpu, pc: thr.pc, tid: thr.tid });
   }
   become(0);

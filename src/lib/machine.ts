@@ -19,13 +19,15 @@ import { type BootOptions, boot as kernel_boot } from '../sys/boot/main.ts';
 import {
   abandon,
   attach as kernel_attach,
+  away_begin,
+  away_end,
   current as kernel_current,
   detach as kernel_detach,
   shutdown as kernel_shutdown,
 } from '../sys/boot/main.ts';
 import { atomic_load } from '../sys/machine/atomic.ts';
-import { park, thr, unpark } from '../sys/machine/cpu.ts';
-import { cpu_exited, slot_release } from '../sys/machine/death.ts';
+import { thr } from '../sys/machine/cpu.ts';
+import { cpu_exited, cpus_attached } from '../sys/machine/death.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/header.ts';
 import type { Handle } from '../sys/machine/machdep.ts';
@@ -437,7 +439,7 @@ export class Machine implements Disposable, AsyncDisposable {
     worker.once?.('exit', (code) => {
       this.#workers.delete(worker);
       if (channels.exit.hasSubscribers) channels.exit.publish({ threadId: id, code });
-      if (id !== undefined && this.#ctx.up && thr.cpu >= 0) cpu_exited(id);
+      if (id !== undefined) cpu_exited(id);
     });
     return worker;
   }
@@ -453,13 +455,13 @@ export class Machine implements Disposable, AsyncDisposable {
   /** Parks this thread until the result is disposed of. See away. */
   park(): Disposable {
     this.#live('park');
-    park();
+    away_begin();
     let parked = true;
     return {
       [Symbol.dispose]: () => {
         if (!parked) return;
         parked = false;
-        if (this.#ctx.up) unpark();
+        if (this.#ctx.up) away_end();
       },
     };
   }
@@ -487,7 +489,7 @@ export class Machine implements Disposable, AsyncDisposable {
       await this.endWorkers();
       this.shutdown();
       const until = performance.now() + LEAVE_MS;
-      while (atomic_load(field_word(header.attached, M)) > 0 && performance.now() < until) {
+      while (cpus_attached() > 0 && performance.now() < until) {
         await new Promise((resolve) => setTimeout(resolve, 2));
       }
     } else this[Symbol.dispose]();
@@ -527,11 +529,7 @@ export class Machine implements Disposable, AsyncDisposable {
       this.#atExit();
       if (live === this) live = null;
       this.#unless_down(all ? kernel_shutdown : kernel_detach);
-      if (thr.cpu >= 0) {
-        // The slot of a machine that somebody else ended: nothing in it is worth handing over.
-        slot_release(thr.cpu);
-        abandon();
-      }
+      abandon(); // does nothing unless leaving was cut short
     }
     const heard = all ? channels.shutdown : channels.detach;
     if (heard.hasSubscribers) heard.publish({ cpu: this.cpu });

@@ -4,6 +4,7 @@
  * All of it comes out of the kernel's two statistics streams, over all threads,
  * without stopping any: a sample.
  */
+import { cpus_attached } from '../sys/machine/death.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { M, machine } from '../sys/machine/header.ts';
 import { get64 } from '../sys/machine/struct.ts';
@@ -75,7 +76,7 @@ export function memoryStats(): MemoryStats {
     free,
     held: managed - free,
     longestRun: phys_longest() * PAGE_SIZE,
-    cpus: machine.attached[M],
+    cpus: cpus_attached(),
   };
 }
 /** Memory, types and zones. */

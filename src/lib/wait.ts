@@ -15,9 +15,8 @@
  */
 import { atomic_notify } from '../sys/machine/atomic.ts';
 import { poll } from '../sys/machine/cpu.ts';
-import { reap_all } from '../sys/machine/death.ts';
+import { cpus_attached, reap_all } from '../sys/machine/death.ts';
 import { EDEADLK, EINVAL, ETIMEDOUT } from '../sys/machine/errno.ts';
-import { M, machine } from '../sys/machine/header.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { sleepq_async_add, sleepq_async_end, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
 import { channels } from './channels.ts';
@@ -54,7 +53,7 @@ export interface AsyncOptions {
 
 /** Whether some other living thread could free memory. Settles dead ones first. */
 export function othersCouldFree(): boolean {
-  if (!memory_state.shared || machine.attached[M] <= 1) return false;
+  if (!memory_state.shared || cpus_attached() <= 1) return false;
   reap_all();
   return othersAttached();
 }

@@ -1,47 +1,96 @@
 /*
- * main: the order in which the machine comes up.
+ * main: the life of the system.
  *
- * Reading this file is reading the architecture: each floor stands on those
- * above it in the list, and needs nothing of those below.
+ * Reading this file is reading the architecture.  The tables say, a line each, in which
+ * order the machine comes up and what happens when a thread becomes a CPU, leaves, or
+ * is found dead; when a CPU has nothing to do, is rung, or memory is short; and what
+ * makes a structure sound whose lock a dead thread held.  No file registers itself:
+ * what is not in a table here does not happen.
+ *
+ * In the boot table each floor stands on those above it in the list, and needs
+ * nothing of those below.
  */
 import { KmemError, EBUSY, EINVAL, ENOMEM, ESHUTDOWN } from '../machine/errno.ts';
 import {
   type Handle,
   machine_bind,
   machine_boot,
+  machine_find,
   machine_freeze,
   machine_handle,
+  machine_open,
+  machine_refuses,
+  machine_unboot,
 } from '../machine/machdep.ts';
 import { atomic_load, atomic_notify, atomic_or, atomic_store } from '../machine/atomic.ts';
-import { CPU_STOP, MAXCPU, park, pcpu, pcpu_of, thr, unpark } from '../machine/cpu.ts';
-import { slot_leave, slot_start, slot_take, thr_forget } from '../machine/cpu_slots.ts';
-import { reap_all } from '../machine/death.ts';
+import {
+  CPU_STOP,
+  cpu_slots,
+  cpu_state_word,
+  MAXCPU,
+  park,
+  thr,
+  thr_off,
+  thr_on,
+  unpark,
+} from '../machine/cpu.ts';
+import {
+  slot_close,
+  slot_joined,
+  slot_leave,
+  slot_start,
+  slot_take,
+  slot_take_spare,
+  slot_untake,
+  slots_full,
+  type Taken,
+  thr_forget,
+} from '../machine/cpu_slots.ts';
+import { claim_stuck, claims_reap, reap_all } from '../machine/death.ts';
 import { M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.ts';
-import { host_cpus } from '../machine/host.ts';
+import { host_cpus, host_sleep } from '../machine/host.ts';
 import { kenv_options, kenv_tunables } from '../machine/kenv.ts';
+import { type Line, life, life_begin } from '../machine/life.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
-import { OPTION_NAMES, type Options, opt, opt_word } from '../machine/opt.ts';
+import { OPTION_NAMES, type Options, opt_word } from '../machine/opt.ts';
 import { KernelPanic } from '../machine/panic.ts';
 import { field_word, get_string } from '../machine/struct.ts';
-import '../machine/web_locks.ts';
-import { mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
+import { web_locks_attach } from '../machine/web_locks.ts';
+import { mb_reclaim, mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
 import '../client/mbuf_leak.ts';
 import '../client/kern_mbstat.ts';
 import '../client/uipc_mbuf_shape.ts';
 import '../kmem/kern_malloc_stats.ts';
-import { malloc_boot, malloc_startup, mcache_attach } from '../kmem/kern_malloc_type.ts';
+import {
+  malloc_boot,
+  malloc_class_counts,
+  malloc_large_reap,
+  malloc_lost_reap,
+  malloc_startup,
+  malloc_type_name_of,
+  mcache_attach,
+} from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
-import '../uma/vm_pageout.ts';
+import { lowmem_heard } from '../uma/vm_pageout.ts';
 import { checked_letters } from './checked_letters.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
-import { vm_page_boot, vm_page_startup } from '../page/vm_page.ts';
+import { sysctl_reap, tree_recover } from '../observe/sysctl_tree.ts';
+import {
+  vm_page_boot,
+  vm_page_idle,
+  vm_page_reap,
+  vm_page_recover,
+  vm_page_startup,
+} from '../page/vm_page.ts';
 import { PHYS_COLUMNS } from '../page/vm_phys.ts';
+import { poll_uma, uma_hand_over, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { checked_boot } from '../sync/checked.ts';
 import { prof_boot } from '../sync/lock_prof.ts';
-import { sleepq_boot } from '../sync/subr_sleepqueue.ts';
+import { lock_order } from '../sync/lock_order.ts';
+import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
 import { witness_boot } from '../sync/witness.ts';
 
 /** What a machine is like; all of it may be left out. */
@@ -77,30 +126,77 @@ export interface Booted {
 const COLUMNS = PHYS_COLUMNS;
 
 /** Brings the floors up, lowest first, on the CPU that boots. */
-function boot_floors(): void {
-  sleepq_boot(); // who sleeps for what, and how they are woken
-  if (opt.CHECKED) checked_boot(); // guards on every field of every structure
-  witness_boot(); // the order in which locks may be taken
-  prof_boot(); // how long they are held and waited for
-  vm_page_boot(); // where the free pages will be noted
-  uma_boot(); // the first zones, laid out by hand
-  malloc_boot(); // the list of malloc types
-  mbuf_boot(); // where the zones of buffer chains will be noted
-  mprof_boot(); // which sizes are asked for, if the option is on
-  slot_take(); // this thread becomes CPU 0: from here on locks work
-  sysctl_tree_boot(); // names and numbers of all that can be seen and set
-  vm_page_startup(); // every page that is left becomes a free page
-  kmeminit(); // how many of them malloc and the zones may hold
-  uma_startup(); // the zones of zones, kegs, slabs and buckets
-  malloc_startup(); // size classes and the declared types
-  mbuf_init(); // mbufs and clusters, and how many there may be
+const BOOT: readonly Line<[taken: Taken]>[] = [
+  [sleepq_boot, 'who sleeps for what, and how they are woken'],
+  [checked_boot, 'in a checked boot: guards on every field of every structure'],
+  [witness_boot, 'the order in which locks may be taken'],
+  [prof_boot, 'how long they are held and waited for'],
+  [vm_page_boot, 'where the free pages will be noted'],
+  [uma_boot, 'the first zones, laid out by hand'],
+  [malloc_boot, 'the list of malloc types'],
+  [mbuf_boot, 'where the zones of buffer chains will be noted'],
+  [mprof_boot, 'which sizes are asked for, if the option is on'],
+  [slot_start, 'this thread becomes CPU 0: from here on locks work'],
+  [() => sysctl_tree_boot(), 'names and numbers of all that can be seen and set'],
+  [vm_page_startup, 'every page that is left becomes a free page'],
+  [kmeminit, 'how many of them malloc and the zones may hold'],
+  [uma_startup, 'the zones of zones, kegs, slabs and buckets'],
+  [malloc_startup, 'size classes and the declared types'],
+  [mbuf_init, 'mbufs and clusters, and how many there may be'],
+  [checked_letters, 'in a checked boot: what each lock letter means'],
+];
+
+life_begin({
+  attach: [
+    [mcache_attach, "malloc's fast path finds the caches of this CPU"],
+    [mbuf_attach, 'the fast path of mbufs finds its zones'],
+    [web_locks_attach, 'in a browser: a lock that tells others when this thread is gone'],
+  ],
+  leave: [[uma_hand_over, 'what this CPU caches goes to the zones']],
+  death_lockless: [
+    [locks_reap, 'locks it held are taken over: its undo logs are played back'],
+    [claims_reap, 'CPUs that it claimed may come back'],
+  ],
+  death: [
+    [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
+    [malloc_large_reap, 'counts of the large block that it was obtaining or freeing'],
+    [vm_page_reap, 'pages in its hand become free'],
+    [uma_reap, 'its caches and the bucket in its hand go to the zones'],
+    [malloc_lost_reap, 'items it had taken and not yet counted are counted as lost'],
+    [sysctl_reap, 'handlers that it ran are waited for no more'],
+  ],
+  bell: [
+    [poll_uma, 'caches are handed over to those who asked for them'],
+    [lowmem_heard, 'subscribers of this thread hear that memory is short'],
+  ],
+  idle: [[vm_page_idle, 'free pages are zeroed ahead']],
+  lowmem: [[mb_reclaim, 'protocols let go of packets that they keep']],
+  recover: {
+    'sysctl tree': [tree_recover, 'walked: it is clean, or the machine stops'],
+    'page free': [vm_page_recover, 'free pages are found again in the page array'],
+    'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
+  },
+  claim_stuck,
+  reclaim: uma_reclaim,
+  class_counts: malloc_class_counts,
+  type_name: malloc_type_name_of,
+});
+/** Every class of lock that says so has its line, and no line is for nothing. */
+function recover_check(): void {
+  for (const { name, recovery } of lock_order) {
+    const wanted = recovery === 'rebuild' || recovery === 'walk';
+    if (wanted === (life.recover[name] !== undefined)) continue;
+    throw new Error(`main: the recovery of lock class '${name}' is ${recovery}, its line says not`);
+  }
 }
+recover_check();
+
 /** Brings the floors up; where that fails, this thread is no CPU and may boot again. */
-function boot_floors_or_leave(): void {
+function boot_floors(taken: Taken): void {
   try {
-    boot_floors();
+    for (const [run] of BOOT) run(taken);
   } catch (e) {
-    atomic_store(field_word(machine.phase, M), PHASE_DOWN);
+    machine_unboot(taken);
     thr_forget(true);
     if (!(e instanceof KernelPanic) || !/no memory/.test(e.message)) throw e;
     const limited = kmem_limit() > 0 && kmem_limit() < memory_state.size;
@@ -121,7 +217,7 @@ export function boot(o: BootOptions = {}): Booted {
   boot_check(o);
   const tunables = kenv_tunables(o.set ?? {});
   machine_freeze();
-  machine_boot({
+  const taken = machine_boot({
     size: memory_size(o.memory ?? '64M'),
     cpus: o.cpus ?? Math.min(host_cpus() + 2, MAXCPU),
     options: opt_word({
@@ -137,10 +233,10 @@ export function boot(o: BootOptions = {}): Booted {
     tunables,
     columns: COLUMNS,
   });
-  boot_floors_or_leave();
-  if (opt.CHECKED) checked_letters(); // what each lock letter means
+  boot_floors(taken);
   atomic_store(field_word(machine.phase, M), PHASE_UP);
-  slot_start();
+  machine_open(taken.generation);
+  slot_joined();
   const handle = machine_handle();
   if (o.pagedaemon) pagedaemon_start(handle); // gets memory back, zeroes pages ahead
   return { handle, cpu: thr.cpu, shutdown };
@@ -184,22 +280,52 @@ export function attach(handle: Handle): number {
     throw new KmemError(EBUSY, 'attach', `this thread is CPU ${thr.cpu} of a machine already`);
   }
   machine_freeze();
-  machine_bind(handle, COLUMNS);
-  if (atomic_load(field_word(machine.phase, M)) !== PHASE_UP) {
-    throw new KmemError(ESHUTDOWN, 'attach', 'the machine was shut down');
+  machine_find(handle);
+  const until = performance.now() + SETTLE_WAIT_MS;
+  let taken = slot_take(handle.generation);
+  for (; taken === null; taken = slot_take(handle.generation)) {
+    machine_refuses(handle);
+    if (!settle_from_spare(handle) && performance.now() > until) slots_full();
   }
-  if (opt.CHECKED) {
-    checked_boot();
-    checked_letters();
-  }
-  slot_take();
-  slot_start();
-  mcache_attach();
-  mbuf_attach();
+  attach_as(handle, taken);
+  slot_joined();
   return thr.cpu;
 }
+/** How long an attacher looks for slots that the dead hold, ms: a thread is gone a little late. */
+const SETTLE_WAIT_MS = 60;
+function attach_as(handle: Handle, taken: Taken): void {
+  try {
+    machine_bind(handle, COLUMNS);
+    checked_boot();
+    checked_letters();
+  } catch (e) {
+    slot_untake(taken);
+    throw e;
+  }
+  if (atomic_load(field_word(machine.phase, M)) === PHASE_DOWN) {
+    slot_untake(taken);
+    thr_forget();
+    throw new KmemError(ESHUTDOWN, 'attach', 'the machine was shut down');
+  }
+  slot_start(taken);
+}
+/** All slots are held: those whose owners died are settled. False: there was nothing to do. */
+function settle_from_spare(handle: Handle): boolean {
+  const spare = slot_take_spare(handle.generation);
+  let settled = 0;
+  if (spare !== null) {
+    attach_as(handle, spare);
+    settled = reap_all();
+    slot_leave();
+  }
+  if (settled === 0) host_sleep(1);
+  return settled > 0;
+}
 
-/** Gives this thread's CPU slot back; what it cached goes to the others. */
+/**
+ * Gives this thread's CPU slot back; what it cached goes to the others.  Where the
+ * machine was shut down by another thread, nothing is handed over.
+ */
 export function detach(): void {
   slot_leave();
 }
@@ -210,29 +336,47 @@ export function detach(): void {
  */
 export function shutdown(): void {
   if (thr.cpu < 0) return;
-  reap_all();
+  try {
+    reap_all();
+  } finally {
+    machine_close();
+    slot_leave(true);
+  }
+}
+/** No slot can be taken any more, and those who hold one are told to stop. */
+function machine_close(): void {
   atomic_store(field_word(machine.phase, M), PHASE_DOWN);
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
-    if (cpu === thr.cpu) continue;
-    const w = field_word(pcpu.state, pcpu_of(cpu));
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    if (cpu === thr.cpu || slot_close(cpu)) continue;
+    const w = cpu_state_word(cpu);
     atomic_or(w, CPU_STOP);
     atomic_notify(w, MAXCPU);
   }
-  slot_leave(true);
 }
 /**
  * Runs `fn` with this CPU parked: others may take back what it caches meanwhile.
- * For leaving the kernel for long; kernel calls inside `fn` are an error.
+ * For leaving the kernel for long; kernel calls inside `fn` throw EBUSY.
  */
 export function away<T>(fn: () => T): T {
-  park();
+  away_begin();
   const result = fn();
-  unpark();
+  away_end();
   return result;
 }
-/** Lets a thread that was stopped (shutdown, panic) forget its machine. */
+/** Parks this thread until away_end: others may take back what it caches. */
+export function away_begin(): void {
+  park();
+  thr.away = true;
+  thr_off();
+}
+/** Comes back from away_begin. Throws if the machine was stopped meanwhile. */
+export function away_end(): void {
+  thr_on();
+  unpark();
+}
+/** Lets a thread that was stopped (shutdown, panic) leave its machine as it is. */
 export function abandon(): void {
-  thr_forget();
+  slot_leave(true);
 }
 /** The handle of this thread's machine, null if it has none. */
 export function current(): Handle | null {

@@ -85,7 +85,6 @@ import {
   uma_zone_set_max,
   uma_zsecond_create,
 } from '../uma/uma_zone.ts';
-import { vm_lowmem } from '../uma/vm_pageout.ts';
 import { m_tag_delete_chain } from './uipc_mbuf_tag.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
@@ -245,14 +244,19 @@ function tunable_mbinit(): void {
 
 export const mb_drains = counter_u64('kern.ipc.mb_drains', 'Calls of the protocol drain routines');
 
-/** What protocols let go of when memory is short; called with no lock held. */
-export const mb_drain_hooks: (() => void)[] = [];
-function mb_reclaim(): void {
+/** What the protocols of this thread let go of when memory is short; called with no lock held. */
+const drains: (() => void)[] = [];
+/** Adds a protocol's drain routine; the result takes it away again. */
+export function mb_drain_add(drain: () => void): () => void {
+  drains.push(drain);
+  return () => void drains.splice(drains.indexOf(drain), 1);
+}
+/** Calls the drain routines of this thread's protocols. */
+export function mb_reclaim(): void {
   if (opt.WITNESS) witness_sleep('mb_reclaim()', 0);
-  for (const drain of mb_drain_hooks) drain();
+  for (const drain of drains) drain();
   counter_add(mb_drains, 1);
 }
-vm_lowmem.unshift(mb_reclaim);
 
 /** Lays the anchor out, while boot_alloc still works. */
 export function mbuf_boot(): void {

@@ -37,7 +37,8 @@ import { uma_zfree_arg } from '../uma/uma_core.ts';
 import { zone_present } from '../uma/uma_stats.ts';
 import { step_word, up, witness_texts } from '../uma/uma.test.lib.ts';
 import { uma_zone_exhausted, uma_zone_get_max } from '../uma/uma_zone.ts';
-import { vm_lowmem, vm_pageout_round } from '../uma/vm_pageout.ts';
+import { type Line, life } from '../machine/life.ts';
+import { vm_pageout_round } from '../uma/vm_pageout.ts';
 import {
   m_clget,
   m_cljget,
@@ -45,7 +46,7 @@ import {
   m_getcl,
   m_gethdr,
   mb,
-  mb_drain_hooks,
+  mb_drain_add,
   mb_drains,
   nmbclusters_change,
 } from './kern_mbuf.ts';
@@ -307,8 +308,9 @@ describe('packets that nobody uses', () => {
 test('when memory is short the drain routines are called, first, and counted', () => {
   up({ memory: '1M', set: { 'vm.lowmem_period': 0 } });
   const order: string[] = [];
-  mb_drain_hooks.push(() => void order.push('protocol'));
-  vm_lowmem.push(() => void order.push('other'));
+  const no_more = mb_drain_add(() => void order.push('protocol'));
+  const lines = life.lowmem as Line[];
+  lines.push([() => void order.push('other'), 'of this test']);
   const state = { last_lowmem: Number.NEGATIVE_INFINITY, fruitless: false };
   vm_pageout_round(state);
   assert.equal(counter_get(mb_drains), 0, 'memory is ample');
@@ -320,8 +322,8 @@ test('when memory is short the drain routines are called, first, and counted', (
   vm_pageout_round(state);
   assert.equal(counter_get(mb_drains), 1);
   assert.deepEqual(order, ['protocol', 'other']);
-  mb_drain_hooks.pop();
-  vm_lowmem.pop();
+  no_more();
+  lines.pop();
   for (const p of held) free(p, type);
 });
 

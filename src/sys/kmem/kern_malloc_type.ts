@@ -9,9 +9,9 @@
  * over foreign memory.  Unregistering a type reports what it still holds.
  */
 import { atomic_add } from '../machine/atomic.ts';
-import { reap_register, v_reap_items } from '../machine/death.ts';
+import { v_reap_items } from '../machine/death.ts';
 import { counter_add } from '../machine/counter.ts';
-import { pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { cpu_nobody, cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
 import { mem, memory_state, PAGE_SIZE } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -48,7 +48,6 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
 import { mcache_switch } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
-import { stats_hooks } from '../uma/uma_stats.ts';
 import { uma_console, uma_zcreate } from '../uma/uma_zone.ts';
 
 const mt = malloc_type;
@@ -70,14 +69,14 @@ const NO_TYPE = 0x7fffffff;
 export function malloc_boot(): void {
   const r = boot_alloc(malloc_root.sizeof, 'malloc', 16) as malloc_root_t;
   machine.roots[elem(M, ROOT_MALLOC)] = r;
-  malloc_root.gone[r] = boot_alloc(mtstats.sizeof * machine.maxcpus[M], 'malloc') as mtstats_t;
+  malloc_root.gone[r] = boot_alloc(mtstats.sizeof * cpu_slots(), 'malloc') as mtstats_t;
   mtx_init(malloc_root.lock, r, LC_MALLOC);
   mem.I32[field_word(mtstats.type, NULL as mtstats_t)] = NO_TYPE;
 }
 /** Makes the size classes, and the types that code declares. */
 export function malloc_startup(): void {
   const r = malloc_anchor();
-  const type_bytes = (MALLOC_TYPE_HEAD + machine.maxcpus[M]) * 4;
+  const type_bytes = (MALLOC_TYPE_HEAD + cpu_nobody() + 1) * 4;
   malloc_root.type_zone[r] = uma_zcreate('mt_zone', type_bytes);
   malloc_root.stats_zone[r] = uma_zcreate('mt_stats_zone', mtstats.sizeof * 4, 0, 0, 0, 0, 63);
   for (let b = 0; b < KMEM_CLASSES; b++) {
@@ -233,7 +232,7 @@ export function malloc_uninit(t: malloc_type_t): void {
         `(${left.inuse} allocations, ${left.bytes} bytes leaked).`,
     );
   }
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const s = mt.stats[elem(t, cpu)];
     if (s === 0) continue;
     malloc_fold(s as mtstats_t, malloc_stats_gone(cpu));
@@ -299,20 +298,25 @@ export interface CpuSums {
   failed: number;
 }
 /**
- * What each CPU counted for a type.  The frees of all CPUs are read before the
+ * What each CPU slot counted for a type.  The frees of all CPUs are read before the
  * allocations of any: each free was preceded by its allocation, so what is in
  * use does not come out negative while the CPUs go on.
  */
 export function malloc_cpu_sums(t: malloc_type_t): CpuSums[] {
   const all: CpuSums[] = [];
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     all.push({ memalloced: 0, memfreed: 0, numallocs: 0, numfrees: 0, sizes: 0, failed: 0 });
     sum_frees(mt.stats[elem(t, cpu)] as mtstats_t, all[cpu]);
   }
   sum_late(t, all[0]);
   for (const [cpu, sums] of all.entries()) sum_allocs(mt.stats[elem(t, cpu)] as mtstats_t, sums);
+  // The spare slot is no CPU that anybody sees: its counts are shown with those of CPU 0.
+  const spare = all.pop() as CpuSums;
+  for (const name of SUMS) all[0][name] += spare[name];
+  all[0].sizes |= spare.sizes;
   return all;
 }
+const SUMS = ['memalloced', 'memfreed', 'numallocs', 'numfrees', 'failed'] as const;
 function sum_late(t: malloc_type_t, sums: CpuSums): void {
   for (let b = 0; b < KMEM_CLASSES; b++) {
     const n = mt.late[elem(t, b)] >>> 0;
@@ -375,7 +379,7 @@ export function malloc_type_list(fn: (t: malloc_type_t) => void): void {
 }
 
 /** Allocations and frees of a size class on a CPU, over all types. */
-stats_hooks.class_counts = (b, cpu) => {
+export function malloc_class_counts(b: number, cpu: number): { allocs: number; frees: number } {
   const r = malloc_anchor();
   const gone = elem(malloc_stats_gone(cpu), b);
   let frees = count_pair(mtstats.frees, mtstats.frees_high, gone);
@@ -387,14 +391,14 @@ stats_hooks.class_counts = (b, cpu) => {
     allocs += count_pair(mtstats.allocs, mtstats.allocs_high, elem(s, b));
   }
   return { allocs, frees };
-};
+}
 
 /**
  * A CPU died while it counted a large block (count_large_alloc, count_large_free):
  * the counts go back to what they were, unless the block had changed hands.  Runs
  * before the pages in its hand are freed.
  */
-reap_register('large', 35, (cpu) => {
+export function malloc_large_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
   const s = Math.abs(pcpu.counting[pc]) as mtstats_t;
   if (s === NULL) return;
@@ -404,10 +408,10 @@ reap_register('large', 35, (cpu) => {
   if ((pcpu.in_hand_page[pc] !== 0) === freed) return;
   set64(freed ? mtstats.large_freed : mtstats.large_alloced, s, get64(pcpu.counted_bytes, pc));
   set64(freed ? mtstats.large_frees : mtstats.large_allocs, s, get64(pcpu.counted_blocks, pc));
-});
+}
 
 /** What a dead CPU had taken from a bucket and not yet counted is lost; counted here. */
-reap_register('malloc', 70, (cpu) => {
+export function malloc_lost_reap(cpu: number): void {
   if (malloc_anchor() === 0) return;
   for (let b = 0; b < KMEM_CLASSES; b++) {
     const z = malloc_zone(b);
@@ -417,7 +421,15 @@ reap_register('malloc', 70, (cpu) => {
     add64(uma_zone.lost, z, Math.abs(lost));
     counter_add(v_reap_items, Math.abs(lost));
   }
-});
+}
+/** The name of the type whose record is at word `t`; for one that is no more, what it is. */
+export function malloc_type_name_of(t: number): string {
+  const r = malloc_anchor();
+  for (let at = malloc_root.types[r]; at !== NULL; at = mt.next[at]) {
+    if (at === t) return malloc_type_name(at);
+  }
+  return 'a type that is no more';
+}
 
 /** Names of the types that the kernel declares for itself. */
 export function declared_type_names(): string[] {

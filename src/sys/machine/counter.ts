@@ -10,7 +10,7 @@
  */
 import { boot_alloc, M, machine } from './header.ts';
 import { mem } from './memory.ts';
-import { pcpu, thr } from './cpu.ts';
+import { cpu_slots, pcpu, thr } from './cpu.ts';
 
 export interface Counter {
   readonly name: string;
@@ -35,7 +35,7 @@ export function counters_freeze(): void {
 export function counters_boot(): void {
   const each = Math.ceil((counters.length * 2) / 32) * 32;
   machine.counter_words[M] = each;
-  machine.counters[M] = boot_alloc(each * machine.maxcpus[M], 'event counters', 32);
+  machine.counters[M] = boot_alloc(each * cpu_slots(), 'event counters', 32);
 }
 
 /** Adds to a counter: plain, on this CPU's own line. */
@@ -45,7 +45,7 @@ export function counter_add(c: Counter, n: number): void {
 /** The sum over all CPUs: a sample while they run. */
 export function counter_get(c: Counter): number {
   let sum = 0;
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     sum += mem.F64[((machine.counters[M] + cpu * machine.counter_words[M]) >> 1) + c.index];
   }
   return sum;

@@ -2,18 +2,25 @@
  * cpu: JavaScript threads as CPUs.
  *
  * A machine has a fixed number of CPU slots.  A thread that boots or attaches
- * takes a free one and gives it back when it detaches or dies.  Whatever is in
- * a slot's record is private to its thread, save `state`, which everybody
- * changes through read-modify-write only, and the other fields marked (a).
+ * takes a free one and gives it back when it detaches or dies; the word that says
+ * whose a slot is stands apart (slot_word.ts).  Whatever is in a slot's record is
+ * private to its thread, save `state`, which everybody changes through
+ * read-modify-write only, and the other fields marked (a).
  *
  *      state  1 PARKED     owner: I touch none of my private things until I clear this
  *             2 CLAIM      another, only while PARKED: I am touching yours, stay away
  *             4 REQ_DRAIN  hand your caches over at your next slow path
- *             8 REQ_TLB    empty your TLB and say so
- *            16 STOP       the panicking CPU: stop where you are
- *            32 DEAD       this incarnation is gone
- *            64 FREE       nobody has the slot
+ *            16 STOP       the machine is down, or panics: stop where you are
+ *            32 DEAD       the owner is gone and being settled: nobody claims it
+ *            64 FREE       no thread runs on this record: nobody claims it
  *         8..15 slot + 1 of the claimer, with CLAIM
+ *
+ * Behind the machine's `maxcpus` slots comes the *spare* one.  It is a slot like the
+ * others, for a moment at a time: a thread that finds all slots held by the dead takes
+ * it, because settling them takes locks, and those need a CPU.  Behind it come caches
+ * that are *nobody's* and always empty.  A thread that has left, was stopped, or is in
+ * away() looks there: it falls out of every fast path and finds out in the slow one,
+ * because nobody's state word, which boot never wipes, says PARKED and STOP.
  *
  * A thread is never pre-empted by another on its CPU, so a critical section
  * costs nothing; the nesting counter only serves the checks.
@@ -34,16 +41,18 @@ import {
   atomic_or,
   atomic_wait,
 } from './atomic.ts';
-import { M, MCACHE_START, machine } from './header.ts';
+import { EBUSY, ESHUTDOWN, KmemError } from './errno.ts';
+import { M, MCACHE_START, machine, NOBODY_STATE } from './header.ts';
+import { life } from './life.ts';
 import { once, opt } from './opt.ts';
 import { cpu_stopped, panic } from './panic.ts';
+import { SLOTS_MAX } from './slot_word.ts';
 import { field_word, i32, type Ptr, struct, u64, words } from './struct.ts';
 
-export const MAXCPU = 64;
+export const MAXCPU = SLOTS_MAX;
 export const CPU_PARKED = 1;
 export const CPU_CLAIM = 2;
 export const CPU_REQ_DRAIN = 4;
-export const CPU_REQ_TLB = 8;
 export const CPU_STOP = 16;
 export const CPU_DEAD = 32;
 export const CPU_FREE = 64;
@@ -57,10 +66,12 @@ export const UNDO_WORDS = 64;
 export const MCACHE_SLOTS = 16;
 export const MCACHE_SHIFT = 5;
 const MCACHE_WORDS = 1 << MCACHE_SHIFT;
-/** Pages a CPU may hold between taking them and giving them an owner. */
+/** Incarnations are counted modulo 2^20. */
 export const INCARNATION_MASK = 0xfffff;
 
 export type pcpu_t = Ptr<'pcpu'>;
+/** Stands for the record of a thread that is no CPU; only its first word, `state`, is there. */
+export const NOBODY = NOBODY_STATE as pcpu_t;
 
 /*
  * Locks: (a) atomic  (p) this CPU's own
@@ -71,13 +82,12 @@ export const pcpu = struct<pcpu_t>(
   32,
 )({
   state: i32('a', 'CPU_* bits'),
-  incarnation: i32('a', 'goes up at every attach'),
-  os_tid: i32('a', "the host's id of the thread, 0 where there is none"),
-  os_start: i32('a', "the thread's start time, so that a reused id is noticed"),
-  js_tid: i32('a', 'worker_threads id of the thread'),
+  os_tid: i32('a', "the host's id of the thread, for tools; 0: none"),
+  js_tid: i32('a', "worker_threads id; 0: none yet, or the main thread, whose end is everybody's"),
+  lock_seen: i32('a', '1: the Web Lock of this incarnation was granted (web_locks.ts)'),
   waiting: i32('a', 'word that the thread waits on, 0: none'),
   stopped: i32('a', 'it has seen STOP'),
-  gap: words('-', 'keeps the public line apart', 25),
+  gap: words('-', 'keeps the public line apart', 26),
   cpuid: i32('p', 'slot number'),
   critnest: i32('p', 'depth of critical sections'),
   held_n: i32('t', 'locks held: entries of held[]'),
@@ -116,35 +126,66 @@ export function mcache_of(cpu: number): mcache_t {
   return (MCACHE_START + (cpu << MCACHE_SHIFT)) as mcache_t;
 }
 
-/** What is private to this thread: which CPU it is. Written by thr_set alone. */
+/** What is private to this thread: which CPU it is. Written by thr_set and thr_clear alone. */
 export const thr = {
   /** Slot number; -1: not attached. */
   cpu: -1,
-  /** This CPU's record. */
-  pc: 0 as pcpu_t,
+  /** This CPU's record; nobody's in a thread that is no CPU. */
+  pc: NOBODY,
   /** Slot and incarnation as lock words carry them. */
   tid: 0,
+  /** Inside away(), or between park() and its end: kernel calls are an error. */
+  away: false,
 };
 /*
  * The slot number for the allocator's fast paths: a property that is added once,
- * so that V8 folds it into their code.  A thread whose machine was shut down
- * keeps it for the next machine; nothing is in that slot's caches any more.
+ * so that V8 folds it into their code.  Nobody's number (a change costs 15 to 25 us of
+ * new code, nothing afterwards) sends them all into their slow paths.  A thread whose
+ * machine was shut down keeps its number for the next machine; nothing is in that
+ * slot's caches any more.
  */
 export const hot = {} as { readonly cpu: number };
+function hot_set(cpu: number): void {
+  if (hot.cpu !== cpu) once(hot, 'cpu', cpu);
+}
+
+/** Slots of the machine, the spare one included: how many records can own things. */
+export function cpu_slots(): number {
+  return machine.maxcpus[M] + 1;
+}
+/** The spare slot. */
+export function cpu_spare(): number {
+  return machine.maxcpus[M];
+}
+/** Nobody's number: per-CPU caches are laid out up to it, and there they stay empty. */
+export function cpu_nobody(): number {
+  return machine.maxcpus[M] + 1;
+}
 
 /** Makes this thread CPU `cpu`. */
 export function thr_set(cpu: number, pc: pcpu_t, tid: number): void {
   thr.cpu = cpu;
   thr.pc = pc;
   thr.tid = tid;
-  if (hot.cpu !== cpu) once(hot, 'cpu', cpu);
+  thr.away = false;
+  hot_set(cpu);
 }
 /** This thread is no CPU any more. `over`: the machine is shut down, nobody takes the slot. */
 export function thr_clear(over: boolean): void {
   thr.cpu = -1;
-  thr.pc = 0 as pcpu_t;
+  thr.pc = NOBODY;
   thr.tid = 0;
-  if (!over) once(hot, 'cpu', -1);
+  thr.away = false;
+  if (!over) thr_off();
+}
+/** Sends this thread's fast paths into their slow ones: it is stopped, or away. */
+export function thr_off(): void {
+  if (machine.maxcpus) hot_set(cpu_nobody());
+}
+/** The end of away: fast paths work again. */
+export function thr_on(): void {
+  thr.away = false;
+  if (thr.cpu >= 0) hot_set(thr.cpu);
 }
 
 /** The record of slot `cpu`. */
@@ -181,24 +222,21 @@ export function critical_exit(): void {
 
 // --- polling and parking -----------------------------------------------------
 
-/** What a floor does when a CPU finds a request in its state word. */
-export const poll_hooks: { tlb: (() => void) | null } = { tlb: null };
-
 /**
- * Looks for requests of other CPUs: one atomic load.  Serves STOP and REQ_TLB,
- * which take no lock and do not sleep; stands at the entry of every slow path,
- * in every spin loop and after every sleep.
+ * Looks whether this CPU may go on: one atomic load.  Serves STOP, which takes no
+ * lock and does not sleep; stands at the entry of every slow path, in every spin
+ * loop and after every sleep.  Throws ESHUTDOWN or KernelPanic in a thread that was
+ * stopped or has left, EBUSY in one that is in away().
  */
 export function poll(): void {
   const v = atomic_load(field_word(pcpu.state, thr.pc));
-  if ((v & (CPU_STOP | CPU_REQ_TLB | CPU_DEAD)) !== 0) poll_slow(v);
+  if ((v & (CPU_STOP | CPU_DEAD | CPU_PARKED)) !== 0) poll_slow(v);
 }
 function poll_slow(v: number): void {
+  if (thr.cpu < 0) throw new KmemError(ESHUTDOWN, 'kmem', 'this thread is no CPU of a machine');
   if (v & (CPU_STOP | CPU_DEAD)) cpu_stopped(v);
-  if (v & CPU_REQ_TLB) {
-    poll_hooks.tlb?.();
-    atomic_and(field_word(pcpu.state, thr.pc), ~CPU_REQ_TLB);
-  }
+  // Parked without being away: it is on its way to sleep, and takes a lock for that.
+  if (thr.away) throw new KmemError(EBUSY, 'kmem', 'this thread is parked: no calls inside away()');
 }
 
 /** Says that this CPU touches nothing private until unpark. */
@@ -219,25 +257,22 @@ export function unpark_quiet(): void {
   for (;;) {
     const v = atomic_load(w);
     if (v & CPU_CLAIM) {
-      if (atomic_wait(w, v, CLAIM_SLICE_MS) === 'timed-out') claim_hooks.stuck?.(thr.cpu, v);
+      if (atomic_wait(w, v, CLAIM_SLICE_MS) === 'timed-out') life.claim_stuck(v);
     } else if (atomic_cas(w, v, v & ~CPU_PARKED) === v) return;
   }
 }
 const CLAIM_SLICE_MS = 20;
 
-/** Who frees a CPU from a claimer that died: filled by the recovery code. */
-export const claim_hooks: { stuck: ((cpu: number, state: number) => void) | null } = {
-  stuck: null,
-};
-
 /**
  * Claims the private things of a parked CPU.  The caller holds every lock it
- * will need and takes none until `cpu_unclaim`.  False: it is not parked.
+ * will need and takes none until `cpu_unclaim`.  False: it is not parked, or nobody's,
+ * or dead.
  */
 export function cpu_claim(cpu: number, clear: number): boolean {
   const w = cpu_state_word(cpu);
   const v = atomic_load(w);
-  if ((v & (CPU_PARKED | CPU_CLAIM | CPU_FREE)) !== CPU_PARKED) return false;
+  const all = CPU_PARKED | CPU_CLAIM | CPU_FREE | CPU_DEAD;
+  if ((v & all) !== CPU_PARKED) return false;
   const mine = CPU_CLAIM | ((thr.cpu + 1) << CLAIMER_SHIFT);
   return atomic_cas(w, v, (v & ~clear & ~CPU_CLAIMER) | mine) === v;
 }

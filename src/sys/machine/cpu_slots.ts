@@ -1,23 +1,35 @@
 /*
  * cpu_slots: how a thread becomes a CPU of a machine and stops being one.
  *
- *      slot  FREE -> PARKED (taken, being filled in) -> 0 (running)
- *      detach: hand everything over -> PARKED -> FREE
+ *      take     word: FREE -> HELD by me      its memory stays as it is from here on
+ *               bind                          columns, options, views
+ *               fill the record, start        state: no PARKED, no FREE
+ *               attach table
+ *      leave    leave table                   caches to the zones, names, locks
+ *               state: PARKED|FREE            once nobody claims it
+ *               word: HELD by me -> FREE      last of all (CLOSED if the machine is down)
+ *
+ * Leaving is one way out for detach, exit, and the end of the script; a death is
+ * settled by others (death.ts).  A shutdown either closes a FREE word or finds it HELD
+ * and sets STOP, and STOP survives taking and leaving: no late attacher misses it.
+ *
+ * When every slot is held, some may be held by the dead.  Settling takes locks, and
+ * locks need a CPU: the attacher takes the spare slot for that, settles, and gives it
+ * back.
  *
  * The event loop of an attached thread that is idle keeps a doorbell: an
  * Atomics.waitAsync on its state word, armed on a value in which it has just
  * seen no request.  Another CPU sets a request bit and notifies; 10 to 15 us
  * later the idle thread serves it.  A pending waitAsync keeps no thread alive.
  */
-import { atomic_add, atomic_cas, atomic_load, atomic_or, atomic_store } from './atomic.ts';
+import { atomic_cas, atomic_load, atomic_or, atomic_store } from './atomic.ts';
 import {
   CPU_DEAD,
-  CPU_FREE,
   CPU_PARKED,
   CPU_REQ_DRAIN,
-  CPU_REQ_TLB,
   CPU_STOP,
-  cpu_ring,
+  cpu_spare,
+  cpu_state_word,
   cpu_tid,
   mcache,
   mcache_of,
@@ -27,111 +39,193 @@ import {
   thr,
   thr_clear,
   thr_set,
-  unpark,
 } from './cpu.ts';
-import { reap_pending, slot_release } from './death.ts';
-import { EAGAIN, EBUSY, KmemError } from './errno.ts';
-import { M, machine } from './header.ts';
-import { host_js_tid, host_sleep, host_thread_start, host_tid } from './host.ts';
+import {
+  attached_note,
+  claim_wait,
+  life_index,
+  reap_pending,
+  slot_empty,
+  slot_next,
+} from './death.ts';
+import { EAGAIN, KmemError } from './errno.ts';
+import { M, machine, PHASE_DOWN } from './header.ts';
+import { host_js_tid, host_who, host_who_tid } from './host.ts';
+import { life, life_run } from './life.ts';
 import { mem, memory_state } from './memory.ts';
 import { opt } from './opt.ts';
+import { KernelPanic, panic } from './panic.ts';
+import {
+  LIFE_SPARE,
+  SLOT_CLOSED,
+  SLOT_FREE,
+  SLOT_HELD,
+  SLOT_SETTLE,
+  SLOTS_MAX,
+  slot_incarnation,
+  slot_load,
+  slot_rest,
+  slot_state,
+  slot_swap,
+  slot_word,
+  type slot_word_t,
+} from './slot_word.ts';
 import { field_word } from './struct.ts';
+import { web_locks_leave } from './web_locks.ts';
 
-/** What the floors do when this thread joins or leaves, in order of registration. */
-export const attach_hooks: (() => void)[] = [];
-export const detach_hooks: (() => void)[] = [];
+/** What a thread has taken: a slot by its number, in an incarnation. */
+export interface Taken {
+  /** Index of its word: the slot, or LIFE_SPARE. */
+  readonly cpu: number;
+  readonly incarnation: number;
+  readonly generation: number;
+}
 
 /**
- * Takes a free slot for this thread. Throws EBUSY if the thread has one
- * already, EAGAIN if none is free.
+ * Takes a free slot of the machine of that generation.  Nothing else of the machine's
+ * memory is touched: until this succeeds it may be another machine's.  null: none is
+ * free.
  */
-export function slot_take(): number {
-  if (thr.cpu >= 0) {
-    throw new KmemError(EBUSY, 'attach', `this thread is CPU ${thr.cpu} of a machine already`);
+export function slot_take(generation: number): Taken | null {
+  for (let i = 0; i < SLOTS_MAX; i++) {
+    const incarnation = word_take(i, generation);
+    if (incarnation >= 0) return { cpu: i, incarnation, generation };
   }
-  const until = performance.now() + REAP_WAIT_MS;
-  for (let asked = false; ; ) {
-    const cpu = slot_find();
-    if (cpu >= 0) {
-      slot_fill(cpu);
-      return cpu;
-    }
-    if (opt.SIM || performance.now() > until) break;
-    if (!asked) ask_to_reap();
-    asked = true;
-    host_sleep(1);
+  return null;
+}
+/** Takes life index `i` for this thread: its incarnation, or -1. */
+function word_take(i: number, generation: number): number {
+  const v = slot_load(i);
+  if (slot_state(v) !== SLOT_FREE || slot_rest(v) !== generation) return -1;
+  const incarnation = slot_incarnation(v);
+  return slot_swap(i, v, slot_word(SLOT_HELD, incarnation, host_who())) ? incarnation : -1;
+}
+/** Gives back a slot that was taken but never started: the memory could not be bound. */
+export function slot_untake(taken: Taken): void {
+  const v = slot_load(taken.cpu);
+  if (slot_state(v) === SLOT_HELD && slot_incarnation(v) === taken.incarnation) {
+    slot_swap(taken.cpu, v, slot_word(SLOT_FREE, taken.incarnation + 1, taken.generation));
   }
-  thr_clear(false); // bound to the memory, but no CPU: the fast paths must not find a slot
+}
+/** Closes the slot of a machine that is going down, if it is free. */
+export function slot_close(cpu: number): boolean {
+  const i = life_index(cpu);
+  for (;;) {
+    const v = slot_load(i);
+    if (slot_state(v) === SLOT_HELD || slot_state(v) === SLOT_SETTLE) return false;
+    if (slot_swap(i, v, slot_word(SLOT_CLOSED, slot_incarnation(v), 0))) return true;
+  }
+}
+function slot_given_back(v: slot_word_t, down: boolean): slot_word_t {
+  return down ? slot_word(SLOT_CLOSED, slot_incarnation(v) + 1, 0) : slot_next(v);
+}
+
+/** Says that no slot is to be had. */
+export function slots_full(): never {
   throw new KmemError(
     EAGAIN,
     'attach',
     `all ${machine.maxcpus[M]} CPU slots are taken: boot with more cpus, or detach a thread`,
   );
 }
-function slot_find(): number {
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
-    const w = field_word(pcpu.state, pcpu_of(cpu));
-    const v = atomic_load(w);
-    if (v & CPU_FREE && atomic_cas(w, v, (v & CPU_STOP) | CPU_PARKED) === v) return cpu;
-  }
-  return -1;
+/**
+ * Takes the spare slot of the machine of that generation, to settle the dead from there
+ * when they hold all the others.  null: another thread has it at present.
+ */
+export function slot_take_spare(generation: number): Taken | null {
+  const incarnation = word_take(LIFE_SPARE, generation);
+  return incarnation < 0 ? null : { cpu: LIFE_SPARE, incarnation, generation };
 }
-/** Settling the dead takes locks, and those need a CPU: the others are asked to do it. */
-function ask_to_reap(): void {
-  atomic_store(field_word(machine.reap_wanted, M), 1);
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
-    atomic_or(field_word(pcpu.state, pcpu_of(cpu)), CPU_REQ_DRAIN);
-    cpu_ring(cpu);
-  }
-}
-const REAP_WAIT_MS = 60;
 
-function slot_fill(cpu: number): void {
+/**
+ * Makes this thread the CPU that it took, with an empty record; its views are those of
+ * the machine by now.  Throws if the machine was shut down or panicked meanwhile; the
+ * thread has left it then.
+ */
+export function slot_start(taken: Taken): void {
+  const cpu = taken.cpu === LIFE_SPARE ? cpu_spare() : taken.cpu;
   const pc = pcpu_of(cpu);
   const first = field_word(pcpu.cpuid, pc);
   mem.I32.fill(0, first, pc + pcpu.sizeof);
   mem.I32.fill(0, mcache_of(cpu), mcache_of(cpu) + mcache.sizeof);
   pcpu.cpuid[pc] = cpu;
   pcpu.counters[pc] = machine.counters[M] + cpu * machine.counter_words[M];
-  const tid = opt.SIM ? 0 : host_tid();
-  atomic_store(field_word(pcpu.os_start, pc), tid ? (host_thread_start(tid) ?? 0) : 0);
-  atomic_store(field_word(pcpu.os_tid, pc), tid);
-  atomic_store(field_word(pcpu.js_tid, pc), host_js_tid());
   atomic_store(field_word(pcpu.stopped, pc), 0);
   atomic_store(field_word(pcpu.waiting, pc), 0);
-  thr_set(cpu, pc, cpu_tid(cpu, pcpu.incarnation[pc]));
-  atomic_add(field_word(machine.attached, M), 1);
+  atomic_store(field_word(pcpu.lock_seen, pc), 0);
+  atomic_store(field_word(pcpu.os_tid, pc), opt.SIM ? 0 : host_who_tid(host_who()));
+  atomic_store(field_word(pcpu.js_tid, pc), host_js_tid());
+  thr_set(cpu, pc, cpu_tid(cpu, taken.incarnation));
+  const w = cpu_state_word(cpu);
+  for (;;) {
+    const v = atomic_load(w);
+    if (atomic_cas(w, v, v & CPU_STOP) === v) break;
+  }
+  attached_note();
+  try {
+    poll();
+  } catch (e) {
+    slot_leave(true);
+    throw e;
+  }
 }
-
-/** Brings the slot that `slot_take` took to life. */
-export function slot_start(): void {
-  unpark();
-  for (const hook of attach_hooks) hook();
+/** The thread has joined: the floors hear of it, and its event loop hears other CPUs. */
+export function slot_joined(): void {
+  try {
+    life_run(life.attach);
+  } catch (e) {
+    slot_leave(true);
+    throw e;
+  }
   if (!opt.SIM) doorbell_start();
 }
 
+/** Whether the machine was shut down. */
+function is_down(): boolean {
+  return atomic_load(field_word(machine.phase, M)) === PHASE_DOWN;
+}
+
 /**
- * Gives this thread's slot back.  The floors hand over what is private first.
- * `over`: the machine is shut down.
+ * Gives this thread's slot back: the one way out.  The floors hand over what is
+ * private, unless the machine is down or panicked, or `stopped` says that nothing is to
+ * be touched.  A panic met on the way is thrown on when the slot is given back.
  */
-export function slot_leave(over = false): void {
+export function slot_leave(stopped = false): void {
   const cpu = thr.cpu;
   if (cpu < 0) return;
-  for (const hook of detach_hooks) hook();
-  atomic_or(field_word(pcpu.state, thr.pc), CPU_PARKED);
-  slot_release(cpu);
-  thr_forget(over);
+  let panicked: unknown = null;
+  try {
+    if (!stopped) life_run(life.leave);
+  } catch (e) {
+    if (!(e instanceof KernelPanic || (e instanceof KmemError && e.code === 'ESHUTDOWN'))) throw e;
+    if (!is_down()) panicked = e;
+  }
+  const w = cpu_state_word(cpu);
+  atomic_or(w, CPU_PARKED);
+  const down = is_down();
+  if (!down) {
+    claim_wait(w);
+    slot_empty(cpu);
+  }
+  const i = life_index(cpu);
+  const v = slot_load(i);
+  const own = slot_state(v) === SLOT_HELD && cpu_tid(cpu, slot_incarnation(v)) === thr.tid;
+  if (!own || !slot_swap(i, v, slot_given_back(v, down))) {
+    panic(`cpu${cpu} leaves a slot that is not its own`, `state ${slot_state(v)}`);
+  }
+  if (!down) attached_note();
+  thr_forget(down);
+  if (panicked !== null) throw panicked;
 }
 /** Forgets which CPU this thread was, without touching the machine. */
 export function thr_forget(over = false): void {
+  web_locks_leave();
   thr_clear(over);
   bell_round++;
 }
 
 // --- the doorbell ------------------------------------------------------------
 
-/** What an idle thread does when it is rung: filled by UMA (hand caches over). */
-export const doorbell_hooks: (() => void)[] = [];
 let bell_round = 0;
 
 type WaitAsync = (
@@ -154,7 +248,7 @@ function doorbell_arm(wait_async: WaitAsync, round: number): void {
   };
   const v = atomic_load(field_word(pcpu.state, thr.pc));
   if (v & (CPU_STOP | CPU_DEAD)) return; // nothing more to serve: the next call says so
-  if (v & (CPU_REQ_DRAIN | CPU_REQ_TLB)) return queueMicrotask(again);
+  if (v & CPU_REQ_DRAIN && !thr.away) return queueMicrotask(again);
   // Armed on a value without a request: a later one changes the word and rings.
   const r = wait_async(mem.I32, field_word(pcpu.state, thr.pc), v);
   if (r.async) (r.value as Promise<string>).then(again, again);
@@ -162,8 +256,8 @@ function doorbell_arm(wait_async: WaitAsync, round: number): void {
 }
 function doorbell_serve(): void {
   const v = atomic_load(field_word(pcpu.state, thr.pc));
-  if (v & (CPU_STOP | CPU_DEAD)) return;
+  if (v & (CPU_STOP | CPU_DEAD) || thr.away) return; // parked: others may claim what it has
   poll();
   reap_pending();
-  for (const hook of doorbell_hooks) hook();
+  life_run(life.bell);
 }

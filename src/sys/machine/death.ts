@@ -5,21 +5,31 @@
  * at any instruction, without `finally`.  Its death is noticed by whoever
  * needs something of it: a waiter whose slice ends looks whether the owner of
  * its lock is alive, a drainer looks after its deadline, attach looks when no
- * slot is free.  `cpu_reap` then settles what it left:
+ * slot is free, the thread that made the worker hears its exit.  Settling it is
  *
- *      state -> DEAD|CLAIM        one reaper per incarnation
- *      hooks, floor by floor      its locks, its sleep record, the page and
- *                                 the bucket in its hand, its caches
- *      state -> FREE              the slot can be taken again
+ *      word: HELD by the dead -> SETTLE by me     one settler at a time (slot_word.ts)
+ *      state |= DEAD|PARKED                       nobody claims it any more;
+ *                                                 a claim that stands is waited for
+ *      the death tables, floor by floor           its locks, its sleep record, the pages and
+ *                                                 the bucket in its hand, its caches
+ *      state -> FREE, word -> FREE                the slot can be taken again
  *
- * What the program had allocated stays allocated: it may be shared.
- * At most one item per zone is lost, between a cache and its caller; it is
- * counted in vm.reap.items_lost.
+ * Every step may be done twice, so a settler that dies, or is stopped, is followed by
+ * another.
  *
- * Reaping takes locks, so it runs only where this CPU holds none:
- * `reap_wanted` marks that there is something to do.
+ * Proof.  Only the host's clear word that there is no such thread counts (host_gone),
+ * or the exit of the worker, heard from the host.  All else means that it lives.
+ *
+ * What the program had allocated stays allocated: it may be shared.  At most one item
+ * per zone is lost, between a cache and its caller; it is counted in
+ * vm.reap.items_lost.
+ *
+ * Settling takes locks, so it runs only where this CPU holds none; until then the
+ * thread notes that there is something to do.  What takes no lock may be done at once
+ * (dead_each).
  */
-import { atomic_and, atomic_cas, atomic_load, atomic_notify, atomic_store } from './atomic.ts';
+import { atomic_and, atomic_cas, atomic_load, atomic_notify, atomic_or } from './atomic.ts';
+import { atomic_store, atomic_wait } from './atomic.ts';
 import { counter_add, counter_u64 } from './counter.ts';
 import {
   CPU_CLAIM,
@@ -27,17 +37,36 @@ import {
   CPU_DEAD,
   CPU_FREE,
   CPU_PARKED,
-  claim_hooks,
+  CPU_STOP,
   claimer_of,
+  cpu_slots,
+  cpu_spare,
+  cpu_state_word,
   cpu_tid,
-  INCARNATION_MASK,
   pcpu,
   pcpu_of,
   thr,
   tid_cpu,
 } from './cpu.ts';
+import { KmemError } from './errno.ts';
 import { M, machine } from './header.ts';
-import { host_sees_threads, host_thread_start } from './host.ts';
+import { host_gone, host_who_of_js } from './host.ts';
+import { life, life_run_for } from './life.ts';
+import { opt } from './opt.ts';
+import { KernelPanic, panic } from './panic.ts';
+import {
+  LIFE_SPARE,
+  SLOT_FREE,
+  SLOT_HELD,
+  SLOT_SETTLE,
+  slot_incarnation,
+  slot_load,
+  slot_rest,
+  slot_state,
+  slot_swap,
+  slot_word,
+  type slot_word_t,
+} from './slot_word.ts';
 import { field_word } from './struct.ts';
 
 export const v_reaps = counter_u64('vm.reap.cpus', 'Threads that vanished and were settled');
@@ -51,38 +80,66 @@ export const v_reap_pages = counter_u64(
 );
 export const v_reap_locks = counter_u64('vm.reap.locks', 'Locks taken over from vanished threads');
 
-/** What each floor does for a CPU that is gone, lowest floor first. */
-export const reap_hooks: { name: string; order: number; run: (cpu: number) => void }[] = [];
-/** Adds a floor's part to the reaping of a CPU; lower `order` runs first. */
-export function reap_register(name: string, order: number, run: (cpu: number) => void): void {
-  reap_hooks.push({ name, order, run });
-  reap_hooks.sort((a, b) => a.order - b.order);
-}
-
-/** For tests and the seeded scheduler: says which incarnations are dead. */
+/** For tests and the seeded scheduler: says which slots' owners are dead. */
 export const death_oracle: { dead: ((cpu: number) => boolean) | null } = { dead: null };
 
+/** Where the word of slot `cpu` lies. */
+export function life_index(cpu: number): number {
+  return cpu === cpu_spare() ? LIFE_SPARE : cpu;
+}
+
+// --- who lives -----------------------------------------------------------------------
+
+/** JavaScript threads whose exit this thread heard. An id is never given twice. */
+const exits = new Set<number>();
+
+/** Whether the owner that the HELD word `v` of slot `cpu` names is proved to be gone. */
+function gone(cpu: number, v: slot_word_t): boolean {
+  if (death_oracle.dead) return death_oracle.dead(cpu);
+  const who = slot_rest(v);
+  // Read after v: an id that is there belongs to the owner in v (0 when it became FREE).
+  const js = atomic_load(field_word(pcpu.js_tid, pcpu_of(cpu)));
+  if (js !== 0 && exits.has(js)) return true;
+  return host_gone(who) || exits_by_who.has(who);
+}
+/** The same for hosts that show no threads: there `who` is made of the JavaScript id. */
+const exits_by_who = new Set<number>();
+
+/** Whether the thread in a slot lives. A free slot, or one being settled, has none. */
+export function cpu_alive(cpu: number): boolean {
+  if (cpu === thr.cpu) return true;
+  const v = slot_load(life_index(cpu));
+  return slot_state(v) === SLOT_HELD && !gone(cpu, v);
+}
 /** Whether the CPU that a lock word or claim names still lives in that incarnation. */
 export function tid_alive(tid: number): boolean {
   const cpu = tid_cpu(tid);
-  if (cpu < 0 || cpu >= machine.maxcpus[M]) return false;
-  const incarnation = atomic_load(field_word(pcpu.incarnation, pcpu_of(cpu)));
-  if ((cpu_tid(cpu, incarnation) & ~7) !== (tid & ~7)) return false;
-  return cpu_alive(cpu);
+  if (cpu < 0 || cpu >= cpu_slots()) return false;
+  if ((tid & ~7) === thr.tid) return true;
+  const v = slot_load(life_index(cpu));
+  if (slot_state(v) !== SLOT_HELD) return false;
+  if (cpu_tid(cpu, slot_incarnation(v)) !== (tid & ~7)) return false;
+  return !gone(cpu, v);
+}
+/** The incarnation that a slot is in: of its owner, or of the next one. */
+export function cpu_incarnation(cpu: number): number {
+  return slot_incarnation(slot_load(life_index(cpu)));
+}
+/** Threads that hold a slot, counted now; dead ones count until they are settled. */
+export function cpus_attached(): number {
+  let n = 0;
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    const state = slot_state(slot_load(cpu));
+    if (state === SLOT_HELD || state === SLOT_SETTLE) n++;
+  }
+  return n;
+}
+/** Notes the number of threads for whoever reads a dump. */
+export function attached_note(): void {
+  atomic_store(field_word(machine.attached, M), cpus_attached());
 }
 
-/** Whether the thread in a slot lives. A free slot counts as not alive. */
-export function cpu_alive(cpu: number): boolean {
-  if (cpu === thr.cpu) return true;
-  const pc = pcpu_of(cpu);
-  const state = atomic_load(field_word(pcpu.state, pc));
-  if (state & (CPU_DEAD | CPU_FREE)) return false;
-  if (death_oracle.dead) return !death_oracle.dead(cpu);
-  const tid = atomic_load(field_word(pcpu.os_tid, pc));
-  if (tid === 0 || !host_sees_threads()) return true; // told by cpu_exited, if at all
-  const start = host_thread_start(tid);
-  return start !== null && start === atomic_load(field_word(pcpu.os_start, pc));
-}
+// --- when to look ------------------------------------------------------------------------
 
 let wanted = false;
 /** Notes that a CPU was seen dead; it is reaped at the next safe place. */
@@ -91,52 +148,107 @@ export function reap_want(): void {
 }
 /** Reaps whatever is known to be dead. The caller holds no lock. */
 export function reap_pending(): void {
-  if (wanted || machine.reap_wanted[M] !== 0) reap_all();
+  if (wanted) reap_all();
 }
 /** Looks at every slot and reaps the dead. Returns how many. */
 export function reap_all(): number {
   wanted = false;
-  if (machine.reap_wanted[M] !== 0) atomic_store(field_word(machine.reap_wanted, M), 0);
   let n = 0;
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) if (cpu_reap(cpu)) n++;
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) if (cpu_reap(cpu)) n++;
   return n;
 }
 
-/** The exit of a worker, as the thread that made it hears it. */
+/**
+ * The exit of a worker, as the thread that made it hears it; `js_tid` is what the
+ * worker's threadId was while it ran.
+ */
 export function cpu_exited(js_tid: number): void {
-  if (thr.cpu < 0) return; // settling takes locks, and those need a CPU
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
-    const pc = pcpu_of(cpu);
-    const state = atomic_load(field_word(pcpu.state, pc));
-    if ((state & (CPU_FREE | CPU_DEAD)) === 0 && pcpu.js_tid[pc] === js_tid && cpu !== thr.cpu) {
-      settle(cpu, state);
-    }
-  }
+  if (js_tid <= 0) return;
+  exits.add(js_tid);
+  exits_by_who.add(host_who_of_js(js_tid));
+  if (thr.cpu >= 0) reap_all(); // else at the next look: settling takes locks, and those need a CPU
 }
-
-/** Settles slot `cpu` if it still is in that incarnation, whose thread was seen to be gone. */
+/**
+ * Settles slot `cpu` if it is still in that incarnation, of whose owner the caller
+ * knows for sure that it is gone.
+ */
 export function cpu_gone(cpu: number, incarnation: number): void {
   if (thr.cpu < 0 || cpu === thr.cpu) return;
-  const pc = pcpu_of(cpu);
-  const state = atomic_load(field_word(pcpu.state, pc));
-  if (atomic_load(field_word(pcpu.incarnation, pc)) !== incarnation) return;
-  if ((state & (CPU_FREE | CPU_DEAD)) === 0) settle(cpu, state);
+  const v = slot_load(life_index(cpu));
+  if (slot_state(v) === SLOT_HELD && slot_incarnation(v) === incarnation) settle(cpu, v);
+}
+/** Settles slot `cpu` if its owner is gone. True if this call did it. */
+export function cpu_reap(cpu: number): boolean {
+  if (cpu === thr.cpu) return false;
+  const v = slot_load(life_index(cpu));
+  return is_left(cpu, v) && settle(cpu, v);
 }
 
-/** Settles slot `cpu` if its thread is gone. True if this call did it. */
-export function cpu_reap(cpu: number): boolean {
-  const pc = pcpu_of(cpu);
-  const state = atomic_load(field_word(pcpu.state, pc));
-  if (state & CPU_FREE || cpu === thr.cpu) return false;
-  if (state & CPU_DEAD) {
-    // Somebody is reaping it, unless that somebody died too.
-    const by = claimer_of(state);
-    if (by === thr.cpu || (by >= 0 && cpu_alive(by))) return false;
-    return settle(cpu, state);
-  }
-  if (cpu_alive(cpu)) return false;
-  return settle(cpu, state);
+// --- settling --------------------------------------------------------------------------------
+
+/** Whether the slot's owner is gone and nobody alive is settling it. */
+function is_left(cpu: number, v: slot_word_t): boolean {
+  const state = slot_state(v);
+  if (state === SLOT_HELD) return gone(cpu, v);
+  if (state !== SLOT_SETTLE) return false;
+  const by = slot_rest(v) * 8;
+  return by === 0 || !tid_alive(by);
 }
+function settled_by_me(v: slot_word_t): slot_word_t {
+  return slot_word(SLOT_SETTLE, slot_incarnation(v), thr.tid >>> 3);
+}
+
+function settle(cpu: number, seen: slot_word_t): boolean {
+  const i = life_index(cpu);
+  const mine = settled_by_me(seen);
+  if (!slot_swap(i, seen, mine)) return false;
+  const w = cpu_state_word(cpu);
+  atomic_or(w, CPU_DEAD | CPU_PARKED);
+  claim_wait(w);
+  try {
+    life_run_for(life.death_lockless, cpu);
+    life_run_for(life.death, cpu);
+  } catch (e) {
+    // Stopped in the middle: SETTLE stays, by one that is not alive once it has left.
+    if (e instanceof KernelPanic || (e instanceof KmemError && e.code === 'ESHUTDOWN')) throw e;
+    if (opt.SIM) throw e; // the scheduler ends this CPU
+    panic(`settling cpu${cpu}`, (e as Error).stack ?? String(e));
+  }
+  counter_add(v_reaps, 1);
+  slot_empty(cpu);
+  if (!slot_swap(i, mine, slot_next(mine)))
+    panic(`cpu${cpu}: its word changed while being settled`);
+  attached_note();
+  return true;
+}
+/** The word of the slot when its owner is no more: FREE for the next one, by this generation. */
+export function slot_next(v: slot_word_t): slot_word_t {
+  return slot_word(SLOT_FREE, slot_incarnation(v) + 1, machine.generation[M]);
+}
+/** Nothing of the owner is left in the record, and nobody may claim it. STOP stays. */
+export function slot_empty(cpu: number): void {
+  const pc = pcpu_of(cpu);
+  atomic_store(field_word(pcpu.js_tid, pc), 0);
+  atomic_store(field_word(pcpu.os_tid, pc), 0);
+  atomic_store(field_word(pcpu.waiting, pc), 0);
+  const w = cpu_state_word(cpu);
+  for (;;) {
+    const v = atomic_load(w);
+    if (atomic_cas(w, v, (v & CPU_STOP) | CPU_PARKED | CPU_FREE) === v) return;
+  }
+}
+/**
+ * Waits until nobody claims the CPU with state word `w`, which is parked for good.  A
+ * claim is straight-line work; one whose owner died is undone here.
+ */
+export function claim_wait(w: number): void {
+  for (;;) {
+    const v = atomic_load(w);
+    if ((v & CPU_CLAIM) === 0) return;
+    if (atomic_wait(w, v, CLAIM_SLICE_MS) === 'timed-out') claim_stuck(v);
+  }
+}
+const CLAIM_SLICE_MS = 20;
 
 /**
  * Holds each CPU that is dead for a moment and lets `run` give back something
@@ -144,64 +256,36 @@ export function cpu_reap(cpu: number): boolean {
  * allowed where the caller holds some.
  */
 export function dead_each(run: (cpu: number) => void): void {
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
-    if (cpu_alive(cpu)) continue;
-    const w = field_word(pcpu.state, pcpu_of(cpu));
-    const v = atomic_load(w);
-    const by = claimer_of(v);
-    if (v & CPU_FREE) continue;
-    if (v & CPU_DEAD && by >= 0 && cpu_alive(by)) continue; // it is being settled
-    const mine = CPU_DEAD | CPU_CLAIM | CPU_PARKED | ((thr.cpu + 1) << 8);
-    if (atomic_cas(w, v, mine) !== v) continue;
-    run(cpu);
-    atomic_store(w, CPU_DEAD | CPU_PARKED); // nobody claims it: whoever reaps goes on
-  }
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) dead_hold(cpu, run);
+}
+function dead_hold(cpu: number, run: (cpu: number) => void): void {
+  if (cpu === thr.cpu) return;
+  const i = life_index(cpu);
+  const v = slot_load(i);
+  if (!is_left(cpu, v)) return;
+  const mine = settled_by_me(v);
+  if (!slot_swap(i, v, mine)) return;
+  const w = cpu_state_word(cpu);
+  const state = atomic_or(w, CPU_DEAD | CPU_PARKED);
+  const by = claimer_of(state);
+  // While somebody claims it, its private things are not ours.
+  if ((state & CPU_CLAIM) === 0 || by < 0 || !cpu_alive(by)) run(cpu);
+  slot_swap(i, mine, slot_word(SLOT_SETTLE, slot_incarnation(v), 0));
+  wanted = true;
 }
 
-/** Hooks up to this order take no lock: the claims of a dead CPU end there. */
-const CLAIMS_ORDER = 15;
 /** Frees whom a dead CPU held by a claim; what it did under its locks has been undone. */
-reap_register('claims', CLAIMS_ORDER, (dead) => {
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
-    const w = field_word(pcpu.state, pcpu_of(cpu));
+export function claims_reap(dead: number): void {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const w = cpu_state_word(cpu);
     const v = atomic_load(w);
-    if ((v & (CPU_CLAIM | CPU_DEAD)) !== CPU_CLAIM || claimer_of(v) !== dead) continue;
+    if ((v & CPU_CLAIM) === 0 || claimer_of(v) !== dead) continue;
     atomic_and(w, ~(CPU_CLAIM | CPU_CLAIMER));
     atomic_notify(w, 1);
   }
-});
-/** A CPU cannot come back because of a claim: it settles the claimer itself if that is dead. */
-claim_hooks.stuck = (_cpu, state) => {
-  const by = claimer_of(state);
-  if (by < 0 || cpu_alive(by)) return;
-  wanted = true;
-  dead_each((cpu) => {
-    if (cpu !== by) return;
-    for (const hook of reap_hooks) if (hook.order <= CLAIMS_ORDER) hook.run(cpu);
-  });
-};
-
-function settle(cpu: number, state: number): boolean {
-  const w = field_word(pcpu.state, pcpu_of(cpu));
-  const mine = CPU_DEAD | CPU_CLAIM | CPU_PARKED | ((thr.cpu + 1) << 8);
-  if (atomic_cas(w, state, mine) !== state) return false;
-  for (const hook of reap_hooks) hook.run(cpu);
-  counter_add(v_reaps, 1);
-  slot_release(cpu);
-  return true;
 }
-
-/** Makes a slot free: nothing private is left in it. */
-export function slot_release(cpu: number): void {
-  const pc = pcpu_of(cpu);
-  // The incarnation moves on first: lock words that name the old one are dead from here.
-  const next = (pcpu.incarnation[pc] + 1) & INCARNATION_MASK;
-  atomic_store(field_word(pcpu.incarnation, pc), next);
-  atomic_store(field_word(pcpu.os_tid, pc), 0);
-  const attached = field_word(machine.attached, M);
-  for (;;) {
-    const n = atomic_load(attached);
-    if (atomic_cas(attached, n, n - 1) === n) break;
-  }
-  atomic_store(field_word(pcpu.state, pc), CPU_FREE);
+/** A CPU cannot come back because of a claim: it settles the claimer itself if that is dead. */
+export function claim_stuck(state: number): void {
+  const by = claimer_of(state);
+  if (by >= 0 && by !== thr.cpu) dead_hold(by, (cpu) => life_run_for(life.death_lockless, cpu));
 }

@@ -35,8 +35,8 @@ export const machine = struct<machine_t>(
   generation: i32('a', 'boots of this memory so far; 0: never'),
   phase: i32('a', 'PHASE_*'),
   options: i32('c', 'kernel options, one bit each (opt.ts)'),
-  attached: i32('a', 'CPUs that hold a slot'),
-  reap_wanted: i32('a', 'a thread waits for the slots of dead ones to be settled'),
+  attached: i32('a', 'threads that held a slot when one last changed: a hint for dumps'),
+  lowmem: i32('a', 'times that memory ran short: every thread calls its subscribers'),
   panic_cpu: i32('a', 'slot + 1 of the CPU that panics; 0: none'),
   maxcpus: i32('c', 'CPU slots'),
   host_cpus: i32('c', "the host's cores: no spinning when there are more CPUs than these"),
@@ -63,9 +63,20 @@ export const machine = struct<machine_t>(
 
 /** The header's place: word 64, after the guard around NULL. */
 export const M = 64 as machine_t;
-/** Behind it the buckets of malloc's fast path: 32 words for each of 64 CPUs (cpu.ts). */
+/** Behind it the buckets of malloc's fast path: 32 words for each CPU (cpu.ts). */
 export const MCACHE_START = 512;
-export const HEADER_END = MCACHE_START + 64 * 32;
+/** The records behind those of the 64 CPUs: the spare slot's and nobody's (cpu.ts). */
+const MCACHES = 64 + 2;
+/**
+ * Behind them what boot never wipes: a 64-bit word for each slot and the spare one, the
+ * boot word and the number of boots (slot_word.ts).  A thread that attaches late may
+ * change these at any time.
+ */
+export const LIFE_START = MCACHE_START + MCACHES * 32;
+export const LIFE_WORDS = 160;
+/** The state word of a thread that is no CPU (cpu.ts). */
+export const NOBODY_STATE = LIFE_START + LIFE_WORDS - 2;
+export const HEADER_END = LIFE_START + LIFE_WORDS;
 
 /* Anchors: where each floor keeps the pointer to its own global record. */
 export const ROOT_SLEEPQ = 0;

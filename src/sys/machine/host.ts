@@ -12,6 +12,7 @@ interface FsLike {
   readlinkSync(path: string): string;
   readFileSync(path: string, encoding: string): string;
   existsSync(path: string): boolean;
+  statSync(path: string, options: { throwIfNoEntry: false }): object | undefined;
   writeSync(fd: number, data: Uint8Array): number;
   openSync(path: string, flags: string): number;
   closeSync(fd: number): void;
@@ -70,23 +71,94 @@ export function host_js_tid(): number {
 /** The host's id of this thread, 0 where there is none to be had. */
 export function host_tid(): number {
   if (!linux || !host_fs) return 0;
-  return Number(host_fs.readlinkSync('/proc/thread-self').split('/').pop());
+  try {
+    return Number(host_fs.readlinkSync('/proc/thread-self').split('/').pop());
+  } catch {
+    return 0;
+  }
 }
 /** PF_EXITING among a thread's kernel flags: it runs no code of its own any more. */
 const THREAD_EXITING = 4;
-/** When a thread of this process started, in the host's ticks; null: it is gone, or going. */
-export function host_thread_start(tid: number): number | null {
-  if (!host_fs) return null;
+/**
+ * When a thread of this process started, in the host's ticks.  'gone': it is no
+ * more, or runs no more code of its own.  'unknown': the host could not say, for
+ * want of a descriptor or of memory; that proves nothing.
+ */
+function thread_start(fs: FsLike, tid: number): number | 'gone' | 'unknown' {
   try {
-    const stat = host_fs.readFileSync(`/proc/self/task/${tid}/stat`, 'latin1');
+    const stat = fs.readFileSync(`/proc/self/task/${tid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    if (fields[0] === 'Z' || fields[0] === 'X') return null;
+    if (fields[0] === 'Z' || fields[0] === 'X') return 'gone';
     // Who waited for its end may go on before the host has taken its entry away.
-    if ((Number(fields[6]) & THREAD_EXITING) !== 0) return null;
-    return Number(fields[19]) | 0;
-  } catch {
-    return null;
+    if ((Number(fields[6]) & THREAD_EXITING) !== 0) return 'gone';
+    return Number(fields[19]);
+  } catch (e) {
+    return is_no_thread(e) ? 'gone' : 'unknown';
   }
+}
+/** Of all errors these two alone say that there is no such thread. */
+function is_no_thread(e: unknown): boolean {
+  const { code } = e as { code?: string };
+  return code === 'ENOENT' || code === 'ESRCH';
+}
+
+/*
+ * Who a thread is, in 41 bits, told apart from every other thread of all times:
+ *
+ *      Linux      bits 0..21 the host's id · 22..39 its start, ticks mod 2^18, 0: unknown
+ *      elsewhere  bit 40, and the JavaScript id; in a browser a random number
+ *
+ * A start that was cut short errs on the safe side: another one proves that the id
+ * was given to another thread since, an equal one proves nothing.
+ */
+const WHO_OTHER = 2 ** 40;
+const TID_SPAN = 2 ** 22;
+const START_SPAN = 2 ** 18;
+let self = 0;
+/** Who this thread is. Worked out once, before it takes its first slot. */
+export function host_who(): number {
+  if (self === 0) self = who_am_i();
+  return self;
+}
+function who_am_i(): number {
+  const tid = host_tid();
+  if (tid > 0 && tid < TID_SPAN && host_fs) {
+    const start = thread_start(host_fs, tid);
+    return tid + (typeof start === 'number' ? start % START_SPAN : 0) * TID_SPAN;
+  }
+  return threads ? host_who_of_js(threads.threadId) : WHO_OTHER + random_40();
+}
+function random_40(): number {
+  return 1 + Math.floor(Math.random() * (WHO_OTHER - 1));
+}
+/** Who the thread with that JavaScript id is where the host shows no threads. */
+export function host_who_of_js(js_tid: number): number {
+  return WHO_OTHER + js_tid;
+}
+/** The host's id in a `who`; 0 where it carries none. */
+export function host_who_tid(who: number): number {
+  return who >= WHO_OTHER ? 0 : who % TID_SPAN;
+}
+/**
+ * Whether a thread is proved to be gone.  The look for its entry needs no
+ * descriptor; only where the entry is there and its start is known are more
+ * questions asked.  Every answer but a clear one means: it lives, ask again.
+ */
+export function host_gone(who: number): boolean {
+  if (who >= WHO_OTHER || who === 0 || !linux || !host_fs) return false;
+  const tid = who % TID_SPAN;
+  try {
+    // ENOENT comes back as undefined; what is thrown is another error.
+    if (host_fs.statSync(`/proc/self/task/${tid}`, { throwIfNoEntry: false }) === undefined) {
+      return true;
+    }
+  } catch (e) {
+    return is_no_thread(e);
+  }
+  const known = Math.floor(who / TID_SPAN);
+  const start = thread_start(host_fs, tid);
+  if (start === 'gone') return true;
+  return known !== 0 && typeof start === 'number' && start % START_SPAN !== known;
 }
 
 const gate = typeof SharedArrayBuffer === 'undefined' ? null : new SharedArrayBuffer(4);

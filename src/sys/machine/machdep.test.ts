@@ -7,16 +7,16 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { abandon, attach, boot, current, detach, shutdown } from '../boot/main.ts';
-import { atomic_load } from './atomic.ts';
 import { now_ms } from './clock.ts';
 import { counter_add, counter_get, counter_u64 } from './counter.ts';
-import { critical_enter, critical_exit, curcpu, park, pcpu, pcpu_of, thr, unpark } from './cpu.ts';
+import { critical_enter, critical_exit, curcpu, park, pcpu, thr, unpark } from './cpu.ts';
+import { cpu_incarnation, cpus_attached } from './death.ts';
 import { EBUSY, errno_name, KmemError } from './errno.ts';
 import { M, machine } from './header.ts';
 import { kenv_number, kenv_tunables } from './kenv.ts';
 import { type Handle, machine_random } from './machdep.ts';
 import { mem } from './memory.ts';
-import { field_word, guard } from './struct.ts';
+import { guard } from './struct.ts';
 import { CTLFLAG_RDTUN, sysctl_get, sysctl_int, sysctl_set } from './sysctl_decl.ts';
 import { vector, vector_call, vector_name, vector_number } from './vectors.ts';
 
@@ -139,12 +139,13 @@ test('guards come and go with the checked option, on the same memory', () => {
 test('workers join by the handle, each its own CPU, and give the slot back', async () => {
   const { handle } = boot({ memory: '4M', cpus: 3 });
   const meeting = new Int32Array(new SharedArrayBuffer(4));
+  const first = cpu_incarnation(1);
   const seen = await Promise.all([1, 2].map(() => visitor(handle, 'meet', meeting)));
   assert.deepEqual([...seen].sort(), [1, 2]);
-  assert.equal(atomic_load(field_word(machine.attached, M)), 1, 'both are gone again');
-  assert.equal(pcpu.incarnation[pcpu_of(1)], 1);
+  assert.equal(cpus_attached(), 1, 'both are gone again');
+  assert.equal(cpu_incarnation(1), first + 1);
   assert.equal(await visitor(handle, 'visit'), 1, 'the slot serves again');
-  assert.equal(pcpu.incarnation[pcpu_of(1)], 2);
+  assert.equal(cpu_incarnation(1), first + 2);
 });
 
 test('a thread can leave and come back', () => {
@@ -194,7 +195,7 @@ test('a handle of before a re-boot is refused, also in another thread', async ()
 test('after shutdown others find out: ESHUTDOWN at the next slow path and at attach', async () => {
   const { handle } = boot({ memory: '4M', cpus: 2 });
   const other = visitor(handle, 'until stopped');
-  while (atomic_load(field_word(machine.attached, M)) < 2) {
+  while (cpus_attached() < 2) {
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
   shutdown();

@@ -6,10 +6,10 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { atomic_load } from './atomic.ts';
-import { CPU_STOP, pcpu, pcpu_of, thr } from './cpu.ts';
+import { CPU_STOP, pcpu, pcpu_of, poll, thr } from './cpu.ts';
 import { thr_forget } from './cpu_slots.ts';
 import { M, machine } from './header.ts';
-import { KernelPanic, panic, panic_hooks } from './panic.ts';
+import { KernelPanic, panic } from './panic.ts';
 import { field_word, get_string } from './struct.ts';
 import { until, within } from './workers.test.lib.ts';
 import { mtx_lock } from '../sync/kern_mutex.ts';
@@ -17,7 +17,6 @@ import { sleepq_list } from '../sync/subr_sleepqueue.ts';
 import { area, bring_up, start, the_area } from '../sync/sync.test.lib.ts';
 
 afterEach(() => {
-  panic_hooks.dump = null;
   thr_forget();
 });
 
@@ -29,20 +28,13 @@ test('a panic stops a CPU that sleeps and one that spins in locks, and both say 
   const spinner = start(handle, 'spin');
   const spinning = await within(spinner.up, 'the other');
   await until(() => area.a[t] > 100, 'the other spins');
-  let dumped = '';
-  panic_hooks.dump = (text) => {
-    dumped = text;
-    return '/a/dump';
-  };
   assert.throws(
     () => panic('a test believed', 1, 'two'),
     (e) =>
       e instanceof KernelPanic &&
-      e.message === 'panic: a test believed: 1 two (dump: /a/dump)' &&
-      e.cpu === thr.cpu &&
-      e.dump === '/a/dump',
+      e.message === 'panic: a test believed: 1 two' &&
+      e.cpu === thr.cpu,
   );
-  assert.equal(dumped, 'panic: a test believed: 1 two');
   assert.match(get_string(machine.panic_text, M, 64), /^panic: a test believed: 1 two$/);
   assert.equal(machine.panic_cpu[M], thr.cpu + 1);
   // panic waits for that up to a second; on a slow machine it takes longer.
@@ -59,18 +51,13 @@ test('a panic stops a CPU that sleeps and one that spins in locks, and both say 
   assert.equal(area.a[t], a, 'nobody goes on');
 });
 
-test('the CPU that panicked panics again, and the others are told to stop', () => {
+test('the CPU that panicked is stopped by its own panic, and so are the others', () => {
   bring_up({ cpus: 3 });
   assert.throws(() => panic('first'), /panic: first$/);
-  assert.throws(() => panic('second'), /panic: /);
-  assert.match(get_string(machine.panic_text, M, 64), /first|second/);
+  assert.throws(() => panic('second'), /cpu0 stopped: panic: first/);
+  assert.throws(() => poll(), /cpu0 stopped: panic: first/);
+  assert.match(get_string(machine.panic_text, M, 64), /first/);
   assert.notEqual(atomic_load(field_word(pcpu.state, pcpu_of(1))) & CPU_STOP, 0);
-});
-
-test('a panic inside the dump prints and ends', () => {
-  bring_up({ cpus: 2 });
-  panic_hooks.dump = () => panic('in the dump');
-  assert.throws(() => panic('outer'), /panic: in the dump \(inside a panic\)/);
 });
 
 test('without a machine a panic is only thrown', () => {

@@ -3,15 +3,26 @@
  *
  * The first CPU to panic stores its slot in the header; the others see STOP at
  * their next lock, slow path or return from a wait, and throw KernelPanic too,
- * releasing nothing and undoing nothing, because the dump must show it.  A CPU
- * between its look and its wait would miss a single notification, so the
+ * releasing nothing and undoing nothing: the memory stays as it was found wrong.  A
+ * CPU between its look and its wait would miss a single notification, so the
  * panicking CPU notifies again and again until each has stopped, is parked or
- * a second is over.
+ * a second is over.  From then on every slow path of a stopped CPU, the panicking one
+ * included, throws at once, and its fast paths lead there.
  *
  * No lock is taken here: the locks may be what is broken.
  */
 import { atomic_cas, atomic_load, atomic_notify, atomic_or, atomic_store } from './atomic.ts';
-import { CPU_DEAD, CPU_FREE, CPU_PARKED, CPU_STOP, pcpu, pcpu_of, thr } from './cpu.ts';
+import {
+  CPU_DEAD,
+  CPU_FREE,
+  CPU_PARKED,
+  CPU_STOP,
+  cpu_slots,
+  pcpu,
+  pcpu_of,
+  thr,
+  thr_off,
+} from './cpu.ts';
 import { ESHUTDOWN, KmemError } from './errno.ts';
 import { M, machine, PHASE_DOWN } from './header.ts';
 import { host_sleep } from './host.ts';
@@ -25,22 +36,14 @@ const STOP_WAIT_MS = 1000;
 /** A panic as the program sees it. */
 export class KernelPanic extends Error {
   override readonly name = 'KernelPanic';
-  /** File the memory was written to, if a dump directory is set. */
-  readonly dump: string | null;
   /** CPU slot that panicked. */
   readonly cpu: number;
 
-  constructor(text: string, cpu: number, dump: string | null) {
-    super(dump ? `${text} (dump: ${dump})` : text);
+  constructor(text: string, cpu: number) {
+    super(text);
     this.cpu = cpu;
-    this.dump = dump;
   }
 }
-
-/** Who writes the dump: filled by the observing floor. Returns the path. */
-export const panic_hooks: { dump: ((text: string) => string | null) | null } = { dump: null };
-
-let panicking = false;
 
 /**
  * Stops the machine.  `text` says what was believed; `values` are put behind
@@ -49,23 +52,19 @@ let panicking = false;
 export function panic(text: string, ...values: (number | string)[]): never {
   const shown = values.map((v) => (typeof v === 'number' ? `${v}` : v)).join(' ');
   const message = `panic: ${text}${shown ? `: ${shown}` : ''}`;
-  if (memory_state.size === 0 || thr.cpu < 0) throw new KernelPanic(message, -1, null);
-  if (panicking) throw new KernelPanic(`${message} (inside a panic)`, thr.cpu, null);
+  if (memory_state.size === 0 || thr.cpu < 0) throw new KernelPanic(message, -1);
   const first = atomic_cas(field_word(machine.panic_cpu, M), 0, thr.cpu + 1);
-  if (first !== 0 && first !== thr.cpu + 1) cpu_stopped(CPU_STOP);
-  panicking = true;
-  try {
-    set_string(machine.panic_text, M, PANIC_TEXT_WORDS, message);
-    stop_others();
-    const dump = panic_hooks.dump?.(message) ?? null;
-    throw new KernelPanic(message, thr.cpu, dump);
-  } finally {
-    panicking = false; // this thread's own flag: the machine stays stopped
-  }
+  if (first !== 0) cpu_stopped(CPU_STOP); // another one's, or one of its own before
+  set_string(machine.panic_text, M, PANIC_TEXT_WORDS, message);
+  stop_others();
+  atomic_or(field_word(pcpu.state, thr.pc), CPU_STOP);
+  atomic_store(field_word(pcpu.stopped, thr.pc), 1);
+  thr_off();
+  throw new KernelPanic(message, thr.cpu);
 }
 
 function stop_others(): void {
-  const n = machine.maxcpus[M];
+  const n = cpu_slots();
   for (let cpu = 0; cpu < n; cpu++) {
     if (cpu !== thr.cpu) atomic_or(field_word(pcpu.state, pcpu_of(cpu)), CPU_STOP);
   }
@@ -93,13 +92,14 @@ function stop_others(): void {
  */
 export function cpu_stopped(state: number): never {
   atomic_store(field_word(pcpu.stopped, thr.pc), 1);
+  thr_off();
   if (atomic_load(field_word(machine.phase, M)) === PHASE_DOWN) {
     throw new KmemError(ESHUTDOWN, 'kmem', 'the machine was shut down by another thread');
   }
   const by = atomic_load(field_word(machine.panic_cpu, M));
   if (by !== 0) {
     const text = get_string(machine.panic_text, M, PANIC_TEXT_WORDS);
-    throw new KernelPanic(`cpu${thr.cpu} stopped: ${text}`, by - 1, null);
+    throw new KernelPanic(`cpu${thr.cpu} stopped: ${text}`, by - 1);
   }
-  throw new KernelPanic(`cpu${thr.cpu} stopped: state ${state}`, thr.cpu, null);
+  throw new KernelPanic(`cpu${thr.cpu} stopped: state ${state}`, thr.cpu);
 }

@@ -11,8 +11,8 @@
  *      granted, and seen before     nobody does any more: the slot is settled
  *      granted, never seen          no proof: the request may be on its way
  *
- * Seen is what was once refused, or what the holder itself noted in `os_start`
- * when the lock was granted to it; a browser has no start times to put there.
+ * Seen is what was once refused, or what the holder itself noted in `lock_seen`
+ * when the lock was granted to it.
  *
  * The request of a worker leaves it only when its event loop runs.  One that
  * attaches, blocks at once and is terminated without ever having returned to its
@@ -22,9 +22,8 @@
  * machine hears the exit of the workers that it adopted.
  */
 import { atomic_load, atomic_store } from './atomic.ts';
-import { CPU_DEAD, CPU_FREE, pcpu, pcpu_of, thr } from './cpu.ts';
-import { attach_hooks, detach_hooks } from './cpu_slots.ts';
-import { cpu_gone } from './death.ts';
+import { CPU_DEAD, CPU_FREE, cpu_spare, pcpu, pcpu_of, thr } from './cpu.ts';
+import { cpu_gone, cpu_incarnation } from './death.ts';
 import { M, machine } from './header.ts';
 import { host_locks } from './host.ts';
 import { memory_state } from './memory.ts';
@@ -42,30 +41,28 @@ const seen = new Set<string>();
 function lock_name(cpu: number, incarnation: number): string {
   return `kmem.${machine.id_low[M]}.${machine.generation[M]}.${cpu}.${incarnation}`;
 }
-function incarnation_of(cpu: number): number {
-  return atomic_load(field_word(pcpu.incarnation, pcpu_of(cpu)));
-}
 
-attach_hooks.push(() => {
+/** Takes this thread's lock. A line of the attach table. */
+export function web_locks_attach(): void {
   const locks = memory_state.shared ? host_locks() : null;
-  if (!locks) return;
-  let_go(); // of the machine before, if somebody else ended it
+  if (!locks || thr.cpu === cpu_spare()) return;
+  web_locks_leave(); // of the machine before, if somebody else ended it
   const { cpu, pc } = thr;
-  const incarnation = incarnation_of(cpu);
+  const incarnation = cpu_incarnation(cpu);
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
   const keep = (): Promise<void> => {
-    if (thr.cpu === cpu && incarnation_of(cpu) === incarnation) {
-      atomic_store(field_word(pcpu.os_start, pc), 1);
+    if (thr.cpu === cpu && cpu_incarnation(cpu) === incarnation) {
+      atomic_store(field_word(pcpu.lock_seen, pc), 1);
     }
     return held;
   };
   locks.request(lock_name(cpu, incarnation), { mode: 'exclusive' }, keep).catch(() => {});
   if (cpu === 0) timer = setInterval(() => void web_locks_look(), LOOK_MS);
-});
-detach_hooks.push(let_go);
-function let_go(): void {
+}
+/** Lets go of it, however this thread leaves. */
+export function web_locks_leave(): void {
   clearInterval(timer);
   seen.clear();
   release?.();
@@ -83,9 +80,9 @@ export async function web_locks_look(): Promise<void> {
 async function look(cpu: number): Promise<void> {
   const state = atomic_load(field_word(pcpu.state, pcpu_of(cpu)));
   if (cpu === thr.cpu || (state & (CPU_FREE | CPU_DEAD)) !== 0) return;
-  const incarnation = incarnation_of(cpu);
+  const incarnation = cpu_incarnation(cpu);
   const name = lock_name(cpu, incarnation);
-  if (atomic_load(field_word(pcpu.os_start, pcpu_of(cpu))) !== 0) seen.add(name);
+  if (atomic_load(field_word(pcpu.lock_seen, pcpu_of(cpu))) !== 0) seen.add(name);
   const mine = thr.tid;
   const is_free = (lock: object | null): boolean => lock !== null;
   const options = { mode: 'shared', ifAvailable: true } as const;

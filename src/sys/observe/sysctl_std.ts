@@ -5,11 +5,11 @@
  * calls sysctl_tree_boot once all floors have declared theirs; importing this
  * file brings the whole of sysctl in.
  */
-import { atomic_load } from '../machine/atomic.ts';
+import { cpus_attached } from '../machine/death.ts';
 import { EPERM } from '../machine/errno.ts';
 import { boot_alloc, M, machine } from '../machine/header.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
-import { field_word, get64 } from '../machine/struct.ts';
+import { get64 } from '../machine/struct.ts';
 import {
   CTLFLAG_RW,
   sysctl_get,
@@ -81,7 +81,7 @@ sysctl_proc(
   },
 );
 
-const online = (): number => atomic_load(field_word(machine.attached, M));
+const online = (): number => cpus_attached();
 sysctl_value(
   'kern.smp.maxcpus',
   { type: 'int', help: 'CPU slots: per-CPU records of each malloc type in kern.malloc_stats' },

@@ -33,8 +33,7 @@
  */
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counters } from '../machine/counter.ts';
-import { thr } from '../machine/cpu.ts';
-import { reap_register } from '../machine/death.ts';
+import { cpu_slots, thr } from '../machine/cpu.ts';
 import { M, machine, ROOT_SYSCTL } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -57,7 +56,7 @@ import {
   rw_wlock,
   rw_wunlock,
 } from '../sync/kern_rwlock.ts';
-import { LC_SYSCTL, LC_SYSCTL_MEM, recover_register } from '../sync/lock_order.ts';
+import { LC_SYSCTL, LC_SYSCTL_MEM } from '../sync/lock_order.ts';
 import { wakeup } from '../sync/subr_sleepqueue.ts';
 import { fixed_number, group_help } from './sysctl_names.ts';
 
@@ -374,11 +373,12 @@ export function handler_leave(o: oid_t): void {
 /** How many handlers of `o` run. */
 export function oid_running(o: oid_t): number {
   let n = 0;
-  const end = machine.maxcpus[M] * SLOTS_PER_CPU;
+  const end = cpu_slots() * SLOTS_PER_CPU;
   for (let i = 0; i < end; i++) if (atomic_load(root.slots[tree()] + i) === o) n++;
   return n;
 }
-function reap_handlers(cpu: number): void {
+/** Handlers that a dead CPU ran are waited for no more. */
+export function sysctl_reap(cpu: number): void {
   if (tree() === NULL) return;
   for (let i = 0; i < SLOTS_PER_CPU; i++) {
     const o = atomic_load(slot(cpu, i));
@@ -386,7 +386,6 @@ function reap_handlers(cpu: number): void {
     if (o !== 0) wakeup(o);
   }
 }
-reap_register('sysctl', 70, reap_handlers);
 
 // --- building the tree at boot ---------------------------------------------------
 
@@ -459,7 +458,7 @@ function plan_words(p: Plan): number {
  */
 export function tree_build(alloc: (words: number, what: string, align: number) => number): void {
   const plan = plan_tree();
-  const slots = machine.maxcpus[M] * SLOTS_PER_CPU;
+  const slots = cpu_slots() * SLOTS_PER_CPU;
   const all = root.sizeof + slots + HOSTNAME_BYTES / 4 + plan_words(plan);
   const r = alloc(all + (all & 1), 'the sysctl tree', 16) as root_t;
   machine.roots[elem(M, ROOT_SYSCTL)] = r;
@@ -548,4 +547,7 @@ export function sysctl_check(): void {
   tree_check();
   tree_runlock();
 }
-recover_register(LC_SYSCTL, tree_check);
+/** The walk after a death under the tree's lock. */
+export function tree_recover(): void {
+  tree_check();
+}

@@ -20,7 +20,7 @@
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { pcpu, pcpu_of, thr } from '../machine/cpu.ts';
-import { dead_each, reap_register, v_reap_pages } from '../machine/death.ts';
+import { cpus_attached, dead_each, v_reap_pages } from '../machine/death.ts';
 import { EDEADLK, EWOULDBLOCK } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
 import { hw, memory_state, PAGE_WORDS, page_word } from '../machine/memory.ts';
@@ -55,8 +55,8 @@ import {
   vm_page,
 } from '../h/vm_page.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { LC_FREE, recover_register } from '../sync/lock_order.ts';
-import { idle_hooks, msleep, wakeup } from '../sync/subr_sleepqueue.ts';
+import { LC_FREE } from '../sync/lock_order.ts';
+import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import {
   DOMAINS_MAX,
   phys_add,
@@ -372,7 +372,7 @@ export function vm_page_free_wakeup(): void {
  */
 export function vm_wait(ms: number): number {
   const ph = phys_root();
-  if (machine.attached[M] <= 1 && !opt.SIM) return EDEADLK;
+  if (cpus_attached() <= 1 && !opt.SIM) return EDEADLK;
   mtx_lock(phys.lock, ph);
   atomic_store(field_word(phys.wanted, ph), 1);
   const error = msleep(ph, phys.lock, ph, 'vmwait', ms);
@@ -407,7 +407,6 @@ export function vm_page_zero_idle(max: number): number {
 export function vm_page_idle(): void {
   if (pcpu.in_hand_page[thr.pc] === 0) vm_page_zero_idle(sysctl_get(idle_zero_max));
 }
-idle_hooks.push(vm_page_idle);
 
 // --- counts, deaths, proof ------------------------------------------------------------------
 
@@ -445,7 +444,7 @@ export function vm_page_wire(m: number, n: number): void {
  * After a death under the free lock: what was on its way to or from the queues
  * becomes free, and is in nobody's hand any more before others can take it.
  */
-recover_register(LC_FREE, () => {
+export function vm_page_recover(): void {
   dead_each((cpu) => {
     const pc = pcpu_of(cpu);
     const first = pcpu.in_hand_page[pc] - 1;
@@ -461,7 +460,7 @@ recover_register(LC_FREE, () => {
     counter_add(v_reap_pages, n);
   });
   phys_rebuild(phys_root());
-});
+}
 
 /** A page that never reached an owner, or had left it: of a slab on no list, of a block. */
 function page_unowned(m: number): boolean {
@@ -472,7 +471,7 @@ function page_unowned(m: number): boolean {
   return s === NULL || uma_slab.list[s] === 0;
 }
 /** Frees what a dead CPU had in its hand. */
-reap_register('pages', 40, (cpu) => {
+export function vm_page_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
   const first = pcpu.in_hand_page[pc] - 1;
   if (first < 0) return;
@@ -483,7 +482,7 @@ reap_register('pages', 40, (cpu) => {
     vm_page_free(m);
     counter_add(v_reap_pages, 1);
   }
-});
+}
 
 /** How many pages are of each kind, by PK_*. */
 export function vm_page_census(): number[] {

@@ -35,6 +35,7 @@ import { now_ms } from '../machine/clock.ts';
 import {
   CPU_DEAD,
   CPU_PARKED,
+  cpu_slots,
   park,
   pcpu,
   pcpu_of,
@@ -255,14 +256,14 @@ function mtx_owner_dead(l: number, v: number, w: Wait): boolean {
 
 /** How long to spin: not at all when CPUs outnumber cores. */
 function spins_allowed(): number {
-  return mem.I32[field_word(machine.attached, M)] > machine.host_cpus[M]
+  return machine.attached[M] > machine.host_cpus[M] // a hint is enough
     ? 0
     : sysctl_get(spin_rounds);
 }
 /** A hint: the owner is neither asleep in the kernel nor gone. */
 export function tid_runs(tid: number): boolean {
   const cpu = tid_cpu(tid);
-  if (cpu < 0 || cpu >= machine.maxcpus[M]) return false;
+  if (cpu < 0 || cpu >= cpu_slots()) return false;
   return (atomic_load(field_word(pcpu.state, pcpu_of(cpu))) & (CPU_PARKED | CPU_DEAD)) === 0;
 }
 

@@ -8,8 +8,9 @@
  *      undo     the dead CPU's undo log is played back; then it is consistent
  *      rebuild  the structure is made anew from records that are always right
  *      walk     its check runs under the lock; clean: go on, else panic
- *      panic    nothing is known: the machine stops and leaves a dump
+ *      panic    nothing is known: the machine stops
  *
+ * What rebuilds and what walks stands in a table of boot/main.ts.
  * A lock held with no log entry for it is consistent by definition of `undo`.
  */
 export type LockKind = 'mtx' | 'rw' | 'sx';
@@ -79,10 +80,3 @@ export const LC_BUCKET = class_id('UMA bucket');
 export const LC_SLAB = class_id('UMA slab');
 export const LC_FREE = class_id('page free');
 export const LC_SLEEPQ = class_id('sleep queue');
-
-/** What makes a structure anew, or walks it, after a death; by class. */
-export const recover_hooks: ((lock: number) => void)[] = [];
-/** Registers the rebuilding or the walk of the structures under locks of a class. */
-export function recover_register(cls: number, run: (lock: number) => void): void {
-  recover_hooks[cls] = run;
-}

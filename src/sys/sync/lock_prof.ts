@@ -28,7 +28,7 @@
  */
 import { atomic_add, atomic_cas, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
-import { thr } from '../machine/cpu.ts';
+import { cpu_slots, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_PROF } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
@@ -125,7 +125,7 @@ export function prof_boot(): void {
   prof.slots[r] = boot_alloc(prof.hash_size[r], 'lock profile');
   prof.keys[r] = boot_alloc(records * key.sizeof, 'lock profile keys') as prof_key_t;
   prof.cpu_words[r] = Math.ceil((records * T_DOUBLES * 2) / 32) * 32;
-  prof.times[r] = boot_alloc(prof.cpu_words[r] * machine.maxcpus[M], 'lock profile times', 32);
+  prof.times[r] = boot_alloc(prof.cpu_words[r] * cpu_slots(), 'lock profile times', 32);
   machine.roots[elem(M, ROOT_PROF)] = r;
 }
 
@@ -273,7 +273,7 @@ interface Sum {
 }
 function sum_of(record: number): Sum {
   const sum = { max: 0, total: 0, count: 0, hold: 0, lock: 0 };
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const t = times_at(cpu, record);
     sum.max = Math.max(sum.max, mem.F64[t + T_MAX]);
     sum.total += mem.F64[t + T_TOTAL];
@@ -323,7 +323,7 @@ export function prof_reset(): void {
   atomic_add(field_word(prof.epoch, r), 1); // threads forget the numbers they know
   for (let i = 0; i < prof.hash_size[r]; i++) atomic_store(prof.slots[r] + i, 0);
   const first = prof.times[r];
-  mem.I32.fill(0, first, first + prof.cpu_words[r] * machine.maxcpus[M]);
+  mem.I32.fill(0, first, first + prof.cpu_words[r] * cpu_slots());
   atomic_store(field_word(prof.records, r), 0);
   atomic_store(field_word(prof.rejected, r), 0);
   atomic_store(field_word(prof.collisions, r), 0);

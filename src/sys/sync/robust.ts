@@ -14,9 +14,10 @@ import { atomic_cas } from '../machine/atomic.ts';
 import { counter_add } from '../machine/counter.ts';
 import { pcpu, pcpu_of, thr, tid_cpu } from '../machine/cpu.ts';
 import { reap_want, v_reap_locks } from '../machine/death.ts';
+import { life } from '../machine/life.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
-import { lock_order, recover_hooks } from './lock_order.ts';
+import { lock_order } from './lock_order.ts';
 import { undo_play } from './undo.ts';
 
 /** Second word of every lock: its class. */
@@ -59,9 +60,9 @@ function settle_class(l: number, cls: number, played: boolean, overflow: boolean
   const c = lock_order[cls];
   const recovery = overflow && c.recovery === 'undo' ? 'walk' : c.recovery;
   if (recovery === 'undo') return;
-  const hook = recover_hooks[cls];
-  if (recovery === 'panic' || !hook) {
+  const line = life.recover[c.name];
+  if (recovery === 'panic' || line === undefined) {
     panic(`lock '${c.name}' at ${l * 4} was held by a thread that died`);
   }
-  if (recovery === 'rebuild' || played || recovery === 'walk') hook(l);
+  if (recovery === 'rebuild' || played || recovery === 'walk') line[0](l);
 }

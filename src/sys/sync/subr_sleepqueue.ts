@@ -34,10 +34,11 @@ import {
   atomic_xchg,
 } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
-import { park, pcpu, pcpu_of, thr, unpark } from '../machine/cpu.ts';
-import { reap_all, reap_register } from '../machine/death.ts';
+import { cpu_slots, park, pcpu, pcpu_of, thr, unpark } from '../machine/cpu.ts';
+import { reap_all } from '../machine/death.ts';
 import { EINTR, EWOULDBLOCK } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_SLEEPQ } from '../machine/header.ts';
+import { life, life_run } from '../machine/life.ts';
 import { memory_state } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -58,7 +59,7 @@ import {
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { lock_slice, MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from './kern_mutex.ts';
 import { rw_reap, rw_reap_write } from './kern_rwlock.ts';
-import { LC_SLEEPQ, lock_order, recover_register } from './lock_order.ts';
+import { LC_SLEEPQ, lock_order } from './lock_order.ts';
 import { LOCK_CLASS, lock_take_over } from './robust.ts';
 import { undo_log } from './undo.ts';
 import { witness_sleep } from './witness.ts';
@@ -129,7 +130,7 @@ function sleeper_at(i: number): sleeper_t {
 export function sleepq_boot(): void {
   const small = machine.npages[M] * 4096 < SMALL_MEMORY;
   const chains = small ? CHAINS_SMALL : CHAINS;
-  const sleepers = machine.maxcpus[M] + chains;
+  const sleepers = cpu_slots() + chains;
   const q = boot_alloc(sleepq.sizeof, 'sleep queues') as sleepq_t;
   machine.roots[elem(M, ROOT_SLEEPQ)] = q;
   sleepq.chains[q] = chains;
@@ -219,8 +220,6 @@ function sleepq_add(s: sleeper_t, wchan: number, wmesg: string): number {
   mtx_unlock(chain.lock, c);
   return 0;
 }
-/** Useful work of higher floors for a CPU that is about to sleep: it takes inner locks only. */
-export const idle_hooks: (() => void)[] = [];
 function sleepq_cancel(s: sleeper_t): void {
   const c = chain_of(sleeper.wchan[s]);
   mtx_lock(chain.lock, c);
@@ -228,12 +227,15 @@ function sleepq_cancel(s: sleeper_t): void {
   atomic_store(field_word(sleeper.word, s), 0);
   mtx_unlock(chain.lock, c);
 }
+/** Shorter sleeps leave no time for work that can wait, ms. */
+const IDLE_MS = 1;
 function sleepq_wait(s: sleeper_t, ms: number): number {
   const w = field_word(sleeper.word, s);
   const deadline = now_ms() + ms;
   let slice = sysctl_get(lock_slice);
   // An abort that came before the record was queued found nobody to wake.
   if (atomic_load(field_word(pcpu.signal, thr.pc)) !== 0) sleepq_signalled(s);
+  if (atomic_load(w) === 1 && ms >= IDLE_MS) life_run(life.idle);
   park();
   atomic_store(field_word(pcpu.waiting, thr.pc), w);
   while (atomic_load(w) === 1) {
@@ -349,7 +351,7 @@ export function sleepq_abort(cpu: number, error = EINTR): void {
  */
 export function sleepq_async_add(wchan: number, wmesg: string): number {
   const q = root();
-  for (let i = machine.maxcpus[M]; i < sleepq.sleepers[q]; i++) {
+  for (let i = cpu_slots(); i < sleepq.sleepers[q]; i++) {
     const s = sleeper_at(i);
     if (atomic_add(field_word(sleeper.used, s), 1) === 0) {
       const c = chain_of(wchan);
@@ -395,7 +397,7 @@ export function sleepq_list(): { cpu: number; wchan: number; wmesg: string }[] {
 // --- deaths --------------------------------------------------------------------
 
 /** Makes a chain's list anew from the records that say they are on it. */
-function chain_rebuild(lock: number): void {
+export function chain_rebuild(lock: number): void {
   const c = (lock - chain.lock) as chain_t;
   const q = root();
   const on: sleeper_t[] = [];
@@ -409,10 +411,9 @@ function chain_rebuild(lock: number): void {
   for (const [i, s] of on.entries()) sleeper.next[s] = on[i + 1] ?? (NULL as sleeper_t);
   atomic_store(field_word(chain.count, c), on.length);
 }
-recover_register(LC_SLEEPQ, chain_rebuild);
 
 /** Takes over the locks that a dead CPU's logs name, and gives them back. */
-function reap_locks(cpu: number): void {
+export function locks_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
   for (let level = UNDO_LEVELS - 1; level >= 0; level--) {
     const l = mem.I32[undo_log(pc, level)];
@@ -435,7 +436,7 @@ function reap_lock(l: number, cpu: number): void {
 /** Gives back the records on which a dead CPU's event loop waited. */
 function reap_async_sleepers(cpu: number): void {
   const q = root();
-  for (let i = machine.maxcpus[M]; i < sleepq.sleepers[q]; i++) {
+  for (let i = cpu_slots(); i < sleepq.sleepers[q]; i++) {
     const s = sleeper_at(i);
     if (sleeper.cpu[s] !== cpu || atomic_load(field_word(sleeper.used, s)) === 0) continue;
     const wchan = sleeper.wchan[s];
@@ -444,7 +445,7 @@ function reap_async_sleepers(cpu: number): void {
   }
 }
 /** Takes a dead CPU off its chain; a wake-up it was sent goes to the next. */
-function reap_sleeper(cpu: number): void {
+export function sleepq_reap(cpu: number): void {
   reap_async_sleepers(cpu);
   const s = sleeper_at(cpu);
   const wchan = sleeper.wchan[s];
@@ -458,9 +459,6 @@ function reap_sleeper(cpu: number): void {
   mtx_unlock(chain.lock, c);
   if (chosen) wakeup_one(wchan);
 }
-reap_register('locks', 10, reap_locks);
-reap_register('sleep', 20, reap_sleeper);
-
 /** Proves the chains: every record that is on, is on its chain once, and counts add up. */
 export function sleepq_check(): void {
   const q = root();

@@ -10,18 +10,28 @@ import assert from 'node:assert/strict';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
 import { thr } from '../machine/cpu.ts';
-import { slot_leave, slot_start, slot_take, thr_forget } from '../machine/cpu_slots.ts';
-import { reap_all, v_reaps } from '../machine/death.ts';
+import {
+  slot_joined,
+  slot_leave,
+  slot_start,
+  slot_take,
+  slots_full,
+  thr_forget,
+} from '../machine/cpu_slots.ts';
+import { claim_stuck, claims_reap, reap_all, v_reaps } from '../machine/death.ts';
+import { life_begin } from '../machine/life.ts';
 import { boot_alloc, M, machine, PHASE_UP, ROOT_TEST } from '../machine/header.ts';
 import {
   type Handle,
   machine_bind,
   machine_boot,
+  machine_find,
   machine_freeze,
   machine_handle,
+  machine_open,
 } from '../machine/machdep.ts';
 import { type AtomicsKind, memory_size } from '../machine/memory.ts';
-import { type Options, opt, opt_word } from '../machine/opt.ts';
+import { type Options, opt_word } from '../machine/opt.ts';
 import { elem, field_word, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
 import { type Counts, Crew, type Job, until } from '../machine/workers.test.lib.ts';
 import { checked_boot } from './checked.ts';
@@ -36,7 +46,7 @@ import {
   LC_USER_SX,
   LC_ZONE,
 } from './lock_order.ts';
-import { sleepq_boot } from './subr_sleepqueue.ts';
+import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from './subr_sleepqueue.ts';
 import { witness_boot } from './witness.ts';
 
 export type area_t = Ptr<'test_area'>;
@@ -70,6 +80,27 @@ export const area = struct<area_t>(
   progress: words('a', 'rounds of each CPU, a line apart', 16 * 16),
 });
 
+const none = (): never => {
+  throw new Error('there is no such floor in this test');
+};
+life_begin({
+  attach: [],
+  leave: [],
+  death_lockless: [
+    [locks_reap, 'its locks'],
+    [claims_reap, 'its claims'],
+  ],
+  death: [[sleepq_reap, 'its sleeps']],
+  bell: [],
+  idle: [],
+  lowmem: [],
+  recover: { 'sleep queue': [chain_rebuild, 'made anew'] },
+  claim_stuck,
+  reclaim: none,
+  class_counts: none,
+  type_name: none,
+});
+
 export interface Up {
   options?: Partial<Options>;
   memory?: string;
@@ -80,7 +111,7 @@ export interface Up {
 /** Boots a new machine of the floors machine/ and sync/, with the record in it. */
 export function bring_up(o: Up = {}): Handle {
   machine_freeze();
-  machine_boot({
+  const taken = machine_boot({
     size: memory_size(o.memory ?? '4M'),
     cpus: o.cpus ?? 6,
     options: opt_word({ INVARIANTS: true, ...o.options }),
@@ -105,19 +136,22 @@ export function bring_up(o: Up = {}): Handle {
   mtx_init(area.undo, t, LC_MALLOC);
   mtx_init(area.zone, t, LC_ZONE);
   rw_init(area.undo_sx, t, LC_SYSCTL_MEM);
-  slot_take();
+  slot_start(taken);
   atomic_store(field_word(machine.phase, M), PHASE_UP);
-  slot_start();
-  if (opt.CHECKED) checked_boot();
+  machine_open(taken.generation);
+  slot_joined();
+  checked_boot();
   return machine_handle();
 }
 /** Makes this thread a CPU of the machine; gives its slot. */
 export function join(handle: Handle): number {
   machine_freeze();
+  machine_find(handle);
+  const taken = slot_take(handle.generation) ?? slots_full();
   machine_bind(handle, []);
-  slot_take();
-  slot_start();
-  if (opt.CHECKED) checked_boot();
+  slot_start(taken);
+  slot_joined();
+  checked_boot();
   return thr.cpu;
 }
 const crew = new Crew<Counts>(new URL('./sync.test.worker.ts', import.meta.url));

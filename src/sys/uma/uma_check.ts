@@ -14,7 +14,7 @@
  * walker holds the lock of the reclaim, so that no slab is between keg and page
  * floor meanwhile.
  */
-import { M, machine } from '../machine/header.ts';
+import { cpu_nobody } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, type Field, get64, NULL, set64 } from '../machine/struct.ts';
 import {
@@ -120,7 +120,7 @@ function zone_check(z: zone_t, seen: Set<number>): void {
   const look = (b: bucket_t): void => {
     for (let i = 0; i < bucket.cnt[b]; i++) item_check(bucket.item[elem(b, i)], name, seen);
   };
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu <= cpu_nobody(); cpu++) {
     for (const b of cache_buckets(cache_of(z, cpu), true)) look(b);
   }
   let items = 0;

@@ -12,6 +12,7 @@
  * Zones whose items keep their state between uses (with init, ctor or dtor), and
  * kegs that several zones ever shared, are not filled.
  */
+import { life } from '../machine/life.ts';
 import { atomic_and, atomic_or } from '../machine/atomic.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -22,9 +23,6 @@ import { slab_index, UMA_JUNK, vtoslab } from './uma_keg.ts';
 
 const zone = uma_zone;
 const keg = uma_keg;
-
-/** Names the type whose record is at a word: filled by malloc, for the report. */
-export const dbg_hooks: { type_name: ((t: number) => string) | null } = { type_name: null };
 
 /** The slab of an item of zone z; panics if the item is none of its kegs'. */
 function slab_of(z: zone_t, item: number): slab_t {
@@ -90,7 +88,7 @@ function trash_verify(z: zone_t, item: number): void {
     const v = mem.U32[item + i];
     if (v === UMA_JUNK) continue;
     const by = zone.mclass[z] !== 0 ? mem.I32[item + n] : 0;
-    const user = by === 0 ? 'none' : (dbg_hooks.type_name?.(by) ?? 'none');
+    const user = by === 0 ? 'none' : life.type_name(by);
     panic(
       `Memory modified after free ${item * 4}(${zone.size[z]}) val=${v.toString(16)} ` +
         `@ ${(item + i) * 4}, zone ${zone_name(z)}. Most recently used by ${user}`,

@@ -34,8 +34,7 @@ import {
   thr,
   tid_cpu,
 } from '../machine/cpu.ts';
-import { detach_hooks, doorbell_hooks } from '../machine/cpu_slots.ts';
-import { cpu_reap, reap_pending, reap_register } from '../machine/death.ts';
+import { cpu_reap, reap_pending } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
 import { opt } from '../machine/opt.ts';
@@ -65,7 +64,7 @@ import {
   zone_pop_full,
   zone_push,
 } from './uma_cache.ts';
-import { fetch_hooks, fetch_return } from './uma_fetch.ts';
+import { fetch_return } from './uma_fetch.ts';
 import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root } from './uma_int.ts';
 import { keg_drain } from './uma_keg.ts';
 
@@ -159,8 +158,6 @@ export function poll_uma(): void {
   counter_add(v_drains, 1);
   atomic_and(w, ~CPU_REQ_DRAIN);
 }
-doorbell_hooks.push(poll_uma);
-detach_hooks.push(uma_hand_over);
 
 // --- the caches of others -----------------------------------------------------------------
 
@@ -298,7 +295,6 @@ export function uma_reclaim(others = true): number {
   mtx_unlock(uma_root.drain, r);
   return vm_page_free_count() - before;
 }
-fetch_hooks.reclaim = () => uma_reclaim();
 
 /**
  * Items that a dead CPU left between zinit and zfini are no items of the zone:
@@ -321,7 +317,7 @@ function cache_settle_init(z: zone_t, cpu: number): void {
 }
 
 /** The caches of a dead CPU go to their zones. */
-reap_register('uma', 60, (cpu) => {
+export function uma_reap(cpu: number): void {
   if (uma() === 0) return;
   uma_each_zone((z) => {
     if (zone.hooks[z] & ZH_NOCACHE) return;
@@ -339,7 +335,7 @@ reap_register('uma', 60, (cpu) => {
     mtx_lock(uma_root.drain, uma());
     mtx_unlock(uma_root.drain, uma());
   }
-});
+}
 
 /** Tells whether any CPU still has a drain request pending: for tests. */
 export function uma_drain_pending(): boolean {

@@ -9,6 +9,8 @@
  * sleeper sees them.  A request that can never be met fails at once instead of
  * sleeping for ever: nobody else is attached, or the limit is below one slab.
  */
+import { cpus_attached } from '../machine/death.ts';
+import { life } from '../machine/life.ts';
 import { thr } from '../machine/cpu.ts';
 import { M, machine } from '../machine/header.ts';
 import { opt } from '../machine/opt.ts';
@@ -42,9 +44,6 @@ const cache = uma_cache;
 
 /** How long one sleep for memory lasts before the request looks around again, ms. */
 const WAIT_SLICE_MS = 250;
-
-/** What reclaims memory when there is none: filled by uma_drain. Returns pages freed. */
-export const fetch_hooks: { reclaim: (z: zone_t) => number } = { reclaim: () => 0 };
 
 function zone_nkegs(z: zone_t): number {
   return zone.nkegs[z];
@@ -172,7 +171,7 @@ export function uma_zone_fetch_wait(z: zone_t, flags: number): number {
     if (!reclaimed) {
       // Even where no page came free: items of this zone may have left a cache for their slabs.
       reclaimed = true;
-      fetch_hooks.reclaim(z);
+      life.reclaim();
       continue;
     }
     if ((flags & M_WAITOK) === 0) return 0;
@@ -183,8 +182,8 @@ export function uma_zone_fetch_wait(z: zone_t, flags: number): number {
 
 /** Sleeps for the limit of keg k, or for pages. False: waiting can never help. */
 function zone_wait(z: zone_t, k: keg_t, flags: number): boolean {
-  if (k === NULL) return vm_wait(WAIT_SLICE_MS) === 0 || machine.attached[M] > 1 || opt.SIM;
-  if (machine.attached[M] <= 1 && !opt.SIM) return false;
+  if (k === NULL) return vm_wait(WAIT_SLICE_MS) === 0 || cpus_attached() > 1 || opt.SIM;
+  if (cpus_attached() <= 1 && !opt.SIM) return false;
   if (keg.maxpages[k] > 0 && keg.maxpages[k] < keg.ppera[k]) return false;
   const first = zone.keg[z];
   uma_zone_lock_kegs(k, first);

@@ -16,6 +16,8 @@
  * those counts.  The stream is the published 64-bit little-endian layout:
  * a header of 16 bytes, per zone 120 bytes and 64 for each CPU.
  */
+import { cpu_slots, cpu_spare } from '../machine/cpu.ts';
+import { life } from '../machine/life.ts';
 import { atomic_load } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { cpu_alive } from '../machine/death.ts';
@@ -55,11 +57,6 @@ const SEQ_WAIT_MS = 1;
 const SEQ_WAITS = 1000;
 export const UMA_STREAM_VERSION = 1;
 
-/** Where malloc zones get their counts: filled by malloc. */
-export const stats_hooks: {
-  class_counts: ((mclass: number, cpu: number) => { allocs: number; frees: number }) | null;
-} = { class_counts: null };
-
 export interface CacheCounts {
   allocs: number;
   frees: number;
@@ -87,8 +84,8 @@ export function cache_counts(z: zone_t, cpu: number): CacheCounts {
     const rotating = cur === spare && cur !== uma_root.null_bucket[uma()];
     if ((s & 1) === 0 && !rotating && atomic_load(seq) === s) break;
   }
-  if (zone.mclass[z] !== 0 && stats_hooks.class_counts) {
-    return { ...stats_hooks.class_counts(zone.mclass[z] - 1, cpu), present, out };
+  if (zone.mclass[z] !== 0) {
+    return { ...life.class_counts(zone.mclass[z] - 1, cpu), present, out };
   }
   return { allocs, frees: allocs - out, present, out };
 }
@@ -100,9 +97,7 @@ function cache_wait(cpu: number, waits: number): boolean {
 }
 /** One CPU's allocations: they only go up. */
 function cache_allocs(z: zone_t, cpu: number): number {
-  if (zone.mclass[z] !== 0 && stats_hooks.class_counts) {
-    return stats_hooks.class_counts(zone.mclass[z] - 1, cpu).allocs;
-  }
+  if (zone.mclass[z] !== 0) return life.class_counts(zone.mclass[z] - 1, cpu).allocs;
   return count_pair(cache.allocs, cache.allocs_high, cache_of(z, cpu));
 }
 function bucket_count(b: bucket_t): number {
@@ -121,7 +116,7 @@ export interface ZoneCounts {
 /** A zone's numbers over all CPUs. Frees are read before allocations: `used` is not negative. */
 export function zone_present(z: zone_t): ZoneCounts {
   const nocache = (zone.hooks[z] & ZH_NOCACHE) !== 0;
-  const cpus = machine.maxcpus[M];
+  const cpus = cpu_slots();
   let frees = get64(zone.frees, z);
   let cached = 0;
   for (let cpu = 0; cpu < cpus; cpu++) {
@@ -205,10 +200,13 @@ function zone_record(z: zone_t, cpus: number): Uint8Array {
     r.u64(base + 8, counts.frees);
     r.u64(base + 16, counts.present);
   }
+  // The spare slot is no CPU that anybody sees: its counts are among the zone's own.
+  if (!nocache) frees += cache_counts(z, cpu_spare()).frees;
   // Allocations after all frees, so that their difference is never below zero.
   for (let cpu = 0; cpu < cpus && !nocache; cpu++) {
     r.u64(TYPE_HEADER + cpu * PERCPU, cache_allocs(z, cpu));
   }
+  if (!nocache) allocs += cache_allocs(z, cpu_spare());
   r.u32(60, zone.full_items[z]);
   r.u32(64, zone.count[z]);
   r.u64(72, allocs);

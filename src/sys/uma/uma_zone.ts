@@ -11,6 +11,7 @@
  */
 
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
+import { cpu_nobody, cpu_slots } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_UMA } from '../machine/header.ts';
 import { hw } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
@@ -94,7 +95,7 @@ export const uma_console = {
 // --- bootstrap -----------------------------------------------------------------------------
 
 function zone_words(): number {
-  return zone.sizeof + (machine.maxcpus[M] << CACHE_SHIFT);
+  return zone.sizeof + ((cpu_nobody() + 1) << CACHE_SHIFT);
 }
 /** Lays the root and the first two kegs and zones out, while boot_alloc still works. */
 export function uma_boot(): void {
@@ -186,7 +187,7 @@ function zone_setup(
   const first = flags & UMA_ZONE_MAXBUCKET ? zone.bucket_max[z] : Math.min(keg.ipers[k], 4);
   zone.count[z] = Math.min(first, zone.bucket_max[z]);
   zone.mclass[z] = keg.mclass[k];
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu <= cpu_nobody(); cpu++) {
     uma_cache.cur[cache_of(z, cpu)] = uma_root.null_bucket[uma()];
   }
 }
@@ -408,7 +409,7 @@ export function uma_zone_set_domain(z: zone_t, domain: number): number {
 export function uma_zdestroy(z: zone_t): number {
   uma_hand_over();
   uma_drain_others();
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const c = cache_of(z, cpu);
     if (uma_cache.cur[c] !== uma_root.null_bucket[uma()] || uma_cache.spare[c] !== NULL)
       return EBUSY;

@@ -10,11 +10,13 @@
  * It stands on the zone floor because that is where memory comes back from;
  * paging out to a store comes with objects and maps.
  */
-import { atomic_store } from '../machine/atomic.ts';
+import { atomic_add, atomic_store } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { poll } from '../machine/cpu.ts';
+import { cpu_ring, poll, thr } from '../machine/cpu.ts';
 import { reap_all } from '../machine/death.ts';
+import { M, machine } from '../machine/header.ts';
+import { life, life_run } from '../machine/life.ts';
 import { field_word } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
@@ -39,9 +41,21 @@ const lowmem_period = sysctl_int('vm.lowmem_period', {
 });
 const SLEEP_MS = 100;
 
-/** Who wants to know that memory is short; called by the page daemon, holding no lock. */
-export const vm_lowmem: (() => void)[] = [];
-
+/** What this thread has heard of so far. */
+let lowmem_seen = 0;
+/** Memory is short: every thread's subscribers are called, those of others by their event loops. */
+function lowmem_tell(): void {
+  lowmem_seen = atomic_add(field_word(machine.lowmem, M), 1) + 1;
+  life_run(life.lowmem);
+  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) if (cpu !== thr.cpu) cpu_ring(cpu);
+}
+/** In the event loop: calls this thread's subscribers if memory ran short since. */
+export function lowmem_heard(): void {
+  const now = machine.lowmem[M];
+  if (now === lowmem_seen) return;
+  lowmem_seen = now;
+  if (now !== 0) life_run(life.lowmem);
+}
 /** One round: reclaims if pages are few, else zeroes ahead. */
 export function vm_pageout_round(state: { last_lowmem: number; fruitless: boolean }): void {
   poll();
@@ -53,7 +67,7 @@ export function vm_pageout_round(state: { last_lowmem: number; fruitless: boolea
   const now = now_ms();
   if (now - state.last_lowmem >= sysctl_get(lowmem_period) * 1000) {
     state.last_lowmem = now;
-    for (const subscriber of vm_lowmem) subscriber();
+    lowmem_tell();
   }
   while (vm_page_free_count() < sysctl_get(v_free_target)) {
     if (uma_reclaim() > 0) continue;
