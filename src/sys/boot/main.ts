@@ -22,11 +22,8 @@ import {
   machine_refuses,
   machine_unboot,
 } from '../machine/machdep.ts';
-import { atomic_load, atomic_notify, atomic_or, atomic_store } from '../machine/atomic.ts';
+import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import {
-  CPU_STOP,
-  cpu_slots,
-  cpu_state_word,
   MAXCPU,
   park,
   thr,
@@ -35,7 +32,6 @@ import {
   unpark,
 } from '../machine/cpu.ts';
 import {
-  slot_close,
   slot_joined,
   slot_leave,
   slot_start,
@@ -46,7 +42,7 @@ import {
   type Taken,
   thr_forget,
 } from '../machine/cpu_slots.ts';
-import { claim_stuck, claims_reap, reap_all } from '../machine/death.ts';
+import { claim_stuck, claims_reap, is_down, reap_all, slots_close } from '../machine/death.ts';
 import { M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.ts';
 import { host_cpus, host_sleep } from '../machine/host.ts';
 import { kenv_options, kenv_tunables } from '../machine/kenv.ts';
@@ -72,7 +68,7 @@ import {
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
-import { lowmem_heard } from '../uma/vm_pageout.ts';
+import { lowmem_call, lowmem_heard } from '../uma/vm_pageout.ts';
 import { checked_letters } from './checked_letters.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
@@ -170,7 +166,10 @@ life_begin({
     [lowmem_heard, 'subscribers of this thread hear that memory is short'],
   ],
   idle: [[vm_page_idle, 'free pages are zeroed ahead']],
-  lowmem: [[mb_reclaim, 'protocols let go of packets that they keep']],
+  lowmem: [
+    [mb_reclaim, 'protocols let go of packets that they keep'],
+    [lowmem_call, "the program's subscribers in this thread"],
+  ],
   recover: {
     'sysctl tree': [tree_recover, 'walked: it is clean, or the machine stops'],
     'page free': [vm_page_recover, 'free pages are found again in the page array'],
@@ -336,22 +335,15 @@ export function detach(): void {
  */
 export function shutdown(): void {
   if (thr.cpu < 0) return;
+  let panicked: unknown = null;
   try {
-    reap_all();
-  } finally {
-    machine_close();
-    slot_leave(true);
+    if (!is_down()) reap_all();
+  } catch (e) {
+    if (!is_down()) panicked = e;
   }
-}
-/** No slot can be taken any more, and those who hold one are told to stop. */
-function machine_close(): void {
-  atomic_store(field_word(machine.phase, M), PHASE_DOWN);
-  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-    if (cpu === thr.cpu || slot_close(cpu)) continue;
-    const w = cpu_state_word(cpu);
-    atomic_or(w, CPU_STOP);
-    atomic_notify(w, MAXCPU);
-  }
+  slots_close();
+  slot_leave(true);
+  if (panicked !== null) throw panicked;
 }
 /**
  * Runs `fn` with this CPU parked: others may take back what it caches meanwhile.

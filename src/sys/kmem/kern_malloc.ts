@@ -292,6 +292,7 @@ function injected_failure(flags: number): boolean {
 }
 function malloc_checked(size: number, t: malloc_type_t, given: number): number {
   malloc_type_check(t, 'malloc');
+  poll();
   const flags = flags_check(given);
   if (!(size >= 0) || !Number.isInteger(size)) panic('malloc: impossible size', String(size));
   const b = size <= KMEM_ZMAX ? malloc_class(size) : -1;
@@ -383,6 +384,7 @@ function large_pages(n: number, flags: number): number {
 function free_checked(p: number, t: malloc_type_t): void {
   if (p === 0) return;
   malloc_type_check(t, 'free');
+  poll();
   const m = word_page(p);
   const info = page.info[m];
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) return free_large(p, t, m);

@@ -43,13 +43,14 @@ import {
 import {
   attached_note,
   claim_wait,
+  is_down,
   life_index,
   reap_pending,
   slot_empty,
   slot_next,
 } from './death.ts';
 import { EAGAIN, KmemError } from './errno.ts';
-import { M, machine, PHASE_DOWN } from './header.ts';
+import { M, machine } from './header.ts';
 import { host_js_tid, host_who, host_who_tid } from './host.ts';
 import { life, life_run } from './life.ts';
 import { mem, memory_state } from './memory.ts';
@@ -60,7 +61,6 @@ import {
   SLOT_CLOSED,
   SLOT_FREE,
   SLOT_HELD,
-  SLOT_SETTLE,
   SLOTS_MAX,
   slot_incarnation,
   slot_load,
@@ -105,15 +105,6 @@ export function slot_untake(taken: Taken): void {
   const v = slot_load(taken.cpu);
   if (slot_state(v) === SLOT_HELD && slot_incarnation(v) === taken.incarnation) {
     slot_swap(taken.cpu, v, slot_word(SLOT_FREE, taken.incarnation + 1, taken.generation));
-  }
-}
-/** Closes the slot of a machine that is going down, if it is free. */
-export function slot_close(cpu: number): boolean {
-  const i = life_index(cpu);
-  for (;;) {
-    const v = slot_load(i);
-    if (slot_state(v) === SLOT_HELD || slot_state(v) === SLOT_SETTLE) return false;
-    if (slot_swap(i, v, slot_word(SLOT_CLOSED, slot_incarnation(v), 0))) return true;
   }
 }
 function slot_given_back(v: slot_word_t, down: boolean): slot_word_t {
@@ -178,11 +169,6 @@ export function slot_joined(): void {
     throw e;
   }
   if (!opt.SIM) doorbell_start();
-}
-
-/** Whether the machine was shut down. */
-function is_down(): boolean {
-  return atomic_load(field_word(machine.phase, M)) === PHASE_DOWN;
 }
 
 /**

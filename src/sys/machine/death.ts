@@ -43,19 +43,22 @@ import {
   cpu_spare,
   cpu_state_word,
   cpu_tid,
+  MAXCPU,
   pcpu,
   pcpu_of,
+  poll,
   thr,
   tid_cpu,
 } from './cpu.ts';
 import { KmemError } from './errno.ts';
-import { M, machine } from './header.ts';
+import { M, machine, PHASE_DOWN } from './header.ts';
 import { host_gone, host_who_of_js } from './host.ts';
 import { life, life_run_for } from './life.ts';
 import { opt } from './opt.ts';
 import { KernelPanic, panic } from './panic.ts';
 import {
   LIFE_SPARE,
+  SLOT_CLOSED,
   SLOT_FREE,
   SLOT_HELD,
   SLOT_SETTLE,
@@ -177,11 +180,48 @@ export function cpu_gone(cpu: number, incarnation: number): void {
   const v = slot_load(life_index(cpu));
   if (slot_state(v) === SLOT_HELD && slot_incarnation(v) === incarnation) settle(cpu, v);
 }
-/** Settles slot `cpu` if its owner is gone. True if this call did it. */
+/**
+ * Settles slot `cpu` if its owner is gone. True if this call did it.  Throws ESHUTDOWN
+ * if the machine is down: then nothing is worth settling, but the owner may have died
+ * in the middle of ending it.
+ */
 export function cpu_reap(cpu: number): boolean {
-  if (cpu === thr.cpu) return false;
+  if (cpu === thr.cpu || thr.cpu < 0) return false;
   const v = slot_load(life_index(cpu));
-  return is_left(cpu, v) && settle(cpu, v);
+  if (!is_left(cpu, v)) return false;
+  if (!is_down()) return settle(cpu, v);
+  slots_close();
+  poll();
+  return false;
+}
+
+/** Whether the machine was shut down. */
+export function is_down(): boolean {
+  return atomic_load(field_word(machine.phase, M)) === PHASE_DOWN;
+}
+/**
+ * Ends the machine: no slot can be taken any more, and those who hold one are told to
+ * stop.  Begun by who shuts it down; who finds that one dead in the middle begins again
+ * and stops with the others.
+ */
+export function slots_close(): void {
+  const begun = is_down();
+  atomic_store(field_word(machine.phase, M), PHASE_DOWN);
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    if ((cpu === thr.cpu && !begun) || slot_close(cpu)) continue;
+    const w = cpu_state_word(cpu);
+    atomic_or(w, CPU_STOP);
+    atomic_notify(w, MAXCPU);
+  }
+}
+/** Closes the slot of a machine that is going down, if it is free. */
+function slot_close(cpu: number): boolean {
+  const i = life_index(cpu);
+  for (;;) {
+    const v = slot_load(i);
+    if (slot_state(v) === SLOT_HELD || slot_state(v) === SLOT_SETTLE) return false;
+    if (slot_swap(i, v, slot_word(SLOT_CLOSED, slot_incarnation(v), 0))) return true;
+  }
 }
 
 // --- settling --------------------------------------------------------------------------------

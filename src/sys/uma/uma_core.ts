@@ -125,7 +125,7 @@ export function uma_zalloc(z: zone_t, flags: number): number {
 }
 /** uma_zalloc with an argument for the constructor. */
 export function uma_zalloc_arg(z: zone_t, arg: number, flags: number): number {
-  const c = my_cache(z);
+  const c = ((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t;
   const b = cache.cur[c];
   const n = bucket.cnt[b] - 1;
   if (n < 0) return uma_zalloc_slow(z, arg, flags);
@@ -152,6 +152,7 @@ export function uma_zfree_arg(z: zone_t, item: number, arg: number): void {
 
 /** uma_zfree straight to the slab: nobody is to find the item in this CPU's cache. */
 export function uma_zfree_past_caches(z: zone_t, item: number): void {
+  poll();
   const hooks = zone.hooks[z];
   if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], 0);
   if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
@@ -222,10 +223,11 @@ function uma_zfree_hooks(z: zone_t, item: number, arg: number): void {
   const hooks = zone.hooks[z];
   if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], arg);
   if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
-  if (hooks & (ZH_FULL | ZH_NOCACHE)) return zone_free_item(z, item);
-  const b = cache.cur[my_cache(z)];
+  const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
   const n = bucket.cnt[b];
-  if (n >= bucket.entries[b]) return uma_zfree_slow(z, item);
+  if (n >= bucket.entries[b] || (hooks & (ZH_FULL | ZH_NOCACHE)) !== 0) {
+    return uma_zfree_slow(z, item);
+  }
   bucket.item[elem(b, n)] = item;
   bucket.cnt[b] = n + 1;
 }
