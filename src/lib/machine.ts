@@ -36,6 +36,7 @@ import { field_word, set_string } from '../sys/machine/struct.ts';
 import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
 import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
+import { lowmem_subscribe } from '../sys/uma/vm_pageout.ts';
 import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
@@ -381,6 +382,19 @@ export class Machine implements Disposable, AsyncDisposable {
   observe(api: OtelApi): Disposable {
     this.#live('observe');
     return observeWith(api, this);
+  }
+  /**
+   * Calls `fn` from this thread's event loop when memory runs short, at most once in
+   * vm.lowmem_period: give back what can be had again, caches above all.  The page daemon
+   * notices (boot({ pagedaemon: true })).  Dispose of the result to end that.
+   */
+  onLowMemory(fn: () => void): Disposable {
+    this.#live('onLowMemory');
+    if (typeof fn !== 'function') throw kmemError(EINVAL, 'onLowMemory', 'give a function');
+    const end = lowmem_subscribe(() => {
+      if (this.#ctx.up) fn();
+    });
+    return { [Symbol.dispose]: end };
   }
   /**
    * Publishes each allocation and free of this thread's malloc types on the

@@ -199,5 +199,8 @@ test('without a descriptor nobody who lives is taken for dead', { skip }, () => 
     timeout: 60_000,
   });
   assert.equal(run.stderr, '');
-  assert.match(run.stdout, /^EMFILE; got the lock; reaped 0; released; joined: cpu \d; dead: free\n$/);
+  assert.match(
+    run.stdout,
+    /^EMFILE; got the lock; reaped 0; released; joined: cpu \d; dead: free\n$/,
+  );
 });

@@ -35,7 +35,12 @@ const released = said(holder);
 const { fds, code } = use_up();
 lock.lock()[Symbol.dispose]();
 for (const fd of fds) closeSync(fd);
-out.unshift(code, 'got the lock', `reaped ${String(m.sysctl('vm.reap.cpus'))}`, String(await released));
+out.unshift(
+  code,
+  'got the lock',
+  `reaped ${String(m.sysctl('vm.reap.cpus'))}`,
+  String(await released),
+);
 const ended = Promise.all([poor.terminate(), holder.terminate()]);
 await ended;
 const again = use_up();

@@ -23,14 +23,7 @@ import {
   machine_unboot,
 } from '../machine/machdep.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import {
-  MAXCPU,
-  park,
-  thr,
-  thr_off,
-  thr_on,
-  unpark,
-} from '../machine/cpu.ts';
+import { MAXCPU, park, thr, thr_off, thr_on, unpark } from '../machine/cpu.ts';
 import {
   slot_joined,
   slot_leave,

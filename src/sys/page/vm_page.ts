@@ -78,7 +78,7 @@ const page = vm_page;
 const phys = vm_phys;
 
 export const v_tfree = counter_u64('vm.stats.vm.v_tfree', 'Pages freed');
-const v_prezero = counter_u64('vm.stats.misc.cnt_prezero', 'Free pages zeroed by idle CPUs');
+export const v_prezero = counter_u64('vm.stats.misc.cnt_prezero', 'Free pages zeroed by idle CPUs');
 const v_zeroed = counter_u64('vm.stats.misc.zeroed', 'Pages zeroed because a request wanted it');
 const v_alloc = counter_u64('vm.stats.vm.v_talloc', 'Pages taken from the free queues');
 

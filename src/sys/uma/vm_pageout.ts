@@ -45,14 +45,14 @@ const SLEEP_MS = 100;
 let lowmem_seen = 0;
 /** What the program of this thread wants to do when memory is short. */
 const subscribers = new Set<() => void>();
-/** Adds a subscriber of this thread; it is called from its event loop. */
+/** Adds a subscriber of this thread; it is called from its event loop, holding no lock. */
 export function lowmem_subscribe(run: () => void): () => void {
   subscribers.add(run);
   return () => void subscribers.delete(run);
 }
 /** Calls this thread's subscribers. A line of the low-memory table. */
 export function lowmem_call(): void {
-  for (const run of subscribers) run();
+  for (const run of subscribers) queueMicrotask(run); // what one throws is the program's own
 }
 /** Memory is short: every thread's subscribers are called, those of others by their event loops. */
 function lowmem_tell(): void {
