@@ -25,7 +25,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach } from '../src/sys/boot/main.ts';
 import { counter_get } from '../src/sys/machine/counter.ts';
-import { thr } from '../src/sys/machine/cpu.ts';
+import { thr, thr_set } from '../src/sys/machine/cpu.ts';
 import { death_oracle, reap_all, v_reap_items } from '../src/sys/machine/death.ts';
 import { M, machine } from '../src/sys/machine/header.ts';
 import type { Handle } from '../src/sys/machine/machdep.ts';
@@ -275,8 +275,12 @@ function place(e: unknown): string {
     .join('\n    ');
 }
 
+/** Which CPU this thread is at the beginning of a run: a script may leave the slot and join again. */
+let home = { cpu: -1, pc: thr.pc, tid: 0 };
+
 /** Runs this CPU's operations when its turn comes, and gives the turn on. */
 function run_ops(): void {
+  thr_set(home.cpu, home.pc, home.tid);
   control.write(me, '');
   try {
     await_turn();
@@ -453,6 +457,7 @@ async function main(): Promise<void> {
   scripts = await Promise.all(data.scripts.map(script_load));
   if (me === 0) {
     const booted = sim_boot(scripts[0]);
+    home = { cpu: thr.cpu, pc: thr.pc, tid: thr.tid };
     use(0);
     parentPort?.once('message', () => {
       lead();
@@ -464,6 +469,7 @@ async function main(): Promise<void> {
   parentPort?.once('message', (handle: Handle) => {
     attach(handle);
     if (thr.cpu !== me) throw new Error(`sim: this thread is CPU ${thr.cpu} instead of ${me}`);
+    home = { cpu: thr.cpu, pc: thr.pc, tid: thr.tid };
     use(0);
     follow();
   });

@@ -109,6 +109,8 @@ let inner_start = 0;
 let taken_back = 0;
 let blocked_out = false;
 let ops: NestedRun['ops'] = [];
+/** Who each CPU is by now: a script may leave its slot and take it again. */
+let who: Slot[] = [];
 /** Per CPU: next operation, inside an operation now, times taken back, not again before. */
 let next: number[] = [];
 let active: boolean[] = [];
@@ -125,8 +127,10 @@ function draw(n: number): number {
   return (rng >>> 0) % n;
 }
 function become(cpu: number): void {
-  const s = slots[cpu];
   current = cpu;
+  is_now(who[cpu]);
+}
+function is_now(s: Slot): void {
   thr_set(s.cpu, s.pc, s.tid);
 }
 
@@ -159,6 +163,8 @@ function pick(): number {
 function run_inner(cpu: number): boolean {
   const outer = current;
   const at = [...next];
+  const were = [...who];
+  const me: Slot = { cpu: thr.cpu, pc: thr.pc, tid: thr.tid };
   const woken = waiter.woken;
   const saved_timeouts = timeouts;
   const saved_start = inner_start;
@@ -178,6 +184,7 @@ function run_inner(cpu: number): boolean {
     dead = was_dead; // a death inside what is taken back comes again later
     points = was_points;
     next = at;
+    who = were;
     active[cpu] = false;
     waiter.woken = woken;
     retry_at[cpu] = steps + (RETRY_STEPS << Math.min(tries[cpu]++, RETRY_DOUBLINGS));
@@ -187,7 +194,8 @@ function run_inner(cpu: number): boolean {
   depth = level;
   timeouts = saved_timeouts;
   inner_start = saved_start;
-  become(outer);
+  current = outer;
+  is_now(me); // perhaps no CPU at all: it is between leaving and joining
   return done;
 }
 
@@ -203,6 +211,7 @@ function run_op(cpu: number): void {
     dead = cpu;
     next[cpu] = ops[cpu].length;
   }
+  if (dead !== cpu) who[cpu] = { cpu: thr.cpu, pc: thr.pc, tid: thr.tid };
   active[cpu] = false;
   tries[cpu] = 0;
 }
@@ -261,12 +270,14 @@ export function attach_slots(n: number): void {
     slot_joined();
     slots.push({ cpu: thr.cpu, pc: thr.pc, tid: thr.tid });
   }
+  who = [...slots];
   become(0);
 }
 
 /** Plays one seed on the machine whose slots this thread holds. */
 export function run_nested(run: NestedRun): NestedResult {
   run.reset();
+  who = [...slots];
   const n = run.ops.length;
   rng = random_start(run.seed);
   steps = hash = clock = depth = timeouts = taken_back = points = 0;
@@ -310,6 +321,7 @@ export function run_nested(run: NestedRun): NestedResult {
   }
   depth = 0;
   const items_lost = machine.panic_cpu[M] ? 0 : counter_get(v_reap_items);
+  who = [...slots];
   become(0);
   const inconclusive = blocked_out;
   if (inconclusive) failure = null;
