@@ -151,7 +151,8 @@ function script(): void {
 function nothing_held(what: string): void {
   assert.equal(pcpu.undo_depth[thr.pc], 0, what);
   assert.equal(pcpu.held_n[thr.pc], 0, what);
-  assert.equal(pcpu.in_hand_page[thr.pc], 0, what);
+  assert.equal(pcpu.in_hand_n[thr.pc], 0, what);
+  assert.equal(pcpu.in_hand_items[thr.pc], 0, what);
   const r = uma();
   const words = [r + uma_root.lock, r + uma_root.drain, phys_root() + vm_phys.lock];
   words.push(malloc_anchor() + malloc_root.lock);

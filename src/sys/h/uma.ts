@@ -37,6 +37,8 @@ export const UMA_ZONE_VTOSLAB = 0x2000;
 export const UMA_ZONE_INHERIT =
   UMA_ZONE_OFFPAGE | UMA_ZONE_MALLOC | UMA_ZONE_HASH | UMA_ZONE_REFCNT | UMA_ZONE_VTOSLAB;
 /* Flags the allocator sets. */
+/** It is being destroyed: it gives nothing out, and ends when every cache has been handed over. */
+export const UMA_ZFLAG_GOING = 0x08000000;
 export const UMA_ZFLAG_BUCKET = 0x02000000;
 export const UMA_ZFLAG_MULTI = 0x04000000;
 export const UMA_ZFLAG_PRIVALLOC = 0x10000000;
@@ -91,6 +93,8 @@ export const uma_keg = struct<keg_t>(
   slabzone: ptr<zone_t>('c', 'zone of off-page headers'),
   domain: i32('c', 'memory domain of its pages, -1: any'),
   mclass: i32('c', 'malloc size class + 1, 0: no malloc zone'),
+  short_slab: ptr<slab_t>('k', 'slab whose last items are never given out, 0: none'),
+  withheld: i32('k', 'how many these are'),
 });
 
 export const uma_zone = struct<zone_t>(
@@ -151,6 +155,7 @@ export const ZH_DTOR = 2;
 export const ZH_DEBUG = 4;
 export const ZH_FULL = 8;
 export const ZH_NOCACHE = 16;
+export const ZH_GOING = 32;
 /** Words from one CPU's cache to the next. */
 export const CACHE_SHIFT = 5;
 

@@ -42,7 +42,7 @@ import {
 } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { add64, elem, get64, NULL, set64 } from '../machine/struct.ts';
+import { add64, elem, field_word, get64, NULL, set64 } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
   KMEM_ZMAX as KMEM_ZMAX_,
@@ -77,11 +77,13 @@ import {
   cache_refill_slow,
   uma_zalloc,
   uma_zfree,
+  zone_alloc_at,
   zone_alloc_item,
+  zone_free_at,
   zone_free_item,
 } from '../uma/uma_core.ts';
 import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
-import { page_request, slab_index, slab_item_free, vtoslab } from '../uma/uma_keg.ts';
+import { page_request, slab_index, type Tally, slab_item_free, vtoslab } from '../uma/uma_keg.ts';
 import { mprof_count } from './kern_mprof.ts';
 import {
   malloc_late_free,
@@ -311,7 +313,13 @@ function malloc_checked(size: number, t: malloc_type_t, given: number): number {
 }
 
 /** A block of whole pages, or of none. */
-function malloc_large(size: number, t: malloc_type_t, s: mtstats_t, flags: number): number {
+function malloc_large(
+  size: number,
+  t: malloc_type_t,
+  s: mtstats_t,
+  flags: number,
+  anchor = 0,
+): number {
   poll();
   reap_pending();
   poll_uma();
@@ -322,9 +330,9 @@ function malloc_large(size: number, t: malloc_type_t, s: mtstats_t, flags: numbe
   page.run[m] = n;
   for (let i = m + 1; i < m + n; i++) page.info[i] = PK_REST;
   page.info[m] = PK_LARGE;
-  count_large_alloc(s, n * PAGE_WORDS * 4);
-  if (opt.MALLOC_PROFILE) mprof_count(size);
   const p = page_word(m);
+  count_large_alloc(s, n * PAGE_WORDS * 4, p, anchor);
+  if (opt.MALLOC_PROFILE) mprof_count(size);
   if (opt.DIAGNOSTIC && (flags & M_ZERO) === 0) mem.U8.fill(DIAG_FILL, p * 4, p * 4 + size);
   return p;
 }
@@ -334,34 +342,38 @@ function malloc_large(size: number, t: malloc_type_t, s: mtstats_t, flags: numbe
  * between puts them back: no block is counted that nobody has, and none is had
  * that nobody counts.
  */
-function counting_begin(s: mtstats_t, freed: boolean): void {
+function counting_begin(s: mtstats_t, freed: boolean, anchor: number): void {
   const bytes = freed ? stats.large_freed : stats.large_alloced;
   const blocks = freed ? stats.large_frees : stats.large_allocs;
+  pcpu.counted_hand[thr.pc] = pcpu.in_hand_n[thr.pc];
+  pcpu.counted_anchor[thr.pc] = anchor;
   set64(pcpu.counted_bytes, thr.pc, get64(bytes, s));
   set64(pcpu.counted_blocks, thr.pc, get64(blocks, s));
   pcpu.counting[thr.pc] = freed ? -s : s;
   if (opt.SIM) sim_point(s);
 }
-/** Counts a large block that lies in this CPU's hand, and gives it to the program. */
-function count_large_alloc(s: mtstats_t, bytes: number): void {
-  counting_begin(s, false);
+/** Counts a large block p in this CPU's hand, and gives it to the program or to the anchor. */
+function count_large_alloc(s: mtstats_t, bytes: number, p: number, anchor: number): void {
+  counting_begin(s, false, anchor);
   add64(stats.large_alloced, s, bytes);
   if (opt.SIM) sim_point(s);
   add64(stats.large_allocs, s, 1);
+  if (anchor !== 0) mem.I32[anchor] = p;
   if (opt.SIM) sim_point(s);
   vm_page_settle();
   if (opt.SIM) sim_point(s);
   pcpu.counting[thr.pc] = 0;
 }
 /** Counts a large block as freed, and takes its n pages from m on into this CPU's hand. */
-function count_large_free(s: mtstats_t, bytes: number, m: number, n: number): void {
-  counting_begin(s, true);
+function count_large_free(s: mtstats_t, bytes: number, m: number, n: number, anchor: number): void {
+  counting_begin(s, true, anchor);
   add64(stats.large_freed, s, bytes);
   if (opt.SIM) sim_point(s);
   add64(stats.large_frees, s, 1);
   if (opt.SIM) sim_point(s);
   vm_page_in_hand(m, n);
   if (opt.SIM) sim_point(s);
+  if (anchor !== 0) mem.I32[anchor] = 0;
   pcpu.counting[thr.pc] = 0;
 }
 /** A run of n pages: as it is, after reclaiming, or after waiting. */
@@ -406,13 +418,62 @@ function free_proof(p: number, b: number): void {
   if (slab === NULL) panic('free: page of no slab', p * 4, b);
   if (slab_item_free(slab, slab_index(slab, p))) panic('Duplicate free of item', p * 4);
 }
-function free_large(p: number, t: malloc_type_t, m: number): void {
+function free_large(p: number, t: malloc_type_t, m: number, anchor = 0): void {
   const n = page.run[m];
   const s = malloc_stats_block(t);
-  if (s !== NULL) count_large_free(s, n * PAGE_WORDS * 4, m, n);
-  else malloc_late_free_large(t, n);
+  if (s !== NULL) count_large_free(s, n * PAGE_WORDS * 4, m, n, anchor);
+  else {
+    malloc_late_free_large(t, n);
+    if (anchor !== 0) mem.I32[anchor] = 0;
+  }
   if (opt.INVARIANTS) hw.fill(p, 0xde, n * PAGE_WORDS);
   vm_page_free_run(m, n);
+}
+
+// --- blocks that a record of the kernel leads to -----------------------------------------------
+
+/** Words of this CPU's count of class b of a type: low and high. */
+function count_words(
+  low: typeof stats.allocs,
+  high: typeof stats.allocs,
+  s: mtstats_t,
+  b: number,
+): Tally {
+  return { low: field_word(low, elem(s, b)), high: field_word(high, elem(s, b)) };
+}
+/**
+ * malloc for a block that the word `anchor` will lead to: the block, its count
+ * and the word change in one step, so that a thread that dies here leaves either
+ * a block that is found, or none.  Straight from the slabs; never sleeps.
+ */
+export function malloc_at(size: number, t: malloc_type_t, anchor: number, zero = true): number {
+  malloc_type_check(t, 'malloc_at');
+  const flags = M_NOWAIT | (zero ? M_ZERO : 0);
+  const b = size <= KMEM_ZMAX ? malloc_class(size) : -1;
+  const s = malloc_stats_block(t);
+  if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, b);
+  if (b < 0) return malloc_large(size, t, s, flags, anchor);
+  const counted = count_words(stats.allocs, stats.allocs_high, s, b);
+  const item = zone_alloc_at(malloc_zone(b), M_NOWAIT, anchor, counted);
+  if (item === 0) return malloc_fail(t, s, b);
+  if (opt.MALLOC_PROFILE) mprof_count(size);
+  if (zero) hw.fill(item, 0, 4 << b);
+  return item;
+}
+/** Frees the block that the word `anchor` leads to, if it leads to one, and clears the word. */
+export function free_at(anchor: number, t: malloc_type_t): void {
+  const p = mem.I32[anchor];
+  if (p === 0) return;
+  malloc_type_check(t, 'free_at');
+  const m = word_page(p);
+  const info = page.info[m];
+  if ((info & PK_MASK) === PK_LARGE) return free_large(p, t, m, anchor);
+  if (!(info < PK_MALLOC_END)) panic('free_at: the word leads to no block', p * 4);
+  const s = malloc_stats_block(t);
+  if (opt.INVARIANTS) mem.I32[p + (4 << info) - 1] = t;
+  const counted = s === NULL ? undefined : count_words(stats.frees, stats.frees_high, s, info);
+  zone_free_at(malloc_zone(info), p, anchor, counted);
+  if (s === NULL) malloc_late_free(t, info);
 }
 
 // --- realloc ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import { v_reap_items } from '../machine/death.ts';
 import { counter_add } from '../machine/counter.ts';
 import { cpu_nobody, cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
-import { mem, memory_state, PAGE_SIZE } from '../machine/memory.ts';
+import { hw, mem, memory_state, PAGE_SIZE } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import {
   add64,
@@ -40,12 +40,13 @@ import {
   mtstats,
   type mtstats_t,
 } from '../h/malloc.ts';
-import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
+import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ALIGN_PTR, UMA_ZONE_MALLOC, uma_zone, type zone_t } from '../h/uma.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_MALLOC } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
-import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
+import { uma_zfree, zone_alloc_hand, zone_free_at, zone_place } from '../uma/uma_core.ts';
+import { item_settle } from '../uma/uma_keg.ts';
 import { mcache_switch } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
 import { uma_console, uma_zcreate } from '../uma/uma_zone.ts';
@@ -130,9 +131,16 @@ export function malloc_type_name(t: malloc_type_t): string {
 }
 /** A new, unregistered type record; NULL if there is no memory for it. */
 export function malloc_type_create(name: string): malloc_type_t {
+  const t = type_in_hand(name);
+  if (t !== NULL) item_settle();
+  return t;
+}
+/** The same, in this CPU's hand. */
+function type_in_hand(name: string): malloc_type_t {
   const r = malloc_anchor();
-  const t = uma_zalloc(malloc_root.type_zone[r], M_NOWAIT | M_ZERO) as malloc_type_t;
+  const t = zone_alloc_hand(malloc_root.type_zone[r], M_NOWAIT) as malloc_type_t;
   if (t === NULL) return t;
+  hw.fill(t, 0, MALLOC_TYPE_HEAD + cpu_nobody() + 1);
   mt.magic[t] = M_MAGIC;
   mt.version[t] = M_VERSION;
   set_string(mt.name, t, MALLOC_NAME_WORDS, name);
@@ -143,16 +151,19 @@ export function malloc_init(t: malloc_type_t): void {
   malloc_type_check(t, 'malloc_init');
   const r = malloc_anchor();
   mtx_lock(malloc_root.lock, r);
-  malloc_link(r, t);
+  malloc_link(r, t, 0);
   mtx_unlock(malloc_root.lock, r);
 }
-function malloc_link(r: malloc_root_t, t: malloc_type_t): void {
+/** Links a type; `in_hand`: it leaves this CPU's hand in the same step. */
+function malloc_link(r: malloc_root_t, t: malloc_type_t, in_hand: number): void {
   if (mt.registered[t] !== 0) panic('malloc_init: type is registered', malloc_type_name(t));
   undo_begin(malloc_root.lock, r);
   save(malloc_root.types, r);
   save(malloc_root.count, r);
   save(mt.next, t);
   save(mt.registered, t);
+  save(pcpu.in_hand_items, thr.pc);
+  item_settle(in_hand);
   mt.next[t] = malloc_root.types[r];
   mt.registered[t] = 1;
   malloc_root.types[r] = t;
@@ -190,15 +201,15 @@ export function malloc_type_find_or_make(given: string): malloc_type_t {
   const name = new TextDecoder().decode(new TextEncoder().encode(given).subarray(0, 31));
   const known = malloc_desc2type(name);
   if (known !== NULL) return known;
-  const fresh = malloc_type_create(name);
+  const fresh = type_in_hand(name);
   if (fresh === NULL) return fresh;
   const r = malloc_anchor();
   mtx_lock(malloc_root.lock, r);
   const other = malloc_find(r, malloc_type_name(fresh));
-  if (other === NULL) malloc_link(r, fresh);
+  if (other === NULL) malloc_link(r, fresh, 1);
   mtx_unlock(malloc_root.lock, r);
   if (other === NULL) return fresh;
-  uma_zfree(malloc_root.type_zone[r], fresh);
+  zone_free_at(malloc_root.type_zone[r], fresh, 0);
   return other;
 }
 /**
@@ -248,9 +259,11 @@ export function malloc_stats_block(t: malloc_type_t): mtstats_t {
   const at = elem(t, thr.cpu);
   if (mt.stats[at] === 0) {
     const zone = malloc_root.stats_zone[malloc_anchor()];
-    const s = uma_zalloc(zone, M_NOWAIT | M_ZERO) as mtstats_t;
-    if (s !== NULL) mtstats.type[s] = t;
-    mt.stats[at] = s;
+    const s = zone_alloc_hand(zone, M_NOWAIT) as mtstats_t;
+    if (s === NULL) return s;
+    hw.fill(s, 0, mtstats.sizeof);
+    mtstats.type[s] = t;
+    zone_place(zone, field_word(mt.stats, at));
   }
   return mt.stats[at] as mtstats_t;
 }
@@ -403,11 +416,14 @@ export function malloc_large_reap(cpu: number): void {
   const s = Math.abs(pcpu.counting[pc]) as mtstats_t;
   if (s === NULL) return;
   const freed = pcpu.counting[pc] < 0;
-  pcpu.counting[pc] = 0;
   // Obtained, the pages are in hand until it is done; freed, they are from then on.
-  if ((pcpu.in_hand_page[pc] !== 0) === freed) return;
-  set64(freed ? mtstats.large_freed : mtstats.large_alloced, s, get64(pcpu.counted_bytes, pc));
-  set64(freed ? mtstats.large_frees : mtstats.large_allocs, s, get64(pcpu.counted_blocks, pc));
+  const done = pcpu.in_hand_n[pc] !== pcpu.counted_hand[pc];
+  if (done === freed && pcpu.counted_anchor[pc] !== 0) mem.I32[pcpu.counted_anchor[pc]] = 0;
+  if (!done) {
+    set64(freed ? mtstats.large_freed : mtstats.large_alloced, s, get64(pcpu.counted_bytes, pc));
+    set64(freed ? mtstats.large_frees : mtstats.large_allocs, s, get64(pcpu.counted_blocks, pc));
+  }
+  pcpu.counting[pc] = 0; // last: a reaper that dies before is followed by another
 }
 
 /** What a dead CPU had taken from a bucket and not yet counted is lost; counted here. */

@@ -66,6 +66,10 @@ export const UNDO_WORDS = 64;
 export const MCACHE_SLOTS = 16;
 export const MCACHE_SHIFT = 5;
 const MCACHE_WORDS = 1 << MCACHE_SHIFT;
+/** Runs of pages that a CPU may hold between two places: a slab that is made may need others. */
+export const HAND_RUNS = 8;
+/** The same for items of the allocator itself: slab headers, buckets, zones, kegs. */
+export const HAND_ITEMS = 8;
 /** Incarnations are counted modulo 2^20. */
 export const INCARNATION_MASK = 0xfffff;
 
@@ -99,12 +103,15 @@ export const pcpu = struct<pcpu_t>(
   undo: words('t', 'undo logs: lock, pairs, (word, old value)...', UNDO_LEVELS * UNDO_WORDS),
   sleeper: i32('c', 'the sleep record of this CPU'),
   signal: i32('a', 'errno of a pending abort of its sleep'),
+  program: i32('a', 'a thread of the program, not one of the kernel'),
   counters: i32('c', 'this CPU block of counters'),
-  in_hand_bucket: i32('t', 'a bucket between two places'),
-  in_hand_zone: i32('t', 'the zone it belongs to'),
-  in_hand_page: i32('t', 'first page of a run between two places, + 1'),
-  in_hand_pages: i32('t', 'its length'),
+  in_hand_n: i32('t', 'runs of pages between two places'),
+  in_hand: words('t', 'first page and length of each such run, the last taken last', HAND_RUNS * 2),
+  in_hand_items: i32('t', 'items between two places'),
+  in_hand_item: words('t', 'those items, the last taken last', HAND_ITEMS),
   counting: i32('t', 'counts of large blocks that are changing: being obtained, negated: freed'),
+  counted_hand: i32('t', 'runs in hand before'),
+  counted_anchor: i32('t', 'word that leads to the block, 0: the program keeps it'),
   counted_bytes: u64('t', 'their bytes before'),
   counted_blocks: u64('t', 'their blocks before'),
 });

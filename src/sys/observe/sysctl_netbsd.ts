@@ -734,7 +734,10 @@ function createv_locked(c: CreateV, parent: oid_t, num: number): { error: number
     nb_type(o) === c.type &&
     (num === CTL_CREATE || oid.number[o] === num);
   if (!same) return { error: EEXIST, node: NULL as oid_t };
-  if (c.descr && oid.what[o] === WHAT_DYN && oid.descr[o] === 0) nb_set_descr(o, c.descr);
+  if (c.descr && oid.what[o] === WHAT_DYN && oid.descr[o] === 0) {
+    const error = nb_set_descr(o, c.descr);
+    if (error !== 0) return { error, node: NULL as oid_t };
+  }
   return { error: 0, node: o };
 }
 
@@ -768,7 +771,9 @@ export function sysctl_destroyv(root: oid_t | null, ...path: number[]): number {
 export function sysctl_teardown(log: sysctllog): void {
   const gone: oid_t[] = [];
   tree_wlock();
-  for (const e of [...log.entries].reverse()) destroy_locked(e.mib, e.version, gone);
+  for (const e of [...log.entries].reverse()) {
+    destroy_locked(e.mib, e.version, gone); // errno: a leaf that was changed or is in use stays
+  }
   tree_wunlock();
   log.entries = [];
   for (const o of gone) oid_drain_free(o);

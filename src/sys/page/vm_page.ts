@@ -13,13 +13,16 @@
  * what it gets otherwise; PG_ZERO says which.  Idle CPUs zero free pages ahead.
  *
  * Deaths.  Between the free queues and their owner pages are noted in the CPU's
- * in_hand_page; the owner's first section clears the note (vm_page_settle).
- * The reaper frees what a dead CPU still had in its hand.  The free lock is of
- * class rebuild: bitmaps and tree are made anew from the page array.
+ * hand; the owner's first section clears the note (vm_page_settle).  The hand is
+ * a small stack of runs, because whoever has taken pages may need others before
+ * these have an owner: the constructor of an item that allocates, for one.  Runs
+ * leave it in the reverse order.  The reaper frees what a dead CPU still had in
+ * its hand.  The free lock is of class rebuild: bitmaps and tree are made anew
+ * from the page array.
  */
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { atomic_load, atomic_store, sim_point } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { HAND_RUNS, pcpu, pcpu_of, type pcpu_t, thr } from '../machine/cpu.ts';
 import { cpus_attached, dead_each, v_reap_pages } from '../machine/death.ts';
 import { EDEADLK, EWOULDBLOCK } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
@@ -55,6 +58,7 @@ import {
   vm_page,
 } from '../h/vm_page.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { LC_FREE } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import {
@@ -206,14 +210,34 @@ export function vm_page_withheld(): number {
 /** What tests make fail: called before each page request with the pages wanted. */
 export const page_failpoint: { refuse: ((n: number) => boolean) | null } = { refuse: null };
 
-/** Notes pages as in this CPU's hand, before they leave or reach the free queues. */
-export function vm_page_in_hand(m: number, n: number): void {
-  pcpu.in_hand_pages[thr.pc] = n;
-  pcpu.in_hand_page[thr.pc] = m + 1;
+/** Word of the record `pc` at which run `i` of its hand stands: first page, pages. */
+function hand_run(pc: pcpu_t, i: number): pcpu_t {
+  return elem(pc, i * 2);
 }
-/** The pages in hand have an owner now. */
+/** Notes pages as in this CPU's hand: a run on top of those that are there. */
+export function vm_page_in_hand(m: number, n: number): void {
+  const depth = pcpu.in_hand_n[thr.pc];
+  if (depth >= HAND_RUNS) panic('vm_page_in_hand: more runs in hand than it can hold', depth);
+  const at = hand_run(thr.pc, depth);
+  pcpu.in_hand[at] = m;
+  pcpu.in_hand[elem(at, 1)] = n;
+  pcpu.in_hand_n[thr.pc] = depth + 1; // the run counts only when it is whole
+  if (opt.SIM) sim_point(at);
+}
+/** The run that came into the hand last has an owner now. */
 export function vm_page_settle(): void {
-  pcpu.in_hand_page[thr.pc] = 0;
+  pcpu.in_hand_n[thr.pc]--;
+}
+/** Changes the length of the run on top. */
+function hand_pages(n: number): void {
+  pcpu.in_hand[elem(hand_run(thr.pc, pcpu.in_hand_n[thr.pc] - 1), 1)] = n;
+}
+/** Whether the run on top of this CPU's hand is just these pages. */
+export function vm_page_hand_has(m: number, n: number): boolean {
+  const depth = pcpu.in_hand_n[thr.pc];
+  if (depth === 0) return false;
+  const at = hand_run(thr.pc, depth - 1);
+  return pcpu.in_hand[at] === m && pcpu.in_hand[elem(at, 1)] === n;
 }
 /**
  * Takes pages off the free queues.  The note grows behind the pages that are in
@@ -224,7 +248,7 @@ function carry_out(m: number, n: number): void {
   vm_page_in_hand(m, 0);
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
-    pcpu.in_hand_pages[thr.pc] = i - m + 1;
+    hand_pages(i - m + 1);
   }
   phys_remove(phys_root(), m, n);
 }
@@ -338,15 +362,15 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
       if ((page.info[i] & PK_MASK) === PK_FREE) panic('vm_page_free: freeing free page', i);
     }
   }
-  vm_page_in_hand(m, n);
+  if (!vm_page_hand_has(m, n)) vm_page_in_hand(m, n);
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
     page.slab[i] = 0 as (typeof page.slab)[0];
     page.flags[i] = zero ? PG_ZERO : 0;
   }
   mtx_lock(phys.lock, ph);
-  for (let i = m; i < m + n; i++) {
-    vm_page_in_hand(i + 1, m + n - i - 1);
+  for (let i = m + n - 1; i >= m; i--) {
+    hand_pages(i - m);
     page.info[i] = PK_FREE;
   }
   phys_add(ph, m, n);
@@ -405,7 +429,7 @@ export function vm_page_zero_idle(max: number): number {
 }
 /** What an idle CPU does in one go. */
 export function vm_page_idle(): void {
-  if (pcpu.in_hand_page[thr.pc] === 0) vm_page_zero_idle(sysctl_get(idle_zero_max));
+  if (pcpu.in_hand_n[thr.pc] === 0) vm_page_zero_idle(sysctl_get(idle_zero_max));
 }
 
 // --- counts, deaths, proof ------------------------------------------------------------------
@@ -434,9 +458,13 @@ export function pagedaemon_wchan(): number {
 export function vm_page_count_min(): boolean {
   return free_pages() < sysctl_get(v_free_min);
 }
-/** Marks a page taken by vm_page_alloc as the caller's own, without a zone. */
-export function vm_page_wire(m: number, n: number): void {
+/** Marks pages that are in hand as the caller's own, without a zone. They stay in hand. */
+export function vm_page_wired(m: number, n: number): void {
   for (let i = m; i < m + n; i++) page.info[i] = PK_WIRED;
+}
+/** The same, and they leave the hand: the caller keeps them. */
+export function vm_page_wire(m: number, n: number): void {
+  vm_page_wired(m, n);
   vm_page_settle();
 }
 
@@ -447,19 +475,23 @@ export function vm_page_wire(m: number, n: number): void {
 export function vm_page_recover(): void {
   dead_each((cpu) => {
     const pc = pcpu_of(cpu);
-    const first = pcpu.in_hand_page[pc] - 1;
-    const n = first < 0 ? 0 : pcpu.in_hand_pages[pc];
-    let between = n > 0;
-    for (let m = first; m < first + n; m++) {
-      const kind = page.info[m] & PK_MASK;
-      if (kind !== PK_FREE && kind !== PK_HAND) between = false; // has an owner: left to the reaper
-    }
-    if (!between) return;
-    for (let m = first; m < first + n; m++) page.info[m] = PK_FREE;
-    pcpu.in_hand_page[pc] = 0;
-    counter_add(v_reap_pages, n);
+    for (let i = 0; i < pcpu.in_hand_n[pc]; i++) recover_run(hand_run(pc, i));
   });
   phys_rebuild(phys_root());
+}
+/** A run of a dead CPU's hand, after a death under the free lock. */
+function recover_run(at: pcpu_t): void {
+  const first = pcpu.in_hand[at];
+  const n = pcpu.in_hand[elem(at, 1)];
+  let between = n > 0;
+  for (let m = first; m < first + n; m++) {
+    const kind = page.info[m] & PK_MASK;
+    if (kind !== PK_FREE && kind !== PK_HAND) between = false; // has an owner: left to the reaper
+  }
+  if (!between) return;
+  for (let m = first; m < first + n; m++) page.info[m] = PK_FREE;
+  pcpu.in_hand[elem(at, 1)] = 0;
+  counter_add(v_reap_pages, n);
 }
 
 /** A page that never reached an owner, or had left it: of a slab on no list, of a block. */
@@ -470,18 +502,38 @@ function page_unowned(m: number): boolean {
   const s = page.slab[m];
   return s === NULL || uma_slab.list[s] === 0;
 }
-/** Frees what a dead CPU had in its hand. */
+/** Frees what a dead CPU had in its hand, and clears the hand. */
 export function vm_page_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
-  const first = pcpu.in_hand_page[pc] - 1;
-  if (first < 0) return;
-  const n = pcpu.in_hand_pages[pc];
-  pcpu.in_hand_page[pc] = 0;
-  for (let m = first; m < first + n && m < memory_state.size / 4096; m++) {
-    if (!page_unowned(m)) continue;
-    vm_page_free(m);
-    counter_add(v_reap_pages, 1);
+  const end = machine.npages[M];
+  while (pcpu.in_hand_n[pc] > 0) {
+    const at = hand_run(pc, pcpu.in_hand_n[pc] - 1);
+    const first = pcpu.in_hand[at];
+    // From the end down.  A reaper that dies here has the page in its own hand, or it has not.
+    for (let n = pcpu.in_hand[elem(at, 1)]; n > 0; n--) {
+      const m = first + n - 1;
+      if (m >= end || !page_unowned(m)) {
+        pcpu.in_hand[elem(at, 1)] = n - 1;
+        continue;
+      }
+      hand_take_over(at, m, n - 1);
+      vm_page_free(m);
+      counter_add(v_reap_pages, 1);
+    }
+    pcpu.in_hand_n[pc]--;
   }
+}
+/** Page m leaves the run of a dead CPU's hand, which has `left` then, for this CPU's hand. */
+function hand_take_over(at: pcpu_t, m: number, left: number): void {
+  const ph = phys_root();
+  mtx_lock(phys.lock, ph);
+  undo_begin(phys.lock, ph);
+  save(pcpu.in_hand, elem(at, 1));
+  save(pcpu.in_hand_n, thr.pc);
+  pcpu.in_hand[elem(at, 1)] = left;
+  vm_page_in_hand(m, 1);
+  undo_end();
+  mtx_unlock(phys.lock, ph);
 }
 
 /** How many pages are of each kind, by PK_*. */

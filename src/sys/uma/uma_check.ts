@@ -8,13 +8,17 @@
  * for every zone:
  *   - no item is in two buckets, or in a bucket and free in its slab
  *   - full buckets are not empty, empty ones are, and full_items is their sum
- * and over all: slab pages + blocks + free + taken = pages managed.
+ *   - what is withheld lies at the end of one slab, and nowhere else
+ * and over all:
+ *   - slab pages + blocks + free + taken = pages managed
+ *   - every header, bucket, zone and keg that was taken is in its place: none
+ *     belongs to nobody
  *
  * Quiet means that no program's thread is at work.  The page daemon may be: the
  * walker holds the lock of the reclaim, so that no slab is between keg and page
  * floor meanwhile.
  */
-import { cpu_nobody } from '../machine/cpu.ts';
+import { cpu_nobody, cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, type Field, get64, NULL, set64 } from '../machine/struct.ts';
 import {
@@ -29,6 +33,7 @@ import {
   uma_keg,
   uma_slab,
   uma_zone,
+  ZH_NOCACHE,
   type zone_t,
 } from '../h/uma.ts';
 import { PK_MALLOC, PK_MASK, PK_SLAB, vm_page } from '../h/vm_page.ts';
@@ -41,6 +46,7 @@ import {
   uma_each_keg,
   uma_each_zone,
   uma_root,
+  type uma_root_t,
   zone_lock,
   zone_name,
   zone_unlock,
@@ -58,6 +64,7 @@ export function uma_check(): void {
   const r = uma();
   mtx_lock(uma_root.drain, r);
   mtx_lock(uma_root.lock, r);
+  places.clear();
   let pages = uma_root.lost_pages[r];
   uma_each_keg((k) => {
     mtx_lock(keg.lock, k);
@@ -70,6 +77,7 @@ export function uma_check(): void {
     zone_check(z, seen);
     zone_unlock(z);
   });
+  own_records_check(r);
   mtx_unlock(uma_root.lock, r);
   const census = vm_page_census();
   if (census[PK_SLAB] + census[PK_MALLOC] !== pages) {
@@ -77,6 +85,37 @@ export function uma_check(): void {
   }
   mtx_unlock(uma_root.drain, r);
   vm_page_check();
+}
+
+/** Items of each of the allocator's own zones that were found in their places. */
+const places = new Map<zone_t, number>();
+function placed(z: zone_t): void {
+  if (z !== NULL) places.set(z, (places.get(z) ?? 0) + 1);
+}
+/** Whether what was taken of the allocator's own zones is what was found in its places. */
+function own_records_check(r: uma_root_t): void {
+  const [zones, kegs] = [uma_root.zone_zone[r], uma_root.zone_keg[r]];
+  uma_each_zone((z) => {
+    if (z !== zones && z !== kegs) placed(zones);
+  });
+  uma_each_keg((k) => {
+    if (k !== zone.keg[zones] && k !== zone.keg[kegs]) placed(kegs);
+  });
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const pc = pcpu_of(cpu);
+    for (let i = 0; i < pcpu.in_hand_items[pc]; i++) {
+      const s = vtoslab(pcpu.in_hand_item[elem(pc, i)]);
+      if (s !== NULL) placed(keg.zones[slab.keg[s]]);
+    }
+  }
+  if (uma_root.lost_pages[r] !== 0) return; // their kegs and headers stay, and no list has them
+  uma_each_zone((z) => {
+    if ((zone.hooks[z] & ZH_NOCACHE) === 0) return;
+    const k = zone.keg[z];
+    const taken = (keg.pages[k] / keg.ppera[k]) * keg.ipers[k] - keg.free[k];
+    const found = places.get(z) ?? 0;
+    if (taken !== found) panic('uma_check: items of nobody', zone_name(z), taken, found);
+  });
 }
 
 function keg_check(k: keg_t): number {
@@ -90,6 +129,7 @@ function keg_check(k: keg_t): number {
       if (slab.list[s] !== list) panic('uma_check: slab on a wrong list', name, s * 4);
       if (slab.prev[s] !== prev) panic('uma_check: slab list is torn', name, s * 4);
       free += slab_check(k, s, list, name);
+      placed(keg.slabzone[k]);
       pages += keg.ppera[k];
       prev = s;
     }
@@ -118,6 +158,7 @@ function slab_check(k: keg_t, s: slab_t, list: number, name: string): number {
 function zone_check(z: zone_t, seen: Set<number>): void {
   const name = zone_name(z);
   const look = (b: bucket_t): void => {
+    placed(bucket.zone[b]);
     for (let i = 0; i < bucket.cnt[b]; i++) item_check(bucket.item[elem(b, i)], name, seen);
   };
   for (let cpu = 0; cpu <= cpu_nobody(); cpu++) {
@@ -133,6 +174,7 @@ function zone_check(z: zone_t, seen: Set<number>): void {
   if (items !== zone.full_items[z]) panic('uma_check: full_items', name, items);
   for (let b = zone.empty_buckets[z]; b !== NULL; b = bucket.link[b]) {
     if (bucket.cnt[b] !== 0) panic('uma_check: a full bucket among the empty', name);
+    placed(bucket.zone[b]);
   }
 }
 function item_check(item: number, name: string, seen: Set<number>): void {

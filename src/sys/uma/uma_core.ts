@@ -31,12 +31,12 @@
  * Read next: uma_keg.ts (where items come from), uma_zone.ts (making zones).
  */
 import { sim_point } from '../machine/atomic.ts';
-import { hot as hot_, poll, thr } from '../machine/cpu.ts';
+import { hot as hot_, pcpu, poll, thr } from '../machine/cpu.ts';
 import { reap_pending } from '../machine/death.ts';
-import { hw } from '../machine/memory.ts';
+import { hw, mem } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { add64, elem, NULL } from '../machine/struct.ts';
+import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
 import {
@@ -55,11 +55,12 @@ import {
   ZH_DEBUG as ZH_DEBUG_,
   ZH_DTOR,
   ZH_FULL as ZH_FULL_,
+  ZH_GOING,
   ZH_NOCACHE as ZH_NOCACHE_,
   type zone_t,
 } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { save, save64, undo_begin, undo_end } from '../sync/undo.ts';
+import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { witness_sleep } from '../sync/witness.ts';
 import { bucket_alloc, bucket_free } from './uma_bucket.ts';
 import {
@@ -70,10 +71,19 @@ import {
   zone_pop_full,
   zone_push,
 } from './uma_cache.ts';
-import { uma_dbg_alloc, uma_dbg_free } from './uma_dbg.ts';
+import { uma_dbg_alloc, uma_dbg_free, uma_dbg_give } from './uma_dbg.ts';
 import { poll_uma } from './uma_drain.ts';
 import { fetch_return, uma_zone_fetch_wait, zone_fetch, zone_limit_wakeup } from './uma_fetch.ts';
-import { keg_hooks, type Leaves, slab_free_item, vtoslab } from './uma_keg.ts';
+import {
+  hand_item,
+  item_in_hand,
+  item_settle,
+  keg_hooks,
+  type Leaves,
+  slab_free_item,
+  type Tally,
+  vtoslab,
+} from './uma_keg.ts';
 import { uma, uma_root, zone_lock, zone_name, zone_unlock } from './uma_int.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
@@ -250,8 +260,10 @@ export function uma_zalloc_slow(z: zone_t, arg: number, flags: number): number {
   if (opt.WITNESS && flags & M_WAITOK) witness_sleep(`uma_zalloc: zone "${zone_name(z)}"`, 0);
   reap_pending();
   poll_uma();
+  if (zone.hooks[z] & ZH_GOING) return 0;
   if (zone.hooks[z] & ZH_NOCACHE) {
     const item = zone_alloc_item(z, flags);
+    if (item !== 0) item_settle(); // the caller's own from here on
     return item === 0 ? 0 : uma_zalloc_finish(z, item, arg, flags);
   }
   if (!cache_refill_slow(z, flags)) {
@@ -352,8 +364,10 @@ function cache_fill_bucket(z: zone_t, c: cache_t, flags: number): bucket_t {
   }
   const larger = bucket_alloc(want, flags);
   if (larger === NULL) return old === nothing ? larger : old;
+  if (old !== nothing) item_in_hand(old);
   cache.fill[c] = larger;
   if (old !== nothing) bucket_free(old);
+  item_settle();
   return larger;
 }
 
@@ -373,6 +387,40 @@ export function zone_alloc_item(z: zone_t, flags: number): number {
     }
   }
   return item;
+}
+
+/**
+ * One item straight from the slabs, to which the word `anchor` leads from the
+ * same moment on, and which is counted in `counted` as well.  For records of the
+ * kernel that no death may lose.  0: none.  Never sleeps; zones without zinit.
+ */
+export function zone_alloc_at(z: zone_t, flags: number, anchor: number, counted?: Tally): number {
+  const item = uma_zone_fetch_wait(z, flags, { anchor, counted });
+  if (item === 0) count_failure(z);
+  else if (zone.hooks[z] & ZH_DEBUG) uma_dbg_alloc(z, item);
+  return item;
+}
+/** The same into this CPU's hand, for an item that is made ready before it gets its place. */
+export function zone_alloc_hand(z: zone_t, flags: number): number {
+  const c = my_cache(z);
+  const counted = { low: field_word(cache.allocs, c), high: field_word(cache.allocs_high, c) };
+  return zone_alloc_at(z, flags, 0, counted);
+}
+/** The item on top of the hand gets its place in the word `w`, in one step. */
+export function zone_place(z: zone_t, w: number): void {
+  zone_lock(z);
+  undo_begin(uma_keg.lock, zone.keg[z]);
+  save_word(w);
+  save(pcpu.in_hand_items, thr.pc);
+  mem.I32[w] = hand_item();
+  item_settle();
+  undo_end();
+  zone_unlock(z);
+}
+/** Gives an item back to its slab, and clears the word that led to it in the same step. */
+export function zone_free_at(z: zone_t, item: number, anchor: number, counted?: Tally): void {
+  if (zone.hooks[z] & ZH_DEBUG) uma_dbg_give(z, item);
+  zone_return_item(z, item, { cache: my_cache(z), anchor, counted });
 }
 
 // --- slow free -------------------------------------------------------------------------------
@@ -405,6 +453,7 @@ export function cache_make_room(z: zone_t): boolean {
     const fresh = bucket_alloc(zone.count[z], M_NOWAIT);
     if (fresh === NULL && ready === NULL) return false;
     cache.hand[c] = fresh;
+    if (fresh !== NULL) item_settle();
   }
   const k = zone.keg[z];
   mtx_lock(uma_keg.lock, k);

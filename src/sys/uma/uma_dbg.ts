@@ -69,6 +69,16 @@ export function uma_dbg_free(z: zone_t, item: number): void {
   }
   if (!keeps_state(z, s)) trash_fill(z, item);
 }
+/**
+ * The same for an item that a record leads to, which vouches for it: no complaint
+ * if it is not marked, because a thread may have died before it was, or after.
+ */
+export function uma_dbg_give(z: zone_t, item: number): void {
+  const s = slab_of(z, item);
+  const i = slab_index(s, item);
+  atomic_and(s + keg.dbg_off[uma_slab.keg[s]] + (i >> 5), ~(1 << (i & 31)));
+  if (!keeps_state(z, s)) trash_fill(z, item);
+}
 /** Whether an item is marked as given out. */
 export function uma_dbg_allocated(item: number): boolean {
   const s = vtoslab(item);

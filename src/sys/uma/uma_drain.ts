@@ -11,6 +11,9 @@
  *      computing, silent      the request stays; after vm.drain_deadline the
  *                             drainer goes on without it, and counts that
  *
+ * A zone that is destroyed meanwhile is going: it ends when the last CPU has
+ * handed its cache over, wherever that happens (uma_going.ts).
+ *
  * Handing over means: buckets go to the lists of their zones.  From there their
  * items return to the slabs, and slabs that became free to the page floor.
  */
@@ -34,7 +37,7 @@ import {
   thr,
   tid_cpu,
 } from '../machine/cpu.ts';
-import { cpu_reap, reap_pending } from '../machine/death.ts';
+import { cpu_alive, reap_all, reap_pending } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
 import { opt } from '../machine/opt.ts';
@@ -48,7 +51,9 @@ import {
   uma_bucket,
   uma_cache,
   uma_keg,
+  uma_slab,
   uma_zone,
+  ZH_DEBUG,
   ZH_NOCACHE,
   type zone_t,
 } from '../h/uma.ts';
@@ -64,9 +69,11 @@ import {
   zone_pop_full,
   zone_push,
 } from './uma_cache.ts';
+import { uma_dbg_give } from './uma_dbg.ts';
 import { fetch_return } from './uma_fetch.ts';
+import { going_each, uma_going_finish } from './uma_going.ts';
 import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root } from './uma_int.ts';
-import { keg_drain } from './uma_keg.ts';
+import { hand_item, item_in_hand, keg_drain, vtoslab } from './uma_keg.ts';
 
 const zone = uma_zone;
 const cache = uma_cache;
@@ -131,18 +138,30 @@ function cache_forget(c: cache_t, b: bucket_t, nothing: bucket_t): void {
     f[c] = NULL as bucket_t;
   }
 }
-/** Hands over every cache of this CPU. No lock is held. */
-function cache_bare(z: zone_t): boolean {
-  const c = cache_of(z, thr.cpu);
-  return cache.cur[c] === uma_root.null_bucket[uma()] && cache.spare[c] === NULL;
+/** Nothing to hand over; also in a record that is being made and was met on a stale list. */
+function cache_bare(z: zone_t, cpu: number): boolean {
+  const c = cache_of(z, cpu);
+  const cur = cache.cur[c];
+  return (cur === uma_root.null_bucket[uma()] || cur === NULL) && cache.spare[c] === NULL;
 }
+/** Whether a CPU has no bucket of zone z, not even one at work. */
+export function cache_empty(z: zone_t, cpu: number): boolean {
+  const c = cache_of(z, cpu);
+  const at_work = cache.hand[c] | cache.fill[c] | cache.drain[c];
+  return at_work === NULL && cache_bare(z, cpu);
+}
+/** Hands over this CPU's cache of zone z. No lock is held. */
+export function cache_own(z: zone_t): void {
+  mtx_lock(uma_keg.lock, zone.keg[z]);
+  cache_hand_over(z, thr.cpu, false);
+  mtx_unlock(uma_keg.lock, zone.keg[z]);
+}
+/** Hands over every cache of this CPU. No lock is held. */
 export function uma_hand_over(): void {
   if (uma() === 0) return;
   uma_each_zone((z) => {
-    if (zone.hooks[z] & ZH_NOCACHE || cache_bare(z)) return;
-    mtx_lock(uma_keg.lock, zone.keg[z]);
-    cache_hand_over(z, thr.cpu, false);
-    mtx_unlock(uma_keg.lock, zone.keg[z]);
+    if (zone.hooks[z] & ZH_NOCACHE || cache_bare(z, thr.cpu)) return;
+    cache_own(z);
   });
 }
 
@@ -151,36 +170,54 @@ export function uma_hand_over(): void {
  * paths, where no UMA lock is held, and in the event loop.
  */
 export function poll_uma(): void {
+  if ((atomic_load(cpu_state_word(thr.cpu)) & CPU_REQ_DRAIN) === 0) return;
+  reap_pending();
+  serve_drain();
+  uma_going_finish(); // perhaps this cache was the last that a going zone was waiting for
+}
+/** The same where the lock of the reclaim is held: nobody is reaped, because that takes locks. */
+function serve_drain(): void {
   const w = cpu_state_word(thr.cpu);
   if ((atomic_load(w) & CPU_REQ_DRAIN) === 0) return;
-  reap_pending();
   uma_hand_over();
   counter_add(v_drains, 1);
   atomic_and(w, ~CPU_REQ_DRAIN);
 }
+/** The caches of a thread that leaves go to the others. */
+export function uma_leave(): void {
+  uma_hand_over();
+  uma_going_finish();
+}
 
 // --- the caches of others -----------------------------------------------------------------
 
-/** Moves the buckets of a parked CPU. False: it is not parked (any more). */
+/** Moves the buckets of zone z from a parked CPU's cache. False: it is not parked (any more). */
+export function cache_claim(z: zone_t, cpu: number): boolean {
+  mtx_lock(uma_keg.lock, zone.keg[z]);
+  const ok = cpu_claim(cpu, CPU_REQ_DRAIN); // innermost: every lock is taken before
+  if (ok) {
+    cache_hand_over(z, cpu, false);
+    cpu_unclaim(cpu);
+  }
+  mtx_unlock(uma_keg.lock, zone.keg[z]);
+  return ok;
+}
+/** The same for all zones. */
 function claim_and_move(cpu: number): boolean {
   let ok = true;
   uma_each_zone((z) => {
-    if (!ok || zone.hooks[z] & ZH_NOCACHE) return;
-    const c = cache_of(z, cpu);
-    if (cache.cur[c] === uma_root.null_bucket[uma()] && cache.spare[c] === NULL) return;
-    mtx_lock(uma_keg.lock, zone.keg[z]);
-    ok = cpu_claim(cpu, CPU_REQ_DRAIN); // innermost: every lock is taken before
-    if (ok) {
-      cache_hand_over(z, cpu, false);
-      cpu_unclaim(cpu);
-    }
-    mtx_unlock(uma_keg.lock, zone.keg[z]);
+    if (!ok || zone.hooks[z] & ZH_NOCACHE || cache_bare(z, cpu)) return;
+    ok = cache_claim(z, cpu);
   });
   return ok;
 }
 
-/** Gets the caches of all other CPUs handed over, as far as they answer. */
-export function uma_drain_others(): void {
+/**
+ * Gets the caches of all other CPUs handed over, as far as they answer.  True: a
+ * CPU that does not answer is dead; its caches come with its reaping, which is
+ * the caller's to do once it holds no lock.
+ */
+export function uma_drain_others(): boolean {
   const waiting: number[] = [];
   for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
     if (cpu === thr.cpu) continue;
@@ -191,25 +228,26 @@ export function uma_drain_others(): void {
     const old = atomic_or(w, CPU_REQ_DRAIN);
     if ((old & CPU_REQ_DRAIN) === 0) waiting.push(cpu); // an older request: it is late already
   }
-  drain_wait(waiting);
+  return drain_wait(waiting);
 }
-function drain_wait(waiting: number[]): void {
+function drain_wait(waiting: number[]): boolean {
   const until = now_ms() + sysctl_get(drain_deadline);
   let left = waiting;
   for (let round = 0; left.length > 0; round++) {
     poll();
-    poll_uma(); // two CPUs may wait for each other
+    serve_drain(); // two CPUs may wait for each other
     left = left.filter((cpu) => !drain_done(cpu));
-    if (left.length === 0) return;
     if (round >= SPIN_ROUNDS) {
       for (const cpu of left) cpu_ring(cpu);
       if (!opt.SIM) host_sleep(SLICE_MS);
     }
     if (now_ms() > until || (opt.SIM && round > SIM_ROUNDS)) {
-      for (const cpu of left) if (!cpu_reap(cpu)) counter_add(v_late, 1);
-      return;
+      const late = left.filter((cpu) => cpu_alive(cpu)).length;
+      if (late > 0) counter_add(v_late, late);
+      return late < left.length;
     }
   }
+  return false;
 }
 function drain_done(cpu: number): boolean {
   const v = atomic_load(cpu_state_word(cpu));
@@ -237,14 +275,19 @@ export function zone_drain(z: zone_t): void {
       if (b !== NULL) {
         undo_begin(uma_keg.lock, k);
         save(zone.empty_buckets, z);
+        save(pcpu.in_hand_items, thr.pc);
         zone.empty_buckets[z] = bucket.link[b];
+        item_in_hand(b);
         undo_end();
       }
     }
     mtx_unlock(uma_keg.lock, k);
     if (b === NULL) return;
-    bucket_drain(z, b);
-    cache.drain[cache_of(z, thr.cpu)] = NULL as bucket_t;
+    if (hand_item() !== b) {
+      bucket_drain(z, b);
+      item_in_hand(b);
+      cache.drain[cache_of(z, thr.cpu)] = NULL as bucket_t;
+    }
     bucket_free(b);
   }
 }
@@ -280,7 +323,7 @@ export function uma_reclaim(others = true): number {
   const before = vm_page_free_count();
   counter_add(v_reclaims, 1);
   uma_hand_over();
-  if (others) uma_drain_others();
+  const dead = others && uma_drain_others();
   uma_each_zone((z) => {
     if ((zone.hooks[z] & ZH_NOCACHE) === 0) zone_drain(z);
   });
@@ -291,9 +334,11 @@ export function uma_reclaim(others = true): number {
       if (is === internal && (uma_keg.flags[k] & UMA_ZONE_NOFREE) === 0) keg_drain(k, 0);
     });
   drain(false);
-  drain(true); // buckets and slab headers, which the first round gave back
+  going_each();
+  drain(true); // buckets and slab headers, which the rounds before gave back
   mtx_unlock(uma_root.drain, r);
-  return vm_page_free_count() - before;
+  const got = vm_page_free_count() - before;
+  return dead && reap_all() > 0 ? got + uma_reclaim(false) : got;
 }
 
 /**
@@ -316,9 +361,36 @@ function cache_settle_init(z: zone_t, cpu: number): void {
   if (bucket.item[elem(d, bucket.cnt[d] - 1)] === cache.drain_item[c]) home(d);
 }
 
+/**
+ * Puts back the items that a dead CPU had in its hand.  A bucket there may have
+ * its place in a cache already: the place comes first, and then it leaves the hand.
+ */
+export function uma_reap_hand(cpu: number): void {
+  const pc = pcpu_of(cpu);
+  while (pcpu.in_hand_items[pc] > 0) {
+    const item = pcpu.in_hand_item[elem(pc, pcpu.in_hand_items[pc] - 1)];
+    const s = vtoslab(item);
+    // Anything else had been put back, and its slab went with it.
+    if (s !== NULL && uma_slab.list[s] !== 0 && !bucket_placed(item as bucket_t, cpu)) {
+      const z = uma_keg.zones[uma_slab.keg[s]];
+      if (zone.hooks[z] & ZH_DEBUG) uma_dbg_give(z, item);
+      fetch_return.item(z, item, { cache: cache_of(z, thr.cpu), dead: pc });
+    } else pcpu.in_hand_items[pc]--;
+  }
+}
+function bucket_placed(b: bucket_t, cpu: number): boolean {
+  let found = false;
+  uma_each_zone((z) => {
+    if ((zone.hooks[z] & ZH_NOCACHE) === 0 && cache_buckets(cache_of(z, cpu), true).includes(b)) {
+      found = true;
+    }
+  });
+  return found;
+}
 /** The caches of a dead CPU go to their zones. */
 export function uma_reap(cpu: number): void {
   if (uma() === 0) return;
+  uma_reap_hand(cpu);
   uma_each_zone((z) => {
     if (zone.hooks[z] & ZH_NOCACHE) return;
     cache_settle_init(z, cpu);
@@ -335,6 +407,7 @@ export function uma_reap(cpu: number): void {
     mtx_lock(uma_root.drain, uma());
     mtx_unlock(uma_root.drain, uma());
   }
+  uma_going_finish();
 }
 
 /** Tells whether any CPU still has a drain request pending: for tests. */

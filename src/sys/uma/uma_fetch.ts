@@ -34,7 +34,15 @@ import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { vm_wait } from '../page/vm_page.ts';
 import { my_cache } from './uma_int.ts';
-import { keg_at_limit, keg_fill, keg_grow, keg_reserve, keg_take, type Leaves } from './uma_keg.ts';
+import {
+  keg_at_limit,
+  keg_fill,
+  keg_grow,
+  keg_reserve,
+  keg_take,
+  type Leaves,
+  type Takes,
+} from './uma_keg.ts';
 import { uma_zone_lock_kegs } from './uma_zonelock.ts';
 
 const zone = uma_zone;
@@ -148,11 +156,14 @@ function zone_init_bucket(z: zone_t, b: bucket_t, given: number): boolean {
 /** Who takes an item back to its slab: filled by uma_core. */
 export const fetch_return = { item: (_z: zone_t, _item: number, _from: Leaves): void => {} };
 
-/** One item, waiting where `flags` allow it. 0: none, and waiting would not help. */
-export function uma_zone_fetch_wait(z: zone_t, flags: number): number {
+/**
+ * One item, waiting where `flags` allow it; with `to` the word that leads to it
+ * changes in the same step.  0: none, and waiting would not help.
+ */
+export function uma_zone_fetch_wait(z: zone_t, flags: number, to?: Takes): number {
   let item = 0;
   const take = (k: keg_t): boolean => {
-    item = keg_take(k, flags, my_cache(z));
+    item = keg_take(k, flags, my_cache(z), to);
     return item !== 0;
   };
   let reclaimed = false;

@@ -57,6 +57,7 @@ export const uma_root = struct<uma_root_t>(
   slab_zone: ptr<zone_t>('c', 'zone of slab headers that lie off the page'),
   rcnt_zone: ptr<zone_t>('c', 'the same with reference counts'),
   bucket_zone: words('c', 'zones of buckets, by size', BUCKET_SIZES.length),
+  going: i32('uh', 'zones that are being destroyed'),
   lost_pages: i32('u', 'pages of kegs that were destroyed with items in use'),
   up: i32('c', 'buckets may be used'),
   domain_local: i32('-', 'slabs from the domain of the CPU that asked'),

@@ -14,10 +14,17 @@
  * free ones can go back to the page floor.
  *
  * All of it is under the keg lock, whose class is `undo`: each step saves the
- * words that it changes.  A slab is made outside the lock; its pages stay
- * noted in the CPU's hand until the section that links it.
+ * words that it changes.  A slab is made outside the lock; its pages and its
+ * header stay noted in the CPU's hand until the section that links it.
+ *
+ * The hand of items.  An item that the allocator takes for itself (a header, a
+ * bucket, a zone, a keg) comes into the CPU's hand in the section that takes it
+ * off its slab, and leaves it in the section that gives it its place or puts it
+ * back.  The reaper puts back what a dead CPU had in its hand (uma_reap.ts), so
+ * none of these is ever nobody's.
  */
-import { pcpu, thr } from '../machine/cpu.ts';
+import { HAND_ITEMS, pcpu, type pcpu_t, thr } from '../machine/cpu.ts';
+import { sim_point } from '../machine/atomic.ts';
 import { hw, PAGE_SIZE, page_word, roundup, word_page } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -68,11 +75,14 @@ import {
   vm_page_domain,
   vm_page_domain_limits,
   vm_page_free_run,
+  vm_page_hand_has,
+  vm_page_in_hand,
+  vm_page_settle,
   vm_page_zero_fill,
 } from '../page/vm_page.ts';
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { save, save64, undo_begin, undo_end } from '../sync/undo.ts';
+import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { uma, uma_root } from './uma_int.ts';
 
 const keg = uma_keg;
@@ -215,8 +225,46 @@ function slab_place(k: keg_t, s: slab_t): void {
   slab_insert(k, s, list);
 }
 
+// --- the hand of items ---------------------------------------------------------------------
+
+/** Where the item on top of a CPU's hand stands, or would with one more. */
+function hand_at(pc: pcpu_t, i: number): pcpu_t {
+  return elem(pc, i);
+}
+/** Puts an item on top of this CPU's hand. Inside an undo section the caller saves the count. */
+export function item_in_hand(item: number): void {
+  const n = pcpu.in_hand_items[thr.pc];
+  if (n >= HAND_ITEMS) panic('item_in_hand: more items in hand than it can hold', n);
+  pcpu.in_hand_item[hand_at(thr.pc, n)] = item;
+  pcpu.in_hand_items[thr.pc] = n + 1; // it counts only when it is there
+  if (opt.SIM) sim_point(item);
+}
+/** The item on top of the hand, 0: none. */
+export function hand_item(): number {
+  const n = pcpu.in_hand_items[thr.pc];
+  return n === 0 ? 0 : pcpu.in_hand_item[hand_at(thr.pc, n - 1)];
+}
+/** The `n` items on top of the hand have their places now. */
+export function item_settle(n = 1): void {
+  pcpu.in_hand_items[thr.pc] -= n;
+}
+
 // --- items -------------------------------------------------------------------------------
 
+/** The two words of a count that changes together with an item. */
+export interface Tally {
+  readonly low: number;
+  readonly high: number;
+}
+/** Adds one. Inside an undo section. */
+function tally_up(t: Tally): void {
+  const v = (mem.I32[t.low] + 1) | 0;
+  save_word(t.low);
+  mem.I32[t.low] = v;
+  if (v !== 0) return;
+  save_word(t.high);
+  mem.I32[t.high]++;
+}
 /** Takes a free item of slab s. Inside an undo section of the keg. */
 function slab_take(k: keg_t, s: slab_t): number {
   const n = (keg.ipers[k] + 31) >> 5;
@@ -258,6 +306,12 @@ export interface Leaves {
   readonly bucket?: bucket_t;
   /** Counted as returned by this cache. */
   readonly cache?: cache_t;
+  /** The word that led to it. */
+  readonly anchor?: number;
+  /** Counted here as freed. */
+  readonly counted?: Tally | undefined;
+  /** On top of the hand of this CPU, which is dead; else perhaps of the CPU's own. */
+  readonly dead?: pcpu_t;
 }
 /** Puts an item back into its slab. The keg lock is held. */
 export function slab_free_item(k: keg_t, s: slab_t, item: number, from: Leaves): void {
@@ -282,6 +336,16 @@ export function slab_free_item(k: keg_t, s: slab_t, item: number, from: Leaves):
     save64(uma_cache.returned, from.cache);
     add64(uma_cache.returned, from.cache, 1);
   }
+  if (from.anchor) {
+    save_word(from.anchor);
+    mem.I32[from.anchor] = 0;
+  }
+  if (from.counted) tally_up(from.counted);
+  const pc = from.dead ?? thr.pc;
+  if (from.dead || hand_item() === item) {
+    save(pcpu.in_hand_items, pc);
+    pcpu.in_hand_items[pc]--;
+  }
   undo_end();
 }
 
@@ -298,17 +362,33 @@ export function keg_at_limit(k: keg_t): boolean {
   return keg.maxpages[k] > 0 && keg.pages[k] + keg.ppera[k] > keg.maxpages[k];
 }
 
+/** Where an item goes on its way from its slab: all change in one section. */
+export interface Takes {
+  /** The word that is to lead to it; 0: it comes into this CPU's hand. */
+  readonly anchor: number;
+  /** Counted here as allocated. */
+  readonly counted?: Tally | undefined;
+}
 /**
  * Takes one item off the keg's slabs, counted as come into cache c and out of
- * it again; 0 if none is free.  The keg lock is held.
+ * it again; 0 if none is free.  An item of the allocator's own comes into the
+ * CPU's hand.  The keg lock is held.
  */
-export function keg_take(k: keg_t, flags: number, c: cache_t): number {
+export function keg_take(k: keg_t, flags: number, c: cache_t, to?: Takes): number {
   const s = keg_ready_slab(k);
   if (s === NULL || keg.free[k] <= keg_reserve(k, flags)) return 0;
   undo_begin(keg.lock, k);
   const item = slab_take(k, s);
   save64(uma_cache.installed, c);
   add64(uma_cache.installed, c, 1);
+  if (to?.counted) tally_up(to.counted);
+  if (to && to.anchor !== 0) {
+    save_word(to.anchor);
+    mem.I32[to.anchor] = item;
+  } else if (to || keg.flags[k] & UMA_ZFLAG_INTERNAL) {
+    save(pcpu.in_hand_items, thr.pc);
+    item_in_hand(item);
+  }
   undo_end();
   return item;
 }
@@ -352,7 +432,9 @@ function keg_pages(k: keg_t, flags: number): number {
   const req = page_request((flags & ~M_ZERO) | zero);
   const d = keg.domain[k];
   if (keg.flags[k] & UMA_ZFLAG_PRIVALLOC && keg.allocf[k] !== 0) {
-    return vector_call<allocf_t>(keg.allocf[k])(n, flags);
+    const given = vector_call<allocf_t>(keg.allocf[k])(n, flags);
+    if (given !== 0 && !vm_page_hand_has(given, n)) vm_page_in_hand(given, n);
+    return given;
   }
   let m = 0;
   if (n === 1) m = vm_page_alloc(-1, req, d);
@@ -371,19 +453,15 @@ function keg_pages(k: keg_t, flags: number): number {
 export function keg_grow(k: keg_t, flags: number, beyond = false): boolean {
   if (flags & M_NOVM) return false;
   if (opt.FAILPOINTS && slab_failpoint.refuse?.(k)) return false;
-  const off_page = (keg.flags[k] & UMA_ZONE_OFFPAGE) !== 0;
-  let header = 0;
-  if (off_page) {
-    header = keg_hooks.alloc_item(keg.slabzone[k], (flags & ~(M_ZERO | M_WAITOK)) | M_NOWAIT);
-    if (header === 0) return false;
-  }
+  const header = keg_header(k, flags);
+  if (header < 0) return false;
   const m = keg_pages(k, flags);
   if (m === 0) {
-    if (off_page) keg_hooks.free_item(keg.slabzone[k], header);
+    if (header > 0) keg_hooks.free_item(keg.slabzone[k], header);
     return false;
   }
   if ((keg.flags[k] & UMA_ZONE_MALLOC) === 0) vm_page_zero_fill(m, keg.ppera[k]);
-  const s = slab_make(k, m, off_page ? header : page_word(m) + keg.pgoff[k] / 4);
+  const s = slab_make(k, m, header > 0 ? header : page_word(m) + keg.pgoff[k] / 4);
   if (keg.init[k] !== 0 && !slab_init_items(k, s, flags)) {
     slab_release(k, s);
     return false;
@@ -393,6 +471,49 @@ export function keg_grow(k: keg_t, flags: number, beyond = false): boolean {
     slab_release(k, s);
   } else if (keg.domain[k] >= 0) count_domain(m);
   return true;
+}
+/** An off-page header, in this CPU's hand. 0: it lies on the page; -1: none is to be had. */
+function keg_header(k: keg_t, flags: number): number {
+  if ((keg.flags[k] & UMA_ZONE_OFFPAGE) === 0) return 0;
+  return keg_hooks.alloc_item(keg.slabzone[k], (flags & ~(M_ZERO | M_WAITOK)) | M_NOWAIT) || -1;
+}
+/**
+ * Makes a slab of page m, which is on top of this CPU's hand, and links it to
+ * the keg whatever its limit.  The last `withheld` of its items are never given
+ * out; one slab of a keg may have such.  False: no header, and the page is in
+ * hand as before.
+ */
+export function keg_add_page(k: keg_t, m: number, withheld: number): boolean {
+  const header = keg_header(k, M_NOWAIT);
+  if (header < 0) return false;
+  vm_page_zero_fill(m, 1);
+  const s = slab_make(k, m, header > 0 ? header : page_word(m) + keg.pgoff[k] / 4);
+  const n = keg.ipers[k];
+  for (let i = n - withheld; i < n; i++) slab.bits[elem(s, i >> 5)] &= ~(1 << (i & 31));
+  slab.freecount[s] = n - withheld;
+  slab_link(k, s, true, withheld);
+  return true;
+}
+/** Withheld items count as free again: the keg is going. */
+export function keg_give_withheld(k: keg_t): void {
+  mtx_lock(keg.lock, k);
+  const s = keg.short_slab[k];
+  if (s !== NULL) {
+    const n = keg.ipers[k];
+    const more = keg.withheld[k];
+    undo_begin(keg.lock, k);
+    for (let w = (n - more) >> 5; w <= (n - 1) >> 5; w++) save(slab.bits, elem(s, w));
+    save(slab.freecount, s);
+    save(keg.free, k);
+    save(keg.short_slab, k);
+    for (let i = n - more; i < n; i++) slab.bits[elem(s, i >> 5)] |= 1 << (i & 31);
+    slab.freecount[s] += more;
+    keg.free[k] += more;
+    keg.short_slab[k] = NULL as slab_t;
+    slab_place(k, s);
+    undo_end();
+  }
+  mtx_unlock(keg.lock, k);
 }
 function count_domain(m: number): void {
   const r = uma();
@@ -453,11 +574,12 @@ function slab_release(k: keg_t, s: slab_t): void {
   const off_page = (keg.flags[k] & UMA_ZONE_OFFPAGE) !== 0;
   if (keg.flags[k] & UMA_ZFLAG_PRIVALLOC && keg.freef[k] !== 0) {
     vector_call<freef_t>(keg.freef[k])(m, n);
+    if (vm_page_hand_has(m, n)) vm_page_settle(); // the supplier keeps them
   } else vm_page_free_run(m, n);
   if (off_page) keg_hooks.free_item(keg.slabzone[k], s);
 }
-/** False: the keg reached its limit while the slab was made. */
-function slab_link(k: keg_t, s: slab_t, beyond: boolean): boolean {
+/** False: the keg reached its limit while the slab was made. Pages and header leave the hand. */
+function slab_link(k: keg_t, s: slab_t, beyond: boolean, withheld = 0): boolean {
   mtx_lock(keg.lock, k);
   if (!beyond && keg_at_limit(k)) {
     mtx_unlock(keg.lock, k);
@@ -466,11 +588,19 @@ function slab_link(k: keg_t, s: slab_t, beyond: boolean): boolean {
   undo_begin(keg.lock, k);
   save(keg.free, k);
   save(keg.pages, k);
-  save(pcpu.in_hand_page, thr.pc);
-  slab_insert(k, s, SLAB_FREE);
-  keg.free[k] += keg.ipers[k];
+  save(pcpu.in_hand_n, thr.pc);
+  save(pcpu.in_hand_items, thr.pc);
+  if (withheld > 0) {
+    save(keg.short_slab, k);
+    save(keg.withheld, k);
+    keg.short_slab[k] = s;
+    keg.withheld[k] = withheld;
+  }
+  slab_insert(k, s, withheld > 0 ? SLAB_PART : SLAB_FREE);
+  keg.free[k] += keg.ipers[k] - withheld;
   keg.pages[k] += keg.ppera[k];
-  pcpu.in_hand_page[thr.pc] = 0;
+  vm_page_settle();
+  if (keg.flags[k] & UMA_ZONE_OFFPAGE) item_settle();
   undo_end();
   mtx_unlock(keg.lock, k);
   return true;
@@ -492,10 +622,10 @@ export function keg_drain(k: keg_t, keep: number): number {
     undo_begin(keg.lock, k);
     save(keg.free, k);
     save(keg.pages, k);
-    save(pcpu.in_hand_page, thr.pc);
-    save(pcpu.in_hand_pages, thr.pc);
-    pcpu.in_hand_pages[thr.pc] = keg.ppera[k];
-    pcpu.in_hand_page[thr.pc] = slab.page[s] + 1;
+    save(pcpu.in_hand_n, thr.pc);
+    save(pcpu.in_hand_items, thr.pc);
+    vm_page_in_hand(slab.page[s], keg.ppera[k]);
+    if (keg.flags[k] & UMA_ZONE_OFFPAGE) item_in_hand(s);
     slab_remove(k, s);
     keg.free[k] -= keg.ipers[k];
     keg.pages[k] -= keg.ppera[k];

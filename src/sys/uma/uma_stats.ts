@@ -31,6 +31,7 @@ import {
   type bucket_t,
   type keg_t,
   UMA_NAME_WORDS,
+  UMA_ZFLAG_GOING,
   UMA_ZONE_SECONDARY,
   uma_bucket,
   uma_cache,
@@ -171,9 +172,10 @@ function zone_stats(req: SysctlRequest): number {
   const head = stream_record(HEADER);
   head.u32(0, UMA_STREAM_VERSION);
   head.u32(4, n);
-  head.u32(8, uma_root.nzones[r]);
+  head.u32(8, uma_root.nzones[r] - uma_root.going[r]);
   let error = req.out(head.bytes);
   uma_each_zone((z) => {
+    if (zone.flags[z] & UMA_ZFLAG_GOING) return; // a zone of the same name may live already
     if (error === 0) error = req.out(zone_record(z, n));
   });
   mtx_unlock(uma_root.lock, r);
@@ -243,12 +245,16 @@ function zone_kegs(z: zone_t, u32: (at: number, v: number) => void): void {
 
 sysctl_proc(
   'vm.zone_stats',
-  { type: 'opaque', fmt: 's,struct uma_type_header', help: 'Statistics of all zones, as a stream' },
+  {
+    type: 'opaque',
+    fmt: 's,struct uma_type_header',
+    help: 'Statistics of all zones, as a stream; zones that are being destroyed are left out',
+  },
   zone_stats,
 );
 sysctl_value(
   'vm.zone_count',
-  { type: 'int', help: 'Number of zones' },
+  { type: 'int', help: 'Number of zones, those that are being destroyed among them' },
   () => uma_root.nzones[uma()],
 );
 sysctl_value(

@@ -11,9 +11,9 @@
  */
 
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
-import { cpu_nobody, cpu_slots } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_UMA } from '../machine/header.ts';
-import { hw } from '../machine/memory.ts';
+import { cpu_nobody, pcpu, thr } from '../machine/cpu.ts';
+import { hw, mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, NULL, set_string } from '../machine/struct.ts';
@@ -52,11 +52,11 @@ import {
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_BUCKET, LC_SLAB, LC_UMA, LC_UMA_DRAIN, LC_ZONE } from '../sync/lock_order.ts';
-import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { bucket_bytes, bucket_max_for, bucket_zone_name } from './uma_bucket.ts';
 import { zone_alloc_item, zone_free_item } from './uma_core.ts';
-import { uma_drain_others, uma_hand_over, zone_drain } from './uma_drain.ts';
 import { zone_limit_wakeup } from './uma_fetch.ts';
+import { uma_going_end, uma_zone_going } from './uma_going.ts';
 import { uma_zone_lock_kegs } from './uma_zonelock.ts';
 import {
   BUCKET_SIZES,
@@ -67,11 +67,11 @@ import {
   uma_root,
   type uma_root_t,
   zone_lock,
-  zone_name,
   zone_unlock,
 } from './uma_int.ts';
 import {
-  keg_drain,
+  item_settle,
+  keg_add_page,
   keg_grow,
   keg_layout,
   RCNT_ITEMS_MAX,
@@ -85,12 +85,7 @@ const ZH_FULL = ZH_FULL_;
 const zone = uma_zone;
 const keg = uma_keg;
 
-/** Prints what the kernel has to say; tests replace it. */
-export const uma_console = {
-  print: (text: string): void => {
-    console.error(text);
-  },
-};
+export { uma_console } from './uma_going.ts';
 
 // --- bootstrap -----------------------------------------------------------------------------
 
@@ -123,7 +118,7 @@ export function uma_startup(): void {
     const k = zone.keg[z];
     keg_setup(k, bytes, 0, 0, align, UMA_ZFLAG_INTERNAL | UMA_ZONE_NOFREE, LC_SLAB);
     zone_setup(z, k, name, UMA_ZFLAG_INTERNAL, [0, 0, 0, 0]);
-    publish(k, z);
+    publish(k, z, 0, 0);
   };
   fixed(uma_root.zone_keg[r], 'UMA Kegs', keg.sizeof * 4, 63);
   fixed(uma_root.zone_zone[r], 'UMA Zones', zone_words() * 4, 127);
@@ -191,14 +186,24 @@ function zone_setup(
     uma_cache.cur[cache_of(z, cpu)] = uma_root.null_bucket[uma()];
   }
 }
-/** Links a keg with its first zone, or (k NULL) a further zone to the keg it has. */
-function publish(k: keg_t, z: zone_t): void {
+/**
+ * Links a keg with its first zone, or (k NULL) a further zone to the keg it has.
+ * Both leave this CPU's hand, and the word `anchor` leads to the zone, in the
+ * same step.
+ */
+function publish(k: keg_t, z: zone_t, anchor: number, in_hand: number): void {
   const r = uma();
   checked_publish(z);
   checked_publish(k);
   mtx_lock(uma_root.lock, r);
   undo_begin(uma_root.lock, r);
   save(uma_root.nzones, r);
+  save(pcpu.in_hand_items, thr.pc);
+  item_settle(in_hand);
+  if (anchor !== 0) {
+    save_word(anchor);
+    mem.I32[anchor] = z;
+  }
   if (k !== NULL) {
     save(uma_root.kegs, r);
     keg.link[k] = uma_root.kegs[r];
@@ -237,7 +242,10 @@ export function uma_zcreate(
   if (z === NULL) panic('uma_zcreate: no memory for the zone', name);
   return z;
 }
-/** uma_zcreate for callers that can do without: NULL when there is no memory. */
+/**
+ * uma_zcreate for callers that can do without: NULL when there is no memory.  A
+ * word `anchor` leads to the zone from the moment on at which there is one.
+ */
 export function uma_zcreate_nowait(
   name: string,
   size: number,
@@ -248,6 +256,7 @@ export function uma_zcreate_nowait(
   align = UMA_ALIGN_PTR,
   flags = 0,
   mclass = 0,
+  anchor = 0,
 ): zone_t {
   const r = uma();
   const z = zone_alloc_item(uma_root.zone_zone[r], M_NOWAIT) as zone_t;
@@ -265,7 +274,7 @@ export function uma_zcreate_nowait(
   keg.mclass[k] = mclass;
   keg_setup(k, size, init, fini, align, flags, cls);
   zone_setup(z, k, name, flags, [ctor, dtor, 0, 0]);
-  publish(k, z);
+  publish(k, z, anchor, 2);
   return z;
 }
 
@@ -287,7 +296,7 @@ export function uma_zsecond_create(
   const flags = (keg.flags[k] & ~UMA_ZFLAG_PRIVALLOC) | UMA_ZONE_SECONDARY;
   zone_setup(z, k, name, flags, [ctor, dtor, zinit, zfini]);
   keg_share(k);
-  publish(NULL as keg_t, z);
+  publish(NULL as keg_t, z, 0, 1);
   return z;
 }
 
@@ -369,6 +378,14 @@ export function uma_prealloc(z: zone_t, n: number): number {
   }
   return 0;
 }
+/**
+ * Gives a zone of one-page slabs page m, which is on top of this CPU's hand, as a
+ * slab.  The last `withheld` items of it are never given out; one page of a zone
+ * may have such.  False: no memory for the header, and the page is in hand still.
+ */
+export function uma_zone_add_page(z: zone_t, m: number, withheld: number): boolean {
+  return keg_add_page(zone.keg[z], m, withheld);
+}
 function keg_must_be_empty(k: keg_t, what: string): void {
   if (keg.pages[k] !== 0) panic(`${what} on non-empty keg`);
 }
@@ -401,36 +418,18 @@ export function uma_zone_set_domain(z: zone_t, domain: number): number {
 // --- the end of a zone ---------------------------------------------------------------------------
 
 /**
- * Destroys a zone.  The caches of all CPUs are drained first; its keg goes with
- * it unless other zones stand on it.  Items still in use are reported and their
- * pages lost.  EBUSY if a CPU did not hand its cache over in time, or if the
- * keg would go while another zone has it among its own (uma_zsecond_add).
+ * Destroys a zone; its keg goes with it unless other zones stand on it.  0: the
+ * zone is going, and gives out nothing more.  It has ended already if every CPU
+ * handed its cache over in time; otherwise it ends later (uma_going.ts).  Items
+ * still in use are reported and their pages lost.  EBUSY, and nothing changed, if
+ * the keg would go while another zone has it among its own (uma_zsecond_add).
+ * A word `anchor` that leads to the zone becomes 0 in the same step.
  */
-export function uma_zdestroy(z: zone_t): number {
-  uma_hand_over();
-  uma_drain_others();
-  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-    const c = cache_of(z, cpu);
-    if (uma_cache.cur[c] !== uma_root.null_bucket[uma()] || uma_cache.spare[c] !== NULL)
-      return EBUSY;
-  }
-  zone_drain(z);
+export function uma_zdestroy(z: zone_t, anchor = 0): number {
   const k = zone.keg[z];
   if (keg.zones[k] === z && zone.link[z] === NULL && keg_is_added(z, k)) return EBUSY;
-  if (keg.zones[k] === z && zone.link[z] === NULL) {
-    uma_zone_reserve(z, 0);
-    keg_drain(k, 0); // while the keg is on the list: whoever dies here leaves it to the others
-  }
-  unpublish(z);
-  const last = keg.zones[k] === NULL;
-  if (last) {
-    keg_drain(k, 0);
-    keg_report(z, k);
-  }
-  const r = uma();
-  zone_free_item(uma_root.zone_zone[r], z);
-  // A keg with items in use stays: their slabs still point at it.
-  if (last && keg.pages[k] === 0) zone_free_item(uma_root.zone_keg[r], k);
+  uma_zone_going(z, anchor);
+  uma_going_end();
   return 0;
 }
 /** Whether a zone other than z has keg k behind it. */
@@ -445,49 +444,6 @@ function keg_is_added(z: zone_t, k: keg_t): boolean {
   });
   mtx_unlock(uma_root.lock, r);
   return found;
-}
-function keg_report(z: zone_t, k: keg_t): void {
-  if (keg.pages[k] === 0) return;
-  const r = uma();
-  mtx_lock(uma_root.lock, r);
-  uma_root.lost_pages[r] += keg.pages[k];
-  mtx_unlock(uma_root.lock, r);
-  const items = (keg.pages[k] / keg.ppera[k]) * keg.ipers[k] - keg.free[k];
-  uma_console.print(
-    `Freed UMA keg (${zone_name(z)}) was not empty (${items} items).  ` +
-      `Lost ${keg.pages[k]} pages of memory.`,
-  );
-}
-function unpublish(z: zone_t): void {
-  const r = uma();
-  const k = zone.keg[z];
-  mtx_lock(uma_root.lock, r);
-  undo_begin(uma_root.lock, r);
-  save(uma_root.nzones, r);
-  if (keg.zones[k] === z) {
-    save(keg.zones, k);
-    keg.zones[k] = zone.link[z];
-  } else {
-    let at = keg.zones[k];
-    while (zone.link[at] !== z) at = zone.link[at];
-    save(zone.link, at);
-    zone.link[at] = zone.link[z];
-  }
-  if (keg.zones[k] === NULL) unlink_keg(r, k);
-  uma_root.nzones[r]--;
-  undo_end();
-  mtx_unlock(uma_root.lock, r);
-}
-function unlink_keg(r: uma_root_t, k: keg_t): void {
-  if (uma_root.kegs[r] === k) {
-    save(uma_root.kegs, r);
-    uma_root.kegs[r] = keg.link[k];
-    return;
-  }
-  let at = uma_root.kegs[r];
-  while (keg.link[at] !== k) at = keg.link[at];
-  save(keg.link, at);
-  keg.link[at] = keg.link[k];
 }
 /** Bytes from one item to the next. */
 export function uma_zone_rsize(z: zone_t): number {
