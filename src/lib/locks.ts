@@ -88,12 +88,7 @@ abstract class Named implements Mortal, Disposable {
   dispose(): void {
     if (this.word === 0) return;
     this.ctx.forget(this.#kind, this.name);
-    release(
-      this.#kind,
-      this.entry,
-      () => this.busy(),
-      () => {},
-    );
+    release(this.entry, () => this.busy());
     this.bury();
   }
   /** dispose() at the end of a `using`. */

@@ -62,7 +62,7 @@ import {
 import { metrics, type Metric, observeWith, type OtelApi, prometheusText } from './metrics.ts';
 import { Queue, type QueueOf, type QueueOptions, type ValueOf } from './queue.ts';
 import { type Fields, type Records, RecordSet, type RecordsOptions } from './records.ts';
-import { joinRegistry, leaveRegistry, othersAttached, registryCheck } from './registry.ts';
+import { joinRegistry, othersAttached, registryCheck } from './registry.ts';
 import { Roots } from './roots.ts';
 import { callSite } from './site.ts';
 import {
@@ -535,10 +535,7 @@ export class Machine implements Disposable, AsyncDisposable {
   #leave(all: boolean): void {
     if (!this.#ctx.up) return;
     try {
-      this.#unless_down(() => {
-        this.#ctx.bury();
-        leaveRegistry();
-      });
+      this.#unless_down(() => this.#ctx.bury());
     } finally {
       this.#atExit();
       if (live === this) live = null;
@@ -560,7 +557,7 @@ let live: Machine | null = null;
 export function boot(options: BootOptions = {}): Machine {
   const { handle } = kernel_boot(options);
   set_string(header.site, M, SITE_WORDS, callSite());
-  joinRegistry(options.pagedaemon ?? false);
+  joinRegistry();
   if (!memory_state.shared) {
     console.warn(
       'kmem: this page is not cross-origin isolated, so no memory can be shared: ' +
@@ -592,7 +589,7 @@ export function attach(from: Handle | { readonly kmem: Handle }): Machine {
   const handle = (typeof from.kmem === 'object' ? from.kmem : from) as Handle;
   kernel_attach(handle);
   live = new Machine(handle, false);
-  joinRegistry(false);
+  joinRegistry();
   if (channels.attach.hasSubscribers) channels.attach.publish({ cpu: live.cpu });
   return live;
 }
@@ -600,6 +597,9 @@ export function attach(from: Handle | { readonly kmem: Handle }): Machine {
 export function current(): Machine | null {
   if (live) return live;
   const handle = kernel_current();
-  if (handle) live = new Machine(handle, false); // booted or attached underneath the façade
+  if (handle) {
+    live = new Machine(handle, false); // booted or attached underneath the façade
+    joinRegistry();
+  }
   return live;
 }

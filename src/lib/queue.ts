@@ -19,10 +19,8 @@
 import { poll } from '../sys/machine/cpu.ts';
 import { EDEADLK, EINVAL, ENOMEM, ESHUTDOWN, ETIMEDOUT } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
-import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
-import type { malloc_type_t } from '../sys/h/malloc.ts';
-import { free, malloc } from '../sys/kmem/kern_malloc.ts';
-import { malloc_type_find_or_make } from '../sys/kmem/kern_malloc_type.ts';
+import { type reg_entry_t, V_RING as V_RING_ } from '../sys/h/registry.ts';
+import { part_ring } from '../sys/client/kern_registry_parts.ts';
 import { mtx_init, mtx_lock_word, mtx_unlock_word } from '../sys/sync/kern_mutex.ts';
 import { LC_REGISTRY } from '../sys/sync/lock_order.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
@@ -64,12 +62,7 @@ const CAPACITY = 256;
 const CAPACITY_MAX = 2 ** 24;
 /** A sleep is cut into slices, ms: a wake-up may have gone to a thread that died. */
 const SLICE_MS = 1000;
-/** The malloc type of all rings. */
-const QUEUE_TYPE = 'queue';
-
-const V_RING = E_VALUE; // even word of the first value
-const V_CAPACITY = E_VALUE + 1;
-const V_TYPE = E_VALUE + 2;
+const V_RING = E_VALUE + V_RING_; // word of the first value: even
 const S_HEAD = E_STATE;
 const S_COUNT = E_STATE + 1;
 const S_CLOSED = E_STATE + 2;
@@ -91,13 +84,10 @@ function queueShape(of: QueueOf | undefined, capacity: number): string {
   return `${what}, capacity ${capacity}`;
 }
 function makeRing(e: number, name: string, capacity: number): void {
-  const t = malloc_type_find_or_make(QUEUE_TYPE);
-  const ring = t === 0 ? 0 : malloc(capacity * 8, t, M_NOWAIT | M_ZERO);
-  if (ring === 0) throw kmemError(ENOMEM, 'queue', `no memory for the ring of '${name}'`);
-  mem.I32[e + V_RING] = ring;
-  mem.I32[e + V_CAPACITY] = capacity;
-  mem.I32[e + V_TYPE] = t;
   mtx_init(WORD, e + E_LOCK, LC_REGISTRY);
+  if (part_ring(e as reg_entry_t, capacity) !== 0) {
+    throw kmemError(ENOMEM, 'queue', `no memory for the ring of '${name}'`);
+  }
 }
 
 const EMPTY = Symbol('empty');
@@ -238,16 +228,11 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     let left = 0;
     this.#ctx.forget('queue', this.name);
     this.bury();
-    release(
-      'queue',
-      e,
-      () => {
-        left = queueCount(e);
-        if (left > 0) reportLeft(this.name, left);
-        return left > 0;
-      },
-      () => free(mem.I32[e + V_RING], mem.I32[e + V_TYPE] as malloc_type_t),
-    );
+    release(e, () => {
+      left = queueCount(e);
+      return left > 0;
+    });
+    if (left > 0) reportLeft(this.name, left);
     return left;
   }
   /** dispose() at the end of a `using`. */

@@ -16,45 +16,29 @@
  * so alloc and free run at the speed of a zone, with its per-CPU caches.  The
  * first word of such an item counts allocations and frees: odd means live.  It
  * finds double frees, makes handles that go stale (generations), and is what
- * iteration looks at.  The last slab's numbers above the capacity are taken out
- * once and for all.
+ * iteration looks at.  The numbers of the last page above the capacity are never
+ * given out, and the zone's pages never go back before the records end.  How the
+ * parts come and go: sys/client/kern_registry_parts.ts.
  *
- * The zone's pages never go back before the records end, so that only the
- * thread that makes or ends them calls the page supplier.
+ * The count of an item is read, tested and written by free without an atomic
+ * operation, which would cost more than all the rest.  So a number that two
+ * threads free in the same instant is freed twice, unless INVARIANTS is on: then
+ * exactly one of them succeeds.
  */
 import { EINVAL } from '../sys/machine/errno.ts';
-import { mem as mem_, PAGE_SIZE, page_word } from '../sys/machine/memory.ts';
-import { add64 } from '../sys/machine/struct.ts';
-import { vector } from '../sys/machine/vectors.ts';
-import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
-import type { malloc_type_t } from '../sys/h/malloc.ts';
+import { atomic_cas } from '../sys/machine/atomic.ts';
+import { mem as mem_ } from '../sys/machine/memory.ts';
+import { opt as opt_ } from '../sys/machine/opt.ts';
+import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { type reg_entry_t, V_COLUMNS, V_START } from '../sys/h/registry.ts';
+import type { zone_t } from '../sys/h/uma.ts';
 import {
-  UMA_ZONE_NOFREE,
-  UMA_ZONE_OFFPAGE,
-  UMA_ZONE_ZINIT,
-  uma_zone,
-  type zone_t,
-} from '../sys/h/uma.ts';
-import { VM_ALLOC_SYSTEM } from '../sys/h/vm_page.ts';
-import { free, malloc } from '../sys/kmem/kern_malloc.ts';
-import { malloc_type_find_or_make } from '../sys/kmem/kern_malloc_type.ts';
-import { vm_page_alloc_run, vm_page_free_run, vm_page_wire } from '../sys/page/vm_page.ts';
-import {
-  uma_zalloc as uma_zalloc_,
-  uma_zfree as uma_zfree_,
-  zone_alloc_item,
-  zone_free_item,
-} from '../sys/uma/uma_core.ts';
-import { uma_reclaim } from '../sys/uma/uma_drain.ts';
-import { zone_lock, zone_unlock } from '../sys/uma/uma_int.ts';
+  part_columns,
+  part_numbers,
+  part_numbers_bytes,
+} from '../sys/client/kern_registry_parts.ts';
+import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/uma_core.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
-import {
-  uma_prealloc,
-  uma_zcreate_nowait,
-  uma_zdestroy,
-  uma_zone_set_allocf,
-  uma_zone_set_max,
-} from '../sys/uma/uma_zone.ts';
 import { type Context, gone, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Item } from './memory.ts';
@@ -64,6 +48,7 @@ import type { AsyncOptions } from './wait.ts';
 import { entryZone, zoneAlloc, zoneAllocAsync, zoneFailure, zoneRelease } from './zone.ts';
 
 const mem = mem_;
+const opt = opt_;
 const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
 const NOWAIT = M_NOWAIT;
@@ -104,7 +89,6 @@ const VIEWS = {
   f32: Float32Array,
   f64: Float64Array,
 } as const;
-const PER_PAGE = PAGE_SIZE / 16;
 const CAPACITY_MAX = 2 ** 27;
 const FIELDS_MAX = 64;
 /** Columns start at different cache lines of their pages: alike, they slow one another. */
@@ -113,110 +97,23 @@ const SKEW_BYTES = 192;
 const HANDLE_SHIFT = 2 ** 32;
 const GENERATIONS = 2 ** 21 - 1;
 
-const V_ZONE = E_VALUE;
-const V_START = E_VALUE + 1;
-const V_COLUMNS = E_VALUE + 2;
-const V_TYPE = E_VALUE + 3;
-
-// --- the pages behind the numbers ------------------------------------------------------------
-
-/** The run that this thread is handing to a zone now, from its end down. */
-const supply = { first: 0, next: 0 };
-const ALLOCF = vector('kmem records: pages', () => {
-  if (supply.next <= supply.first) return 0;
-  supply.next--;
-  return supply.next;
-});
-const FREEF = vector('kmem records: pages back', (m: number, n: number) => vm_page_free_run(m, n));
-
-function reserveRun(pages: number): number {
-  let m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
-  if (m === 0 && uma_reclaim() > 0) m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
-  if (m !== 0) vm_page_wire(m, pages);
-  return m;
-}
-/** Makes the zone of the numbers 1 to `capacity`. Throws ENOMEM, and then keeps nothing. */
-function makeNumbers(name: string, capacity: number): { z: zone_t; start: number } {
-  const pages = Math.ceil(capacity / PER_PAGE);
-  const m = reserveRun(pages);
-  if (m === 0) throw memoryFailure('records', pages * PAGE_SIZE, { zone: name });
-  const flags = UMA_ZONE_OFFPAGE | UMA_ZONE_NOFREE | UMA_ZONE_ZINIT;
-  const z = uma_zcreate_nowait(name, 16, 0, 0, 0, 0, 7, flags);
-  supply.first = m;
-  supply.next = m + pages;
-  const fail = (): never => {
-    if (z !== 0) uma_zdestroy(z);
-    if (supply.next > m) vm_page_free_run(m, supply.next - m);
-    supply.next = m;
-    throw memoryFailure('records', PAGE_SIZE, { zone: name });
-  };
-  if (z === 0) fail();
-  uma_zone_set_allocf(z, ALLOCF, FREEF);
-  if (uma_prealloc(z, 1) !== 0) fail(); // the last page of the run, alone
-  withhold(z, page_word(m), capacity);
-  if (pages > 1 && uma_prealloc(z, (pages - 1) * PER_PAGE) !== 0) {
-    unwithhold(z, page_word(m), capacity);
-    fail();
-  }
-  uma_zone_set_max(z, pages * PER_PAGE);
-  return { z, start: page_word(m) };
-}
-/** Takes the numbers above the capacity out of the last page: they count as free, not as used. */
-function withhold(z: zone_t, start: number, capacity: number): void {
-  const all: number[] = [];
-  for (let i = 0; i < PER_PAGE; i++) all.push(zone_alloc_item(z, NOWAIT));
-  for (const w of all) if (w < start + capacity * 4) zone_free_item(z, w);
-  countFrees(z, surplusOf(capacity));
-}
-function unwithhold(z: zone_t, start: number, capacity: number): void {
-  const surplus = surplusOf(capacity);
-  for (let i = 0; i < surplus; i++) zone_free_item(z, start + (capacity + i) * 4);
-  countFrees(z, -surplus);
-}
-function surplusOf(capacity: number): number {
-  return Math.ceil(capacity / PER_PAGE) * PER_PAGE - capacity;
-}
-function countFrees(z: zone_t, n: number): void {
-  zone_lock(z);
-  add64(uma_zone.frees, z, n);
-  zone_unlock(z);
-}
-
-// --- the columns ------------------------------------------------------------
+// --- making ------------------------------------------------------------
 
 function columnBytes(kind: FieldKind, capacity: number, i: number): number {
   return (capacity + 1) * VIEWS[kind].BYTES_PER_ELEMENT + i * SKEW_BYTES;
 }
-/** A block for each column, and a block of their words. Throws ENOMEM, and then keeps nothing. */
-function makeColumns(
-  name: string,
-  kinds: readonly FieldKind[],
-  capacity: number,
-): { table: number; t: malloc_type_t } {
-  const t = malloc_type_find_or_make(name);
-  const blocks: number[] = [];
-  const fail = (size: number): never => {
-    for (const p of blocks) free(p, t);
-    throw memoryFailure('records', size, { zone: name });
+/** Makes numbers and columns of an entry. Throws ENOMEM; the registry takes back what there is. */
+function make(e: reg_entry_t, name: string, kinds: readonly FieldKind[], capacity: number): void {
+  const no = (bytes: number): never => {
+    throw memoryFailure('records', bytes, { zone: name });
   };
-  if (t === 0) fail(0);
-  const take = (size: number): number => {
-    const p = malloc(size, t, NOWAIT | M_ZERO);
-    if (p === 0) fail(size);
-    blocks.push(p);
-    return p;
-  };
-  const table = take((kinds.length + 1) * 4);
-  for (const [i, kind] of kinds.entries()) {
-    mem.I32[table + i] = take(columnBytes(kind, capacity, i));
-  }
-  return { table, t };
-}
-function freeColumns(e: number): void {
-  const t = mem.I32[e + V_TYPE] as malloc_type_t;
-  const table = mem.I32[e + V_COLUMNS];
-  for (let i = 0; mem.I32[table + i] !== 0; i++) free(mem.I32[table + i], t);
-  free(table, t);
+  if (part_numbers(e, name, capacity) !== 0) no(part_numbers_bytes(capacity));
+  const missing = part_columns(
+    e,
+    name,
+    kinds.map((kind, i) => columnBytes(kind, capacity, i)),
+  );
+  if (missing !== 0) no(missing);
 }
 
 // --- shapes ------------------------------------------------------------
@@ -282,27 +179,16 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     const kinds = Object.values(fields) as FieldKind[];
     const { capacity } = options;
     this.#e = obtain('records', name, shapeOf(fields, options), (e) => {
-      const { z, start } = makeNumbers(name, capacity);
-      mem.I32[e + V_ZONE] = z;
-      mem.I32[e + V_START] = start;
-      try {
-        const { table, t } = makeColumns(name, kinds, capacity);
-        mem.I32[e + V_COLUMNS] = table;
-        mem.I32[e + V_TYPE] = t;
-      } catch (error) {
-        unwithhold(z, start, capacity);
-        uma_zdestroy(z);
-        throw error;
-      }
+      make(e as reg_entry_t, name, kinds, capacity);
     });
     this.name = name;
     this.capacity = capacity;
     this.generations = options.generations ?? false;
     this.#ctx = ctx;
     this.#fields = Object.keys(fields);
-    this.#base = mem.I32[this.#e + V_START] - 4;
+    this.#base = mem.I32[this.#e + E_VALUE + V_START] - 4;
     this.#z = entryZone(this.#e);
-    const table = mem.I32[this.#e + V_COLUMNS];
+    const table = mem.I32[this.#e + E_VALUE + V_COLUMNS];
     for (const [i, field] of this.#fields.entries()) {
       const at = mem.I32[table + i] * 4 + i * SKEW_BYTES;
       const view = new VIEWS[kinds[i]](mem.U8.buffer as ArrayBuffer, at, capacity + 1);
@@ -342,7 +228,8 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   }
   /**
    * Gives an item back: any thread may.  Throws EINVAL for a number or handle
-   * that is not in use (freed twice, or stale).  Never waits.
+   * that is not in use (freed twice, or stale).  Two threads that free one item
+   * in the same instant are told apart under INVARIANTS only.  Never waits.
    */
   free(item: Item<N>): void {
     const z = this.#z;
@@ -351,7 +238,8 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     const w = this.#base + (n << 2);
     const count = mem.I32[w];
     if ((count & 1) === 0) return this.#bad('free', item);
-    mem.I32[w] = (count + 1) | 0;
+    if (!opt.INVARIANTS) mem.I32[w] = (count + 1) | 0;
+    else if (atomic_cas(w, count, (count + 1) | 0) !== count) return this.#bad('free', item);
     zfree(z, w);
   }
   /** Whether a number is in use; with generations, whether the handle is not stale. */
@@ -414,11 +302,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     const inUse = (): number => zone_present(z).used;
     this.#ctx.forget('records', this.name);
     this.bury();
-    return zoneRelease('records', this.#e, this.name, inUse, () => {
-      unwithhold(z, this.#base + 4, this.capacity);
-      uma_zdestroy(z);
-      freeColumns(this.#e);
-    });
+    return zoneRelease('records', this.#e, this.name, inUse);
   }
   /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {

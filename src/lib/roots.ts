@@ -42,7 +42,7 @@ export class Roots {
   delete(name: string): boolean {
     this.#check('roots.delete', name);
     return withEntry('root', name, (e) => {
-      if (e !== 0) dropEntry('root', e);
+      if (e !== 0) dropEntry(e);
       return e !== 0;
     });
   }
@@ -62,7 +62,7 @@ export class Roots {
       const had = e === 0 ? undefined : (mem.F64[place(e)] as T);
       if (!Object.is(had, expected)) return had;
       if (next !== undefined) store(name, e, next);
-      else if (e !== 0) dropEntry('root', e);
+      else if (e !== 0) dropEntry(e);
       return had;
     });
   }

@@ -28,12 +28,12 @@ import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
 import { kmemError, type Leak } from './errors.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
 import { queueCount } from './queue.ts';
-import { eachEntry, entryName, LIB_TYPE } from './registry.ts';
+import { eachEntry, entryName } from './registry.ts';
 import { entryZone } from './zone.ts';
 
 /** What the façade and the kernel keep for themselves. */
 function ownTypes(): Set<string> {
-  const own = new Set([LIB_TYPE, 'queue', ...declared_type_names()]);
+  const own = new Set(declared_type_names());
   eachEntry((e, kind) => {
     if (kind === 'records') own.add(entryName(e)); // their columns
   });

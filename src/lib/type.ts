@@ -116,7 +116,7 @@ export function memoryFailure(
 }
 /** Sleeps until pages come back, at most `ms`. */
 export function sleepForPages(ms: number): void {
-  vm_wait(ms);
+  vm_wait(ms); // errno: the caller asks again, and looks itself whether waiting helps
 }
 /** Asks for a wake-up when pages come back. */
 export function armForPages(): void {

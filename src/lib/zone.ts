@@ -17,19 +17,15 @@ import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { add64 } from '../sys/machine/struct.ts';
 import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import { type reg_entry_t, V_ZONE } from '../sys/h/registry.ts';
 import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
 import { msleep } from '../sys/sync/subr_sleepqueue.ts';
 import { phys_root } from '../sys/page/vm_phys.ts';
 import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/uma_core.ts';
+import { part_zone } from '../sys/client/kern_registry_parts.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
-import {
-  uma_zcreate_nowait,
-  uma_zdestroy,
-  uma_zone_exhausted,
-  uma_zone_get_max,
-  uma_zone_set_max,
-} from '../sys/uma/uma_zone.ts';
+import { uma_zone_exhausted, uma_zone_get_max } from '../sys/uma/uma_zone.ts';
 import { channels } from './channels.ts';
 import { type Context, gone, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
@@ -73,11 +69,10 @@ export interface ZoneStats {
 }
 const SIZE_MAX = 2 ** 24;
 const ALIGN_MAX = 4096;
-const V_ZONE = E_VALUE;
 
 /** The zone behind an entry of kind zone or records. */
 export function entryZone(e: number): zone_t {
-  return mem.I32[e + V_ZONE] as zone_t;
+  return mem.I32[e + E_VALUE + V_ZONE] as zone_t;
 }
 function whole(n: number, from: number, to: number): boolean {
   return Number.isInteger(n) && n >= from && n <= to;
@@ -165,19 +160,15 @@ export function zoneRelease(
   e: number,
   name: string,
   inUse: () => number,
-  destroy: () => void,
 ): number {
   let left = 0;
-  release(
-    kind,
-    e,
-    () => {
-      left = inUse();
-      if (left > 0) reportLeft(kind, name, left, left * uma_zone.size[entryZone(e)]);
-      return left > 0;
-    },
-    destroy,
-  );
+  let size = 0;
+  release(e, () => {
+    left = inUse();
+    size = uma_zone.size[entryZone(e)];
+    return left > 0;
+  });
+  if (left > 0) reportLeft(kind, name, left, left * size);
   return left;
 }
 function reportLeft(kind: 'zone' | 'records', name: string, count: number, bytes: number): void {
@@ -203,10 +194,9 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     if (options) checkOptions(name, options);
     this.#e = obtain('zone', name, options ? zoneShape(options) : null, (e) => {
       const o = options as ZoneOptions;
-      const z = uma_zcreate_nowait(name, o.size, 0, 0, 0, 0, (o.align ?? 8) - 1);
-      if (z === 0) throw kmemError(ENOMEM, 'zone', `no memory for '${name}'`, { zone: name });
-      if (o.limit !== undefined) uma_zone_set_max(z, o.limit);
-      mem.I32[e + V_ZONE] = z;
+      if (part_zone(e as reg_entry_t, name, o.size, o.align ?? 8, o.limit ?? 0) !== 0) {
+        throw kmemError(ENOMEM, 'zone', `no memory for '${name}'`, { zone: name });
+      }
     });
     const z = entryZone(this.#e);
     this.name = name;
@@ -286,7 +276,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     const inUse = (): number => zone_present(z).used;
     this.#ctx.forget('zone', this.name);
     this.bury();
-    return zoneRelease('zone', this.#e, this.name, inUse, () => void uma_zdestroy(z));
+    return zoneRelease('zone', this.#e, this.name, inUse);
   }
   /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {

@@ -10,12 +10,14 @@
  *      u   the UMA lock
  *      f   the free lock
  *      l   the malloc lock
+ *      g   the registry's lock
  *      h   beside another letter: a hint, which anybody may read without the
  *          lock and looks at again under it before acting; it has no rule
  */
 import { mem } from '../machine/memory.ts';
-import { M, machine, ROOT_MALLOC, ROOT_UMA } from '../machine/header.ts';
+import { M, machine, ROOT_LIB, ROOT_MALLOC, ROOT_UMA } from '../machine/header.ts';
 import { elem, field_word } from '../machine/struct.ts';
+import { reg_root } from '../h/registry.ts';
 import { malloc_root, type malloc_root_t } from '../h/malloc.ts';
 import { type slab_t, uma_keg, uma_slab, uma_zone, type zone_t } from '../h/uma.ts';
 import { vm_phys } from '../page/vm_phys.ts';
@@ -39,6 +41,10 @@ export function checked_letters(): void {
     checked_letter(name, 'u', the_uma_lock);
   }
   checked_letter('vm_phys', 'f', (ph) => ph + vm_phys.lock);
+  const registry = mem.I32[field_word(machine.roots, elem(M, ROOT_LIB))];
+  for (const name of ['reg_root', 'reg_entry']) {
+    checked_letter(name, 'g', () => registry + reg_root.lock);
+  }
   for (const name of ['malloc_type', 'malloc_root']) {
     checked_letter(name, 'l', () => malloc + malloc_root.lock);
   }

@@ -46,6 +46,7 @@ import { KernelPanic } from '../machine/panic.ts';
 import { field_word, get_string } from '../machine/struct.ts';
 import { web_locks_attach } from '../machine/web_locks.ts';
 import { mb_reclaim, mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
+import { registry_boot, registry_leave, registry_reap } from '../client/kern_registry.ts';
 import '../client/mbuf_leak.ts';
 import '../client/kern_mbstat.ts';
 import '../client/uipc_mbuf_shape.ts';
@@ -74,7 +75,7 @@ import {
   vm_page_startup,
 } from '../page/vm_page.ts';
 import { PHYS_COLUMNS } from '../page/vm_phys.ts';
-import { poll_uma, uma_hand_over, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
+import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { checked_boot } from '../sync/checked.ts';
 import { prof_boot } from '../sync/lock_prof.ts';
@@ -124,6 +125,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [uma_boot, 'the first zones, laid out by hand'],
   [malloc_boot, 'the list of malloc types'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
+  [registry_boot, 'the names of objects that every thread finds'],
   [mprof_boot, 'which sizes are asked for, if the option is on'],
   [slot_start, 'this thread becomes CPU 0: from here on locks work'],
   [() => sysctl_tree_boot(), 'names and numbers of all that can be seen and set'],
@@ -141,7 +143,10 @@ life_begin({
     [mbuf_attach, 'the fast path of mbufs finds its zones'],
     [web_locks_attach, 'in a browser: a lock that tells others when this thread is gone'],
   ],
-  leave: [[uma_hand_over, 'what this CPU caches goes to the zones']],
+  leave: [
+    [registry_leave, 'it has no named objects any more; locks that it holds are abandoned'],
+    [uma_leave, 'what this CPU caches goes to the zones'],
+  ],
   death_lockless: [
     [locks_reap, 'locks it held are taken over: its undo logs are played back'],
     [claims_reap, 'CPUs that it claimed may come back'],
@@ -150,9 +155,10 @@ life_begin({
     [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
     [malloc_large_reap, 'counts of the large block that it was obtaining or freeing'],
     [vm_page_reap, 'pages in its hand become free'],
-    [uma_reap, 'its caches and the bucket in its hand go to the zones'],
+    [uma_reap, 'items in its hand go back, its caches go to the zones'],
     [malloc_lost_reap, 'items it had taken and not yet counted are counted as lost'],
     [sysctl_reap, 'handlers that it ran are waited for no more'],
+    [registry_reap, 'objects that it was making or ending are taken back; it has none any more'],
   ],
   bell: [
     [poll_uma, 'caches are handed over to those who asked for them'],

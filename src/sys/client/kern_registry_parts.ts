@@ -1,0 +1,187 @@
+/*
+ * kern_registry_parts: what named objects are made of, and how each part comes
+ * and goes without ever belonging to nobody.
+ *
+ *      zone      a zone
+ *      records   a run of pages --> slabs of a zone, page by page
+ *                a table, and a block for each column
+ *      queue     a ring
+ *
+ * Every part has a word in its entry, its anchor, that leads to it.  A part comes
+ * into being, moves or goes in one undo section together with its anchor: a block
+ * by malloc_at and free_at, a zone when it is published or marked going, pages
+ * when they move between the anchor and the hand of the CPU.  So at each
+ * instruction a part is its anchor's, or in a hand that the reaper empties.
+ *
+ * registry_end_parts ends whatever an entry leads to, be it whole, half made or
+ * half ended.  It may be called again and again.
+ *
+ * Numbers of records come from a zone of 16-byte items whose slabs are the pages
+ * of one run, so that the place of an item in memory is its number.  The zone
+ * may not grow: its limit is the run.  The items of the last page above the
+ * capacity are withheld for good (uma_keg.ts).
+ */
+import { pcpu, thr } from '../machine/cpu.ts';
+import { ENOMEM } from '../machine/errno.ts';
+import { PAGE_SIZE, page_word } from '../machine/memory.ts';
+import { elem, field_word } from '../machine/struct.ts';
+import {
+  reg_entry,
+  type reg_entry_t,
+  reg_root,
+  type reg_root_t,
+  V_CAPACITY,
+  V_COLUMNS,
+  V_NCOLUMNS,
+  V_RING,
+  V_RUN,
+  V_RUN_PAGES,
+  V_START,
+  V_TYPE,
+  V_ZONE,
+} from '../h/registry.ts';
+import { REG_KINDS } from '../h/registry.ts';
+import type { malloc_type_t } from '../h/malloc.ts';
+import { UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT, type zone_t } from '../h/uma.ts';
+import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
+import { M, machine, ROOT_LIB } from '../machine/header.ts';
+import { free_at, malloc_at } from '../kmem/kern_malloc.ts';
+import { MALLOC_DEFINE, malloc_type_find_or_make } from '../kmem/kern_malloc_type.ts';
+import {
+  vm_page_alloc_run,
+  vm_page_free_run,
+  vm_page_in_hand,
+  vm_page_settle,
+  vm_page_wired,
+} from '../page/vm_page.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { uma_reclaim } from '../uma/uma_drain.ts';
+import { uma_zone_going } from '../uma/uma_going.ts';
+import { uma_zcreate_nowait, uma_zone_add_page, uma_zone_set_max } from '../uma/uma_zone.ts';
+
+const entry = reg_entry;
+
+export const M_QUEUE = MALLOC_DEFINE('queue', 'Rings of the queues of programs');
+
+const NUMBER_BYTES = 16;
+const PER_PAGE = PAGE_SIZE / NUMBER_BYTES;
+
+/** The word of a value. */
+export function part_word(e: reg_entry_t, v: number): number {
+  return field_word(entry.value, elem(e, v));
+}
+function value(e: reg_entry_t, v: number): number {
+  return entry.value[elem(e, v)];
+}
+
+// --- zones -----------------------------------------------------------------------------------
+
+/** Makes the zone of an entry. 0, or ENOMEM. */
+export function part_zone(
+  e: reg_entry_t,
+  name: string,
+  size: number,
+  align: number,
+  limit: number,
+): number {
+  const anchor = part_word(e, V_ZONE);
+  const z = uma_zcreate_nowait(name, size, 0, 0, 0, 0, align - 1, 0, 0, anchor);
+  if (z === 0) return ENOMEM;
+  if (limit > 0) uma_zone_set_max(z, limit);
+  return 0;
+}
+
+// --- numbers of records ------------------------------------------------------------------------
+
+/** Moves `n` pages from the end of the anchored run into this CPU's hand, or back. */
+function run_move(e: reg_entry_t, n: number, to_hand: boolean): number {
+  const r = machine.roots[elem(M, ROOT_LIB)] as reg_root_t;
+  const pages = value(e, V_RUN_PAGES) + (to_hand ? -n : n);
+  const m = value(e, V_RUN) + (to_hand ? pages : pages - n);
+  undo_begin(reg_root.lock, r);
+  save(entry.value, elem(e, V_RUN_PAGES));
+  save(pcpu.in_hand_n, thr.pc);
+  if (to_hand) vm_page_in_hand(m, n);
+  else vm_page_settle();
+  entry.value[elem(e, V_RUN_PAGES)] = pages;
+  undo_end();
+  return m;
+}
+/** Takes a run for the numbers of `capacity` records. 0, or ENOMEM. */
+function part_run(e: reg_entry_t, pages: number): number {
+  let m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
+  if (m === 0 && uma_reclaim() > 0) m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
+  if (m === 0) return ENOMEM;
+  vm_page_wired(m, pages);
+  entry.value[elem(e, V_RUN)] = m;
+  entry.value[elem(e, V_START)] = page_word(m);
+  run_move(e, pages, false);
+  return 0;
+}
+/** Makes the zone of the numbers 1 to `capacity`, all of its pages with it. 0, or ENOMEM. */
+export function part_numbers(e: reg_entry_t, name: string, capacity: number): number {
+  const pages = Math.ceil(capacity / PER_PAGE);
+  const error = part_run(e, pages);
+  if (error !== 0) return error;
+  const flags = UMA_ZONE_OFFPAGE | UMA_ZONE_NOFREE | UMA_ZONE_ZINIT;
+  const anchor = part_word(e, V_ZONE);
+  const z = uma_zcreate_nowait(name, NUMBER_BYTES, 0, 0, 0, 0, 7, flags, 0, anchor);
+  if (z === 0) return ENOMEM;
+  uma_zone_set_max(z, pages * PER_PAGE);
+  let withheld = pages * PER_PAGE - capacity;
+  while (value(e, V_RUN_PAGES) > 0) {
+    const m = run_move(e, 1, true);
+    if (!uma_zone_add_page(z, m, withheld)) {
+      run_move(e, 1, false);
+      return ENOMEM;
+    }
+    withheld = 0; // the last page of the run came first
+  }
+  return 0;
+}
+/** Bytes that part_numbers wants in one piece: for messages. */
+export function part_numbers_bytes(capacity: number): number {
+  return Math.ceil(capacity / PER_PAGE) * PAGE_SIZE;
+}
+
+// --- columns -----------------------------------------------------------------------------------
+
+/** Makes a block for each column, and the table of their words. 0, or the bytes missing. */
+export function part_columns(e: reg_entry_t, name: string, bytes: readonly number[]): number {
+  const t = malloc_type_find_or_make(name);
+  if (t === 0) return PAGE_SIZE;
+  entry.value[elem(e, V_TYPE)] = t;
+  const table = malloc_at(bytes.length * 4, t, part_word(e, V_COLUMNS));
+  if (table === 0) return bytes.length * 4;
+  entry.value[elem(e, V_NCOLUMNS)] = bytes.length; // its words count only now that they are zero
+  for (const [i, size] of bytes.entries()) if (malloc_at(size, t, table + i) === 0) return size;
+  return 0;
+}
+
+// --- rings -------------------------------------------------------------------------------------
+
+/** Makes the ring of a queue. 0, or ENOMEM. */
+export function part_ring(e: reg_entry_t, capacity: number): number {
+  if (malloc_at(capacity * 8, M_QUEUE.t, part_word(e, V_RING)) === 0) return ENOMEM;
+  entry.value[elem(e, V_CAPACITY)] = capacity;
+  return 0;
+}
+
+// --- the end -----------------------------------------------------------------------------------
+
+/** Ends every part that the entry leads to. The registry's lock is held. */
+export function registry_end_parts(e: reg_entry_t): void {
+  const kind = REG_KINDS[entry.kind[e] - 1];
+  if (kind === 'queue') return free_at(part_word(e, V_RING), M_QUEUE.t);
+  if (kind !== 'zone' && kind !== 'records') return;
+  const z = value(e, V_ZONE) as zone_t;
+  if (z !== 0) uma_zone_going(z, part_word(e, V_ZONE));
+  if (kind === 'zone') return;
+  const t = value(e, V_TYPE) as malloc_type_t;
+  const table = value(e, V_COLUMNS);
+  for (let i = value(e, V_NCOLUMNS) - 1; i >= 0; i--) free_at(table + i, t);
+  entry.value[elem(e, V_NCOLUMNS)] = 0; // before the table goes: its words count no longer
+  if (table !== 0) free_at(part_word(e, V_COLUMNS), t);
+  const pages = value(e, V_RUN_PAGES);
+  if (pages > 0) vm_page_free_run(run_move(e, pages, true), pages);
+}
