@@ -195,6 +195,45 @@ test('paths of one machine and package hosts, in sources and in prose', () => {
   );
 });
 
+test('an errno that nobody looks at', () => {
+  const errno = { 'src/sys/machine/errno.ts': `${OPENING}export const EBUSY = 16;\n` };
+  const lower = `${OPENING}import '../machine/errno.ts';
+export function end(z: number): number {
+  const error = z > 0 ? 0 : EBUSY;
+  return error;
+}
+export function end_all(z: number): number {
+  return end(z);
+}
+export function count(z: number): number {
+  return z + 1;
+}
+`;
+  const upper = (body: string): Record<string, string> => ({
+    ...errno,
+    'src/sys/uma/low.ts': lower,
+    'src/lib/up.ts': [
+      `${OPENING}import '../sys/uma/low.ts';`,
+      'export function up(): void {',
+      `  ${body}`,
+      '}\n',
+    ].join('\n'),
+    'src/lib/index.test.ts': `${OPENING}import './up.ts';\n`,
+  });
+  const at = 'src/lib/up.ts:4:';
+  for (const dropped of ['end(1);', 'void end_all(1);', 'if (x) end(1);', 'x(); end_all(1);']) {
+    assert_one(findings(upper(dropped)), at, /answers with an errno/);
+  }
+  const used = [
+    'if (end(1) !== 0) fail();',
+    'const error = end_all(1);',
+    'count(1);',
+    'zone.end(1);',
+    'end(1); // errno: it is tried again',
+  ];
+  for (const fine of used) assert.deepEqual(findings(upper(fine)), [], fine);
+});
+
 test('the program prints one line a finding and exits with 1, or with 0', () => {
   const root = mkdtempSync(join(tmpdir(), 'tidy-'));
   try {

@@ -15,6 +15,8 @@
  *   length    functions of about 70 lines, files of at most 800
  *   hot       a file marked with the words `tidy` `: hot` uses local names for
  *             structures, because an exported name costs 2.4 times as much
+ *   errnos    an errno that a function answers with is used, or a comment beside
+ *             the call says why not: `errno: ...`
  *   words     no path of one machine, no package host, in anything we ship
  *
  * Usage: node tools/tidy.ts [folder].  Exit code 1 if anything was found.
@@ -252,6 +254,81 @@ export function package_entries(root: string): Set<string> {
   );
 }
 
+/* ---- errnos ---- */
+
+const ERRNO_FILE = /(?:^|\/)machine\/errno\.ts$/;
+/** Functions that are declared to return a number, with the place of their bodies. */
+function number_functions(source: Source): Body[] {
+  return functions_of(source).filter(({ open }) => {
+    const line = source.code.slice(source.code.lastIndexOf('\n', open) + 1, open);
+    return /\)?\s*:\s*number\s*$/.test(line);
+  });
+}
+/**
+ * The functions that answer with an errno: they return a number, and name a
+ * constant of errno.ts in a return or beside one; or they return what such a
+ * function answers.  Found by reading, so that a new one needs no list.
+ */
+export function errno_functions(sources: Source[]): Set<string> {
+  const errnos = new Set<string>();
+  for (const { path, code } of sources) {
+    if (!ERRNO_FILE.test(path)) continue;
+    for (const m of code.matchAll(/^export const (E[A-Z0-9]+)\b/gm)) errnos.add(m[1]);
+  }
+  const bodies: { name: string; returns: string[] }[] = [];
+  for (const source of sources) {
+    if (is_test(source.path) || !source.path.startsWith('src/sys/')) continue;
+    for (const { name, open, close } of number_functions(source)) {
+      const body = source.code.slice(open, close);
+      const returns = [...body.matchAll(/\breturn\b([^;]*);/g)].map((m) => m[1]);
+      for (const kept of body.matchAll(/\b(\w+)\s*=\s*(\w[^;=]*);/g)) {
+        if (returns.some((r) => new RegExp(`^\\s*${kept[1]}\\s*$`).test(r))) returns.push(kept[2]);
+      }
+      bodies.push({ name, returns });
+    }
+  }
+  const found = new Set<string>();
+  const words = (text: string): string[] => text.match(/\w+/g) ?? [];
+  const calls = (text: string): string[] => [...text.matchAll(/\b(\w+)\s*\(/g)].map((m) => m[1]);
+  for (let grown = true; grown; ) {
+    grown = false;
+    for (const { name, returns } of bodies) {
+      if (found.has(name)) continue;
+      const is = returns.some(
+        (r) => words(r).some((w) => errnos.has(w)) || calls(r).some((c) => found.has(c)),
+      );
+      if (is) found.add(name);
+      grown ||= is;
+    }
+  }
+  return found;
+}
+/** Whether a comment on the line, or on the one above, speaks of the errno. */
+function errno_excused(source: Source, at: number): boolean {
+  const line_start = source.comment.lastIndexOf('\n', at);
+  const above = source.comment.lastIndexOf('\n', line_start - 1);
+  const end = source.comment.indexOf('\n', at);
+  return /\berrno\b/.test(source.comment.slice(above + 1, end < 0 ? undefined : end));
+}
+/** Calls whose errno nobody looks at: statements of their own, and `void`. */
+export function check_errnos(source: Source, names: Set<string>): Finding[] {
+  if (is_test(source.path) || !source.path.startsWith('src/')) return [];
+  const { code } = source;
+  const found: Finding[] = [];
+  for (const match of code.matchAll(/(?<![\w.$])(\w+)\s*(?=\()/g)) {
+    if (!names.has(match[1])) continue;
+    const before = code.slice(0, match.index).trimEnd();
+    const close = matching(code, match.index + match[0].length);
+    const first = /(?:[;{})]|\belse|\bcase\b[^;?{}]*:|\bdefault\s*:)$/.test(before);
+    const alone = first && /^\s*[;}]/.test(code.slice(close + 1));
+    if (!alone && !/\bvoid$/.test(before)) continue;
+    if (errno_excused(source, match.index)) continue;
+    const what = `${match[1]} answers with an errno, and nobody looks: use it, or say why not`;
+    found.push({ path: source.path, line: line_of(source, match.index), what });
+  }
+  return found;
+}
+
 /** The names under which structures are exported, over all files. */
 export function exported_structs(sources: Source[]): Set<string> {
   const names = new Set<string>();
@@ -307,6 +384,7 @@ export function tidy(root: string): { files: number; findings: Finding[] } {
   const sources = read_sources(root);
   const prose = read_prose(root);
   const structs = exported_structs(sources);
+  const errnos = errno_functions(sources);
   const findings = sources.flatMap((source) => [
     ...check_opening(source),
     ...check_fields(source),
@@ -315,6 +393,7 @@ export function tidy(root: string): { files: number; findings: Finding[] } {
     ...check_width(source),
     ...check_length(source),
     ...check_hot(source, structs),
+    ...check_errnos(source, errnos),
     ...check_words(source),
   ]);
   findings.push(...check_unused(sources, package_entries(root)));
