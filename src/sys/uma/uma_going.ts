@@ -119,15 +119,21 @@ export function going_each(): void {
   for (const z of all) if (zone_bare(z)) zone_end(z);
 }
 
-/** Gets the zone's buckets out of all caches, as far as that needs no waiting. */
+/**
+ * Gets the zone's buckets out of all caches, as far as that needs no waiting.
+ * The answer is found under the zone's lock: a CPU that died while it handed over
+ * may seem to have nothing until what it had begun is undone.
+ */
 function zone_bare(z: zone_t): boolean {
-  let bare = true;
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     if (cache_empty(z, cpu)) continue;
     if (cpu === thr.cpu) cache_own(z);
     else if (!cache_claim(z, cpu)) going_ask(cpu);
-    if (!cache_empty(z, cpu)) bare = false;
   }
+  let bare = true;
+  zone_lock(z);
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) if (!cache_empty(z, cpu)) bare = false;
+  zone_unlock(z);
   return bare;
 }
 /** A CPU that runs hands over at its next slow path, one that is idle is rung. */

@@ -1,5 +1,5 @@
 /*
- * registry: named objects are made, shared and ended while others do the same.
+ * registry_ops: named objects are made, shared and ended while others do the same.
  *
  * Two CPUs ask for the same zone, records and queue by name, so that one makes
  * what the other finds, and both let go, so that the last one ends it.  The
@@ -10,9 +10,9 @@
  * zone, no block of the three types, no page outside the free queues and the
  * slabs.  So a CPU that died in the middle of any step lost nothing.
  */
-import { i32, type Ptr, struct } from '../../src/sys/machine/struct.ts';
-import { type reg_entry_t, reg_root, type RegKind } from '../../src/sys/h/registry.ts';
-import { PK_WIRED } from '../../src/sys/h/vm_page.ts';
+import { i32, type Ptr, struct } from '../src/sys/machine/struct.ts';
+import { type reg_entry_t, reg_root, type RegKind } from '../src/sys/h/registry.ts';
+import { PK_WIRED } from '../src/sys/h/vm_page.ts';
 import {
   registry_add,
   registry_check,
@@ -28,20 +28,20 @@ import {
   registry_unlock,
   registry_use,
   registry_used_by_others,
-} from '../../src/sys/client/kern_registry.ts';
+} from '../src/sys/client/kern_registry.ts';
 import {
   part_columns,
   part_numbers,
   part_ring,
   part_zone,
-} from '../../src/sys/client/kern_registry_parts.ts';
-import { free, M_NOWAIT, malloc } from '../../src/sys/kmem/kern_malloc.ts';
-import { malloc_desc2type, malloc_type_sums } from '../../src/sys/kmem/kern_malloc_type.ts';
-import { vm_page_census } from '../../src/sys/page/vm_page.ts';
-import { uma, uma_root } from '../../src/sys/uma/uma_int.ts';
-import { uma_reclaim } from '../../src/sys/uma/uma_drain.ts';
-import { check_account } from '../account.ts';
-import { type SimScript, scratch } from '../script.ts';
+} from '../src/sys/client/kern_registry_parts.ts';
+import { free, M_NOWAIT, malloc } from '../src/sys/kmem/kern_malloc.ts';
+import { malloc_desc2type, malloc_type_sums } from '../src/sys/kmem/kern_malloc_type.ts';
+import { vm_page_census } from '../src/sys/page/vm_page.ts';
+import { uma, uma_root } from '../src/sys/uma/uma_int.ts';
+import { uma_reclaim } from '../src/sys/uma/uma_drain.ts';
+import { check_account } from './account.ts';
+import { type SimScript, scratch } from './script.ts';
 
 type rec_t = Ptr<'sim_registry'>;
 /* Locks: (c) constant */
@@ -93,7 +93,8 @@ function block(): void {
   free(malloc(BLOCK_BYTES, t, M_NOWAIT), t);
 }
 
-const script_of = (kind: RegKind, help: string): SimScript => ({
+/** The script for objects of one kind. */
+export const registry_script = (kind: RegKind, help: string): SimScript => ({
   help,
   cpus: 2,
   victim: 1,
@@ -131,10 +132,3 @@ function check(): string | undefined {
   if (vm_page_census()[PK_WIRED] !== 0) return 'pages of a run are left';
   return check_account();
 }
-
-export const script = script_of(
-  'zone',
-  'registry: zones by name are made and ended; no part is lost',
-);
-export const records = script_of('records', 'registry: the same for records');
-export const queues = script_of('queue', 'registry: the same for queues');
