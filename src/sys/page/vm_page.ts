@@ -22,7 +22,7 @@
  */
 import { atomic_load, atomic_store, sim_point } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { HAND_RUNS, pcpu, pcpu_of, type pcpu_t, thr } from '../machine/cpu.ts';
+import { cpu_slots, HAND_RUNS, pcpu, pcpu_of, type pcpu_t, thr } from '../machine/cpu.ts';
 import { cpus_attached, dead_each, v_reap_pages } from '../machine/death.ts';
 import { EDEADLK, EWOULDBLOCK } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
@@ -242,12 +242,14 @@ export function vm_page_hand_has(m: number, n: number): boolean {
 /**
  * Takes pages off the free queues.  The note grows behind the pages that are in
  * hand, and shrinks before they are free: a page that another CPU may have is
- * never in it.
+ * never in it.  So a CPU that dies under the free lock may leave one page that
+ * says HAND and is in no note: vm_page_recover finds it.
  */
 function carry_out(m: number, n: number): void {
   vm_page_in_hand(m, 0);
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
+    if (opt.SIM) sim_point(i);
     hand_pages(i - m + 1);
   }
   phys_remove(phys_root(), m, n);
@@ -371,6 +373,7 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
   mtx_lock(phys.lock, ph);
   for (let i = m + n - 1; i >= m; i--) {
     hand_pages(i - m);
+    if (opt.SIM) sim_point(i);
     page.info[i] = PK_FREE;
   }
   phys_add(ph, m, n);
@@ -477,7 +480,39 @@ export function vm_page_recover(): void {
     const pc = pcpu_of(cpu);
     for (let i = 0; i < pcpu.in_hand_n[pc]; i++) recover_run(hand_run(pc, i));
   });
+  recover_orphans();
   phys_rebuild(phys_root());
+}
+/**
+ * Pages that say HAND and are in no CPU's hand become free: they were on their way
+ * when their CPU died.  Other CPUs give their pages owners meanwhile, so what is
+ * in no note is looked at again; none comes to or from the queues, because the
+ * free lock is held.
+ */
+function recover_orphans(): void {
+  const ph = phys_root();
+  const is_hand = (m: number): boolean => (page.info[m] & PK_MASK) === PK_HAND;
+  let orphans: number[] = [];
+  for (let m = phys.low[ph]; m < phys.high[ph]; m++) if (is_hand(m)) orphans.push(m);
+  for (let look = 0; look < ORPHAN_LOOKS && orphans.length > 0; look++) {
+    const held = pages_in_hands();
+    orphans = orphans.filter((m) => !held.has(m) && is_hand(m));
+  }
+  for (const m of orphans) page.info[m] = PK_FREE;
+  counter_add(v_reap_pages, orphans.length);
+}
+const ORPHAN_LOOKS = 3;
+function pages_in_hands(): Set<number> {
+  const held = new Set<number>();
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const pc = pcpu_of(cpu);
+    for (let i = 0; i < pcpu.in_hand_n[pc]; i++) {
+      const at = hand_run(pc, i);
+      const first = pcpu.in_hand[at];
+      for (let m = first; m < first + pcpu.in_hand[elem(at, 1)]; m++) held.add(m);
+    }
+  }
+  return held;
 }
 /** A run of a dead CPU's hand, after a death under the free lock. */
 function recover_run(at: pcpu_t): void {
