@@ -13,11 +13,12 @@ import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { KmemError, type Machine, testMachine } from './index.ts';
-import { FILE, kill_makers, KINDS, lost, zones_now } from './making.test.lib.ts';
+import { FILE, kill_makers, KINDS, lost, make_and_end, zones_now } from './making.test.lib.ts';
 import { RACE, RACE_SHAPE } from './making.test.worker.ts';
 import { slices } from './wait.ts';
 import { pcpu, pcpu_of } from '../sys/machine/cpu.ts';
 import { sleepq_list } from '../sys/sync/subr_sleepqueue.ts';
+import { witness_reports } from '../sys/sync/witness.ts';
 
 function start(machine: Machine, job: string, data: object = {}): Worker {
   return machine.worker<Worker>(FILE, { workerData: { job, ...data } });
@@ -46,6 +47,23 @@ describe('killed while making and ending', () => {
       assert.equal(Number(machine.sysctl('vm.reap.items_lost')), 0);
     });
   }
+});
+
+test('in a checked boot, and in the order of the locks', async (t) => {
+  const machine = testMachine(t, { cpus: 3, checked: true, options: { WITNESS: true } });
+  const zones = zones_now();
+  for (const name of ['a', 'b']) make_and_end(machine, 'mixed', name);
+  machine.check();
+  assert.equal(zones_now(), zones);
+  assert.equal(witness_reports(), 0);
+});
+
+test('deaths keep the order of the locks', async (t) => {
+  const machine = testMachine(t, { memory: '32M', cpus: 6, options: { WITNESS: true } });
+  const zones = zones_now();
+  await kill_makers(machine, ['mixed', 'mixed'], (n) => n >= 6);
+  assert.deepEqual(lost(machine, zones), { pages: 0, items: '' });
+  assert.equal(witness_reports(), 0);
 });
 
 describe('ended while another thread computes', () => {

@@ -45,6 +45,7 @@ export const REG_STATES = 8;
 
 /*
  * Locks: (g) the registry's lock  (c) constant once created
+ *        (h) beside it: read for messages without the lock, too
  *        (-) by the rules of the kind: an object's own lock, or atomically
  */
 export const reg_root = struct<reg_root_t>(
@@ -56,17 +57,17 @@ export const reg_root = struct<reg_root_t>(
   worker: i32('g', 'tid of the thread that makes or ends an entry, 0: none does'),
   work: ptr<reg_entry_t>('g', 'the entry it makes or ends, 0: none yet or no longer'),
   fresh: ptr<reg_entry_t>('g', 'an entry that is not linked: its block comes or goes'),
-  heads: words('g', 'first entry of each bucket', REG_BUCKETS),
+  heads: words('gh', 'first entry of each bucket', REG_BUCKETS),
 });
 
 export const reg_entry = struct<reg_entry_t>(
   'reg_entry',
   16,
 )({
-  next: ptr<reg_entry_t>('g', 'next of its bucket'),
-  kind: i32('g', 'number of its kind, from 1 on'),
+  next: ptr<reg_entry_t>('gh', 'next of its bucket'),
+  kind: i32('gh', 'number of its kind, from 1 on'),
   hash: i32('g', 'of kind and name'),
-  name_bytes: i32('g', 'length of the name'),
+  name_bytes: i32('gh', 'length of the name'),
   shape_bytes: i32('g', 'length of the shape'),
   state: i32('g', 'REG_MAKING, REG_READY, REG_GOING'),
   spare: words('g', 'keeps the values on even words', 2),

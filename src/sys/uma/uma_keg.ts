@@ -484,13 +484,11 @@ function keg_header(k: keg_t, flags: number): number {
  * hand as before.
  */
 export function keg_add_page(k: keg_t, m: number, withheld: number): boolean {
+  if (opt.FAILPOINTS && slab_failpoint.refuse?.(k)) return false;
   const header = keg_header(k, M_NOWAIT);
   if (header < 0) return false;
   vm_page_zero_fill(m, 1);
-  const s = slab_make(k, m, header > 0 ? header : page_word(m) + keg.pgoff[k] / 4);
-  const n = keg.ipers[k];
-  for (let i = n - withheld; i < n; i++) slab.bits[elem(s, i >> 5)] &= ~(1 << (i & 31));
-  slab.freecount[s] = n - withheld;
+  const s = slab_make(k, m, header > 0 ? header : page_word(m) + keg.pgoff[k] / 4, withheld);
   slab_link(k, s, true, withheld);
   return true;
 }
@@ -521,9 +519,10 @@ function count_domain(m: number): void {
   else uma_root.domain_remote[r]++;
 }
 
-function slab_make(k: keg_t, m: number, at: number): slab_t {
+/** Fills the header of a slab on page m, at word `at`; its last `withheld` items are not free. */
+function slab_make(k: keg_t, m: number, at: number, withheld = 0): slab_t {
   const s = at as slab_t;
-  const n = keg.ipers[k];
+  const n = keg.ipers[k] - withheld;
   checked_fresh(s, keg.header_words[k]);
   hw.fill(s, 0, keg.header_words[k]);
   slab.keg[s] = k;

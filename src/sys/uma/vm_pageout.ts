@@ -29,6 +29,7 @@ import {
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
 import { poll_uma, uma_reclaim } from './uma_drain.ts';
+import { uma_going_finish } from './uma_going.ts';
 
 const v_wakeups = counter_u64('vm.stats.vm.v_pdwakeups', 'Times the page daemon was woken up');
 const lowmem_period = sysctl_int('vm.lowmem_period', {
@@ -71,6 +72,7 @@ export function lowmem_heard(): void {
 export function vm_pageout_round(state: { last_lowmem: number; fruitless: boolean }): void {
   poll();
   poll_uma();
+  uma_going_finish(); // zones that wait for the caches of some CPU
   state.fruitless = false;
   if (!vm_page_count_min()) return vm_page_idle();
   counter_add(v_wakeups, 1);
