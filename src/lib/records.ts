@@ -238,8 +238,13 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     const w = this.#base + (n << 2);
     const count = mem.I32[w];
     if ((count & 1) === 0) return this.#bad('free', item);
-    if (!opt.INVARIANTS) mem.I32[w] = (count + 1) | 0;
-    else if (atomic_cas(w, count, (count + 1) | 0) !== count) return this.#bad('free', item);
+    if (opt.INVARIANTS) return this.#freeOnce(z, w, count, item);
+    mem.I32[w] = (count + 1) | 0;
+    zfree(z, w);
+  }
+  /** The same where exactly one of two threads is to succeed. */
+  #freeOnce(z: zone_t, w: number, count: number, item: Item<N>): void {
+    if (atomic_cas(w, count, (count + 1) | 0) !== count) return this.#bad('free', item);
     zfree(z, w);
   }
   /** Whether a number is in use; with generations, whether the handle is not stale. */
