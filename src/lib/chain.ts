@@ -32,10 +32,11 @@
  */
 import { atomic_cas, atomic_store } from '../sys/machine/atomic.ts';
 import { bytes_in } from '../sys/machine/bytes.ts';
-import { EINVAL, ENOMEM } from '../sys/machine/errno.ts';
+import { EINVAL } from '../sys/machine/errno.ts';
 import { mem } from '../sys/machine/memory.ts';
 import { panic } from '../sys/machine/panic.ts';
 import { field_word } from '../sys/machine/struct.ts';
+import { kernel_enter_proved, kernel_leave, kernel_probe } from '../sys/sync/subr_trap.ts';
 import { vector } from '../sys/machine/vectors.ts';
 import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import type { malloc_type_t } from '../sys/h/malloc.ts';
@@ -64,7 +65,6 @@ import {
 import { m_adj, m_cat, m_split } from '../sys/client/uipc_mbuf_shape.ts';
 import {
   append,
-  bytesPossible,
   dropHead,
   fill,
   isMbuf,
@@ -82,7 +82,17 @@ import {
   stands,
   writable,
 } from './chain_mbuf.ts';
-import { type ChainSource, shown, sourceBytes, what, whole } from './chain_args.ts';
+import { checkOptions, shown, waitOf, what, whole } from './args.ts';
+import {
+  type Adopted,
+  type AdoptOptions,
+  type ChainOptions,
+  type ChainSource,
+  compareBytes,
+  type HostBuffer,
+  sourceBytes,
+  textOf,
+} from './chain_args.ts';
 import { ChainNumbers } from './chain_numbers.ts';
 import {
   type Can,
@@ -91,9 +101,10 @@ import {
   canRoom,
   chainFailure,
   chainMemory,
+  checkPossible,
   sleepForChains,
 } from './chain_wait.ts';
-import { type Context, gone } from './context.ts';
+import { type Context, enter, failed, giveBack, inKernel } from './context.ts';
 import { kmemError } from './errors.ts';
 import {
   type Note,
@@ -105,29 +116,13 @@ import {
   noteTouched,
 } from './leak.ts';
 import { type Address, bytesAt } from './memory.ts';
-import type { MallocType } from './type.ts';
+import { MallocType } from './type.ts';
 import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // A local name: V8 takes it for a constant, an imported one it does not.
 const mbuf = mbuf_;
 
-export type { ChainSource };
-export interface ChainOptions {
-  /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
-  readonly wait?: Wait;
-}
-export interface AdoptOptions {
-  /** Where in the block the bytes begin. Default 0. */
-  readonly offset?: number;
-  /** The bytes go in front of the chain instead of behind it. */
-  readonly front?: boolean;
-}
-/** A Buffer where the host has them (Node), else a Uint8Array. */
-export type HostBuffer = typeof globalThis extends {
-  Buffer: { alloc(size: number): infer B };
-}
-  ? B
-  : Uint8Array<ArrayBuffer>;
+export type { AdoptOptions, ChainOptions, ChainSource, HostBuffer } from './chain_args.ts';
 
 /** Marks the packet header of a chain that release() sent off. */
 const RELEASED = 0x43484e31;
@@ -135,16 +130,6 @@ const BLOCK_FREE = vector('chain_block_free', (p: number, t: number) =>
   free(p, t as malloc_type_t),
 );
 
-/** A byte order mark is a character like others: what was written is read. */
-const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-
-/** Throws ENOMEM for more bytes than all limits together allow: waiting would not help. */
-function checkPossible(op: string, size: number): void {
-  const most = bytesPossible();
-  if (size <= most) return;
-  const text = `too large: ${size} bytes are more than all clusters together hold (${most})`;
-  throw kmemError(ENOMEM, op, text, { reason: 'too large', size });
-}
 export class Chain
   extends ChainNumbers
   implements Disposable, Iterable<Uint8Array>, AsyncIterable<Uint8Array>
@@ -168,11 +153,13 @@ export class Chain
   }
   /** Use machine.chain(). */
   static make(ctx: Context, source?: ChainSource, options?: ChainOptions): Chain {
-    if (!ctx.up) gone('chain');
+    const wait = waitOf('chain', options);
+    const bytes = source === undefined ? undefined : sourceBytes('append', source);
+    ctx.enter('chain');
     const chain = new Chain(ctx, NONE);
-    if (source === undefined) return chain;
+    if (bytes === undefined) return chain;
     try {
-      return chain.append(source, options);
+      return chain.#appendOrWait(bytes, wait);
     } catch (e) {
       chain.free();
       throw e;
@@ -184,7 +171,7 @@ export class Chain
   }
   /** Use machine.adoptChain(). */
   static adopt(ctx: Context, number: number): Chain {
-    if (!ctx.up) gone('adoptChain');
+    ctx.enter('adoptChain');
     const known = isMbuf(number);
     const m = (known ? number / 4 : 0) as mbuf_t;
     const header = known ? field_word(mbuf.header, m) : 0;
@@ -208,6 +195,7 @@ export class Chain
   /** Takes the chain from its owner, whose calls are refused from now on. False: it has ended. */
   static take(chain: Chain): boolean {
     if (chain.freed) return false;
+    chain.#ctx.enter('write');
     chain.#ended = 'given to a stream';
     return true;
   }
@@ -222,8 +210,12 @@ export class Chain
   static drop(chain: Chain, leaving = false): void {
     const m = chain.#m;
     if (m === NONE && chain.#ended !== 'given to a stream' && chain.#ended !== '') return;
+    const { up, parked } = chain.#ctx;
+    if (leaving || up) kernel_probe();
     chain.#finish('freed');
-    if (leaving || chain.#ctx.up) m_freem(m);
+    const free = (): void => giveBack('free', () => m_freem(m));
+    if (parked) void parked.then(() => chain.#ctx.up && free());
+    else if (leaving || up) free();
   }
   /** What a chain has of its thread. */
   static context(chain: Chain): Context {
@@ -263,12 +255,14 @@ export class Chain
    * was; EINVAL for what is no bytes; with `wait` also EDEADLK, ETIMEDOUT, EOPNOTSUPP.
    */
   append(source: ChainSource, options?: ChainOptions): this {
-    this.#live('append');
+    const wait = waitOf('append', options);
     const bytes = sourceBytes('append', source);
+    this.#live('append');
+    return this.#appendOrWait(bytes, wait);
+  }
+  #appendOrWait(bytes: Uint8Array, wait: Wait): this {
     if (!this.#append(bytes)) {
-      this.#again('append', bytes.length, options, this.#canAppend(bytes), () =>
-        this.#append(bytes),
-      );
+      this.#again('append', bytes.length, wait, this.#canAppend(bytes), () => this.#append(bytes));
     }
     return this;
   }
@@ -278,7 +272,7 @@ export class Chain
    * than all limits allow, EINVAL if the chain is freed meanwhile, or the source changes
    * its length: its bytes are copied when there is memory.
    */
-  async appendAsync(source: ChainSource, options: AsyncOptions = {}): Promise<this> {
+  async appendAsync(source: ChainSource, options?: AsyncOptions): Promise<this> {
     this.#live('appendAsync');
     const bytes = sourceBytes('appendAsync', source);
     checkPossible('appendAsync', bytes.length);
@@ -297,16 +291,17 @@ export class Chain
    * one.  Waits and throws as append does.
    */
   prepend(source: ChainSource, options?: ChainOptions): this {
-    this.#live('prepend');
+    const wait = waitOf('prepend', options);
     const bytes = sourceBytes('prepend', source);
+    this.#live('prepend');
     if (bytes.length === 0) return this;
-    const attempt = (): boolean => {
-      if (this.#m === NONE) return this.#append(bytes);
-      return this.#take(prepend(this.#m, bytes));
-    };
+    const attempt = (): boolean =>
+      this.#m === NONE
+        ? this.#append(bytes)
+        : inKernel('prepend', () => this.#take(prepend(this.#m, bytes)));
     if (!attempt()) {
       const can: Can = (pages) => canRoom(bytes.length, pages);
-      this.#again('prepend', bytes.length, options, can, attempt);
+      this.#again('prepend', bytes.length, wait, can, attempt);
     }
     return this;
   }
@@ -316,14 +311,22 @@ export class Chain
    * the last chain that refers to it is.  Never waits.  Throws ENOMEM, and the block
    * is still the caller's; EFAULT, EINVAL if the block has fewer bytes.
    */
-  adopt(type: MallocType, address: Address, n: number, options: AdoptOptions = {}): this {
+  adopt(type: MallocType, address: Address, n: number, options?: AdoptOptions): this {
+    checkOptions('adopt', options);
+    const { offset = 0, front = false } = options ?? {};
+    if (!(type instanceof MallocType)) {
+      throw kmemError(EINVAL, 'adopt', `${what(type)} is no type of this machine`);
+    }
     this.#live('adopt');
-    const { offset = 0, front = false } = options;
     const size = type.usableSize(address);
     if (!whole(n) || !whole(offset) || offset + n > size) {
-      const text = `${n} bytes from ${offset} on are not in a block of ${size}`;
+      const text = `${shown(n)} bytes from ${shown(offset)} on are not in a block of ${size}`;
       throw kmemError(EINVAL, 'adopt', text, { address, type: type.name });
     }
+    inKernel('adopt', () => this.#adopt({ type, address, size, n, offset, front }));
+    return this;
+  }
+  #adopt({ type, address, size, n, offset, front }: Adopted): void {
     const header = front || this.#m === NONE;
     const m = header ? m_gethdr(M_NOWAIT, MT_DATA) : m_get(M_NOWAIT, MT_DATA);
     if (m === NONE) throw chainFailure('adopt', n);
@@ -346,7 +349,6 @@ export class Chain
       this.#last = m;
     }
     mbuf.plen[this.#m] = total;
-    return this;
   }
   /**
    * Hangs the bytes of other chains behind the end.  They are given away: their
@@ -359,6 +361,10 @@ export class Chain
       throw kmemError(EINVAL, 'concat', 'a chain cannot be given twice, or to itself');
     }
     for (const other of others) other.#live('concat');
+    inKernel('concat', () => this.#concat(others));
+    return this;
+  }
+  #concat(others: readonly Chain[]): void {
     for (const other of others) {
       const m = other.#m;
       const n = other.#length();
@@ -374,7 +380,6 @@ export class Chain
         this.#last = lastOf(last);
       }
     }
-    return this;
   }
   /**
    * Writes bytes over those from `at` on; pieces that other chains refer to are
@@ -382,18 +387,20 @@ export class Chain
    * if they do not lie in the chain.
    */
   write(at: number, source: ChainSource, options?: ChainOptions): this {
+    const wait = waitOf('write', options);
     const given = sourceBytes('write', source);
     // A view of the chain itself would change while it is read.
     const bytes = given.buffer === mem.U8.buffer ? given.slice() : given;
     this.#place('write', at, bytes.length);
-    this.#ownOrWait('write', at, at + bytes.length, options);
+    this.#ownOrWait('write', at, at + bytes.length, wait);
     this.scatter(at, bytes.length, bytes);
     return this;
   }
   /** Copies whatever other chains refer to, so that every byte is this chain's own. */
   unshare(options?: ChainOptions): this {
+    const wait = waitOf('unshare', options);
     this.#live('unshare');
-    this.#ownOrWait('unshare', 0, this.#length(), options);
+    this.#ownOrWait('unshare', 0, this.#length(), wait);
     return this;
   }
 
@@ -404,40 +411,53 @@ export class Chain
    * append does; EINVAL if the bytes are not in the chain.
    */
   slice(from = 0, to?: number, options?: ChainOptions): Chain {
+    const wait = waitOf('slice', options);
     const end = this.#range('slice', from, to);
     if (end === from) return Chain.of(this.#ctx, NONE);
-    let m = share(this.#m, from, end - from);
-    if (m === NONE) {
-      const n = end - from;
-      const can = this.#canRefer(from, end);
-      this.#again('slice', n, options, can, () => (m = share(this.#m, from, n)) !== NONE);
-    }
+    const n = end - from;
+    let m = NONE;
+    const refer = (): boolean => inKernel('slice', () => (m = share(this.#m, from, n))) !== NONE;
+    if (!refer()) this.#again('slice', n, wait, this.#canRefer(from, end), refer);
     return Chain.of(this.#ctx, m);
   }
   /** A chain of the same bytes, by reference. Waits and throws as append does. */
   clone(options?: ChainOptions): Chain {
+    const wait = waitOf('clone', options);
     this.#live('clone');
     if (this.#m === NONE) return Chain.of(this.#ctx, NONE);
-    let m = m_copypacket(this.#m, M_NOWAIT);
+    let m = this.#copy();
     if (m === NONE) {
       const n = this.#length();
-      const copy = (): boolean => (m = m_copypacket(this.#m, M_NOWAIT)) !== NONE;
-      this.#again('clone', n, options, this.#canRefer(0, n), copy);
+      this.#again('clone', n, wait, this.#canRefer(0, n), () => (m = this.#copy()) !== NONE);
     }
     return Chain.of(this.#ctx, m);
+  }
+  /** A packet that shares all pieces; NONE: no memory. */
+  #copy(): mbuf_t {
+    const outer = kernel_enter_proved();
+    let m = NONE;
+    try {
+      m = m_copypacket(this.#m, M_NOWAIT);
+    } catch (e) {
+      failed(e, outer, 'clone');
+    }
+    kernel_leave(outer);
+    return m;
   }
   /**
    * Cuts the chain after `at` bytes; returns the rest.  The piece at the cut is
    * shared.  Waits and throws as append does; EINVAL if `at` is not in the chain.
    */
   split(at: number, options?: ChainOptions): Chain {
+    const wait = waitOf('split', options);
     const end = this.#range('split', at);
     if (at === end) return Chain.of(this.#ctx, NONE);
     let rest = this.#m;
     if (at === 0) this.#m = NONE;
     else {
-      const cut = (): boolean => (rest = m_split(this.#m, at, M_NOWAIT)) !== NONE;
-      if (!cut()) this.#again('split', end - at, options, (pages) => canMbufs(1, pages), cut);
+      const cut = (): boolean =>
+        inKernel('split', () => (rest = m_split(this.#m, at, M_NOWAIT))) !== NONE;
+      if (!cut()) this.#again('split', end - at, wait, (pages) => canMbufs(1, pages), cut);
     }
     this.#last = NONE;
     return Chain.of(this.#ctx, rest);
@@ -447,24 +467,22 @@ export class Chain
    * of them.  Waits and throws as append does; EINVAL if the chain is shorter.
    */
   pullup(n: number, options?: ChainOptions): this {
+    const wait = waitOf('pullup', options);
     this.#range('pullup', 0, n);
     if (n > PIECE_MAX) {
       const text = `${n} bytes are more than a piece holds (${PIECE_MAX}): use toUint8Array`;
       throw kmemError(EINVAL, 'pullup', text);
     }
     if (n === 0) return this;
-    const attempt = (): boolean => this.#take(pullup(this.#m, n));
-    if (!attempt()) this.#again('pullup', n, options, (pages) => canPiece(n, pages), attempt);
+    const attempt = (): boolean => inKernel('pullup', () => this.#take(pullup(this.#m, n)));
+    if (!attempt()) this.#again('pullup', n, wait, (pages) => canPiece(n, pages), attempt);
     return this;
   }
   /** Takes the first `n` bytes off and frees what held them. Never waits. Throws EINVAL. */
   discard(n: number): this {
     const end = this.#range('discard', 0, n);
     if (end === this.#length()) this.#clear();
-    else if (n > 0) {
-      this.#m = dropHead(this.#m, n);
-      this.#last = NONE;
-    }
+    else if (n > 0) inKernel('discard', () => this.#take(dropHead(this.#m, n)));
     return this;
   }
   /** Takes all but the first `n` bytes off. Never waits. Throws EINVAL if there are fewer. */
@@ -472,7 +490,7 @@ export class Chain
     const length = this.#range('truncate', n);
     if (n === 0) this.#clear();
     else if (n < length) {
-      m_adj(this.#m, n - length);
+      inKernel('truncate', () => m_adj(this.#m, n - length));
       this.#last = NONE;
     }
     return this;
@@ -536,7 +554,7 @@ export class Chain
   }
   /** The bytes from `from` up to `to` as UTF-8. Throws EINVAL. */
   text(from = 0, to?: number): string {
-    return decoder.decode(this.toUint8Array(from, to));
+    return textOf(this.toUint8Array(from, to));
   }
   /** Copies bytes from `from` on into `target`; returns how many. Throws EINVAL. */
   copyTo(target: Uint8Array, from = 0): number {
@@ -557,20 +575,7 @@ export class Chain
     if (other instanceof Chain) other.#live('compare');
     const a = this.views();
     const b = other instanceof Chain ? other.views() : [sourceBytes('compare', other)];
-    let [i, j, x, y] = [0, 0, 0, 0];
-    while (i < a.length && j < b.length) {
-      const n = Math.min(a[i].length - x, b[j].length - y);
-      for (let k = 0; k < n; k++) {
-        const by = a[i][x + k] - b[j][y + k];
-        if (by !== 0) return by < 0 ? -1 : 1;
-      }
-      x += n;
-      y += n;
-      if (x === a[i].length) [i, x] = [i + 1, 0];
-      if (y === b[j].length) [j, y] = [j + 1, 0];
-    }
-    if (i < a.length) return 1;
-    return j < b.length && b[j].length > y ? -1 : 0;
+    return compareBytes(a, b);
   }
   /** Whether another chain, or bytes, are the same. */
   equals(other: Chain | ChainSource): boolean {
@@ -580,7 +585,7 @@ export class Chain
   indexOf(what: number | ChainSource, from = 0): number {
     const end = this.#range('indexOf', from);
     if (typeof what === 'number' && (!whole(what) || what > 255)) {
-      throw kmemError(EINVAL, 'indexOf', `${what} is no byte`);
+      throw kmemError(EINVAL, 'indexOf', `${shown(what)} is no byte`);
     }
     const needle = typeof what === 'number' ? Uint8Array.of(what) : sourceBytes('indexOf', what);
     if (needle.length === 0) return from;
@@ -603,9 +608,18 @@ export class Chain
   /** Gives the bytes back. The second time does nothing; other chains keep what they share. */
   free(): void {
     if (this.#ended !== '') return;
+    const { up } = this.#ctx;
+    if (up) enter('free');
     const m = this.#m;
     this.#finish('freed');
-    if (this.#ctx.up) m_freem(m);
+    if (!up) return;
+    const outer = kernel_enter_proved();
+    try {
+      m_freem(m);
+    } catch (e) {
+      failed(e, outer, 'free');
+    }
+    kernel_leave(outer);
   }
   [Symbol.dispose](): void {
     this.free();
@@ -670,7 +684,7 @@ export class Chain
   }
   #live(op: string): void {
     if (this.#ended !== '') throw kmemError(EINVAL, op, `the chain was ${this.#ended}`);
-    if (!this.#ctx.up) gone(op);
+    this.#ctx.enter(op);
     if (this.#note !== null) noteTouched(this.#note);
   }
   #length(): number {
@@ -680,7 +694,7 @@ export class Chain
   #range(op: string, from: number, to?: number): number {
     this.#live(op);
     const length = this.#length();
-    const end = to ?? length;
+    const end = to === undefined ? length : to;
     if (whole(from) && whole(end) && from <= end && end <= length) return end;
     const bytes =
       to === undefined ? `from ${shown(from)} on` : `from ${shown(from)} to ${shown(to)}`;
@@ -697,8 +711,19 @@ export class Chain
     return this.#last;
   }
   #append(bytes: Uint8Array): boolean {
+    if (bytes.length === 0) return true;
+    const outer = kernel_enter_proved();
+    let done = false;
+    try {
+      done = this.#appendIn(bytes);
+    } catch (e) {
+      failed(e, outer, 'append');
+    }
+    kernel_leave(outer);
+    return done;
+  }
+  #appendIn(bytes: Uint8Array): boolean {
     const n = bytes.length;
-    if (n === 0) return true;
     if (this.#m === NONE) {
       const m = room(n, true);
       if (m === NONE) return false;
@@ -714,7 +739,7 @@ export class Chain
     return true;
   }
   #own(from: number, to: number): boolean {
-    return this.#m === NONE || this.#take(own(this.#m, from, to));
+    return this.#m === NONE || inKernel('write', () => this.#take(own(this.#m, from, to)));
   }
   /** The chain begins at `m` now, and may end elsewhere. False: there was no memory. */
   #take(m: mbuf_t): boolean {
@@ -724,9 +749,10 @@ export class Chain
     return true;
   }
   #clear(): void {
-    m_freem(this.#m);
+    const m = this.#m;
     this.#m = NONE;
     this.#last = NONE;
+    giveBack('discard', () => m_freem(m));
   }
   #finish(how: string): void {
     this.#ended = how;
@@ -734,14 +760,7 @@ export class Chain
     if (this.#note !== null) noteFreed(this.#note);
   }
   /** A request failed: waits and makes it again, or throws. */
-  #again(
-    op: string,
-    n: number,
-    options: ChainOptions | undefined,
-    can: Can,
-    attempt: () => boolean,
-  ): void {
-    const wait = options?.wait;
+  #again(op: string, n: number, wait: Wait, can: Can, attempt: () => boolean): void {
     if (!wait) throw chainFailure(op, n);
     checkPossible(op, n);
     waitFor({
@@ -767,11 +786,11 @@ export class Chain
     return (pages) => canMbufs(piecesIn(this.#m, from, to), pages);
   }
   /** Makes the bytes from `from` to `to` the chain's own, waiting as told. */
-  #ownOrWait(op: string, from: number, to: number, options: ChainOptions | undefined): void {
+  #ownOrWait(op: string, from: number, to: number, wait: Wait): void {
     const attempt = (): boolean => this.#own(from, to);
     if (attempt()) return;
     const can: Can = (pages) => canRoom(sharedBytes(this.#m, from, to), pages);
-    this.#again(op, to - from, options, can, attempt);
+    this.#again(op, to - from, wait, can, attempt);
   }
 }
 

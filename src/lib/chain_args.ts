@@ -1,13 +1,15 @@
 /*
- * chain_args: what programs pass to chains, looked at before anything is done.
+ * chain_args: what programs pass to chains and get from them, as bytes.
  *
  * A wrong argument is refused by one line that says what it was: a chain is never
  * half changed by it.  Bytes come as any view or buffer, shared or not; a text is
  * stored as UTF-8, where half a surrogate pair becomes U+FFFD.
  */
 import { EINVAL } from '../sys/machine/errno.ts';
+import { type Wait, what } from './args.ts';
 import { kmemError } from './errors.ts';
-import { type Source, textBytes } from './memory.ts';
+import { type Address, type Source, textBytes } from './memory.ts';
+import type { MallocType } from './type.ts';
 
 /** What can be copied into a chain: bytes, or a text as UTF-8. */
 export type ChainSource = string | Source;
@@ -29,27 +31,56 @@ export function sourceBytes(op: string, source: ChainSource): Uint8Array {
   }
   throw kmemError(EINVAL, op, `${what(source)} is neither bytes nor a text`);
 }
-/** What a wrong argument is, for a message. */
-export function what(value: unknown): string {
-  if (typeof value === 'bigint') return `${value}n`;
-  if (typeof value !== 'object' && typeof value !== 'function') return String(value);
-  return value === null ? 'null' : (value.constructor?.name ?? 'an object');
-}
 function detached(buffer: ArrayBufferLike): boolean {
   return (buffer as { detached?: boolean }).detached === true;
 }
 function transferred(op: string): never {
   throw kmemError(EINVAL, op, 'the ArrayBuffer was transferred, or has shrunk: the bytes are gone');
 }
-/** A number as the program wrote it. */
-export function shown(value: unknown): string {
-  return typeof value === 'number'
-    ? `${value}`
-    : typeof value === 'string'
-      ? `'${value}'`
-      : what(value);
+export interface ChainOptions {
+  /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
+  readonly wait?: Wait;
 }
-/** Whether it is a whole number from 0 on. */
-export function whole(n: number): boolean {
-  return Number.isInteger(n) && n >= 0;
+export interface AdoptOptions {
+  /** Where in the block the bytes begin. Default 0. */
+  readonly offset?: number;
+  /** The bytes go in front of the chain instead of behind it. */
+  readonly front?: boolean;
+}
+/** Bytes of a block that become part of a chain. */
+export interface Adopted extends Required<AdoptOptions> {
+  readonly type: MallocType;
+  readonly address: Address;
+  /** Bytes that the block really has. */
+  readonly size: number;
+  readonly n: number;
+}
+/** A Buffer where the host has them (Node), else a Uint8Array. */
+export type HostBuffer = typeof globalThis extends {
+  Buffer: { alloc(size: number): infer B };
+}
+  ? B
+  : Uint8Array<ArrayBuffer>;
+/** -1, 0 or 1: how bytes in pieces sort before, with or behind others. */
+export function compareBytes(a: readonly Uint8Array[], b: readonly Uint8Array[]): -1 | 0 | 1 {
+  let [i, j, x, y] = [0, 0, 0, 0];
+  while (i < a.length && j < b.length) {
+    const n = Math.min(a[i].length - x, b[j].length - y);
+    for (let k = 0; k < n; k++) {
+      const by = a[i][x + k] - b[j][y + k];
+      if (by !== 0) return by < 0 ? -1 : 1;
+    }
+    x += n;
+    y += n;
+    if (x === a[i].length) [i, x] = [i + 1, 0];
+    if (y === b[j].length) [j, y] = [j + 1, 0];
+  }
+  if (i < a.length) return 1;
+  return j < b.length && b[j].length > y ? -1 : 0;
+}
+/** A byte order mark is a character like others: what was written is read. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+/** Bytes as UTF-8. */
+export function textOf(bytes: Uint8Array<ArrayBuffer>): string {
+  return decoder.decode(bytes);
 }

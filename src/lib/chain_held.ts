@@ -11,16 +11,8 @@
  * bytes the target reads where they lie may still be read by a thread of the host
  * (a file is), so that it stays in use until the machine is shut down.
  */
-import { atomic_load } from '../sys/machine/atomic.ts';
-import { M, machine as header, PHASE_DOWN } from '../sys/machine/header.ts';
-import { field_word } from '../sys/machine/struct.ts';
 import { Chain } from './chain.ts';
-import type { Mortal } from './context.ts';
-
-/** Whether somebody has ended the machine: nothing in it is worth giving back. */
-export function machineDown(): boolean {
-  return atomic_load(field_word(header.phase, M)) === PHASE_DOWN;
-}
+import { machineStopped, type Mortal } from './context.ts';
 
 export class Held implements Mortal {
   readonly #chains = new Set<Chain>();
@@ -73,6 +65,6 @@ export class Held implements Mortal {
   leave(): void {
     const chains = [...this.#chains].filter((chain) => chain !== this.#lent);
     this.#chains.clear();
-    for (const chain of chains) Chain.drop(chain, !machineDown());
+    for (const chain of chains) Chain.drop(chain, !machineStopped());
   }
 }

@@ -60,7 +60,7 @@ import {
 } from '../sys/client/uipc_mbuf.ts';
 import { vm_page_count } from '../sys/page/vm_page.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
-import { whole } from './chain_args.ts';
+import { whole } from './args.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const mbuf = mbuf_;

@@ -43,18 +43,13 @@ import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { zone_name } from '../sys/uma/uma_int.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+import { asyncOptionsOf } from './args.ts';
+import { bytesPossible } from './chain_mbuf.ts';
 import { channels } from './channels.ts';
-import { type Context, gone, type Mortal } from './context.ts';
+import { type Context, giveBack, gone, inKernel, type Mortal, tell } from './context.ts';
 import { kmemError } from './errors.ts';
 import { armForPages, memoryFailure, sleepForPages } from './type.ts';
-import {
-  type AsyncOptions,
-  checkAbort,
-  checkTimeout,
-  slices,
-  TIMER_MAX_MS,
-  WordWait,
-} from './wait.ts';
+import { type AsyncOptions, checkAbort, sayWaits, slices, TIMER_MAX_MS, WordWait } from './wait.ts';
 
 // --- what there is -----------------------------------------------------------------------------
 
@@ -147,12 +142,20 @@ export function chainFailure(op: string, size: number): Error {
   const z = zoneOf(full);
   const zone = zone_name(z);
   const details = { reason: 'limit', size, zone } as const;
-  if (channels.enomem.hasSubscribers) channels.enomem.publish({ op, ...details });
+  if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
   const limit = uma_zone_get_max(z);
   const free = Math.max(0, supply(full, 0));
   const how = free === 0 ? `all ${limit}` : `all but ${free} of ${limit}`;
   const text = `limit: ${how} items of '${zone}' are in use, ${size} bytes were asked for`;
   return kmemError(ENOMEM, op, text, details);
+}
+
+/** Throws ENOMEM for more bytes than all limits together allow: waiting would not help. */
+export function checkPossible(op: string, size: number): void {
+  const most = bytesPossible();
+  if (size <= most) return;
+  const text = `too large: ${size} bytes are more than all clusters together hold (${most})`;
+  throw kmemError(ENOMEM, op, text, { reason: 'too large', size });
 }
 
 // --- asking to be told ---------------------------------------------------------------------------
@@ -237,6 +240,7 @@ class Waiters implements Mortal {
       for (let pause = 0; this.#all.size > 0; ) {
         const expired = await this.#sleep(pause);
         if (!this.#ctx.up) break;
+        this.#ctx.enter('chain');
         poll();
         const missed = this.#ask(expired && pause === 0);
         pause = missed ? Math.min(Math.max(PAUSE_MS, pause * 2), slices.asyncMs) : 0;
@@ -256,7 +260,7 @@ class Waiters implements Mortal {
   /** Waits for a wake-up, or for `pause` ms if that is not 0. True: time ran out. */
   async #sleep(pause: number): Promise<boolean> {
     if (pause === 0) {
-      this.#queue();
+      inKernel('chain', () => this.#queue());
       if (this.#some()) {
         this.#leave(false);
         return false;
@@ -305,6 +309,9 @@ class Waiters implements Mortal {
   #leave(passOn: boolean): void {
     const asleep = this.#asleep;
     this.#asleep = [];
+    if (asleep.length > 0) giveBack('chain', () => this.#unqueue(asleep, passOn));
+  }
+  #unqueue(asleep: readonly { word: number; wchan: number }[], passOn: boolean): void {
     for (const { word, wchan } of asleep) {
       const chosen = sleepq_async_end(word);
       WordWait.settle(word);
@@ -336,19 +343,18 @@ function waitersOf(ctx: Context): Waiters {
 export async function chainMemory<T>(
   ctx: Context,
   op: string,
-  options: AsyncOptions,
+  options: AsyncOptions | undefined,
   can: Can,
   attempt: () => T | undefined,
 ): Promise<T> {
-  const { signal, timeout } = options;
-  checkTimeout(op, timeout);
+  const { signal, timeout } = asyncOptionsOf(op, options);
   checkAbort(signal);
-  if (!ctx.up) gone(op);
+  ctx.enter(op);
   const first = attempt();
   if (first !== undefined) return first;
   const ms = timeout ?? Number.POSITIVE_INFINITY;
-  if (channels.wait.hasSubscribers) channels.wait.publish({ op, name: 'a chain', ms });
-  countSleep();
+  sayWaits(op, 'a chain', ms);
+  inKernel(op, countSleep);
   const all = waitersOf(ctx);
   let end = (): void => {};
   try {

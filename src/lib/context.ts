@@ -5,12 +5,41 @@
  * machine.  When this thread leaves the machine, every such object is buried:
  * its pointer becomes 0, and each call looks at that first.  So a handle kept
  * by mistake throws ESHUTDOWN, even if the thread has booted another machine
- * over the same memory meanwhile.
+ * over the same memory meanwhile.  After a panic they are buried too, and throw
+ * KernelPanic.
  *
  * Objects are kept by kind and name, so that asking twice gives the same one.
+ *
+ *      call -> its arguments and options are read -> enter(): stack? not parked?
+ *           -> the kernel -> what others are to hear of is published
+ *
+ * Options come first because reading them may run code of the program (a getter, a
+ * Proxy), which may throw or call the machine.  What it hears (diagnostics channels,
+ * the console) comes last, when no lock is held any more: tell().  So no code of the
+ * program runs under a lock of the kernel.
  */
-import { EINVAL, ENAMETOOLONG, EOPNOTSUPP, ESHUTDOWN } from '../sys/machine/errno.ts';
+import {
+  CPU_DEAD,
+  CPU_PARKED,
+  CPU_STOP,
+  pcpu as pcpu_,
+  poll,
+  thr as thr_,
+} from '../sys/machine/cpu.ts';
+import { atomic_load } from '../sys/machine/atomic.ts';
+import { EBUSY, EINVAL, ENAMETOOLONG, EOPNOTSUPP, ESHUTDOWN } from '../sys/machine/errno.ts';
+import { M, machine as header, PHASE_DOWN } from '../sys/machine/header.ts';
 import { host_can_block } from '../sys/machine/host.ts';
+import { cpu_stopped } from '../sys/machine/panic.ts';
+import { field_word } from '../sys/machine/struct.ts';
+import {
+  kernel_enter,
+  kernel_enter_proved,
+  kernel_leave,
+  kernel_probe,
+  kernel_threw,
+} from '../sys/sync/subr_trap.ts';
+import { shown } from './args.ts';
 import { KernelPanic, kmemError } from './errors.ts';
 
 /** Longest name the tools can show, bytes of UTF-8. */
@@ -33,10 +62,12 @@ export class Context {
   readonly named = new Map<string, Mortal>();
   /** Waits in the event loop: each is told when the thread leaves. */
   readonly waits = new Set<Mortal>();
+  /** While the thread is parked: resolves when it is back. */
+  parked: Promise<void> | null = null;
 
   /** The object of that kind and name, made if this thread has none. */
   once<T extends Mortal>(kind: string, name: string, make: () => T): T {
-    if (!this.up) gone(kind);
+    this.enter(kind);
     const key = `${kind}:${name}`;
     const known = this.named.get(key);
     if (known) return known as T;
@@ -48,7 +79,12 @@ export class Context {
   forget(kind: string, name: string): void {
     this.named.delete(`${kind}:${name}`);
   }
-  /** The thread leaves the machine. */
+  /** Begins a call: throws unless the thread is in the machine and may enter it. */
+  enter(op: string): void {
+    if (!this.up) gone(op);
+    enter(op);
+  }
+  /** The thread leaves the machine, or the machine has stopped. */
   bury(): void {
     this.up = false;
     for (const m of this.named.values()) m.bury();
@@ -57,16 +93,139 @@ export class Context {
   }
 }
 
-/** Throws ESHUTDOWN: the handle belongs to a machine that this thread has left. */
+/** The context of the machine that this thread is in. */
+let here: Context | null = null;
+/** Makes `ctx` the one that is buried when the machine stops. */
+export function contextIs(ctx: Context | null): void {
+  here = ctx;
+}
+
+// --- before a call -------------------------------------------------------------------------
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const pcpu = pcpu_;
+const thr = thr_;
+const REFUSED = CPU_PARKED | CPU_STOP | CPU_DEAD;
+/**
+ * Begins a call that may take a lock or move memory, before anything is changed.
+ * Throws RangeError if the stack may not suffice, EBUSY while the thread is parked,
+ * KernelPanic after a panic, ESHUTDOWN after another thread's shutdown.
+ */
+export function enter(op: string): void {
+  kernel_probe();
+  if ((pcpu.state[thr.pc] & REFUSED) !== 0) refuse(op);
+}
+function refuse(op: string): void {
+  if (thr.cpu < 0) return gone(op);
+  if (machinePanicked()) panicked();
+  if (thr.away) {
+    const text = 'this thread is parked: end away() or park() before calling the machine';
+    throw kmemError(EBUSY, op, text);
+  }
+  poll();
+}
+/** Whether the machine was shut down or has panicked: nothing in it is worth giving back. */
+export function machineStopped(): boolean {
+  return (
+    atomic_load(field_word(header.panic_cpu, M)) !== 0 ||
+    atomic_load(field_word(header.phase, M)) === PHASE_DOWN
+  );
+}
+/** Whether it has panicked. */
+export function machinePanicked(): boolean {
+  return atomic_load(field_word(header.panic_cpu, M)) !== 0;
+}
+
+/** Throws: the handle belongs to a machine that this thread has left, or that has panicked. */
 export function gone(op: string): never {
+  if (thr.cpu >= 0 && machinePanicked()) cpu_stopped(0);
   throw kmemError(ESHUTDOWN, op, 'this thread has left the machine: boot or attach again');
+}
+
+// --- in the kernel, and after it -------------------------------------------------------------
+
+/** How many brackets that hold a lock of the kernel this thread is in. */
+let locks = 0;
+let later: (() => void)[] = [];
+/** Runs what makes the program hear of something: now, or when no kernel lock is held any more. */
+export function tell(say: () => void): void {
+  if (locks > 0) later.push(say);
+  else say();
+}
+/**
+ * Runs `run` between `lock` and `unlock`, which are the kernel's own.  An exception
+ * of `run` unlocks too, save a panic: then nothing is given back.
+ */
+export function underLock<T>(op: string, lock: () => void, run: () => T, unlock: () => void): T {
+  const outer = kernel_enter();
+  const before = locks;
+  let result: T;
+  try {
+    lock();
+    locks = before + 1;
+    result = bracket(run, unlock);
+  } catch (e) {
+    locks = before;
+    failed(e, outer, op);
+  }
+  locks = before;
+  kernel_leave(outer);
+  told();
+  return result;
+}
+/** An exception leaves a call that has entered the kernel: subr_trap.ts judges it. */
+export function failed(e: unknown, outer: number, op: string): never {
+  kernel_leave(outer);
+  if (e instanceof KernelPanic) {
+    later = [];
+    panicked();
+  } else told();
+  kernel_threw(e, outer, op);
+}
+function told(): void {
+  if (locks > 0 || later.length === 0) return;
+  const all = later;
+  later = [];
+  for (const say of all) say();
+}
+/** Runs a call of the kernel: what it may leave behind by an exception is a panic. */
+export function inKernel<T>(op: string, run: () => T): T {
+  const outer = kernel_enter();
+  let result: T;
+  try {
+    result = run();
+  } catch (e) {
+    failed(e, outer, op);
+  }
+  kernel_leave(outer);
+  return result;
+}
+/**
+ * Gives something back on the way out of a call that has entered: it must not be
+ * refused for want of stack.  Does nothing once the machine has stopped.
+ */
+export function giveBack(op: string, run: () => void): void {
+  if ((pcpu.state[thr.pc] & (CPU_STOP | CPU_DEAD)) !== 0) return;
+  const outer = kernel_enter_proved();
+  try {
+    run();
+  } catch (e) {
+    failed(e, outer, op);
+  }
+  kernel_leave(outer);
+}
+/** A panic was thrown in this thread: its objects refuse from now on. */
+function panicked(): void {
+  const ctx = here;
+  here = null;
+  ctx?.bury();
 }
 
 const encoder = new TextEncoder();
 /** Checks a name: 1 to 31 bytes of UTF-8 without NUL. Throws EINVAL, ENAMETOOLONG. */
 export function checkName(op: string, name: string): void {
   if (typeof name !== 'string' || name === '' || name.includes('\0')) {
-    throw kmemError(EINVAL, op, `name ${JSON.stringify(name)}: give a text of 1 to 31 bytes`);
+    throw kmemError(EINVAL, op, `name ${shown(name)}: give a text of 1 to 31 bytes`);
   }
   if (name.length * 3 > NAME_BYTES_MAX && encoder.encode(name).length > NAME_BYTES_MAX) {
     throw kmemError(ENAMETOOLONG, op, `name '${name}' has more than ${NAME_BYTES_MAX} bytes`);

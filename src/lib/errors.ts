@@ -122,8 +122,9 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(ENOENT, 'no such name', 'make it first: with its shape, in any thread'),
   entry(
     EBUSY,
-    'a machine is up in this thread already, or memory is still in use at the end',
-    'use current(), shut the first one down; free what the text lists',
+    'a machine is up in this thread already, or memory is still in use at the end, or the ' +
+      'thread is parked: inside away() or park()',
+    'use current(), shut the first one down; free what the text lists; come back first',
   ),
   entry(EPERM, 'the lock is not held by this thread, or the variable is read-only', 'lock first'),
   entry(EAGAIN, 'all CPU slots are taken', 'boot with more cpus, or let a thread detach'),

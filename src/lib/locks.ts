@@ -45,7 +45,15 @@ import {
 } from '../sys/sync/kern_rwlock.ts';
 import { LC_USER_MTX, LC_USER_SX } from '../sys/sync/lock_order.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
-import { bracket, checkMayBlock, type Context, gone, mayBlock, type Mortal } from './context.ts';
+import {
+  bracket,
+  checkMayBlock,
+  type Context,
+  enter,
+  gone,
+  mayBlock,
+  type Mortal,
+} from './context.ts';
 import { kmemError } from './errors.ts';
 import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
 import { type AsyncOptions, checkAbort, waitForAsync, waitWord } from './wait.ts';
@@ -80,13 +88,16 @@ abstract class Named implements Mortal, Disposable {
     this.word = this.entry + E_LOCK;
   }
   protected live(op: string): number {
-    return this.word !== 0 ? this.word : gone(op);
+    if (this.word === 0) gone(op);
+    enter(op);
+    return this.word;
   }
   /** Whether it may not be ended now. */
   protected abstract busy(): boolean;
   /** Lets go of it; with the last thread that has it the name is free again. */
   dispose(): void {
     if (this.word === 0) return;
+    enter('dispose');
     this.ctx.forget(this.#kind, this.name);
     release(this.entry, () => this.busy());
     this.bury();

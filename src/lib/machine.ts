@@ -30,18 +30,29 @@ import { thr } from '../sys/machine/cpu.ts';
 import { cpu_exited, cpus_attached } from '../sys/machine/death.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/header.ts';
-import type { Handle } from '../sys/machine/machdep.ts';
+import { type Handle, machine_handle } from '../sys/machine/machdep.ts';
 import { memory_state } from '../sys/machine/memory.ts';
 import { field_word, set_string } from '../sys/machine/struct.ts';
 import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
 import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
+import { kernel_probe } from '../sys/sync/subr_trap.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
 import { lowmem_subscribe } from '../sys/uma/vm_pageout.ts';
 import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
 import { Chain, type ChainOptions, type ChainSource } from './chain.ts';
-import { bracket, checkName, Context, gone } from './context.ts';
+import { checkOptions, shown } from './args.ts';
+import {
+  bracket,
+  checkName,
+  Context,
+  contextIs,
+  inKernel,
+  machinePanicked,
+  machineStopped,
+  type Mortal,
+} from './context.ts';
 import { kmemError } from './errors.ts';
 import { hostAtExit, hostWorker, type WorkerLike, type WorkerOptions } from './host.ts';
 import { listen, type Listener, type ListenOptions } from './listen.ts';
@@ -53,6 +64,8 @@ import {
   copyOut,
   fillBytes,
   index,
+  memoryClose,
+  memoryOpen,
   type Place,
   readText,
   type Source,
@@ -60,8 +73,22 @@ import {
   writeText,
 } from './memory.ts';
 import { metrics, type Metric, observeWith, type OtelApi, prometheusText } from './metrics.ts';
-import { Queue, type QueueOf, type QueueOptions, type ValueOf } from './queue.ts';
-import { type Fields, type Records, RecordSet, type RecordsOptions } from './records.ts';
+import {
+  Queue,
+  type QueueOf,
+  type QueueOptions,
+  queueShapeOf,
+  queueShapeText,
+  type ValueOf,
+} from './queue.ts';
+import {
+  type Fields,
+  type Records,
+  RecordSet,
+  type RecordsOptions,
+  recordsShapeOf,
+  recordsShapeText,
+} from './records.ts';
 import { joinRegistry, othersAttached, registryCheck } from './registry.ts';
 import { Roots } from './roots.ts';
 import { callSite } from './site.ts';
@@ -76,7 +103,7 @@ import {
 } from './stats.ts';
 import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } from './sysctl.ts';
 import { MallocType } from './type.ts';
-import { Zone, type ZoneOptions } from './zone.ts';
+import { Zone, type ZoneOptions, zoneShapeOf, zoneShapeText } from './zone.ts';
 
 export type { BootOptions, Handle };
 
@@ -116,6 +143,7 @@ export class Machine implements Disposable, AsyncDisposable {
   readonly f64: Float64Array;
 
   readonly #ctx = new Context();
+  #left = false;
   readonly #booted: boolean;
   readonly #workers = new Set<WorkerLike>();
   readonly #atExit: () => void;
@@ -136,11 +164,14 @@ export class Machine implements Disposable, AsyncDisposable {
     this.f32 = views.f32;
     this.f64 = views.f64;
     this.#booted = booted;
+    contextIs(this.#ctx);
+    memoryOpen();
+    this.#ctx.waits.add({ bury: memoryClose });
     this.#atExit = booted ? () => {} : hostAtExit(() => this.detach());
   }
-  /** Whether this thread is still attached, and the machine up. */
+  /** Whether this thread is still attached, and the machine not shut down, nor in a panic. */
   get up(): boolean {
-    return this.#ctx.up && atomic_load(field_word(header.phase, M)) !== PHASE_DOWN;
+    return this.#ctx.up && !machineStopped();
   }
 
   // --- memory by name --------------------------------------------------------------------
@@ -159,7 +190,11 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   zone<const N extends string>(name: N, options?: ZoneOptions): Zone<N> {
     checkName('zone', name);
-    return this.#shaped('zone', name, options, () => new Zone(this.#ctx, name, options));
+    const shape = options === undefined ? undefined : zoneShapeOf(name, options);
+    // A constructor runs in this thread alone: it is no part of the shape.
+    const text = shape && zoneShapeText(shape);
+    const make = () => new Zone(this.#ctx, name, shape);
+    return this.#shaped('zone', name, text, make, Boolean(shape?.ctor)) as Zone<N>;
   }
   /**
    * The records of that name, made if there are none: all memory for `capacity`
@@ -171,8 +206,9 @@ export class Machine implements Disposable, AsyncDisposable {
     options: RecordsOptions,
   ): Records<N, F> {
     checkName('records', name);
-    const make = () => new RecordSet(this.#ctx, name, fields, options);
-    return this.#shaped('records', name, { fields, options }, make) as Records<N, F>;
+    const shape = recordsShapeOf(name, fields, options);
+    const make = () => new RecordSet<N, F>(this.#ctx, name, shape);
+    return this.#shaped('records', name, recordsShapeText(shape), make) as Records<N, F>;
   }
   /** The mutex of that name, made if there is none. Throws ENOMEM, EINVAL. */
   mutex(name: string): Mutex {
@@ -195,33 +231,34 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   queue<const O extends QueueOf | undefined = undefined>(
     name: string,
-    options: QueueOptions<O> = {},
+    options?: QueueOptions<O>,
   ): Queue<ValueOf<O>> {
     checkName('queue', name);
-    const shape = { of: options.of?.name, capacity: options.capacity };
-    const plain = options as QueueOptions<QueueOf>;
-    return this.#shaped('queue', name, shape, () => new Queue(this.#ctx, name, plain)) as Queue<
-      ValueOf<O>
-    >;
+    const shape = queueShapeOf(name, options as QueueOptions<QueueOf> | undefined);
+    const make = () => new Queue<ValueOf<O>>(this.#ctx, name, shape);
+    return this.#shaped('queue', name, queueShapeText(shape), make) as Queue<ValueOf<O>>;
   }
-  /** The object this thread has, if it was asked for with the same shape; else made, or EEXIST. */
-  #shaped<T extends Zone<string> | RecordSet<string, Fields> | Queue>(
+  /**
+   * The object this thread has, if it was asked for with the same shape; else made, or
+   * EEXIST.  `anew`: it is made in any case, as the one that this thread has from now on.
+   */
+  #shaped(
     kind: string,
     name: string,
-    shape: object | undefined,
-    make: () => unknown,
-  ): T {
-    const text = shape === undefined ? '' : JSON.stringify(shape);
-    const known = this.#ctx.named.get(`${kind}:${name}`) as T | undefined;
-    if (known && (shape === undefined || this.#shapes.get(known) === text)) return known;
-    if (!this.#ctx.up) gone(kind);
-    const made = make() as T; // throws EEXIST unless it is the same after all
-    if (known && !(shape as ZoneOptions).ctor) return known;
+    text: string | undefined,
+    make: () => Mortal,
+    anew = false,
+  ): unknown {
+    this.#live(kind);
+    const known = this.#ctx.named.get(`${kind}:${name}`);
+    if (known && !anew && (text === undefined || this.#shapes.get(known) === text)) return known;
+    const made = make(); // throws EEXIST unless it is the same after all
+    if (known && !anew) return known;
     this.#ctx.named.set(`${kind}:${name}`, made);
-    this.#shapes.set(made, text);
+    this.#shapes.set(made, text ?? '');
     return made;
   }
-  readonly #shapes = new WeakMap<object, string>();
+  readonly #shapes = new WeakMap<Mortal, string>();
 
   // --- buffers -----------------------------------------------------------------------------
 
@@ -244,8 +281,7 @@ export class Machine implements Disposable, AsyncDisposable {
    * all threads: as far as kern.ipc.mbuf_leak notes them (leak.ts).  A sample.
    */
   chainSites(): SiteCount[] {
-    this.#live('chainSites');
-    return mbuf_sites();
+    return this.#look('chainSites', () => mbuf_sites());
   }
   /**
    * What modules of the façade that stand beside it (streams) need of this thread.
@@ -332,51 +368,42 @@ export class Machine implements Disposable, AsyncDisposable {
 
   /** Where every byte is: memory, types, zones. A sample; stops nobody. Throws ESHUTDOWN. */
   stats(): Stats {
-    this.#live('stats');
-    return stats();
+    return this.#look('stats', () => stats());
   }
   /** Figures of the memory as a whole, bytes: cheap. Throws ESHUTDOWN. */
   memory(): MemoryStats {
-    this.#live('memory');
-    return memoryStats();
+    return this.#look('memory', () => memoryStats());
   }
   /** The table of `vmstat -m` (types) or `vmstat -z` (zones). */
   vmstat(what: 'm' | 'z' = 'm'): string {
-    this.#live('vmstat');
-    return what === 'm' ? vmstatTypes() : vmstatZones();
+    return this.#look('vmstat', () => (what === 'm' ? vmstatTypes() : vmstatZones()));
   }
   /** The text of `netstat -m`: mbufs and clusters in use, denied, delayed. Throws ESHUTDOWN. */
   netstat(): string {
-    this.#live('netstat');
-    return netstatText();
+    return this.#look('netstat', () => netstatText());
   }
   /**
    * A variable of the kernel, decoded; with `value` it is set, and the old value
    * returned.  Throws ENOENT, EISDIR, EPERM, EINVAL.
    */
   sysctl(name: string, value?: SysctlValue): SysctlValue {
-    this.#live('sysctl');
-    return sysctlValue(name, value);
+    return this.#look('sysctl', () => sysctlValue(name, value));
   }
   /** The raw bytes of a variable. Throws ENOENT, EISDIR. */
   sysctlBytes(name: string): Uint8Array {
-    this.#live('sysctlBytes');
-    return sysctlBytes(name);
+    return this.#look('sysctlBytes', () => sysctlBytes(name));
   }
   /** Every variable with its type and description. Throws ESHUTDOWN. */
   sysctls(): SysctlInfo[] {
-    this.#live('sysctls');
-    return sysctls();
+    return this.#look('sysctls', () => sysctls());
   }
   /** All figures in the text format of Prometheus, version 0.0.4. Any thread answers for all. */
   collect(): string {
-    this.#live('collect');
-    return prometheusText(this);
+    return this.#look('collect', () => prometheusText(this));
   }
   /** The same figures as data. */
   metrics(): Metric[] {
-    this.#live('metrics');
-    return metrics(this);
+    return this.#look('metrics', () => metrics(this));
   }
   /** Registers all figures with OpenTelemetry's API object; dispose of the result to end that. */
   observe(api: OtelApi): Disposable {
@@ -423,11 +450,12 @@ export class Machine implements Disposable, AsyncDisposable {
    * thread may be at work, and it takes time in proportion to the memory.
    */
   check(): void {
-    this.#live('check');
-    uma_check();
-    sleepq_check();
-    sysctl_check();
-    registryCheck();
+    this.#look('check', () => {
+      uma_check();
+      sleepq_check();
+      sysctl_check();
+      registryCheck();
+    });
   }
 
   // --- threads --------------------------------------------------------------------------------
@@ -453,14 +481,19 @@ export class Machine implements Disposable, AsyncDisposable {
     worker.once?.('exit', (code) => {
       this.#workers.delete(worker);
       if (channels.exit.hasSubscribers) channels.exit.publish({ threadId: id, code });
-      if (id !== undefined) cpu_exited(id);
+      if (id !== undefined) void this.#settle(id);
     });
     return worker;
+  }
+  /** Settles what a worker left; when this thread is back, if it is parked. */
+  async #settle(id: number): Promise<void> {
+    while (this.#ctx.parked !== null) await this.#ctx.parked;
+    if (this.#ctx.up && !machineStopped()) inKernel('exit', () => cpu_exited(id));
   }
   /**
    * Runs `fn` with this thread parked: others may take what it caches meanwhile.
    * For leaving for long (a blocking read, a computation); `fn` is synchronous and
-   * makes no call of the machine.
+   * makes no call of the machine: EBUSY.
    */
   away<T>(fn: () => T): T {
     const parked = this.park();
@@ -469,12 +502,16 @@ export class Machine implements Disposable, AsyncDisposable {
   /** Parks this thread until the result is disposed of. See away. */
   park(): Disposable {
     this.#live('park');
+    const { promise, resolve } = Promise.withResolvers<void>();
     away_begin();
+    this.#ctx.parked = promise;
     let parked = true;
     return {
       [Symbol.dispose]: () => {
         if (!parked) return;
         parked = false;
+        this.#ctx.parked = null;
+        resolve();
         if (this.#ctx.up) away_end();
       },
     };
@@ -520,7 +557,12 @@ export class Machine implements Disposable, AsyncDisposable {
   }
 
   #live(op: string): void {
-    if (!this.#ctx.up) gone(op);
+    this.#ctx.enter(op);
+  }
+  /** Runs a call that looks at much of the kernel. */
+  #look<T>(op: string, run: () => T): T {
+    this.#ctx.enter(op);
+    return inKernel(op, run);
   }
   /** Runs a step of leaving, which another thread may make needless by ending the machine. */
   #unless_down(step: () => void): void {
@@ -533,11 +575,18 @@ export class Machine implements Disposable, AsyncDisposable {
     }
   }
   #leave(all: boolean): void {
-    if (!this.#ctx.up) return;
+    if (this.#left) return;
+    if (this.#ctx.parked !== null && !machineStopped()) {
+      this.#live(all ? 'shutdown' : 'detach'); // EBUSY
+    }
+    this.#left = true;
+    if (machinePanicked()) return this.#forget();
+    kernel_probe();
     try {
       this.#unless_down(() => this.#ctx.bury());
     } finally {
       this.#atExit();
+      contextIs(null);
       if (live === this) live = null;
       this.#unless_down(all ? kernel_shutdown : kernel_detach);
       abandon(); // does nothing unless leaving was cut short
@@ -545,17 +594,41 @@ export class Machine implements Disposable, AsyncDisposable {
     const heard = all ? channels.shutdown : channels.detach;
     if (heard.hasSubscribers) heard.publish({ cpu: this.cpu });
   }
+  /** Leaves a machine that has panicked: nothing is given back, because a dump is to show it. */
+  #forget(): void {
+    contextIs(null);
+    this.#ctx.bury();
+    this.#atExit();
+    if (live === this) live = null;
+    abandon();
+  }
 }
 
 let live: Machine | null = null;
 
+/** Options as plain data: each was read once, so that no getter runs in the middle of the boot. */
+function plainOptions(given: BootOptions): BootOptions {
+  const plain = { ...given };
+  for (const name of ['options', 'set'] as const) {
+    const part: unknown = plain[name];
+    if (part === undefined) continue;
+    if (typeof part !== 'object' || part === null) {
+      throw kmemError(EINVAL, 'boot', `${name}: ${shown(part)} is no object`);
+    }
+    Object.assign(plain, { [name]: { ...part } });
+  }
+  return plain;
+}
 /**
  * Makes a machine and makes this thread its CPU 0.  Throws EBUSY, naming the
  * place of the first boot, if the thread is a CPU already; EINVAL for a bad
  * option; ENOMEM if the memory is too small for its own kernel.
  */
-export function boot(options: BootOptions = {}): Machine {
-  const { handle } = kernel_boot(options);
+export function boot(options?: BootOptions): Machine {
+  checkOptions('boot', options);
+  const plain = plainOptions(options ?? {});
+  kernel_probe();
+  const { handle } = kernel_boot(plain);
   set_string(header.site, M, SITE_WORDS, callSite());
   joinRegistry();
   if (!memory_state.shared) {
@@ -586,8 +659,13 @@ export function attach(from: Handle | { readonly kmem: Handle }): Machine {
       `got ${what}: pass machine.handle in workerData or a message`,
     );
   }
-  const handle = (typeof from.kmem === 'object' ? from.kmem : from) as Handle;
-  kernel_attach(handle);
+  const inner: unknown = from.kmem;
+  const { kmem, memory, layout, id, generation } = (
+    typeof inner === 'object' && inner !== null ? inner : from
+  ) as Handle;
+  kernel_probe();
+  kernel_attach({ kmem, memory, layout, id, generation });
+  const handle = machine_handle();
   live = new Machine(handle, false);
   joinRegistry();
   if (channels.attach.hasSubscribers) channels.attach.publish({ cpu: live.cpu });

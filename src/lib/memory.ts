@@ -15,6 +15,8 @@
 import { bcopy, bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
 import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
+import { shown, whole, wholeIn } from './args.ts';
+import { gone } from './context.ts';
 import { kmemError } from './errors.ts';
 
 /** A block's place: bytes from the start of the memory. The same in every thread. */
@@ -53,29 +55,41 @@ export function wholeViews(): Views {
   return views;
 }
 
+/** Bytes that this thread may touch: those of the memory, 0 while it is in no machine. */
+let end = 0;
+/** This thread is in the machine that it is bound to. */
+export function memoryOpen(): void {
+  end = memory_state.size;
+}
+/** It has left, or the machine has stopped: every place is out of bounds. */
+export function memoryClose(): void {
+  end = 0;
+}
 /** Bytes at the bottom that hold NULL: nobody's. */
 const NULL_BYTES = 4;
 
 /** Throws EFAULT unless `n` bytes at `at` lie in the memory, EINVAL if `n` is no length. */
 export function checkRange(op: string, at: number, n: number): void {
-  if (!(n >= 0) || !Number.isInteger(n)) throw kmemError(EINVAL, op, `${n} is no length in bytes`);
-  if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= memory_state.size) return;
-  const size = memory_state.size;
-  throw kmemError(EFAULT, op, `${at} with ${n} bytes is not in the memory of ${size}`, {
+  if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
+  if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= end) return;
+  if (end === 0) gone(op);
+  throw kmemError(EFAULT, op, `${shown(at)} with ${n} bytes is not in the memory of ${end}`, {
     address: at,
     size: n,
   });
 }
 function fault(op: string, at: number, width: number): never {
   checkRange(op, at, width);
-  throw kmemError(EFAULT, op, `${at} is not a multiple of ${width}`, { address: at, size: width });
+  throw kmemError(EFAULT, op, `${shown(at)} is not a multiple of ${width}`, {
+    address: at,
+    size: width,
+  });
 }
 /** The index of address `at` in a view of elements of `width` bytes. Throws EFAULT. */
 export function index(op: string, at: number, width: number): number {
+  if (typeof at !== 'number') fault(op, at, width);
   const i = at / width;
-  if (i !== Math.floor(i) || !(at >= NULL_BYTES && at + width <= memory_state.size)) {
-    fault(op, at, width);
-  }
+  if (i !== Math.floor(i) || !(at >= NULL_BYTES && at + width <= end)) fault(op, at, width);
   return i;
 }
 /** A view of `n` bytes at `at`: shared, no copy. Throws EFAULT, EINVAL. */
@@ -84,13 +98,17 @@ export function bytesAt(at: number, n: number): Uint8Array {
   return new Uint8Array(mem.U8.buffer, at, n);
 }
 
+function bytesOf(op: string, from: Source): Uint8Array {
+  if (ArrayBuffer.isView(from))
+    return new Uint8Array(from.buffer, from.byteOffset, from.byteLength);
+  if (Object.prototype.toString.call(from).endsWith('ArrayBuffer]')) return new Uint8Array(from);
+  throw kmemError(EINVAL, op, `${shown(from)} is no bytes`);
+}
 /** Something that can be copied in. */
 export type Source = ArrayBufferLike | ArrayBufferView;
 /** Copies bytes into the memory; returns how many. Throws EFAULT. */
 export function copyIn(at: number, from: Source): number {
-  const bytes = ArrayBuffer.isView(from)
-    ? new Uint8Array(from.buffer, from.byteOffset, from.byteLength)
-    : new Uint8Array(from);
+  const bytes = bytesOf('copyIn', from);
   checkRange('copyIn', at, bytes.length);
   bytes_in(at, bytes, 0, bytes.length);
   return bytes.length;
@@ -105,7 +123,8 @@ export function copyOut(at: number, n: number): Uint8Array<ArrayBuffer> {
 /** Sets `n` bytes at `at` to `byte`. Throws EFAULT, EINVAL. */
 export function fillBytes(at: number, n: number, byte: number): void {
   checkRange('fill', at, n);
-  if ((byte & 0xff) !== byte) throw kmemError(EINVAL, 'fill', `${byte} is no byte: 0 to 255`);
+  if (!wholeIn(byte, 0, 255))
+    throw kmemError(EINVAL, 'fill', `${shown(byte)} is no byte: 0 to 255`);
   bytes_fill(at, byte, n);
 }
 /** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
@@ -117,15 +136,16 @@ export function copyBytes(to: number, from: number, n: number): void {
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
-/** The bytes of a text as it is stored: UTF-8. */
-export function textBytes(text: string): Uint8Array {
+/** The bytes of a text as it is stored: UTF-8. Throws EINVAL for what is no text. */
+export function textBytes(text: string, op = 'text'): Uint8Array {
+  if (typeof text !== 'string') throw kmemError(EINVAL, op, `${shown(text)} is no text`);
   return encoder.encode(text);
 }
 /** Writes a text as UTF-8; returns its bytes. Throws EINVAL if they are more than `max`. */
 export function writeText(at: number, text: string, max: number): number {
-  const bytes = encoder.encode(text);
-  if (bytes.length > max) {
-    const why = `the text has ${bytes.length} bytes, more than the ${max} there is room for`;
+  const bytes = textBytes(text, 'writeText');
+  if (!(bytes.length <= max)) {
+    const why = `the text has ${bytes.length} bytes, more than the ${shown(max)} there is room for`;
     throw kmemError(EINVAL, 'writeText', why, { address: at, size: bytes.length });
   }
   return copyIn(at, bytes);

@@ -24,16 +24,27 @@ import { part_ring } from '../sys/client/kern_registry_parts.ts';
 import { mtx_init, mtx_lock_word, mtx_unlock_word } from '../sys/sync/kern_mutex.ts';
 import { LC_REGISTRY } from '../sys/sync/lock_order.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
+import { kernel_enter_proved, kernel_leave, kernel_threw } from '../sys/sync/subr_trap.ts';
 import { save_word, undo_begin, undo_end } from '../sys/sync/undo.ts';
+import { checkOptions, shown, timeoutOf, wholeIn } from './args.ts';
 import { channels } from './channels.ts';
-import { checkMayBlock, type Context, gone, type Mortal } from './context.ts';
+import {
+  checkMayBlock,
+  type Context,
+  enter,
+  gone,
+  inKernel,
+  mayBlock,
+  type Mortal,
+  tell,
+} from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Address, Item } from './memory.ts';
-import type { Fields, RecordSet } from './records.ts';
+import { type Fields, RecordSet } from './records.ts';
 import { E_LOCK, E_STATE, E_VALUE, entryShape, obtain, release, WORD } from './registry.ts';
-import type { MallocType } from './type.ts';
+import { MallocType } from './type.ts';
 import { type AsyncOptions, waitForAsync } from './wait.ts';
-import type { Zone } from './zone.ts';
+import { Zone } from './zone.ts';
 
 /** What a queue's values are. */
 export type QueueOf = MallocType | Zone<string> | RecordSet<string, Fields>;
@@ -74,14 +85,31 @@ const S_SPACE = E_STATE + 4;
 export function queueCount(e: number): number {
   return mem.I32[e + S_COUNT];
 }
-function queueShape(of: QueueOf | undefined, capacity: number): string {
-  const what =
-    of === undefined
-      ? 'numbers'
-      : 'shape' in of
-        ? `items of '${of.name}'`
-        : `blocks of type '${of.name}'`;
-  return `${what}, capacity ${capacity}`;
+/** The options of a queue, read once. */
+export interface QueueShape {
+  /** What its values are, as EEXIST shows it. */
+  readonly of: string;
+  readonly capacity: number;
+}
+/** Reads and checks what a program gave. Throws EINVAL. */
+export function queueShapeOf(name: string, options: QueueOptions<QueueOf> | undefined): QueueShape {
+  const bad = (why: string): never => {
+    throw kmemError(EINVAL, 'queue', `'${name}': ${why}`);
+  };
+  checkOptions('queue', options);
+  const { of, capacity = CAPACITY } = options ?? {};
+  if (!wholeIn(capacity, 1, CAPACITY_MAX)) {
+    bad(`capacity ${shown(capacity)} is not a whole number from 1 to ${CAPACITY_MAX}`);
+  }
+  if (of === undefined) return { of: 'numbers', capacity };
+  if (of instanceof MallocType) return { of: `blocks of type '${of.name}'`, capacity };
+  if (of instanceof Zone || of instanceof RecordSet)
+    return { of: `items of '${of.name}'`, capacity };
+  return bad(`of: ${shown(of)} is no type, zone or records`);
+}
+/** The same as EEXIST shows it. */
+export function queueShapeText({ of, capacity }: QueueShape): string {
+  return `${of}, capacity ${capacity}`;
 }
 function makeRing(e: number, name: string, capacity: number): void {
   mtx_init(WORD, e + E_LOCK, LC_REGISTRY);
@@ -101,13 +129,9 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
   #e: number;
 
   /** Use machine.queue(name, options). */
-  constructor(ctx: Context, name: string, options: QueueOptions<QueueOf>) {
-    const capacity = options.capacity ?? CAPACITY;
-    if (!Number.isInteger(capacity) || capacity < 1 || capacity > CAPACITY_MAX) {
-      const why = `capacity ${capacity} is not a whole number from 1 to ${CAPACITY_MAX}`;
-      throw kmemError(EINVAL, 'queue', `'${name}': ${why}`);
-    }
-    const shape = queueShape(options.of, capacity);
+  constructor(ctx: Context, name: string, given: QueueShape) {
+    const { capacity } = given;
+    const shape = queueShapeText(given);
     this.#e = obtain('queue', name, shape, (e) => makeRing(e, name, capacity));
     this.name = name;
     this.capacity = capacity;
@@ -130,51 +154,68 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
    * ESHUTDOWN when the queue is closed, EDEADLK on memory that nobody shares,
    * EOPNOTSUPP on a browser's main thread.
    */
-  push(value: T, options: QueueWait = {}): void {
+  push(value: T, options?: QueueWait): void {
+    const ms = timeoutOf('push', options);
+    this.#check('push', value);
     const e = this.#live('push');
-    this.#check(value);
-    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
-    if (!this.#put(e, value)) this.#pushSlow(e, value, options);
-    mtx_unlock_word(e + E_LOCK);
-    wakeup_one(e + S_ITEMS);
+    const outer = kernel_enter_proved();
+    try {
+      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      if (!this.#put(e, value)) this.#pushSlow(e, value, ms);
+      mtx_unlock_word(e + E_LOCK);
+      wakeup_one(e + S_ITEMS);
+    } catch (x) {
+      kernel_threw(x, outer, 'push');
+    }
+    kernel_leave(outer);
   }
   /** Puts a value at the end if there is room. Never waits. Throws ESHUTDOWN if it is closed. */
   tryPush(value: T): boolean {
+    this.#check('tryPush', value);
     const e = this.#live('tryPush');
-    this.#check(value);
-    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
-    const done = this.#put(e, value);
-    mtx_unlock_word(e + E_LOCK);
-    if (done) wakeup_one(e + S_ITEMS);
-    else if (mem.I32[e + S_CLOSED] !== 0) this.#closed('tryPush');
+    const outer = kernel_enter_proved();
+    let done = false;
+    try {
+      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      done = this.#put(e, value);
+      mtx_unlock_word(e + E_LOCK);
+      if (done) wakeup_one(e + S_ITEMS);
+    } catch (x) {
+      kernel_threw(x, outer, 'tryPush');
+    }
+    kernel_leave(outer);
+    if (!done && mem.I32[e + S_CLOSED] !== 0) this.#closed('tryPush');
     return done;
   }
   /**
    * Takes the first value, waiting while the queue is empty; undefined when it is
    * closed and empty.  Throws ETIMEDOUT, EDEADLK, EOPNOTSUPP.
    */
-  pop(options: QueueWait = {}): T | undefined {
-    const e = this.#live('pop');
-    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
-    let value = this.#take(e);
-    if (value === EMPTY) value = this.#popSlow(e, options);
-    mtx_unlock_word(e + E_LOCK);
-    if (value === EMPTY) return undefined;
-    wakeup_one(e + S_SPACE);
-    return value;
+  pop(options?: QueueWait): T | undefined {
+    const ms = timeoutOf('pop', options);
+    return this.#pop('pop', this.#live('pop'), ms);
+  }
+  #pop(op: 'pop' | 'tryPop', e: number, ms: number): T | undefined {
+    const outer = kernel_enter_proved();
+    let value: T | typeof EMPTY = EMPTY;
+    try {
+      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      value = this.#take(e);
+      if (value === EMPTY && op === 'pop') value = this.#popSlow(e, ms);
+      mtx_unlock_word(e + E_LOCK);
+      if (value !== EMPTY) wakeup_one(e + S_SPACE);
+    } catch (x) {
+      kernel_threw(x, outer, op);
+    }
+    kernel_leave(outer);
+    return value === EMPTY ? undefined : value;
   }
   /** Takes the first value; undefined if there is none. Never waits. */
   tryPop(): T | undefined {
-    const e = this.#live('tryPop');
-    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
-    const value = this.#take(e);
-    mtx_unlock_word(e + E_LOCK);
-    if (value === EMPTY) return undefined;
-    wakeup_one(e + S_SPACE);
-    return value;
+    return this.#pop('tryPop', this.#live('tryPop'), 0);
   }
   /** push that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT, ESHUTDOWN. */
-  async pushAsync(value: T, options: AsyncOptions = {}): Promise<void> {
+  async pushAsync(value: T, options?: AsyncOptions): Promise<void> {
     await waitForAsync({
       ctx: this.#ctx,
       op: 'pushAsync',
@@ -189,7 +230,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
    * pop that waits in the event loop; undefined when the queue is closed and
    * empty.  Rejects with the signal's reason, or ETIMEDOUT.
    */
-  async popAsync(options: AsyncOptions = {}): Promise<T | undefined> {
+  async popAsync(options?: AsyncOptions): Promise<T | undefined> {
     const got = await waitForAsync<T | typeof EMPTY>({
       ctx: this.#ctx,
       op: 'popAsync',
@@ -212,11 +253,13 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
   /** Ends the queue for all threads: no push any more; pops take what is left, then undefined. */
   close(): void {
     const e = this.#live('close');
-    mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
-    mem.I32[e + S_CLOSED] = 1;
-    mtx_unlock_word(e + E_LOCK);
-    wakeup(e + S_ITEMS);
-    wakeup(e + S_SPACE);
+    inKernel('close', () => {
+      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      mem.I32[e + S_CLOSED] = 1;
+      mtx_unlock_word(e + E_LOCK);
+      wakeup(e + S_ITEMS);
+      wakeup(e + S_SPACE);
+    });
   }
   /**
    * Lets go of the queue; with its last user it ends, if it is empty.  Returns
@@ -225,6 +268,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
   dispose(): number {
     const e = this.#e;
     if (e === 0) return 0;
+    enter('dispose');
     let left = 0;
     this.#ctx.forget('queue', this.name);
     this.bury();
@@ -245,11 +289,13 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
   }
 
   #live(op: string): number {
-    return this.#e !== 0 ? this.#e : gone(op);
+    if (this.#e === 0) gone(op);
+    enter(op);
+    return this.#e;
   }
-  #check(value: T): void {
+  #check(op: string, value: T): void {
     if (typeof value === 'number') return;
-    throw kmemError(EINVAL, 'push', `queue '${this.name}': ${String(value)} is not a number`);
+    throw kmemError(EINVAL, op, `queue '${this.name}': ${shown(value)} is not a number`);
   }
   /** The lock is held. False: full, or closed. */
   #put(e: number, value: T): boolean {
@@ -278,43 +324,38 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     return value;
   }
   /** The lock is held; given up where this throws. */
-  #pushSlow(e: number, value: T, options: QueueWait): void {
-    const deadline = performance.now() + (options.timeout ?? Number.POSITIVE_INFINITY);
+  #pushSlow(e: number, value: T, ms: number): void {
+    const deadline = performance.now() + ms;
     while (!this.#put(e, value)) {
       if (mem.I32[e + S_CLOSED] !== 0) this.#leave(e, () => this.#closed('push'));
-      this.#sleep(e, 'push', S_SPACE, deadline, options);
+      this.#sleep(e, 'push', S_SPACE, deadline, ms);
     }
   }
-  #popSlow(e: number, options: QueueWait): T | typeof EMPTY {
-    const deadline = performance.now() + (options.timeout ?? Number.POSITIVE_INFINITY);
+  #popSlow(e: number, ms: number): T | typeof EMPTY {
+    const deadline = performance.now() + ms;
     for (;;) {
       const value = this.#take(e);
       if (value !== EMPTY || mem.I32[e + S_CLOSED] !== 0) return value;
-      this.#sleep(e, 'pop', S_ITEMS, deadline, options);
+      this.#sleep(e, 'pop', S_ITEMS, deadline, ms);
     }
   }
-  #sleep(e: number, op: 'push' | 'pop', channel: number, deadline: number, o: QueueWait): void {
+  #sleep(e: number, op: 'push' | 'pop', channel: number, deadline: number, ms: number): void {
     const left = deadline - performance.now();
     if (left <= 0) {
-      const text = `queue '${this.name}': ${op === 'push' ? 'full' : 'empty'} for ${o.timeout} ms`;
+      const text = `queue '${this.name}': ${op === 'push' ? 'full' : 'empty'} for ${ms} ms`;
       this.#leave(e, () => {
         throw kmemError(ETIMEDOUT, op, text);
       });
     }
     if (!memory_state.shared) this.#leave(e, () => this.#alone(op));
-    try {
-      checkMayBlock(op, `${op}Async`);
-    } catch (error) {
-      this.#leave(e, () => {
-        throw error;
-      });
-    }
+    if (!mayBlock()) this.#leave(e, () => checkMayBlock(op, `${op}Async`));
     msleep(e + channel, WORD, e + E_LOCK, `q${op}`, Math.min(left, SLICE_MS));
     poll();
   }
-  #leave(e: number, say: () => never): never {
+  #leave(e: number, say: () => void): never {
     mtx_unlock_word(e + E_LOCK);
     say();
+    throw new Error('queue: somebody must say why');
   }
   #alone(op: string): never {
     throw kmemError(EDEADLK, op, `queue '${this.name}': no other thread could end this wait`);
@@ -328,7 +369,9 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
   }
 }
 function reportLeft(name: string, count: number): void {
-  const leak = { kind: 'queue', name, count, bytes: count * 8 };
-  if (channels.leak.hasSubscribers) channels.leak.publish(leak);
-  console.error(`kmem: queue '${name}' was disposed of with ${count} values in it: it stays`);
+  tell(() => {
+    const leak = { kind: 'queue', name, count, bytes: count * 8 };
+    if (channels.leak.hasSubscribers) channels.leak.publish(leak);
+    console.error(`kmem: queue '${name}' was disposed of with ${count} values in it: it stays`);
+  });
 }

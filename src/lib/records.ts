@@ -39,11 +39,12 @@ import {
 } from '../sys/client/kern_registry_parts.ts';
 import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/uma_core.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
-import { type Context, gone, type Mortal } from './context.ts';
+import { shown, waitOf, wholeIn } from './args.ts';
+import { type Context, enter, gone, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Item } from './memory.ts';
 import { E_VALUE, entryShape, obtain } from './registry.ts';
-import { type AllocOptions, memoryFailure } from './type.ts';
+import { type AllocOptions, memoryFailure, zeroFlags } from './type.ts';
 import type { AsyncOptions } from './wait.ts';
 import { entryZone, zoneAlloc, zoneAllocAsync, zoneFailure, zoneRelease } from './zone.ts';
 
@@ -128,28 +129,42 @@ const RESERVED = new Set([
   'valueOf',
   'then',
 ]);
-function checkShape(name: string, fields: Fields, o: RecordsOptions): void {
+/** The fields and options of records, read once. */
+export interface RecordsShape {
+  readonly names: readonly string[];
+  readonly kinds: readonly FieldKind[];
+  readonly capacity: number;
+  readonly generations: boolean;
+}
+/** Reads and checks what a program gave. Throws EINVAL. */
+export function recordsShapeOf(name: string, fields: Fields, o: RecordsOptions): RecordsShape {
   const bad = (why: string): never => {
     throw kmemError(EINVAL, 'records', `'${name}': ${why}`, { zone: name });
   };
-  if (!Number.isInteger(o.capacity) || o.capacity < 1 || o.capacity > CAPACITY_MAX) {
-    bad(`capacity ${o.capacity} is not a whole number from 1 to ${CAPACITY_MAX}`);
+  if (typeof fields !== 'object' || fields === null) bad(`fields: ${shown(fields)} is no object`);
+  if (typeof o !== 'object' || o === null) bad(`options: ${shown(o)} is no object`);
+  const { capacity, generations = false } = o;
+  if (!wholeIn(capacity, 1, CAPACITY_MAX)) {
+    bad(`capacity ${shown(capacity)} is not a whole number from 1 to ${CAPACITY_MAX}`);
   }
   const names = Object.keys(fields);
   if (names.length === 0 || names.length > FIELDS_MAX) bad(`give 1 to ${FIELDS_MAX} fields`);
-  for (const field of names) {
-    if (!Object.hasOwn(VIEWS, fields[field])) {
-      bad(`field ${field}: '${fields[field]}' is none of ${Object.keys(VIEWS).join(' ')}`);
+  const kinds = names.map((field) => {
+    const kind: unknown = fields[field];
+    if (typeof kind !== 'string' || !Object.hasOwn(VIEWS, kind)) {
+      bad(`field ${field}: ${shown(kind)} is none of ${Object.keys(VIEWS).join(' ')}`);
     }
     if (RESERVED.has(field) || field in RecordSet.prototype || !/^[A-Za-z_$][\w$]*$/.test(field)) {
       bad(`field ${field}: this name is taken or no identifier; choose another`);
     }
-  }
+    return kind as FieldKind;
+  });
+  return { names, kinds, capacity, generations: Boolean(generations) };
 }
-function shapeOf(fields: Fields, o: RecordsOptions): string {
-  const list = Object.entries(fields).map(([field, kind]) => `${field}:${kind}`);
-  const generations = o.generations ? ', generations' : '';
-  return `${list.join(' ')}, capacity ${o.capacity}${generations}`;
+/** What the records are, as EEXIST shows it. */
+export function recordsShapeText(o: RecordsShape): string {
+  const list = o.names.map((field, i) => `${field}:${o.kinds[i]}`);
+  return `${list.join(' ')}, capacity ${o.capacity}${o.generations ? ', generations' : ''}`;
 }
 
 // --- the object ------------------------------------------------------------
@@ -174,18 +189,16 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   #z: zone_t;
 
   /** Use machine.records(name, fields, options). */
-  constructor(ctx: Context, name: N, fields: F, options: RecordsOptions) {
-    checkShape(name, fields, options);
-    const kinds = Object.values(fields) as FieldKind[];
-    const { capacity } = options;
-    this.#e = obtain('records', name, shapeOf(fields, options), (e) => {
+  constructor(ctx: Context, name: N, shape: RecordsShape) {
+    const { kinds, capacity } = shape;
+    this.#e = obtain('records', name, recordsShapeText(shape), (e) => {
       make(e as reg_entry_t, name, kinds, capacity);
     });
     this.name = name;
     this.capacity = capacity;
-    this.generations = options.generations ?? false;
+    this.generations = shape.generations;
     this.#ctx = ctx;
-    this.#fields = Object.keys(fields);
+    this.#fields = shape.names;
     this.#base = mem.I32[this.#e + E_VALUE + V_START] - 4;
     this.#z = entryZone(this.#e);
     const table = mem.I32[this.#e + E_VALUE + V_COLUMNS];
@@ -211,20 +224,25 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     if (z === 0 || options !== undefined) return this.#allocWith(options);
     const w = zalloc(z, NOWAIT);
     if (w === 0) this.#fail();
-    mem.I32[w] = (mem.I32[w] + 1) | 0; // odd: live
+    const count = (mem.I32[w] + 1) | 0; // odd: live
+    mem.I32[w] = count;
     const item = (w - this.#base) >> 2;
-    return (this.generations ? this.#handle(item) : item) as Item<N>;
+    // Written out: a call may fail for want of stack, and the item would be nobody's.
+    if (!this.generations) return item as Item<N>;
+    return (((count >>> 1) & GENERATIONS) * HANDLE_SHIFT + item) as Item<N>;
   }
   /** An item if there is one, undefined if not. Never waits. */
-  tryAlloc(options: { zero?: boolean } = {}): Item<N> | undefined {
+  tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
+    const flags = zeroFlags('tryAlloc', options);
     const w = zalloc(this.#zone('tryAlloc'), NOWAIT);
-    return w === 0 ? undefined : this.#made(w, options.zero);
+    return w === 0 ? undefined : this.#made(w, flags !== NOWAIT);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
-  async allocAsync(options: AsyncOptions & { zero?: boolean } = {}): Promise<Item<N>> {
+  async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
+    const flags = zeroFlags('allocAsync', options);
     const zone = (): zone_t => this.#zone('allocAsync');
     const w = await zoneAllocAsync(this.#ctx, zone, this.name, NOWAIT, options);
-    return this.#made(w, options.zero);
+    return this.#made(w, flags !== NOWAIT);
   }
   /**
    * Gives an item back: any thread may.  Throws EINVAL for a number or handle
@@ -240,12 +258,22 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     if ((count & 1) === 0) return this.#bad('free', item);
     if (opt.INVARIANTS) return this.#freeOnce(z, w, count, item);
     mem.I32[w] = (count + 1) | 0;
-    zfree(z, w);
+    try {
+      zfree(z, w);
+    } catch (e) {
+      mem.I32[w] = count; // there was no stack for it: the item is in use as before
+      throw e;
+    }
   }
   /** The same where exactly one of two threads is to succeed. */
   #freeOnce(z: zone_t, w: number, count: number, item: Item<N>): void {
     if (atomic_cas(w, count, (count + 1) | 0) !== count) return this.#bad('free', item);
-    zfree(z, w);
+    try {
+      zfree(z, w);
+    } catch (e) {
+      mem.I32[w] = count;
+      throw e;
+    }
   }
   /** Whether a number is in use; with generations, whether the handle is not stale. */
   has(item: number): boolean {
@@ -291,11 +319,17 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   }
   /** Sets some fields of an item: not for loops. Throws as at does. */
   set(item: Item<N>, values: Values<F>): void {
+    const given = this.#fields.map((field) => this.#value(field, values[field]));
     const n = this.at(item);
-    for (const field of this.#fields) {
-      const value = values[field];
+    for (const [i, field] of this.#fields.entries()) {
+      const value = given[i];
       if (value !== undefined) this.#column(field)[n] = value;
     }
+  }
+  #value(field: string, value: unknown): number | undefined {
+    if (value === undefined || typeof value === 'number') return value;
+    const text = `field ${field}: ${shown(value)} is no number`;
+    throw kmemError(EINVAL, 'set', text, { zone: this.name });
   }
   /**
    * Lets go of the records; with their last user they end, if no item is in use.
@@ -304,6 +338,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   dispose(): number {
     const z = this.#z;
     if (z === 0) return 0;
+    enter('dispose');
     const inUse = (): number => zone_present(z).used;
     this.#ctx.forget('records', this.name);
     this.bury();
@@ -319,7 +354,9 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   }
 
   #zone(op: string): zone_t {
-    return this.#z !== 0 ? this.#z : gone(op);
+    if (this.#z === 0) gone(op);
+    enter(op);
+    return this.#z;
   }
   #column(field: string): FieldViews[FieldKind] {
     return (this as unknown as Record<string, FieldViews[FieldKind]>)[field];
@@ -344,9 +381,11 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     if (zero) for (const field of this.#fields) this.#column(field)[n] = 0;
     return (this.generations ? this.#handle(n) : n) as Item<N>;
   }
-  #allocWith(options: AllocOptions = {}): Item<N> {
-    const w = zoneAlloc(this.#zone('alloc'), this.name, this.capacity, NOWAIT, options.wait);
-    return this.#made(w, options.zero);
+  #allocWith(options: AllocOptions | undefined): Item<N> {
+    const flags = zeroFlags('alloc', options);
+    const wait = waitOf('alloc', options);
+    const w = zoneAlloc(this.#zone('alloc'), this.name, this.capacity, NOWAIT, wait);
+    return this.#made(w, flags !== NOWAIT);
   }
   #fail(): never {
     throw zoneFailure('alloc', this.#z, this.name, this.capacity);
@@ -354,6 +393,8 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   #bad(op: string, item: number): void {
     this.#zone(op);
     const what = this.generations ? 'a handle of an item in use' : 'the number of an item in use';
-    throw kmemError(EINVAL, op, `${item} is not ${what} (freed twice?)`, { zone: this.name });
+    throw kmemError(EINVAL, op, `${shown(item)} is not ${what} (freed twice?)`, {
+      zone: this.name,
+    });
   }
 }

@@ -35,7 +35,7 @@ import {
   registry_used_by_others,
 } from '../sys/client/kern_registry.ts';
 import type { LockField } from '../sys/machine/struct.ts';
-import { bracket } from './context.ts';
+import { inKernel, underLock } from './context.ts';
 import { kmemError } from './errors.ts';
 
 export { E_LOCK, E_STATE, E_VALUE };
@@ -46,9 +46,8 @@ const entry = (e: number): reg_entry_t => e as reg_entry_t;
 /** No lock is embedded in a structure here: the word itself is given. */
 export const WORD = 0 as LockField<number>;
 
-function locked<T>(run: () => T): T {
-  registry_lock();
-  return bracket(run, registry_unlock);
+function locked<T>(op: string, run: () => T): T {
+  return underLock(op, registry_lock, run, registry_unlock);
 }
 /** The name of an entry. */
 export function entryName(e: number): string {
@@ -79,7 +78,7 @@ export function obtain(
   build: (e: number) => void,
 ): number {
   const key = registry_key(kind, name);
-  return locked(() => {
+  return locked(kind, () => {
     let e = registry_find(key);
     if (e === 0) {
       if (shape === null) {
@@ -99,7 +98,7 @@ export function obtain(
  * it is not `busy`, it ends and its name is free again.
  */
 export function release(e: number, busy: () => boolean): void {
-  const ended = locked(() => {
+  const ended = locked('dispose', () => {
     if (registry_used_by_others(entry(e)) || busy()) {
       registry_use(entry(e), false);
       return false;
@@ -107,12 +106,12 @@ export function release(e: number, busy: () => boolean): void {
     registry_end(entry(e));
     return true;
   });
-  if (ended) registry_settle();
+  if (ended) inKernel('dispose', registry_settle);
 }
 /** Runs `fn` on the entry of a name (0: there is none) under the registry's lock. */
 export function withEntry<T>(kind: Kind, name: string, fn: (e: number) => T): T {
   const key = registry_key(kind, name);
-  return locked(() => fn(registry_find(key)));
+  return locked(kind, () => fn(registry_find(key)));
 }
 /** Makes the entry of a name that has none. The registry's lock is held (withEntry). */
 export function addEntry(kind: Kind, name: string, fill: (e: number) => void): void {
@@ -124,7 +123,7 @@ export function dropEntry(e: number): void {
 }
 /** Calls `fn` for every entry, under the registry's lock. */
 export function eachEntry(fn: (e: number, kind: Kind) => void): void {
-  locked(() => registry_each(fn));
+  locked('registry', () => registry_each(fn));
 }
 /** This thread joins as one of the program's. */
 export function joinRegistry(): void {

@@ -10,7 +10,8 @@
  */
 import { mem } from '../sys/machine/memory.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
-import { checkName, type Context, gone } from './context.ts';
+import { shown } from './args.ts';
+import { checkName, type Context } from './context.ts';
 import { kmemError } from './errors.ts';
 import { addEntry, dropEntry, E_VALUE, eachEntry, entryName, withEntry } from './registry.ts';
 
@@ -58,6 +59,7 @@ export class Roots {
   ): T | undefined {
     this.#check('roots.compareAndSwap', name);
     if (next !== undefined) checkValue('roots.compareAndSwap', name, next);
+    if (expected !== undefined) checkValue('roots.compareAndSwap', name, expected);
     return withEntry('root', name, (e) => {
       const had = e === 0 ? undefined : (mem.F64[place(e)] as T);
       if (!Object.is(had, expected)) return had;
@@ -76,13 +78,13 @@ export class Roots {
     return names.sort();
   }
   #check(op: string, name: string): void {
-    if (!this.#ctx.up) gone(op);
     checkName(op, name);
+    this.#ctx.enter(op);
   }
 }
 function checkValue(op: string, name: string, value: number): void {
   if (typeof value === 'number' && !Number.isNaN(value)) return;
-  throw kmemError(EINVAL, op, `'${name}': ${String(value)} is not a number`);
+  throw kmemError(EINVAL, op, `'${name}': ${shown(value)} is not a number`);
 }
 function store(name: string, e: number, value: number): void {
   if (e !== 0) mem.F64[place(e)] = value;

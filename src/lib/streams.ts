@@ -49,10 +49,10 @@ import { m_getjcl } from '../sys/client/kern_mbuf.ts';
 import { m_freem } from '../sys/client/uipc_mbuf.ts';
 import { Chain } from './chain.ts';
 import { canRoom, chainFailure, chainMemory } from './chain_wait.ts';
-import { what } from './chain_args.ts';
-import { Held, machineDown } from './chain_held.ts';
+import { what } from './args.ts';
+import { Held } from './chain_held.ts';
 import { cluster, fill, NONE, room } from './chain_mbuf.ts';
-import type { Context, Mortal } from './context.ts';
+import { type Context, machineStopped, type Mortal } from './context.ts';
 import { KmemError, kmemError } from './errors.ts';
 import { bytesAt } from './memory.ts';
 import type { Machine } from './machine.ts';
@@ -239,7 +239,7 @@ class Intake implements Mortal {
     this.left();
     const m = this.#into;
     this.#into = NONE;
-    if (!machineDown()) m_freem(m);
+    if (!machineStopped()) m_freem(m);
     this.end();
   }
 }

@@ -19,6 +19,7 @@ import {
 } from '../sys/machine/errno.ts';
 import { CTLFLAG_TUN, CTLFLAG_WR, sysctl_decls } from '../sys/machine/sysctl_decl.ts';
 import { sysctl, sysctl_read, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
+import { shown } from './args.ts';
 import { kmemError } from './errors.ts';
 
 /** A value as JavaScript has it: a bigint beyond 2^53, an object for known structures. */
@@ -79,6 +80,7 @@ function needed(name: string): string {
   return needs ? `it does nothing without boot({ options: { ${needs}: true } })` : 'not supported';
 }
 function mibOf(name: string): number[] {
+  if (typeof name !== 'string') throw kmemError(EINVAL, 'sysctl', `name ${shown(name)} is no text`);
   const { error, mib } = sysctlnametomib(name);
   if (error !== 0) refuse(error, name);
   if (mib.length < 2) refuse(EISDIR, name);
@@ -153,7 +155,7 @@ function encode(name: string, type: string, value: SysctlValue): Uint8Array {
     return encoder.encode(value);
   }
   const whole = typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
-  if (!whole) refuse(EINVAL, name, `${String(value)} is not a whole number`);
+  if (!whole) refuse(EINVAL, name, `${shown(value)} is not a whole number`);
   const n = BigInt(value as number | bigint);
   const bits = WIDE.has(type) ? 64 : 32;
   const fits = SIGNED.has(type) ? BigInt.asIntN(bits, n) : BigInt.asUintN(bits, n);

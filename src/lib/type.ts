@@ -29,10 +29,12 @@ import {
 } from '../sys/kmem/kern_malloc.ts';
 import { kmem_left, kmem_limit } from '../sys/kmem/kmem_size.ts';
 import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
+import { kernel_enter_proved, kernel_leave } from '../sys/sync/subr_trap.ts';
 import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
 import { phys_longest, phys_root, vm_phys } from '../sys/page/vm_phys.ts';
+import { checkOptions, checkWait, shown, waitOf } from './args.ts';
 import { channels } from './channels.ts';
-import { type Context, gone, type Mortal } from './context.ts';
+import { type Context, enter, failed, gone, type Mortal, tell } from './context.ts';
 import { kmemError, type MemoryReason } from './errors.ts';
 import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
 import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
@@ -111,7 +113,7 @@ export function memoryFailure(
     `${reason}: no ${size} bytes for ${name} ` +
     `(${held}${freeBytes} bytes free, longest run ${longestRun})`;
   const details = { reason, size, freeBytes, longestRun, ...what };
-  if (channels.enomem.hasSubscribers) channels.enomem.publish({ op, ...details });
+  if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
   return kmemError(ENOMEM, op, text, details);
 }
 /** Sleeps until pages come back, at most `ms`. */
@@ -121,6 +123,13 @@ export function sleepForPages(ms: number): void {
 /** Asks for a wake-up when pages come back. */
 export function armForPages(): void {
   atomic_store(field_word(vm_phys.wanted, phys_root()), 1);
+}
+
+/** The flags of a request with these options, read once: it is made without waiting. */
+export function zeroFlags(op: string, options: { readonly zero?: boolean } | undefined): number {
+  if (options === undefined) return NOWAIT;
+  checkOptions(op, options);
+  return NOWAIT | (options.zero ? M_ZERO : 0);
 }
 
 /** Blocks of any size under one name, counted over all threads. Made by machine.type(). */
@@ -167,14 +176,17 @@ export class MallocType implements Mortal, Disposable {
    */
   alloc(size: number, options?: AllocOptions): Address {
     const { t } = this;
-    if (!t || size >>> 0 !== size || options) return allocWith(this, size, options);
+    if (!t || typeof size !== 'number' || size >>> 0 !== size || options) {
+      return allocWith(this, size, options);
+    }
     const p = malloc(size, t, 1); // M_NOWAIT
     return (p ? p * 4 : allocFailed(this, size)) as Address;
   }
   /** alloc that never waits and returns undefined when there is no memory. Throws EINVAL. */
-  tryAlloc(size: number, options: { zero?: boolean } = {}): Address | undefined {
+  tryAlloc(size: number, options?: { zero?: boolean }): Address | undefined {
     this.#checkSize('tryAlloc', size);
-    const p = malloc(size, this.#type('tryAlloc'), NOWAIT | (options.zero ? M_ZERO : 0));
+    const flags = zeroFlags('tryAlloc', options);
+    const p = malloc(size, this.#type('tryAlloc'), flags);
     if (p === 0) return undefined;
     this.#tell(size, p);
     return (p * 4) as Address;
@@ -190,11 +202,12 @@ export class MallocType implements Mortal, Disposable {
    * Makes a block fit `size` bytes, keeping its contents; returns where it is
    * now.  Throws ENOMEM (the old block is still there), EINVAL, EFAULT.
    */
-  realloc(address: Address, size: number, options: { zero?: boolean } = {}): Address {
-    const t = this.#type('realloc');
+  realloc(address: Address, size: number, options?: { zero?: boolean }): Address {
     this.#checkSize('realloc', size);
+    const flags = zeroFlags('realloc', options);
+    const t = this.#type('realloc');
     const p = address === 0 ? 0 : this.#word('realloc', address);
-    const q = realloc(p, size, t, NOWAIT | (options.zero ? M_ZERO : 0));
+    const q = realloc(p, size, t, flags);
     return (q === 0 ? this.#fail('realloc', size) : q * 4) as Address;
   }
   /** Bytes that the block at `address` really has: at least what was asked for. Throws EFAULT. */
@@ -207,8 +220,9 @@ export class MallocType implements Mortal, Disposable {
    * Its bytes are zero.  Throws as alloc does.  Costs an object and a view; one
    * that is lost without being freed is reported, not freed.
    */
-  block(size: number, options: AllocOptions = {}): Block {
-    const address = this.alloc(size, { zero: true, ...options });
+  block(size: number, options?: AllocOptions): Block {
+    const wait = waitOf('block', options);
+    const address = this.alloc(size, { zero: true, wait });
     return new OwnedBlock(this, address, size);
   }
   /**
@@ -216,10 +230,11 @@ export class MallocType implements Mortal, Disposable {
    * the signal's reason, ETIMEDOUT after `timeout` ms, ENOMEM for what can never
    * be had.
    */
-  async allocAsync(size: number, options: AllocAsyncOptions = {}): Promise<Address> {
+  async allocAsync(size: number, options?: AllocAsyncOptions): Promise<Address> {
     this.#checkSize('allocAsync', size);
+    const flags = zeroFlags('allocAsync', options);
+    this.#type('allocAsync');
     this.#checkPossible('allocAsync', size);
-    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
     const p = await waitForAsync({
       ctx: this.#ctx,
       op: 'allocAsync',
@@ -238,7 +253,7 @@ export class MallocType implements Mortal, Disposable {
    * Does not wait.  Throws as alloc does.
    */
   allocText(text: string): { address: Address; byteLength: number } {
-    const bytes = textBytes(text);
+    const bytes = textBytes(text, 'allocText');
     const address = this.alloc(bytes.length);
     copyIn(address, bytes);
     return { address, byteLength: bytes.length };
@@ -261,11 +276,13 @@ export class MallocType implements Mortal, Disposable {
   }
 
   #type(op: string): malloc_type_t {
-    return this.#t !== 0 ? this.#t : gone(op);
+    if (this.#t === 0) gone(op);
+    enter(op);
+    return this.#t;
   }
   #checkSize(op: string, size: number): void {
-    if (size >>> 0 === size) return;
-    const text = `${size} is no size: give whole bytes from 0 to ${2 ** 32 - 1}`;
+    if (typeof size === 'number' && size >>> 0 === size) return;
+    const text = `${shown(size)} is no size: give whole bytes from 0 to ${2 ** 32 - 1}`;
     throw kmemError(EINVAL, op, text, { type: this.name });
   }
   #checkPossible(op: string, size: number): void {
@@ -273,9 +290,9 @@ export class MallocType implements Mortal, Disposable {
     if (bytes > Math.min(vm_page_count() * PAGE_SIZE, kmem_limit())) this.#fail(op, size);
   }
   #word(op: string, address: number): number {
-    const p = address / 4;
+    const p = typeof address === 'number' ? address / 4 : -1;
     if ((p | 0) === p && p > 0 && p < this.#end) return p;
-    throw kmemError(EFAULT, op, `${address} is no address of a block`, {
+    throw kmemError(EFAULT, op, `${shown(address)} is no address of a block`, {
       address,
       type: this.name,
     });
@@ -284,18 +301,24 @@ export class MallocType implements Mortal, Disposable {
    * alloc in full.
    * @internal
    */
-  allocWith(size: number, options: AllocOptions = {}): Address {
-    const t = this.#type('alloc');
+  allocWith(size: number, options: AllocOptions | undefined): Address {
     this.#checkSize('alloc', size);
-    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
-    let p = malloc(size, t, flags);
-    if (p === 0 && options.wait) {
+    let flags = NOWAIT;
+    let wait: Wait = false;
+    if (options !== undefined) {
+      checkOptions('alloc', options);
+      if (options.zero) flags |= M_ZERO;
+      wait = checkWait('alloc', options.wait);
+    }
+    const t = this.#type('alloc');
+    let p = this.#malloc(size, t, flags);
+    if (p === 0 && wait) {
       this.#checkPossible('alloc', size);
       p = waitFor({
         op: 'alloc',
         name: `type '${this.name}'`,
         instead: 'allocAsync',
-        wait: options.wait,
+        wait,
         attempt: () => malloc(size, t, flags),
         sleep: sleepForPages,
       });
@@ -303,6 +326,18 @@ export class MallocType implements Mortal, Disposable {
     if (p === 0) this.#fail('alloc', size);
     this.#tell(size, p);
     return (p * 4) as Address;
+  }
+  /** malloc by a call that has entered. */
+  #malloc(size: number, t: malloc_type_t, flags: number): number {
+    const outer = kernel_enter_proved();
+    let p = 0;
+    try {
+      p = malloc(size, t, flags);
+    } catch (e) {
+      failed(e, outer, 'alloc');
+    }
+    kernel_leave(outer);
+    return p;
   }
   #tell(size: number, p: number): void {
     if (channels.malloc.hasSubscribers) {

@@ -16,11 +16,20 @@
 import { atomic_notify } from '../sys/machine/atomic.ts';
 import { poll } from '../sys/machine/cpu.ts';
 import { cpus_attached, reap_all } from '../sys/machine/death.ts';
-import { EDEADLK, EINVAL, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { EDEADLK, ETIMEDOUT } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { sleepq_async_add, sleepq_async_end, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
+import { type AsyncOptions, asyncOptionsOf, type Wait } from './args.ts';
 import { channels } from './channels.ts';
-import { type Context, checkMayBlock, gone, type Mortal } from './context.ts';
+import {
+  type Context,
+  checkMayBlock,
+  gone,
+  giveBack,
+  inKernel,
+  type Mortal,
+  tell,
+} from './context.ts';
 import { kmemError } from './errors.ts';
 import { othersAttached } from './registry.ts';
 
@@ -41,15 +50,8 @@ const POLL_MS = 4;
 /** A timer of the host that is to run longer would end at once, ms. */
 export const TIMER_MAX_MS = 2 ** 31 - 1;
 
-/** How long a call may take: true is as long as it takes, a number is milliseconds. */
-export type Wait = boolean | number;
-
-export interface AsyncOptions {
-  /** Ends the wait: the promise rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
-  /** Longest wait, ms; the promise rejects with ETIMEDOUT. */
-  readonly timeout?: number;
-}
+export type { AsyncOptions, Wait } from './args.ts';
+export { checkTimeout } from './args.ts';
 
 /** Whether some other living thread could free memory. Settles dead ones first. */
 export function othersCouldFree(): boolean {
@@ -70,11 +72,6 @@ export interface BlockingWait {
   /** Sleeps for at most `ms`, or returns at once if the request may succeed now. */
   sleep(ms: number): void;
 }
-/** Throws EINVAL for a timeout that is no time. */
-export function checkTimeout(op: string, ms: number | undefined): void {
-  if (ms === undefined || (typeof ms === 'number' && ms >= 0)) return;
-  throw kmemError(EINVAL, op, `timeout ${String(ms)} is no number of milliseconds from 0 on`);
-}
 /** Milliseconds that a Wait allows. */
 export function waitMs(wait: Wait): number {
   if (wait === true) return Number.POSITIVE_INFINITY;
@@ -84,7 +81,14 @@ export function waitMs(wait: Wait): number {
 export function waitFor(o: BlockingWait): number {
   checkMayBlock(o.op, o.instead);
   const ms = waitMs(o.wait);
-  if (channels.wait.hasSubscribers) channels.wait.publish({ op: o.op, name: o.name, ms });
+  sayWaits(o.op, o.name, ms);
+  return inKernel(o.op, () => waitIn(o, ms));
+}
+/** Tells who listens that a call begins to wait. */
+export function sayWaits(op: string, name: string, ms: number): void {
+  if (channels.wait.hasSubscribers) tell(() => channels.wait.publish({ op, name, ms }));
+}
+function waitIn(o: BlockingWait, ms: number): number {
   const deadline = performance.now() + ms;
   for (let slice = slices.firstMs; ; slice = Math.min(slice * 2, slices.mostMs)) {
     if (!othersCouldFree()) {
@@ -155,11 +159,15 @@ export class WordWait implements Mortal {
     this.cleanup();
     this.cut();
   }
-  /** Resolves when the wait is over; true if the thread is still in the machine. */
+  /**
+   * Resolves when the wait is over, and the thread not parked; true if it is still in
+   * the machine.
+   */
   async over(signal?: AbortSignal): Promise<boolean> {
     const cut = (): void => this.cut();
     signal?.addEventListener('abort', cut, { once: true });
     await this.#done;
+    while (this.#ctx.parked !== null) await this.#ctx.parked;
     signal?.removeEventListener('abort', cut);
     this.#ctx.waits.delete(this);
     return this.#ctx.up;
@@ -191,7 +199,7 @@ export interface AsyncWait<T> {
   readonly op: string;
   readonly name: string;
   readonly wmesg: string;
-  readonly options: AsyncOptions;
+  readonly options: AsyncOptions | undefined;
   /** What a waker wakes. */
   wchan(): number;
   /** Makes the request without waiting; undefined: not now. */
@@ -205,17 +213,16 @@ export function checkAbort(signal: AbortSignal | undefined): void {
 }
 /** Repeats a request, waiting in the event loop. */
 export async function waitForAsync<T>(o: AsyncWait<T>): Promise<T> {
-  const { signal, timeout } = o.options;
-  checkTimeout(o.op, timeout);
+  const { signal, timeout } = asyncOptionsOf(o.op, o.options);
   checkAbort(signal);
-  if (!o.ctx.up) gone(o.op);
+  o.ctx.enter(o.op);
   const first = o.attempt();
   if (first !== undefined) return first;
   const ms = timeout ?? Number.POSITIVE_INFINITY;
-  if (channels.wait.hasSubscribers) channels.wait.publish({ op: o.op, name: o.name, ms });
+  sayWaits(o.op, o.name, ms);
   const deadline = performance.now() + ms;
   for (;;) {
-    const got = await waitOnce(o, deadline - performance.now());
+    const got = await waitOnce(o, signal, deadline - performance.now());
     if (got !== undefined) return got;
     checkAbort(signal);
     if (performance.now() >= deadline) {
@@ -224,32 +231,47 @@ export async function waitForAsync<T>(o: AsyncWait<T>): Promise<T> {
   }
 }
 /** Queues, asks once more, waits a slice, asks again. */
-async function waitOnce<T>(o: AsyncWait<T>, ms: number): Promise<T | undefined> {
+async function waitOnce<T>(
+  o: AsyncWait<T>,
+  signal: AbortSignal | undefined,
+  ms: number,
+): Promise<T | undefined> {
+  o.ctx.enter(o.op);
   const wchan = o.wchan();
   // A full table gives 0: then only the timer ends the wait.
-  const word = memory_state.shared ? sleepq_async_add(wchan, o.wmesg) : 0;
-  o.arm?.();
-  let got: T | undefined;
+  const word = memory_state.shared ? inKernel(o.op, () => sleepq_async_add(wchan, o.wmesg)) : 0;
+  const leave = (pass_on: boolean): void => {
+    if (word !== 0) giveBack(o.op, () => unqueue(word, wchan, pass_on));
+  };
+  let queued = true;
   try {
-    got = o.attempt();
+    o.arm?.();
+    const got = o.attempt();
+    if (got !== undefined) {
+      queued = false;
+      leave(true);
+      return got;
+    }
+    const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms);
+    wait.cleanup = () => {
+      queued = false;
+      leave(true);
+    };
+    const here = await wait.over(signal);
+    queued = queued && here; // else it was unqueued when the thread left
   } catch (e) {
-    if (word !== 0) leave(word, wchan, true);
+    if (queued) leave(true);
     throw e;
   }
-  if (got !== undefined) {
-    if (word !== 0) leave(word, wchan, true);
-    return got;
-  }
-  const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms);
-  if (word !== 0) wait.cleanup = () => leave(word, wchan, true);
-  if (!(await wait.over(o.options.signal))) gone(o.op);
+  if (!queued) gone(o.op);
+  o.ctx.enter(o.op);
   poll();
-  const given_up = o.options.signal?.aborted === true;
-  if (word !== 0) leave(word, wchan, given_up);
+  const given_up = signal?.aborted === true;
+  leave(given_up);
   return given_up ? undefined : o.attempt();
 }
 /** Gives the sleep record back; a wake-up that is not used goes to the next. */
-function leave(word: number, wchan: number, pass_on: boolean): void {
+function unqueue(word: number, wchan: number, pass_on: boolean): void {
   const chosen = sleepq_async_end(word);
   WordWait.settle(word);
   if (pass_on && chosen) wakeup_one(wchan);

@@ -16,7 +16,7 @@
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { add64 } from '../sys/machine/struct.ts';
-import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import { type reg_entry_t, V_ZONE } from '../sys/h/registry.ts';
 import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
@@ -26,12 +26,13 @@ import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/u
 import { part_zone } from '../sys/client/kern_registry_parts.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_exhausted, uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+import { checkOptions, shown, type Wait, waitOf, wholeIn } from './args.ts';
 import { channels } from './channels.ts';
-import { type Context, gone, type Mortal } from './context.ts';
+import { type Context, enter, giveBack, gone, type Mortal, tell } from './context.ts';
 import { kmemError } from './errors.ts';
 import { type Address, bytesAt, type Item } from './memory.ts';
 import { E_VALUE, entryShape, obtain, release } from './registry.ts';
-import { type AllocOptions, armForPages, memoryFailure, sleepForPages } from './type.ts';
+import { type AllocOptions, armForPages, memoryFailure, sleepForPages, zeroFlags } from './type.ts';
 import { type AsyncOptions, waitFor, waitForAsync } from './wait.ts';
 
 const zalloc = uma_zalloc_;
@@ -74,25 +75,34 @@ const ALIGN_MAX = 4096;
 export function entryZone(e: number): zone_t {
   return mem.I32[e + E_VALUE + V_ZONE] as zone_t;
 }
-function whole(n: number, from: number, to: number): boolean {
-  return Number.isInteger(n) && n >= from && n <= to;
+/** The options of a zone, read once and whole. */
+export interface ZoneShape {
+  readonly size: number;
+  readonly limit: number | undefined;
+  readonly align: number;
+  readonly ctor: ZoneOptions['ctor'] | null;
 }
-function checkOptions(name: string, o: ZoneOptions): void {
+/** Reads and checks what a program gave. Throws EINVAL. */
+export function zoneShapeOf(name: string, options: ZoneOptions): ZoneShape {
   const bad = (why: string): never => {
     throw kmemError(EINVAL, 'zone', `'${name}': ${why}`, { zone: name });
   };
-  if (!whole(o.size, 1, SIZE_MAX)) bad(`size ${o.size} is not whole bytes from 1 to ${SIZE_MAX}`);
-  if (o.limit !== undefined && !whole(o.limit, 1, 2 ** 31 - 1)) {
-    bad(`limit ${o.limit} is not a whole number from 1 on`);
+  checkOptions('zone', options);
+  const { size, limit, align = 8, ctor = null } = options;
+  if (!wholeIn(size, 1, SIZE_MAX))
+    bad(`size ${shown(size)} is not whole bytes from 1 to ${SIZE_MAX}`);
+  if (limit !== undefined && !wholeIn(limit, 1, 2 ** 31 - 1)) {
+    bad(`limit ${shown(limit)} is not a whole number from 1 on`);
   }
-  const align = o.align ?? 8;
-  if (!whole(align, 4, ALIGN_MAX) || (align & (align - 1)) !== 0) {
-    bad(`align ${align} is not a power of two from 4 to ${ALIGN_MAX}`);
+  if (!wholeIn(align, 4, ALIGN_MAX) || (align & (align - 1)) !== 0) {
+    bad(`align ${shown(align)} is not a power of two from 4 to ${ALIGN_MAX}`);
   }
+  if (ctor !== null && typeof ctor !== 'function') bad(`ctor ${shown(ctor)} is no function`);
+  return { size, limit, align, ctor };
 }
-function zoneShape(o: ZoneOptions): string {
-  const limit = o.limit === undefined ? 'no limit' : `limit ${o.limit}`;
-  return `${o.size} bytes, align ${o.align ?? 8}, ${limit}`;
+/** What the zone is, as EEXIST shows it. */
+export function zoneShapeText({ size, align, limit }: ZoneShape): string {
+  return `${size} bytes, align ${align}, ${limit === undefined ? 'no limit' : `limit ${limit}`}`;
 }
 
 /** What an empty zone answers: at its limit of so many items, or out of memory. */
@@ -100,7 +110,7 @@ export function zoneFailure(op: string, z: zone_t, name: string, limit: number):
   const size = uma_zone.size[z];
   if (!uma_zone_exhausted(z)) return memoryFailure(op, size, { zone: name });
   const details = { reason: 'limit', size, zone: name } as const;
-  if (channels.enomem.hasSubscribers) channels.enomem.publish({ op, ...details });
+  if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
   return kmemError(ENOMEM, op, `limit: all ${limit} items of '${name}' are in use`, details);
 }
 /** Sleeps until an item may be free: for the limit if that is what is in the way, or for pages. */
@@ -121,7 +131,7 @@ export function zoneAlloc(
   name: string,
   limit: number,
   flags: number,
-  wait: AllocOptions['wait'],
+  wait: Wait,
 ): number {
   const w = zalloc(z, flags);
   if (w !== 0) return w;
@@ -141,7 +151,7 @@ export function zoneAllocAsync(
   zone: () => zone_t,
   name: string,
   flags: number,
-  options: AsyncOptions,
+  options: AsyncOptions | undefined,
 ): Promise<number> {
   return waitForAsync({
     ctx,
@@ -172,8 +182,10 @@ export function zoneRelease(
   return left;
 }
 function reportLeft(kind: 'zone' | 'records', name: string, count: number, bytes: number): void {
-  if (channels.leak.hasSubscribers) channels.leak.publish({ kind, name, count, bytes });
-  console.error(`kmem: ${kind} '${name}' was disposed of with ${count} items in use: it stays`);
+  tell(() => {
+    if (channels.leak.hasSubscribers) channels.leak.publish({ kind, name, count, bytes });
+    console.error(`kmem: ${kind} '${name}' was disposed of with ${count} items in use: it stays`);
+  });
 }
 
 /** Items of one size, found by name in every thread. Made by machine.zone(). */
@@ -190,11 +202,10 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   #z: zone_t;
 
   /** Use machine.zone(name, options). */
-  constructor(ctx: Context, name: N, options: ZoneOptions | undefined) {
-    if (options) checkOptions(name, options);
-    this.#e = obtain('zone', name, options ? zoneShape(options) : null, (e) => {
-      const o = options as ZoneOptions;
-      if (part_zone(e as reg_entry_t, name, o.size, o.align ?? 8, o.limit ?? 0) !== 0) {
+  constructor(ctx: Context, name: N, shape: ZoneShape | undefined) {
+    this.#e = obtain('zone', name, shape ? zoneShapeText(shape) : null, (e) => {
+      const o = shape as ZoneShape;
+      if (part_zone(e as reg_entry_t, name, o.size, o.align, o.limit ?? 0) !== 0) {
         throw kmemError(ENOMEM, 'zone', `no memory for '${name}'`, { zone: name });
       }
     });
@@ -204,7 +215,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     this.limit = uma_zone_get_max(z);
     this.#ctx = ctx;
     this.#end = memory_state.size / 4;
-    this.#ctor = options?.ctor ?? null;
+    this.#ctor = shape?.ctor ?? null;
     this.#z = z;
   }
 
@@ -225,13 +236,14 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     return (w === 0 ? this.#fail() : w * 4) as Item<N>;
   }
   /** An item if there is one, undefined if not. Never waits. */
-  tryAlloc(options: { zero?: boolean } = {}): Item<N> | undefined {
-    const w = zalloc(this.#zone('tryAlloc'), NOWAIT | (options.zero ? M_ZERO : 0));
+  tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
+    const flags = zeroFlags('tryAlloc', options);
+    const w = zalloc(this.#zone('tryAlloc'), flags);
     return w === 0 ? undefined : this.#made(w);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
-  async allocAsync(options: AsyncOptions & { zero?: boolean } = {}): Promise<Item<N>> {
-    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
+  async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
+    const flags = zeroFlags('allocAsync', options);
     const zone = (): zone_t => this.#zone('allocAsync');
     return this.#made(await zoneAllocAsync(this.#ctx, zone, this.name, flags, options));
   }
@@ -273,6 +285,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   dispose(): number {
     const z = this.#z;
     if (z === 0) return 0;
+    enter('dispose');
     const inUse = (): number => zone_present(z).used;
     this.#ctx.forget('zone', this.name);
     this.bury();
@@ -288,16 +301,28 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
 
   #zone(op: string): zone_t {
-    return this.#z !== 0 ? this.#z : gone(op);
+    if (this.#z === 0) gone(op);
+    enter(op);
+    return this.#z;
   }
+  /** Constructs an item. If the constructor throws, nobody has the item: it goes back. */
   #made(w: number): Item<N> {
     const at = (w * 4) as Address;
-    if (this.#ctor) this.#ctor(at, this.size);
+    const ctor = this.#ctor;
+    if (!ctor) return at as number as Item<N>;
+    try {
+      ctor(at, this.size);
+    } catch (e) {
+      const z = this.#z;
+      if (z !== 0) giveBack('alloc', () => zfree(z, w));
+      throw e;
+    }
     return at as number as Item<N>;
   }
-  #allocWith(options: AllocOptions = {}): Item<N> {
-    const flags = NOWAIT | (options.zero ? M_ZERO : 0);
-    return this.#made(zoneAlloc(this.#zone('alloc'), this.name, this.limit, flags, options.wait));
+  #allocWith(options: AllocOptions | undefined): Item<N> {
+    const flags = zeroFlags('alloc', options);
+    const wait = waitOf('alloc', options);
+    return this.#made(zoneAlloc(this.#zone('alloc'), this.name, this.limit, flags, wait));
   }
   #fail(): never {
     throw zoneFailure('alloc', this.#z, this.name, this.limit);
@@ -305,8 +330,9 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   /** An item beyond 4 GiB, or none. */
   #freeFar(item: number): void {
     const z = this.#zone('free');
-    const w = item / 4;
+    const w = typeof item === 'number' ? item / 4 : -1;
     if ((w | 0) === w && w > 0 && w < this.#end) return zfree(z, w);
-    throw kmemError(EFAULT, 'free', `${item} is no item`, { address: item, zone: this.name });
+    const what = { address: item, zone: this.name };
+    throw kmemError(EFAULT, 'free', `${shown(item)} is no item`, what);
   }
 }

@@ -64,6 +64,7 @@ import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { lowmem_call, lowmem_heard } from '../uma/vm_pageout.ts';
 import { checked_letters } from './checked_letters.ts';
+import { kernel_locks_held } from './held_locks.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
 import { sysctl_reap, tree_recover } from '../observe/sysctl_tree.ts';
@@ -175,6 +176,7 @@ life_begin({
     'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
   },
   claim_stuck,
+  locks_held: kernel_locks_held,
   reclaim: uma_reclaim,
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,

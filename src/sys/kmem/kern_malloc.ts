@@ -72,6 +72,7 @@ import {
   vm_page_zero_fill,
   vm_wait,
 } from '../page/vm_page.ts';
+import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import {
   cache_make_room,
   cache_refill_slow,
@@ -156,14 +157,13 @@ export function malloc(size: number, t: malloc_type_t, flags: number): number {
   ] as bucket_t;
   const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
   const n = (bucket.cnt[bk] - 1) | 0;
-  if (n < 0 || stats.type[s] !== t) return malloc_slow(t, flags, b);
+  if (n < 0 || stats.type[s] !== t || (flags & M_ZERO) !== 0) return malloc_slow(t, flags, b);
   const item = bucket.item[((bk + n) | 0) as bucket_t];
   bucket.cnt[bk] = n;
   const at = ((s + b) | 0) as mtstats_t;
   const v = (stats.allocs[at] + 1) | 0;
   stats.allocs[at] = v;
   if (v === 0) stats.allocs_high[at]++;
-  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
   return item;
 }
 
@@ -208,6 +208,33 @@ function count_free(s: number, b: number): void {
 // --- small blocks, off the fast path --------------------------------------------------------
 
 function malloc_slow(t: malloc_type_t, flags: number, b: number): number {
+  const outer = kernel_enter();
+  let item = 0;
+  try {
+    if ((flags & M_ZERO) !== 0) item = malloc_cached(t, b);
+    if (item === 0) item = malloc_small(t, flags, b);
+    if (item !== 0 && (flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
+  } catch (e) {
+    kernel_threw(e, outer, 'malloc');
+  }
+  kernel_leave(outer);
+  return item;
+}
+/** An item of the cache, counted, for a request that only wants it zeroed. 0: there is none. */
+function malloc_cached(t: malloc_type_t, b: number): number {
+  const cpu = hot.cpu;
+  const bk = mcache.bucket[
+    ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
+  ] as bucket_t;
+  const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
+  const n = (bucket.cnt[bk] - 1) | 0;
+  if (n < 0 || stats.type[s] !== t) return 0;
+  const item = bucket.item[((bk + n) | 0) as bucket_t];
+  bucket.cnt[bk] = n;
+  count_alloc(s, b);
+  return item;
+}
+function malloc_small(t: malloc_type_t, flags: number, b: number): number {
   malloc_type_check(t, 'malloc');
   poll();
   reap_pending();
@@ -215,7 +242,6 @@ function malloc_slow(t: malloc_type_t, flags: number, b: number): number {
   const item = s === NULL ? 0 : small_item_slow(b, flags);
   if (item === 0) return malloc_fail(t, s, b);
   count_alloc(s, b);
-  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
   return item;
 }
 /** An item of class b by way of the cache, or straight from a slab. */
@@ -237,6 +263,15 @@ function small_item_slow(b: number, flags: number): number {
   return item;
 }
 function free_slow(p: number, t: malloc_type_t, b: number): void {
+  const outer = kernel_enter();
+  try {
+    free_small(p, t, b);
+  } catch (e) {
+    kernel_threw(e, outer, 'free');
+  }
+  kernel_leave(outer);
+}
+function free_small(p: number, t: malloc_type_t, b: number): void {
   malloc_type_check(t, 'free');
   poll();
   poll_uma();
@@ -293,6 +328,17 @@ function injected_failure(flags: number): boolean {
   return true;
 }
 function malloc_checked(size: number, t: malloc_type_t, given: number): number {
+  const outer = kernel_enter();
+  let p = 0;
+  try {
+    p = malloc_any(size, t, given);
+  } catch (e) {
+    kernel_threw(e, outer, 'malloc');
+  }
+  kernel_leave(outer);
+  return p;
+}
+function malloc_any(size: number, t: malloc_type_t, given: number): number {
   malloc_type_check(t, 'malloc');
   poll();
   const flags = flags_check(given);
@@ -395,6 +441,15 @@ function large_pages(n: number, flags: number): number {
 /** free for whatever is not the plain case: large blocks, checks, and damage. */
 function free_checked(p: number, t: malloc_type_t): void {
   if (p === 0) return;
+  const outer = kernel_enter();
+  try {
+    free_any(p, t);
+  } catch (e) {
+    kernel_threw(e, outer, 'free');
+  }
+  kernel_leave(outer);
+}
+function free_any(p: number, t: malloc_type_t): void {
   malloc_type_check(t, 'free');
   poll();
   const m = word_page(p);
@@ -404,7 +459,7 @@ function free_checked(p: number, t: malloc_type_t): void {
     panic(`free: address ${p * 4}(${m * PAGE_WORDS * 4}) has not been allocated.`);
   }
   const b = info;
-  if (!opt.INVARIANTS) return free_slow(p, t, b);
+  if (!opt.INVARIANTS) return free_small(p, t, b);
   const s = malloc_stats_block(t);
   free_proof(p, b);
   mem.I32[p + (4 << b) - 1] = t; // the last user, for whoever finds it modified
@@ -498,6 +553,23 @@ export function realloc(p: number, size: number, t: malloc_type_t, flags: number
   malloc_type_check(t, 'realloc');
   const old = malloc_usable_size(p);
   if (size <= old && (size > old / 2 ** REALLOC_FRACTION || old === MINALLOCSIZE)) return p;
+  const outer = kernel_enter(); // with two blocks in hand there must be stack to free one
+  let q = 0;
+  try {
+    q = realloc_move(p, old, size, t, flags);
+  } catch (e) {
+    kernel_threw(e, outer, 'realloc');
+  }
+  kernel_leave(outer);
+  return q;
+}
+function realloc_move(
+  p: number,
+  old: number,
+  size: number,
+  t: malloc_type_t,
+  flags: number,
+): number {
   const q = malloc(size, t, flags);
   if (q === 0) return 0;
   const keep = Math.min(size, old);

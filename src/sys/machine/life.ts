@@ -32,6 +32,8 @@ export interface Life {
   readonly recover: Readonly<Record<string, Line<[lock: number]>>>;
   /** A CPU cannot come back because of a claim; `state` is its state word. */
   readonly claim_stuck: (state: number) => void;
+  /** The locks of the kernel that this CPU holds, by name; slow, and takes none. */
+  readonly locks_held: () => string[];
   /** Gets memory back from caches and slabs; returns pages. */
   readonly reclaim: () => number;
   /** Allocations and frees of size class `b` on a CPU, over all malloc types. */

@@ -41,6 +41,7 @@ import {
 } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
+import { KernelPanic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
 import {
   CTLFLAG_WR,
@@ -276,11 +277,15 @@ export function oid_run(req: sysctl_req, o: oid_t): number {
 export function oid_run_unlocked(req: sysctl_req, o: oid_t): number {
   handler_enter(o);
   tree_runlock();
+  let error: number;
   try {
-    return oid_run(req, o);
-  } finally {
-    handler_leave(o);
+    error = oid_run(req, o);
+  } catch (e) {
+    if (!(e instanceof KernelPanic)) handler_leave(o);
+    throw e;
   }
+  handler_leave(o);
+  return error;
 }
 
 // --- dispatch -------------------------------------------------------------------------
@@ -363,21 +368,34 @@ export function sysctl(
   if (mib.length < 2 || mib.length > CTL_MAXNAME) return { error: EINVAL, oldlen: given };
   for (const n of mib) if (n !== (n | 0)) return { error: EFAULT, oldlen: given };
   const large = given > PAGE_SIZE && !options.kernel && !rw_wowned(sysctl_root.mem_lock, tree());
-  if (large) rw_wlock(sysctl_root.mem_lock, tree());
+  if (!large) return requested(mib, oldp, newp, options);
+  rw_wlock(sysctl_root.mem_lock, tree());
+  let result: SysctlResult;
   try {
-    for (;;) {
-      const req = new sysctl_req(oldp, newp, options);
-      const error = dispatch(mib, req);
-      if (error === EAGAIN) {
-        poll();
-        continue;
-      }
-      if (error !== 0 && error !== ENOMEM) return { error, oldlen: given };
-      const cut = oldp !== null && req.oldidx > req.validlen;
-      return { error, oldlen: cut ? req.validlen : req.oldidx };
+    result = requested(mib, oldp, newp, options);
+  } catch (e) {
+    if (!(e instanceof KernelPanic)) rw_wunlock(sysctl_root.mem_lock, tree());
+    throw e;
+  }
+  rw_wunlock(sysctl_root.mem_lock, tree());
+  return result;
+}
+function requested(
+  mib: readonly number[],
+  oldp: Uint8Array | null,
+  newp: Uint8Array | null,
+  options: SysctlOptions,
+): SysctlResult {
+  for (;;) {
+    const req = new sysctl_req(oldp, newp, options);
+    const error = dispatch(mib, req);
+    if (error === EAGAIN) {
+      poll();
+      continue;
     }
-  } finally {
-    if (large) rw_wunlock(sysctl_root.mem_lock, tree());
+    if (error !== 0 && error !== ENOMEM) return { error, oldlen: oldp ? oldp.length : 0 };
+    const cut = oldp !== null && req.oldidx > req.validlen;
+    return { error, oldlen: cut ? req.validlen : req.oldidx };
   }
 }
 

@@ -380,6 +380,10 @@ export function sleepq_async_end(word: number): boolean {
   return chosen;
 }
 
+/** Calls `fn` with the lock of each chain. */
+export function sleepq_each_lock(fn: (l: number) => void): void {
+  for (let i = 0; i < sleepq.chains[root()]; i++) fn(chain_at(i) + chain.lock);
+}
 /** Who sleeps where, for the tools: a sample. */
 export function sleepq_list(): { cpu: number; wchan: number; wmesg: string }[] {
   const q = root();

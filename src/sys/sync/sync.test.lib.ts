@@ -96,6 +96,7 @@ life_begin({
   lowmem: [],
   recover: { 'sleep queue': [chain_rebuild, 'made anew'] },
   claim_stuck,
+  locks_held: () => [],
   reclaim: none,
   class_counts: none,
   type_name: none,

@@ -60,6 +60,7 @@ import {
   type zone_t,
 } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { witness_sleep } from '../sync/witness.ts';
 import { bucket_alloc, bucket_free } from './uma_bucket.ts';
@@ -122,27 +123,21 @@ export function uma_zalloc(z: zone_t, flags: number): number {
   const b = cache.cur[c];
   const n = bucket.cnt[b] - 1;
   if (n < 0) return uma_zalloc_slow(z, 0, flags);
+  // What calls something with the item in hand asks for stack before.
+  if ((zone.hooks[z] & NO_FAST_ALLOC) !== 0 || (flags & M_ZERO) !== 0) {
+    return uma_zalloc_slow(z, 0, flags);
+  }
   const item = bucket.item[((b + n) | 0) as bucket_t];
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n;
   const v = (cache.allocs[c] + 1) | 0;
   cache.allocs[c] = v;
   if (v === 0) cache.allocs_high[c]++;
-  if ((zone.hooks[z] & NO_FAST_ALLOC) !== 0 || (flags & M_ZERO) !== 0) {
-    return uma_zalloc_finish(z, item, 0, flags);
-  }
   return item;
 }
 /** uma_zalloc with an argument for the constructor. */
 export function uma_zalloc_arg(z: zone_t, arg: number, flags: number): number {
-  const c = ((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t;
-  const b = cache.cur[c];
-  const n = bucket.cnt[b] - 1;
-  if (n < 0) return uma_zalloc_slow(z, arg, flags);
-  const item = bucket.item[elem(b, n)];
-  bucket.cnt[b] = n;
-  cache_count(c);
-  return uma_zalloc_finish(z, item, arg, flags);
+  return uma_zalloc_slow(z, arg, flags);
 }
 /** Gives an item back. Never sleeps; 0 is no item and is ignored. */
 export function uma_zfree(z: zone_t, item: number): void {
@@ -162,11 +157,16 @@ export function uma_zfree_arg(z: zone_t, item: number, arg: number): void {
 
 /** uma_zfree straight to the slab: nobody is to find the item in this CPU's cache. */
 export function uma_zfree_past_caches(z: zone_t, item: number): void {
-  poll();
-  const hooks = zone.hooks[z];
-  if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], 0);
-  if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
-  zone_free_item(z, item);
+  const outer = kernel_enter();
+  try {
+    const hooks = zone.hooks[z];
+    if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], 0);
+    if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
+    zone_free_item(z, item);
+  } catch (e) {
+    kernel_threw(e, outer, 'uma_zfree');
+  }
+  kernel_leave(outer);
 }
 
 /*
@@ -230,6 +230,15 @@ function uma_zalloc_finish(z: zone_t, item: number, arg: number, flags: number):
   return item;
 }
 function uma_zfree_hooks(z: zone_t, item: number, arg: number): void {
+  const outer = kernel_enter();
+  try {
+    zfree_hooks(z, item, arg);
+  } catch (e) {
+    kernel_threw(e, outer, 'uma_zfree');
+  }
+  kernel_leave(outer);
+}
+function zfree_hooks(z: zone_t, item: number, arg: number): void {
   const hooks = zone.hooks[z];
   if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], arg);
   if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
@@ -254,8 +263,33 @@ function count_failure(z: zone_t): void {
 
 // --- slow allocation -----------------------------------------------------------------------
 
-/** The cache is empty: a bucket from the zone, a bucket filled, or a single item. */
+/**
+ * The cache is empty: a bucket from the zone, a bucket filled, or a single item.  Or
+ * something is to be done with the item before it is handed out.
+ */
 export function uma_zalloc_slow(z: zone_t, arg: number, flags: number): number {
+  const outer = kernel_enter();
+  let item = 0;
+  try {
+    const c = my_cache(z);
+    const b = cache.cur[c];
+    item = bucket.cnt[b] > 0 ? cache_take(z, c, b, arg, flags) : zalloc_slow(z, arg, flags);
+  } catch (e) {
+    kernel_threw(e, outer, 'uma_zalloc');
+  }
+  kernel_leave(outer);
+  return item;
+}
+/** An item of the cache, checked, constructed and zeroed. */
+function cache_take(z: zone_t, c: cache_t, b: bucket_t, arg: number, flags: number): number {
+  const n = bucket.cnt[b] - 1;
+  const item = bucket.item[elem(b, n)];
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n;
+  cache_count(c);
+  return uma_zalloc_finish(z, item, arg, flags);
+}
+function zalloc_slow(z: zone_t, arg: number, flags: number): number {
   poll();
   if (opt.WITNESS && flags & M_WAITOK) witness_sleep(`uma_zalloc: zone "${zone_name(z)}"`, 0);
   reap_pending();
@@ -273,12 +307,7 @@ export function uma_zalloc_slow(z: zone_t, arg: number, flags: number): number {
     return uma_zalloc_finish(z, item, arg, flags);
   }
   const c = my_cache(z);
-  const b = cache.cur[c];
-  const n = bucket.cnt[b] - 1;
-  const item = bucket.item[elem(b, n)];
-  bucket.cnt[b] = n;
-  cache_count(c);
-  return uma_zalloc_finish(z, item, arg, flags);
+  return cache_take(z, c, cache.cur[c], arg, flags);
 }
 
 /** Puts items under the fast path of this CPU. False: none could be had by the bucket. */
@@ -427,6 +456,15 @@ export function zone_free_at(z: zone_t, item: number, anchor: number, counted?: 
 
 /** cur is full: rotate, hand a bucket to the zone, or give the single item to its slab. */
 export function uma_zfree_slow(z: zone_t, item: number): void {
+  const outer = kernel_enter();
+  try {
+    zfree_slow(z, item);
+  } catch (e) {
+    kernel_threw(e, outer, 'uma_zfree');
+  }
+  kernel_leave(outer);
+}
+function zfree_slow(z: zone_t, item: number): void {
   poll();
   poll_uma();
   if (zone.hooks[z] & (ZH_NOCACHE | ZH_FULL) || !cache_make_room(z)) {

@@ -1,0 +1,58 @@
+/*
+ * held_locks: which locks of the kernel this CPU holds.
+ *
+ * A lock word names its owner, so that one look at each lock tells.  That is slow,
+ * and done only when an exception leaves the kernel (subr_trap.ts).  Locks of the
+ * program do not count: it may well hold them then.
+ *
+ *      UMA lock, UMA drain · each keg · malloc types · free pages · sleep queues ·
+ *      the registry, and its queues · the sysctl tree · shared holds, from the CPU's own list
+ *
+ * Nothing is locked here: what is held may be what would be waited for.
+ */
+import { pcpu, thr } from '../machine/cpu.ts';
+import { mem } from '../machine/memory.ts';
+import { elem } from '../machine/struct.ts';
+import { registry_each, registry_name, registry_root } from '../client/kern_registry.ts';
+import { malloc_root } from '../h/malloc.ts';
+import { E_LOCK, reg_root } from '../h/registry.ts';
+import { uma_keg } from '../h/uma.ts';
+import { malloc_anchor } from '../kmem/kern_malloc_type.ts';
+import { sysctl_root, tree } from '../observe/sysctl_tree.ts';
+import { phys_root, vm_phys } from '../page/vm_phys.ts';
+import { lock_name, mtx_owned_word } from '../sync/kern_mutex.ts';
+import { rw_wowned } from '../sync/kern_rwlock.ts';
+import { LC_USER_RW, LC_USER_SX } from '../sync/lock_order.ts';
+import { LOCK_CLASS } from '../sync/robust.ts';
+import { sleepq_each_lock } from '../sync/subr_sleepqueue.ts';
+import { uma, uma_each_keg, uma_root } from '../uma/uma_int.ts';
+
+/** Adds the mutex at word `l` to `held` if this CPU has it. */
+export function held_mutex(l: number, held: string[]): void {
+  if (mtx_owned_word(l)) held.push(lock_name(l));
+}
+/** The names of all kernel locks that this CPU holds. */
+export function kernel_locks_held(): string[] {
+  const held: string[] = [];
+  held_mutex(uma() + uma_root.lock, held);
+  held_mutex(uma() + uma_root.drain, held);
+  uma_each_keg((k) => held_mutex(k + uma_keg.lock, held));
+  held_mutex(malloc_anchor() + malloc_root.lock, held);
+  held_mutex(phys_root() + vm_phys.lock, held);
+  held_mutex(registry_root() + reg_root.lock, held);
+  registry_each((e, kind) => {
+    if (kind === 'queue' && mtx_owned_word(e + E_LOCK)) held.push(`of queue '${registry_name(e)}'`);
+  });
+  sleepq_each_lock((l) => held_mutex(l, held));
+  for (const f of [sysctl_root.lock, sysctl_root.mem_lock]) {
+    if (rw_wowned(f, tree())) held.push(lock_name(tree() + f));
+  }
+  for (let i = 0; i < pcpu.held_n[thr.pc]; i++) {
+    const l = pcpu.held[elem(thr.pc, i * 2)];
+    if (l !== 0 && !of_program(mem.I32[l + LOCK_CLASS])) held.push(`${lock_name(l)}, shared`);
+  }
+  return held;
+}
+function of_program(cls: number): boolean {
+  return cls === LC_USER_SX || cls === LC_USER_RW;
+}
