@@ -10,8 +10,9 @@
  *
  * Fast path: one look at the class's bucket in the CPU record, one at the
  * type's counters of this CPU; plain loads and stores, no lock, no atomic.
- * Everything else (empty bucket, first use of a type, checks, large sizes)
- * happens in functions of their own.
+ * Everything else (empty bucket, first use of a type, memory that is to be zero,
+ * checks, large sizes) happens in functions of their own, which first ask for stack
+ * (subr_trap.ts).
  *
  * Addresses are word indices; a program gets byte addresses from the façade.
  *

@@ -10,6 +10,10 @@
  *
  * A split moves half the items of a full bucket into the other, empty one.
  *
+ * What does more than take or put an item first asks for stack (subr_trap.ts):
+ * the slow paths, and every request whose item is checked, constructed, zeroed or
+ * destructed on its way.
+ *
  * The slow path exchanges a bucket with the zone under its lock, or fills one
  * from the slabs; with no bucket to be had it moves a single item.  Before the
  * lock it serves what other CPUs asked for (uma_drain.ts), because that takes
