@@ -17,7 +17,8 @@ const rejoin = (): void => {
   const generation = machine.generation[M];
   slot_leave();
   const taken = slot_take(generation);
-  if (taken === null || taken.cpu !== 1) throw new Error(`took ${taken?.cpu}: slot 1 was given back`);
+  if (taken === null || taken.cpu !== 1)
+    throw new Error(`took ${taken?.cpu}: slot 1 was given back`);
   slot_start(taken);
   slot_joined();
 };
@@ -26,7 +27,8 @@ const nap = (): void => void tsleep(scratch(), 'a nap', 0.5, () => true);
 
 function check(): string | undefined {
   const one = cpu_alive(1) ? 1 : 0;
-  if (cpus_attached() !== 2 + one) return `${cpus_attached()} slots are held, ${2 + one} threads live`;
+  if (cpus_attached() !== 2 + one)
+    return `${cpus_attached()} slots are held, ${2 + one} threads live`;
   return check_account();
 }
 

@@ -37,7 +37,7 @@ import {
   MT_DATA,
   mtod,
 } from '../sys/h/mbuf.ts';
-import { uma_slab, uma_zone, type zone_t } from '../sys/h/uma.ts';
+import { type slab_t, uma_slab, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { PK_MASK, PK_SLAB, vm_page } from '../sys/h/vm_page.ts';
 import {
   m_clget,
@@ -379,6 +379,6 @@ export function isMbuf(at: number): boolean {
   if (!whole(at) || at % MSIZE !== 0 || at + MSIZE > memory_state.size || at === 0) return false;
   const page = word_page(at / 4);
   if ((vm_page.info[page] & PK_MASK) !== PK_SLAB) return false;
-  const s = vm_page.slab[page];
+  const s = vm_page.owner[page] as slab_t;
   return uma_slab.keg[s] === uma_zone.keg[mb_root.mbuf[mb()] as zone_t];
 }

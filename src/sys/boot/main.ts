@@ -10,6 +10,7 @@
  * In the boot table each floor stands on those above it in the list, and needs
  * nothing of those below.
  */
+import { vm_page_cache_reap } from '../page/vm_page_cache.ts';
 import { KmemError, EBUSY, EINVAL, ENOMEM, ESHUTDOWN } from '../machine/errno.ts';
 import {
   type Handle,
@@ -156,6 +157,7 @@ life_begin({
     [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
     [malloc_large_reap, 'counts of the large block that it was obtaining or freeing'],
     [vm_page_reap, 'pages in its hand become free'],
+    [vm_page_cache_reap, 'so do those in its page cache'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],
     [malloc_lost_reap, 'items it had taken and not yet counted are counted as lost'],
     [sysctl_reap, 'handlers that it ran are waited for no more'],

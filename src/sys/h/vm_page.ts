@@ -17,7 +17,6 @@
  * made anew from `info` and `flags`, and is, when a thread dies changing it.
  */
 import { col8, col32, columns } from '../machine/struct.ts';
-import type { slab_t } from './uma.ts';
 
 /** Not managed: boot structures, and page 0. */
 export const PK_BOOT = 0x10;
@@ -35,6 +34,8 @@ export const PK_LARGE = 0x50;
 export const PK_REST = 0x60;
 /** Taken by vm_page_alloc for whoever asked. */
 export const PK_WIRED = 0x70;
+/** Free, in the cache of the CPU in `owner`. */
+export const PK_CACHE = 0x80;
 export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;
@@ -47,8 +48,8 @@ export const PG_ZERO = 0x40;
  */
 export const vm_page = columns<number>('vm_page')({
   info: col32('f', 'what the page is: PK_* and a class; the owner changes it once it has the page'),
-  slab: col32<slab_t>('o', 'the slab it belongs to'),
-  run: col32('o', 'first page of a large block: its pages; of a run: the request in bytes'),
+  owner: col32('o', 'by kind: the slab it belongs to; the CPU that caches it'),
+  index: col32('o', 'by kind: of a large block, its pages; of a run, the request in bytes'),
   flags: col8('f', 'PG_*'),
 });
 

@@ -374,7 +374,7 @@ function malloc_large(
   const m = n > vm_page_count() ? 0 : large_pages(n, flags);
   if (m === 0) return malloc_fail(t, s, -1);
   if (flags & M_ZERO) vm_page_zero_fill(m, n);
-  page.run[m] = n;
+  page.index[m] = n;
   for (let i = m + 1; i < m + n; i++) page.info[i] = PK_REST;
   page.info[m] = PK_LARGE;
   const p = page_word(m);
@@ -475,7 +475,7 @@ function free_proof(p: number, b: number): void {
   if (slab_item_free(slab, slab_index(slab, p))) panic('Duplicate free of item', p * 4);
 }
 function free_large(p: number, t: malloc_type_t, m: number, anchor = 0): void {
-  const n = page.run[m];
+  const n = page.index[m];
   const s = malloc_stats_block(t);
   if (s !== NULL) count_large_free(s, n * PAGE_WORDS * 4, m, n, anchor);
   else {
@@ -540,7 +540,7 @@ export function malloc_usable_size(p: number): number {
   const info = page.info[m];
   if (info < PK_MALLOC_END) return 16 << info;
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) {
-    return page.run[m] * PAGE_WORDS * 4;
+    return page.index[m] * PAGE_WORDS * 4;
   }
   panic(`realloc: address ${p * 4} has not been allocated.`);
 }

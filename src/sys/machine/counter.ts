@@ -9,8 +9,13 @@
  * the sysctl tree shows it read-only with its description.
  */
 import { boot_alloc, M, machine } from './header.ts';
-import { mem } from './memory.ts';
-import { cpu_slots, pcpu, thr } from './cpu.ts';
+import { mem as mem_ } from './memory.ts';
+import { cpu_slots, pcpu as pcpu_, thr as thr_ } from './cpu.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
+const pcpu = pcpu_;
+const thr = thr_;
 
 export interface Counter {
   readonly name: string;

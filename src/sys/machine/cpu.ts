@@ -68,6 +68,8 @@ export const MCACHE_SHIFT = 5;
 const MCACHE_WORDS = 1 << MCACHE_SHIFT;
 /** Runs of pages that a CPU may hold between two places: a slab that is made may need others. */
 export const HAND_RUNS = 8;
+/** Pages of a sort that a CPU's page cache has room for. */
+export const PAGE_CACHE_MAX = 32;
 /** The same for items of the allocator itself: slab headers, buckets, zones, kegs. */
 export const HAND_ITEMS = 8;
 /** Incarnations are counted modulo 2^20. */
@@ -107,6 +109,10 @@ export const pcpu = struct<pcpu_t>(
   counters: i32('c', 'this CPU block of counters'),
   in_hand_n: i32('t', 'runs of pages between two places'),
   in_hand: words('t', 'first page and length of each such run, the last taken last', HAND_RUNS * 2),
+  cached_n: i32('t', 'free pages in its cache'),
+  cached: words('t', 'those pages', PAGE_CACHE_MAX),
+  zcached_n: i32('t', 'zeroed pages in its cache'),
+  zcached: words('t', 'those pages', PAGE_CACHE_MAX),
   in_hand_items: i32('t', 'items between two places'),
   in_hand_item: words('t', 'those items, the last taken last', HAND_ITEMS),
   counting: i32('t', 'counts of large blocks that are changing: being obtained, negated: freed'),

@@ -22,12 +22,20 @@
  */
 import { atomic_load, atomic_store, sim_point } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { cpu_slots, HAND_RUNS, pcpu, pcpu_of, type pcpu_t, thr } from '../machine/cpu.ts';
+import {
+  cpu_slots,
+  HAND_RUNS as HAND_RUNS_,
+  PAGE_CACHE_MAX,
+  pcpu as pcpu_,
+  pcpu_of,
+  type pcpu_t,
+  thr as thr_,
+} from '../machine/cpu.ts';
 import { cpus_attached, dead_each, v_reap_pages } from '../machine/death.ts';
 import { EDEADLK, EWOULDBLOCK } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
 import { hw, memory_state, PAGE_WORDS, page_word } from '../machine/memory.ts';
-import { opt } from '../machine/opt.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import {
@@ -39,7 +47,7 @@ import {
   sysctl_uint,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
-import { uma_slab } from '../h/uma.ts';
+import { type slab_t, uma_slab } from '../h/uma.ts';
 import {
   PG_ZERO,
   PK_BOOT,
@@ -53,6 +61,7 @@ import {
   PK_WIRED,
   VM_ALLOC_CLASS,
   VM_ALLOC_INTERRUPT,
+  VM_ALLOC_NORMAL,
   VM_ALLOC_SYSTEM,
   VM_ALLOC_ZERO,
   vm_page,
@@ -78,17 +87,26 @@ import {
   vm_phys,
 } from './vm_phys.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
 const page = vm_page;
 const phys = vm_phys;
+const pcpu = pcpu_;
+const thr = thr_;
+const opt = opt_;
+const HAND_RUNS = HAND_RUNS_;
 
 export const v_tfree = counter_u64('vm.stats.vm.v_tfree', 'Pages freed');
 export const v_prezero = counter_u64('vm.stats.misc.cnt_prezero', 'Free pages zeroed by idle CPUs');
 const v_zeroed = counter_u64('vm.stats.misc.zeroed', 'Pages zeroed because a request wanted it');
-const v_alloc = counter_u64('vm.stats.vm.v_talloc', 'Pages taken from the free queues');
+export const v_alloc = counter_u64('vm.stats.vm.v_talloc', 'Pages taken');
 
 const INTERRUPT_FREE_MIN = 2;
 /** From this size on the reserve thresholds follow the formulas to the letter. */
 const FORMULA_PAGES = 8192;
+/** All page caches of CPUs together hold at most this share of the memory: 1 / CACHE_SHARE. */
+const CACHE_SHARE = 32;
+/** A cache of fewer pages is not worth having. */
+const CACHE_WORTH = 4;
 const CLUSTER_PAGES = 16;
 const PAGEOUT_FREE_MIN = 34;
 
@@ -117,7 +135,15 @@ const idle_zero = sysctl_int('vm.idlezero_enable', {
   help: 'Idle CPUs zero free pages ahead',
 });
 
-const free_pages = (): number => phys.free[phys_root()];
+const free_pages = (): number => phys.free[phys_root()] + cached_pages();
+/** Free pages in the caches of CPUs: a sample while they run. */
+function cached_pages(): number {
+  let n = 0;
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    n += pcpu.cached_n[pcpu_of(cpu)] + pcpu.zcached_n[pcpu_of(cpu)];
+  }
+  return n;
+}
 sysctl_value('vm.stats.vm.v_free_count', { type: 'uint', help: 'Free pages' }, free_pages);
 sysctl_value(
   'vm.stats.vm.v_wire_count',
@@ -169,6 +195,9 @@ export function vm_page_startup(): void {
     page.flags[m] = m >= machine.zeroed_from[M] ? PG_ZERO : 0;
   }
   phys_rebuild(ph);
+  const share = Math.floor((high - low) / CACHE_SHARE / cpu_slots() / 2);
+  const each = Math.min(PAGE_CACHE_MAX, share) & ~1;
+  phys.cache_max[ph] = each >= CACHE_WORTH ? each : 0;
   phys.lowest[ph] = phys.free[ph];
   vm_page_thresholds(high - low);
 }
@@ -197,6 +226,10 @@ function reserve_of(req: number): number {
   if (cls === VM_ALLOC_INTERRUPT) return withheld;
   const kept = cls === VM_ALLOC_SYSTEM ? INTERRUPT_FREE_MIN : sysctl_get(v_free_reserved);
   return Math.max(withheld, kept);
+}
+/** Free pages that an ordinary request must leave. */
+export function vm_page_reserved(): number {
+  return reserve_of(VM_ALLOC_NORMAL);
 }
 /** Keeps `pages` pages out of every request's reach: what vm.kmem_size leaves over. */
 export function vm_page_withhold(pages: number): void {
@@ -367,7 +400,7 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
   if (!vm_page_hand_has(m, n)) vm_page_in_hand(m, n);
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
-    page.slab[i] = 0 as (typeof page.slab)[0];
+    page.owner[i] = 0;
     page.flags[i] = zero ? PG_ZERO : 0;
   }
   mtx_lock(phys.lock, ph);
@@ -380,7 +413,11 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
   vm_page_settle();
   mtx_unlock(phys.lock, ph);
   counter_add(v_tfree, n);
-  if (atomic_load(field_word(phys.wanted, ph)) !== 0) vm_page_free_wakeup();
+  vm_page_free_settled();
+}
+/** Pages came back to the queues: who waits for pages looks again. */
+export function vm_page_free_settled(): void {
+  if (atomic_load(field_word(phys.wanted, phys_root())) !== 0) vm_page_free_wakeup();
 }
 /** Frees one page. */
 export function vm_page_free(m: number, zero = false): void {
@@ -534,7 +571,7 @@ function page_unowned(m: number): boolean {
   const kind = page.info[m] & PK_MASK;
   if (kind === PK_HAND || kind === PK_LARGE || kind === PK_REST || kind === PK_WIRED) return true;
   if (kind !== PK_SLAB && kind !== PK_MALLOC) return false;
-  const s = page.slab[m];
+  const s = page.owner[m] as slab_t;
   return s === NULL || uma_slab.list[s] === 0;
 }
 /** Frees what a dead CPU had in its hand, and clears the hand. */

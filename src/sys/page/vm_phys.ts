@@ -63,6 +63,7 @@ export const vm_phys = struct<phys_t>(
   withheld: i32('c', 'pages that stay free whatever is asked'),
   wanted: i32('a', 'somebody sleeps for pages'),
   daemon_sleeps: i32('a', 'the page daemon is asleep'),
+  cache_max: i32('c', 'pages of each sort that a CPU may cache (vm_page_cache.ts)'),
   nfree: words('f', 'free pages of each domain', DOMAINS_MAX),
   start: words('c', 'first page of each domain; one more: the end', DOMAINS_MAX + 1),
 });
@@ -216,6 +217,55 @@ export function phys_remove(ph: phys_t, m: number, n: number): void {
   phys.free[ph] -= n;
   if (phys.free[ph] < phys.lowest[ph]) phys.lowest[ph] = phys.free[ph];
   count_free(ph, m, n, -1);
+}
+/**
+ * The lowest word that has free pages, of unknown contents if there are such: as
+ * word * 2^32 + bits of at most `max` of its lowest free pages.  0: none is free.
+ */
+export function phys_low_word(ph: phys_t, max: number): number {
+  const nleaves = phys.nleaves[ph];
+  let zero = false;
+  let w = next_word(nleaves, false, -1, 0);
+  if (w < 0) {
+    zero = true;
+    w = next_word(nleaves, true, -1, 0);
+    if (w < 0) return 0;
+  }
+  const all = zero ? leaf.zero[w] : leaf.dirty[w];
+  let bits = all;
+  let n = 0;
+  for (let left = all; left !== 0 && n < max; n++) left &= left - 1;
+  let rest = all;
+  for (let i = 0; i < n; i++) rest &= rest - 1;
+  bits &= ~rest;
+  return w * 2 ** 32 + (bits >>> 0);
+}
+/** Takes the pages of word `w` in `bits`, all free, out of the sets. */
+export function phys_remove_bits(ph: phys_t, w: number, bits: number): void {
+  for (let left = bits; left !== 0; left &= left - 1) {
+    if (leaf.zero[w] & left & -left) phys.zeroed[ph]--;
+    count_free(ph, (w << LEAF_SHIFT) + lowest_bit(left), 1, -1);
+    phys.free[ph]--;
+  }
+  leaf.zero[w] &= ~bits;
+  leaf.dirty[w] &= ~bits;
+  tree_update(ph, w, w);
+  if (phys.free[ph] < phys.lowest[ph]) phys.lowest[ph] = phys.free[ph];
+}
+/** Enters single pages as free, as phys_add does; the tree is brought up to date word by word. */
+export function phys_add_pages(ph: phys_t, pages: readonly number[]): void {
+  const touched: number[] = [];
+  for (const m of pages) {
+    const w = m >> LEAF_SHIFT;
+    if (vm_page.flags[m] & PG_ZERO) {
+      leaf.zero[w] |= 1 << (m & 31);
+      phys.zeroed[ph]++;
+    } else leaf.dirty[w] |= 1 << (m & 31);
+    count_free(ph, m, 1, 1);
+    if (!touched.includes(w)) touched.push(w);
+  }
+  phys.free[ph] += pages.length;
+  for (const w of touched) tree_update(ph, w, w);
 }
 /** Counts pages m..m+n-1 in or out of their domains; a run may lie in several. */
 function count_free(ph: phys_t, m: number, n: number, sign: number): void {

@@ -18,6 +18,7 @@
  * walker holds the lock of the reclaim, so that no slab is between keg and page
  * floor meanwhile.
  */
+import { vm_page_cache_check } from '../page/vm_page_cache.ts';
 import { cpu_nobody, cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, type Field, get64, NULL, set64 } from '../machine/struct.ts';
@@ -79,6 +80,7 @@ export function uma_check(): void {
   });
   own_records_check(r);
   mtx_unlock(uma_root.lock, r);
+  vm_page_cache_check();
   const census = vm_page_census();
   if (census[PK_SLAB] + census[PK_MALLOC] !== pages) {
     panic('uma_check: slab pages', census[PK_SLAB] + census[PK_MALLOC], `in kegs ${pages}`);
@@ -149,7 +151,7 @@ function slab_check(k: keg_t, s: slab_t, list: number, name: string): number {
   if (right !== list) panic('uma_check: list and count', name, n, list);
   for (let m = slab.page[s]; m < slab.page[s] + keg.ppera[k]; m++) {
     const kind = vm_page.info[m] & PK_MASK;
-    if (vm_page.slab[m] !== s) panic('uma_check: page leads elsewhere', name, m);
+    if (vm_page.owner[m] !== s) panic('uma_check: page leads elsewhere', name, m);
     if (kind !== PK_SLAB && kind !== PK_MALLOC) panic('uma_check: kind of page', name, m, kind);
   }
   return n;

@@ -17,6 +17,7 @@
  * Handing over means: buckets go to the lists of their zones.  From there their
  * items return to the slabs, and slabs that became free to the page floor.
  */
+import { vm_page_cache_claim, vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { atomic_and, atomic_load, atomic_or } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
@@ -159,6 +160,7 @@ export function cache_own(z: zone_t): void {
 /** Hands over every cache of this CPU. No lock is held. */
 export function uma_hand_over(): void {
   if (uma() === 0) return;
+  vm_page_cache_empty();
   uma_each_zone((z) => {
     if (zone.hooks[z] & ZH_NOCACHE || cache_bare(z, thr.cpu)) return;
     cache_own(z);
@@ -204,7 +206,7 @@ export function cache_claim(z: zone_t, cpu: number): boolean {
 }
 /** The same for all zones. */
 function claim_and_move(cpu: number): boolean {
-  let ok = true;
+  let ok = vm_page_cache_claim(cpu);
   uma_each_zone((z) => {
     if (!ok || zone.hooks[z] & ZH_NOCACHE || cache_bare(z, cpu)) return;
     ok = cache_claim(z, cpu);

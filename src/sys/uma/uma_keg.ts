@@ -23,6 +23,7 @@
  * back.  The reaper puts back what a dead CPU had in its hand (uma_reap.ts), so
  * none of these is ever nobody's.
  */
+import { vm_page_get } from '../page/vm_page_cache.ts';
 import { HAND_ITEMS, pcpu, type pcpu_t, thr } from '../machine/cpu.ts';
 import { sim_point } from '../machine/atomic.ts';
 import { hw, PAGE_SIZE, page_word, roundup, word_page } from '../machine/memory.ts';
@@ -294,7 +295,7 @@ export function slab_index(s: slab_t, item: number): number {
 }
 /** The slab of an item, NULL if the page belongs to no slab. */
 export function vtoslab(item: number): slab_t {
-  return vm_page.slab[word_page(item)];
+  return vm_page.owner[word_page(item)] as slab_t;
 }
 /** Whether an item is free in its slab: meaningful only under the keg lock or in a check. */
 export function slab_item_free(s: slab_t, i: number): boolean {
@@ -437,7 +438,7 @@ function keg_pages(k: keg_t, flags: number): number {
     return given;
   }
   let m = 0;
-  if (n === 1) m = vm_page_alloc(-1, req, d);
+  if (n === 1) m = d >= 0 ? vm_page_alloc(-1, req, d) : vm_page_get(req);
   else if (d >= 0)
     m = vm_page_alloc_run(n, req, vm_page_domain_limits(d)) || vm_page_alloc_run(n, req);
   else m = vm_page_alloc_run(n, req);
@@ -537,7 +538,7 @@ function slab_make(k: keg_t, m: number, at: number, withheld = 0): slab_t {
     slab_trash(k, s);
   const info = mclass > 0 ? PK_MALLOC | (mclass - 1) : PK_SLAB;
   for (let i = m; i < m + keg.ppera[k]; i++) {
-    vm_page.slab[i] = s;
+    vm_page.owner[i] = s;
     vm_page.flags[i] &= ~PG_ZERO;
     vm_page.info[i] = info;
   }

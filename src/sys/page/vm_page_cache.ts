@@ -1,0 +1,295 @@
+/*
+ * vm_page_cache: a few free pages in each CPU's reach.
+ *
+ * The free queues find the lowest page, of a colour, of a domain, and keep a tree of
+ * runs for that; it takes a lock and some 200 ns a page.  Most requests want any page at
+ * all.  So each CPU keeps some: zeroed ones apart from the others, taken and put by
+ * plain loads and stores, filled from the queues and emptied into them by the dozen.
+ *
+ *      vm_page_get ── cache ── fill: half a cache of single pages, one lock
+ *      vm_page_put ── cache ── full: the older half goes to the queues, one lock
+ *
+ * A cached page counts as free.  All caches together hold at most 1 / CACHE_SHARE of
+ * the memory, a small machine has none.  Where the queues alone cannot serve a request
+ * the caller's own cache is emptied first; reclaiming empties those of the others as it
+ * does with items (uma_drain.ts): the owner is asked, or claimed while it is parked.
+ *
+ * Deaths.  PK_CACHE in the page array, with the CPU's number beside it, is what says
+ * that a page is cached; the lists are only how its owner finds it.  On its way from
+ * the cache to an owner a page is in the CPU's hand; from the queues to the cache and
+ * back it changes its kind under the free lock, with the list in one undo section.  The reaper frees the pages that say they
+ * are in the dead CPU's cache.
+ *
+ * Locks: a cache is its CPU's own, or of whoever claims that CPU.
+ */
+import { sim_point } from '../machine/atomic.ts';
+import { counter_add } from '../machine/counter.ts';
+import {
+  CPU_REQ_DRAIN,
+  cpu_claim,
+  cpu_slots,
+  cpu_unclaim,
+  PAGE_CACHE_MAX,
+  pcpu as pcpu_,
+  pcpu_of,
+  type pcpu_t,
+  thr as thr_,
+} from '../machine/cpu.ts';
+import { v_reap_pages } from '../machine/death.ts';
+import { opt as opt_ } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { elem } from '../machine/struct.ts';
+import { sysctl_value } from '../machine/sysctl_decl.ts';
+import {
+  PG_ZERO as PG_ZERO_,
+  PK_CACHE as PK_CACHE_,
+  PK_FREE,
+  PK_HAND as PK_HAND_,
+  PK_MASK,
+  VM_ALLOC_ZERO as VM_ALLOC_ZERO_,
+  vm_page,
+} from '../h/vm_page.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
+import {
+  v_alloc,
+  v_tfree,
+  vm_page_alloc,
+  vm_page_free_run,
+  vm_page_free_settled,
+  vm_page_hand_has,
+  vm_page_in_hand,
+  vm_page_reserved,
+  vm_page_settle,
+} from './vm_page.ts';
+import {
+  lowest_bit,
+  phys_add_pages,
+  phys_low_word,
+  phys_remove_bits,
+  phys_root,
+  vm_phys,
+} from './vm_phys.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const page = vm_page;
+const phys = vm_phys;
+const pcpu = pcpu_;
+const thr = thr_;
+const opt = opt_;
+const PK_CACHE = PK_CACHE_;
+const PK_HAND = PK_HAND_;
+const PG_ZERO = PG_ZERO_;
+const VM_ALLOC_ZERO = VM_ALLOC_ZERO_;
+
+sysctl_value(
+  'vm.stats.vm.v_cached_count',
+  { type: 'uint', help: 'Free pages in the caches of CPUs' },
+  vm_page_cached,
+);
+/** Pages in all caches: a sample while the CPUs run. */
+export function vm_page_cached(): number {
+  let n = 0;
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const pc = pcpu_of(cpu);
+    n += pcpu.cached_n[pc] + pcpu.zcached_n[pc];
+  }
+  return n;
+}
+
+// --- taking and putting -----------------------------------------------------------------
+
+/**
+ * Takes any page: a zeroed one if `req` has VM_ALLOC_ZERO and there is one at hand;
+ * PG_ZERO in its flags says what came.  It is in this CPU's hand: the caller settles it.
+ * 0: none within the reserve of its class.  Never sleeps.
+ */
+export function vm_page_get(req: number): number {
+  const pc = thr.pc;
+  if ((req & VM_ALLOC_ZERO) !== 0) return get_zeroed(req);
+  const n = pcpu.cached_n[pc] - 1;
+  if (n < 0) return get_slow(req);
+  const m = pcpu.cached[((pc + n) | 0) as pcpu_t];
+  vm_page_in_hand(m, 1);
+  page.info[m] = PK_HAND;
+  pcpu.cached_n[pc] = n;
+  counter_add(v_alloc, 1);
+  return m;
+}
+function get_zeroed(req: number): number {
+  const pc = thr.pc;
+  const n = pcpu.zcached_n[pc] - 1;
+  if (n < 0) return get_slow(req);
+  const m = pcpu.zcached[elem(pc, n)];
+  vm_page_in_hand(m, 1);
+  page.info[m] = PK_HAND;
+  pcpu.zcached_n[pc] = n;
+  counter_add(v_alloc, 1);
+  return m;
+}
+/** The cache has none of that sort, or pages are few. */
+function get_slow(req: number): number {
+  const ph = phys_root();
+  const zero = (req & VM_ALLOC_ZERO) !== 0;
+  const max = phys.cache_max[ph];
+  // Zeroed pages are taken as they come: a cache full of them would leave none to others.
+  if (max > 0 && !zero && !opt.FAILPOINTS) fill(max >> 1);
+  const m = vm_page_alloc(-1, req);
+  if (m !== 0 || vm_page_cache_empty() === 0) return m;
+  return vm_page_alloc(-1, req); // what this CPU kept was all that was left
+}
+/** Fetches up to n pages into this CPU's cache, if that leaves enough in the queues. */
+function fill(n: number): void {
+  const ph = phys_root();
+  if (phys.free[ph] <= vm_page_reserved() + n) return;
+  mtx_lock(phys.lock, ph);
+  const found = phys_low_word(ph, n);
+  const w = Math.floor(found / 2 ** 32);
+  const bits = found | 0;
+  let taken = 0;
+  for (let left = bits; left !== 0; left &= left - 1) {
+    const m = (w << 5) + lowest_bit(left);
+    const is_zero = (page.flags[m] & PG_ZERO) !== 0;
+    if ((is_zero ? pcpu.zcached_n : pcpu.cached_n)[thr.pc] >= phys.cache_max[ph]) break;
+    vm_page_in_hand(m, 1);
+    page.info[m] = PK_HAND;
+    if (opt.SIM) sim_point(m);
+    cache_in(m, is_zero);
+    vm_page_settle();
+    taken |= left & -left;
+  }
+  if (taken !== 0) phys_remove_bits(ph, w, taken);
+  mtx_unlock(phys.lock, ph);
+}
+/** A page of this CPU's goes into its cache, which has room. */
+function cache_in(m: number, zero: boolean): void {
+  const pc = thr.pc;
+  const n = zero ? pcpu.zcached_n[pc] : pcpu.cached_n[pc];
+  const at = ((pc + n) | 0) as pcpu_t;
+  if (zero) pcpu.zcached[at] = m;
+  else pcpu.cached[at] = m;
+  page.owner[m] = thr.cpu;
+  page.flags[m] = zero ? PG_ZERO : 0;
+  page.info[m] = PK_CACHE; // from here on it is found as cached
+  if (opt.SIM) sim_point(m);
+  if (zero) pcpu.zcached_n[pc] = n + 1;
+  else pcpu.cached_n[pc] = n + 1;
+}
+/** Frees one page; with `zero` the caller certifies that it is all zeros. */
+export function vm_page_put(m: number, zero = false): void {
+  const pc = thr.pc;
+  const n = zero ? pcpu.zcached_n[pc] : pcpu.cached_n[pc];
+  const max = phys.cache_max[phys_root()];
+  // Somebody who waits for pages looks at the queues.
+  if (n >= max || phys.wanted[phys_root()] !== 0) return put_slow(m, zero, max);
+  if (opt.INVARIANTS) put_check(m);
+  cache_in(m, zero);
+  if (pcpu.in_hand_n[pc] !== 0 && vm_page_hand_has(m, 1)) vm_page_settle();
+  counter_add(v_tfree, 1);
+}
+function put_check(m: number): void {
+  const kind = page.info[m] & PK_MASK;
+  if (kind === PK_FREE || kind === PK_CACHE) panic('vm_page_put: freeing free page', m);
+}
+/** The cache is full, or there is none: half of it goes to the queues, and the page with it. */
+function put_slow(m: number, zero: boolean, max: number): void {
+  if (max > 0) give_back(thr.pc, max >> 1);
+  vm_page_free_run(m, 1, zero);
+}
+
+// --- emptying ------------------------------------------------------------------------------
+
+/** Gives this CPU's cached pages to the free queues. Returns how many. */
+export function vm_page_cache_empty(): number {
+  const n = give_back(thr.pc, 0);
+  if (n > 0) vm_page_free_settled();
+  return n;
+}
+/** The same for a CPU that is parked. False: it is not, or not any more. */
+export function vm_page_cache_claim(cpu: number): boolean {
+  const pc = pcpu_of(cpu);
+  if (pcpu.cached_n[pc] + pcpu.zcached_n[pc] === 0) return true; // a hint: it keeps what it hides
+  const ph = phys_root();
+  mtx_lock(phys.lock, ph);
+  const ok = cpu_claim(cpu, CPU_REQ_DRAIN); // innermost: the lock is taken before
+  if (ok) {
+    empty_locked(pc, 0);
+    cpu_unclaim(cpu);
+  }
+  mtx_unlock(phys.lock, ph);
+  if (ok) vm_page_free_settled();
+  return ok;
+}
+/** Gives pages of a cache to the queues until `keep` of each sort are left. */
+function give_back(pc: pcpu_t, keep: number): number {
+  if (pcpu.cached_n[pc] <= keep && pcpu.zcached_n[pc] <= keep) return 0;
+  const ph = phys_root();
+  mtx_lock(phys.lock, ph);
+  const n = empty_locked(pc, keep);
+  mtx_unlock(phys.lock, ph);
+  return n;
+}
+/**
+ * The cache of `pc` is this CPU's, or claimed; the free lock is held.  List and page
+ * array change together: a claimed CPU goes on with its cache when its claimer is dead.
+ */
+function empty_locked(pc: pcpu_t, keep: number): number {
+  const ph = phys_root();
+  const pages: number[] = [];
+  undo_begin(phys.lock, ph);
+  for (const zero of [false, true]) {
+    const count = zero ? pcpu.zcached_n : pcpu.cached_n;
+    const list = zero ? pcpu.zcached : pcpu.cached;
+    while (count[pc] > keep) {
+      const m = list[elem(pc, count[pc] - 1)];
+      save(count, pc);
+      save(page.info, m);
+      page.info[m] = PK_FREE; // found as free from here on, should this thread die
+      count[pc]--;
+      undo_commit();
+      pages.push(m);
+    }
+  }
+  undo_end();
+  phys_add_pages(ph, pages);
+  return pages.length;
+}
+
+/** The pages in a dead CPU's cache become free. */
+export function vm_page_cache_reap(cpu: number): void {
+  const ph = phys_root();
+  if (ph === 0 || phys.cache_max[ph] === 0) return;
+  const pc = pcpu_of(cpu);
+  pcpu.cached_n[pc] = 0;
+  pcpu.zcached_n[pc] = 0;
+  for (let m = phys.low[ph]; m < phys.high[ph]; m++) {
+    if ((page.info[m] & PK_MASK) !== PK_CACHE || page.owner[m] !== cpu) continue;
+    const zero = (page.flags[m] & PG_ZERO) !== 0;
+    vm_page_free_run(m, 1, zero);
+    counter_add(v_reap_pages, 1);
+  }
+}
+/** Proves that each cached page is in one cache, its owner's. The CPUs are quiet. */
+export function vm_page_cache_check(): void {
+  const ph = phys_root();
+  const seen = new Set<number>();
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const pc = pcpu_of(cpu);
+    for (const zero of [false, true]) {
+      const n = zero ? pcpu.zcached_n[pc] : pcpu.cached_n[pc];
+      for (let i = 0; i < n; i++) {
+        const m = (zero ? pcpu.zcached : pcpu.cached)[elem(pc, i)];
+        if (seen.has(m)) panic('vm_page_cache_check: in two caches', m);
+        seen.add(m);
+        if ((page.info[m] & PK_MASK) !== PK_CACHE) panic('vm_page_cache_check: kind', m);
+        if (page.owner[m] !== cpu) panic('vm_page_cache_check: owner', m, cpu);
+        if (((page.flags[m] & PG_ZERO) !== 0) !== zero) panic('vm_page_cache_check: zero', m);
+      }
+    }
+  }
+  let cached = 0;
+  for (let m = phys.low[ph]; m < phys.high[ph]; m++) {
+    if ((page.info[m] & PK_MASK) === PK_CACHE) cached++;
+  }
+  if (cached !== seen.size) panic('vm_page_cache_check: pages', cached, seen.size);
+}
