@@ -158,8 +158,9 @@ export function malloc(size: number, t: malloc_type_t, flags: number): number {
   ] as bucket_t;
   const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
   const n = (bucket.cnt[bk] - 1) | 0;
-  if (n < 0 || stats.type[s] !== t || (flags & M_ZERO) !== 0) return malloc_slow(t, flags, b);
+  if (n < 0 || stats.type[s] !== t) return malloc_slow(t, flags, b);
   const item = bucket.item[((bk + n) | 0) as bucket_t];
+  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b); // a call may want stack: nothing is changed yet
   bucket.cnt[bk] = n;
   const at = ((s + b) | 0) as mtstats_t;
   const v = (stats.allocs[at] + 1) | 0;
@@ -212,27 +213,12 @@ function malloc_slow(t: malloc_type_t, flags: number, b: number): number {
   const outer = kernel_enter();
   let item = 0;
   try {
-    if ((flags & M_ZERO) !== 0) item = malloc_cached(t, b);
-    if (item === 0) item = malloc_small(t, flags, b);
+    item = malloc_small(t, flags, b);
     if (item !== 0 && (flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
   } catch (e) {
     kernel_threw(e, outer, 'malloc');
   }
   kernel_leave(outer);
-  return item;
-}
-/** An item of the cache, counted, for a request that only wants it zeroed. 0: there is none. */
-function malloc_cached(t: malloc_type_t, b: number): number {
-  const cpu = hot.cpu;
-  const bk = mcache.bucket[
-    ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
-  ] as bucket_t;
-  const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
-  const n = (bucket.cnt[bk] - 1) | 0;
-  if (n < 0 || stats.type[s] !== t) return 0;
-  const item = bucket.item[((bk + n) | 0) as bucket_t];
-  bucket.cnt[bk] = n;
-  count_alloc(s, b);
   return item;
 }
 function malloc_small(t: malloc_type_t, flags: number, b: number): number {

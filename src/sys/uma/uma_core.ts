@@ -128,10 +128,9 @@ export function uma_zalloc(z: zone_t, flags: number): number {
   const n = bucket.cnt[b] - 1;
   if (n < 0) return uma_zalloc_slow(z, 0, flags);
   // What calls something with the item in hand asks for stack before.
-  if ((zone.hooks[z] & NO_FAST_ALLOC) !== 0 || (flags & M_ZERO) !== 0) {
-    return uma_zalloc_slow(z, 0, flags);
-  }
+  if ((zone.hooks[z] & NO_FAST_ALLOC) !== 0) return uma_zalloc_slow(z, 0, flags);
   const item = bucket.item[((b + n) | 0) as bucket_t];
+  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, (zone.size[z] + 3) >> 2); // nothing is changed yet
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n;
   const v = (cache.allocs[c] + 1) | 0;
