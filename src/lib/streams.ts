@@ -52,7 +52,7 @@ import { canRoom, chainFailure, chainMemory } from './chain_wait.ts';
 import { what } from './args.ts';
 import { Held } from './chain_held.ts';
 import { cluster, fill, NONE, room } from './chain_mbuf.ts';
-import { type Context, machineStopped, type Mortal } from './context.ts';
+import { type Context, giveBack, machineStopped, type Mortal } from './context.ts';
 import { KmemError, kmemError } from './errors.ts';
 import { bytesAt } from './memory.ts';
 import type { Machine } from './machine.ts';
@@ -232,7 +232,7 @@ class Intake implements Mortal {
     this.#ctx.waits.delete(this);
     const m = this.#into;
     this.#into = NONE;
-    if (m !== NONE && this.#ctx.up) m_freem(m);
+    if (m !== NONE && this.#ctx.up) giveBack('stream', () => m_freem(m));
   }
   /** The thread leaves the machine: its memory must not be read into. */
   bury(): void {
