@@ -21,15 +21,11 @@ done
 # kind  search    model  flags
 list() {
   cat << 'LIST'
-ok safety   rw -DCFG=3
 ok safety   mutex
 ok safety   mutex -DSLICE -DN=2
 no safety   mutex -DBUG_LEAVE
 no safety   mutex -DBUG_GRANT
 no safety   mutex -DBUG_TAKE
-ok safety   rw -DCFG=2 -DROUNDS=1
-no safety   rw -DBUG_LEAVE
-no safety   rw -DBUG_NONE
 ok safety   sleepq
 ok safety   sleepq -DSKIP
 ok safety   sleepq -DSKIP -DNOLOCK -DRECHECK
@@ -59,6 +55,57 @@ no safety   daemon -DBUG_WANTED
 ok safety   stats
 no safety   stats -DALLOCS_FIRST
 no safety   stats -DNOSEQ
+ok safety   rw -DCFG=7
+ok safety   rw -DCFG=10
+ok safety   rw -DCFG=16
+ok safety   rw -DCFG=18
+ok safety   rw -DCFG=19
+ok safety   rw -DCFG=13
+ok safety   rw -DCFG=12 -DDEATHS=1 -DABANDON
+no safety   rw -DCFG=9 -DBUG_ANNOUNCE
+no safety   rw -DCFG=9 -DBUG_LOOK
+no safety   rw -DCFG=9 -DBUG_WITHDRAW
+no safety   rw -DCFG=9 -DBUG_RUNLOCK
+no safety   rw -DCFG=1 -DBUG_LEAVE
+no safety   rw -DCFG=1 -DBUG_NONE
+no safety   rw -DCFG=10 -DBUG_TAKE
+no safety   rw -DCFG=16 -DBUG_ASYNC
+no safety   rw -DCFG=13 -DBUG_DISPOSE
+no safety   rw -DCFG=19 -DBUG_RECOVER
+no safety   rw -DCFG=9 -DDEATHS=1 -DBUG_STALE
+no safety   rw -DCFG=2 -DBUG_UPHOLD
+no safety   rw -DCFG=2 -DBUG_DOWN
+no safety   rw -DCFG=2 -DBUG_DOWNWW
+no safety   rw -DCFG=4 -DBUG_TENT
+no safety   rw -DCFG=4 -DBUG_NEST
+no safety   rw -DCFG=4 -DBUG_BACK
+no safety   rw -DCFG=9 -DDEATHS=1 -DABANDON -DBUG_EARLY
+no safety   rw -DCFG=9 -DDEATHS=1 -DABANDON -DBUG_LATE
+no safety   rw -DCFG=9 -DDEATHS=1 -DABANDON -DBUG_NOTAKING
+ok progress rw -DCFG=15 -DLIVE
+no progress rw -DCFG=15 -DLIVE -DSTRICT
+no progress rw -DCFG=15 -DLIVE -DBUG_RUNLOCK
+ok safety   slots -DCFG=1 -DTWO -DDEATHS=1
+ok safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2
+ok safety   slots -DCFG=4 -DDEATHS=1
+no safety   slots -DCFG=1 -DDEATHS=1 -DBUG_STALE
+no safety   slots -DCFG=1 -DDEATHS=1 -DBUG_NOINC
+no safety   slots -DCFG=1 -DDEATHS=0 -DBUG_EMFILE
+no safety   slots -DCFG=1 -DTWO -DDEATHS=1 -DBUG_LATEWHO
+no safety   slots -DCFG=1 -DDEATHS=1 -DBUG_TIDONLY
+no safety   slots -DCFG=1 -DTWO -DDEATHS=2 -DBUG_SETTLER
+no safety   slots -DCFG=1 -DTWO -DDEATHS=1 -DBUG_STEAL
+no safety   slots -DCFG=1 -DTWO -DDEATHS=1 -DBUG_FREEFIRST
+no safety   slots -DCFG=1 -DTWO -DDEATHS=1 -DBUG_CLAIM
+no safety   slots -DCFG=1 -DTWO -DDEATHS=0 -DBUG_EARLY
+no safety   slots -DCFG=1 -DTWO -DDEATHS=0 -DBUG_LOCKED
+no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_NOGEN
+no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_LOOK
+no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_COUNT
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DBUG_NOHEIR
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DBUG_WIPE
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DBUG_SAMEINC
+no safety   slots -DCFG=4 -DDEATHS=1 -DBUG_STOPSTAY
 ok progress tlb -DLIVE -DNOPARK
 no progress tlb -DLIVE -DNOPARK -DONCE
 ok progress tlb -DLIVE -DNOPARK -DONCE -DRECHECK
@@ -68,6 +115,23 @@ LIST
   [ -n "${LONG:-}" ] && cat << 'LIST'
 ok safety   mutex -DSLICE
 ok safety   rw -DCFG=1
+ok safety   rw -DCFG=2
+ok safety   rw -DCFG=3
+ok safety   rw -DCFG=6
+ok safety   rw -DCFG=9
+ok safety   rw -DCFG=11
+ok safety   rw -DCFG=14
+ok safety   rw -DCFG=1 -DDEATHS=1 -DABANDON
+ok safety   rw -DCFG=2 -DDEATHS=1 -DABANDON
+ok safety   rw -DCFG=9 -DDEATHS=1 -DABANDON
+ok safety   rw -DCFG=13 -DDEATHS=1 -DABANDON
+no safety   rw -DCFG=5 -DBUG_WAITRW
+ok progress rw -DCFG=10 -DLIVE
+no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_TWOBOOT
+ok safety   slots -DCFG=1 -DDEATHS=1
+ok safety   slots -DCFG=1 -DTHREE -DDEATHS=1
+ok safety   slots -DCFG=2 -DDEATHS=1
+ok safety   slots -DCFG=3 -DNATT=3 -DDEATHS=1
 LIST
 }
 

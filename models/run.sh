@@ -5,6 +5,7 @@
 #                                           (a lost wake-up, a deadlock)
 #   LTL=1 models/run.sh NAME [-Dflag ...]   progress: the formula in the model, under weak fairness
 #
+# SECONDS_MAX and MEMORY_MB bound a search; both have defaults.
 # Prints one line: the model, its flags, errors=0 or errors=1, the states seen, the fault found.  A
 # search cut short by memory, depth or time says NOT EXHAUSTIVE and counts as neither.
 set -u
@@ -22,18 +23,18 @@ trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 2
 cp "$models/$name.pml" .
 
-seconds=280
-depth=2000000
-memory_mb=4000
+seconds=${SECONDS_MAX:-280}
+depth=4000000
+memory_mb=${MEMORY_MB:-4000}
 spin -a "$@" "$name.pml" > spin.out 2>&1
 if [ -n "${LTL:-}" ]; then
-  compile=(-DNFAIR=3)
+  compile=(-DNFAIR=6 -DCOLLAPSE)
   search=(-a -f)
 else
   compile=(-DSAFETY -DCOLLAPSE)
   search=()
 fi
-if ! gcc -O2 -w -DMEMLIM=$memory_mb "${compile[@]}" -o pan pan.c 2> gcc.out; then
+if ! gcc -O1 -w -DMEMLIM=$memory_mb -DVECTORSZ=4096 "${compile[@]}" -o pan pan.c 2> gcc.out; then
   echo "$name $* does not compile: $(grep -i -m1 error spin.out gcc.out)"
   exit 2
 fi
