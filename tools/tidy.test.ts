@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -27,6 +27,8 @@ const lowmem = sysctl_int('vm.lowmem_period', {
   value: 10,
   help: 'Shortest time between two calls',
 });
+checked_letter('vm_map_entry', 'm', (e) => e);
+checked_rule('vm_map_entry', 'o', () => '');
 `,
   'src/sys/map/hot.ts': `${OPENING}// tidy: hot
 import { vm_map_entry } from './vm_map.ts';
@@ -82,9 +84,31 @@ test('a field without lock letter or phrase', () => {
   assert_one(plant(MAP, "'what it is called', 4", '4'), `${MAP}:5:`, /field name.*phrase/);
 });
 
+test('a letter that nobody explains for the structure, and a hint of nothing', () => {
+  assert_one(plant(MAP, "u32('m', ", "u32('j', "), `${MAP}:3:`, /field start.*explains.*\(j\)/);
+  assert_one(plant(MAP, "u32('m', ", "u32('mj', "), `${MAP}:3:`, /field start.*explains.*\(j\)/);
+  assert_one(plant(MAP, "u32('m', ", "u32('h', "), `${MAP}:3:`, /\(h\) stands beside/);
+  assert_one(plant(MAP, "u32('m', ", "u32('p', "), `${MAP}:3:`, /explains.*\(p\)/);
+  const other = plant(MAP, "checked_letter('vm_map_entry', 'm'", "checked_letter('vm_map', 'm'");
+  assert.deepEqual(
+    other.map((line) => line.split(': ')[1]),
+    ['field start', 'field next'],
+  );
+  const owner = "checked_owner('vm_map_entry', () => 0);\ncheck";
+  const own = CLEAN[MAP].replace("u32('m', ", "u32('p', ").replace('check', owner);
+  assert.deepEqual(findings({ [MAP]: own }), []);
+});
+
+test('unchecked instead of a letter says why', () => {
+  const why = "u32(unchecked('any page may be the first'), ";
+  assert.deepEqual(plant(MAP, "u32('m', ", why), []);
+  assert_one(plant(MAP, "u32('m', ", "u32(unchecked('a guess'), "), `${MAP}:3:`, /says why/);
+  assert_one(plant(MAP, "u32('m', ", 'u32(unchecked(), '), `${MAP}:3:`, /says why/);
+});
+
 test('a column without lock letter', () => {
   const text = `${OPENING}export const page = columns<vm_page_t>('page')({
-  flags: col8('q', 'what is known of it'),
+  flags: col8('a', 'what is known of it'),
   order: col16('how large'),
 });
 `;
@@ -252,5 +276,12 @@ test('the program prints one line a finding and exits with 1, or with 0', () => 
     assert.equal(planted.status, 1);
   } finally {
     rmSync(root, { recursive: true });
+  }
+});
+
+test('the files with fast paths carry the mark', () => {
+  for (const path of ['kmem/kern_malloc', 'uma/uma_core', 'client/kern_mbuf', 'machine/atomic']) {
+    const text = readFileSync(join(import.meta.dirname, `../src/sys/${path}.ts`), 'utf8');
+    assert.match(make_source(path, text).comment, /tidy: hot/, path);
   }
 });

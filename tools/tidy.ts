@@ -7,14 +7,17 @@
  * a shape it does not know is left alone rather than reported wrongly.
  *
  *   opening   a file begins by saying what it is
- *   fields    each field of struct() names its lock by letter, and a phrase
+ *   fields    each field of struct() and columns() has a phrase, and a lock letter
+ *             that means something: it is one of those that mean the same
+ *             everywhere, or some file explains it for this structure; or it says
+ *             unchecked('why').  tools/letters.ts prints what the rules cover
  *   sysctls   each sysctl_*() says what it is for (help)
  *   atomics   Atomics stays in machine/ and sync/, where its cost is known
  *   unused    a file that nobody imports is dead weight
  *   width     lines of at most 100 columns
  *   length    functions of about 70 lines, rows of numbers apart, files of at most 800
  *   hot       a file marked with the words `tidy` `: hot` uses local names for
- *             structures, because an exported name costs 2.4 times as much
+ *             structures and views, because an exported name costs 2.4 times as much
  *   errnos    an errno that a function answers with is used, or a comment beside
  *             the call says why not: `errno: ...`
  *   words     no path of one machine, no package host, in anything we ship
@@ -53,6 +56,8 @@ const ATOMICS_ALLOWED = [
 ];
 
 const HOT_MARK = /tidy: hot\b/;
+/** Bound once per thread as structures are, and folded by V8 only as a local constant. */
+const BOUND_ONCE = ['mem', 'hw', 'opt', 'hot'];
 
 /** Absolute folders of one machine; the look-behind spares `a/home` and web addresses. */
 const MACHINE_PATH = /(?<![\w.\-/:])\/(?:work|home|root|tmp)(?=[/'"`\s)]|$)/gm;
@@ -73,17 +78,38 @@ export function check_opening(source: Source): Finding[] {
 const STRUCT =
   /\b(?:struct|columns)\s*(?:<[^(){}]*>)?\s*\(\s*'[^']*'\s*(?:,[^(){}]*)?\)\s*\(\s*\{/g;
 const FIELD = /(\w+)\s*:\s*(?:[uif]\d+|ptr|words|col\d+)\s*(?:<[^()]*?>)?\s*\(/g;
+/** Letters that mean the same everywhere (sync/checked.ts). */
+const LETTERS = 'acsbh-';
+/** How a floor explains a letter of a structure to the checked boot. */
+const EXPLAINED = /\bchecked_(letter|rule|owner)\s*\(\s*(?=')/g;
 
-export function check_fields(source: Source): Finding[] {
+/** The letters that some file explains, by structure. */
+export function explained_letters(sources: Source[]): Map<string, string> {
+  const letters = new Map<string, string>();
+  for (const source of sources) {
+    for (const match of source.code.matchAll(EXPLAINED)) {
+      const at = match.index + match[0].length;
+      const name = literal_at(source, at) ?? '';
+      const rest = source.text.slice(at + name.length + 2, at + name.length + 20);
+      const letter = match[1] === 'owner' ? 'pt' : (/^\s*,\s*'(.)'/.exec(rest)?.[1] ?? '');
+      letters.set(name, (letters.get(name) ?? '') + letter);
+    }
+  }
+  return letters;
+}
+
+export function check_fields(source: Source, explained: Map<string, string>): Finding[] {
   const found: Finding[] = [];
   for (const match of source.code.matchAll(STRUCT)) {
     const open = match.index + match[0].length - 1;
+    const quote = match.index + match[0].indexOf("'");
+    const known = LETTERS + (explained.get(literal_at(source, quote) ?? '') ?? '');
     const close = matching(source.code, open);
     const body = source.code.slice(open, close < 0 ? undefined : close);
     for (const field of body.matchAll(FIELD)) {
       const at = open + field.index;
       const paren = at + field[0].length - 1;
-      const what = field_fault(source, paren);
+      const what = field_fault(source, paren, known);
       if (what) {
         const line = line_of(source, at);
         found.push({ path: source.path, line, what: `field ${field[1]}${what}` });
@@ -94,13 +120,20 @@ export function check_fields(source: Source): Finding[] {
 }
 
 /** What is wrong with the arguments of a field, whose list opens at `paren`. */
-function field_fault(source: Source, paren: number): string | undefined {
+function field_fault(source: Source, paren: number, known: string): string | undefined {
   const close = matching(source.code, paren);
   const quotes = [...source.code.slice(paren, close).matchAll(/(['"`])\s*\1/g)];
   const first = paren + 1 + source.code.slice(paren + 1).search(/\S/);
   const letters = literal_at(source, first);
-  if (letters === undefined || !/^[A-Za-z-]{1,2}$/.test(letters)) {
+  if (/^unchecked\s*\(/.test(source.code.slice(first))) {
+    const reason = literal_at(source, paren + (quotes[0]?.index ?? 0)) ?? '';
+    if (reason.trim().split(/\s+/).length < 3) return ': unchecked says why, in some words';
+  } else if (letters === undefined || !/^[A-Za-z-]{1,2}$/.test(letters)) {
     return ': the first argument is a lock letter or two, such as (m) or (c)';
+  } else {
+    const unknown = [...letters].find((letter) => !known.includes(letter));
+    if (unknown) return `: nobody explains the letter (${unknown}) to the checked boot`;
+    if (letters === 'h') return ': (h) stands beside the letter that a write needs';
   }
   const phrase = quotes.length < 2 ? undefined : literal_at(source, paren + quotes[1].index);
   if (phrase === undefined || phrase.trim().length < 3) return ': say in a phrase what it is';
@@ -347,8 +380,19 @@ export function exported_structs(sources: Source[]): Set<string> {
   return names;
 }
 
-export function check_hot(source: Source, structs: Set<string>): Finding[] {
+/** The names that a file imports, as it calls them. */
+export function imported_names(source: Source): Set<string> {
+  const names = new Set<string>();
+  for (const [, list] of source.code.matchAll(/\bimport\s*\{([^}]*)\}/g)) {
+    for (const part of list.split(',')) names.add(part.trim().split(/\s+/).pop() ?? '');
+  }
+  return names;
+}
+
+export function check_hot(source: Source, exported: Set<string>): Finding[] {
   if (!HOT_MARK.test(source.comment)) return [];
+  const imported = imported_names(source);
+  const structs = new Set([...exported, ...BOUND_ONCE].filter((name) => imported.has(name)));
   const found: Finding[] = [];
   const seen = new Set<number>();
   for (const { name: fn, open, close } of functions_of(source)) {
@@ -387,9 +431,10 @@ export function tidy(root: string): { files: number; findings: Finding[] } {
   const prose = read_prose(root);
   const structs = exported_structs(sources);
   const errnos = errno_functions(sources);
+  const explained = explained_letters(sources);
   const findings = sources.flatMap((source) => [
     ...check_opening(source),
-    ...check_fields(source),
+    ...check_fields(source, explained),
     ...check_sysctls(source),
     ...check_atomics(source),
     ...check_width(source),

@@ -22,11 +22,11 @@ import { type SimScript, scratch } from '../script.ts';
 const ITEMS = 6;
 const SHARED = 5;
 type rec_t = Ptr<'sim_double_free'>;
-/* Locks: (m) the mutex  (a) atomic */
+/* Locks: (s) the mutex  (a) atomic */
 const rec = struct<rec_t>('sim_double_free')({
   lock: lock_words(MTX_WORDS, 'user mtx', 'the free list'),
-  free_n: i32('m', 'items on the free list'),
-  free: words('m', 'the free list', 16),
+  free_n: i32('s', 'items on the free list'),
+  free: words('s', 'the free list', 16),
   used: words('a', 'per item: 1 in use', ITEMS),
 });
 

@@ -12,10 +12,10 @@ import { msleep, tsleep, wakeup } from '../../src/sys/sync/subr_sleepqueue.ts';
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_lost_wakeup'>;
-/* Locks: (m) the mutex */
+/* Locks: (s) the mutex */
 const rec = struct<rec_t>('sim_lost_wakeup')({
   lock: lock_words(MTX_WORDS, 'user mtx', 'the queue'),
-  items: i32('m', 'items on the queue'),
+  items: i32('s', 'items on the queue'),
 });
 const ITEMS = 2;
 

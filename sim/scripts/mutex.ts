@@ -21,12 +21,12 @@ import { LC_USER_MTX } from '../../src/sys/sync/lock_order.ts';
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_mutex'>;
-/* Locks: (m) the mutex */
+/* Locks: (s) the mutex */
 const rec = struct<rec_t>('sim_mutex')({
   lock: lock_words(MTX_WORDS, 'user mtx', 'the fields below'),
-  count: i32('m', 'additions done'),
+  count: i32('s', 'additions done'),
   refused: i32('a', 'times the mutex was not to be had'),
-  inside: i32('m', 'CPUs that hold the mutex'),
+  inside: i32('s', 'CPUs that hold the mutex'),
 });
 const CPUS = 3;
 const ROUNDS = 2;

@@ -8,7 +8,15 @@
  */
 import { sim_point } from '../../src/sys/machine/atomic.ts';
 import { curcpu } from '../../src/sys/machine/cpu.ts';
-import { elem, i32, lock_words, type Ptr, struct, words } from '../../src/sys/machine/struct.ts';
+import {
+  elem,
+  i32,
+  lock_words,
+  type Ptr,
+  struct,
+  words,
+  unchecked,
+} from '../../src/sys/machine/struct.ts';
 import {
   RW_WORDS,
   rw_downgrade,
@@ -25,12 +33,12 @@ import { LC_USER_RW } from '../../src/sys/sync/lock_order.ts';
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_rwlock'>;
-/* Locks: (w) the rw lock  (p) the CPU's own */
+/* Locks: (s) the rw lock */
 const rec = struct<rec_t>('sim_rwlock')({
   lock: lock_words(RW_WORDS, 'user rw', 'left and right'),
-  left: i32('w', 'writes begun'),
-  right: i32('w', 'writes ended'),
-  writes: words('p', 'writes of each CPU', 8),
+  left: i32('s', 'writes begun'),
+  right: i32('s', 'writes ended'),
+  writes: words(unchecked('each CPU has its own element'), 'writes of each CPU', 8),
 });
 
 function write(): void {

@@ -9,7 +9,7 @@
  * sees as a deadlock.
  */
 import { EWOULDBLOCK } from '../../src/sys/machine/errno.ts';
-import { i32, lock_words, type Ptr, struct } from '../../src/sys/machine/struct.ts';
+import { i32, lock_words, type Ptr, struct, unchecked } from '../../src/sys/machine/struct.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../../src/sys/sync/kern_mutex.ts';
 import { LC_USER_MTX } from '../../src/sys/sync/lock_order.ts';
 import {
@@ -21,11 +21,11 @@ import {
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_sleepq'>;
-/* Locks: (m) the mutex  (p) CPU 1's own */
+/* Locks: (s) the mutex */
 const rec = struct<rec_t>('sim_sleepq')({
   lock: lock_words(MTX_WORDS, 'user mtx', 'the fields below'),
-  tokens: i32('m', 'tokens that lie there'),
-  taken: i32('p', 'tokens that CPU 1 took and kept'),
+  tokens: i32('s', 'tokens that lie there'),
+  taken: i32(unchecked('only CPU 1 touches it'), 'tokens that CPU 1 took and kept'),
 });
 const TOKENS = 2;
 const PATIENT = Number.POSITIVE_INFINITY;

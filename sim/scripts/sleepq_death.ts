@@ -19,12 +19,12 @@ import { save, undo_begin, undo_end } from '../../src/sys/sync/undo.ts';
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_sleepq_death'>;
-/* Locks: (m) the mutex */
+/* Locks: (s) the mutex */
 const rec = struct<rec_t>('sim_sleepq_death')({
   lock: lock_words(MTX_WORDS, 'registry', 'the fields below'),
-  put: i32('m', 'tokens put so far'),
-  tokens: i32('m', 'tokens that lie there'),
-  taken: i32('m', 'tokens taken so far'),
+  put: i32('s', 'tokens put so far'),
+  tokens: i32('s', 'tokens that lie there'),
+  taken: i32('s', 'tokens taken so far'),
 });
 const EACH = 2;
 

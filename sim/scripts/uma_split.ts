@@ -9,7 +9,15 @@
 import { curcpu } from '../../src/sys/machine/cpu.ts';
 import { counter_get } from '../../src/sys/machine/counter.ts';
 import { v_reaps } from '../../src/sys/machine/death.ts';
-import { elem, i32, NULL, type Ptr, struct, words } from '../../src/sys/machine/struct.ts';
+import {
+  elem,
+  i32,
+  NULL,
+  type Ptr,
+  struct,
+  unchecked,
+  words,
+} from '../../src/sys/machine/struct.ts';
 import { M_NOWAIT } from '../../src/sys/h/malloc_flags.ts';
 import type { zone_t } from '../../src/sys/h/uma.ts';
 import { uma_check } from '../../src/sys/uma/uma_check.ts';
@@ -21,11 +29,11 @@ import { type SimScript, scratch } from '../script.ts';
 type rec_t = Ptr<'sim_split'>;
 const MOST = 32;
 const CPUS = 2;
-/* Locks: (c) constant  (p) of the CPU with that index */
+/* Locks: (c) constant */
 const rec = struct<rec_t>('sim_split')({
   zone: i32('c', 'the zone'),
-  n: words('p', 'items that each CPU holds', CPUS),
-  held: words('p', 'the items', CPUS * MOST),
+  n: words(unchecked('each CPU has its own element'), 'items that each CPU holds', CPUS),
+  held: words(unchecked('each CPU has its own part'), 'the items', CPUS * MOST),
 });
 const ITEM_BYTES = 64;
 

@@ -22,12 +22,12 @@ import { save, undo_begin, undo_end } from '../../src/sys/sync/undo.ts';
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_undo'>;
-/* Locks: (m) the mutex */
+/* Locks: (s) the mutex */
 const rec = struct<rec_t>('sim_undo')({
   lock: lock_words(MTX_WORDS, 'registry', 'the piles'),
-  left: i32('m', 'tokens on the left pile'),
-  right: i32('m', 'tokens on the right pile'),
-  seal: i32('m', 'left + 100 * right'),
+  left: i32('s', 'tokens on the left pile'),
+  right: i32('s', 'tokens on the right pile'),
+  seal: i32('s', 'left + 100 * right'),
 });
 const TOKENS = 20;
 const seal = (r: rec_t): number => rec.left[r] + 100 * rec.right[r];

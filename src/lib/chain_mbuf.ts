@@ -15,7 +15,7 @@
  * yet, because it lies where the data would be.
  */
 import { bcopy, bytes_in } from '../sys/machine/bytes.ts';
-import { mem, memory_state, ptoa, word_page } from '../sys/machine/memory.ts';
+import { mem as mem_, memory_state, ptoa, word_page } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import {
@@ -24,7 +24,7 @@ import {
   M_RDONLY,
   m_end,
   m_start,
-  mb_root,
+  mb_root as mb_root_,
   mbuf as mbuf_,
   type mbuf_t,
   MCLBYTES,
@@ -37,8 +37,13 @@ import {
   MT_DATA,
   mtod,
 } from '../sys/h/mbuf.ts';
-import { type slab_t, uma_slab, uma_zone, type zone_t } from '../sys/h/uma.ts';
-import { PK_MASK, PK_SLAB, vm_page } from '../sys/h/vm_page.ts';
+import {
+  type slab_t,
+  uma_slab as uma_slab_,
+  uma_zone as uma_zone_,
+  type zone_t,
+} from '../sys/h/uma.ts';
+import { PK_MASK, PK_SLAB, vm_page as vm_page_ } from '../sys/h/vm_page.ts';
 import {
   m_clget,
   m_get,
@@ -62,7 +67,12 @@ import { vm_page_count } from '../sys/page/vm_page.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
 import { whole } from './args.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
+const mb_root = mb_root_;
+const vm_page = vm_page_;
+const uma_slab = uma_slab_;
+const uma_zone = uma_zone_;
 const mbuf = mbuf_;
 const m_getcl = m_getcl_;
 

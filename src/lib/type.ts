@@ -31,7 +31,7 @@ import { kmem_left, kmem_limit } from '../sys/kmem/kmem_size.ts';
 import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
 import { kernel_enter_proved, kernel_leave } from '../sys/sync/subr_trap.ts';
 import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
-import { phys_longest, phys_root, vm_phys } from '../sys/page/vm_phys.ts';
+import { phys_longest, phys_root, vm_phys as vm_phys_ } from '../sys/page/vm_phys.ts';
 import { checkOptions, checkWait, shown, waitOf } from './args.ts';
 import { channels } from './channels.ts';
 import { type Context, enter, failed, gone, type Mortal, tell } from './context.ts';
@@ -39,7 +39,8 @@ import { kmemError, type MemoryReason } from './errors.ts';
 import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
 import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
+const vm_phys = vm_phys_;
 const malloc = malloc_;
 const free = free_;
 const NOWAIT = M_NOWAIT;

@@ -93,7 +93,10 @@ export interface BootOptions {
   cpus?: number;
   /** Kernel options that are off by default: INVARIANTS, WITNESS … */
   options?: Partial<Options>;
-  /** Boots with guards on every structure field: about 175 times slower, for tests. */
+  /**
+   * Boots with guards on every structure field and column, which test the rule of its lock
+   * letter, and with WITNESS: about 175 times slower, for tests.
+   */
   checked?: boolean;
   /** Tunables: name and value, such as { 'vm.kmem_size': 2 ** 24 }. */
   set?: Record<string, number | string>;

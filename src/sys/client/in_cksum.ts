@@ -11,7 +11,7 @@ import { NULL } from '../machine/struct.ts';
 import { panic } from '../machine/panic.ts';
 import { mbuf as mbuf_, type mbuf_t, mtod } from '../h/mbuf.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
 const mbuf = mbuf_;
 /** So many words at most are added before the sum is folded: it stays below 2^31. */

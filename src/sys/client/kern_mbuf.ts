@@ -67,6 +67,7 @@ import {
 } from '../h/mbuf.ts';
 import { UMA_ALIGN_PTR, UMA_ZONE_MAXBUCKET, UMA_ZONE_REFCNT, type zone_t } from '../h/uma.ts';
 import { vm_page_count } from '../page/vm_page.ts';
+import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { witness_sleep } from '../sync/witness.ts';
 import {
   uma_cache_give as uma_cache_give_,
@@ -87,7 +88,7 @@ import {
 } from '../uma/uma_zone.ts';
 import { m_tag_delete_chain } from './uipc_mbuf_tag.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
 const mbuf = mbuf_;
 const mb_root = mb_root_;
@@ -380,13 +381,18 @@ function mb_dtor_clust(item: number): void {
 
 function mb_zinit_pack(item: number, _size: number, how: number): number {
   const m = item as mbuf_t;
+  checked_fresh(m, mbuf.sizeof);
   mbuf.flags[m] = 0;
-  if (uma_zalloc_arg(mb_root.clust[mb()] as zone_t, m, how) === 0) return ENOMEM;
-  mbuf.ext_type[m] = EXT_PACKET;
-  return 0;
+  const cluster = uma_zalloc_arg(mb_root.clust[mb()] as zone_t, m, how);
+  if (cluster !== 0) mbuf.ext_type[m] = EXT_PACKET;
+  checked_publish(m);
+  return cluster === 0 ? ENOMEM : 0;
 }
 function mb_zfini_pack(item: number): void {
-  uma_zfree_arg(mb_root.clust[mb()] as zone_t, mbuf.buf[item as mbuf_t], NULL);
+  checked_fresh(item, mbuf.sizeof);
+  const cluster = mbuf.buf[item as mbuf_t];
+  checked_publish(item);
+  uma_zfree_arg(mb_root.clust[mb()] as zone_t, cluster, NULL);
 }
 function mb_ctor_pack(item: number, _size: number, arg: number): number {
   packet_fill(item as mbuf_t, (arg / TYPE_UNIT) | 0, arg & (TYPE_UNIT - 1));

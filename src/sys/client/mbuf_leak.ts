@@ -7,14 +7,14 @@
  *
  * A site is a place in a program (file:line).  Whoever makes a chain while
  * kern.ipc.mbuf_leak is on counts it at its site, and takes it off when the
- * chain is freed, in whatever thread that happens: the number of the site
- * travels with the chain (mbuf.site).  What a site still counts when all should
- * be free is a leak with a name, and it is there for every thread and every tool
- * to see (kern.ipc.mbuf_leak_sites), also when the thread that lost the chain is
- * dead.
+ * chain is freed, in whatever thread that happens: a chain that is released to
+ * another thread carries the number of its site along (mbuf.site).  Chains that a
+ * site still counts when all should be free are a leak with a name, and it is there
+ * for every thread and every tool to see (kern.ipc.mbuf_leak_sites), also when the
+ * thread that lost the chain is dead.
  *
- * Locks.  A new site is put in front by compare-and-swap and never taken out; who
- * loses that race looks at what came in between, so that a place has one site.
+ * Locks.  A new site is put in front by compare-and-swap and never taken out; the
+ * loser of that race looks at what came in between, so that a place has one site.
  * Counts change atomically.
  */
 import { atomic_add, atomic_cas, atomic_load } from '../machine/atomic.ts';

@@ -8,7 +8,7 @@
  * (M_WRITABLE).  A chain itself has one owner at a time; handing it to another
  * thread is handing over its first mbuf.
  *
- * Who drops the count to zero frees the storage: a cluster of the packet zone
+ * The release that drops the count to zero frees the storage: a cluster of the packet zone
  * goes back there with the mbuf that dropped it, other clusters to their zone,
  * storage from elsewhere to its free routine (a numbered vector).
  *
@@ -48,7 +48,7 @@ import {
   m_end,
   m_start,
   type m_tag_t,
-  mb_root,
+  mb_root as mb_root_,
   mbuf as mbuf_,
   type mbuf_t,
   MCLBYTES,
@@ -74,7 +74,8 @@ import {
 } from './kern_mbuf.ts';
 import { m_tag_copy_chain, m_tag_delete_chain } from './uipc_mbuf_tag.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
+const mb_root = mb_root_;
 const mbuf = mbuf_;
 const opt = opt_;
 const M_EXT = M_EXT_;

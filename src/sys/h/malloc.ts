@@ -25,8 +25,9 @@ export const KMEM_CLASSES = 9;
 const LATE = KMEM_CLASSES + 2;
 
 /*
- * Locks: (l) the malloc lock  (c) constant once created  (p) each CPU its own element
- *        (a) atomic
+ * Locks: (l) the malloc lock  (c) constant once created  (a) atomic
+ *        (p) each CPU its own element, or its own block
+ *        (h) beside another: read without it, for a sample
  */
 export const malloc_type = struct<malloc_type_t>(
   'malloc_type',
@@ -34,7 +35,7 @@ export const malloc_type = struct<malloc_type_t>(
 )({
   magic: u32('c', 'M_MAGIC'),
   version: u32('c', 'M_VERSION'),
-  next: ptr<malloc_type_t>('l', 'next older type'),
+  next: ptr<malloc_type_t>('lh', 'next older type'),
   registered: i32('l', 'on the list'),
   name: words('c', 'short description', MALLOC_NAME_WORDS),
   late: words(
@@ -42,7 +43,7 @@ export const malloc_type = struct<malloc_type_t>(
     'frees by CPUs that had no memory for a block: per class, large, their pages',
     LATE,
   ),
-  stats: words('p', 'block of each CPU, 0: not used there yet (as many as CPUs)', 2),
+  stats: words('ph', 'block of each CPU, 0: not used there yet (as many as CPUs)', 2),
 });
 /** Words of a type before the array of blocks. */
 export const MALLOC_TYPE_HEAD = 12 + LATE;
@@ -51,16 +52,16 @@ export const mtstats = struct<mtstats_t>(
   'malloc_type_stats',
   16,
 )({
-  allocs: words('p', 'allocations of each class, low words', KMEM_CLASSES),
-  frees: words('p', 'frees of each class, low words', KMEM_CLASSES),
-  allocs_high: words('p', 'high words', KMEM_CLASSES),
-  frees_high: words('p', 'high words', KMEM_CLASSES),
-  large_alloced: u64('p', 'bytes of large blocks allocated'),
-  large_freed: u64('p', 'bytes of large blocks freed'),
-  large_allocs: u64('p', 'large blocks allocated'),
-  large_frees: u64('p', 'large blocks freed'),
-  failed: u64('p', 'requests that failed'),
-  tried: i32('p', 'classes of failed small requests: they too show under Size(s)'),
+  allocs: words('ph', 'allocations of each class, low words', KMEM_CLASSES),
+  frees: words('ph', 'frees of each class, low words', KMEM_CLASSES),
+  allocs_high: words('ph', 'high words', KMEM_CLASSES),
+  frees_high: words('ph', 'high words', KMEM_CLASSES),
+  large_alloced: u64('ph', 'bytes of large blocks allocated'),
+  large_freed: u64('ph', 'bytes of large blocks freed'),
+  large_allocs: u64('ph', 'large blocks allocated'),
+  large_frees: u64('ph', 'large blocks freed'),
+  failed: u64('ph', 'requests that failed'),
+  tried: i32('ph', 'classes of failed small requests: they too show under Size(s)'),
   type: ptr<malloc_type_t>('c', 'its type: by it the fast path knows that both are sound'),
 });
 
@@ -69,13 +70,11 @@ export const malloc_root = struct<malloc_root_t>(
   16,
 )({
   lock: lock_words(4, 'malloc', 'the list of types'),
-  types: ptr<malloc_type_t>('l', 'newest type'),
-  count: i32('l', 'types on the list'),
+  types: ptr<malloc_type_t>('lh', 'newest type'),
+  count: i32('lh', 'types on the list'),
   type_zone: ptr<zone_t>('c', 'zone of the type records'),
   stats_zone: ptr<zone_t>('c', 'zone of the counter blocks'),
   zones: words('c', 'zone of each size class', KMEM_CLASSES),
-  last_fail: i32('a', 'seconds since boot at the last failure'),
-  nowait: i32('a', 'NOWAIT requests seen by failure injection'),
   profile: i32('c', 'kern.mprof counts, 0: option off'),
   gone: ptr<mtstats_t>('c', 'a block for each CPU: what types that are no more had counted'),
 });

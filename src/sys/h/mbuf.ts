@@ -19,7 +19,8 @@ export type mbuf_t = Ptr<'mbuf'>;
 export type m_tag_t = Ptr<'m_tag'>;
 
 /*
- * Locks: (o) whoever owns the chain  (a) atomic
+ * Locks: (o) whoever owns the chain, while the mbuf is allocated  (a) atomic
+ *        (h) a number that may be no chain is looked at before it is adopted
  * The first 10 words are the header, then 12 of the packet header, then 14 of
  * the external storage; data follows the first, or the first two.
  */
@@ -32,12 +33,12 @@ export const mbuf = struct<mbuf_t>(
   buf: i32('o', 'first word of the storage'),
   off: i32('o', 'byte in the storage at which the data begins'),
   len: i32('o', 'bytes of data in this mbuf'),
-  flags: i32('o', 'M_*'),
+  flags: i32('oh', 'M_*'),
   type: i32('o', 'MT_*'),
-  site: i32('o', 'where it was obtained, for the leak detector; 0: not noted'),
+  site: i32('o', 'of a released chain: the place it is counted at, for the leak detector; 0: none'),
   hdr_gap: words('-', 'rounds the header up to 40 bytes', 2),
   rcvif: i32('o', 'interface that it came from'),
-  header: i32('o', 'for the protocols'),
+  header: i32('oh', 'for the protocols'),
   plen: i32('o', 'bytes of data in the whole packet'),
   flowid: i32('o', 'flow that it belongs to'),
   csum_flags: i32('o', 'checksums wanted or done'),

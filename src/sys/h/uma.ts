@@ -9,7 +9,16 @@
  * layout and the pages behind it.  Several zones may stand on one keg
  * (secondary zones), and several kegs behind one zone (memory domains).
  */
-import { i32, lock_words, type Ptr, ptr, struct, u64, words } from '../machine/struct.ts';
+import {
+  i32,
+  lock_words,
+  type Ptr,
+  ptr,
+  struct,
+  u64,
+  unchecked,
+  words,
+} from '../machine/struct.ts';
 
 export type zone_t = Ptr<'uma_zone'>;
 export type keg_t = Ptr<'uma_keg'>;
@@ -56,10 +65,11 @@ export const UMA_ALIGN_CACHE = -1;
 export const UMA_CACHE_ALIGN_MASK = 63;
 
 /*
- * Locks: (k) the keg's lock  (z) the lock of the zone's first keg  (p) this CPU's own
+ * Locks: (k) the keg's lock  (z) the lock of the zone's first keg
  *        (u) the UMA lock    (c) constant once created    (a) atomic
+ *        (e) changes only while the keg is empty
+ *        (p) of a cache: its CPU's own; of a bucket: the CPU's whose cache has it
  *        (h) beside another: a hint that is read without the lock, too
- *        (-) a guess that may be wrong: what it chooses is right either way
  */
 export const uma_keg = struct<keg_t>(
   'uma_keg',
@@ -86,12 +96,12 @@ export const uma_keg = struct<keg_t>(
   refcnt_off: i32('c', 'word of the first reference count in the header, 0: none'),
   dbg_off: i32('c', 'word of the bits that mark allocated items under INVARIANTS'),
   flags: i32('kh', 'UMA_ZONE_*, UMA_ZFLAG_*'),
-  init: i32('c', 'vector: item enters the keg'),
-  fini: i32('c', 'vector: item leaves the keg'),
-  allocf: i32('c', 'vector: page supplier, 0: the page floor'),
-  freef: i32('c', 'vector: takes pages back'),
+  init: i32('e', 'vector: item enters the keg'),
+  fini: i32('e', 'vector: item leaves the keg'),
+  allocf: i32('e', 'vector: page supplier, 0: the page floor'),
+  freef: i32('e', 'vector: takes pages back'),
   slabzone: ptr<zone_t>('c', 'zone of off-page headers'),
-  domain: i32('c', 'memory domain of its pages, -1: any'),
+  domain: i32('kh', 'memory domain of its pages, -1: any'),
   mclass: i32('c', 'malloc size class + 1, 0: no malloc zone'),
   short_slab: ptr<slab_t>('k', 'slab whose last items are never given out, 0: none'),
   withheld: i32('k', 'how many these are'),
@@ -106,47 +116,51 @@ export const uma_zone = struct<zone_t>(
   keg: ptr<keg_t>('c', 'first keg: its lock is the lock of the zone'),
   kegs: words('zh', 'all kegs, the first included', KEGS_PER_ZONE),
   nkegs: i32('zh', 'number of kegs'),
-  last_keg: i32('-', 'index of the keg that served last'),
+  last_keg: i32(
+    unchecked('a guess: any keg of the zone may be asked first'),
+    'index of the keg that served last',
+  ),
   ctor: i32('c', 'vector: every allocation'),
   dtor: i32('c', 'vector: every free'),
-  zinit: i32('c', 'vector: item enters the caches of the zone'),
-  zfini: i32('c', 'vector: item leaves them'),
+  zinit: i32('e', 'vector: item enters the caches of the zone'),
+  zfini: i32('e', 'vector: item leaves them'),
   size: i32('c', 'item size, bytes'),
-  flags: i32('zh', 'UMA_ZONE_*, UMA_ZFLAG_*'),
-  hooks: i32('zh', 'ZH_*: what the fast paths must not do alone; 0: nothing'),
+  flags: i32('a', 'UMA_ZONE_*, UMA_ZFLAG_*'),
+  hooks: i32('a', 'ZH_*: what the fast paths must not do alone; 0: nothing'),
   full_buckets: ptr<bucket_t>('zh', 'buckets with items'),
   empty_buckets: ptr<bucket_t>('zh', 'buckets without'),
   full_items: i32('zh', 'items in full buckets'),
-  count: i32('-', 'bucket size wanted now'),
+  count: i32(
+    unchecked('a guess: CPUs raise it without a lock, and any size up to bucket_max is right'),
+    'bucket size wanted now',
+  ),
   bucket_max: i32('c', 'largest bucket for this item size'),
-  fills: i32('z', 'bucket fills in progress'),
   mclass: i32('c', 'malloc size class + 1, 0: no malloc zone'),
   allocs: u64('zh', 'items given out past the caches'),
   frees: u64('zh', 'items taken back past the caches'),
   fails: u64('zh', 'requests that failed'),
   sleeps: u64('zh', 'requests that slept for the limit'),
   lost: u64('z', 'items lost with threads that vanished'),
-  warned: u64('z', 'last time the limit was reported, ms'),
 });
 
 export const uma_cache = struct<cache_t>(
   'uma_cache',
   32,
 )({
-  cur: ptr<bucket_t>('p', 'where items come from and go to'),
-  spare: ptr<bucket_t>('p', 'a full or an empty one, 0: none'),
-  hand: ptr<bucket_t>('p', 'between two places'),
-  fill: ptr<bucket_t>('p', 'being filled'),
+  cur: ptr<bucket_t>('ph', 'where items come from and go to'),
+  spare: ptr<bucket_t>('ph', 'a full or an empty one, 0: none'),
+  hand: ptr<bucket_t>('ph', 'between two places'),
+  fill: ptr<bucket_t>('ph', 'being filled'),
   good: i32('p', 'items at its front that zinit has made'),
-  drain: ptr<bucket_t>('p', 'being drained into the slabs'),
+  drain: ptr<bucket_t>('ph', 'being drained into the slabs'),
   drain_item: i32('p', 'item at its end that zfini is unmaking, 0: none'),
   split: ptr<bucket_t>('p', 'half of its items are moving to the other of cur and spare'),
   split_cnt: i32('p', 'items it had before; while it has them, the others are copies'),
   seq: i32('a', 'odd while buckets change hands'),
-  allocs: i32('p', 'items given out, low word'),
-  allocs_high: i32('p', 'high word'),
-  installed: u64('p', 'items that came in with buckets'),
-  returned: u64('p', 'items that left with buckets'),
+  allocs: i32('ph', 'items given out, low word'),
+  allocs_high: i32('ph', 'high word'),
+  installed: u64('ph', 'items that came in with buckets'),
+  returned: u64('ph', 'items that left with buckets'),
   lost: u64('p', 'items known to be lost with earlier threads of this slot'),
 });
 /* Reasons to leave the fast path. */
@@ -170,7 +184,7 @@ export const uma_slab = struct<slab_t>(
   page: i32('c', 'first page'),
   freecount: i32('k', 'items free'),
   hint: i32('k', 'word of the bits to look at first'),
-  list: i32('k', 'which list: SLAB_*'),
+  list: i32('kh', 'which list: SLAB_*'),
   bits: words('kh', 'a set bit: the item is free (as many words as the keg needs)', 2),
 });
 /** Words of the header before the bits. */
@@ -183,7 +197,7 @@ export const uma_bucket = struct<bucket_t>(
   'uma_bucket',
   2,
 )({
-  cnt: i32('p', 'items present'),
+  cnt: i32('ph', 'items present'),
   entries: i32('c', 'items it can hold'),
   link: ptr<bucket_t>('z', 'next on the list of the zone'),
   zone: ptr<zone_t>('c', 'bucket zone it came from'),

@@ -44,13 +44,14 @@ export const PK_MALLOC_END = 16;
 export const PG_ZERO = 0x40;
 
 /*
- * Locks: (f) the free lock  (o) whoever has the page
+ * Locks: (g) from and to PK_FREE under the free lock, else by the CPU in whose hand the page is
+ *        (o) the CPU in whose hand the page is  (h) read by all
  */
 export const vm_page = columns<number>('vm_page')({
-  info: col32('f', 'what the page is: PK_* and a class; the owner changes it once it has the page'),
-  owner: col32('o', 'by kind: the slab it belongs to; the CPU that caches it'),
-  index: col32('o', 'by kind: of a large block, its pages; of a run, the request in bytes'),
-  flags: col8('f', 'PG_*'),
+  info: col32('gh', 'what the page is: PK_* and a class'),
+  owner: col32('oh', 'by kind: the slab it belongs to; the CPU that caches it'),
+  index: col32('oh', 'by kind: of a large block, its pages; of a run, the request in bytes'),
+  flags: col8('gh', 'PG_*'),
 });
 
 /* Allocation classes and flags. */

@@ -4,15 +4,14 @@
  *      size <= 4096   a power-of-two zone; the CPU's bucket gives an item
  *      larger         a run of pages of exactly that length
  *
- * Every block is physically contiguous, so that a program sees it as one flat
- * view.  A block carries no header: the page array says what a page is, and for
- * a page of a malloc slab its size class, which is all that free needs.
+ * Every block is contiguous, so that a program sees it as one flat view.  A block
+ * carries no header: the page array says what a page is, and for a page of a malloc
+ * slab its size class.  free needs no more than that and the type that it is given.
  *
- * Fast path: one look at the class's bucket in the CPU record, one at the
- * type's counters of this CPU; plain loads and stores, no lock, no atomic.
- * Everything else (empty bucket, first use of a type, memory that is to be zero,
- * checks, large sizes) happens in functions of their own, which first ask for stack
- * (subr_trap.ts).
+ * Fast path: the CPU number leads to the class's bucket (mcache, at a fixed place)
+ * and, in the type's record, to the counters of this CPU; plain loads and stores, no
+ * lock, no atomic.  Everything else (empty bucket, first use of a type, checks, large
+ * sizes) happens in functions of their own, which first ask for stack (subr_trap.ts).
  *
  * Addresses are word indices; a program gets byte addresses from the façade.
  *
@@ -99,7 +98,7 @@ export { M_NOWAIT, M_USE_RESERVE, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts'
 export type { malloc_type_t } from '../h/malloc.ts';
 export { malloc_type_attach } from './kern_malloc_type.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const KMEM_ZMAX = KMEM_ZMAX_;
 const M_ZERO = M_ZERO_;
 const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;

@@ -42,6 +42,7 @@ import {
 } from '../h/malloc.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ALIGN_PTR, UMA_ZONE_MALLOC, uma_zone, type zone_t } from '../h/uma.ts';
+import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_MALLOC } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -49,6 +50,7 @@ import { uma_zfree, zone_alloc_hand, zone_free_at, zone_place } from '../uma/uma
 import { item_settle } from '../uma/uma_keg.ts';
 import { mcache_switch } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
+import { zone_lock, zone_unlock } from '../uma/uma_int.ts';
 import { uma_console, uma_zcreate } from '../uma/uma_zone.ts';
 
 const mt = malloc_type;
@@ -141,9 +143,11 @@ function type_in_hand(name: string): malloc_type_t {
   const t = zone_alloc_hand(malloc_root.type_zone[r], M_NOWAIT) as malloc_type_t;
   if (t === NULL) return t;
   hw.fill(t, 0, MALLOC_TYPE_HEAD + cpu_nobody() + 1);
+  checked_fresh(t, mt.sizeof);
   mt.magic[t] = M_MAGIC;
   mt.version[t] = M_VERSION;
   set_string(mt.name, t, MALLOC_NAME_WORDS, name);
+  checked_publish(t);
   return t;
 }
 /** Registers a type. Panics on a record that is none, always. */
@@ -247,7 +251,9 @@ export function malloc_uninit(t: malloc_type_t): void {
     const s = mt.stats[elem(t, cpu)];
     if (s === 0) continue;
     malloc_fold(s as mtstats_t, malloc_stats_gone(cpu));
+    checked_fresh(s, mtstats.sizeof); // nobody's any more
     mtstats.type[s as mtstats_t] = NULL as malloc_type_t;
+    checked_publish(s);
     uma_zfree(malloc_root.stats_zone[r], s);
   }
   mem.I32[field_word(mt.magic, t)] = 0; // a stale pointer to it is garbage from here on
@@ -262,7 +268,9 @@ export function malloc_stats_block(t: malloc_type_t): mtstats_t {
     const s = zone_alloc_hand(zone, M_NOWAIT) as mtstats_t;
     if (s === NULL) return s;
     hw.fill(s, 0, mtstats.sizeof);
+    checked_fresh(s, mtstats.sizeof);
     mtstats.type[s] = t;
+    checked_publish(s);
     zone_place(zone, field_word(mt.stats, at));
   }
   return mt.stats[at] as mtstats_t;
@@ -398,6 +406,8 @@ export function malloc_class_counts(b: number, cpu: number): { allocs: number; f
   let frees = count_pair(mtstats.frees, mtstats.frees_high, gone);
   let allocs = count_pair(mtstats.allocs, mtstats.allocs_high, gone);
   for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+    // No lock: a type that went under this walk leads nowhere, so it begins again.
+    if (mt.magic[t] !== M_MAGIC) return malloc_class_counts(b, cpu);
     const s = mt.stats[elem(t, cpu)] as mtstats_t;
     if (s === NULL) continue;
     frees += count_pair(mtstats.frees, mtstats.frees_high, elem(s, b));
@@ -434,7 +444,9 @@ export function malloc_lost_reap(cpu: number): void {
     if (z === NULL) continue;
     const lost = uma_cache_lost(z, cpu);
     if (lost === 0) continue;
+    zone_lock(z); // reapers of two dead CPUs may be here
     add64(uma_zone.lost, z, Math.abs(lost));
+    zone_unlock(z);
     counter_add(v_reap_items, Math.abs(lost));
   }
 }

@@ -26,6 +26,7 @@ import {
 } from '../h/uma.ts';
 import { PK_HAND, PK_LARGE, PK_REST } from '../h/vm_page.ts';
 import { vm_page_census } from '../page/vm_page.ts';
+import { checked_quiet } from '../sync/checked.ts';
 import { cache_buckets } from '../uma/uma_cache.ts';
 import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root, zone_name } from '../uma/uma_int.ts';
 import { malloc_anchor, malloc_stats_gone, malloc_zone } from './kern_malloc_type.ts';
@@ -88,6 +89,12 @@ export function types_in_use(): {
 
 /** Makes the account. */
 export function account(): Account {
+  checked_quiet(true);
+  const made = account_quiet();
+  checked_quiet(false);
+  return made;
+}
+function account_quiet(): Account {
   const out = new Map<string, number>();
   const answered = new Map<zone_t, number>();
   const answer = (z: zone_t, n: number): void => void answered.set(z, (answered.get(z) ?? 0) + n);

@@ -6,13 +6,15 @@
  * accesses order nothing: a plain look may save time, but neither safety nor
  * progress may rest on it.
  *
- * These wrappers are the only callers of the helper's atomics and of
- * Atomics.wait and notify, so that a seeded scheduler sees every point where
- * CPUs can meet (sim.ts).
+ * Kernel code calls the helper's atomics, Atomics.wait and Atomics.notify by these
+ * wrappers only, so that a seeded scheduler sees every point where CPUs can meet
+ * (sim.ts).  Elsewhere stand the words of slot_word.ts, which tell the scheduler
+ * themselves, and the waits of an event loop (Atomics.waitAsync in cpu_slots.ts and in
+ * the façade), which it does not see.
  */
 import { now_ms } from './clock.ts';
 import { host_can_block } from './host.ts';
-import { hw as hw_, mem, memory_state } from './memory.ts';
+import { hw as hw_, mem as mem_, memory_state } from './memory.ts';
 import { opt as opt_ } from './opt.ts';
 import {
   P_ADD,
@@ -28,7 +30,8 @@ import {
   sim,
 } from './sim.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
 const hw = hw_;
 const opt = opt_;
 

@@ -16,7 +16,7 @@
  */
 import { hw as hw_, mem as mem_, memory_state as memory_state_ } from './memory.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
 const hw = hw_;
 const memory_state = memory_state_;

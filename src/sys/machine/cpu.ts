@@ -81,7 +81,7 @@ export const NOBODY = NOBODY_STATE as pcpu_t;
 
 /*
  * Locks: (a) atomic  (p) this CPU's own
- *        (t) written by the owner, read by whoever recovers from its death
+ *        (t) the owner's; after its death, the CPU's that settles it  (h) read by all, too
  */
 export const pcpu = struct<pcpu_t>(
   'pcpu',
@@ -107,11 +107,15 @@ export const pcpu = struct<pcpu_t>(
   signal: i32('a', 'errno of a pending abort of its sleep'),
   program: i32('a', 'a thread of the program, not one of the kernel'),
   counters: i32('c', 'this CPU block of counters'),
-  in_hand_n: i32('t', 'runs of pages between two places'),
-  in_hand: words('t', 'first page and length of each such run, the last taken last', HAND_RUNS * 2),
-  cached_n: i32('t', 'free pages in its cache'),
+  in_hand_n: i32('th', 'runs of pages between two places'),
+  in_hand: words(
+    'th',
+    'first page and length of each such run, the last taken last',
+    HAND_RUNS * 2,
+  ),
+  cached_n: i32('th', 'free pages in its cache'),
   cached: words('t', 'those pages', PAGE_CACHE_MAX),
-  zcached_n: i32('t', 'zeroed pages in its cache'),
+  zcached_n: i32('th', 'zeroed pages in its cache'),
   zcached: words('t', 'those pages', PAGE_CACHE_MAX),
   in_hand_items: i32('t', 'items between two places'),
   in_hand_item: words('t', 'those items, the last taken last', HAND_ITEMS),

@@ -137,7 +137,7 @@ export function cpus_attached(): number {
   }
   return n;
 }
-/** Notes the number of threads for whoever reads a dump. */
+/** Notes the number of threads for tools that look at the memory. */
 export function attached_note(): void {
   atomic_store(field_word(machine.attached, M), cpus_attached());
 }

@@ -2,7 +2,7 @@
  * header: the machine's own record, at a fixed place in its memory.
  *
  * Everything that a thread needs in order to attach, and a tool in order to
- * read a dump, starts here: magic and layout, who booted, the options, where
+ * read the memory, starts here: magic and layout, who booted, the options, where
  * the per-CPU records and the columns lie.
  *
  * Boot structures are taken from the bottom of memory by boot_alloc, a bump
@@ -24,6 +24,9 @@ export type machine_t = Ptr<'machine'>;
 
 /*
  * Locks: (c) constant once booted  (a) atomic  (b) written by the booting CPU alone
+ *        (y) written by the CPU that booted, also when the machine is up
+ *        (r) each anchor is set once, most of them at boot
+ *        (x) written by the CPU that panics, once panic_cpu names it  (h) read by all
  */
 export const machine = struct<machine_t>(
   'machine',
@@ -35,7 +38,7 @@ export const machine = struct<machine_t>(
   generation: i32('a', 'boots of this memory so far; 0: never'),
   phase: i32('a', 'PHASE_*'),
   options: i32('c', 'kernel options, one bit each (opt.ts)'),
-  attached: i32('a', 'threads that held a slot when one last changed: a hint for dumps'),
+  attached: i32('a', 'threads that held a slot when one last changed: a hint for tools'),
   lowmem: i32('a', 'times that memory ran short: every thread calls its subscribers'),
   panic_cpu: i32('a', 'slot + 1 of the CPU that panics; 0: none'),
   maxcpus: i32('c', 'CPU slots'),
@@ -54,11 +57,11 @@ export const machine = struct<machine_t>(
   random: i32('a', 'state of the kernel random generator'),
   column_start: words('c', 'first word of each column set', COLUMN_SETS_MAX),
   column_rows: words('c', 'rows of each column set', COLUMN_SETS_MAX),
-  roots: words('b', 'anchors of the floors, by ROOT_*', 32),
+  roots: words('rh', 'anchors of the floors, by ROOT_*', 32),
   size_bytes: u64('c', 'bytes of memory in use'),
   boot_time: u64('c', 'ms since the epoch'),
-  site: words('c', 'file:line of the boot call', SITE_WORDS),
-  panic_text: words('b', 'the panic message', 64),
+  site: words('yh', 'file:line of the boot call; the façade gives its own', SITE_WORDS),
+  panic_text: words('xh', 'the panic message', 64),
 });
 
 /** The header's place: word 64, after the guard around NULL. */

@@ -23,7 +23,7 @@ export interface Options {
   readonly MALLOC_PROFILE: boolean;
   /** NOWAIT requests may be made to fail (debug.malloc.failure_rate) and pages refused. */
   readonly FAILPOINTS: boolean;
-  /** Field views check the lock that their letter names. */
+  /** Field views and columns check the rule of their lock letter; brings WITNESS along. */
   readonly CHECKED: boolean;
   /** Every atomic is a scheduling point of the seeded scheduler. */
   readonly SIM: boolean;
@@ -45,10 +45,18 @@ export const OPTION_NAMES = [
   'SIM',
 ] as const satisfies readonly (keyof Options)[];
 
-/** The option word for the header: bit n is OPTION_NAMES[n]. */
+/** Options that each machine of this thread has, whatever boot is asked for: set by tests. */
+export const opt_always: { -readonly [K in keyof Options]?: boolean } = {};
+
+/**
+ * The option word for the header: bit n is OPTION_NAMES[n].  CHECKED brings WITNESS
+ * along, which knows what locks a CPU holds: a broken rule names them.
+ */
 export function opt_word(wanted: Partial<Options>): number {
+  const all: typeof opt_always = { ...wanted, ...opt_always };
+  if (all.CHECKED) all.WITNESS = true;
   let word = 0;
-  for (const [bit, name] of OPTION_NAMES.entries()) if (wanted[name]) word |= 1 << bit;
+  for (const [bit, name] of OPTION_NAMES.entries()) if (all[name]) word |= 1 << bit;
   return word;
 }
 

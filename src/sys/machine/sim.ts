@@ -2,7 +2,7 @@
  * sim: where the seeded scheduler plugs in.
  *
  * Atomic operations, waits and notifications are the only places where one
- * CPU can observe another's timing.  All of them go through machine/atomic.ts,
+ * CPU can observe another's timing.  They go through atomic.ts and slot_word.ts,
  * and there, when opt.SIM is on, they first call `sim.point`.  A scheduler
  * (sim/ at the top of the project) replaces these functions before boot; with
  * SIM off V8 removes the calls.

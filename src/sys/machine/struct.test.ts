@@ -122,9 +122,9 @@ test('pointers of another structure do not compile, nor do plain numbers or lock
 test('columns: each of its own width, an odd number of lines long, bound at a word', () => {
   type row_t = Ptr<'test_rows'>;
   const rows = columns<row_t>('test_rows')({
-    flags: col8('q', 'bits'),
-    order: col16('q', 'small number'),
-    owner: col32('q', 'word'),
+    flags: col8('a', 'bits'),
+    order: col16('a', 'small number'),
+    owner: col32('a', 'word'),
   });
   assert.equal(columns_words('test_rows', 256), (5 + 9 + 17) * 16);
   columns_bind('test_rows', 4096, 256);

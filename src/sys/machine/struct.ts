@@ -2,7 +2,7 @@
  * struct: kernel structures, declared once as data.
  *
  * A declaration lists the fields: width, lock letter, a phrase.  From it come
- * the views that the code indexes, the layout that tools print, the guards of
+ * the views that the code indexes, the table that tools/letters.ts prints, the guards of
  * a checked boot, and the layout hash by which an attaching thread proves that
  * it runs the same kernel.
  *
@@ -25,9 +25,11 @@
  * Arrays whose length is known at boot (the page array) are columns: one view
  * per field, each of its own width, indexed by number.
  *
- * Lock letters: c constant once created, a atomic only, p this CPU's own,
- * s the structure's own lock, - belongs to whoever allocated it; others are
- * explained where the structure is declared.
+ * Lock letters say which lock or which owner a field needs.  Those that mean the
+ * same everywhere, and the rule that a checked boot runs for each, stand in
+ * sync/checked.ts; the others are explained where the structure is declared and
+ * have their rules in boot/checked_letters.ts.  A field for which no rule is
+ * possible says so instead of a letter: unchecked('why').
  */
 import { mem, memory_follow } from './memory.ts';
 import { once, opt } from './opt.ts';
@@ -41,10 +43,21 @@ export type LockField<P extends number> = number & { readonly __lock: P };
 export const NULL = 0;
 
 export type Kind = 'u32' | 'i32' | 'u64' | 'words' | 'lock';
+/** Stands where a lock letter would, and says why there is no rule for the field. */
+export interface Unchecked {
+  readonly unchecked: string;
+}
+/** No rule is possible for this field; `reason` says why, and what makes it right. */
+export function unchecked(reason: string): Unchecked {
+  return { unchecked: reason };
+}
+/** Lock letters, or the reason why there are none. */
+export type Lock = string | Unchecked;
+
 export interface Def<V> {
   readonly kind: Kind;
   readonly words: number;
-  readonly lock: string;
+  readonly lock: Lock;
   readonly help: string;
   readonly of?: string;
   readonly __value?: V;
@@ -69,23 +82,23 @@ export type Bound<P extends number, D extends Defs> = {
 } & { readonly sizeof: number };
 
 /** An unsigned 32-bit field. */
-export function u32(lock: string, help: string): Def<number> {
+export function u32(lock: Lock, help: string): Def<number> {
   return { kind: 'u32', words: 1, lock, help };
 }
 /** A signed 32-bit field: the width V8 likes best. */
-export function i32(lock: string, help: string): Def<number> {
+export function i32(lock: Lock, help: string): Def<number> {
   return { kind: 'i32', words: 1, lock, help };
 }
 /** A pointer field. */
-export function ptr<T extends number>(lock: string, help: string): Def<T> {
+export function ptr<T extends number>(lock: Lock, help: string): Def<T> {
   return { kind: 'i32', words: 1, lock, help };
 }
 /** A 64-bit count, exact to 2^53. */
-export function u64(lock: string, help: string): Def64 {
+export function u64(lock: Lock, help: string): Def64 {
   return { kind: 'u64', words: 2, lock, help } as Def64;
 }
 /** `count` 32-bit words inside the record; element i is field[elem(p, i)]. */
-export function words(lock: string, help: string, count: number): Def<number> {
+export function words(lock: Lock, help: string, count: number): Def<number> {
   return { kind: 'words', words: count, lock, help };
 }
 /** An embedded lock of `size` words and of the class `of` (sync/lock_order.ts). */
@@ -95,29 +108,41 @@ export function lock_words(size: number, of: string, help: string): DefLock {
 
 export interface FieldLayout {
   name: string;
-  kind: Kind;
+  kind: Kind | ColumnKind;
   offset: number;
   words: number;
+  /** Lock letters; '' where `unchecked` says why there are none. */
   lock: string;
+  unchecked: string;
   help: string;
 }
 export interface StructLayout {
   name: string;
+  /** Words of a record; 0: columns, whose rows are numbers. */
   words: number;
   fields: FieldLayout[];
 }
 
 /** Every structure declared in this thread, in order of declaration. */
 export const struct_layouts: StructLayout[] = [];
+/** Every set of columns declared in this thread. */
+export const column_layouts: StructLayout[] = [];
 const layout_notes: string[] = [];
 
-/** What a checked boot calls at each access of a field through its view. */
+/**
+ * What a checked boot calls at each access of a field through its view.  `p` is
+ * the word of the element, of a column the row.
+ */
 export const guard = {
   access: null as
     | null
     | ((layout: StructLayout, field: FieldLayout, p: number, write: boolean, old: number) => void),
 };
 
+/** Letters and reason of a field, one of which is empty. */
+function lock_of(lock: Lock): { lock: string; unchecked: string } {
+  return typeof lock === 'string' ? { lock, unchecked: '' } : { lock: '', ...lock };
+}
 function lay_out(name: string, defs: Defs, line: number): StructLayout {
   const fields: FieldLayout[] = [];
   let at = 0;
@@ -128,7 +153,7 @@ function lay_out(name: string, defs: Defs, line: number): StructLayout {
       kind: d.kind,
       offset: at,
       words: d.words,
-      lock: d.lock,
+      ...lock_of(d.lock),
       help: d.help,
     });
     at += d.words;
@@ -157,6 +182,8 @@ export function struct<P extends number>(name: string, line = 2) {
   };
 }
 
+type View = Int32Array | Uint32Array | Uint16Array | Uint8Array | Float64Array;
+
 function field_view(buffer: ArrayBufferLike, layout: StructLayout, f: FieldLayout): object {
   const start = f.offset * 4;
   const view =
@@ -168,19 +195,21 @@ function field_view(buffer: ArrayBufferLike, layout: StructLayout, f: FieldLayou
   return opt.CHECKED ? guarded(view, layout, f) : view;
 }
 
-function guarded(
-  view: Int32Array | Uint32Array | Float64Array,
-  layout: StructLayout,
-  f: FieldLayout,
-): object {
+/** Under this key a guard has the function that checks an access without doing it. */
+const TOUCH = Symbol('touch');
+type Touch = (p: number, write: boolean) => void;
+
+function guarded(view: View, layout: StructLayout, f: FieldLayout): object {
   const scale = f.kind === 'u64' ? 2 : 1;
+  const touch: Touch = (p, write) => guard.access?.(layout, f, p, write, view[p / scale]);
   const check = (key: string | symbol, write: boolean): number => {
     const i = typeof key === 'string' ? Number(key) : Number.NaN;
-    if (Number.isInteger(i) && guard.access) guard.access(layout, f, i * scale, write, view[i]);
+    if (Number.isInteger(i)) touch(i * scale, write);
     return i;
   };
   return new Proxy(view, {
     get(target, key) {
+      if (key === TOUCH) return touch;
       const i = check(key, false);
       return Number.isInteger(i) ? target[i] : Reflect.get(target, key, target);
     },
@@ -189,6 +218,11 @@ function guarded(
       return true;
     },
   });
+}
+
+/** Strings are read and written as bytes, around the views: their guards are told here. */
+function string_access<P extends number>(f: Field<P>, p: P, write: boolean): void {
+  if (opt.CHECKED) (f as { [TOUCH]?: Touch })[TOUCH]?.(p, write);
 }
 
 /** The pointer `i` words further on, for the elements of a `words` field. */
@@ -235,6 +269,7 @@ export function count_pair<P extends number>(low: Field<P>, high: Field<P>, p: P
 
 /** Reads the NUL-terminated string in a `words` field of `count` words. */
 export function get_string<P extends number>(f: Field<P>, p: P, count: number): string {
+  string_access(f, p, false);
   const at = field_word(f, p) * 4;
   let text = '';
   for (let i = 0; i < count * 4; i++) {
@@ -255,6 +290,7 @@ function decode_utf8(bytes: string): string {
 }
 /** Writes a string into a `words` field, cut to fit with its NUL, zero padded. */
 export function set_string<P extends number>(f: Field<P>, p: P, count: number, text: string): void {
+  string_access(f, p, true);
   const at = field_word(f, p) * 4;
   const bytes = new TextEncoder().encode(text);
   let n = Math.min(bytes.length, count * 4 - 1);
@@ -268,7 +304,7 @@ export function set_string<P extends number>(f: Field<P>, p: P, count: number, t
 export type ColumnKind = 'u8' | 'u16' | 'u32' | 'i32';
 export interface ColumnDef<V> {
   readonly kind: ColumnKind;
-  readonly lock: string;
+  readonly lock: Lock;
   readonly help: string;
   readonly __value?: V;
 }
@@ -282,15 +318,15 @@ export type BoundColumns<I extends number, D extends ColumnDefs> = {
 };
 
 /** A column of bytes. */
-export function col8(lock: string, help: string): ColumnDef<number> {
+export function col8(lock: Lock, help: string): ColumnDef<number> {
   return { kind: 'u8', lock, help };
 }
 /** A column of 16-bit numbers. */
-export function col16(lock: string, help: string): ColumnDef<number> {
+export function col16(lock: Lock, help: string): ColumnDef<number> {
   return { kind: 'u16', lock, help };
 }
 /** A column of signed words. */
-export function col32<V extends number = number>(lock: string, help: string): ColumnDef<V> {
+export function col32<V extends number = number>(lock: Lock, help: string): ColumnDef<V> {
   return { kind: 'i32', lock, help };
 }
 
@@ -300,15 +336,28 @@ const LINE_BYTES = 64;
 interface ColumnSet {
   name: string;
   fields: [string, ColumnDef<number>][];
+  layout: StructLayout;
   bound: object;
+  /** The views are guards. */
+  guarded: boolean;
 }
 const column_sets: ColumnSet[] = [];
 
 /** Declares a set of columns; `columns_place` gives it memory at boot. */
 export function columns<I extends number>(name: string) {
   return <D extends ColumnDefs>(defs: D): BoundColumns<I, D> => {
-    const set: ColumnSet = { name, fields: Object.entries(defs), bound: {} };
+    const fields = Object.entries(defs);
+    const layout: StructLayout = {
+      name,
+      words: 0,
+      fields: fields.map(([field, d]) => {
+        const at = { offset: 0, words: 1 }; // where the column lies is known at boot
+        return { name: field, kind: d.kind, ...at, ...lock_of(d.lock), help: d.help };
+      }),
+    };
+    const set: ColumnSet = { name, fields, layout, bound: {}, guarded: false };
     column_sets.push(set);
+    column_layouts.push(layout);
     layout_notes.push(`${name}[]:${set.fields.map(([f, d]) => `${f}:${d.kind}`).join()}`);
     return set.bound as BoundColumns<I, D>;
   };
@@ -330,13 +379,16 @@ function column_bytes(d: ColumnDef<number>, count: number): number {
   return (Math.ceil((count * WIDTH[d.kind]) / LINE_BYTES) | 1) * LINE_BYTES;
 }
 
-/** Binds the columns `name` of `count` rows at word `start`. */
+/** Binds the columns `name` of `count` rows at word `start`; in a checked boot as guards. */
 export function columns_bind(name: string, start: number, count: number): void {
   const set = column_set(name);
+  const other_kind = set.guarded !== opt.CHECKED;
+  set.guarded = opt.CHECKED;
   let at = start * 4;
-  for (const [field, d] of set.fields) {
+  for (const [i, [field, d]] of set.fields.entries()) {
     const buffer = mem.I32.buffer;
-    const view =
+    set.layout.fields[i].offset = at / 4;
+    const view: View =
       d.kind === 'u8'
         ? new Uint8Array(buffer, at, count)
         : d.kind === 'u16'
@@ -344,12 +396,13 @@ export function columns_bind(name: string, start: number, count: number): void {
           : new Int32Array(buffer, at, count);
     const old = (set.bound as Record<string, ArrayBufferView | undefined>)[field];
     if (
+      other_kind ||
       !old ||
       old.buffer !== buffer ||
       old.byteOffset !== at ||
       old.byteLength !== view.byteLength
     )
-      once(set.bound, field, view);
+      once(set.bound, field, opt.CHECKED ? guarded(view, set.layout, set.layout.fields[i]) : view);
     at += column_bytes(d, count);
   }
 }

@@ -25,6 +25,7 @@ import { mem } from '../machine/memory.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { NULL } from '../machine/struct.ts';
 import { CTLFLAG_RW } from '../machine/sysctl_decl.ts';
+import { checked_quiet } from '../sync/checked.ts';
 import { sysctl, sysctl_read, sysctlbyname, sysctlnametomib } from './kern_sysctl.ts';
 import { ALLOCATOR_MALLOC, memstat_mtl_alloc, memstat_mtl_find } from './memstat.ts';
 import { memstat_parse_malloc } from './memstat_malloc.ts';
@@ -62,6 +63,8 @@ import {
   sysctl_oid,
   sysctl_root,
   tree,
+  tree_wlock,
+  tree_wunlock,
 } from './sysctl_tree.ts';
 
 const printed: string[] = [];
@@ -71,6 +74,7 @@ const print = sysctl_console.print;
 
 before(() => {
   boot({ memory: '8M', cpus: 2, options: { INVARIANTS: true, WITNESS: true } });
+  checked_quiet(true); // nobody else is at work: the tests look at nodes without the lock
   sysctl_console.print = (line) => printed.push(line);
   word = malloc(256, M_TEMP.t, M_WAITOK | M_ZERO);
   vendor = oid_named(oid_root(), 'vendor');
@@ -138,7 +142,9 @@ test('a context goes whole or not at all', () => {
   const declared = sysctl_ctx_init();
   sysctl_add_node(declared, oid_root(), OID_AUTO, 'kern', RW, 'the declared one, shared');
   assert.equal(sysctl_ctx_free(declared), EBUSY, 'declared nodes cannot be removed');
+  tree_wlock();
   sysctl_oid.refcnt[oid_named(oid_root(), 'kern')]--;
+  tree_wunlock();
 });
 
 test('removing: dynamic only, empty or recursive, by name', () => {

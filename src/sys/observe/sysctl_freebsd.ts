@@ -33,6 +33,7 @@ import { CTLFLAG_RD, CTLFLAG_RW, type SysctlRequest, sysctl_proc } from '../mach
 import { M_WAITOK } from '../h/malloc_flags.ts';
 import { free, malloc } from '../kmem/kern_malloc.ts';
 import { M_SYSCTLOID } from '../kmem/kern_malloc_type.ts';
+import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
 import {
   type oid_handler,
@@ -300,10 +301,12 @@ export function oid_alloc(n: NewOid): oid_t {
 /** Frees a node that is in no list and that no handler runs for. */
 export function oid_free(o: oid_t): void {
   oid_dead(o);
+  checked_fresh(o, oid.sizeof); // nobody's any more
   str_free(oid.name[o]);
   str_free(oid.fmt[o]);
   str_free(oid.descr[o]);
   str_free(oid.data[o]);
+  checked_publish(o);
   free(o, M_SYSCTLOID.t);
 }
 /** Waits until no handler of an unlinked node runs, then frees it. No lock is held. */
@@ -387,7 +390,7 @@ function detach_oid(o: oid_t): boolean {
 /**
  * Adds a node.  A node of that name that exists is shared: its reference count
  * goes up.  A leaf of that name is in the way: 0.  `nbr` is OID_AUTO or below
- * 0x100; a number that is taken makes way for an automatic one.  0 also without
+ * 0x100; if it is in use, the node gets an automatic one.  0 also without
  * a parent or memory.
  */
 export function sysctl_add_oid(

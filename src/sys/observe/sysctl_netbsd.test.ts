@@ -25,6 +25,7 @@ import {
 } from '../machine/errno.ts';
 import { mem, memory_state } from '../machine/memory.ts';
 import { CTLFLAG_RW, sysctl_int } from '../machine/sysctl_decl.ts';
+import { checked_quiet } from '../sync/checked.ts';
 import { sysctl, sysctl_handler, sysctlnametomib, type SysctlOptions } from './kern_sysctl.ts';
 import {
   CTL_CREATE,
@@ -67,6 +68,7 @@ let word = 0;
 let vendor: number[] = [];
 before(() => {
   boot({ memory: '8M', cpus: 2, options: { INVARIANTS: true, WITNESS: true } });
+  checked_quiet(true); // nobody else is at work: the tests look at nodes without the lock
   word = malloc(256, M_TEMP.t, M_WAITOK | M_ZERO);
   vendor = sysctlnametomib('vendor').mib;
 });

@@ -103,7 +103,9 @@ test('two workers add, read and remove; this thread checks', async () => {
 
 const unseen = host_sees_threads() ? false : 'this host cannot see that a thread is gone';
 test('a thread dies in a handler; its node can be removed', { skip: unseen }, async () => {
+  tree_rlock();
   const vendor = oid_named(oid_root(), 'vendor');
+  tree_runlock();
   const kind = CTLTYPE_INT | CTLFLAG_RD;
   const stuck = vector_number('test.stuck');
   const o = sysctl_add_oid(

@@ -30,6 +30,8 @@ import {
   OID_AUTO,
   sysctl_check,
   sysctl_console,
+  tree_rlock,
+  tree_runlock,
 } from './sysctl_tree.ts';
 
 const ALIVE = 0x600d;
@@ -72,7 +74,9 @@ function read_all(): number {
 
 attach(handle);
 if (workerData.stuck) sysctl(sysctlnametomib('vendor.stuck').mib, new Uint8Array(4), null);
+tree_rlock();
 const vendor = oid_named(oid_root(), 'vendor');
+tree_runlock();
 const count = { added: 0, refused: 0, busy: 0, read: 0 };
 for (let round = 0; round < rounds; round++) {
   const ctx = sysctl_ctx_init();

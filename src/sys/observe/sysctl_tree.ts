@@ -19,8 +19,8 @@
  *
  * Locks.  One sx lock covers links, names and numbers; it is not held while a
  * handler runs.  A thread that enters a handler writes the node into a slot of
- * its own under the shared lock; who removes the node unlinks it, and frees it
- * when no slot names it any more.  So the number of running handlers is
+ * its own under the shared lock; the thread that removes the node unlinks it, and
+ * frees it when no slot names it any more.  So the number of running handlers is
  * counted where it happens, and a thread that dies in a handler leaves nothing
  * behind but its slots, which the reaper clears.
  *
@@ -28,7 +28,7 @@
  * death under the lock leaves a sound tree, proved by sysctl_check().
  *
  * Read next: kern_sysctl.ts, where requests come in.
- * Unlike FreeBSD: a number that is taken makes way for an automatic one, so
+ * Unlike FreeBSD: if the number is in use, the node gets an automatic one, so
  * that every node can be reached by number.
  */
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
@@ -47,6 +47,7 @@ import {
   type SysctlType,
   sysctl_decls,
 } from '../machine/sysctl_decl.ts';
+import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import {
   RW_WORDS,
   rw_assert,
@@ -103,8 +104,8 @@ export type oid_t = Ptr<'sysctl_oid'>;
 type root_t = Ptr<'sysctl_root'>;
 
 /*
- * Locks: (t) the tree lock; who runs a node's handler may read the node without
- *            it, because the node waits for its handlers before it goes
+ * Locks: (t) the tree lock; a CPU that runs a node's handler may read the node
+ *            without it, because the node waits for its handlers before it goes
  *        (c) constant once linked
  */
 const oid = struct<oid_t>('sysctl_oid')({
@@ -292,6 +293,7 @@ export function oid_link(parent: oid_t, o: oid_t): void {
   oid_changed(o);
 }
 function list_insert(parent: oid_t, o: oid_t): void {
+  checked_publish(o);
   oid.parent[o] = parent;
   let before = NULL as oid_t;
   let after = oid.child[parent];
@@ -333,6 +335,7 @@ export function oid_auto(parent: oid_t): number {
 /** Fills a fresh record; it belongs to nobody yet. */
 export function oid_init(o: oid_t, name: number, kind: number, what: number): void {
   mem.I32.fill(0, o, o + oid.sizeof);
+  checked_fresh(o, oid.sizeof);
   oid.magic[o] = OID_MAGIC;
   oid.name[o] = name;
   oid.kind[o] = kind;
@@ -342,6 +345,7 @@ export function oid_init(o: oid_t, name: number, kind: number, what: number): vo
 }
 /** Ends a record's life as a node. */
 export function oid_dead(o: oid_t): void {
+  checked_publish(o);
   oid.magic[o] = 0;
 }
 
@@ -369,6 +373,11 @@ export function handler_leave(o: oid_t): void {
     break;
   }
   wakeup(o);
+}
+/** Whether this CPU runs a handler of `o`. */
+export function oid_running_here(o: number): boolean {
+  for (let i = 0; i < SLOTS_PER_CPU; i++) if (mem.I32[slot(thr.cpu, i)] === o) return true;
+  return false;
 }
 /** How many handlers of `o` run. */
 export function oid_running(o: oid_t): number {
@@ -492,6 +501,7 @@ function plan_place(p: Plan, place: { node: number; text: number }, parent: oid_
     }
     list_insert(parent, o);
   }
+  checked_publish(o);
   for (const c of p.children.values()) plan_place(c, place, o);
   return o;
 }

@@ -19,6 +19,7 @@ import {
   VM_ALLOC_ZERO,
   vm_page,
 } from '../h/vm_page.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { PageModel } from './page_runs.model.ts';
 import {
   pmap_zero_page,
@@ -146,8 +147,15 @@ class Play {
     else if (what < 55) this.run();
     else if (what < 90) for (let i = this.draw(4); i >= 0; i--) this.give();
     else if (what < 97) this.idle();
-    else phys_rebuild(phys_root());
+    else rebuild();
   }
+}
+
+function rebuild(): void {
+  const ph = phys_root();
+  mtx_lock(vm_phys.lock, ph);
+  phys_rebuild(ph);
+  mtx_unlock(vm_phys.lock, ph);
 }
 
 /** Plays `steps` operations; throws where queues and model differ. */

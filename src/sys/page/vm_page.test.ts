@@ -25,7 +25,7 @@ import {
   VM_ALLOC_ZERO,
   vm_page,
 } from '../h/vm_page.ts';
-import { mtx_owned } from '../sync/kern_mutex.ts';
+import { mtx_lock, mtx_owned, mtx_unlock } from '../sync/kern_mutex.ts';
 import { dice, model_of_queues, queues_agree, run as play_runs } from './page_runs.fuzz.ts';
 import {
   page_failpoint,
@@ -377,7 +377,9 @@ describe('damage', () => {
     const before = shot();
     const model = model_of_queues();
     queues_agree(model);
+    mtx_lock(vm_phys.lock, ph);
     phys_rebuild(ph);
+    mtx_unlock(vm_phys.lock, ph);
     assert.deepEqual(shot(), before);
     queues_agree(model);
   });

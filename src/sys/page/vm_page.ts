@@ -9,8 +9,9 @@
  *      SYSTEM      while more than v_interrupt_free_min (2) are
  *      INTERRUPT   to the last page
  *
- * A request that asks for zeroed pages gets them if there are any and zeroes
- * what it gets otherwise; PG_ZERO says which.  Idle CPUs zero free pages ahead.
+ * A request that asks for zeroed pages gets them if there are any, and others if
+ * not; PG_ZERO says what came, and the caller zeroes the rest (vm_page_zero_fill).
+ * Idle CPUs zero free pages ahead.  What vm.kmem_size withholds nobody gets.
  *
  * Deaths.  Between the free queues and their owner pages are noted in the CPU's
  * hand; the owner's first section clears the note (vm_page_settle).  The hand is

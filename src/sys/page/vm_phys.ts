@@ -1,9 +1,10 @@
 /*
  * vm_phys: where the free pages are.
  *
- * Two bitmaps over all pages, 32 to a word: `dirty` has a bit for each free
- * page, `zero` for each free page known to be all zeros.  Over the words stands
- * a binary tree, stored as an array, whose nodes know about their span:
+ * Two bitmaps over all pages, 32 to a word: `zero` has a bit for each free page
+ * that is known to be all zeros, `dirty` for each other free page.  No page is in
+ * both; the free pages are those in either.  Over the words stands a binary tree,
+ * stored as an array, whose nodes know about their span:
  *
  *      pre    free pages at its lower end        ord   colours found in `dirty`
  *      suf    free pages at its upper end        orz   colours found in `zero`
@@ -59,12 +60,12 @@ export const vm_phys = struct<phys_t>(
   low: i32('c', 'first page managed'),
   high: i32('c', 'first page beyond'),
   nleaves: i32('c', 'leaves of the tree, a power of two'),
-  lowest: i32('f', 'fewest pages that were ever free'),
+  lowest: i32('fh', 'fewest pages that were ever free'),
   withheld: i32('c', 'pages that stay free whatever is asked'),
   wanted: i32('a', 'somebody sleeps for pages'),
   daemon_sleeps: i32('a', 'the page daemon is asleep'),
   cache_max: i32('c', 'pages of each sort that a CPU may cache (vm_page_cache.ts)'),
-  nfree: words('f', 'free pages of each domain', DOMAINS_MAX),
+  nfree: words('fh', 'free pages of each domain', DOMAINS_MAX),
   start: words('c', 'first page of each domain; one more: the end', DOMAINS_MAX + 1),
 });
 const phys = vm_phys;
@@ -76,7 +77,7 @@ const leaf = columns<number>('vm_phys_leaf')({
 const node = columns<number>('vm_phys_node')({
   pre: col32('f', 'free pages at the lower end'),
   suf: col32('f', 'free pages at the upper end'),
-  max: col32('f', 'longest run'),
+  max: col32('fh', 'longest run'),
   ord: col32('f', 'or of the dirty words below'),
   orz: col32('f', 'or of the zero words below'),
 });

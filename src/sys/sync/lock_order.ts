@@ -10,7 +10,7 @@
  *      walk     its check runs under the lock; clean: go on, else panic
  *      panic    nothing is known: the machine stops
  *
- * What rebuilds and what walks stands in a table of boot/main.ts.
+ * The functions that rebuild and walk stand in a table of boot/main.ts.
  * A lock held with no log entry for it is consistent by definition of `undo`.
  */
 export type LockKind = 'mtx' | 'rw' | 'sx';

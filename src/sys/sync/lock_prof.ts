@@ -10,7 +10,7 @@
  *
  * cnt_lock counts the times that this place found its lock held; cnt_hold, how
  * often others came while this place held it.  For the latter the holder
- * leaves its record's number in the spare word of the lock, where who comes
+ * leaves its record's number in the spare word of the lock, where the next to come
  * finds it: a hint, never needed for safety.
  *
  *      slots   hash(key) -> record number + 1, probed onwards on a collision
@@ -295,6 +295,10 @@ function published(): number[] {
   return list.sort((a, b) => a - b);
 }
 
+/** Whether a slot names the record with this key: from then on it stays as it is. */
+export function prof_published(at: number): boolean {
+  return published().includes(Math.floor((at - prof.keys[root()]) / key.sizeof));
+}
 /** The text of debug.mutex.prof.stats, without its NUL. */
 export function prof_stats(): string {
   const rows: string[] = [];

@@ -5,6 +5,8 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
+import { atomic_store } from '../machine/atomic.ts';
+import { field_word } from '../machine/struct.ts';
 import { refcount_acquire, refcount_release } from './refcount.ts';
 import { area, bring_up, leave, the_area } from './sync.test.lib.ts';
 
@@ -13,7 +15,7 @@ afterEach(leave);
 test('the last release, and only it, says that it was the last', () => {
   bring_up();
   const t = the_area();
-  area.refs[t] = 1;
+  atomic_store(field_word(area.refs, t), 1);
   refcount_acquire(area.refs, t);
   assert.equal(refcount_release(area.refs, t), false);
   assert.equal(refcount_release(area.refs, t), true);

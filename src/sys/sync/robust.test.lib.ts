@@ -3,7 +3,7 @@
  * for a few seconds by robust.test.ts and at length by robust.stress.ts.
  */
 import assert from 'node:assert/strict';
-import { atomic_load } from '../machine/atomic.ts';
+import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
 import { CPU_FREE, pcpu, pcpu_of, tid_cpu } from '../machine/cpu.ts';
 import { v_reap_locks, v_reaps } from '../machine/death.ts';
@@ -30,8 +30,8 @@ export async function kill_movers(kills: number, sx: boolean, seed: number): Pro
   const draw = dice(seed);
   const handle = bring_up({ cpus: 6 });
   const t = the_area();
-  if (sx) area.sx_left[t] = ITEMS;
-  else area.left[t] = ITEMS;
+  if (sx) atomic_store(field_word(area.sx_left, t), ITEMS);
+  else atomic_store(field_word(area.left, t), ITEMS);
   const lock = t + (sx ? area.undo_sx : area.undo);
   const mover = (): Job<Counts> => start(handle, 'move', { seed: draw(1e6), items: ITEMS, sx });
   const jobs = [mover(), mover(), mover()];

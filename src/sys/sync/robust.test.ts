@@ -36,7 +36,7 @@ describe('killed at a chosen point', { skip }, () => {
   test('half a move under a mutex is undone by the waiter that takes it over', async () => {
     const handle = bring_up();
     const t = the_area();
-    area.left[t] = ITEMS;
+    atomic_store(field_word(area.left, t), ITEMS);
     const dead = start(handle, 'hold', { lock: 'undo' });
     await until(() => area.gate[t] === 1, 'it holds the lock');
     assert.equal(area.left[t], ITEMS - 7);
@@ -51,7 +51,7 @@ describe('killed at a chosen point', { skip }, () => {
   test('half a move under a mutex is undone by the reaper, when nobody waits', async () => {
     const handle = bring_up();
     const t = the_area();
-    area.left[t] = ITEMS;
+    atomic_store(field_word(area.left, t), ITEMS);
     const dead = start(handle, 'hold', { lock: 'undo' });
     await until(() => area.gate[t] === 1, 'it holds the lock');
     await dead.worker.terminate();
@@ -63,7 +63,7 @@ describe('killed at a chosen point', { skip }, () => {
   test('the reaper gives an exclusive lock back too, and a reader finds it whole', async () => {
     const handle = bring_up();
     const t = the_area();
-    area.sx_left[t] = ITEMS;
+    atomic_store(field_word(area.sx_left, t), ITEMS);
     const dead = start(handle, 'hold', { lock: 'undo_sx' });
     await until(() => area.gate[t] === 1, 'it holds the lock');
     await dead.worker.terminate();
@@ -131,7 +131,7 @@ describe('killed at a chosen point', { skip }, () => {
   test('the new owner of a slot is not mistaken for the dead one', async () => {
     const handle = bring_up({ cpus: 2 });
     const t = the_area();
-    area.left[t] = ITEMS;
+    atomic_store(field_word(area.left, t), ITEMS);
     const dead = start(handle, 'hold', { lock: 'undo' });
     const cpu = await within(dead.up, 'start');
     await until(() => area.gate[t] === 1, 'it holds the lock');

@@ -77,21 +77,23 @@ type chain_t = Ptr<'sleepq_chain'>;
 type sleepq_t = Ptr<'sleepq'>;
 
 /*
- * Locks: (q) the chain's lock  (a) atomic  (c) constant once booted
+ * Locks: (s) the chain's own lock  (a) atomic  (c) constant once booted
+ *        (q) the lock of the chain that the record is on; off the chains, its CPU's own
+ *        (h) beside it: a sample for the tools, or looked at again under the lock
  */
 const sleeper = struct<sleeper_t>(
   'sleeper',
   16,
 )({
-  on: i32('q', 'on a chain'),
-  wchan: i32('q', 'what it waits for'),
+  on: i32('qh', 'on a chain'),
+  wchan: i32('qh', 'what it waits for'),
   next: ptr<sleeper_t>('q', 'next on the chain'),
   result: i32('q', 'errno the sleep ends with'),
   word: i32('a', '1 while asleep: the word it waits on'),
   ticket: i32('q', 'order of arrival'),
-  cpu: i32('q', 'slot of the thread; of a table entry while it waits'),
+  cpu: i32('qh', 'slot of the thread; of a table entry while it waits'),
   used: i32('a', 'table entries: taken'),
-  wmesg: words('q', 'why, for the tools', WMESG_WORDS),
+  wmesg: words('qh', 'why, for the tools', WMESG_WORDS),
 });
 export const sleepq_sleeper = sleeper;
 const chain = struct<chain_t>(
@@ -99,10 +101,10 @@ const chain = struct<chain_t>(
   16,
 )({
   lock: lock_words(MTX_WORDS, 'sleep queue', 'the chain'),
-  head: ptr<sleeper_t>('q', 'oldest sleeper'),
-  tail: ptr<sleeper_t>('q', 'newest sleeper'),
+  head: ptr<sleeper_t>('s', 'oldest sleeper'),
+  tail: ptr<sleeper_t>('s', 'newest sleeper'),
   count: i32('a', 'sleepers on the chain'),
-  tickets: i32('q', 'tickets given out'),
+  tickets: i32('s', 'tickets given out'),
 });
 const sleepq = struct<sleepq_t>('sleepq')({
   chains: i32('c', 'number of chains, a power of two'),
@@ -119,11 +121,20 @@ function chain_of(wchan: number): chain_t {
   const hash = Math.imul(wchan ^ (wchan >>> 9), 0x9e3779b1) >>> 16;
   return chain_at(hash & (sleepq.chains[q] - 1));
 }
+/** The lock of the chain that a channel hashes to, for the checks. */
+export function sleepq_chain_lock(wchan: number): number {
+  return chain_of(wchan) + chain.lock;
+}
 function chain_at(i: number): chain_t {
   return (sleepq.first_chain[root()] + i * chain.sizeof) as chain_t;
 }
 function sleeper_at(i: number): sleeper_t {
   return (sleepq.first_sleeper[root()] + i * sleeper.sizeof) as sleeper_t;
+}
+
+/** The sleep record of a CPU. */
+export function sleepq_sleeper_of(cpu: number): sleeper_t {
+  return sleeper_at(cpu);
 }
 
 /** Lays out the chains and the sleep records. */

@@ -34,7 +34,7 @@ import { type AtomicsKind, memory_size } from '../machine/memory.ts';
 import { type Options, opt_word } from '../machine/opt.ts';
 import { elem, field_word, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
 import { type Counts, Crew, type Job, until } from '../machine/workers.test.lib.ts';
-import { checked_boot } from './checked.ts';
+import { checked_boot, checked_letter } from './checked.ts';
 import { MTX_WORDS, mtx_init } from './kern_mutex.ts';
 import { RW_WORDS, rw_init } from './kern_rwlock.ts';
 import { prof_boot } from './lock_prof.ts';
@@ -50,7 +50,10 @@ import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from './subr_slee
 import { witness_boot } from './witness.ts';
 
 export type area_t = Ptr<'test_area'>;
-/** Letters: (s) under `mtx`  (w) under `rw`  (u) under `undo`  (x) under `undo_sx`  (a) atomic */
+/**
+ * Letters: (s) under `mtx`  (w) under `rw`  (u) under `undo`  (x) under `undo_sx`  (a) atomic
+ *          (h) beside another: the tests look when the jobs are over
+ */
 export const area = struct<area_t>(
   'test_area',
   32,
@@ -63,15 +66,15 @@ export const area = struct<area_t>(
   undo: lock_words(MTX_WORDS, 'malloc', 'guards left and right; class undo'),
   zone: lock_words(MTX_WORDS, 'UMA zone', 'class undo, later in the order'),
   undo_sx: lock_words(RW_WORDS, 'sysctl mem', 'class undo, shared/exclusive'),
-  a: i32('s', 'goes up first'),
-  b: i32('s', 'goes up second'),
-  x: i32('w', 'goes up first'),
-  y: i32('w', 'goes up second'),
-  left: i32('u', 'items on the left'),
-  right: i32('u', 'items on the right'),
-  sx_left: i32('x', 'items on the left'),
-  sx_right: i32('x', 'items on the right'),
-  tokens: i32('s', 'tokens in the pool'),
+  a: i32('sh', 'goes up first'),
+  b: i32('sh', 'goes up second'),
+  x: i32('wh', 'goes up first'),
+  y: i32('wh', 'goes up second'),
+  left: i32('uh', 'items on the left'),
+  right: i32('uh', 'items on the right'),
+  sx_left: i32('xh', 'items on the left'),
+  sx_right: i32('xh', 'items on the right'),
+  tokens: i32('sh', 'tokens in the pool'),
   got: i32('a', 'tokens taken out of it so far'),
   stop: i32('a', 'jobs end when it is set'),
   gate: i32('a', 'steps of a scripted test'),
@@ -108,6 +111,14 @@ export interface Up {
   cpus?: number;
   atomics?: AtomicsKind;
 }
+
+/** Explains the letters of the record to a checked machine. */
+function area_letters(): void {
+  checked_letter('test_area', 'w', (t) => t + area.rw);
+  checked_letter('test_area', 'u', (t) => t + area.undo);
+  checked_letter('test_area', 'x', (t) => t + area.undo_sx);
+}
+area_letters();
 
 /** Boots a new machine of the floors machine/ and sync/, with the record in it. */
 export function bring_up(o: Up = {}): Handle {

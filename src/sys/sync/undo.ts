@@ -13,8 +13,9 @@
  *      undo_end();                          before the unlock
  *      mtx_unlock(keg.lock, k);
  *
- * A log counts only while its lock word names the CPU and incarnation.  There
- * are as many logs as lock levels that nest.  A section too long for a log
+ * Whoever takes a lock over from a dead owner plays that CPU's log for this lock
+ * back, if there is one, and empties it.  A CPU has UNDO_LEVELS logs, for that many
+ * sections one inside the other; one more is a panic.  A section too long for a log
  * sets OVERFLOW, and recovery falls back on the structure's check.
  *
  * Log: [0] lock word, 0 = empty; [1] pairs; then pairs of word and old value.

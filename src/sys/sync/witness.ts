@@ -227,6 +227,16 @@ function relation_learn(from: number, to: number, extra: number, where: Error): 
 function stack_at(i: number): wstack_t {
   return (witness.stacks[root()] + i * wstack.sizeof) as wstack_t;
 }
+/** Whether a relation names the stack record: from then on it stays as it is. */
+export function wstack_published(at: number): boolean {
+  const r = root();
+  const number = Math.floor((at - witness.stacks[r]) / wstack.sizeof) + 1;
+  const end = witness.ids[r] * witness.ids[r];
+  for (let i = 0; i < end; i++) {
+    if (atomic_load(witness.relations[r] + i) >>> STACK_SHIFT === number) return true;
+  }
+  return false;
+}
 /** The stack where a relation was first seen. */
 function relation_stack(from: number, to: number): string {
   const v = atomic_load(relation(from, to));
@@ -289,6 +299,10 @@ function off(): boolean {
   return thr.cpu < 0 || root() === NULL || sysctl_get(watch) === -1;
 }
 
+/** Whether the locks that this CPU holds are noted. */
+export function witness_notes(): boolean {
+  return opt.WITNESS && !off();
+}
 /** Locks that this CPU holds, oldest first, as the tools print them. */
 export function witness_held(): string[] {
   return thr.cpu < 0 ? [] : my_places().map((p) => held_line(p.lock, p.exclusive));

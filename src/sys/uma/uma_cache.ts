@@ -5,7 +5,7 @@
  * on another CPU sees that its sums would not belong together and reads again.
  *
  * The current bucket of a malloc size class stands twice: in the zone's cache,
- * and in the CPU record, where the fast path of malloc finds it with one load
+ * and in the CPU's mcache, where the fast path of malloc finds it with one load
  * less.  cache_set_cur keeps both the same; the copy counts for nothing when a
  * dead CPU is settled.
  */

@@ -10,7 +10,8 @@
  *   - full buckets are not empty, empty ones are, and full_items is their sum
  *   - what is withheld lies at the end of one slab, and nowhere else
  * and over all:
- *   - slab pages + blocks + free + taken = pages managed
+ *   - the pages of slabs in the page array are those of the kegs, and the free page
+ *     queues agree with the page array
  *   - every header, bucket, zone and keg that was taken is in its place: none
  *     belongs to nobody
  *
@@ -38,6 +39,7 @@ import {
   type zone_t,
 } from '../h/uma.ts';
 import { PK_MALLOC, PK_MASK, PK_SLAB, vm_page } from '../h/vm_page.ts';
+import { checked_quiet } from '../sync/checked.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_page_census, vm_page_check, vm_page_free_count } from '../page/vm_page.ts';
 import { cache_buckets } from './uma_cache.ts';
@@ -66,6 +68,7 @@ export function uma_check(): void {
   mtx_lock(uma_root.drain, r);
   mtx_lock(uma_root.lock, r);
   places.clear();
+  checked_quiet(true);
   let pages = uma_root.lost_pages[r];
   uma_each_keg((k) => {
     mtx_lock(keg.lock, k);
@@ -79,6 +82,7 @@ export function uma_check(): void {
     zone_unlock(z);
   });
   own_records_check(r);
+  checked_quiet(false);
   mtx_unlock(uma_root.lock, r);
   vm_page_cache_check();
   const census = vm_page_census();

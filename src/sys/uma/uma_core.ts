@@ -23,8 +23,8 @@
  * has taken a lock looks at its cache again.  A bucket at work is in `hand` or
  * `fill`, which drainers leave alone.
  *
- * Deaths.  A bucket is always anchored: in cur, spare, hand or fill of a
- * cache, or on a list of the zone.  Moves between a list and a cache are one
+ * Deaths.  A bucket with items is always anchored: in cur, spare, hand, fill or
+ * drain of a cache, or on a list of the zone.  Moves between a list and a cache are one
  * undo section; moves inside a cache go through `hand`, so that the reaper
  * finds every bucket at least once.  Only the single item between a bucket
  * and its caller can be lost.
@@ -35,9 +35,9 @@
  * Read next: uma_keg.ts (where items come from), uma_zone.ts (making zones).
  */
 import { sim_point } from '../machine/atomic.ts';
-import { hot as hot_, pcpu, poll, thr } from '../machine/cpu.ts';
+import { hot as hot_, pcpu as pcpu_, poll, thr } from '../machine/cpu.ts';
 import { reap_pending } from '../machine/death.ts';
-import { hw, mem } from '../machine/memory.ts';
+import { hw as hw_, mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
@@ -52,8 +52,8 @@ import {
   UMA_ZFLAG_MULTI,
   uma_bucket,
   uma_cache,
-  uma_keg,
-  uma_slab,
+  uma_keg as uma_keg_,
+  uma_slab as uma_slab_,
   uma_zone,
   ZH_CTOR,
   ZH_DEBUG as ZH_DEBUG_,
@@ -89,9 +89,15 @@ import {
   type Tally,
   vtoslab,
 } from './uma_keg.ts';
-import { uma, uma_root, zone_lock, zone_name, zone_unlock } from './uma_int.ts';
+import { uma, uma_root as uma_root_, zone_lock, zone_name, zone_unlock } from './uma_int.ts';
 
-// Local names: V8 takes them for constants, imported ones it does not.
+// tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
+const hw = hw_;
+const mem = mem_;
+const pcpu = pcpu_;
+const uma_root = uma_root_;
+const uma_keg = uma_keg_;
+const uma_slab = uma_slab_;
 const M_ZERO = M_ZERO_;
 const ZH_DEBUG = ZH_DEBUG_;
 const ZH_FULL = ZH_FULL_;

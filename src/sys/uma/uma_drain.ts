@@ -9,7 +9,8 @@
  *      parked                 the drainer claims it and moves the buckets itself
  *      dead                   the reaper does
  *      computing, silent      the request stays; after vm.drain_deadline the
- *                             drainer goes on without it, and counts that
+ *                             drainer goes on without it, and counts that; the
+ *                             next drainer does not wait for it again
  *
  * A zone that is destroyed meanwhile is going: it ends when the last CPU has
  * handed its cache over, wherever that happens (uma_going.ts).

@@ -9,12 +9,13 @@
  * sleeper sees them.  A request that can never be met fails at once instead of
  * sleeping for ever: nobody else is attached, or the limit is below one slab.
  */
+import { atomic_and, atomic_or } from '../machine/atomic.ts';
 import { cpus_attached } from '../machine/death.ts';
 import { life } from '../machine/life.ts';
 import { thr } from '../machine/cpu.ts';
 import { M, machine } from '../machine/header.ts';
 import { opt } from '../machine/opt.ts';
-import { add64, elem, NULL } from '../machine/struct.ts';
+import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M_NOVM, M_NOWAIT, M_USE_RESERVE, M_WAITOK } from '../h/malloc_flags.ts';
 import {
@@ -84,8 +85,13 @@ function keg_mark_full(z: zone_t, k: keg_t): void {
   for (let at = keg.zones[k]; at !== NULL; at = zone.link[at]) zone_mark_full(at);
 }
 function zone_mark_full(z: zone_t): void {
-  zone.hooks[z] |= ZH_FULL;
-  zone.flags[z] |= UMA_ZFLAG_FULL;
+  // Atomic: the lock that is held may be another keg's than the zone's first.
+  atomic_or(field_word(zone.hooks, z), ZH_FULL);
+  atomic_or(field_word(zone.flags, z), UMA_ZFLAG_FULL);
+}
+function zone_mark_open(z: zone_t): void {
+  atomic_and(field_word(zone.flags, z), ~UMA_ZFLAG_FULL);
+  atomic_and(field_word(zone.hooks, z), ~ZH_FULL);
 }
 /**
  * For those who wait in their own way: the next free of the zone goes past the
@@ -218,12 +224,8 @@ export function zone_limit_wakeup(z: zone_t, k: keg_t): void {
   mtx_lock(keg.lock, k);
   if (keg.free[k] > 0 || !keg_at_limit(k)) {
     keg.flags[k] &= ~UMA_ZFLAG_FULL;
-    for (let at = keg.zones[k]; at !== NULL; at = zone.link[at]) {
-      zone.flags[at] &= ~UMA_ZFLAG_FULL;
-      zone.hooks[at] &= ~ZH_FULL;
-    }
-    zone.flags[z] &= ~UMA_ZFLAG_FULL;
-    zone.hooks[z] &= ~ZH_FULL;
+    zone_mark_open(z);
+    for (let at = keg.zones[k]; at !== NULL; at = zone.link[at]) zone_mark_open(at);
   }
   mtx_unlock(keg.lock, k);
   wakeup(k);

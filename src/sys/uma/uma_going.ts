@@ -35,7 +35,7 @@ import {
 } from '../machine/cpu.ts';
 import { reap_all } from '../machine/death.ts';
 import { mem } from '../machine/memory.ts';
-import { NULL } from '../machine/struct.ts';
+import { field_word, NULL } from '../machine/struct.ts';
 import { type keg_t, UMA_ZFLAG_GOING, uma_keg, uma_zone, ZH_FULL, ZH_GOING } from '../h/uma.ts';
 import type { zone_t } from '../h/uma.ts';
 import { mtx_lock, mtx_owned, mtx_timedlock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -79,9 +79,9 @@ export function uma_zone_going(z: zone_t, anchor = 0): void {
     mem.I32[anchor] = 0;
   }
   if ((zone.flags[z] & UMA_ZFLAG_GOING) === 0) uma_root.going[r]++;
-  zone.flags[z] |= UMA_ZFLAG_GOING;
+  atomic_or(field_word(zone.flags, z), UMA_ZFLAG_GOING);
   undo_end();
-  zone.hooks[z] |= ZH_GOING | ZH_FULL;
+  atomic_or(field_word(zone.hooks, z), ZH_GOING | ZH_FULL);
   zone_unlock(z);
   mtx_unlock(uma_root.lock, r);
 }
@@ -147,9 +147,8 @@ function going_ask(cpu: number): void {
 
 /** Ends a zone that is in no cache. */
 function zone_end(z: zone_t): void {
-  zone_lock(z);
-  zone.hooks[z] |= ZH_GOING | ZH_FULL; // whoever marked it may have died before this
-  zone_unlock(z);
+  // Whoever marked it may have died before this.
+  atomic_or(field_word(zone.hooks, z), ZH_GOING | ZH_FULL);
   zone_drain(z);
   const k = zone.keg[z];
   if (keg.zones[k] === z && zone.link[z] === NULL) {

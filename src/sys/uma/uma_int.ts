@@ -6,8 +6,8 @@
  * no bucket yet.  With it the fast paths need no test for a missing bucket:
  * they find no item to take and no room to put one, and go the slow way.
  *
- * Lock order: UMA lock, then a keg.  Never two kegs at once, save for adding a
- * keg to a zone, in address order.
+ * Lock order: UMA lock, then a keg.  Two kegs at once only for a zone that has
+ * several, in address order (uma_zonelock.ts).
  */
 import { thr } from '../machine/cpu.ts';
 import { M, machine, ROOT_UMA } from '../machine/header.ts';
@@ -40,7 +40,7 @@ export const UMA_ZFLAG_SHARED = 0x01000000;
 
 export type uma_root_t = Ptr<'uma_root'>;
 /*
- * Locks: (u) the UMA lock  (c) constant once booted
+ * Locks: (u) the UMA lock  (c) constant once booted  (a) atomic
  *        (h) beside another: a hint that is read without the lock, too
  */
 export const uma_root = struct<uma_root_t>(
@@ -60,8 +60,8 @@ export const uma_root = struct<uma_root_t>(
   going: i32('uh', 'zones that are being destroyed'),
   lost_pages: i32('u', 'pages of kegs that were destroyed with items in use'),
   up: i32('c', 'buckets may be used'),
-  domain_local: i32('-', 'slabs from the domain of the CPU that asked'),
-  domain_remote: i32('-', 'slabs from another'),
+  domain_local: i32('a', 'slabs from the domain of the CPU that asked'),
+  domain_remote: i32('a', 'slabs from another'),
 });
 
 /** The root record. */

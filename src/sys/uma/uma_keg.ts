@@ -14,8 +14,9 @@
  * free ones can go back to the page floor.
  *
  * All of it is under the keg lock, whose class is `undo`: each step saves the
- * words that it changes.  A slab is made outside the lock; its pages and its
- * header stay noted in the CPU's hand until the section that links it.
+ * words that it changes, save for `hint`, of which any value is right.  A slab is
+ * made outside the lock; its pages and its header stay noted in the CPU's hand
+ * until the section that links it.
  *
  * The hand of items.  An item that the allocator takes for itself (a header, a
  * bucket, a zone, a keg) comes into the CPU's hand in the section that takes it
@@ -25,11 +26,11 @@
  */
 import { vm_page_get } from '../page/vm_page_cache.ts';
 import { HAND_ITEMS, pcpu, type pcpu_t, thr } from '../machine/cpu.ts';
-import { sim_point } from '../machine/atomic.ts';
+import { atomic_add, sim_point } from '../machine/atomic.ts';
 import { hw, PAGE_SIZE, page_word, roundup, word_page } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { add64, elem, NULL } from '../machine/struct.ts';
+import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
@@ -516,8 +517,8 @@ export function keg_give_withheld(k: keg_t): void {
 }
 function count_domain(m: number): void {
   const r = uma();
-  if (vm_page_domain(m) === thr.cpu % machine.domains[M]) uma_root.domain_local[r]++;
-  else uma_root.domain_remote[r]++;
+  const local = vm_page_domain(m) === thr.cpu % machine.domains[M];
+  atomic_add(field_word(local ? uma_root.domain_local : uma_root.domain_remote, r), 1);
 }
 
 /** Fills the header of a slab on page m, at word `at`; its last `withheld` items are not free. */

@@ -10,13 +10,14 @@
  * A zone and its keg are published under the UMA lock, when they are complete.
  */
 
+import { atomic_or } from '../machine/atomic.ts';
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_UMA } from '../machine/header.ts';
 import { cpu_nobody, pcpu, thr } from '../machine/cpu.ts';
 import { hw, mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, NULL, set_string } from '../machine/struct.ts';
+import { elem, field_word, NULL, set_string } from '../machine/struct.ts';
 import { M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
@@ -223,9 +224,10 @@ function publish(k: keg_t, z: zone_t, anchor: number, in_hand: number): void {
 /**
  * Makes a zone of items of `size` bytes on a keg of its own.  ctor and dtor run
  * at every allocation and free, init and fini when an item enters or leaves
- * the keg; they are vector numbers, 0 for none.  `align` is a mask.  Sleeps for
- * memory; panics if there is none for the zone itself.  UMA_ZONE_ZINIT is the
- * caller's init of zeros: pages come zeroed, so it adds nothing.
+ * the keg; they are vector numbers, 0 for none.  `align` is a mask.  Does not
+ * sleep; panics if there is no memory for the zone itself.  UMA_ZONE_ZINIT says that
+ * items are zero when they enter the keg: pages come zeroed in any case, but the
+ * checks then leave the items of the zone as they are (uma_dbg.ts).
  */
 export function uma_zcreate(
   name: string,
@@ -327,7 +329,7 @@ export function uma_zsecond_add(z: zone_t, master: zone_t): number {
   if (error === 0) {
     zone.kegs[elem(z, n)] = k;
     zone.nkegs[z] = n + 1;
-    zone.flags[z] |= UMA_ZFLAG_MULTI;
+    atomic_or(field_word(zone.flags, z), UMA_ZFLAG_MULTI);
     keg.flags[k] |= UMA_ZFLAG_SHARED;
   }
   if (first !== k) mtx_unlock(keg.lock, k);
@@ -401,17 +403,21 @@ export function uma_zone_set_zinit(z: zone_t, zinit: number, zfini: number): voi
   zone.zinit[z] = zinit;
   zone.zfini[z] = zfini;
 }
-/** Replaces the page supplier of the keg. */
+/** Replaces the page supplier of the keg, before it has pages. */
 export function uma_zone_set_allocf(z: zone_t, allocf: number, freef: number): void {
   const k = zone.keg[z];
+  zone_lock(z);
   keg.allocf[k] = allocf;
   keg.freef[k] = freef;
   keg.flags[k] |= UMA_ZFLAG_PRIVALLOC;
+  zone_unlock(z);
 }
 /** Ties the keg to a memory domain. */
 export function uma_zone_set_domain(z: zone_t, domain: number): number {
   if (domain < -1 || domain >= machine.domains[M]) return EINVAL;
+  zone_lock(z);
   keg.domain[zone.keg[z]] = domain;
+  zone_unlock(z);
   return 0;
 }
 

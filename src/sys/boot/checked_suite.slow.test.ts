@@ -1,0 +1,55 @@
+/*
+ * Shows that the kernel keeps the rules of its lock letters while its own tests
+ * use it: the tests below run once more, each machine a checked one.  Which rule is
+ * broken, and where, is in the panic that such a test dies of.
+ *
+ * Left out are tests that break a rule on purpose, to see that the kernel notices
+ * the damage (the rule is faster), and files that would take long under guards and
+ * use what others use too.
+ */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { promisify } from 'node:util';
+
+/** Test files below src, and which of their tests plant damage. */
+const FILES: [path: string, planted?: string][] = [
+  ['sys/uma/uma_core.test.ts', 'uma_check sees an item in two places'],
+  ['sys/uma/uma_zone.test.ts'],
+  ['sys/client/mbuf.test.ts', 'an mbuf freed twice'],
+  ['sys/kmem/malloc.test.ts', 'a garbage type panics'],
+  ['sys/observe/sysctl_tree.test.ts'],
+  ['sys/client/kern_mbuf_drain.test.ts'],
+  ['sys/page/vm_page.test.ts'],
+  ['sys/observe/memstat.test.ts'],
+  ['sys/observe/sysctl_netbsd.test.ts'],
+  ['sys/observe/sysctl_freebsd.test.ts'],
+  ['sys/sync/lock_prof.test.ts'],
+  ['sys/sync/refcount.test.ts'],
+  ['bin/tools.test.ts'],
+  ['bin/netstat.test.ts'],
+];
+const SRC = join(import.meta.dirname, '../..');
+const run = promisify(execFile);
+
+describe('the kernel tests on checked machines', { concurrency: 2 }, () => {
+  for (const [path, planted] of FILES) {
+    test(path, async () => {
+      const always = join(import.meta.dirname, 'checked_always.test.lib.ts');
+      const skip = planted === undefined ? [] : [`--test-skip-pattern=${planted}`];
+      const args = ['--import', always, '--test-reporter=tap', ...skip, join(SRC, path)];
+      const env = { ...process.env, NODE_TEST_CONTEXT: undefined }; // a run of its own
+      const { stdout } = await run(process.execPath, args, { env, maxBuffer: 2 ** 26 }).catch(
+        (e: { stdout: string; stderr: string }) => assert.fail(failures(e.stdout) + e.stderr),
+      );
+      const passed = Number(/^# pass (\d+)$/m.exec(stdout)?.[1]);
+      assert.ok(passed > 0, `${passed} tests passed`);
+    });
+  }
+});
+/** What failed, and why: of the tests' output. */
+function failures(tap: string): string {
+  const lines = tap.split('\n').filter((line) => /^\s*not ok|^\s*error:|panic:/.test(line));
+  return `${lines.map((line) => line.trim()).join('\n')}\n`;
+}
