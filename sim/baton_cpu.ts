@@ -275,7 +275,7 @@ function place(e: unknown): string {
     .join('\n    ');
 }
 
-/** Which CPU this thread is at the beginning of a run: a script may leave the slot and join again. */
+/** Which CPU this thread is when a run begins: a script may leave the slot and join again. */
 let home = { cpu: -1, pc: thr.pc, tid: 0 };
 
 /** Runs this CPU's operations when its turn comes, and gives the turn on. */

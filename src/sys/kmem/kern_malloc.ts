@@ -159,7 +159,7 @@ export function malloc(size: number, t: malloc_type_t, flags: number): number {
   const n = (bucket.cnt[bk] - 1) | 0;
   if (n < 0 || stats.type[s] !== t) return malloc_slow(t, flags, b);
   const item = bucket.item[((bk + n) | 0) as bucket_t];
-  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b); // a call may want stack: nothing is changed yet
+  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b); // a call: nothing is changed yet
   bucket.cnt[bk] = n;
   const at = ((s + b) | 0) as mtstats_t;
   const v = (stats.allocs[at] + 1) | 0;

@@ -16,9 +16,9 @@
  *
  * Deaths.  PK_CACHE in the page array, with the CPU's number beside it, is what says
  * that a page is cached; the lists are only how its owner finds it.  On its way from
- * the cache to an owner a page is in the CPU's hand; from the queues to the cache and
- * back it changes its kind under the free lock, with the list in one undo section.  The reaper frees the pages that say they
- * are in the dead CPU's cache.
+ * the cache to an owner a page is in the CPU's hand; between queues and cache it changes
+ * its kind under the free lock, on the way out together with the list in one undo
+ * section.  The reaper frees the pages that say they are in the dead CPU's cache.
  *
  * Locks: a cache is its CPU's own, or of whoever claims that CPU.
  */
@@ -29,7 +29,6 @@ import {
   cpu_claim,
   cpu_slots,
   cpu_unclaim,
-  PAGE_CACHE_MAX,
   pcpu as pcpu_,
   pcpu_of,
   type pcpu_t,
