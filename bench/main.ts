@@ -13,6 +13,7 @@ import { bench_alloc } from './alloc.ts';
 import { bench_chain, chain_markdown } from './chain.ts';
 import { bench_examples, examples_markdown } from './examples.ts';
 import type { Plan } from './harness.ts';
+import { bench_locks, locks_markdown } from './locks.ts';
 import { markdown } from './markdown.ts';
 import { bench_packets, packets_markdown } from './packets.ts';
 import { plot } from './plot.ts';
@@ -38,6 +39,11 @@ const BENCHES: Record<string, Bench> = {
     about: 'the examples beside the same programs as they are written today',
     run: bench_examples,
     markdown: examples_markdown,
+  },
+  locks: {
+    about: 'read, nested and write pairs of an rwlock against pairs of a mutex',
+    run: bench_locks,
+    markdown: locks_markdown,
   },
   packets: {
     about: 'packets through two threads beside Buffers and postMessage',

@@ -5,8 +5,8 @@
  * that point, under both schedulers and several interleavings.  Every run must
  * end clean or in a panic that names the lock; none may hang.  The numbers are
  * printed.  That the tally can tell is shown by a script whose survivors wait
- * for what only the dead one would have done, and by one whose lock has no
- * undo.
+ * for what only the dead one would have done, and by one that does not recover
+ * the lock that the dead one leaves.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -94,19 +94,22 @@ describe('killed at every point', async () => {
   });
 });
 
-test('a panic names the lock where the dead one leaves what nobody can repair', async () => {
-  // The locks of the class `user mtx` have no undo: its holder's death is a panic.
+test('a lock of the program that nobody recovers: each is told, and the check says so', async () => {
+  // This script does not recover its mutex: the others end with EOWNERDEAD.
   const script = await script_load(new URL('./scripts/mutex.ts', import.meta.url));
   const session = nested_session(script, true);
   const outcomes = new Set<string>();
+  let told = 0;
   for (let at = 1; at <= 60; at++) {
     const r = session.run(1 + (at % 12), { cpu: 1, at });
-    if (r.failure?.startsWith('panic')) {
-      assert.match(r.failure, /lock 'user mtx' at \d+ was held by a thread that died/);
-    }
+    if (/EOWNERDEAD: mtx_lock: .*: .*CPU 1/.test(r.failure ?? '')) told++;
     outcomes.add(kill_outcome(r));
   }
   session.close();
-  assert.ok(outcomes.has('panic'), `${[...outcomes]}`);
-  assert.ok(outcomes.has('wrong'), 'its check counts the turns of the dead, and must say so');
+  assert.ok(told > 0, 'nobody was told');
+  assert.deepEqual(
+    [...outcomes].filter((o) => o !== 'clean'),
+    ['wrong'],
+    'nobody hangs',
+  );
 });

@@ -30,7 +30,7 @@ import type { Options } from '../src/sys/machine/opt.ts';
 import { get_string } from '../src/sys/machine/struct.ts';
 import { sysctl_decls, sysctl_set } from '../src/sys/machine/sysctl_decl.ts';
 import { lock_order } from '../src/sys/sync/lock_order.ts';
-import { LOCK_CLASS } from '../src/sys/sync/robust.ts';
+import { LOCK_CLASS } from '../src/sys/sync/lock_word.ts';
 import { sleepq_list } from '../src/sys/sync/subr_sleepqueue.ts';
 
 export interface SimScript {

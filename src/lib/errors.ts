@@ -24,9 +24,11 @@ import {
   EISDIR,
   ENAMETOOLONG,
   ENOENT,
+  ENOLCK,
   ENOMEM,
   ENOTDIR,
   EOPNOTSUPP,
+  EOWNERDEAD,
   EPERM,
   ESHUTDOWN,
   ETIMEDOUT,
@@ -125,6 +127,17 @@ export const ERRORS: readonly ErrorEntry[] = [
     'a machine is up in this thread already, or memory is still in use at the end, or the ' +
       'thread is parked: inside away() or park()',
     'use current(), shut the first one down; free what the text lists; come back first',
+  ),
+  entry(
+    EOWNERDEAD,
+    'a thread died or left while it held the lock: what the lock guards may be half changed; ' +
+      'the text names the lock and the thread',
+    'set it right in recover(fn), which makes the lock good again, or dispose of the lock',
+  ),
+  entry(
+    ENOLCK,
+    'this thread reads 24 rwlocks at once, as many as it may; the text names them',
+    'give one back first',
   ),
   entry(EPERM, 'the lock is not held by this thread, or the variable is read-only', 'lock first'),
   entry(EAGAIN, 'all CPU slots are taken', 'boot with more cpus, or let a thread detach'),

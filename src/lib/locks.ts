@@ -10,40 +10,66 @@
  * lock belongs to a thread, not to a task: two tasks of one event loop that
  * want it take turns through lockAsync.
  *
- * A thread that dies holding one stops the machine (KernelPanic in the others):
- * nobody can know what it left half done.  Programs for which that is too much
- * keep such sections short, or hand work over through a queue.
+ * A lock outlives its owner.  If a thread dies, or ends, with a mutex or the
+ * exclusive hold of an rwlock, the lock is abandoned: what it guards may be half
+ * changed.  Every call that would take it throws EOWNERDEAD, which names lock
+ * and thread, until some thread has set things right:
+ *
+ *      try { lock.lock(); } catch (e) {
+ *        if (e.code === 'EOWNERDEAD') lock.recover(() => rebuild()); ...
+ *      }
+ *
+ * A shared hold changes nothing, so it is simply given back.
  *
  * Calls wait, save those that say try: mutex before condition; an rwlock may be
  * held while waiting for memory, a mutex should not be (WITNESS reports it).
  * Order: rwlocks, then mutexes.
+ *
+ * Code of the program (getters of options, predicates) never runs under a lock
+ * by accident: options are read before anything is taken.
  */
-import { atomic_cas, atomic_load, atomic_notify, atomic_or } from '../sys/machine/atomic.ts';
-import { pcpu, thr } from '../sys/machine/cpu.ts';
-import { tid_alive } from '../sys/machine/death.ts';
-import { EDEADLK, EPERM, ETIMEDOUT } from '../sys/machine/errno.ts';
-import { memory_state } from '../sys/machine/memory.ts';
-import { elem } from '../sys/machine/struct.ts';
+import { atomic_load, atomic_or, atomic_cas, atomic_notify } from '../sys/machine/atomic.ts';
+import { now_ms } from '../sys/machine/clock.ts';
+import { tid_cpu } from '../sys/machine/cpu.ts';
+import { reap_all } from '../sys/machine/death.ts';
 import {
-  LK_WAITERS,
+  EBUSY,
+  EDEADLK,
+  EINVAL,
+  ENOLCK,
+  EOWNERDEAD,
+  EPERM,
+  ETIMEDOUT,
+} from '../sys/machine/errno.ts';
+import { memory_state } from '../sys/machine/memory.ts';
+import {
+  mtx_end,
   mtx_init,
+  mtx_leave,
   mtx_lock_word,
   mtx_owned_word,
-  mtx_trylock,
+  mtx_recover,
+  mtx_settle,
+  mtx_trylock_word,
   mtx_unlock_word,
+  mtx_unrecover,
+  mtx_why,
 } from '../sys/sync/kern_mutex.ts';
 import {
-  HELD_READ,
   rw_downgrade,
   rw_init,
-  rw_runlock,
-  rw_timedrlock,
-  rw_timedwlock,
+  rw_rlock_word,
+  rw_rowned_word,
+  rw_runlock_word,
   rw_try_upgrade,
-  rw_wowned,
-  rw_wunlock,
+  rw_why,
+  rw_wlock_word,
+  rw_wowned_word,
+  rw_wunlock_word,
 } from '../sys/sync/kern_rwlock.ts';
 import { LC_USER_MTX, LC_USER_SX } from '../sys/sync/lock_order.ts';
+import { abandoned, GRANT, LK_WAITERS, lock_owner_tid, word_owner } from '../sys/sync/lock_word.ts';
+import { rw_end, rw_recover, rw_settle, rw_unrecover } from '../sys/sync/rw_death.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
 import {
   bracket,
@@ -54,22 +80,34 @@ import {
   mayBlock,
   type Mortal,
 } from './context.ts';
-import { kmemError } from './errors.ts';
+import { KernelPanic, kmemError } from './errors.ts';
 import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
-import { type AsyncOptions, checkAbort, waitForAsync, waitWord } from './wait.ts';
+import { type AsyncOptions, checkAbort, checkTimeout, waitForAsync, waitWord } from './wait.ts';
 
 /** How long taking a lock, or waiting for a condition, may last. */
 export interface LockOptions {
   /** Longest wait, ms; ETIMEDOUT when it is over. Default: as long as it takes. */
   readonly timeout?: number;
 }
-const FLAGS = 7;
-/** A mutex that was handed to a waiter who has not taken it yet (kern_mutex.ts). */
-const GRANT = 127 << 3;
-/** A dead owner is noticed by a wait of this length, ms. */
-const DEAD_OWNER_MS = 50;
+const FOREVER = Number.POSITIVE_INFINITY;
+/** A browser's main thread looks at a lock for this long at most, ms. */
+const BROWSER_LOOK_MS = 1;
+/** A call that does not wait asks the host whether the owner lives this often at most, ms. */
+const OWNER_LOOK_MS = 20;
 /** A sleep for a condition is cut into slices, ms: a signal may go to a thread that died. */
 const CV_SLICE_MS = 1000;
+
+/** The timeout of a call, read once, before anything is taken. Throws EINVAL. */
+function timeoutOf(op: string, options: LockOptions | undefined): number {
+  if (options === undefined) return FOREVER;
+  const { timeout } = options;
+  checkTimeout(op, timeout);
+  return timeout ?? FOREVER;
+}
+/** How long this thread may wait, if it asks for `ms`. */
+function limit(ms: number): number {
+  return mayBlock() ? ms : Math.min(ms, BROWSER_LOOK_MS);
+}
 
 /** What mutexes, rwlocks and conditions have in common: a name, and an end. */
 abstract class Named implements Mortal, Disposable {
@@ -92,14 +130,26 @@ abstract class Named implements Mortal, Disposable {
     enter(op);
     return this.word;
   }
-  /** Whether it may not be ended now. */
-  protected abstract busy(): boolean;
-  /** Lets go of it; with the last thread that has it the name is free again. */
+  /** Ends it if nobody has it, or is about to; returns who has. */
+  protected abstract end(l: number): string;
+  /** Whether this thread has it. */
+  protected abstract mine(l: number): boolean;
+  /**
+   * Lets go of it; with the last thread that lets go the name is free again.
+   * Throws EBUSY if this thread holds it, or nobody else is left and a thread that
+   * has let go of it holds it still.
+   */
   dispose(): void {
     if (this.word === 0) return;
     enter('dispose');
+    if (this.mine(this.word)) this.refuse('dispose', EBUSY, 'this thread holds it');
+    reap_all(); // of the dead nothing is left that names the lock
+    const busy = (): boolean => {
+      const by = this.end(this.word);
+      return by === '' ? false : this.refuse('dispose', EBUSY, `${by} has it`);
+    };
+    release(this.entry, busy);
     this.ctx.forget(this.#kind, this.name);
-    release(this.entry, () => this.busy());
     this.bury();
   }
   /** dispose() at the end of a `using`. */
@@ -115,8 +165,64 @@ abstract class Named implements Mortal, Disposable {
   }
 }
 
+/** What mutexes and rwlocks have in common: an owner that they may outlive. */
+abstract class Lock extends Named {
+  /** recover() runs. */
+  protected recovering = false;
+  #asked = 0;
+
+  protected abstract take(l: number): boolean;
+  protected abstract give(l: number): void;
+  protected abstract spoil(l: number): void;
+  protected abstract settle(l: number): boolean;
+
+  /**
+   * Makes an abandoned lock good again: runs `fn`, which sets right what the lock
+   * guards, with the lock held.  True if `fn` returned; if it throws, or the thread
+   * dies in it, the lock is abandoned still.  False, without running `fn`, if the
+   * lock is not abandoned.  `fn` is synchronous.  Throws what `fn` throws, EINVAL if
+   * that is a promise, EDEADLK if this thread has the lock.
+   */
+  recover(fn: () => void): boolean {
+    const l = this.live('recover');
+    if (typeof fn !== 'function') this.refuse('recover', EINVAL, 'give a function');
+    if (this.mine(l)) this.refuse('recover', EDEADLK, 'this thread holds it');
+    if (!this.take(l)) return false;
+    this.recovering = true;
+    let later = false;
+    try {
+      later = isLater(fn());
+    } catch (e) {
+      this.recovering = false;
+      if (!(e instanceof KernelPanic) && this.word === l) this.spoil(l);
+      throw e;
+    }
+    this.recovering = false;
+    if (this.live('recover') !== l) gone('recover');
+    if (later) {
+      this.spoil(l);
+      this.refuse('recover', EINVAL, 'fn is asynchronous: the lock is abandoned still');
+    }
+    this.give(l);
+    return true;
+  }
+  /** After a try in vain: whether the owner turns out to be dead. Asks the host now and then. */
+  protected ownerDead(l: number): boolean {
+    const now = now_ms();
+    if (now - this.#asked < OWNER_LOOK_MS) return abandoned(atomic_load(l));
+    this.#asked = now;
+    return this.settle(l);
+  }
+}
+/** Whether a value is a promise. Its rejection is the concern of nobody. */
+function isLater(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || !('then' in value)) return false;
+  Promise.resolve(value).catch(() => {});
+  return true;
+}
+
 /** The kernel's mutex, found by name in every thread. Made by machine.mutex(). */
-export class Mutex extends Named {
+export class Mutex extends Lock {
   readonly #held: Disposable;
 
   /** Use machine.mutex(name). */
@@ -127,27 +233,33 @@ export class Mutex extends Named {
   /**
    * Takes the mutex, waiting if another thread has it.  The result gives it back
    * at the end of a `using`.  Throws EDEADLK if this thread has it already,
-   * ETIMEDOUT, EOPNOTSUPP on a browser's main thread when it is taken.
+   * EOWNERDEAD if its owner died or left, ETIMEDOUT, EINVAL, EOPNOTSUPP on a
+   * browser's main thread when it is taken.
    */
-  lock(options: LockOptions = {}): Disposable {
+  lock(options?: LockOptions): Disposable {
+    const ms = timeoutOf('lock', options);
     const l = this.live('lock');
     if (mtx_owned_word(l)) this.#own('lock');
-    if (!mayBlock()) {
-      if (!mtx_trylock(WORD, l)) checkMayBlock('lock', 'lockAsync');
-    } else if (!mtx_lock_word(l, options.timeout ?? Number.POSITIVE_INFINITY)) {
-      this.refuse('lock', ETIMEDOUT, `another thread held it for ${options.timeout} ms`);
-    }
+    const error = mtx_lock_word(l, limit(ms));
+    if (error !== 0) this.#not('lock', l, error, ms);
     return this.#held;
   }
-  /** Takes the mutex if it is free. Never waits. False: not taken. Throws ESHUTDOWN. */
+  /**
+   * Takes the mutex if it is free. Never waits. False: not taken. Throws EOWNERDEAD,
+   * ESHUTDOWN.
+   */
   tryLock(): boolean {
     const l = this.live('tryLock');
-    return !mtx_owned_word(l) && mtx_trylock(WORD, l);
+    if (mtx_owned_word(l)) return false;
+    const error = mtx_trylock_word(l);
+    if (error !== 0 && (error === EOWNERDEAD || this.ownerDead(l))) this.#dead('tryLock', l);
+    return error === 0;
   }
   /** Gives the mutex back. Throws EPERM if this thread does not have it. */
   unlock(): void {
     const l = this.live('unlock');
     if (!mtx_owned_word(l)) this.refuse('unlock', EPERM, 'this thread does not hold it');
+    if (this.recovering) this.refuse('unlock', EPERM, 'recover() gives it back');
     mtx_unlock_word(l);
   }
   /** Whether this thread has the mutex. */
@@ -161,34 +273,44 @@ export class Mutex extends Named {
   }
   /**
    * Takes the mutex, waiting in the event loop; other tasks of this thread wait
-   * likewise.  Rejects with the signal's reason, or ETIMEDOUT.
+   * likewise.  Rejects with the signal's reason, ETIMEDOUT, EOWNERDEAD or EINVAL.
    */
   async lockAsync(options: AsyncOptions = {}): Promise<Disposable> {
     const { signal, timeout } = options;
+    checkTimeout('lockAsync', timeout);
     checkAbort(signal);
-    const deadline = performance.now() + (timeout ?? Number.POSITIVE_INFINITY);
+    const deadline = performance.now() + (timeout ?? FOREVER);
     for (let waited = false; ; waited = true) {
       const l = this.live('lockAsync');
-      if (!mtx_owned_word(l) && mtx_trylock(WORD, l)) {
+      const error = mtx_owned_word(l) ? EDEADLK : mtx_trylock_word(l);
+      if (error === 0) {
         // Others may sleep on it, and their flag went with the unlock.
         if (waited) atomic_or(l, LK_WAITERS);
         return this.#held;
       }
+      if (error === EOWNERDEAD) this.#dead('lockAsync', l);
       const left = deadline - performance.now();
-      if (left <= 0) this.refuse('lockAsync', ETIMEDOUT, `it was taken for ${timeout} ms`);
+      if (left <= 0) {
+        mtx_leave(l, waited);
+        this.refuse('lockAsync', ETIMEDOUT, `it was taken for ${timeout} ms`);
+      }
       await this.#waitAsync(l, left, signal);
-      if (signal?.aborted) atomic_notify(this.live('lockAsync'), 1); // a wake-up goes to the next
+      if (signal?.aborted) mtx_leave(this.live('lockAsync'), true);
       checkAbort(signal);
     }
   }
   /** Runs `fn` with the mutex held over its awaits, and waits in the event loop for the mutex. */
   async runAsync<T>(fn: () => T | Promise<T>, options?: AsyncOptions): Promise<T> {
     await this.lockAsync(options);
+    let result: T;
     try {
-      return await fn();
-    } finally {
-      this.unlock();
+      result = await fn();
+    } catch (e) {
+      if (!(e instanceof KernelPanic)) this.letGo();
+      throw e;
     }
+    this.unlock();
+    return result;
   }
   /**
    * The lock word, for a condition.
@@ -197,33 +319,71 @@ export class Mutex extends Named {
   wordFor(op: string): number {
     const l = this.live(op);
     if (!mtx_owned_word(l)) this.refuse(op, EPERM, 'this thread does not hold it');
+    if (this.recovering) this.refuse(op, EPERM, 'recover() may not give it up');
     return l;
   }
-  protected busy(): boolean {
-    return atomic_load(this.word) !== 0;
+  /**
+   * Gives the mutex back if this thread has it.
+   * @internal
+   */
+  letGo(): void {
+    if (this.word !== 0 && mtx_owned_word(this.word)) mtx_unlock_word(this.word);
+  }
+  /**
+   * Throws the EOWNERDEAD that a condition met when it wanted the mutex back.
+   * @internal
+   */
+  deadFor(op: string): never {
+    return this.#dead(op, this.live(op));
+  }
+  protected end(l: number): string {
+    mtx_settle(l);
+    if (mtx_end(l)) return '';
+    const owner = lock_owner_tid(l);
+    return owner === 0 ? 'a waiter' : `CPU ${tid_cpu(owner)}`;
+  }
+  protected mine(l: number): boolean {
+    return mtx_owned_word(l);
+  }
+  protected take(l: number): boolean {
+    return mtx_recover(l);
+  }
+  protected give(l: number): void {
+    mtx_unlock_word(l);
+  }
+  protected spoil(l: number): void {
+    mtx_unrecover(l);
+  }
+  protected settle(l: number): boolean {
+    return mtx_settle(l);
   }
 
   async #waitAsync(l: number, ms: number, signal: AbortSignal | undefined): Promise<void> {
     const v = atomic_load(l);
-    if ((v & ~FLAGS) === 0) return;
+    if (word_owner(v) === 0 || abandoned(v)) return;
     if ((v & LK_WAITERS) === 0 && atomic_cas(l, v, v | LK_WAITERS) !== v) return;
     await waitWord(this.ctx, 'lockAsync', l, v | LK_WAITERS, ms, signal);
     const now = atomic_load(l);
-    const owner = now & ~FLAGS;
     // Handed over: perhaps to us, perhaps to a thread that gave up.  Anybody may have it.
-    if (owner === GRANT) {
+    if (word_owner(now) === GRANT) {
       if (atomic_cas(l, now, 0) === now) atomic_notify(l, 1);
-    } else if (owner !== 0 && !tid_alive(owner)) {
-      if (mtx_lock_word(l, DEAD_OWNER_MS)) mtx_unlock_word(l); // panics: what it left is unknown
-    }
+    } else if (word_owner(now) !== 0) this.ownerDead(l);
   }
   #own(op: string): never {
     this.refuse(op, EDEADLK, 'this thread holds it already');
   }
+  #dead(op: string, l: number): never {
+    this.refuse(op, EOWNERDEAD, mtx_why(l));
+  }
+  #not(op: string, l: number, error: number, ms: number): never {
+    if (error === EOWNERDEAD) this.#dead(op, l);
+    checkMayBlock(op, 'lockAsync');
+    this.refuse(op, ETIMEDOUT, `another thread held it for ${ms} ms`);
+  }
 }
 
 /** The kernel's shared/exclusive lock, found by name in every thread. Made by machine.rwlock(). */
-export class RwLock extends Named {
+export class RwLock extends Lock {
   readonly #reads: Disposable = { [Symbol.dispose]: () => this.unlockRead() };
   readonly #writes: Disposable = { [Symbol.dispose]: () => this.unlockWrite() };
 
@@ -233,61 +393,69 @@ export class RwLock extends Named {
   }
   /**
    * Takes the lock shared: other readers may have it too.  Waits while a writer
-   * has or wants it.  Throws EDEADLK if this thread writes, ETIMEDOUT, EOPNOTSUPP.
+   * has or wants it.  Throws EDEADLK if this thread writes, EOWNERDEAD if a writer
+   * died or left, ENOLCK if this thread reads 24 locks already, ETIMEDOUT, EINVAL,
+   * EOPNOTSUPP.
    */
-  lockRead(options: LockOptions = {}): Disposable {
+  lockRead(options?: LockOptions): Disposable {
+    const ms = timeoutOf('lockRead', options);
     const l = this.live('lockRead');
-    if (rw_wowned(WORD, l)) this.refuse('lockRead', EDEADLK, 'this thread holds it exclusively');
-    const ms = options.timeout ?? Number.POSITIVE_INFINITY;
-    if (rw_timedrlock(WORD, l, mayBlock() ? ms : 0)) return this.#reads;
-    return this.#late('lockRead', ms);
+    if (rw_wowned_word(l)) this.refuse('lockRead', EDEADLK, 'this thread holds it exclusively');
+    const error = rw_rlock_word(l, limit(ms));
+    if (error !== 0) this.#not('lockRead', l, error, ms);
+    return this.#reads;
   }
   /**
    * Takes the lock alone.  Throws EDEADLK if this thread has it in any way,
-   * ETIMEDOUT, EOPNOTSUPP.
+   * EOWNERDEAD, ETIMEDOUT, EINVAL, EOPNOTSUPP.
    */
-  lockWrite(options: LockOptions = {}): Disposable {
+  lockWrite(options?: LockOptions): Disposable {
+    const ms = timeoutOf('lockWrite', options);
     const l = this.live('lockWrite');
-    if (rw_wowned(WORD, l) || this.#reading(l)) {
-      this.refuse('lockWrite', EDEADLK, 'this thread holds it already');
-    }
-    const ms = options.timeout ?? Number.POSITIVE_INFINITY;
-    if (rw_timedwlock(WORD, l, mayBlock() ? ms : 0)) return this.#writes;
-    return this.#late('lockWrite', ms);
+    if (this.mine(l)) this.refuse('lockWrite', EDEADLK, 'this thread holds it already');
+    const error = rw_wlock_word(l, limit(ms));
+    if (error !== 0) this.#not('lockWrite', l, error, ms);
+    return this.#writes;
   }
-  /** Takes the lock shared if that can be had now. Never waits. False: not taken. */
+  /**
+   * Takes the lock shared if that can be had now. Never waits. False: not taken.
+   * Throws EOWNERDEAD, ENOLCK.
+   */
   tryLockRead(): boolean {
     const l = this.live('tryLockRead');
-    return !rw_wowned(WORD, l) && rw_timedrlock(WORD, l, 0);
+    return !rw_wowned_word(l) && this.#tried('tryLockRead', l, rw_rlock_word(l, 0));
   }
-  /** Takes the lock alone if that can be had now. Never waits. False: not taken. */
+  /**
+   * Takes the lock alone if that can be had now. Never waits. False: not taken.
+   * Throws EOWNERDEAD.
+   */
   tryLockWrite(): boolean {
     const l = this.live('tryLockWrite');
-    return !rw_wowned(WORD, l) && !this.#reading(l) && rw_timedwlock(WORD, l, 0);
+    return !this.mine(l) && this.#tried('tryLockWrite', l, rw_wlock_word(l, 0));
   }
   /** Gives a shared hold back. Throws EPERM without one. */
   unlockRead(): void {
     const l = this.live('unlockRead');
-    if (!this.#reading(l)) this.refuse('unlockRead', EPERM, 'this thread does not hold it shared');
-    rw_runlock(WORD, l);
+    if (!rw_rowned_word(l)) this.#no('unlockRead', 'shared');
+    rw_runlock_word(l);
   }
   /** Gives the exclusive hold back. Throws EPERM without one. */
   unlockWrite(): void {
-    const l = this.live('unlockWrite');
-    if (!rw_wowned(WORD, l)) this.refuse('unlockWrite', EPERM, 'this thread does not hold it');
-    rw_wunlock(WORD, l);
+    rw_wunlock_word(this.#written('unlockWrite'));
   }
   /** Turns this thread's shared hold, if it is the only one, into the exclusive one. False: not. */
   tryUpgrade(): boolean {
     const l = this.live('tryUpgrade');
-    if (!this.#reading(l)) this.refuse('tryUpgrade', EPERM, 'this thread does not hold it shared');
+    if (!rw_rowned_word(l)) this.#no('tryUpgrade', 'shared');
     return rw_try_upgrade(WORD, l);
   }
-  /** Turns the exclusive hold into a shared one. Throws EPERM without one. */
+  /**
+   * Turns the exclusive hold into a shared one. Throws EPERM without one, ENOLCK if
+   * this thread reads 24 locks already: then it is exclusive still.
+   */
   downgrade(): void {
-    const l = this.live('downgrade');
-    if (!rw_wowned(WORD, l)) this.refuse('downgrade', EPERM, 'this thread does not hold it');
-    rw_downgrade(WORD, l);
+    const l = this.#written('downgrade');
+    if (!rw_downgrade(WORD, l)) this.refuse('downgrade', ENOLCK, rw_why(l, ENOLCK));
   }
   /** Runs `fn` with the lock held shared. Throws as lockRead does. */
   read<T>(fn: () => T, options?: LockOptions): T {
@@ -299,19 +467,44 @@ export class RwLock extends Named {
     this.lockWrite(options);
     return bracket(fn, () => this.unlockWrite());
   }
-  protected busy(): boolean {
-    return atomic_load(this.word) >>> 2 !== 0;
+  protected end(l: number): string {
+    rw_settle(l);
+    const cpu = rw_end(l);
+    return cpu < 0 ? '' : `CPU ${cpu}`;
+  }
+  protected mine(l: number): boolean {
+    return rw_wowned_word(l) || rw_rowned_word(l);
+  }
+  protected take(l: number): boolean {
+    return rw_recover(l);
+  }
+  protected give(l: number): void {
+    rw_wunlock_word(l);
+  }
+  protected spoil(l: number): void {
+    rw_unrecover(l);
+  }
+  protected settle(l: number): boolean {
+    return rw_settle(l);
   }
 
-  /** Whether this thread has a shared hold: they are noted in the CPU's record. */
-  #reading(l: number): boolean {
-    for (let i = pcpu.held_n[thr.pc] - 1; i >= 0; i--) {
-      const mode = pcpu.held[elem(thr.pc, i * 2 + 1)];
-      if (pcpu.held[elem(thr.pc, i * 2)] === l && mode === HELD_READ) return true;
-    }
+  #tried(op: string, l: number, error: number): boolean {
+    if (error === 0) return true;
+    if (error === ENOLCK) this.refuse(op, ENOLCK, rw_why(l, ENOLCK));
+    if (error === EOWNERDEAD || this.ownerDead(l)) this.#not(op, l, EOWNERDEAD, 0);
     return false;
   }
-  #late(op: string, ms: number): never {
+  #written(op: string): number {
+    const l = this.live(op);
+    if (!rw_wowned_word(l)) this.#no(op, 'exclusively');
+    if (this.recovering) this.refuse(op, EPERM, 'recover() gives it back');
+    return l;
+  }
+  #no(op: string, how: string): never {
+    this.refuse(op, EPERM, `this thread does not hold it ${how}`);
+  }
+  #not(op: string, l: number, error: number, ms: number): never {
+    if (error === EOWNERDEAD || error === ENOLCK) this.refuse(op, error, rw_why(l, error));
     checkMayBlock(op, 'tryLockRead or tryLockWrite');
     this.refuse(op, ETIMEDOUT, `it could not be had in ${ms} ms`);
   }
@@ -326,53 +519,85 @@ export class Condition extends Named {
   /**
    * Gives the mutex up, sleeps until somebody signals, takes it again.  False
    * when `timeout` ms went by.  Test what you wait for in a loop, or use
-   * waitUntil.  Throws EPERM if this thread does not hold the mutex, EDEADLK on
-   * memory that nobody shares, EOPNOTSUPP.
+   * waitUntil.  Throws EPERM if this thread does not hold the mutex, EOWNERDEAD,
+   * without the mutex, if that was abandoned meanwhile, EDEADLK on memory that
+   * nobody shares, EINVAL, EOPNOTSUPP.
    */
-  wait(mutex: Mutex, options: LockOptions = {}): boolean {
-    const chan = this.#channel('wait');
-    const l = mutex.wordFor('wait');
-    checkMayBlock('wait', 'waitAsync');
-    if (!memory_state.shared) this.refuse('wait', EDEADLK, 'no other thread could signal');
-    const ms = Math.min(options.timeout ?? Number.POSITIVE_INFINITY, CV_SLICE_MS);
-    const error = msleep(chan, WORD, l, 'cv', ms);
-    // The end of a slice looks like a signal: the caller tests its condition in any case.
-    return error === 0 || options.timeout === undefined || options.timeout > CV_SLICE_MS;
+  wait(mutex: Mutex, options?: LockOptions): boolean {
+    return this.#wait('wait', mutex, timeoutOf('wait', options));
   }
-  /** Waits until `holds` is true, testing it with the mutex held. False after `timeout` ms. */
-  waitUntil(mutex: Mutex, holds: () => boolean, options: LockOptions = {}): boolean {
-    const deadline = performance.now() + (options.timeout ?? Number.POSITIVE_INFINITY);
+  #wait(op: string, mutex: Mutex, ms: number): boolean {
+    const chan = this.#channel(op);
+    const l = mutex.wordFor(op);
+    checkMayBlock(op, 'waitAsync');
+    if (!memory_state.shared) this.refuse(op, EDEADLK, 'no other thread could signal');
+    const error = msleep(chan, WORD, l, 'cv', Math.min(ms, CV_SLICE_MS));
+    if (error === EOWNERDEAD) mutex.deadFor(op);
+    // The end of a slice looks like a signal: the caller tests its condition in any case.
+    return error === 0 || ms > CV_SLICE_MS;
+  }
+  /**
+   * Waits until `holds` is true, testing it with the mutex held. False after
+   * `timeout` ms.  If `holds` throws, that is thrown, with the mutex held as before.
+   */
+  waitUntil(mutex: Mutex, holds: () => boolean, options?: LockOptions): boolean {
+    const deadline = performance.now() + timeoutOf('waitUntil', options);
     mutex.wordFor('waitUntil');
     while (!holds()) {
-      const timeout = deadline - performance.now();
-      if (timeout <= 0) return false;
-      this.wait(mutex, { timeout });
+      const left = deadline - performance.now();
+      if (left <= 0) return false;
+      this.#wait('waitUntil', mutex, left);
     }
     return true;
   }
   /**
    * Waits in the event loop until `holds` is true; it is tested with the mutex
    * held, and the mutex is held when the promise resolves.  The mutex is not held
-   * meanwhile.  Rejects with the signal's reason or ETIMEDOUT, without the mutex.
+   * meanwhile.  Rejects without the mutex: with the signal's reason, what `holds`
+   * throws, ETIMEDOUT, EOWNERDEAD, EINVAL; EPERM if this thread did not hold it.
    */
   async waitAsync(mutex: Mutex, holds: () => boolean, options: AsyncOptions = {}): Promise<void> {
     mutex.wordFor('waitAsync');
-    if (holds()) return;
-    mutex.unlock();
+    const test = (): boolean => {
+      let holds_now = false;
+      try {
+        holds_now = holds();
+      } catch (e) {
+        if (!(e instanceof KernelPanic)) mutex.letGo();
+        throw e;
+      }
+      if (!holds_now) mutex.letGo();
+      return holds_now;
+    };
+    let wanted: AsyncOptions;
+    try {
+      const { signal, timeout } = options;
+      checkTimeout('waitAsync', timeout);
+      checkAbort(signal);
+      wanted = { signal, timeout } as AsyncOptions;
+    } catch (e) {
+      mutex.letGo();
+      throw e;
+    }
+    if (test()) return;
     await waitForAsync({
       ctx: this.ctx,
       op: 'waitAsync',
       name: `condition '${this.name}'`,
       wmesg: 'cv',
-      options,
+      options: wanted,
       wchan: () => this.#channel('waitAsync'),
-      attempt: () => {
-        if (!mutex.tryLock()) return undefined;
-        if (holds()) return true;
-        mutex.unlock();
-        return undefined;
-      },
+      attempt: () => (this.#retake(mutex) && test() ? true : undefined),
     });
+  }
+  /** Takes the mutex again if it is free. A signal that EOWNERDEAD makes useless is passed on. */
+  #retake(mutex: Mutex): boolean {
+    try {
+      return mutex.tryLock();
+    } catch (e) {
+      if (!(e instanceof KernelPanic) && this.word !== 0) wakeup_one(this.entry + E_STATE);
+      throw e;
+    }
   }
   /** Wakes one waiter, the oldest. Call it with the mutex held, or after. */
   signal(): void {
@@ -382,7 +607,10 @@ export class Condition extends Named {
   broadcast(): void {
     wakeup(this.#channel('broadcast'));
   }
-  protected busy(): boolean {
+  protected end(): string {
+    return '';
+  }
+  protected mine(): boolean {
     return false;
   }
   #channel(op: string): number {

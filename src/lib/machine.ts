@@ -28,7 +28,7 @@ import {
 import { atomic_load } from '../sys/machine/atomic.ts';
 import { thr } from '../sys/machine/cpu.ts';
 import { cpu_exited, cpus_attached } from '../sys/machine/death.ts';
-import { EINVAL } from '../sys/machine/errno.ts';
+import { EBUSY, EINVAL } from '../sys/machine/errno.ts';
 import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/header.ts';
 import { type Handle, machine_handle } from '../sys/machine/machdep.ts';
 import { memory_state } from '../sys/machine/memory.ts';
@@ -38,6 +38,7 @@ import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_probe } from '../sys/sync/subr_trap.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
 import { lowmem_subscribe } from '../sys/uma/vm_pageout.ts';
+import { registry_locks_held } from '../sys/client/kern_registry.ts';
 import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
@@ -167,7 +168,7 @@ export class Machine implements Disposable, AsyncDisposable {
     contextIs(this.#ctx);
     memoryOpen();
     this.#ctx.waits.add({ bury: memoryClose });
-    this.#atExit = booted ? () => {} : hostAtExit(() => this.detach());
+    this.#atExit = booted ? () => {} : hostAtExit(() => this.#leave(false));
   }
   /** Whether this thread is still attached, and the machine not shut down, nor in a panic. */
   get up(): boolean {
@@ -516,8 +517,16 @@ export class Machine implements Disposable, AsyncDisposable {
       },
     };
   }
-  /** Takes this thread off the machine, which goes on without it. The second time does nothing. */
+  /**
+   * Takes this thread off the machine, which goes on without it. The second time does
+   * nothing.  Throws EBUSY, naming them, if this thread holds locks.
+   */
   detach(): void {
+    const held = this.up ? registry_locks_held() : [];
+    if (held.length > 0) {
+      const text = `this thread holds ${held.join(', ')}: give back what it holds first`;
+      throw kmemError(EBUSY, 'detach', text);
+    }
     this.#leave(false);
   }
   /**

@@ -44,6 +44,7 @@ import {
 import { OID_AUTO, oid_root } from '../../src/sys/observe/sysctl_tree.ts';
 import { page_failpoint, vm_page_free_count } from '../../src/sys/page/vm_page.ts';
 import { phys_root, vm_phys } from '../../src/sys/page/vm_phys.ts';
+import { rw_read_holds } from '../../src/sys/sync/rw_row.ts';
 import { sleepq_check } from '../../src/sys/sync/subr_sleepqueue.ts';
 import { bucket_failpoint } from '../../src/sys/uma/uma_bucket.ts';
 import { uma_check } from '../../src/sys/uma/uma_check.ts';
@@ -150,7 +151,7 @@ function script(): void {
 /** No lock word is taken and no log is open. */
 function nothing_held(what: string): void {
   assert.equal(pcpu.undo_depth[thr.pc], 0, what);
-  assert.equal(pcpu.held_n[thr.pc], 0, what);
+  assert.deepEqual(rw_read_holds(thr.cpu), [], what);
   assert.equal(pcpu.in_hand_n[thr.pc], 0, what);
   assert.equal(pcpu.in_hand_items[thr.pc], 0, what);
   const r = uma();

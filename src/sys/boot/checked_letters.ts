@@ -78,7 +78,7 @@ import {
 } from '../sync/checked.ts';
 import { prof_published } from '../sync/lock_prof.ts';
 import { LC_BUCKET, LC_SLAB, LC_SLEEPQ, LC_ZONE } from '../sync/lock_order.ts';
-import { LOCK_CLASS } from '../sync/robust.ts';
+import { LOCK_CLASS } from '../sync/lock_word.ts';
 import { sleepq_chain_lock, sleepq_sleeper } from '../sync/subr_sleepqueue.ts';
 import { witness_notes, wstack_published } from '../sync/witness.ts';
 import { uma_root } from '../uma/uma_int.ts';

@@ -6,13 +6,12 @@
  * program do not count: it may well hold them then.
  *
  *      UMA lock, UMA drain · each keg · malloc types · free pages · sleep queues ·
- *      the registry, and its queues · the sysctl tree · shared holds, from the CPU's own list
+ *      the registry, and its queues · the sysctl tree · shared holds, from the CPU's row
  *
  * Nothing is locked here: what is held may be what would be waited for.
  */
-import { pcpu, thr } from '../machine/cpu.ts';
+import { thr } from '../machine/cpu.ts';
 import { mem } from '../machine/memory.ts';
-import { elem } from '../machine/struct.ts';
 import { registry_each, registry_name, registry_root } from '../client/kern_registry.ts';
 import { malloc_root } from '../h/malloc.ts';
 import { E_LOCK, reg_root } from '../h/registry.ts';
@@ -20,10 +19,12 @@ import { uma_keg } from '../h/uma.ts';
 import { malloc_anchor } from '../kmem/kern_malloc_type.ts';
 import { sysctl_root, tree } from '../observe/sysctl_tree.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
-import { lock_name, mtx_owned_word } from '../sync/kern_mutex.ts';
+import { mtx_owned_word } from '../sync/kern_mutex.ts';
 import { rw_wowned } from '../sync/kern_rwlock.ts';
-import { LC_USER_RW, LC_USER_SX } from '../sync/lock_order.ts';
-import { LOCK_CLASS } from '../sync/robust.ts';
+import { lock_name } from '../sync/lock_label.ts';
+import { user_class } from '../sync/lock_order.ts';
+import { LOCK_CLASS } from '../sync/lock_word.ts';
+import { rw_read_holds } from '../sync/rw_row.ts';
 import { sleepq_each_lock } from '../sync/subr_sleepqueue.ts';
 import { uma, uma_each_keg, uma_root } from '../uma/uma_int.ts';
 
@@ -47,12 +48,8 @@ export function kernel_locks_held(): string[] {
   for (const f of [sysctl_root.lock, sysctl_root.mem_lock]) {
     if (rw_wowned(f, tree())) held.push(lock_name(tree() + f));
   }
-  for (let i = 0; i < pcpu.held_n[thr.pc]; i++) {
-    const l = pcpu.held[elem(thr.pc, i * 2)];
-    if (l !== 0 && !of_program(mem.I32[l + LOCK_CLASS])) held.push(`${lock_name(l)}, shared`);
+  for (const l of rw_read_holds(thr.cpu)) {
+    if (!user_class(mem.I32[l + LOCK_CLASS])) held.push(`${lock_name(l)}, shared`);
   }
   return held;
-}
-function of_program(cls: number): boolean {
-  return cls === LC_USER_SX || cls === LC_USER_RW;
 }

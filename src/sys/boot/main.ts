@@ -47,7 +47,12 @@ import { KernelPanic } from '../machine/panic.ts';
 import { field_word, get_string } from '../machine/struct.ts';
 import { web_locks_attach } from '../machine/web_locks.ts';
 import { mb_reclaim, mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
-import { registry_boot, registry_leave, registry_reap } from '../client/kern_registry.ts';
+import {
+  registry_boot,
+  registry_leave,
+  registry_lock_label,
+  registry_reap,
+} from '../client/kern_registry.ts';
 import '../client/mbuf_leak.ts';
 import '../client/kern_mbstat.ts';
 import '../client/uipc_mbuf_shape.ts';
@@ -82,6 +87,7 @@ import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { checked_boot } from '../sync/checked.ts';
 import { prof_boot } from '../sync/lock_prof.ts';
 import { lock_order } from '../sync/lock_order.ts';
+import { rw_leave } from '../sync/rw_death.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
 import { witness_boot } from '../sync/witness.ts';
 
@@ -150,6 +156,7 @@ life_begin({
   ],
   leave: [
     [registry_leave, 'it has no named objects any more; locks that it holds are abandoned'],
+    [rw_leave, 'locks that it reads are given back'],
     [uma_leave, 'what this CPU caches goes to the zones'],
   ],
   death_lockless: [
@@ -185,6 +192,7 @@ life_begin({
   reclaim: uma_reclaim,
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
+  lock_label: registry_lock_label,
 });
 /** Every class of lock that says so has its line, and no line is for nothing. */
 function recover_check(): void {

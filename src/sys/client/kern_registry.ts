@@ -61,8 +61,11 @@ import {
 } from '../h/registry.ts';
 import { free_at, malloc_at } from '../kmem/kern_malloc.ts';
 import { MALLOC_DEFINE } from '../kmem/kern_malloc_type.ts';
-import { mtx_init, mtx_lock, mtx_owned, mtx_unlock } from '../sync/kern_mutex.ts';
+import { mtx_abandon, mtx_init, mtx_lock, mtx_owned, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_REGISTRY } from '../sync/lock_order.ts';
+import { lock_owner_tid } from '../sync/lock_word.ts';
+import { rw_abandon } from '../sync/rw_death.ts';
+import { rw_read_holds } from '../sync/rw_row.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { wakeup } from '../sync/subr_sleepqueue.ts';
 import { uma_going_end } from '../uma/uma_going.ts';
@@ -329,42 +332,38 @@ function forget(cpu: number): void {
 function lock_of(e: reg_entry_t, kind: RegKind): number {
   return kind === 'mutex' || kind === 'rwlock' ? e + E_LOCK : 0;
 }
-/**
- * Calls `fn` for every mutex, and every rwlock held for writing, whose owner is
- * `tid`.  Both words have the owner in the same bits.  The registry's lock is held.
- */
-export function registry_locks_of(
-  tid: number,
-  fn: (l: number, kind: 'mutex' | 'rwlock') => void,
-): void {
+/** What the lock at `l` is called: "mutex 'index'"; '' if no entry is there. Takes no lock. */
+export function registry_lock_label(l: number): string {
+  const e = (l - E_LOCK) as reg_entry_t;
+  const kind = REG_KINDS[reg_entry.kind[e] - 1];
+  const n = reg_entry.name_bytes[e];
+  const sound = (kind === 'mutex' || kind === 'rwlock') && n > 0 && n <= NAME_BYTES_MAX;
+  return sound ? `${kind} '${registry_name(e)}'` : '';
+}
+/** Longest name of an object, bytes. */
+const NAME_BYTES_MAX = 31;
+/** The locks of the program that this thread has, in any way, by name. */
+export function registry_locks_held(): string[] {
+  const reads = new Set(rw_read_holds(thr.cpu));
+  const held: string[] = [];
+  if (registry_root() === NULL) return held;
+  registry_lock();
   registry_each((e, kind) => {
-    if (kind !== 'mutex' && kind !== 'rwlock') return;
     const l = lock_of(e, kind);
-    if (owner_of(l, kind) === (tid & ~FLAGS)) fn(l, kind);
+    if (l === 0 || !(reads.has(l) || lock_owner_tid(l) === thr.tid)) return;
+    held.push(`${kind} '${registry_name(e)}'`);
   });
-}
-const FLAGS = 7;
-const RW_WRITE = 4;
-function owner_of(l: number, kind: 'mutex' | 'rwlock'): number {
-  const v = atomic_load(l);
-  return kind === 'rwlock' && (v & RW_WRITE) === 0 ? 0 : v & ~FLAGS;
-}
-/** "mutex 'index'" for the lock word of an entry; null for another. Takes no lock: for messages. */
-export function registry_lock_label(l: number): string | null {
-  let label: string | null = null;
-  if (registry_root() === NULL) return null;
-  registry_each((e, kind) => {
-    if (lock_of(e, kind) === l) label = `${kind} '${registry_name(e)}'`;
-  });
-  return label;
+  registry_unlock();
+  return held;
 }
 /**
- * What becomes of the program's own locks that a thread held when it left or died:
- * the one place where they are abandoned.  The registry's lock is held.
+ * What becomes of the program's own locks that a thread held alone when it left or
+ * died: the one place where they are abandoned.  The registry's lock is held.
  */
 function abandon_locks(tid: number): void {
-  registry_locks_of(tid, (_l, _kind) => {
-    // mtx_abandon(l, tid) or rw_abandon(l, tid) stands here.
+  registry_each((e, kind) => {
+    if (kind === 'mutex') mtx_abandon(e + E_LOCK, tid);
+    else if (kind === 'rwlock') rw_abandon(e + E_LOCK, tid);
   });
 }
 

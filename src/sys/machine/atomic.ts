@@ -14,6 +14,7 @@
  */
 import { now_ms } from './clock.ts';
 import { host_can_block } from './host.ts';
+import { look_rows } from './hw.ts';
 import { hw as hw_, mem as mem_, memory_state } from './memory.ts';
 import { opt as opt_ } from './opt.ts';
 import {
@@ -64,6 +65,25 @@ export function atomic_or(w: number, bits: number): number {
 export function atomic_load(w: number): number {
   if (opt.SIM) sim.point(P_LOAD, w);
   return hw.load(w);
+}
+/** Exchanges `w`, then loads `other` with acquire order; returns that. Two steps. */
+export function atomic_xchg_load(w: number, value: number, other: number): number {
+  if (opt.SIM) {
+    atomic_xchg(w, value);
+    return atomic_load(other);
+  }
+  return hw.xchg_load(w, value, other);
+}
+/** The first CPU, + 1, whose row names the lock (hw.ts); 0: none. As many steps as words. */
+export function atomic_look(
+  rows: number,
+  cpus: number,
+  lock: number,
+  skip: number,
+  kernel: number,
+): number {
+  if (opt.SIM) return look_rows(atomic_load, rows, cpus, lock, skip, kernel);
+  return hw.look(rows, cpus, lock, skip, kernel);
 }
 /** Stores with release order. */
 export function atomic_store(w: number, value: number): void {

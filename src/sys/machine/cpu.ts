@@ -43,6 +43,7 @@ import {
 } from './atomic.ts';
 import { EBUSY, ESHUTDOWN, KmemError } from './errno.ts';
 import { M, MCACHE_START, machine, NOBODY_STATE } from './header.ts';
+import { ROW_KERNEL_WORDS, ROW_PROGRAM_WORDS, ROW_WORDS } from './hw.ts';
 import { life } from './life.ts';
 import { once, opt } from './opt.ts';
 import { cpu_stopped, panic } from './panic.ts';
@@ -59,7 +60,8 @@ export const CPU_FREE = 64;
 export const CPU_CLAIMER = 0xff00;
 const CLAIMER_SHIFT = 8;
 
-export const HELD_MAX = 32;
+/** Locks that a CPU may read at once: one bit each in rw_used. */
+const ROW_HOLDS = ROW_KERNEL_WORDS + ROW_PROGRAM_WORDS;
 export const UNDO_LEVELS = 4;
 export const UNDO_WORDS = 64;
 /** Size classes that the fast path of malloc knows. */
@@ -96,9 +98,9 @@ export const pcpu = struct<pcpu_t>(
   gap: words('-', 'keeps the public line apart', 26),
   cpuid: i32('p', 'slot number'),
   critnest: i32('p', 'depth of critical sections'),
-  held_n: i32('t', 'locks held: entries of held[]'),
-  pending: i32('t', 'a read lock is being taken or given back'),
-  held: words('t', 'lock word and mode of each lock held', HELD_MAX * 2),
+  rw_taking: i32('t', 'rw or sx lock that it is about to write: it has changed nothing yet'),
+  rw_used: i32('p', "words of its row that name a lock it reads: a bit each, the kernel's first"),
+  rw_counts: words('p', 'how often it reads the lock that each word names', ROW_HOLDS),
   undo_depth: i32('t', 'undo logs in use'),
   recover_lock: i32('t', 'lock that this CPU is taking over'),
   recover_from: i32('t', 'tid of the dead owner it takes it from'),
@@ -153,6 +155,8 @@ export const thr = {
   tid: 0,
   /** Inside away(), or between park() and its end: kernel calls are an error. */
   away: false,
+  /** This CPU's row of read holds. */
+  row: 0,
 };
 /*
  * The slot number for the allocator's fast paths: a property that is added once,
@@ -185,6 +189,7 @@ export function thr_set(cpu: number, pc: pcpu_t, tid: number): void {
   thr.pc = pc;
   thr.tid = tid;
   thr.away = false;
+  thr.row = row_of(cpu);
   hot_set(cpu);
 }
 /** This thread is no CPU any more. `over`: the machine is shut down, nobody takes the slot. */
@@ -193,6 +198,7 @@ export function thr_clear(over: boolean): void {
   thr.pc = NOBODY;
   thr.tid = 0;
   thr.away = false;
+  thr.row = 0;
   if (!over) thr_off();
 }
 /** Sends this thread's fast paths into their slow ones: it is stopped, or away. */
@@ -208,6 +214,10 @@ export function thr_on(): void {
 /** The record of slot `cpu`. */
 export function pcpu_of(cpu: number): pcpu_t {
   return (machine.pcpu[M] + cpu * machine.pcpu_words[M]) as pcpu_t;
+}
+/** The row of read holds of slot `cpu`. */
+export function row_of(cpu: number): number {
+  return machine.rw_rows[M] + cpu * ROW_WORDS;
 }
 /** The CPU this thread is. */
 export function curcpu(): number {

@@ -128,6 +128,10 @@ export function tid_alive(tid: number): boolean {
 export function cpu_incarnation(cpu: number): number {
   return slot_incarnation(slot_load(life_index(cpu)));
 }
+/** The tid of whom a slot belongs to, or of its next owner while it is free. */
+export function slot_tid(cpu: number): number {
+  return cpu_tid(cpu, cpu_incarnation(cpu));
+}
 /** Threads that hold a slot, counted now; dead ones count until they are settled. */
 export function cpus_attached(): number {
   let n = 0;

@@ -29,6 +29,8 @@ export const ESHUTDOWN = 58;
 export const ETIMEDOUT = 60;
 export const ENAMETOOLONG = 63;
 export const ENOTEMPTY = 66;
+export const ENOLCK = 77;
+export const EOWNERDEAD = 96;
 
 const names: Record<number, string> = {
   [EPERM]: 'EPERM',
@@ -54,6 +56,8 @@ const names: Record<number, string> = {
   [ETIMEDOUT]: 'ETIMEDOUT',
   [ENAMETOOLONG]: 'ENAMETOOLONG',
   [ENOTEMPTY]: 'ENOTEMPTY',
+  [ENOLCK]: 'ENOLCK',
+  [EOWNERDEAD]: 'EOWNERDEAD',
 };
 
 /** The symbolic name of an errno, or `E<number>` for one this kernel does not use. */

@@ -45,6 +45,8 @@ export const machine = struct<machine_t>(
   host_cpus: i32('c', "the host's cores: no spinning when there are more CPUs than these"),
   pcpu: i32('c', 'first per-CPU record'),
   pcpu_words: i32('c', 'words from one per-CPU record to the next'),
+  rw_rows: i32('c', 'first row of read holds, one for each CPU slot (hw.ts)'),
+  rw_cpus: i32('a', 'rows that were ever used: who looks for readers looks at so many'),
   counters: i32('c', 'first per-CPU counter block'),
   counter_words: i32('c', 'words from one counter block to the next'),
   tunables: i32('c', 'first word of the declared sysctl variables'),

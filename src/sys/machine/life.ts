@@ -40,6 +40,8 @@ export interface Life {
   readonly class_counts: (b: number, cpu: number) => { allocs: number; frees: number };
   /** The name of the malloc type whose record is at a word. */
   readonly type_name: (t: number) => string;
+  /** What the program calls the lock at a word, `mutex 'index'`; '' if it has no name. */
+  readonly lock_label: (l: number) => string;
 }
 
 export const life = {} as Life;

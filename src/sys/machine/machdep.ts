@@ -43,7 +43,7 @@ import {
   PHASE_UP,
 } from './header.ts';
 import { host_cpus, host_gone, host_who } from './host.ts';
-import type { WasmMemory } from './hw.ts';
+import { ROW_WORDS, type WasmMemory } from './hw.ts';
 import {
   type AtomicsKind,
   hw,
@@ -152,6 +152,7 @@ function write_boot_records(p: MachineParameters, generation: number, used: numb
   counters_boot();
   machine.pcpu_words[M] = pcpu.sizeof;
   machine.pcpu[M] = boot_alloc(pcpu.sizeof * cpu_slots(), 'CPU records', 32);
+  machine.rw_rows[M] = boot_alloc(ROW_WORDS * cpu_slots(), 'rows of read holds', 16);
   for (let cpu = 0; cpu < cpu_slots(); cpu++) pcpu.state[pcpu_of(cpu)] = CPU_PARKED | CPU_FREE;
 }
 /** The machine is up: its slots can be taken, and the memory be booted again once it is down. */

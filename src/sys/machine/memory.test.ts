@@ -9,7 +9,14 @@ import { afterEach, test } from 'node:test';
 import { boot, shutdown } from '../boot/main.ts';
 import { KmemError } from './errno.ts';
 import { boot_alloc, M, machine } from './header.ts';
-import { type Hw, hw_atomics, hw_wasm } from './hw.ts';
+import {
+  type Hw,
+  hw_atomics,
+  hw_wasm,
+  ROW_KERNEL_WORDS,
+  ROW_PROGRAM_WORDS,
+  ROW_WORDS,
+} from './hw.ts';
 import {
   atop,
   howmany,
@@ -23,7 +30,7 @@ import {
   roundup,
   word_page,
 } from './memory.ts';
-import { SEED } from './seed.test.lib.ts';
+import { dice, SEED } from './seed.test.lib.ts';
 
 afterEach(shutdown);
 
@@ -81,6 +88,7 @@ test('helper and stand-in: the same results and the same memory, on random opera
     'and',
     'or',
     'load',
+    'xchg_load',
     'store',
     'fence',
     'fill',
@@ -97,12 +105,64 @@ test('helper and stand-in: the same results and the same memory, on random opera
       copy: [w, (draw() >>> 8) % 16000, (draw() >>> 8) % 300],
       move: [w, (draw() >>> 8) % 60000, (draw() >>> 8) % 3000],
       load: [w],
+      xchg_load: [w, v, (draw() >>> 8) % 16000],
       fence: [],
     }[op as string] ?? [w, v];
     const [x, y] = pair.map((h) => (h[op] as (...n: number[]) => number | undefined)(...args));
     assert.equal(x, y, `${op} ${args}, seed ${SEED}`);
   }
   assert.deepEqual(a, b, `seed ${SEED}`);
+});
+
+/** A memory with 64-bit addresses, where the host has them. */
+function wide_memory(): WebAssembly.Memory | null {
+  const limits = { initial: 1n, maximum: 1n, shared: true, address: 'i64' };
+  try {
+    return new WebAssembly.Memory(limits as unknown as WebAssembly.MemoryDescriptor);
+  } catch {
+    return null;
+  }
+}
+test('helper and stand-in find the same reader in rows of random holds', () => {
+  const draw = dice(SEED);
+  const CPUS = 20;
+  const narrow = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  const wide = wide_memory();
+  const words = new Int32Array(new SharedArrayBuffer(65536));
+  const all: [Hw, Int32Array][] = [
+    [hw_atomics(words), words],
+    [hw_wasm(narrow, 1, false), new Int32Array(narrow.buffer)],
+  ];
+  if (wide) all.push([hw_wasm(wide, 1, true), new Int32Array(wide.buffer)]);
+  const [ROWS, N] = [64, 8];
+  let found = 0;
+  for (let round = 0; round < 2000; round++) {
+    words.fill(0);
+    words[N] = draw(CPUS);
+    const locks = 1 + draw(40);
+    for (let cpu = 0; cpu < CPUS; cpu++) {
+      const row = ROWS + cpu * ROW_WORDS;
+      words[row] = draw(ROW_PROGRAM_WORDS + 1) | (draw(ROW_KERNEL_WORDS + 1) << 8);
+      for (let i = 1; i < ROW_WORDS; i++) if (draw(3) === 0) words[row + i] = 1 + draw(locks);
+    }
+    const [lock, skip, kernel] = [1 + draw(locks), draw(CPUS + 1) - 1, draw(2)];
+    const naive = (): number => {
+      for (let cpu = 0; cpu < words[N]; cpu++) {
+        const row = ROWS + cpu * ROW_WORDS;
+        const first = kernel ? row + 1 : row + 1 + ROW_KERNEL_WORDS;
+        const used = kernel ? words[row] >> 8 : words[row] & 255;
+        if (cpu !== skip && words.subarray(first, first + used).includes(lock)) return cpu + 1;
+      }
+      return 0;
+    };
+    const want = naive();
+    if (want !== 0) found++;
+    for (const [h, memory] of all) {
+      memory.set(words);
+      assert.equal(h.look(ROWS, N, lock, skip, kernel), want, `round ${round}, seed ${SEED}`);
+    }
+  }
+  assert.ok(found > 200 && found < 1900, `${found} of 2000 found`);
 });
 
 for (const kind of ['wasm', 'atomics'] as const) {

@@ -41,6 +41,7 @@
 import { CPU_CLAIM, claimer_of, MCACHE_SHIFT, pcpu, thr } from '../machine/cpu.ts';
 import { cpu_alive, life_index } from '../machine/death.ts';
 import { M, MCACHE_START, machine, PHASE_UP } from '../machine/header.ts';
+import { ROW_KERNEL_WORDS, ROW_PROGRAM_WORDS } from '../machine/hw.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -54,12 +55,11 @@ import {
   type StructLayout,
   struct_layouts,
 } from '../machine/struct.ts';
-import { HELD_READ } from './kern_rwlock.ts';
 import { lock_order } from './lock_order.ts';
-import { LOCK_CLASS } from './robust.ts';
+import { LOCK_CLASS, RW_FLAGS, RW_WRITE, word_owner } from './lock_word.ts';
+import { witness_held_words } from './witness.ts';
 
-const FLAGS = 7;
-const WRITE = 4;
+const ROW_HOLDS = ROW_KERNEL_WORDS + ROW_PROGRAM_WORDS;
 
 /** One access, as a rule sees it. */
 export interface Access {
@@ -153,8 +153,6 @@ export function checked_quiet(on: boolean): void {
 let phase_word = 0;
 let panic_word = 0;
 let state_offset = 0;
-let held_offset = 0;
-let held_n_offset = 0;
 let pcpu_word = 0;
 let pcpu_words_word = 0;
 let maxcpus_word = 0;
@@ -169,10 +167,6 @@ export function checked_boot(): void {
   pcpu_words_word = field_word(machine.pcpu_words, M);
   maxcpus_word = field_word(machine.maxcpus, M);
   state_offset = field_word(pcpu.state, none);
-  held_offset = field_word(pcpu.held, none);
-  held_n_offset = field_word(pcpu.held_n, none);
-  fresh.length = 0;
-  quiet = false;
   guard.access = access;
 }
 
@@ -277,11 +271,17 @@ function lock_broken(l: number, write: boolean): string | null {
   if (l <= 0) return null;
   const cls = lock_order[mem.I32[l + LOCK_CLASS]];
   if (!cls || mem.I32[l + LOCK_CLASS] === 0) return null;
-  const v = mem.I32[l];
-  if (cls.kind === 'mtx') return (v & ~FLAGS) === thr.tid ? '' : `${lock_text(l)} is not held`;
-  if (v & WRITE && (v & ~FLAGS) === thr.tid) return '';
+  if (cls.kind === 'mtx') {
+    return word_owner(mem.I32[l]) === thr.tid ? '' : `${lock_text(l)} is not held`;
+  }
+  if ((mem.I32[l] & ~RW_FLAGS) === (RW_WRITE | thr.tid)) return '';
   if (!holds_shared(l)) return `${lock_text(l)} is not held`;
   return write ? `${lock_text(l)} is only held shared` : '';
+}
+/** Whether this CPU's row names lock `l`, read around the guards. */
+function holds_shared(l: number): boolean {
+  for (let i = 1; i <= ROW_HOLDS; i++) if (mem.I32[thr.row + i] === l) return true;
+  return false;
 }
 function lock_text(l: number): string {
   return `lock '${lock_order[mem.I32[l + LOCK_CLASS]]?.name}' at ${hex(l)}`;
@@ -290,24 +290,13 @@ function lock_text(l: number): string {
 export function checked_lock(l: number, write: boolean): string {
   return lock_broken(l, write) ?? '';
 }
-/** Words of the locks that this CPU holds, in order, as far as they are noted. */
+/** Words of the locks that this CPU holds, in order: CHECKED brings WITNESS, which notes them. */
 export function checked_held(): number[] {
-  const held: number[] = [];
-  const n = mem.I32[held_n_offset + thr.pc];
-  for (let i = 0; i < n; i++) held.push(mem.I32[held_offset + thr.pc + i * 2]);
-  return held;
+  return witness_held_words();
 }
 function held_text(): string {
   const held = checked_held();
   return `cpu${thr.cpu} holds ${held.length === 0 ? 'no lock' : held.map(lock_text).join(', ')}`;
-}
-function holds_shared(l: number): boolean {
-  const n = mem.I32[held_n_offset + thr.pc];
-  for (let i = 0; i < n; i++) {
-    const at = held_offset + thr.pc + i * 2;
-    if (mem.I32[at] === l && mem.I32[at + 1] === HELD_READ) return true;
-  }
-  return false;
 }
 
 /** What is wrong if this CPU touches what is cpu `owner`'s own. `dead`: a death ends ownership. */

@@ -1,12 +1,11 @@
 /*
  * kern_mutex: the sleep mutex.
  *
- *      word   0 WAITERS · 1 RECURSED · 2 HANDOFF · 3..10 slot + 1 · 11..30 incarnation
- *
  *      free             0
  *      locked           tid
  *      locked, waiters  tid|WAITERS (|HANDOFF)
  *      granted          GRANT|WAITERS: owned by nobody, for a waiter that was told
+ *      abandoned        its owner died or left: nobody gets it (lock_word.ts)
  *
  * A mutex is four words: the lock word, its class (lock_order.ts), the depth of
  * recursion, one spare.  Fast path: one compare-and-swap to take it, one to
@@ -18,8 +17,11 @@
  * unlock.  A waiter that gives up passes a wake-up it was sent on to the next.
  *
  * Every wait is sliced, as a net for deaths only: on each return the waiter
- * looks whether the owner still lives, and takes the lock over if not
- * (robust.ts).  The protocol is modelled in models/mutex.pml.
+ * looks whether the owner still lives.  If not, it takes the lock over
+ * (lock_takeover.ts), or declares it abandoned if it is the program's: then
+ * every call that would take it returns EOWNERDEAD until it is recovered.
+ *
+ * The protocol is modelled in models/mutex.pml.
  */
 import {
   atomic_and,
@@ -45,6 +47,7 @@ import {
   unpark,
 } from '../machine/cpu.ts';
 import { reap_want, tid_alive } from '../machine/death.ts';
+import { EOWNERDEAD, EWOULDBLOCK, KmemError } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
 import { host_sees_threads } from '../machine/host.ts';
 import { mem } from '../machine/memory.ts';
@@ -54,15 +57,23 @@ import { field_word, type LockField } from '../machine/struct.ts';
 import { sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import { lock_order } from './lock_order.ts';
 import { prof_acquired, prof_contended, prof_released } from './lock_prof.ts';
-import { LOCK_CLASS, lock_take_over } from './robust.ts';
+import { lock_name } from './lock_label.ts';
+import { lock_take_over } from './lock_takeover.ts';
+import {
+  abandoned,
+  abandoned_by,
+  abandoned_word,
+  GRANT,
+  LK_HANDOFF,
+  LK_RECURSED,
+  LK_WAITERS,
+  LOCK_CLASS,
+  MTX_FLAGS as FLAGS,
+  word_owner,
+} from './lock_word.ts';
 import { witness_checkorder, witness_init, witness_lock, witness_unlock } from './witness.ts';
 
 export const MTX_WORDS = 4;
-export const LK_WAITERS = 1;
-export const LK_RECURSED = 2;
-export const LK_HANDOFF = 4;
-const FLAGS = 7;
-const GRANT = 127 << 3;
 const RECURSE = 2;
 const HANDOFF_AFTER_MS = 1;
 
@@ -87,11 +98,7 @@ export const deadlkres = sysctl_int('debug.deadlkres.blktime', {
   help: 'Longest wait for a lock whose owner cannot be proved alive, before a panic names it',
 });
 const SLICE_MAX_MS = 1000;
-
-/** What a lock is called in messages: its class and address. */
-export function lock_name(l: number): string {
-  return `'${lock_order[mem.I32[l + LOCK_CLASS]]?.name ?? '?'}' at ${l * 4}`;
-}
+const ALL = 1 << 20;
 
 /** Makes a mutex of class `cls`. The memory need not be zero. */
 export function mtx_init<P extends number>(f: LockField<P>, p: P, cls: number): void {
@@ -100,21 +107,39 @@ export function mtx_init<P extends number>(f: LockField<P>, p: P, cls: number): 
   mem.I32[l + LOCK_CLASS] = cls;
   if (opt.WITNESS) witness_init(l);
 }
-/** Takes the mutex, sleeping if need be. */
+/** Takes the mutex, sleeping if need be. Throws EOWNERDEAD of a program's, as all of these. */
 export function mtx_lock<P extends number>(f: LockField<P>, p: P): void {
-  mtx_lock_word(p + f, Number.POSITIVE_INFINITY);
+  if (mtx_lock_word(p + f, Number.POSITIVE_INFINITY) !== 0) mtx_refused(p + f);
 }
 /** Takes the mutex, waiting at most `ms`. False: not taken. */
 export function mtx_timedlock<P extends number>(f: LockField<P>, p: P, ms: number): boolean {
-  return mtx_lock_word(p + f, ms);
+  const error = mtx_lock_word(p + f, ms);
+  if (error === EOWNERDEAD) mtx_refused(p + f);
+  return error === 0;
 }
 /** Takes the mutex if it is free now. */
 export function mtx_trylock<P extends number>(f: LockField<P>, p: P): boolean {
-  const l = p + f;
-  if (atomic_cas(l, 0, thr.tid) !== 0 && !mtx_try_slow(l)) return false;
+  const error = mtx_trylock_word(p + f);
+  if (error === EOWNERDEAD) mtx_refused(p + f);
+  return error === 0;
+}
+/** The same for the mutex at word `l`. Returns 0, EWOULDBLOCK or EOWNERDEAD. */
+export function mtx_trylock_word(l: number): number {
+  if (atomic_cas(l, 0, thr.tid) !== 0) {
+    const error = mtx_try_slow(l);
+    if (error !== 0) return error;
+  }
   if (opt.WITNESS) witness_lock(l, true);
   if (opt.MUTEX_PROFILING) prof_acquired(l, false, 0);
-  return true;
+  return 0;
+}
+function mtx_refused(l: number): never {
+  throw new KmemError(EOWNERDEAD, 'mtx_lock', `${lock_name(l)}: ${mtx_why(l)}`);
+}
+/** What to say about EOWNERDEAD of the mutex at `l`. */
+export function mtx_why(l: number): string {
+  const by = abandoned_by(atomic_load(l));
+  return `${by} died or left while it held it: recover it, or dispose of it`;
 }
 /** Gives the mutex back. */
 export function mtx_unlock<P extends number>(f: LockField<P>, p: P): void {
@@ -132,17 +157,18 @@ export function mtx_assert<P extends number>(f: LockField<P>, p: P): void {
   if (opt.INVARIANTS && !mtx_owned(f, p)) panic('mtx_assert: not owned', lock_name(p + f));
 }
 
-/** The mutex at word `l`, for code that has only the address. */
-export function mtx_lock_word(l: number, ms: number): boolean {
+/** Takes the mutex at word `l`. Returns 0, EWOULDBLOCK after `ms`, or EOWNERDEAD. */
+export function mtx_lock_word(l: number, ms: number): number {
   if (opt.WITNESS) witness_checkorder(l, true);
   if (atomic_cas(l, 0, thr.tid) !== 0) {
     const t0 = opt.MUTEX_PROFILING ? now_ms() : 0;
     if (opt.MUTEX_PROFILING) prof_contended(l);
-    if (!mtx_lock_slow(l, ms)) return false;
+    const error = mtx_lock_slow(l, ms);
+    if (error !== 0) return error;
     if (opt.MUTEX_PROFILING) prof_acquired(l, true, now_ms() - t0);
   } else if (opt.MUTEX_PROFILING) prof_acquired(l, false, 0);
   if (opt.WITNESS) witness_lock(l, true);
-  return true;
+  return 0;
 }
 export function mtx_unlock_word(l: number): void {
   if (opt.WITNESS) witness_unlock(l, true);
@@ -150,17 +176,18 @@ export function mtx_unlock_word(l: number): void {
   if (atomic_cas(l, thr.tid, 0) !== thr.tid) mtx_unlock_slow(l);
 }
 
-function mtx_try_slow(l: number): boolean {
+function mtx_try_slow(l: number): number {
   const v = atomic_load(l);
-  return (v & ~FLAGS) === thr.tid && recurse(l);
+  if ((v & ~FLAGS) === thr.tid) return recurse(l);
+  return abandoned(v) ? EOWNERDEAD : EWOULDBLOCK;
 }
-function recurse(l: number): boolean {
+function recurse(l: number): number {
   if (!lock_order[mem.I32[l + LOCK_CLASS]].recurse) {
     panic('mtx_lock: recursion on a lock that forbids it', lock_name(l));
   }
   mem.I32[l + RECURSE]++;
   atomic_or(l, LK_RECURSED);
-  return true;
+  return 0;
 }
 
 /** The state of one wait for a lock. */
@@ -173,7 +200,7 @@ interface Wait {
   readonly deadline: number;
 }
 
-function mtx_lock_slow(l: number, ms: number): boolean {
+function mtx_lock_slow(l: number, ms: number): number {
   poll();
   const start = now_ms();
   const w: Wait = {
@@ -189,13 +216,14 @@ function mtx_lock_slow(l: number, ms: number): boolean {
     const owner = v & ~FLAGS;
     if (owner === thr.tid) return recurse(l);
     if (owner === 0) {
-      if (atomic_cas(l, v, thr.tid | v | (w.slept ? LK_WAITERS : 0)) === v) return true;
+      if (atomic_cas(l, v, thr.tid | v | (w.slept ? LK_WAITERS : 0)) === v) return 0;
       continue;
     }
     if (owner === GRANT && w.told) {
-      if (atomic_cas(l, v, thr.tid | LK_WAITERS) === v) return true;
+      if (atomic_cas(l, v, thr.tid | LK_WAITERS) === v) return 0;
       continue;
     }
+    if (abandoned(v)) return EOWNERDEAD; // whoever waited was told: no wake-up to pass on
     if (owner !== GRANT && (v & LK_WAITERS) === 0 && w.spins > 0 && tid_runs(owner)) {
       w.spins--;
       cpu_spinwait();
@@ -213,7 +241,7 @@ function mtx_lock_slow(l: number, ms: number): boolean {
     }
     if (now >= w.deadline) return mtx_leave(l, w.told);
     if (!mtx_wait(l, v, w, now)) continue;
-    if (owner !== GRANT && !w.told && mtx_owner_dead(l, v, w)) return true;
+    if (owner !== GRANT && !w.told && mtx_owner_dead(l, v, w)) return 0;
   }
 }
 
@@ -249,13 +277,14 @@ function mtx_owner_dead(l: number, v: number, w: Wait): boolean {
     return false;
   }
   reap_want();
+  if (mtx_abandon(l, owner)) return false;
   if (!lock_take_over(l, seen, owner, thr.tid | LK_WAITERS)) return false;
   mem.I32[l + RECURSE] = 0;
   return true;
 }
 
 /** How long to spin: not at all when CPUs outnumber cores. */
-function spins_allowed(): number {
+export function spins_allowed(): number {
   return machine.attached[M] > machine.host_cpus[M] // a hint is enough
     ? 0
     : sysctl_get(spin_rounds);
@@ -267,8 +296,8 @@ export function tid_runs(tid: number): boolean {
   return (atomic_load(field_word(pcpu.state, pcpu_of(cpu))) & (CPU_PARKED | CPU_DEAD)) === 0;
 }
 
-/** A waiter gives up: a wake-up that was spent on it goes to the next. */
-function mtx_leave(l: number, told: boolean): boolean {
+/** A waiter gives up: a wake-up that it was `told` goes to the next. Returns EWOULDBLOCK. */
+export function mtx_leave(l: number, told: boolean): number {
   while (told) {
     const v = atomic_load(l);
     const owner = v & ~FLAGS;
@@ -281,9 +310,10 @@ function mtx_leave(l: number, told: boolean): boolean {
       atomic_notify(l, 1);
       break;
     }
+    if (abandoned(v)) break; // all were woken
     if (atomic_cas(l, v, v | LK_WAITERS) === v) break;
   }
-  return false;
+  return EWOULDBLOCK;
 }
 
 function mtx_unlock_slow(l: number): void {
@@ -300,5 +330,55 @@ function mtx_unlock_slow(l: number): void {
   } else {
     atomic_store(l, 0);
     atomic_notify(l, 1);
+  }
+}
+
+// --- a program's mutex outlives its owner ----------------------------------------
+
+/**
+ * Abandons the mutex if the thread `tid` holds it and it is the program's:
+ * whoever waits is woken and told.  That thread is this one, or it is gone.
+ * True if the mutex is abandoned by now.
+ */
+export function mtx_abandon(l: number, tid: number): boolean {
+  if (lock_order[mem.I32[l + LOCK_CLASS]].recovery !== 'abandon') return false;
+  for (;;) {
+    const v = atomic_load(l);
+    if (word_owner(v) !== tid) return abandoned(v);
+    if (atomic_cas(l, v, abandoned_word(tid)) === v) break;
+  }
+  atomic_notify(l, ALL);
+  return true;
+}
+/** Whoever meets a mutex whose owner is gone abandons it. True if it is abandoned by now. */
+export function mtx_settle(l: number): boolean {
+  const v = atomic_load(l);
+  if (abandoned(v)) return true;
+  const owner = word_owner(v);
+  if (owner === 0 || owner === GRANT || tid_alive(owner)) return false;
+  reap_want();
+  return mtx_abandon(l, owner);
+}
+/** Takes a mutex that was abandoned. False: it was not, and is not taken. */
+export function mtx_recover(l: number): boolean {
+  if (!mtx_settle(l)) return false;
+  const v = atomic_load(l);
+  if (!abandoned(v) || atomic_cas(l, v, thr.tid) !== v) return false;
+  if (opt.WITNESS) witness_lock(l, true);
+  if (opt.MUTEX_PROFILING) prof_acquired(l, false, 0);
+  return true;
+}
+/** Gives a mutex back that could not be recovered: it is abandoned still. */
+export function mtx_unrecover(l: number): void {
+  if (opt.WITNESS) witness_unlock(l, true);
+  if (opt.MUTEX_PROFILING) prof_released(l);
+  mtx_abandon(l, thr.tid);
+}
+/** Ends a mutex that nobody has: from here on it is abandoned. False: somebody has it. */
+export function mtx_end(l: number): boolean {
+  for (;;) {
+    const v = atomic_load(l);
+    if (v !== 0 && !abandoned(v)) return false;
+    if (atomic_cas(l, v, abandoned_word(thr.tid)) === v) return true;
   }
 }

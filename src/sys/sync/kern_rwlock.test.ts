@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { atomic_load } from '../machine/atomic.ts';
-import { pcpu, thr } from '../machine/cpu.ts';
+import { thr } from '../machine/cpu.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { sleep, until, within } from '../machine/workers.test.lib.ts';
 import {
@@ -22,6 +22,7 @@ import {
   rw_wowned,
   rw_wunlock,
 } from './kern_rwlock.ts';
+import { rw_read_holds } from './rw_row.ts';
 import {
   all_move,
   area,
@@ -113,7 +114,7 @@ test('upgrade needs to be the only reader; downgrade lets others in', async () =
   rw_runlock(area.rw, t);
   assert.equal(rw_try_upgrade(area.rw, t), true);
   assert.equal(rw_wowned(area.rw, t), true);
-  assert.equal(pcpu.held_n[thr.pc], 0, 'the read hold is gone from the list');
+  assert.deepEqual(rw_read_holds(thr.cpu), [], 'the read hold is gone from the row');
   const reader = start(handle, 'take', { lock: 'rw_read' });
   await within(reader.up, 'the reader');
   rw_downgrade(area.rw, t);

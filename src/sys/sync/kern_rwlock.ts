@@ -4,54 +4,98 @@
  * An rw lock must not be held while sleeping, an sx lock may be; WITNESS knows
  * by the class.  Six words: w, class, spare, rseq, wseq, spare.
  *
- *      w   0 RW readers wait · 1 WW writers wait · 2 WRITE · 3..30 readers, or the writer's tid
+ *      w, without RW     who may come in
+ *      0                 everybody: free, or read by any number
+ *      WW                a reader that reads another lock already; others sleep
+ *      WRITE|tid (|WW)   nobody.  The owner's `taking` names the lock: it only looks
+ *                        whether somebody reads.  It does not: it writes
+ *      abandoned         nobody, until recover or dispose (lock_word.ts)
  *
- * Waiters sleep on two event counts, so that a waker can choose a kind.  The
- * count is read before the flag is set and goes up after the flag is cleared:
- * no wake-up falls between.  WW keeps new readers out (writers go first), save
- * for a CPU that already holds some read lock and would wait for itself.
+ * There is no count of readers.  A read hold is a word of the holder's row
+ * (rw_row.ts), and that is why a death at any instruction can be settled
+ * (rw_death.ts).
  *
- * Read holds are always noted in the CPU's held[] list: when a thread dies its
- * read holds are taken off the lock's count.  `pending` brackets the moment in
- * which count and list disagree; a death inside it is a panic.
+ *      reader  announce in the row (exchange), then look at w (load)
+ *      writer  take w (compare-and-swap), then look at every row (loads)
  *
- * Modelled in models/rw.pml.
+ * One of the two sees the other.  The writer that sees a reader goes back to
+ * WW before it waits: asleep with WRITE set it would close a ring of two locks
+ * and two nested readers.  The reader that sees a writer withdraws its word,
+ * and tells the writer as one that leaves, because the writer may have seen it.
+ *
+ * Waiters sleep on two event counts, so that a waker can choose a kind.  A count
+ * is read before the flag is set and goes up after the flag is cleared: no
+ * wake-up falls between.  WW keeps new readers out, so that a stream of short
+ * readers cannot starve a writer; a CPU that reads some lock already passes,
+ * for it might wait for itself.  Reading again never waits: it is a count.
+ *
+ * The clock is read only when waiting.  Modelled in models/.
  */
 import {
-  atomic_add,
-  atomic_and,
   atomic_cas,
   atomic_load,
-  atomic_notify,
   atomic_store,
   atomic_wait,
+  atomic_xchg,
+  atomic_xchg_load,
+  cpu_spinwait,
 } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
-import { HELD_MAX, park, pcpu, pcpu_of, poll, thr, tid_cpu, unpark } from '../machine/cpu.ts';
-import { dead_each, reap_want, tid_alive } from '../machine/death.ts';
-import { mem } from '../machine/memory.ts';
-import { opt } from '../machine/opt.ts';
+import { park, pcpu as pcpu_, poll, thr as thr_, unpark } from '../machine/cpu.ts';
+import { ENOLCK, EOWNERDEAD, EWOULDBLOCK, KmemError } from '../machine/errno.ts';
+import { mem as mem_ } from '../machine/memory.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, type LockField } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
-import { lock_name, lock_slice } from './kern_mutex.ts';
+import { lock_slice, spins_allowed } from './kern_mutex.ts';
+import { lock_name } from './lock_label.ts';
+import { user_class } from './lock_order.ts';
 import { prof_acquired, prof_contended, prof_released } from './lock_prof.ts';
-import { LOCK_CLASS, lock_take_over } from './robust.ts';
+import {
+  abandoned,
+  abandoned_by,
+  LOCK_CLASS as LOCK_CLASS_,
+  RW_FLAGS as RW_FLAGS_,
+  RW_READERS,
+  RW_RSEQ,
+  RW_WRITE,
+  RW_WRITERS,
+  RW_WSEQ,
+} from './lock_word.ts';
+import { after_slice } from './rw_death.ts';
+import { give_up, look, rw_release, tell_writer, wake_readers, wake_writer } from './rw_wake.ts';
+import {
+  KERNEL_BITS as KERNEL_BITS_,
+  PROGRAM_BITS as PROGRAM_BITS_,
+  PROGRAM_FIRST as PROGRAM_FIRST_,
+  ROW_PROGRAM_MAX,
+  row_covers,
+  row_find,
+  row_grow,
+  row_word,
+  rw_read_holds,
+} from './rw_row.ts';
 import { witness_checkorder, witness_init, witness_lock, witness_unlock } from './witness.ts';
 
-export const RW_WORDS = 6;
-const RW = 1;
-const WW = 2;
-const WRITE = 4;
-const ONE = 8;
-const FLAGS = 3;
-const RSEQ = 3;
-const WSEQ = 4;
-const ALL = 1 << 20;
-export const HELD_READ = 1;
+// Local names: V8 takes them for constants, imported ones it does not.
+const pcpu = pcpu_;
+const thr = thr_;
+const mem = mem_;
+const opt = opt_;
+const LOCK_CLASS = LOCK_CLASS_;
+const RW_FLAGS = RW_FLAGS_;
+const RW = RW_READERS;
+const WW = RW_WRITERS;
+const WRITE = RW_WRITE;
+const KERNEL_BITS = KERNEL_BITS_;
+const PROGRAM_BITS = PROGRAM_BITS_;
+const PROGRAM_FIRST = PROGRAM_FIRST_;
 
-const readers = (v: number): number => (v & WRITE ? 0 : v >> 3);
-const writer = (v: number): number => (v & WRITE ? v & ~7 : 0);
+export const RW_WORDS = 6;
+const NO_CPU = -1;
+const FOREVER = Number.POSITIVE_INFINITY;
+const SLICE_MAX_MS = 1000;
 
 /** Makes an rw or sx lock of class `cls`. */
 export function rw_init<P extends number>(f: LockField<P>, p: P, cls: number): void {
@@ -60,191 +104,251 @@ export function rw_init<P extends number>(f: LockField<P>, p: P, cls: number): v
   mem.I32[l + LOCK_CLASS] = cls;
   if (opt.WITNESS) witness_init(l);
 }
-/** Takes the lock shared. */
+/** Takes the lock shared. Throws, of a program's lock, EOWNERDEAD and ENOLCK. */
 export function rw_rlock<P extends number>(f: LockField<P>, p: P): void {
-  rlock(p + f, Number.POSITIVE_INFINITY);
+  const error = rw_rlock_word(p + f, FOREVER);
+  if (error !== 0) rw_refused(p + f, error);
 }
-/** Takes the lock shared, waiting at most `ms`. */
+/** Takes the lock shared, waiting at most `ms`. False: not taken. Throws as rw_rlock. */
 export function rw_timedrlock<P extends number>(f: LockField<P>, p: P, ms: number): boolean {
-  return rlock(p + f, ms);
+  return taken(p + f, rw_rlock_word(p + f, ms));
 }
-/** Takes the lock exclusively. */
+/** Takes the lock exclusively. Throws, of a program's lock, EOWNERDEAD. */
 export function rw_wlock<P extends number>(f: LockField<P>, p: P): void {
-  wlock(p + f, Number.POSITIVE_INFINITY);
+  const error = rw_wlock_word(p + f, FOREVER);
+  if (error !== 0) rw_refused(p + f, error);
 }
-/** Takes the lock exclusively, waiting at most `ms`. False: not taken. */
+/** Takes the lock exclusively, waiting at most `ms`. False: not taken. Throws as rw_wlock. */
 export function rw_timedwlock<P extends number>(f: LockField<P>, p: P, ms: number): boolean {
-  return wlock(p + f, ms);
+  return taken(p + f, rw_wlock_word(p + f, ms));
 }
 /** Gives a shared hold back. */
 export function rw_runlock<P extends number>(f: LockField<P>, p: P): void {
-  runlock(p + f);
+  rw_runlock_word(p + f);
 }
 /** Gives the exclusive hold back. */
 export function rw_wunlock<P extends number>(f: LockField<P>, p: P): void {
-  const l = p + f;
-  if (opt.WITNESS) witness_unlock(l, true);
-  if (opt.MUTEX_PROFILING) prof_released(l);
-  if (writer(atomic_load(l)) !== thr.tid) panic('rw_wunlock: not owned', lock_name(l));
-  release_write(l);
+  rw_wunlock_word(p + f);
 }
 /** Whether this CPU holds the lock exclusively. */
 export function rw_wowned<P extends number>(f: LockField<P>, p: P): boolean {
-  return writer(mem.I32[p + f]) === thr.tid;
+  return rw_wowned_word(p + f);
 }
 /** Panics, under INVARIANTS, unless the lock is held in some way. */
 export function rw_assert<P extends number>(f: LockField<P>, p: P, exclusive: boolean): void {
   if (!opt.INVARIANTS) return;
-  const ok = rw_wowned(f, p) || (!exclusive && held_find(p + f) >= 0);
+  const ok = rw_wowned_word(p + f) || (!exclusive && rw_rowned_word(p + f));
   if (!ok) panic('rw_assert: not held', lock_name(p + f), exclusive ? 'exclusive' : 'shared');
 }
-
-// --- read holds --------------------------------------------------------------
-
-function held_push(l: number): void {
-  const n = pcpu.held_n[thr.pc];
-  if (n >= HELD_MAX) panic('rw_rlock: more locks held than can be noted', n);
-  pcpu.held[elem(thr.pc, n * 2)] = l;
-  pcpu.held[elem(thr.pc, n * 2 + 1)] = HELD_READ;
-  pcpu.held_n[thr.pc] = n + 1;
+/** Whether this CPU holds the lock at word `l` exclusively. */
+export function rw_wowned_word(l: number): boolean {
+  return (mem.I32[l] & ~RW_FLAGS) === (WRITE | thr.tid);
 }
-function held_find(l: number): number {
-  for (let i = pcpu.held_n[thr.pc] - 1; i >= 0; i--) {
-    if (pcpu.held[elem(thr.pc, i * 2)] === l && pcpu.held[elem(thr.pc, i * 2 + 1)] === HELD_READ)
-      return i;
+/** Whether this CPU holds the lock at word `l` shared. */
+export function rw_rowned_word(l: number): boolean {
+  return row_find(l) >= 0;
+}
+function taken(l: number, error: number): boolean {
+  if (error !== 0 && error !== EWOULDBLOCK) rw_refused(l, error);
+  return error === 0;
+}
+/** Throws what a call returned that could not take the lock. */
+export function rw_refused(l: number, error: number): never {
+  if (error === ENOLCK && !user_class(mem.I32[l + LOCK_CLASS])) {
+    panic('rw_rlock: the kernel reads more locks at once than it has words for', lock_name(l));
   }
-  return -1;
+  throw new KmemError(error, 'rw_lock', `${lock_name(l)}: ${rw_why(l, error)}`);
 }
-function held_pop(l: number): void {
-  const at = held_find(l);
-  if (at < 0) panic('rw_runlock: not held shared', lock_name(l));
-  const last = pcpu.held_n[thr.pc] - 1;
-  for (let i = at * 2; i < last * 2; i++) {
-    pcpu.held[elem(thr.pc, i)] = pcpu.held[elem(thr.pc, i + 2)];
+/** What to say about an errno of taking the lock at `l`. */
+export function rw_why(l: number, error: number): string {
+  if (error === EOWNERDEAD) {
+    const by = abandoned_by(atomic_load(l));
+    return `${by} died or left while it wrote: recover it, or dispose of it`;
   }
-  pcpu.held_n[thr.pc] = last;
-}
-function holds_reads(): boolean {
-  for (let i = 0; i < pcpu.held_n[thr.pc]; i++) {
-    if (pcpu.held[elem(thr.pc, i * 2 + 1)] === HELD_READ) return true;
-  }
-  return false;
+  if (error !== ENOLCK) return 'it could not be had in time';
+  const held = rw_read_holds(thr.cpu).filter((w) => user_class(mem.I32[w + LOCK_CLASS]));
+  return `this thread reads ${ROW_PROGRAM_MAX} locks already: ${held.map(lock_name).join(', ')}`;
 }
 
-// --- taking and giving back --------------------------------------------------
+// --- readers -------------------------------------------------------------------
 
-function rlock(l: number, ms: number): boolean {
+/** Takes the lock at word `l` shared. Returns 0, EWOULDBLOCK, EOWNERDEAD or ENOLCK. */
+export function rw_rlock_word(l: number, ms: number): number {
   if (opt.WITNESS) witness_checkorder(l, false);
-  const t0 = now_ms();
-  const block = holds_reads() ? WRITE : WRITE | WW;
-  let slice = sysctl_get(lock_slice);
-  let waited = false;
-  for (;;) {
-    let v = atomic_load(l);
-    if ((v & block) === 0) {
-      if (readable(l, v)) break;
-      continue;
-    }
-    const s = atomic_load(l + RSEQ);
-    v = atomic_load(l);
-    if ((v & block) === 0) continue;
-    if (now_ms() - t0 >= ms) return false; // flags left behind cost one needless wake-up
-    if (atomic_cas(l, v, v | RW) !== v) continue;
-    if (opt.MUTEX_PROFILING && !waited) prof_contended(l);
-    waited = true;
-    if (event_wait(l + RSEQ, s, Math.min(slice, ms - (now_ms() - t0))) === 'timed-out') {
-      slice = Math.min(slice * 2, 1000);
-      writer_dead(l, false);
-    }
+  const pc = thr.pc;
+  const used = pcpu.rw_used[pc];
+  const user = user_class(mem.I32[l + LOCK_CLASS]);
+  let i = user ? PROGRAM_FIRST : 0;
+  let block = WRITE | WW;
+  if (used !== 0) {
+    i = row_find(l);
+    if (i >= 0) return read_again(l, i);
+    const free = ~used & (user ? PROGRAM_BITS : KERNEL_BITS);
+    if (free === 0) return ENOLCK;
+    i = 31 - Math.clz32(free & -free);
+    block = WRITE; // somebody may wait for what I read: I must not wait for a writer that waits
   }
-  if (opt.MUTEX_PROFILING) prof_acquired(l, waited, now_ms() - t0);
+  const row = thr.row;
+  if (!row_covers(row, i)) row_grow(i);
+  let waited = false;
+  if ((atomic_xchg_load(row_word(row, i), l, l) & block) !== 0) {
+    const error = rlock_slow(l, row_word(row, i), block, ms);
+    if (error !== 0) return error;
+    waited = true;
+  }
+  pcpu.rw_counts[elem(pc, i)] = 1;
+  pcpu.rw_used[pc] = used | (1 << i);
+  if (opt.MUTEX_PROFILING) prof_acquired(l, waited, 0);
   if (opt.WITNESS) witness_lock(l, false);
-  return true;
+  return 0;
 }
-function readable(l: number, v: number): boolean {
-  pcpu.pending[thr.pc] = l;
-  const ok = atomic_cas(l, v, v + ONE) === v;
-  if (ok) held_push(l);
-  pcpu.pending[thr.pc] = 0;
-  return ok;
+function read_again(l: number, i: number): number {
+  pcpu.rw_counts[elem(thr.pc, i)]++;
+  if (opt.MUTEX_PROFILING) prof_acquired(l, false, 0);
+  if (opt.WITNESS) witness_lock(l, false);
+  return 0;
 }
-function runlock(l: number): void {
+/** The word `at` of mine names the lock, and a writer has it or wants it. */
+function rlock_slow(l: number, at: number, block: number, ms: number): number {
+  let slice = sysctl_get(lock_slice);
+  let end = 0;
+  for (;;) {
+    withdraw(l, at);
+    for (;;) {
+      const s = atomic_load(l + RW_RSEQ);
+      const v = atomic_load(l);
+      if (abandoned(v)) return EOWNERDEAD;
+      if ((v & block) === 0) break;
+      if ((v & ~RW_FLAGS) === (WRITE | thr.tid)) panic('rw_rlock: already written', lock_name(l));
+      if (ms <= 0) return EWOULDBLOCK;
+      if (end === 0) end = now_ms() + ms;
+      const left = end - now_ms();
+      if (left <= 0) return EWOULDBLOCK; // a flag left behind costs one needless wake-up
+      if (atomic_cas(l, v, v | RW) !== v) continue;
+      if (opt.MUTEX_PROFILING) prof_contended(l);
+      if (event_wait(l + RW_RSEQ, s, Math.min(slice, left)) === 'timed-out') {
+        slice = Math.min(slice * 2, SLICE_MAX_MS);
+        after_slice(l, false);
+      }
+    }
+    if ((atomic_xchg_load(at, l, l) & block) === 0) return 0;
+  }
+}
+/** Gives a shared hold of the lock at word `l` back. */
+export function rw_runlock_word(l: number): void {
   if (opt.WITNESS) witness_unlock(l, false);
   if (opt.MUTEX_PROFILING) prof_released(l);
-  pcpu.pending[thr.pc] = l;
-  held_pop(l);
-  drop_reader(l);
+  const i = row_find(l);
+  if (i < 0) panic('rw_runlock: not held shared', lock_name(l));
+  const pc = thr.pc;
+  const n = pcpu.rw_counts[elem(pc, i)] - 1;
+  pcpu.rw_counts[elem(pc, i)] = n;
+  if (n !== 0) return;
+  pcpu.rw_used[pc] &= ~(1 << i);
+  withdraw(l, row_word(thr.row, i));
 }
-/** Takes one reader off the count; the last one wakes whoever waits. */
-function drop_reader(l: number): void {
+/** Clears my word. The last one out wakes a writer that waits. */
+function withdraw(l: number, at: number): void {
+  if ((atomic_xchg_load(at, 0, l) & (WW | WRITE)) === WW) tell_writer(l);
+}
+// --- writers -------------------------------------------------------------------
+
+/** Takes the lock at word `l` exclusively. Returns 0, EWOULDBLOCK or EOWNERDEAD. */
+export function rw_wlock_word(l: number, ms: number): number {
+  if (opt.WITNESS) witness_checkorder(l, true);
+  const pc = thr.pc;
+  pcpu.rw_taking[pc] = l;
+  let waited = false;
+  if (
+    atomic_cas(l, 0, WRITE | thr.tid) !== 0 ||
+    (look(l, NO_CPU) !== 0 && (ms > 0 ? back_off(l, WW) : rw_release(l)))
+  ) {
+    const error = ms <= 0 ? wlock_try(l) : wlock_slow(l, ms);
+    if (error !== 0) {
+      pcpu.rw_taking[pc] = 0;
+      return error;
+    }
+    waited = true;
+  }
+  pcpu.rw_taking[pc] = 0;
+  if (opt.MUTEX_PROFILING) prof_acquired(l, waited, 0);
+  if (opt.WITNESS) witness_lock(l, true);
+  return 0;
+}
+/** I have WRITE and somebody reads: back to waiting, with the flag `ww` beside those set. */
+function back_off(l: number, ww: number): boolean {
   for (;;) {
     const v = atomic_load(l);
-    if (readers(v) > 1 || (v & FLAGS) === 0) {
-      if (atomic_cas(l, v, v - ONE) !== v) continue;
-      pcpu.pending[thr.pc] = 0;
-      return;
-    }
-    if (atomic_cas(l, v, (v - ONE) & ~WW) === v) {
-      pcpu.pending[thr.pc] = 0;
-      return wake_after(l, v & FLAGS);
-    }
+    if (atomic_cas(l, v, (v & WW) | ww) !== v) continue;
+    if (v & RW) wake_readers(l);
+    return true;
   }
 }
-function wlock(l: number, ms: number): boolean {
-  if (opt.WITNESS) witness_checkorder(l, true);
-  const t0 = now_ms();
-  let slept = false;
+function wlock_slow(l: number, ms: number): number {
+  poll();
+  if (row_find(l) >= 0) panic('rw_wlock: this CPU reads it', lock_name(l));
+  let slept = 0;
   let slice = sysctl_get(lock_slice);
+  let spins = spins_allowed();
+  let end = 0;
   for (;;) {
     let v = atomic_load(l);
-    if ((v & ~FLAGS) === 0) {
-      if (atomic_cas(l, v, WRITE | thr.tid | v | (slept ? WW : 0)) === v) break;
+    if (abandoned(v)) return EOWNERDEAD;
+    if ((v & WRITE) === 0 && look(l, NO_CPU) === 0) {
+      if (atomic_cas(l, v, v | WRITE | thr.tid | slept) !== v) continue;
+      if (look(l, NO_CPU) === 0) return 0;
+      back_off(l, WW);
       continue;
     }
-    if (writer(v) === thr.tid) panic('rw_wlock: already owned', lock_name(l));
-    const s = atomic_load(l + WSEQ);
+    if ((v & ~RW_FLAGS) === (WRITE | thr.tid)) panic('rw_wlock: already owned', lock_name(l));
+    const s = atomic_load(l + RW_WSEQ);
     v = atomic_load(l);
-    if ((v & ~FLAGS) === 0) continue;
-    if (atomic_cas(l, v, v | WW) !== v) continue;
-    const left = ms - (now_ms() - t0);
-    if (left <= 0) return give_up(l);
-    if (opt.MUTEX_PROFILING && !slept) prof_contended(l);
-    if (event_wait(l + WSEQ, s, Math.min(slice, left)) === 'timed-out') {
-      slice = Math.min(slice * 2, 1000);
-      if (writer_dead(l, true)) break;
+    if (abandoned(v)) return EOWNERDEAD;
+    // While it is only read, readers that read another lock may pass: those asleep look again.
+    const next = v & WRITE ? v | WW : (v | WW) & ~RW;
+    if (next !== v) {
+      if (atomic_cas(l, v, next) !== v) continue;
+      if ((v & WRITE) === 0 && v & RW) wake_readers(l);
     }
-    slept = true;
+    if ((v & WRITE) === 0 && look(l, NO_CPU) === 0) continue;
+    if (spins-- > 0) {
+      cpu_spinwait();
+      poll();
+      continue;
+    }
+    if (end === 0) end = now_ms() + ms;
+    const left = end - now_ms();
+    if (left <= 0) {
+      give_up(l);
+      return EWOULDBLOCK;
+    }
+    if (opt.MUTEX_PROFILING && slept === 0) prof_contended(l);
+    if (event_wait(l + RW_WSEQ, s, Math.min(slice, left)) === 'timed-out') {
+      slice = Math.min(slice * 2, SLICE_MAX_MS);
+      after_slice(l, true);
+      pcpu.rw_taking[thr.pc] = l; // whatever was settled there
+    }
+    slept = WW;
   }
-  if (opt.MUTEX_PROFILING) prof_acquired(l, slept, now_ms() - t0);
-  if (opt.WITNESS) witness_lock(l, true);
-  return true;
 }
-/** A writer that stops waiting wakes everybody: its flag kept readers out. */
-function give_up(l: number): boolean {
-  atomic_and(l, ~FLAGS);
-  atomic_add(l + RSEQ, 1);
-  atomic_notify(l + RSEQ, ALL);
-  atomic_add(l + WSEQ, 1);
-  atomic_notify(l + WSEQ, ALL);
-  return false;
+/** Takes the lock if that can be had now: no flag of waiting is set. */
+function wlock_try(l: number): number {
+  const v = atomic_load(l);
+  if (abandoned(v)) return EOWNERDEAD;
+  if (v & WRITE || look(l, NO_CPU) !== 0) return EWOULDBLOCK;
+  if (atomic_cas(l, v, v | WRITE | thr.tid) !== v) return EWOULDBLOCK;
+  if (look(l, NO_CPU) === 0) return 0;
+  rw_release(l); // not back_off: I do not wait, so nobody would wake a writer that does
+  return EWOULDBLOCK;
 }
-function release_write(l: number): void {
-  for (;;) {
-    const v = atomic_load(l);
-    if (atomic_cas(l, v, v & RW) === v) return wake_after(l, v & FLAGS);
-  }
-}
-function wake_after(l: number, flags: number): void {
-  let n = 0;
-  if (flags & WW) {
-    atomic_add(l + WSEQ, 1);
-    n = atomic_notify(l + WSEQ, 1);
-  }
-  if (n === 0 && flags & RW) {
-    atomic_and(l, ~RW);
-    atomic_add(l + RSEQ, 1);
-    atomic_notify(l + RSEQ, ALL);
-  }
+/** Gives the exclusive hold of the lock at word `l` back. */
+export function rw_wunlock_word(l: number): void {
+  if (opt.WITNESS) witness_unlock(l, true);
+  if (opt.MUTEX_PROFILING) prof_released(l);
+  const mine = WRITE | thr.tid;
+  if (atomic_cas(l, mine, 0) === mine) return;
+  if ((atomic_load(l) & ~RW_FLAGS) !== mine) panic('rw_wunlock: not owned', lock_name(l));
+  rw_release(l);
 }
 function event_wait(w: number, s: number, ms: number): 'ok' | 'not-equal' | 'timed-out' {
   poll();
@@ -255,92 +359,60 @@ function event_wait(w: number, s: number, ms: number): 'ok' | 'not-equal' | 'tim
   unpark();
   return r;
 }
-/** After a slice in vain: takes the lock over from a dead writer, and keeps it if `keep`. */
-function writer_dead(l: number, keep: boolean): boolean {
-  const v = atomic_load(l);
-  const owner = writer(v);
-  if (owner === 0 || tid_alive(owner)) {
-    if (readers(v) > 0) {
-      // The holds of dead readers go at once: everybody else may be waiting here too.
-      dead_each((cpu) => {
-        reap_want();
-        settle_reads(cpu, l);
-      });
-    }
-    return false;
-  }
-  reap_want();
-  if (!lock_take_over(l, v, owner, WRITE | thr.tid | (v & FLAGS))) return false;
-  if (!keep) release_write(l);
-  return keep;
-}
+
+// --- from one to the other -------------------------------------------------------
 
 /** Turns the only shared hold into the exclusive one. False: still shared. */
 export function rw_try_upgrade<P extends number>(f: LockField<P>, p: P): boolean {
   const l = p + f;
+  const pc = thr.pc;
+  const i = row_find(l);
+  if (i < 0) panic('rw_try_upgrade: not held shared', lock_name(l));
+  if (pcpu.rw_counts[elem(pc, i)] !== 1) return false;
   const v = atomic_load(l);
-  if (readers(v) !== 1) return false;
-  pcpu.pending[thr.pc] = l;
-  const ok = atomic_cas(l, v, WRITE | thr.tid | (v & FLAGS)) === v;
-  if (ok) held_pop(l);
-  pcpu.pending[thr.pc] = 0;
+  if (v & WRITE) return false;
+  pcpu.rw_taking[pc] = l;
+  let ok = atomic_cas(l, v, v | WRITE | thr.tid) === v;
+  if (ok && look(l, thr.cpu) !== 0) {
+    back_off(l, 0);
+    ok = false;
+  }
+  if (ok) {
+    atomic_xchg(row_word(thr.row, i), 0);
+    pcpu.rw_counts[elem(pc, i)] = 0;
+    pcpu.rw_used[pc] &= ~(1 << i);
+  }
+  pcpu.rw_taking[pc] = 0;
   if (ok && opt.WITNESS) {
     witness_unlock(l, false);
     witness_lock(l, true);
   }
   return ok;
 }
-/** Turns the exclusive hold into a shared one. */
-export function rw_downgrade<P extends number>(f: LockField<P>, p: P): void {
+/** Turns the exclusive hold into a shared one. False: no word is free, it is still exclusive. */
+export function rw_downgrade<P extends number>(f: LockField<P>, p: P): boolean {
   const l = p + f;
-  if (writer(atomic_load(l)) !== thr.tid) panic('rw_downgrade: not owned', lock_name(l));
-  if (opt.WITNESS) witness_unlock(l, true);
+  if (!rw_wowned_word(l)) panic('rw_downgrade: not owned', lock_name(l));
+  const pc = thr.pc;
+  const used = pcpu.rw_used[pc];
+  const free = ~used & (user_class(mem.I32[l + LOCK_CLASS]) ? PROGRAM_BITS : KERNEL_BITS);
+  if (free === 0) return false;
+  const i = 31 - Math.clz32(free & -free);
+  if (!row_covers(thr.row, i)) row_grow(i);
+  atomic_xchg(row_word(thr.row, i), l);
+  pcpu.rw_counts[elem(pc, i)] = 1;
+  pcpu.rw_used[pc] = used | (1 << i);
   for (;;) {
     const v = atomic_load(l);
-    const next = ONE | (v & WW ? v & FLAGS : 0);
-    pcpu.pending[thr.pc] = l;
-    const ok = atomic_cas(l, v, next) === v;
-    if (ok) held_push(l);
-    pcpu.pending[thr.pc] = 0;
-    if (!ok) continue;
-    if ((v & FLAGS) === RW) {
-      atomic_add(l + RSEQ, 1);
-      atomic_notify(l + RSEQ, ALL);
-    }
+    if (atomic_cas(l, v, 0) !== v) continue;
+    // WW may have been this CPU's own: both flags go, and a writer that waits says so again.
+    if (v & RW) wake_readers(l);
+    if (v & WW) wake_writer(l);
     break;
   }
-  if (opt.WITNESS) witness_lock(l, false);
-}
-
-/** Takes the exclusive hold of a dead CPU over, and gives the lock back. */
-export function rw_reap_write(l: number, cpu: number): void {
-  const v = atomic_load(l);
-  const owner = writer(v);
-  if (owner === 0 || tid_cpu(owner) !== cpu) return;
-  if (lock_take_over(l, v, owner, WRITE | thr.tid | (v & FLAGS))) release_write(l);
-}
-/** Takes the read holds of a dead CPU off their locks. */
-export function rw_reap(cpu: number): void {
-  settle_reads(cpu, 0);
-  pcpu.held_n[pcpu_of(cpu)] = 0;
-}
-/**
- * Takes what a dead CPU holds shared off lock `l`, or off all locks with 0.  A
- * waiter and the reaper may both be at it: each noted hold is claimed by one
- * compare-and-swap, so that no two settle it.  Takes no lock.
- */
-function settle_reads(cpu: number, l: number): void {
-  const pc = pcpu_of(cpu);
-  const unknown = pcpu.pending[pc];
-  if (unknown !== 0 && (l === 0 || l === unknown)) {
-    panic(`cpu${cpu} died while its hold was unknown of lock`, lock_name(unknown));
+  if (opt.WITNESS) {
+    witness_unlock(l, true);
+    witness_lock(l, false);
   }
-  for (let i = pcpu.held_n[pc] - 1; i >= 0; i--) {
-    const held = pcpu.held[elem(pc, i * 2)];
-    if (held === 0 || pcpu.held[elem(pc, i * 2 + 1)] !== HELD_READ) continue;
-    if (l !== 0 && held !== l) continue;
-    pcpu.pending[thr.pc] = held;
-    if (atomic_cas(field_word(pcpu.held, elem(pc, i * 2)), held, 0) === held) drop_reader(held);
-    pcpu.pending[thr.pc] = 0;
-  }
+  return true;
 }

@@ -8,13 +8,14 @@
  *      undo     the dead CPU's undo log is played back; then it is consistent
  *      rebuild  the structure is made anew from records that are always right
  *      walk     its check runs under the lock; clean: go on, else panic
+ *      abandon  nobody gets the lock until the program has recovered what it guards
  *      panic    nothing is known: the machine stops
  *
  * The functions that rebuild and walk stand in a table of boot/main.ts.
  * A lock held with no log entry for it is consistent by definition of `undo`.
  */
 export type LockKind = 'mtx' | 'rw' | 'sx';
-export type Recovery = 'undo' | 'rebuild' | 'walk' | 'panic';
+export type Recovery = 'undo' | 'rebuild' | 'walk' | 'abandon' | 'panic';
 
 export interface LockClass {
   readonly name: string;
@@ -29,9 +30,27 @@ export interface LockClass {
 
 export const lock_order: readonly LockClass[] = [
   { name: 'none', kind: 'mtx', recovery: 'panic', help: 'class 0 is never used' },
-  { name: 'user sx', kind: 'sx', recovery: 'panic', dupok: true, help: "a program's own sx lock" },
-  { name: 'user rw', kind: 'rw', recovery: 'panic', dupok: true, help: "a program's own rw lock" },
-  { name: 'user mtx', kind: 'mtx', recovery: 'panic', dupok: true, help: "a program's own mutex" },
+  {
+    name: 'user sx',
+    kind: 'sx',
+    recovery: 'abandon',
+    dupok: true,
+    help: "a program's own sx lock",
+  },
+  {
+    name: 'user rw',
+    kind: 'rw',
+    recovery: 'abandon',
+    dupok: true,
+    help: "a program's own rw lock",
+  },
+  {
+    name: 'user mtx',
+    kind: 'mtx',
+    recovery: 'abandon',
+    dupok: true,
+    help: "a program's own mutex",
+  },
   { name: 'sysctl mem', kind: 'sx', recovery: 'undo', help: 'one large report at a time' },
   { name: 'sysctl tree', kind: 'sx', recovery: 'walk', help: 'nodes of the sysctl tree' },
   {
@@ -61,6 +80,9 @@ export const lock_order: readonly LockClass[] = [
   { name: 'sleep queue', kind: 'mtx', recovery: 'rebuild', help: 'a sleep queue chain: innermost' },
 ];
 
+/** The program's own classes come first; class 0 is none. */
+const USER_LAST = 3;
+
 function class_id(name: string): number {
   const i = lock_order.findIndex((c) => c.name === name);
   if (i < 0) throw new Error(`no lock class '${name}'`);
@@ -69,6 +91,10 @@ function class_id(name: string): number {
 export const LC_USER_SX = class_id('user sx');
 export const LC_USER_RW = class_id('user rw');
 export const LC_USER_MTX = class_id('user mtx');
+/** Whether a lock of that class is the program's own. */
+export function user_class(cls: number): boolean {
+  return cls <= USER_LAST;
+}
 export const LC_SYSCTL_MEM = class_id('sysctl mem');
 export const LC_SYSCTL = class_id('sysctl tree');
 export const LC_REGISTRY = class_id('registry');

@@ -1,8 +1,9 @@
 /*
- * lock_prof: how long locks are held and waited for, by the place that takes them.
+ * lock_prof: how long locks are held and waited for, by the place that takes them;
+ * of a program's own lock, by its name.
  *
  * With debug.mutex.prof.enable = 1 each acquisition is charged to a record,
- * keyed by file:line and the class of the lock.  debug.mutex.prof.stats prints
+ * keyed by file:line (or `mutex 'index'`) and the class of the lock.  debug.mutex.prof.stats prints
  * the table, times in microseconds:
  *
  *         max        total       count   avg     cnt_hold     cnt_lock name
@@ -52,8 +53,9 @@ import {
   sysctl_proc,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
+import { lock_label } from './lock_label.ts';
 import { lock_order } from './lock_order.ts';
-import { LOCK_CLASS } from './robust.ts';
+import { LOCK_CLASS } from './lock_word.ts';
 import { stack_save, stack_where } from './subr_stack.ts';
 
 const RECORDS_MAX = 1000;
@@ -92,7 +94,7 @@ const prof = struct<prof_t>('lock_prof')({
 const key = struct<prof_key_t>('lock_prof_key')({
   cls: i32('o', 'class of the lock'),
   line: i32('o', 'hash of the key'),
-  where: words('o', 'file:line', WHERE_WORDS),
+  where: words('o', 'file:line, or the name of the lock', WHERE_WORDS),
 });
 
 const enable = sysctl_int('debug.mutex.prof.enable', {
@@ -238,7 +240,8 @@ export function prof_acquired(l: number, contended: boolean, _waited_ms: number)
     held.depth++; // a recursion is not counted
     return;
   }
-  const record = record_of(m, stack_where(stack_save()), mem.I32[l + LOCK_CLASS]);
+  const where = lock_label(l) || stack_where(stack_save());
+  const record = record_of(m, where, mem.I32[l + LOCK_CLASS]);
   if (record < 0) {
     atomic_add(field_word(prof.rejected, root()), 1);
     return;

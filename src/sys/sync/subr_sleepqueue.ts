@@ -35,7 +35,7 @@ import {
 } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { cpu_slots, park, pcpu, pcpu_of, thr, unpark } from '../machine/cpu.ts';
-import { reap_all } from '../machine/death.ts';
+import { reap_all, slot_tid } from '../machine/death.ts';
 import { EINTR, EWOULDBLOCK } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_SLEEPQ } from '../machine/header.ts';
 import { life, life_run } from '../machine/life.ts';
@@ -57,10 +57,18 @@ import {
   words,
 } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
-import { lock_slice, MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from './kern_mutex.ts';
-import { rw_reap, rw_reap_write } from './kern_rwlock.ts';
+import {
+  lock_slice,
+  MTX_WORDS,
+  mtx_init,
+  mtx_lock,
+  mtx_lock_word,
+  mtx_unlock,
+} from './kern_mutex.ts';
 import { LC_SLEEPQ, lock_order } from './lock_order.ts';
-import { LOCK_CLASS, lock_take_over } from './robust.ts';
+import { lock_take_over } from './lock_takeover.ts';
+import { LOCK_CLASS, word_owner } from './lock_word.ts';
+import { rw_reap, rw_reap_write } from './rw_death.ts';
 import { undo_log } from './undo.ts';
 import { witness_sleep } from './witness.ts';
 import { mem } from '../machine/memory.ts';
@@ -80,6 +88,7 @@ type sleepq_t = Ptr<'sleepq'>;
  * Locks: (s) the chain's own lock  (a) atomic  (c) constant once booted
  *        (q) the lock of the chain that the record is on; off the chains, its CPU's own
  *        (h) beside it: a sample for the tools, or looked at again under the lock
+ *        (t) written by the sleeper, read by whoever recovers from its death
  */
 const sleeper = struct<sleeper_t>(
   'sleeper',
@@ -93,6 +102,7 @@ const sleeper = struct<sleeper_t>(
   ticket: i32('q', 'order of arrival'),
   cpu: i32('qh', 'slot of the thread; of a table entry while it waits'),
   used: i32('a', 'table entries: taken'),
+  owed: i32('t', 'asleep, or woken but not back yet: its wake-up is not used'),
   wmesg: words('qh', 'why, for the tools', WMESG_WORDS),
 });
 export const sleepq_sleeper = sleeper;
@@ -185,7 +195,8 @@ function chain_unlink(c: chain_t, s: sleeper_t): void {
 /**
  * Sleeps on `wchan` until a wakeup, giving up the mutex `f` of `p` meanwhile
  * and taking it again before returning.  `wmesg` is shown by the tools.
- * Returns 0, EWOULDBLOCK after `ms`, or the errno of an abort.
+ * Returns 0, EWOULDBLOCK after `ms`, or the errno of an abort; EOWNERDEAD, and then
+ * without the mutex, if that was abandoned meanwhile.
  */
 export function msleep<P extends number>(
   wchan: number,
@@ -200,8 +211,11 @@ export function msleep<P extends number>(
   if (error !== 0) return error;
   mtx_unlock(f, p);
   const result = sleepq_wait(s, ms);
-  mtx_lock(f, p);
-  return result;
+  const refused = mtx_lock_word(p + f, Number.POSITIVE_INFINITY);
+  sleeper.owed[s] = 0;
+  if (refused === 0) return result;
+  if (result === 0) wakeup_one(wchan); // the wake-up goes to one who can use it
+  return refused;
 }
 /** msleep without an interlock: the caller looks at its condition in `still` once queued. */
 export function tsleep(wchan: number, wmesg: string, ms: number, still: () => boolean): number {
@@ -213,7 +227,9 @@ export function tsleep(wchan: number, wmesg: string, ms: number, still: () => bo
     sleepq_cancel(s);
     return 0;
   }
-  return sleepq_wait(s, ms);
+  const result = sleepq_wait(s, ms);
+  sleeper.owed[s] = 0;
+  return result;
 }
 
 function sleepq_add(s: sleeper_t, wchan: number, wmesg: string): number {
@@ -228,6 +244,7 @@ function sleepq_add(s: sleeper_t, wchan: number, wmesg: string): number {
   if (opt.INVARIANTS && sleeper.on[s]) panic('msleep: already on a sleep queue', wmesg);
   chain_link(c, s, wchan, wmesg);
   atomic_store(field_word(sleeper.word, s), 1);
+  sleeper.owed[s] = 1;
   mtx_unlock(chain.lock, c);
   return 0;
 }
@@ -235,6 +252,7 @@ function sleepq_cancel(s: sleeper_t): void {
   const c = chain_of(sleeper.wchan[s]);
   mtx_lock(chain.lock, c);
   if (sleeper.on[s]) chain_unlink(c, s);
+  sleeper.owed[s] = 0;
   atomic_store(field_word(sleeper.word, s), 0);
   mtx_unlock(chain.lock, c);
 }
@@ -441,8 +459,8 @@ export function locks_reap(cpu: number): void {
 function reap_lock(l: number, cpu: number): void {
   if (lock_order[mem.I32[l + LOCK_CLASS]].kind !== 'mtx') return rw_reap_write(l, cpu);
   const v = atomic_load(l);
-  const owner = v & ~7;
-  if (((owner >> 3) & 0xff) - 1 !== cpu) return; // taken over by a waiter already
+  const owner = word_owner(v);
+  if (owner !== slot_tid(cpu)) return; // taken over by a waiter already
   if (lock_take_over(l, v, owner, thr.tid | 1)) {
     atomic_store(l, 0);
     atomic_notify(l, 1);
@@ -467,8 +485,10 @@ export function sleepq_reap(cpu: number): void {
   if (wchan === 0) return;
   const c = chain_of(wchan);
   mtx_lock(chain.lock, c);
-  const chosen = sleeper.on[s] === 0 && pcpu.waiting[pcpu_of(cpu)] === field_word(sleeper.word, s);
+  // Chosen, and dead before it was back with its mutex: nobody has used the wake-up.
+  const chosen = sleeper.on[s] === 0 && sleeper.owed[s] !== 0 && sleeper.result[s] === 0;
   if (sleeper.on[s]) chain_unlink(c, s);
+  sleeper.owed[s] = 0;
   sleeper.wchan[s] = 0;
   atomic_store(field_word(sleeper.word, s), 0);
   mtx_unlock(chain.lock, c);

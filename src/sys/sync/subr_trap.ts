@@ -46,7 +46,7 @@ import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { KernelPanic, panic } from '../machine/panic.ts';
 import { stack_probe } from '../machine/stack_probe.ts';
-import { lock_name } from './kern_mutex.ts';
+import { lock_name } from './lock_label.ts';
 import { undo_log } from './undo.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.

@@ -101,6 +101,7 @@ life_begin({
   claim_stuck,
   locks_held: () => [],
   reclaim: none,
+  lock_label: () => '',
   class_counts: none,
   type_name: none,
 });

@@ -9,7 +9,7 @@
 import { atomic_add, atomic_load, atomic_notify, atomic_store } from '../machine/atomic.ts';
 import { curcpu, poll } from '../machine/cpu.ts';
 import { slot_leave } from '../machine/cpu_slots.ts';
-import { EWOULDBLOCK } from '../machine/errno.ts';
+import { EOWNERDEAD, EWOULDBLOCK } from '../machine/errno.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { elem, field_word } from '../machine/struct.ts';
 import { type Counts, run_job, WAIT_MS } from '../machine/workers.test.lib.ts';
@@ -258,6 +258,7 @@ function job_sleep(t: area_t, { ms, wchan = 0 }: Args & { ms?: number; wchan?: n
     'a test',
     ms ?? Number.POSITIVE_INFINITY,
   );
+  if (error === EOWNERDEAD) return { error, cpu: curcpu() };
   area.tokens[t]++;
   const order = area.tokens[t];
   mtx_unlock(area.mtx, t);

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { critical_enter, critical_exit, pcpu, thr } from '../machine/cpu.ts';
+import { critical_enter, critical_exit } from '../machine/cpu.ts';
 import { M, machine, ROOT_WITNESS } from '../machine/header.ts';
 import { elem, field_word } from '../machine/struct.ts';
 import { type SysctlDecl, sysctl_decls, sysctl_get, sysctl_set } from '../machine/sysctl_decl.ts';
@@ -104,7 +104,7 @@ test('the order of the table, in and out of turn: silence', () => {
   rw_runlock(area.sx, t);
   mtx_unlock(area.mtx, t);
   assert.deepEqual(reports, []);
-  assert.equal(pcpu.held_n[thr.pc], 0);
+  assert.deepEqual(witness_held(), []);
 });
 
 test('against the table: one report, both stacks, however often it happens', () => {
@@ -272,7 +272,7 @@ test('upgrade and downgrade keep the list of held locks right', () => {
   rw_downgrade(area.rw, t);
   assert.match(witness_held()[0], /^shared rw/);
   rw_runlock(area.rw, t);
-  assert.equal(pcpu.held_n[thr.pc], 0);
+  assert.deepEqual(witness_held(), []);
   assert.deepEqual(witness_held(), []);
 });
 
@@ -344,7 +344,7 @@ test('with the option off there is no table and no list', () => {
   t = the_area();
   against_the_table();
   mtx_lock(area.mtx, t);
-  assert.equal(pcpu.held_n[thr.pc], 0);
+  assert.deepEqual(witness_held(), []);
   mtx_unlock(area.mtx, t);
   assert.equal(machine.roots[elem(M, ROOT_WITNESS)], 0);
   assert.deepEqual(reports, []);

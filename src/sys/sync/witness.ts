@@ -28,14 +28,14 @@
  * When a table is full, new relations go without a stack and new user locks
  * without a check; debug.witness.free_cnt shows it.
  *
- * Held locks: pcpu.held[] lists them in order of acquisition; read holds are
- * put there by kern_rwlock.ts in any case, the others here (HELD_WRITE).  The
- * place of each acquisition is the thread's own and kept as an unread Error.
+ * Held locks are listed in order of acquisition.  The list is the thread's own,
+ * and nobody else needs it: whom a lock belongs to stands in its word, or in the
+ * rows of its readers.  The place of each acquisition is kept as an unread Error.
  *
  * Everything is behind `if (opt.WITNESS)` at its callers: off, it costs nothing.
  */
 import { atomic_add, atomic_cas, atomic_load, atomic_or, atomic_store } from '../machine/atomic.ts';
-import { HELD_MAX, pcpu, thr } from '../machine/cpu.ts';
+import { pcpu, thr } from '../machine/cpu.ts';
 import { EINVAL } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_WITNESS } from '../machine/header.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
@@ -61,12 +61,11 @@ import {
   sysctl_proc,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
-import { LC_USER_MTX, LC_USER_RW, LC_USER_SX, lock_order } from './lock_order.ts';
-import { LOCK_CLASS } from './robust.ts';
+import { lock_label } from './lock_label.ts';
+import { lock_order, user_class } from './lock_order.ts';
+import { LOCK_CLASS } from './lock_word.ts';
 import { stack_save, stack_text, stack_where } from './subr_stack.ts';
 
-/** Mode of a mutex or write hold in pcpu.held[]; kern_rwlock.ts notes read holds as 1. */
-export const HELD_WRITE = 2;
 const KNOWN = 1;
 const REVERSAL = 2;
 const STACK_SHIFT = 8;
@@ -162,14 +161,15 @@ export function witness_boot(): void {
 function class_of(l: number): number {
   return mem.I32[l + LOCK_CLASS];
 }
-function is_user(cls: number): boolean {
-  return cls === LC_USER_MTX || cls === LC_USER_RW || cls === LC_USER_SX;
-}
 function sleepable(l: number): boolean {
   return lock_order[class_of(l)].kind === 'sx';
 }
 function type_name(l: number): string {
   return lock_order[class_of(l)]?.name ?? '?';
+}
+/** What the lock itself is called: a program's by its name, others as their class. */
+function own_name(l: number): string {
+  return lock_label(l) || type_name(l);
 }
 function relation(from: number, to: number): number {
   const r = root();
@@ -201,7 +201,7 @@ function user_id(l: number, make: boolean): number {
 
 /** A lock is made at `l`: what was learnt about an older one at that address is forgotten. */
 export function witness_init(l: number): void {
-  if (!opt.WITNESS || root() === NULL || !is_user(class_of(l))) return;
+  if (!opt.WITNESS || root() === NULL || !user_class(class_of(l))) return;
   const id = user_id(l, false);
   if (id === 0) return;
   const ids = witness.ids[root()];
@@ -303,7 +303,11 @@ function off(): boolean {
 export function witness_notes(): boolean {
   return opt.WITNESS && !off();
 }
-/** Locks that this CPU holds, oldest first, as the tools print them. */
+/** Words of the locks that this CPU holds, oldest first. */
+export function witness_held_words(): number[] {
+  return thr.cpu < 0 ? [] : my_places().map((p) => p.lock);
+}
+/** The same as the tools print them. */
 export function witness_held(): string[] {
   return thr.cpu < 0 ? [] : my_places().map((p) => held_line(p.lock, p.exclusive));
 }
@@ -312,19 +316,12 @@ function held_line(l: number, exclusive: boolean): string {
   const how = exclusive ? 'exclusive' : 'shared';
   const depth = my_places().filter((p) => p.lock === l).length - 1;
   const at = `(0x${(l * 4).toString(16)}) locked @ ${place_of(l)}`;
-  return `${how} ${c.kind} ${c.name} r = ${depth} ${at}`;
+  return `${how} ${c.kind} ${own_name(l)} r = ${depth} ${at}`;
 }
 
 /** A lock was taken: it goes to the end of the list. */
 export function witness_lock(l: number, exclusive: boolean): void {
   if (off()) return;
-  if (exclusive) {
-    const n = pcpu.held_n[thr.pc];
-    if (n >= HELD_MAX) panic('witness: more locks held than can be noted', n);
-    pcpu.held[elem(thr.pc, n * 2)] = l;
-    pcpu.held[elem(thr.pc, n * 2 + 1)] = HELD_WRITE;
-    pcpu.held_n[thr.pc] = n + 1;
-  }
   my_places().push({ lock: l, where: stack_save(), exclusive });
 }
 
@@ -336,24 +333,13 @@ export function witness_unlock(l: number, exclusive: boolean): void {
   else if (sysctl_get(watch) === 1) {
     const other = place_find(l, !exclusive);
     const where = stack_where(stack_save());
-    const name = type_name(l);
+    const name = own_name(l);
     if (other < 0) panic(`lock (${lock_order[class_of(l)].kind}) ${name} not locked @ ${where}`);
     panic(
       `${exclusive ? 'exclusive' : 'shared'} unlock of ${name} @ ${where} while ` +
         `${exclusive ? 'share' : 'exclusively'} locked from ${place_of(l)}: ` +
         `${exclusive ? 'share->uexcl' : 'excl->ushare'}`,
     );
-  }
-  if (exclusive) held_remove(l);
-}
-function held_remove(l: number): void {
-  const last = pcpu.held_n[thr.pc] - 1;
-  for (let i = last; i >= 0; i--) {
-    const w = field_word(pcpu.held, thr.pc) + i * 2;
-    if (mem.I32[w] !== l || mem.I32[w + 1] !== HELD_WRITE) continue;
-    mem.I32.copyWithin(w, w + 2, field_word(pcpu.held, thr.pc) + (last + 1) * 2);
-    pcpu.held_n[thr.pc] = last;
-    return;
   }
 }
 
@@ -364,7 +350,7 @@ export function witness_checkorder(l: number, exclusive: boolean): void {
   if (off() || sysctl_get(watch) !== 1) return;
   if (pcpu.critnest[thr.pc] !== 0) {
     const c = lock_order[class_of(l)];
-    panic(`blockable sleep lock (${c.kind}) ${c.name} @ ${stack_where(stack_save())}`);
+    panic(`blockable sleep lock (${c.kind}) ${own_name(l)} @ ${stack_where(stack_save())}`);
   }
   const held = my_places();
   if (held.length === 0) return;
@@ -383,7 +369,7 @@ function recursion(held: readonly Place[], l: number, exclusive: boolean): boole
   const asked = exclusive ? 'exclusive' : 'shared';
   const has = exclusive ? 'share' : 'exclusively';
   panic(
-    `${asked} lock of (${c.kind}) ${c.name} @ ${stack_where(stack_save())} ` +
+    `${asked} lock of (${c.kind}) ${own_name(l)} @ ${stack_where(stack_save())} ` +
       `while ${has} locked from ${stack_where(first.where)}: ` +
       `${exclusive ? 'excl->share' : 'share->excl'}`,
   );
@@ -401,7 +387,7 @@ function check_pair(h: Place, l: number, now: Error | null): Error | null {
     return now;
   }
   if (!lock_order[to_class].dupok) return duplicate(h, l, to_class, now);
-  if (!is_user(to_class)) return now;
+  if (!user_class(to_class)) return now;
   const from = user_id(h.lock, true);
   const to = user_id(l, true);
   if (from === 0 || to === 0 || atomic_load(relation(from, to)) & KNOWN) return now;
@@ -423,8 +409,7 @@ function check_classes(from: number, to: number): string {
 }
 
 function lock_line(nth: string, l: number, where: string): string {
-  const name = type_name(l);
-  return ` ${nth} 0x${(l * 4).toString(16)} ${name} (${name}) @ ${where}`;
+  return ` ${nth} 0x${(l * 4).toString(16)} ${own_name(l)} (${type_name(l)}) @ ${where}`;
 }
 function duplicate(h: Place, l: number, cls: number, now: Error | null): Error | null {
   if (atomic_or(relation(cls, cls), KNOWN | REVERSAL) & REVERSAL) return now;
@@ -478,8 +463,9 @@ function id_name(id: number): string {
   const r = root();
   if (id < witness.classes[r]) return `"${lock_order[id].name}"(${lock_order[id].kind})`;
   const l = atomic_load(witness.users[r] + id - witness.classes[r]);
-  const c = lock_order[class_of(l)];
-  return `"${c?.name ?? '?'} 0x${(l * 4).toString(16)}"(${c?.kind ?? '?'})`;
+  const kind = lock_order[class_of(l)]?.kind ?? '?';
+  const name = lock_label(l) || `${type_name(l)} 0x${(l * 4).toString(16)}`;
+  return `"${name}"(${kind})`;
 }
 
 /**

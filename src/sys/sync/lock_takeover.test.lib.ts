@@ -1,6 +1,6 @@
 /*
- * Killing workers while they change shared memory under a robust lock: used
- * for a few seconds by robust.test.ts and at length by robust.stress.ts.
+ * Killing workers while they change shared memory under a lock with an undo log: used
+ * for a few seconds by lock_takeover.test.ts and at length by lock_takeover.stress.ts.
  */
 import assert from 'node:assert/strict';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';

@@ -1,5 +1,5 @@
 /*
- * robust: taking a lock over from a thread that died holding it.
+ * lock_takeover: taking a lock over from a thread that died holding it.
  *
  *      record who I take it from, in my own CPU record      plain, before the cas
  *      cas(lock: the dead owner's word -> mine | WAITERS)
@@ -8,20 +8,23 @@
  *      then by the lock's class: go on, rebuild, walk, or panic
  *
  * The record makes recovery itself survive a death: the next one to come
- * follows the chain of records to the first owner.
+ * follows the chain of records to the first owner.  A slot that has a new owner
+ * by now has nothing to say about the lock: the reaper plays all logs back
+ * before it frees a slot.
+ *
+ * A lock of class `abandon` is never taken over: what it guards is the
+ * program's, and only the program can say whether it is whole (lock_word.ts).
  */
 import { atomic_cas } from '../machine/atomic.ts';
 import { counter_add } from '../machine/counter.ts';
 import { pcpu, pcpu_of, thr, tid_cpu } from '../machine/cpu.ts';
-import { reap_want, v_reap_locks } from '../machine/death.ts';
+import { reap_want, slot_tid, v_reap_locks } from '../machine/death.ts';
 import { life } from '../machine/life.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { lock_order } from './lock_order.ts';
+import { LOCK_CLASS } from './lock_word.ts';
 import { undo_play } from './undo.ts';
-
-/** Second word of every lock: its class. */
-export const LOCK_CLASS = 1;
 
 /**
  * Takes the lock word `l`, seen as `seen` with dead owner `owner` (a tid), for
@@ -39,7 +42,7 @@ export function lock_take_over(l: number, seen: number, owner: number, mine: num
   let played = false;
   let overflow = false;
   let dead = pcpu_of(tid_cpu(owner));
-  for (let hops = 0; hops < 64; hops++) {
+  for (let hops = slot_tid(tid_cpu(owner)) === owner ? 0 : HOPS_MAX; hops < HOPS_MAX; hops++) {
     const result = undo_play(dead, l);
     if (result !== 'none') played = true;
     if (result === 'overflow') overflow = true;
@@ -55,6 +58,9 @@ export function lock_take_over(l: number, seen: number, owner: number, mine: num
   pcpu.recover_lock[thr.pc] = 0;
   return true;
 }
+
+/** Longest chain of takers that died one after the other: as many as there are slots. */
+const HOPS_MAX = 64;
 
 function settle_class(l: number, cls: number, played: boolean, overflow: boolean): void {
   const c = lock_order[cls];

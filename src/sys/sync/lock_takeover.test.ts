@@ -3,21 +3,25 @@
  * random moments while they move items between two sides under a lock with an
  * undo log.  After each death the sum of the items must be whole and the
  * others must go on; read holds come back, a dead sleeper leaves its chain, a
- * lock of class panic stops the machine and is named.  The numbers are printed.
+ * program's lock is abandoned and can be recovered.  The numbers are printed.
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
+import { thr } from '../machine/cpu.ts';
 import { v_reap_locks } from '../machine/death.ts';
+import { EOWNERDEAD } from '../machine/errno.ts';
 import { host_sees_threads } from '../machine/host.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { field_word } from '../machine/struct.ts';
 import { until, within } from '../machine/workers.test.lib.ts';
-import { mtx_lock, mtx_timedlock, mtx_unlock } from './kern_mutex.ts';
+import { mtx_lock, mtx_recover, mtx_timedlock, mtx_unlock, mtx_unrecover } from './kern_mutex.ts';
 import { rw_rlock, rw_runlock, rw_timedwlock, rw_wlock, rw_wunlock } from './kern_rwlock.ts';
+import { abandoned, lock_owner_tid } from './lock_word.ts';
+import { rw_recover, rw_unrecover } from './rw_death.ts';
 import { sleepq_check, sleepq_list, wakeup_one } from './subr_sleepqueue.ts';
-import { ITEMS, kill_movers } from './robust.test.lib.ts';
+import { ITEMS, kill_movers } from './lock_takeover.test.lib.ts';
 import { area, bring_up, leave, reaped, start, the_area } from './sync.test.lib.ts';
 
 const skip = host_sees_threads() ? false : 'needs /proc to see that a thread is gone';
@@ -116,17 +120,74 @@ describe('killed at a chosen point', { skip }, () => {
     assert.equal((await within(next.done, 'the next')).error, 0);
   });
 
-  test('a lock of class panic stops the machine and is named', async () => {
+  test('a wake-up spent on a sleeper that dies before it is back goes to the next', async () => {
     const handle = bring_up();
     const t = the_area();
-    const dead = start(handle, 'hold', { lock: 'mtx' });
-    await until(() => area.gate[t] === 1, 'it holds the lock');
+    const dead = start(handle, 'sleep');
+    await until(() => sleepq_list().length === 1, 'it sleeps');
+    const next = start(handle, 'sleep');
+    await until(() => sleepq_list().length === 2, 'both sleep');
+    mtx_lock(area.mtx, t);
+    wakeup_one(field_word(area.tokens, t));
+    await until(() => (atomic_load(t + area.mtx) & 1) !== 0, 'the first waits for its mutex');
     await dead.worker.terminate();
-    assert.throws(
-      () => mtx_lock(area.mtx, t),
-      new RegExp(`lock 'user mtx' at ${(t + area.mtx) * 4} was held by a thread that died`),
-    );
+    await reaped(1);
+    mtx_unlock(area.mtx, t);
+    assert.equal((await within(next.done, 'the next')).error, 0);
+    sleepq_check();
   });
+
+  test('a sleeper whose mutex was abandoned is told, and passes its wake-up on', async () => {
+    const handle = bring_up();
+    const t = the_area();
+    const sleepers = [start(handle, 'sleep'), start(handle, 'sleep')];
+    await until(() => sleepq_list().length === 2, 'both sleep');
+    const dead = start(handle, 'hold', { lock: 'mtx' });
+    await within(dead.up, 'the holder');
+    await until(() => lock_owner_tid(t + area.mtx) !== 0, 'it holds the mutex');
+    wakeup_one(field_word(area.tokens, t));
+    await dead.worker.terminate();
+    for (const j of sleepers) {
+      assert.equal((await within(j.done, 'a sleeper')).error, EOWNERDEAD);
+    }
+    assert.equal(sleepq_list().length, 0);
+  });
+
+  for (const lock of ['mtx', 'rw_write'] as const) {
+    test(`a program's lock whose owner is dead is abandoned: ${lock}`, async () => {
+      const handle = bring_up();
+      const t = the_area();
+      const l = t + (lock === 'mtx' ? area.mtx : area.rw);
+      const take = lock === 'mtx' ? () => mtx_lock(area.mtx, t) : () => rw_wlock(area.rw, t);
+      const dead = start(handle, 'hold', { lock });
+      const cpu = await within(dead.up, 'the holder');
+      await until(() => area.gate[t] === 1, 'it holds the lock');
+      const sleepers = [lock, lock === 'mtx' ? 'mtx' : 'rw_read'].map((name) =>
+        start(handle, 'take', { lock: name }),
+      );
+      await within(Promise.all(sleepers.map((j) => j.up)), 'the sleepers');
+      await dead.worker.terminate();
+      for (const j of sleepers) {
+        await assert.rejects(within(j.done, 'a sleeper'), /EOWNERDEAD/);
+      }
+      assert.throws(take, new RegExp(`EOWNERDEAD: .*'user .* at ${l * 4}: .*CPU ${cpu}`));
+      assert.equal(abandoned(atomic_load(l)), true);
+      await reaped(3); // the sleepers threw what they were told
+      assert.throws(take, /EOWNERDEAD/, 'also once the thread is settled');
+      assert.equal(lock === 'mtx' ? mtx_recover(l) : rw_recover(l), true);
+      assert.equal(lock_owner_tid(l), thr.tid);
+      if (lock === 'mtx') mtx_unrecover(l);
+      else rw_unrecover(l);
+      assert.throws(take, /EOWNERDEAD/, 'a recovery that fails leaves it abandoned');
+      assert.equal(lock === 'mtx' ? mtx_recover(l) : rw_recover(l), true);
+      if (lock === 'mtx') mtx_unlock(area.mtx, t);
+      else rw_wunlock(area.rw, t);
+      assert.equal(atomic_load(l), 0);
+      assert.equal(lock === 'mtx' ? mtx_recover(l) : rw_recover(l), false, 'good already');
+      const next = start(handle, 'take', { lock });
+      assert.equal((await within(next.done, 'the next')).got, true);
+    });
+  }
 
   test('the new owner of a slot is not mistaken for the dead one', async () => {
     const handle = bring_up({ cpus: 2 });

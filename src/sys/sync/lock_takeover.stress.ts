@@ -4,7 +4,7 @@
  * others go on, every slot comes back.
  */
 import { SEED } from '../machine/seed.test.lib.ts';
-import { kill_movers } from './robust.test.lib.ts';
+import { kill_movers } from './lock_takeover.test.lib.ts';
 
 const KILLS = 50;
 const seconds = Number(process.env.KMEM_STRESS_SECONDS ?? 60);
