@@ -94,7 +94,7 @@ describe('killed at every point', async () => {
   });
 });
 
-test('a lock of the program that nobody recovers: each is told, and the check says so', async () => {
+test('a lock that nobody recovers: each is told, and the check says so', async () => {
   // This script does not recover its mutex: the others end with EOWNERDEAD.
   const script = await script_load(new URL('./scripts/mutex.ts', import.meta.url));
   const session = nested_session(script, true);

@@ -132,6 +132,22 @@ const jobs: Record<string, (machine: Machine, args: Args) => unknown> = {
   },
 };
 
+/** Makes a call; if its lock was abandoned, `mend` recovers, and the call is made again. */
+function retried(call: () => void, mend: () => void): void {
+  for (;;) {
+    try {
+      return call();
+    } catch (e) {
+      if (!(e instanceof KmemError && e.code === 'EOWNERDEAD')) throw e;
+    }
+    mend();
+  }
+}
+/** Reads what the kernel keeps under its own shared lock. */
+function ask(machine: Machine, all: boolean): void {
+  machine.sysctl('vm.stats.vm.v_free_count');
+  if (all) machine.metrics();
+}
 /** What a mill does, one of these at a time. */
 function mill(machine: Machine, at: number, draw: (n: number) => number): (() => void)[] {
   const words = machine.i32;
@@ -154,18 +170,11 @@ function mill(machine: Machine, at: number, draw: (n: number) => number): (() =>
     work();
     words[at + w + 1] = words[at + w];
   };
-  /** Makes a call; of a lock that was abandoned, sets right what it guards and calls again. */
-  const sound = (call: () => void): void => {
-    for (;;) {
-      try {
-        return call();
-      } catch (e) {
-        if (!(e instanceof KmemError && e.code === 'EOWNERDEAD')) throw e;
-      }
+  const sound = (call: () => void): void =>
+    retried(call, () => {
       rw.recover(mend(RW_WORD));
       m.recover(mend(MUTEX_WORD));
-    }
-  };
+    });
   const read = (): void => sound(() => void rw.lockRead());
   const reading = (): void => {
     read();
@@ -206,15 +215,8 @@ function mill(machine: Machine, at: number, draw: (n: number) => number): (() =>
     change(RW_WORD);
     rw.unlockWrite();
   };
-  const locking = (): void => {
-    sound(() => void m.lock());
-    change(MUTEX_WORD);
-    m.unlock();
-  };
-  const asking = (): void => {
-    machine.sysctl('vm.stats.vm.v_free_count');
-    if (draw(64) === 0) machine.metrics();
-  };
+  const locking = (): void => sound(() => m.run(() => change(MUTEX_WORD)));
+  const asking = (): void => ask(machine, draw(64) === 0);
   return [reading, nesting, writing, upgrading, trying, locking, asking];
 }
 

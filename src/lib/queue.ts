@@ -21,7 +21,7 @@ import { EDEADLK, EINVAL, ENOMEM, ESHUTDOWN, ETIMEDOUT } from '../sys/machine/er
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { type reg_entry_t, V_RING as V_RING_ } from '../sys/h/registry.ts';
 import { part_ring } from '../sys/client/kern_registry_parts.ts';
-import { mtx_init, mtx_lock_word, mtx_unlock_word } from '../sys/sync/kern_mutex.ts';
+import { mtx_init, mtx_lock, mtx_unlock_word } from '../sys/sync/kern_mutex.ts';
 import { LC_REGISTRY } from '../sys/sync/lock_order.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_enter_proved, kernel_leave, kernel_threw } from '../sys/sync/subr_trap.ts';
@@ -160,7 +160,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     const e = this.#live('push');
     const outer = kernel_enter_proved();
     try {
-      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      mtx_lock(WORD, e + E_LOCK);
       if (!this.#put(e, value)) this.#pushSlow(e, value, ms);
       mtx_unlock_word(e + E_LOCK);
       wakeup_one(e + S_ITEMS);
@@ -176,7 +176,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     const outer = kernel_enter_proved();
     let done = false;
     try {
-      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      mtx_lock(WORD, e + E_LOCK);
       done = this.#put(e, value);
       mtx_unlock_word(e + E_LOCK);
       if (done) wakeup_one(e + S_ITEMS);
@@ -199,7 +199,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     const outer = kernel_enter_proved();
     let value: T | typeof EMPTY = EMPTY;
     try {
-      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      mtx_lock(WORD, e + E_LOCK);
       value = this.#take(e);
       if (value === EMPTY && op === 'pop') value = this.#popSlow(e, ms);
       mtx_unlock_word(e + E_LOCK);
@@ -254,7 +254,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
   close(): void {
     const e = this.#live('close');
     inKernel('close', () => {
-      mtx_lock_word(e + E_LOCK, Number.POSITIVE_INFINITY);
+      mtx_lock(WORD, e + E_LOCK);
       mem.I32[e + S_CLOSED] = 1;
       mtx_unlock_word(e + E_LOCK);
       wakeup(e + S_ITEMS);
@@ -349,6 +349,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     }
     if (!memory_state.shared) this.#leave(e, () => this.#alone(op));
     if (!mayBlock()) this.#leave(e, () => checkMayBlock(op, `${op}Async`));
+    // errno: woken, late or called off, the loop looks again with the lock
     msleep(e + channel, WORD, e + E_LOCK, `q${op}`, Math.min(left, SLICE_MS));
     poll();
   }

@@ -121,7 +121,7 @@ export function sleepForZone(z: zone_t, ms: number): void {
   // Looked at under the lock: who gives an item back clears the mark before it wakes us.
   if (uma_zone_exhausted(z)) {
     add64(uma_zone.sleeps, z, 1);
-    msleep(k, uma_keg.lock, k, 'keglimit', ms);
+    msleep(k, uma_keg.lock, k, 'keglimit', ms); // errno: the caller asks again in any case
   }
   mtx_unlock(uma_keg.lock, k);
 }

@@ -6,7 +6,9 @@
  * caller tests its condition in a loop.
  */
 import { now_ms } from '../machine/clock.ts';
+import { EOWNERDEAD } from '../machine/errno.ts';
 import type { LockField } from '../machine/struct.ts';
+import { mtx_lock } from './kern_mutex.ts';
 import { msleep, wakeup, wakeup_one } from './subr_sleepqueue.ts';
 
 /** Waits until somebody signals the condition `cv` (a word index). */
@@ -41,7 +43,7 @@ export function cv_wait_until<P extends number>(
   while (!holds()) {
     const left = deadline - now_ms();
     if (left <= 0) return false;
-    msleep(cv, f, p, wmesg, left);
+    if (msleep(cv, f, p, wmesg, left) === EOWNERDEAD) mtx_lock(f, p); // throws it, or has it
   }
   return true;
 }

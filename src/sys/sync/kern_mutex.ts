@@ -239,7 +239,10 @@ function mtx_lock_slow(l: number, ms: number): number {
       if (atomic_cas(l, v, v | LK_HANDOFF) !== v) continue;
       v |= LK_HANDOFF;
     }
-    if (now >= w.deadline) return mtx_leave(l, w.told);
+    if (now >= w.deadline) {
+      mtx_leave(l, w.told);
+      return EWOULDBLOCK;
+    }
     if (!mtx_wait(l, v, w, now)) continue;
     if (owner !== GRANT && !w.told && mtx_owner_dead(l, v, w)) return 0;
   }
@@ -296,8 +299,8 @@ export function tid_runs(tid: number): boolean {
   return (atomic_load(field_word(pcpu.state, pcpu_of(cpu))) & (CPU_PARKED | CPU_DEAD)) === 0;
 }
 
-/** A waiter gives up: a wake-up that it was `told` goes to the next. Returns EWOULDBLOCK. */
-export function mtx_leave(l: number, told: boolean): number {
+/** A waiter gives up: a wake-up that it was `told` goes to the next. */
+export function mtx_leave(l: number, told: boolean): void {
   while (told) {
     const v = atomic_load(l);
     const owner = v & ~FLAGS;
@@ -313,7 +316,6 @@ export function mtx_leave(l: number, told: boolean): number {
     if (abandoned(v)) break; // all were woken
     if (atomic_cas(l, v, v | LK_WAITERS) === v) break;
   }
-  return EWOULDBLOCK;
 }
 
 function mtx_unlock_slow(l: number): void {

@@ -212,6 +212,7 @@ function zone_wait(z: zone_t, k: keg_t, flags: number): boolean {
   }
   keg.waiters[k]++;
   keg_mark_full(z, k);
+  // errno: woken or late, the caller looks again
   msleep(k, keg.lock, k, zone.flags[z] & UMA_ZFLAG_MULTI ? 'zonelimit' : 'keglimit', WAIT_SLICE_MS);
   keg.waiters[k]--;
   mtx_unlock(keg.lock, k);
