@@ -31,11 +31,11 @@ import {
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_mutex_recover'>;
-/* Locks: (m) the mutex */
+/* Locks: (s) its own mutex */
 const rec = struct<rec_t>('sim_mutex_recover')({
   lock: lock_words(MTX_WORDS, 'user mtx', 'the fields below'),
-  left: i32('m', 'goes up first'),
-  right: i32('m', 'goes up second'),
+  left: i32('s', 'goes up first'),
+  right: i32('s', 'goes up second'),
 });
 const at = scratch<rec_t>;
 

@@ -25,10 +25,10 @@ import { rw_end, rw_recover, rw_settle } from '../../src/sys/sync/rw_death.ts';
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_rwlock_end'>;
-/* Locks: (w) the rw lock */
+/* Locks: (s) its own rw lock  (a) atomic */
 const rec = struct<rec_t>('sim_rwlock_end')({
   lock: lock_words(RW_WORDS, 'user rw', 'ended'),
-  ended: i32('w', 'the lock is no lock any more'),
+  ended: i32('s', 'the lock is no lock any more'),
   told: i32('a', 'calls that were refused'),
 });
 const at = scratch<rec_t>;

@@ -29,7 +29,7 @@
  * readers cannot starve a writer; a CPU that reads some lock already passes,
  * for it might wait for itself.  Reading again never waits: it is a count.
  *
- * The clock is read only when waiting.  Modelled in models/.
+ * The clock is read only when waiting.  Modelled in models/rw.pml.
  */
 import {
   atomic_cas,

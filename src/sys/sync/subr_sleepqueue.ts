@@ -88,7 +88,6 @@ type sleepq_t = Ptr<'sleepq'>;
  * Locks: (s) the chain's own lock  (a) atomic  (c) constant once booted
  *        (q) the lock of the chain that the record is on; off the chains, its CPU's own
  *        (h) beside it: a sample for the tools, or looked at again under the lock
- *        (t) written by the sleeper, read by whoever recovers from its death
  */
 const sleeper = struct<sleeper_t>(
   'sleeper',
@@ -102,7 +101,7 @@ const sleeper = struct<sleeper_t>(
   ticket: i32('q', 'order of arrival'),
   cpu: i32('qh', 'slot of the thread; of a table entry while it waits'),
   used: i32('a', 'table entries: taken'),
-  owed: i32('t', 'asleep, or woken but not back yet: its wake-up is not used'),
+  owed: i32('q', 'asleep, or woken but not back yet: its wake-up is not used'),
   wmesg: words('qh', 'why, for the tools', WMESG_WORDS),
 });
 export const sleepq_sleeper = sleeper;
