@@ -10,7 +10,7 @@ import { elem, get64, NULL } from '../machine/struct.ts';
 import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
 import { BUCKET_HEAD_WORDS, type bucket_t, uma_bucket, type zone_t } from '../h/uma.ts';
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
-import { keg_hooks } from './uma_keg.ts';
+import { zone_alloc_item, zone_free_item } from './uma_core.ts';
 import { BUCKET_MAX, BUCKET_SIZES, uma, uma_root } from './uma_int.ts';
 
 const bucket = uma_bucket;
@@ -40,7 +40,7 @@ export function bucket_alloc(n: number, flags: number): bucket_t {
   let i = 0;
   while (i < BUCKET_SIZES.length - 1 && BUCKET_SIZES[i] < n) i++;
   const z = uma_root.bucket_zone[elem(uma(), i)] as zone_t;
-  const b = keg_hooks.alloc_item(z, (flags & ~M_ZERO & ~2) | M_NOWAIT) as bucket_t;
+  const b = zone_alloc_item(z, (flags & ~M_ZERO & ~2) | M_NOWAIT) as bucket_t;
   if (b === NULL) return b;
   checked_fresh(b, BUCKET_HEAD_WORDS);
   bucket.cnt[b] = 0;
@@ -52,7 +52,7 @@ export function bucket_alloc(n: number, flags: number): bucket_t {
 }
 /** Gives an empty bucket back. */
 export function bucket_free(b: bucket_t): void {
-  keg_hooks.free_item(bucket.zone[b], b);
+  zone_free_item(bucket.zone[b], b);
 }
 /** Whether z is a zone of buckets. */
 export function is_bucket_zone(z: zone_t): boolean {

@@ -78,12 +78,11 @@ import {
 } from './uma_cache.ts';
 import { uma_dbg_alloc, uma_dbg_free, uma_dbg_give } from './uma_dbg.ts';
 import { poll_uma } from './uma_drain.ts';
-import { fetch_return, uma_zone_fetch_wait, zone_fetch, zone_limit_wakeup } from './uma_fetch.ts';
+import { uma_zone_fetch_wait, zone_fetch, zone_limit_wakeup } from './uma_fetch.ts';
 import {
   hand_item,
   item_in_hand,
   item_settle,
-  keg_hooks,
   type Leaves,
   slab_free_item,
   type Tally,
@@ -559,6 +558,3 @@ function keg_of_slab(z: zone_t, s: slab_t): keg_t {
   return k;
 }
 
-fetch_return.item = zone_return_item;
-keg_hooks.alloc_item = (z, flags) => zone_alloc_item(z as zone_t, flags);
-keg_hooks.free_item = (z, item) => zone_free_item(z as zone_t, item);

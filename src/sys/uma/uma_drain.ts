@@ -72,7 +72,7 @@ import {
   zone_push,
 } from './uma_cache.ts';
 import { uma_dbg_give } from './uma_dbg.ts';
-import { fetch_return } from './uma_fetch.ts';
+import { zone_return_item } from './uma_core.ts';
 import { going_each, uma_going_finish } from './uma_going.ts';
 import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root } from './uma_int.ts';
 import { hand_item, item_in_hand, keg_drain, vtoslab } from './uma_keg.ts';
@@ -304,7 +304,7 @@ function bucket_drain(z: zone_t, b: bucket_t): void {
       cache.drain_item[c] = item;
       vector_call<(i: number, s: number) => void>(zfini)(item, zone.size[z]);
     }
-    fetch_return.item(z, item, { bucket: b });
+    zone_return_item(z, item, { bucket: b });
     cache.drain_item[c] = 0;
   }
 }
@@ -355,7 +355,7 @@ function cache_settle_init(z: zone_t, cpu: number): void {
   mtx_lock(uma_keg.lock, k); // whatever it had begun there is undone
   mtx_unlock(uma_keg.lock, k);
   const home = (b: bucket_t): void => {
-    fetch_return.item(z, bucket.item[elem(b, bucket.cnt[b] - 1)], { bucket: b });
+    zone_return_item(z, bucket.item[elem(b, bucket.cnt[b] - 1)], { bucket: b });
   };
   const b = cache.fill[c];
   while (zone.zinit[z] !== 0 && b !== NULL && bucket.cnt[b] > cache.good[c]) home(b);
@@ -377,7 +377,7 @@ export function uma_reap_hand(cpu: number): void {
     if (s !== NULL && uma_slab.list[s] !== 0 && !bucket_placed(item as bucket_t, cpu)) {
       const z = uma_keg.zones[uma_slab.keg[s]];
       if (zone.hooks[z] & ZH_DEBUG) uma_dbg_give(z, item);
-      fetch_return.item(z, item, { cache: cache_of(z, thr.cpu), dead: pc });
+      zone_return_item(z, item, { cache: cache_of(z, thr.cpu), dead: pc });
     } else pcpu.in_hand_items[pc]--;
   }
 }

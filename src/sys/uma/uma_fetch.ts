@@ -34,6 +34,7 @@ import {
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { vm_wait } from '../page/vm_page.ts';
+import { zone_return_item } from './uma_core.ts';
 import { my_cache } from './uma_int.ts';
 import {
   keg_at_limit,
@@ -155,13 +156,10 @@ function zone_init_bucket(z: zone_t, b: bucket_t, given: number): boolean {
   }
   for (let i = n - 1; i >= good; i--) {
     const item = bucket.item[elem(b, i)];
-    fetch_return.item(z, item, { bucket: b });
+    zone_return_item(z, item, { bucket: b });
   }
   return good > 0;
 }
-/** Who takes an item back to its slab: filled by uma_core. */
-export const fetch_return = { item: (_z: zone_t, _item: number, _from: Leaves): void => {} };
-
 /**
  * One item, waiting where `flags` allow it; with `to` the word that leads to it
  * changes in the same step.  0: none, and waiting would not help.

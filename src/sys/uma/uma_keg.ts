@@ -85,6 +85,7 @@ import {
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
+import { zone_alloc_item, zone_free_item } from './uma_core.ts';
 import { uma, uma_root } from './uma_int.ts';
 
 const keg = uma_keg;
@@ -414,11 +415,6 @@ export function keg_fill(k: keg_t, b: bucket_t, want: number, flags: number): vo
 
 // --- slabs come and go ---------------------------------------------------------------------
 
-/** How the supplier of internal items is called: filled by uma_core, to break the circle. */
-export const keg_hooks = {
-  alloc_item: (_z: number, _flags: number): number => 0,
-  free_item: (_z: number, _item: number): void => {},
-};
 /** What tests make fail: before each new slab. */
 export const slab_failpoint: { refuse: ((k: keg_t) => boolean) | null } = { refuse: null };
 
@@ -459,7 +455,7 @@ export function keg_grow(k: keg_t, flags: number, beyond = false): boolean {
   if (header < 0) return false;
   const m = keg_pages(k, flags);
   if (m === 0) {
-    if (header > 0) keg_hooks.free_item(keg.slabzone[k], header);
+    if (header > 0) zone_free_item(keg.slabzone[k], header);
     return false;
   }
   if ((keg.flags[k] & UMA_ZONE_MALLOC) === 0) vm_page_zero_fill(m, keg.ppera[k]);
@@ -477,7 +473,7 @@ export function keg_grow(k: keg_t, flags: number, beyond = false): boolean {
 /** An off-page header, in this CPU's hand. 0: it lies on the page; -1: none is to be had. */
 function keg_header(k: keg_t, flags: number): number {
   if ((keg.flags[k] & UMA_ZONE_OFFPAGE) === 0) return 0;
-  return keg_hooks.alloc_item(keg.slabzone[k], (flags & ~(M_ZERO | M_WAITOK)) | M_NOWAIT) || -1;
+  return zone_alloc_item(keg.slabzone[k], (flags & ~(M_ZERO | M_WAITOK)) | M_NOWAIT) || -1;
 }
 /**
  * Makes a slab of page m, which is on top of this CPU's hand, and links it to
@@ -577,7 +573,7 @@ function slab_release(k: keg_t, s: slab_t): void {
     vector_call<freef_t>(keg.freef[k])(m, n);
     if (vm_page_hand_has(m, n)) vm_page_settle(); // the supplier keeps them
   } else vm_page_free_run(m, n);
-  if (off_page) keg_hooks.free_item(keg.slabzone[k], s);
+  if (off_page) zone_free_item(keg.slabzone[k], s);
 }
 /** False: the keg reached its limit while the slab was made. Pages and header leave the hand. */
 function slab_link(k: keg_t, s: slab_t, beyond: boolean, withheld = 0): boolean {
