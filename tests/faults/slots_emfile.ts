@@ -26,10 +26,10 @@ function use_up(): { fds: number[]; code: string } {
 }
 const out: string[] = [];
 const lock = m.mutex('held');
-const holder = start('hold', 1200);
-const poor = start('poor', 0); // it has loaded its files before they are used up
+const holder = start('hold', 2500);
+await said(holder); // it has loaded its files, before the next one uses up all descriptors
+const poor = start('poor', 0);
 const poor_says = said(poor);
-await said(holder);
 out.push(`joined: ${String(await poor_says)}`);
 const released = said(holder);
 const { fds, code } = use_up();
