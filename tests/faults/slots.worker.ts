@@ -76,6 +76,7 @@ const jobs: Record<string, () => void> = {
     say(taken?.cpu);
     wait(rounds);
     say('still');
+    parentPort?.on('message', () => {}); // until it is killed
   },
   /** Takes the lock and keeps it for a while, computing. */
   hold() {
