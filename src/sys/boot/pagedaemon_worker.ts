@@ -1,20 +1,21 @@
 /*
  * pagedaemon_worker: the page daemon's thread.
+ *
+ * It ends quietly when the machine is shut down, also if that was before it had joined.
  */
 import { KmemError } from '../machine/errno.ts';
 import { host_end, host_started } from '../machine/host.ts';
 import type { Handle } from '../machine/machdep.ts';
 import { vm_pageout } from '../uma/vm_pageout.ts';
-import { abandon, attach, detach } from './main.ts';
+import { abandon, attach } from './main.ts';
 
 host_started((handle) => {
-  attach(handle as Handle);
   try {
+    attach(handle as Handle);
     vm_pageout();
   } catch (e) {
     if (!(e instanceof KmemError && e.code === 'ESHUTDOWN')) throw e;
     abandon();
-    detach();
     host_end();
   }
 });

@@ -98,7 +98,7 @@ export const pcpu = struct<pcpu_t>(
   gap: words('-', 'keeps the public line apart', 26),
   cpuid: i32('p', 'slot number'),
   critnest: i32('p', 'depth of critical sections'),
-  rw_taking: i32('t', 'rw or sx lock that it is about to write: it has changed nothing yet'),
+  rw_taking: i32('th', 'rw or sx lock that it is about to write: it has changed nothing yet'),
   rw_used: i32('p', "words of its row that name a lock it reads: a bit each, the kernel's first"),
   rw_counts: words('p', 'how often it reads the lock that each word names', ROW_HOLDS),
   undo_depth: i32('t', 'undo logs in use'),
