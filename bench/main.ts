@@ -13,7 +13,7 @@ import { bench_alloc } from './alloc.ts';
 import { bench_chain, chain_markdown } from './chain.ts';
 import { bench_examples, examples_markdown } from './examples.ts';
 import type { Plan } from './harness.ts';
-import { bench_locks, locks_markdown } from './locks.ts';
+import { bench_locks, bench_pages, bounded_markdown } from './bounded.ts';
 import { markdown } from './markdown.ts';
 import { bench_packets, packets_markdown } from './packets.ts';
 import { plot } from './plot.ts';
@@ -43,7 +43,12 @@ const BENCHES: Record<string, Bench> = {
   locks: {
     about: 'read, nested and write pairs of an rwlock against pairs of a mutex',
     run: bench_locks,
-    markdown: locks_markdown,
+    markdown: bounded_markdown,
+  },
+  pages: {
+    about: 'single pages and runs from the CPU caches and the free queues',
+    run: bench_pages,
+    markdown: bounded_markdown,
   },
   packets: {
     about: 'packets through two threads beside Buffers and postMessage',
