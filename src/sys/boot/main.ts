@@ -83,6 +83,8 @@ import {
 } from '../page/vm_page.ts';
 import { PHYS_COLUMNS } from '../page/vm_phys.ts';
 import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
+import { PK_MALLOC, PK_SLAB } from '../h/vm_page.ts';
+import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { checked_boot } from '../sync/checked.ts';
 import { prof_boot } from '../sync/lock_prof.ts';
@@ -187,6 +189,10 @@ life_begin({
     'page free': [vm_page_recover, 'free pages are found again in the page array'],
     'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
   },
+  page_unowned: new Map([
+    [PK_SLAB, slab_page_unowned],
+    [PK_MALLOC, slab_page_unowned],
+  ]),
   claim_stuck,
   locks_held: kernel_locks_held,
   reclaim: uma_reclaim,

@@ -30,6 +30,12 @@ export interface Life {
   readonly lowmem: readonly Line[];
   /** By class of lock (lock_order.ts): makes the structure behind a lock anew, or walks it. */
   readonly recover: Readonly<Record<string, Line<[lock: number]>>>;
+  /**
+   * By kind of page (h/vm_page.ts): whether a page that a dead CPU had in its hand belongs
+   * to nobody, because its owner does not lead to it.  Kinds without a line have no owner
+   * but the hand.
+   */
+  readonly page_unowned: ReadonlyMap<number, (m: number) => boolean>;
   /** A CPU cannot come back because of a claim; `state` is its state word. */
   readonly claim_stuck: (state: number) => void;
   /** The locks of the kernel that this CPU holds, by name; slow, and takes none. */

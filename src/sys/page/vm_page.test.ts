@@ -25,6 +25,7 @@ import {
   VM_ALLOC_ZERO,
   vm_page,
 } from '../h/vm_page.ts';
+import { sysctl_read } from '../observe/kern_sysctl.ts';
 import { mtx_lock, mtx_owned, mtx_unlock } from '../sync/kern_mutex.ts';
 import { dice, model_of_queues, queues_agree, run as play_runs } from './page_runs.fuzz.ts';
 import {
@@ -383,4 +384,12 @@ describe('damage', () => {
     assert.deepEqual(shot(), before);
     queues_agree(model);
   });
+});
+
+test('a page costs few bytes of the page array', () => {
+  up({ memory: '64M' });
+  const read = sysctl_read('vm.stats.misc.page_array_bytes');
+  assert.ok(read instanceof Uint8Array);
+  const bytes = new DataView(read.buffer, read.byteOffset).getUint32(0, true);
+  assert.ok(bytes > 8 && bytes <= 64, `${bytes}`);
 });

@@ -35,10 +35,11 @@ import {
 import { cpus_attached, dead_each, v_reap_pages } from '../machine/death.ts';
 import { EDEADLK, EWOULDBLOCK } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
+import { life } from '../machine/life.ts';
 import { hw, memory_state, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, field_word, NULL } from '../machine/struct.ts';
+import { columns_words, elem, field_word } from '../machine/struct.ts';
 import {
   CTLFLAG_RD,
   CTLFLAG_RWTUN,
@@ -48,17 +49,14 @@ import {
   sysctl_uint,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
-import { type slab_t, uma_slab } from '../h/uma.ts';
 import {
   PG_ZERO,
   PK_BOOT,
   PK_FREE,
   PK_HAND,
   PK_LARGE,
-  PK_MALLOC,
   PK_MASK,
   PK_REST,
-  PK_SLAB,
   PK_WIRED,
   VM_ALLOC_CLASS,
   VM_ALLOC_INTERRUPT,
@@ -73,6 +71,7 @@ import { LC_FREE } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import {
   DOMAINS_MAX,
+  PHYS_COLUMNS,
   phys_add,
   phys_boot,
   phys_check,
@@ -161,6 +160,15 @@ sysctl_value(
   'vm.stats.vm.v_free_lowest',
   { type: 'uint', help: 'Fewest pages that were ever free since boot' },
   () => phys.lowest[phys_root()],
+);
+sysctl_value(
+  'vm.stats.misc.page_array_bytes',
+  { type: 'uint', unit: 'bytes', help: 'What the page array and the free queues take for a page' },
+  () => {
+    const rows = Math.floor(memory_state.size / 4096);
+    const words = PHYS_COLUMNS.reduce((n, c) => n + columns_words(c.name, c.rows(rows)), 0);
+    return Math.ceil((words * 4) / rows);
+  },
 );
 sysctl_value(
   'vm.longest_run',
@@ -567,13 +575,11 @@ function recover_run(at: pcpu_t): void {
   counter_add(v_reap_pages, n);
 }
 
-/** A page that never reached an owner, or had left it: of a slab on no list, of a block. */
+/** A page that never reached an owner, or had left it: what its kind says. */
 function page_unowned(m: number): boolean {
   const kind = page.info[m] & PK_MASK;
   if (kind === PK_HAND || kind === PK_LARGE || kind === PK_REST || kind === PK_WIRED) return true;
-  if (kind !== PK_SLAB && kind !== PK_MALLOC) return false;
-  const s = page.owner[m] as slab_t;
-  return s === NULL || uma_slab.list[s] === 0;
+  return life.page_unowned.get(kind)?.(m) ?? false;
 }
 /** Frees what a dead CPU had in its hand, and clears the hand. */
 export function vm_page_reap(cpu: number): void {

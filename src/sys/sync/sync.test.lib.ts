@@ -98,6 +98,7 @@ life_begin({
   idle: [],
   lowmem: [],
   recover: { 'sleep queue': [chain_rebuild, 'made anew'] },
+  page_unowned: new Map(),
   claim_stuck,
   locks_held: () => [],
   reclaim: none,

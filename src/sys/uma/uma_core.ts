@@ -557,4 +557,3 @@ function keg_of_slab(z: zone_t, s: slab_t): keg_t {
   }
   return k;
 }
-

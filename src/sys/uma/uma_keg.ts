@@ -228,6 +228,12 @@ function slab_place(k: keg_t, s: slab_t): void {
   slab_insert(k, s, list);
 }
 
+/** Whether a page of a slab belongs to nobody: its slab is on no list. */
+export function slab_page_unowned(m: number): boolean {
+  const s = vm_page.owner[m] as slab_t;
+  return s === NULL || slab.list[s] === 0;
+}
+
 // --- the hand of items ---------------------------------------------------------------------
 
 /** Where the item on top of a CPU's hand stands, or would with one more. */
