@@ -1,7 +1,7 @@
 /*
  * The threads of slots.slow.test.ts.
  */
-import { closeSync, openSync } from 'node:fs';
+import fs, { closeSync, openSync } from 'node:fs';
 import { parentPort, threadId, workerData } from 'node:worker_threads';
 import { attach, boot, type Machine } from '../../src/lib/index.ts';
 import type { Handle } from '../../src/sys/machine/machdep.ts';
@@ -77,6 +77,15 @@ const jobs: Record<string, () => void> = {
     wait(rounds);
     say('still');
     parentPort?.on('message', () => {}); // until it is killed
+  },
+  /** Attaches, and is stopped in the middle of looking who is gone. */
+  'die looking'() {
+    fs.statSync = ((): never => {
+      say('looking');
+      wait(60_000);
+      throw new Error('it should be dead');
+    }) as unknown as typeof fs.statSync;
+    attach(handle);
   },
   /** Takes the lock and keeps it for a while, computing. */
   hold() {

@@ -33,6 +33,8 @@ import {
   slot_take_spare,
   slot_untake,
   slots_full,
+  slots_left,
+  slots_settle,
   type Taken,
   thr_forget,
 } from '../machine/cpu_slots.ts';
@@ -330,11 +332,12 @@ function attach_as(handle: Handle, taken: Taken): void {
 }
 /** All slots are held: those whose owners died are settled. False: there was nothing to do. */
 function settle_from_spare(handle: Handle): boolean {
-  const spare = slot_take_spare(handle.generation);
+  const { left, half } = slots_left();
+  const spare = left.length > 0 || half ? slot_take_spare(handle.generation) : null;
   let settled = 0;
   if (spare !== null) {
     attach_as(handle, spare);
-    settled = reap_all();
+    settled = slots_settle(left, half);
     slot_leave();
   }
   if (settled === 0) host_sleep(1);

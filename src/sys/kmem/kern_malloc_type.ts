@@ -331,10 +331,11 @@ export function malloc_cpu_sums(t: malloc_type_t): CpuSums[] {
   }
   sum_late(t, all[0]);
   for (const [cpu, sums] of all.entries()) sum_allocs(mt.stats[elem(t, cpu)] as mtstats_t, sums);
-  // The spare slot is no CPU that anybody sees: its counts are shown with those of CPU 0.
-  const spare = all.pop() as CpuSums;
-  for (const name of SUMS) all[0][name] += spare[name];
-  all[0].sizes |= spare.sizes;
+  // The spare slots are no CPUs that anybody sees: their counts are shown with those of CPU 0.
+  for (const spare of all.splice(machine.maxcpus[M])) {
+    for (const name of SUMS) all[0][name] += spare[name];
+    all[0].sizes |= spare.sizes;
+  }
   return all;
 }
 const SUMS = ['memalloced', 'memfreed', 'numallocs', 'numfrees', 'failed'] as const;

@@ -15,9 +15,9 @@
  *            64 FREE       no thread runs on this record: nobody claims it
  *         8..15 slot + 1 of the claimer, with CLAIM
  *
- * Behind the machine's `maxcpus` slots comes the *spare* one.  It is a slot like the
+ * Behind the machine's `maxcpus` slots come two *spare* ones.  They are slots like the
  * others, for a moment at a time: a thread that finds all slots held by the dead takes
- * it, because settling them takes locks, and those need a CPU.  Behind it come caches
+ * one, because settling them takes locks, and those need a CPU.  Behind them come caches
  * that are *nobody's* and always empty.  A thread that has left, was stopped, or is in
  * away() looks there: it falls out of every fast path and finds out in the slow one,
  * because nobody's state word, which boot never wipes, says PARKED and STOP.
@@ -47,7 +47,7 @@ import { ROW_KERNEL_WORDS, ROW_PROGRAM_WORDS, ROW_WORDS } from './hw.ts';
 import { life } from './life.ts';
 import { once, opt } from './opt.ts';
 import { cpu_stopped, panic } from './panic.ts';
-import { SLOTS_MAX } from './slot_word.ts';
+import { SLOTS_MAX, SPARES } from './slot_word.ts';
 import { field_word, i32, type Ptr, struct, u64, words } from './struct.ts';
 
 export const MAXCPU = SLOTS_MAX;
@@ -170,17 +170,17 @@ function hot_set(cpu: number): void {
   if (hot.cpu !== cpu) once(hot, 'cpu', cpu);
 }
 
-/** Slots of the machine, the spare one included: how many records can own things. */
+/** Slots of the machine, the spare ones included: how many records can own things. */
 export function cpu_slots(): number {
-  return machine.maxcpus[M] + 1;
+  return machine.maxcpus[M] + SPARES;
 }
-/** The spare slot. */
-export function cpu_spare(): number {
-  return machine.maxcpus[M];
+/** Whether a slot is a spare one. */
+export function cpu_is_spare(cpu: number): boolean {
+  return cpu >= machine.maxcpus[M];
 }
 /** Nobody's number: per-CPU caches are laid out up to it, and there they stay empty. */
 export function cpu_nobody(): number {
-  return machine.maxcpus[M] + 1;
+  return machine.maxcpus[M] + SPARES;
 }
 
 /** Makes this thread CPU `cpu`. */

@@ -14,8 +14,8 @@
  * and sets STOP, and STOP survives taking and leaving: no late attacher misses it.
  *
  * When every slot is held, some may be held by the dead.  Settling takes locks, and
- * locks need a CPU: the attacher takes the spare slot for that, settles, and gives it
- * back.
+ * locks need a CPU: the attacher finds out who is gone, takes a spare slot, settles
+ * them, and gives it back.
  *
  * The event loop of an attached thread that is idle keeps a doorbell: an
  * Atomics.waitAsync on its state word, armed on a value in which it has just
@@ -28,7 +28,6 @@ import {
   CPU_PARKED,
   CPU_REQ_DRAIN,
   CPU_STOP,
-  cpu_spare,
   cpu_state_word,
   cpu_tid,
   mcache,
@@ -44,6 +43,9 @@ import {
   attached_note,
   claim_wait,
   is_down,
+  reap_all,
+  slot_settle,
+  who_gone,
   life_index,
   reap_pending,
   slot_empty,
@@ -61,6 +63,8 @@ import {
   SLOT_CLOSED,
   SLOT_FREE,
   SLOT_HELD,
+  SLOT_SETTLE,
+  SPARES,
   SLOTS_MAX,
   slot_incarnation,
   slot_load,
@@ -75,7 +79,7 @@ import { web_locks_leave } from './web_locks.ts';
 
 /** What a thread has taken: a slot by its number, in an incarnation. */
 export interface Taken {
-  /** Index of its word: the slot, or LIFE_SPARE. */
+  /** Index of its word: the slot, or from LIFE_SPARE on. */
   readonly cpu: number;
   readonly incarnation: number;
   readonly generation: number;
@@ -111,12 +115,14 @@ function slot_given_back(v: slot_word_t, down: boolean): slot_word_t {
   return down ? slot_word(SLOT_CLOSED, slot_incarnation(v) + 1, 0) : slot_next(v);
 }
 
-/** Says that no slot is to be had. */
+/** Says that no slot is to be had. This thread may not be bound to the machine. */
 export function slots_full(): never {
+  let n = 0;
+  for (let i = 0; i < SLOTS_MAX; i++) if (slot_state(slot_load(i)) !== SLOT_CLOSED) n++;
   throw new KmemError(
     EAGAIN,
     'attach',
-    `all ${machine.maxcpus[M]} CPU slots are taken: boot with more cpus, or detach a thread`,
+    `all ${n} CPU slots are taken: boot with more cpus, or detach a thread`,
   );
 }
 /**
@@ -124,8 +130,42 @@ export function slots_full(): never {
  * when they hold all the others.  null: another thread has it at present.
  */
 export function slot_take_spare(generation: number): Taken | null {
-  const incarnation = word_take(LIFE_SPARE, generation);
-  return incarnation < 0 ? null : { cpu: LIFE_SPARE, incarnation, generation };
+  for (let i = LIFE_SPARE; i < LIFE_SPARE + SPARES; i++) {
+    const incarnation = word_take(i, generation);
+    if (incarnation >= 0) return { cpu: i, incarnation, generation };
+  }
+  return null;
+}
+
+/** A slot's word, and the proof that its owner is gone: of that very word. */
+export interface Left {
+  readonly index: number;
+  readonly word: slot_word_t;
+}
+/**
+ * The slots that the dead left, spare ones too.  The host is asked here, by a thread that
+ * is no CPU yet, so that nobody is interrupted by it on a spare slot; `half` says
+ * that somebody has begun to settle one.
+ */
+export function slots_left(): { left: Left[]; half: boolean } {
+  const left: Left[] = [];
+  let half = false;
+  for (let index = 0; index < LIFE_SPARE + SPARES; index++) {
+    const word = slot_load(index);
+    const state = slot_state(word);
+    if (state === SLOT_SETTLE) half = true;
+    if (state === SLOT_HELD && who_gone(slot_rest(word))) left.push({ index, word });
+  }
+  return { left, half };
+}
+/** Settles them, from the spare slot that this thread has taken. Returns how many. */
+export function slots_settle(left: readonly Left[], half: boolean): number {
+  let n = 0;
+  for (const { index, word } of left) {
+    const cpu = index >= LIFE_SPARE ? machine.maxcpus[M] + index - LIFE_SPARE : index;
+    if (slot_settle(cpu, word)) n++;
+  }
+  return half ? n + reap_all() : n;
 }
 
 /**
@@ -134,7 +174,8 @@ export function slot_take_spare(generation: number): Taken | null {
  * thread has left it then.
  */
 export function slot_start(taken: Taken): void {
-  const cpu = taken.cpu === LIFE_SPARE ? cpu_spare() : taken.cpu;
+  const spare = taken.cpu >= LIFE_SPARE;
+  const cpu = spare ? machine.maxcpus[M] + taken.cpu - LIFE_SPARE : taken.cpu;
   const pc = pcpu_of(cpu);
   const first = field_word(pcpu.cpuid, pc);
   mem.I32.fill(0, first, pc + pcpu.sizeof);

@@ -39,8 +39,8 @@ import {
   CPU_PARKED,
   CPU_STOP,
   claimer_of,
+  cpu_is_spare,
   cpu_slots,
-  cpu_spare,
   cpu_state_word,
   cpu_tid,
   MAXCPU,
@@ -88,7 +88,7 @@ export const death_oracle: { dead: ((cpu: number) => boolean) | null } = { dead:
 
 /** Where the word of slot `cpu` lies. */
 export function life_index(cpu: number): number {
-  return cpu === cpu_spare() ? LIFE_SPARE : cpu;
+  return cpu_is_spare(cpu) ? LIFE_SPARE + cpu - machine.maxcpus[M] : cpu;
 }
 
 // --- who lives -----------------------------------------------------------------------
@@ -103,6 +103,10 @@ function gone(cpu: number, v: slot_word_t): boolean {
   // Read after v: an id that is there belongs to the owner in v (0 when it became FREE).
   const js = atomic_load(field_word(pcpu.js_tid, pcpu_of(cpu)));
   if (js !== 0 && exits.has(js)) return true;
+  return who_gone(who);
+}
+/** Whether the thread is proved to be gone, for a caller that is no CPU. Asks the host. */
+export function who_gone(who: number): boolean {
   return host_gone(who) || exits_by_who.has(who);
 }
 /** The same for hosts that show no threads: there `who` is made of the JavaScript id. */
@@ -199,6 +203,10 @@ export function cpu_reap(cpu: number): boolean {
   return false;
 }
 
+/** Settles slot `cpu` of whose word `v` it was proved that the owner is gone. True: this call did. */
+export function slot_settle(cpu: number, v: slot_word_t): boolean {
+  return cpu !== thr.cpu && !is_down() && settle(cpu, v);
+}
 /** Whether the machine was shut down. */
 export function is_down(): boolean {
   return atomic_load(field_word(machine.phase, M)) === PHASE_DOWN;

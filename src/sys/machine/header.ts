@@ -70,10 +70,10 @@ export const machine = struct<machine_t>(
 export const M = 64 as machine_t;
 /** Behind it the buckets of malloc's fast path: 32 words for each CPU (cpu.ts). */
 export const MCACHE_START = 512;
-/** The records behind those of the 64 CPUs: the spare slot's and nobody's (cpu.ts). */
-const MCACHES = 64 + 2;
+/** The records of the 64 CPUs, and behind them the two spare slots' and nobody's (cpu.ts). */
+const MCACHES = 64 + 3;
 /**
- * Behind them what boot never wipes: a 64-bit word for each slot and the spare one, the
+ * Behind them what boot never wipes: a 64-bit word for each slot and the spare ones, the
  * boot word and the number of boots (slot_word.ts).  A thread that attaches late may
  * change these at any time.
  */

@@ -17,16 +17,7 @@
  */
 import { atomic_add, atomic_load, atomic_store } from './atomic.ts';
 import { counters, counters_boot, counters_freeze } from './counter.ts';
-import {
-  CPU_FREE,
-  CPU_PARKED,
-  CPU_STOP,
-  cpu_slots,
-  cpu_spare,
-  MAXCPU,
-  pcpu,
-  pcpu_of,
-} from './cpu.ts';
+import { CPU_FREE, CPU_PARKED, CPU_STOP, cpu_slots, MAXCPU, pcpu, pcpu_of } from './cpu.ts';
 import type { Taken } from './cpu_slots.ts';
 import { cpu_alive, tid_alive } from './death.ts';
 import { EINVAL, EOPNOTSUPP, ESHUTDOWN, KmemError } from './errno.ts';
@@ -67,6 +58,7 @@ import {
   SLOT_FREE,
   SLOT_HELD,
   SLOT_SETTLE,
+  SPARES,
   slot_incarnation,
   slot_load,
   slot_rest,
@@ -157,8 +149,8 @@ function write_boot_records(p: MachineParameters, generation: number, used: numb
 }
 /** The machine is up: its slots can be taken, and the memory be booted again once it is down. */
 export function machine_open(generation: number): void {
-  for (let i = 1; i <= LIFE_SPARE; i++) {
-    if (i >= machine.maxcpus[M] && i !== LIFE_SPARE) continue; // these stay closed
+  for (let i = 1; i < LIFE_SPARE + SPARES; i++) {
+    if (i >= machine.maxcpus[M] && i < LIFE_SPARE) continue; // these stay closed
     const v = slot_load(i);
     slot_swap(i, v, slot_word(SLOT_FREE, slot_incarnation(v), generation));
   }
@@ -189,10 +181,10 @@ function reusable(p: MachineParameters): SharedMemory | null {
  * living thread holds one, or it cannot be told whether it lives.
  */
 function close_slots(): boolean {
-  for (let i = 0; i <= LIFE_SPARE; i++) {
+  for (let i = 0; i < LIFE_SPARE + SPARES; i++) {
     for (;;) {
       const v = slot_load(i);
-      const cpu = i === LIFE_SPARE ? cpu_spare() : i;
+      const cpu = i >= LIFE_SPARE ? machine.maxcpus[M] + i - LIFE_SPARE : i;
       if (slot_state(v) === SLOT_HELD && cpu_alive(cpu)) return false;
       if (slot_state(v) === SLOT_SETTLE && tid_alive(slot_rest(v) * 8)) return false;
       if (slot_swap(i, v, slot_word(SLOT_CLOSED, slot_incarnation(v) + 1, 0))) break;

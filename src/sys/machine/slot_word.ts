@@ -25,7 +25,7 @@
  *
  * The words lie at a fixed place that boot never wipes, so that the swap of a late
  * attacher can hit nothing else.  FREE carries the generation of the handle by which
- * it may be taken.  The spare slot has the last word (cpu.ts says what it is for).
+ * it may be taken.  The spare slots have the last words (cpu.ts says what they are for).
  *
  * The boot word behind them holds who boots this memory, 0: nobody; behind it is the
  * number of boots, the last generation.
@@ -42,9 +42,11 @@ export const SLOT_FREE = 1;
 export const SLOT_HELD = 2;
 export const SLOT_SETTLE = 3;
 export const SLOTS_MAX = 64;
-/** Index of the spare slot's word. */
+/** Spare slots: a thread that dies on one is settled from the other. */
+export const SPARES = 2;
+/** Index of the first spare slot's word. */
 export const LIFE_SPARE = SLOTS_MAX;
-const BOOT_WORD = LIFE_SPARE + 1;
+const BOOT_WORD = LIFE_SPARE + SPARES;
 const GENERATION = BOOT_WORD + 1;
 const INCARNATIONS = 0xfffffn;
 

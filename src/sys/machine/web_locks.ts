@@ -22,7 +22,7 @@
  * machine hears the exit of the workers that it adopted.
  */
 import { atomic_load, atomic_store } from './atomic.ts';
-import { CPU_DEAD, CPU_FREE, cpu_spare, pcpu, pcpu_of, thr } from './cpu.ts';
+import { CPU_DEAD, CPU_FREE, cpu_is_spare, pcpu, pcpu_of, thr } from './cpu.ts';
 import { cpu_gone, cpu_incarnation } from './death.ts';
 import { M, machine } from './header.ts';
 import { host_locks } from './host.ts';
@@ -45,7 +45,7 @@ function lock_name(cpu: number, incarnation: number): string {
 /** Takes this thread's lock. A line of the attach table. */
 export function web_locks_attach(): void {
   const locks = memory_state.shared ? host_locks() : null;
-  if (!locks || thr.cpu === cpu_spare()) return;
+  if (!locks || cpu_is_spare(thr.cpu)) return;
   web_locks_leave(); // of the machine before, if somebody else ended it
   const { cpu, pc } = thr;
   const incarnation = cpu_incarnation(cpu);

@@ -16,7 +16,7 @@
  * those counts.  The stream is the published 64-bit little-endian layout:
  * a header of 16 bytes, per zone 120 bytes and 64 for each CPU.
  */
-import { cpu_slots, cpu_spare } from '../machine/cpu.ts';
+import { cpu_slots } from '../machine/cpu.ts';
 import { life } from '../machine/life.ts';
 import { atomic_load } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
@@ -202,13 +202,14 @@ function zone_record(z: zone_t, cpus: number): Uint8Array {
     r.u64(base + 8, counts.frees);
     r.u64(base + 16, counts.present);
   }
-  // The spare slot is no CPU that anybody sees: its counts are among the zone's own.
-  if (!nocache) frees += cache_counts(z, cpu_spare()).frees;
+  // The spare slots are no CPUs that anybody sees: their counts are among the zone's own.
+  const slots = nocache ? 0 : cpu_slots();
+  for (let cpu = cpus; cpu < slots; cpu++) frees += cache_counts(z, cpu).frees;
   // Allocations after all frees, so that their difference is never below zero.
   for (let cpu = 0; cpu < cpus && !nocache; cpu++) {
     r.u64(TYPE_HEADER + cpu * PERCPU, cache_allocs(z, cpu));
   }
-  if (!nocache) allocs += cache_allocs(z, cpu_spare());
+  for (let cpu = cpus; cpu < slots; cpu++) allocs += cache_allocs(z, cpu);
   r.u32(60, zone.full_items[z]);
   r.u32(64, zone.count[z]);
   r.u64(72, allocs);
