@@ -203,7 +203,7 @@ export function cpu_reap(cpu: number): boolean {
   return false;
 }
 
-/** Settles slot `cpu` of whose word `v` it was proved that the owner is gone. True: this call did. */
+/** Settles slot `cpu`, whose owner in the word `v` was proved to be gone. True: this call did. */
 export function slot_settle(cpu: number, v: slot_word_t): boolean {
   return cpu !== thr.cpu && !is_down() && settle(cpu, v);
 }

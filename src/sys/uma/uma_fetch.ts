@@ -36,15 +36,7 @@ import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { vm_wait } from '../page/vm_page.ts';
 import { zone_return_item } from './uma_core.ts';
 import { my_cache } from './uma_int.ts';
-import {
-  keg_at_limit,
-  keg_fill,
-  keg_grow,
-  keg_reserve,
-  keg_take,
-  type Leaves,
-  type Takes,
-} from './uma_keg.ts';
+import { keg_at_limit, keg_fill, keg_grow, keg_reserve, keg_take, type Takes } from './uma_keg.ts';
 import { uma_zone_lock_kegs } from './uma_zonelock.ts';
 
 const zone = uma_zone;
