@@ -10,7 +10,8 @@
  * Columns are BSD's; --json prints the same as one document, under the names
  * of BSD's machine-readable output: one a line, if it is repeated.  Everything
  * comes out of the two statistics streams and the variables below vm.stats, so the
- * figures are the kernel's own.
+ * figures are the kernel's own.  A row whose sample is not exact, because its CPUs
+ * moved too much meanwhile, says so in JSON: `"approximate": true`.
  */
 import { type memory_type, memstat_malloc_sizes } from '../sys/observe/memstat.ts';
 import {
@@ -19,6 +20,7 @@ import {
   memstat_sysctl_uma,
 } from '../sys/observe/memstat_sysctl.ts';
 import {
+  approximate,
   kilobytes,
   malloc_types,
   vmstat_malloc_text,
@@ -64,6 +66,8 @@ interface MallocRow {
   'memory-use-bytes': number;
   requests: number;
   size: number[];
+  /** The sample is not exact; absent if it is. */
+  approximate?: true;
 }
 /** The rows of `vmstat -m --json`. */
 function vmstat_malloc_rows(types: readonly memory_type[]): MallocRow[] {
@@ -74,6 +78,7 @@ function vmstat_malloc_rows(types: readonly memory_type[]): MallocRow[] {
     'memory-use-bytes': t.bytes,
     requests: t.numallocs,
     size: memstat_malloc_sizes(t.sizemask),
+    ...approximate(t),
   }));
 }
 

@@ -6,8 +6,8 @@
  *
  * The figures lie in shared memory, so any one thread answers for all of them:
  * there is nothing to merge.  Names are stable: `kmem_` and the sysctl name with
- * `_` for `.`; types and zones carry their name as a label.  An event counter is
- * a counter, everything else a gauge.
+ * `_` for `.`; types and zones carry their name as a label, and the second zone of
+ * a name `nth="2"`.  An event counter is a counter, everything else a gauge.
  */
 import { counters } from '../sys/machine/counter.ts';
 import { stats } from './stats.ts';
@@ -36,6 +36,7 @@ const TYPE_METRICS = [
   ['malloc_inuse', 'inUse', 'gauge', 'Blocks in use, by malloc type'],
   ['malloc_bytes', 'bytes', 'gauge', 'Bytes in use, by malloc type'],
   ['malloc_requests', 'requests', 'counter', 'Requests served, by malloc type'],
+  ['malloc_approximate', 'approximate', 'gauge', '1 if the sample is not exact, by malloc type'],
 ] as const;
 const ZONE_METRICS = [
   ['zone_size', 'size', 'gauge', 'Bytes of an item, by zone'],
@@ -45,6 +46,7 @@ const ZONE_METRICS = [
   ['zone_requests', 'requests', 'counter', 'Requests served, by zone'],
   ['zone_fails', 'fails', 'counter', 'Requests that failed, by zone'],
   ['zone_sleeps', 'sleeps', 'counter', 'Requests that slept for the limit, by zone'],
+  ['zone_approximate', 'approximate', 'gauge', '1 if the sample is not exact, by zone'],
 ] as const;
 
 function labelled(
@@ -56,8 +58,17 @@ function labelled(
     name: PREFIX + name,
     kind,
     help,
-    values: rows.map((row) => ({ labels: { [label]: row.name }, value: Number(row[key]) })),
+    values: rows.map((row, i) => ({
+      labels: { [label]: row.name, ...namesake(rows, i) },
+      value: Number(row[key] ?? 0),
+    })),
   }));
+}
+/** Of several rows of one name, all but the first carry their number: labels are one row's own. */
+function namesake(rows: readonly Row[], i: number): { nth?: string } {
+  let n = 1;
+  for (let before = 0; before < i; before++) if (rows[before].name === rows[i].name) n++;
+  return n === 1 ? {} : { nth: String(n) };
 }
 /** The numeric variables, as they were at the first call: later ones are left out. */
 let listed: { machine: object; infos: SysctlInfo[] } | null = null;

@@ -2,7 +2,10 @@
  * stats: where every byte is, as objects and as the tables of vmstat.
  *
  * All of it comes out of the kernel's two statistics streams, over all threads,
- * without stopping any: a sample.
+ * without stopping any: a sample.  A row is exact or off by a few blocks that moved
+ * while it was read; where it may be off by more it says `approximate`.  Never is a
+ * number in use negative, or more than the memory holds.  Two zones of one name are
+ * two rows.
  */
 import { cpus_attached } from '../sys/machine/death.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
@@ -20,6 +23,7 @@ import {
 } from '../sys/observe/memstat_sysctl.ts';
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import {
+  approximate,
   vmstat_malloc_text,
   vmstat_zone_rows,
   vmstat_zone_text,
@@ -40,6 +44,8 @@ export interface TypeRow {
   readonly requests: number;
   /** Size classes that were asked for, bytes. */
   readonly sizes: readonly number[];
+  /** Present if the sample may be off by more than 64 blocks. */
+  readonly approximate?: true;
 }
 export interface MemoryStats {
   /** Bytes of the whole memory. */
@@ -91,6 +97,7 @@ export function stats(): Stats {
       bytes: t.bytes,
       requests: t.numallocs,
       sizes: memstat_malloc_sizes(t.sizemask),
+      ...approximate(t),
     })),
     zones: vmstat_zone_rows(all).map(({ fail, sleep, ...row }) => ({
       ...row,

@@ -67,6 +67,8 @@ export interface ZoneStats {
   readonly fails: number;
   /** Requests that slept for the limit. */
   readonly sleeps: number;
+  /** Present if the sample may be off by more than 64 items. */
+  readonly approximate?: true;
 }
 const SIZE_MAX = 2 ** 24;
 const ALIGN_MAX = 4096;
@@ -275,7 +277,8 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     const n = zone_present(this.#zone('stats'));
     const { name, size, limit } = this;
     const { used, free, allocs: requests, fails, sleeps } = n;
-    return { name, size, limit, used, free, requests, fails, sleeps };
+    const mark = n.approximate ? { approximate: true as const } : {};
+    return { name, size, limit, used, free, requests, fails, sleeps, ...mark };
   }
   /**
    * Lets go of the zone; with its last user it ends, if no item is in use.

@@ -5,8 +5,7 @@
  * is made when that CPU first uses the type.  Per size class one count of
  * allocations and one of frees: bytes, totals and the sizes used are all
  * derived from them by the reader.  These counts are pairs of words with a
- * carry: in a tight loop the processor forwards an integer from one store to
- * the next load in 1.6 ns, a double in 8.
+ * carry (machine/count.ts).
  */
 import { i32, lock_words, type Ptr, ptr, struct, u32, u64, words } from '../machine/struct.ts';
 import type { zone_t } from './uma.ts';
@@ -38,6 +37,8 @@ export const malloc_type = struct<malloc_type_t>(
   next: ptr<malloc_type_t>('lh', 'next older type'),
   registered: i32('l', 'on the list'),
   name: words('c', 'short description', MALLOC_NAME_WORDS),
+  approximate: i32('a', 'samples of its numbers that were not exact'),
+  told: i32('a', 'MT_TOLD_*: what the log has heard about it'),
   late: words(
     'a',
     'frees by CPUs that had no memory for a block: per class, large, their pages',
@@ -46,7 +47,12 @@ export const malloc_type = struct<malloc_type_t>(
   stats: words('ph', 'block of each CPU, 0: not used there yet (as many as CPUs)', 2),
 });
 /** Words of a type before the array of blocks. */
-export const MALLOC_TYPE_HEAD = 12 + LATE;
+export const MALLOC_TYPE_HEAD = 14 + LATE;
+/* What the log hears once of a type. */
+/** More blocks were freed under it than allocated. */
+export const MT_TOLD_BELOW = 1;
+/** A large block of it was freed under another type. */
+export const MT_TOLD_FREED = 2;
 
 export const mtstats = struct<mtstats_t>(
   'malloc_type_stats',
@@ -54,8 +60,8 @@ export const mtstats = struct<mtstats_t>(
 )({
   allocs: words('ph', 'allocations of each class, low words', KMEM_CLASSES),
   frees: words('ph', 'frees of each class, low words', KMEM_CLASSES),
-  allocs_high: words('ph', 'high words', KMEM_CLASSES),
-  frees_high: words('ph', 'high words', KMEM_CLASSES),
+  allocs_high: words('ph', 'high words: twice the carries', KMEM_CLASSES),
+  frees_high: words('ph', 'high words: twice the carries', KMEM_CLASSES),
   large_alloced: u64('ph', 'bytes of large blocks allocated'),
   large_freed: u64('ph', 'bytes of large blocks freed'),
   large_allocs: u64('ph', 'large blocks allocated'),

@@ -94,6 +94,7 @@ export const uma_keg = struct<keg_t>(
   pgoff: i32('c', 'bytes from the slab start to an in-page header'),
   header_words: i32('c', 'words of a slab header with its bits and counts'),
   refcnt_off: i32('c', 'word of the first reference count in the header, 0: none'),
+  user_off: i32('c', 'word of the malloc types of the items under INVARIANTS, 0: none'),
   dbg_off: i32('c', 'word of the bits that mark allocated items under INVARIANTS'),
   flags: i32('kh', 'UMA_ZONE_*, UMA_ZFLAG_*'),
   init: i32('e', 'vector: item enters the keg'),
@@ -104,7 +105,7 @@ export const uma_keg = struct<keg_t>(
   domain: i32('kh', 'memory domain of its pages, -1: any'),
   mclass: i32('c', 'malloc size class + 1, 0: no malloc zone'),
   short_slab: ptr<slab_t>('k', 'slab whose last items are never given out, 0: none'),
-  withheld: i32('k', 'how many these are'),
+  withheld: i32('kh', 'how many these are'),
 });
 
 export const uma_zone = struct<zone_t>(
@@ -141,6 +142,7 @@ export const uma_zone = struct<zone_t>(
   fails: u64('zh', 'requests that failed'),
   sleeps: u64('zh', 'requests that slept for the limit'),
   lost: u64('z', 'items lost with threads that vanished'),
+  approximate: i32('a', 'samples of its numbers that were not exact'),
 });
 
 export const uma_cache = struct<cache_t>(
@@ -158,7 +160,7 @@ export const uma_cache = struct<cache_t>(
   split_cnt: i32('p', 'items it had before; while it has them, the others are copies'),
   seq: i32('a', 'odd while buckets change hands'),
   allocs: i32('ph', 'items given out, low word'),
-  allocs_high: i32('ph', 'high word'),
+  allocs_high: i32('ph', 'high word: twice the carries'),
   installed: u64('ph', 'items that came in with buckets'),
   returned: u64('ph', 'items that left with buckets'),
   lost: u64('p', 'items known to be lost with earlier threads of this slot'),

@@ -49,7 +49,7 @@ export const PG_ZERO = 0x40;
  */
 export const vm_page = columns<number>('vm_page')({
   info: col32('gh', 'what the page is: PK_* and a class'),
-  owner: col32('oh', 'by kind: the slab it belongs to; the CPU that caches it'),
+  owner: col32('oh', 'by kind: its slab; of a large block, its type; the CPU that caches it'),
   index: col32('oh', 'by kind: of a large block, its pages; of a run, the request in bytes'),
   flags: col8('gh', 'PG_*'),
 });

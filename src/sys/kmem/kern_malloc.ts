@@ -18,6 +18,7 @@
  * Read next: kern_malloc_type.ts (types), kern_malloc_stats.ts (the streams).
  */
 import { sim_point } from '../machine/atomic.ts';
+import { count_carry } from '../machine/count.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import {
   hot as hot_,
@@ -84,13 +85,22 @@ import {
   zone_free_item,
 } from '../uma/uma_core.ts';
 import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
-import { page_request, slab_index, type Tally, slab_item_free, vtoslab } from '../uma/uma_keg.ts';
+import {
+  page_request,
+  slab_index,
+  type Tally,
+  slab_item_free,
+  slab_user_word,
+  vtoslab,
+} from '../uma/uma_keg.ts';
 import { mprof_count } from './kern_mprof.ts';
 import {
   malloc_late_free,
   malloc_late_free_large,
   malloc_stats_block,
+  malloc_tell_freed,
   malloc_type_check,
+  malloc_type_name,
   malloc_zone,
 } from './kern_malloc_type.ts';
 
@@ -160,11 +170,11 @@ export function malloc(size: number, t: malloc_type_t, flags: number): number {
   if (n < 0 || stats.type[s] !== t) return malloc_slow(t, flags, b);
   const item = bucket.item[((bk + n) | 0) as bucket_t];
   if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b); // a call: nothing is changed yet
-  bucket.cnt[bk] = n;
   const at = ((s + b) | 0) as mtstats_t;
   const v = (stats.allocs[at] + 1) | 0;
+  if (v === 0) allocs_carry(at); // a call, too
+  bucket.cnt[bk] = n;
   stats.allocs[at] = v;
-  if (v === 0) stats.allocs_high[at]++;
   return item;
 }
 
@@ -179,31 +189,38 @@ export function free(p: number, t: malloc_type_t): void {
   const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
   const n = bucket.cnt[bk];
   if (n >= bucket.entries[bk] || stats.type[s] !== t) return free_slow(p, t, b);
-  bucket.item[((bk + n) | 0) as bucket_t] = p;
-  bucket.cnt[bk] = (n + 1) | 0;
   const at = ((s + b) | 0) as mtstats_t;
   const v = (stats.frees[at] + 1) | 0;
+  if (v === 0) frees_carry(at); // a call: nothing is changed yet
+  bucket.item[((bk + n) | 0) as bucket_t] = p;
+  bucket.cnt[bk] = (n + 1) | 0;
   stats.frees[at] = v;
-  if (v === 0) stats.frees_high[at]++;
 }
 /*
  * Both are written out without helper functions: V8 inlines them into the
  * program's own loop only while they stay within its budget of bytecode.
  */
 
+/** The count at `at` begins anew: once in 2^32 allocations. */
+function allocs_carry(at: mtstats_t): void {
+  count_carry(field_word(stats.allocs, at), field_word(stats.allocs_high, at));
+}
+function frees_carry(at: mtstats_t): void {
+  count_carry(field_word(stats.frees, at), field_word(stats.frees_high, at));
+}
 /** Counts an allocation of class b in the counter block s. */
 function count_alloc(s: number, b: number): void {
   const at = elem(s as mtstats_t, b);
   const v = (stats.allocs[at] + 1) | 0;
+  if (v === 0) allocs_carry(at);
   stats.allocs[at] = v;
-  if (v === 0) stats.allocs_high[at]++;
 }
 /** Counts a free. */
 function count_free(s: number, b: number): void {
   const at = elem(s as mtstats_t, b);
   const v = (stats.frees[at] + 1) | 0;
+  if (v === 0) frees_carry(at);
   stats.frees[at] = v;
-  if (v === 0) stats.frees_high[at]++;
 }
 
 // --- small blocks, off the fast path --------------------------------------------------------
@@ -337,6 +354,7 @@ function malloc_any(size: number, t: malloc_type_t, given: number): number {
     ? uma_zalloc(malloc_zone(b), flags & ~M_ZERO)
     : small_item_slow(b, flags);
   if (item === 0) return malloc_fail(t, s, b);
+  if (opt.INVARIANTS) mem.I32[slab_user_word(item)] = t;
   count_alloc(s, b);
   if (opt.MALLOC_PROFILE) mprof_count(size);
   if (flags & M_ZERO) hw.fill(item, 0, 4 << b);
@@ -360,6 +378,7 @@ function malloc_large(
   if (m === 0) return malloc_fail(t, s, -1);
   if (flags & M_ZERO) vm_page_zero_fill(m, n);
   page.index[m] = n;
+  page.owner[m] = t;
   for (let i = m + 1; i < m + n; i++) page.info[i] = PK_REST;
   page.info[m] = PK_LARGE;
   const p = page_word(m);
@@ -447,19 +466,26 @@ function free_any(p: number, t: malloc_type_t): void {
   const b = info;
   if (!opt.INVARIANTS) return free_small(p, t, b);
   const s = malloc_stats_block(t);
-  free_proof(p, b);
+  free_proof(p, b, t);
   mem.I32[p + (4 << b) - 1] = t; // the last user, for whoever finds it modified
   uma_zfree(malloc_zone(b), p);
   if (s !== NULL) count_free(s, b);
   else malloc_late_free(t, b);
 }
-/** The address is an item of its slab, and the item is not free. */
-function free_proof(p: number, b: number): void {
+/** The address is an item of its slab, the item is not free, and it is of type t. */
+function free_proof(p: number, b: number, t: malloc_type_t): void {
   const slab = vtoslab(p);
   if (slab === NULL) panic('free: page of no slab', p * 4, b);
   if (slab_item_free(slab, slab_index(slab, p))) panic('Duplicate free of item', p * 4);
+  user_proof(p, t);
 }
-function free_large(p: number, t: malloc_type_t, m: number, anchor = 0): void {
+/** The small block is of type t. */
+function user_proof(p: number, t: malloc_type_t): void {
+  const of = mem.I32[slab_user_word(p)] as malloc_type_t;
+  if (of !== t && of !== 0 && malloc_type_valid(of)) wrong_type(p, of, t);
+}
+function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): void {
+  const t = large_type(p, given, m);
   const n = page.index[m];
   const s = malloc_stats_block(t);
   if (s !== NULL) count_large_free(s, n * PAGE_WORDS * 4, m, n, anchor);
@@ -469,6 +495,22 @@ function free_large(p: number, t: malloc_type_t, m: number, anchor = 0): void {
   }
   if (opt.INVARIANTS) hw.fill(p, 0xde, n * PAGE_WORDS);
   vm_page_free_run(m, n);
+}
+/**
+ * The type that the free of a large block counts under: the one it was allocated
+ * with.  Under INVARIANTS another one panics; else the log hears of it once a type.
+ */
+function large_type(p: number, given: malloc_type_t, m: number): malloc_type_t {
+  const t = page.owner[m] as malloc_type_t;
+  if (t === given || !malloc_type_valid(t)) return given; // of a type that is no more: as told
+  if (opt.INVARIANTS) wrong_type(p, t, given);
+  malloc_tell_freed(p, t, given);
+  return t;
+}
+function wrong_type(p: number, t: malloc_type_t, given: malloc_type_t): never {
+  panic(
+    `free: block ${p * 4} of type ${malloc_type_name(t)} is freed as ${malloc_type_name(given)}`,
+  );
 }
 
 // --- blocks that a record of the kernel leads to -----------------------------------------------
@@ -497,6 +539,7 @@ export function malloc_at(size: number, t: malloc_type_t, anchor: number, zero =
   const counted = count_words(stats.allocs, stats.allocs_high, s, b);
   const item = zone_alloc_at(malloc_zone(b), M_NOWAIT, anchor, counted);
   if (item === 0) return malloc_fail(t, s, b);
+  if (opt.INVARIANTS) mem.I32[slab_user_word(item)] = t;
   if (opt.MALLOC_PROFILE) mprof_count(size);
   if (zero) hw.fill(item, 0, 4 << b);
   return item;
@@ -511,7 +554,10 @@ export function free_at(anchor: number, t: malloc_type_t): void {
   if ((info & PK_MASK) === PK_LARGE) return free_large(p, t, m, anchor);
   if (!(info < PK_MALLOC_END)) panic('free_at: the word leads to no block', p * 4);
   const s = malloc_stats_block(t);
-  if (opt.INVARIANTS) mem.I32[p + (4 << info) - 1] = t;
+  if (opt.INVARIANTS) {
+    user_proof(p, t);
+    mem.I32[p + (4 << info) - 1] = t;
+  }
   const counted = s === NULL ? undefined : count_words(stats.frees, stats.frees_high, s, info);
   zone_free_at(malloc_zone(info), p, anchor, counted);
   if (s === NULL) malloc_late_free(t, info);

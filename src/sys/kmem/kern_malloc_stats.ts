@@ -3,8 +3,12 @@
  *
  * The published 64-bit little-endian layout: a header of 16 bytes; per type 32
  * bytes of name, then 64 bytes for each CPU slot.  Newest type first, as on the
- * list.  The malloc lock is held for the walk, so the count is exact; counters
- * are read without any synchronisation, as samples.
+ * list.  The malloc lock is held for the walk, so the number of types is exact; what
+ * a type has in use is a sample (kern_malloc_sums.ts).
+ *
+ * The layout has no room to say that a sample is approximate.  Each type counts its
+ * approximate samples, and kern.malloc_approximate shows these counts: a reader
+ * that fetches it before and after the stream knows which rows of it were.
  */
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
@@ -12,8 +16,9 @@ import { field_word, NULL } from '../machine/struct.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import { malloc_root, malloc_type, type malloc_type_t } from '../h/malloc.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { stream_record } from '../uma/uma_stats.ts';
-import { malloc_anchor, malloc_cpu_sums } from './kern_malloc_type.ts';
+import { stream_mark, stream_record } from '../uma/uma_stats.ts';
+import { malloc_cpu_sums, malloc_type_approximate } from './kern_malloc_sums.ts';
+import { malloc_anchor } from './kern_malloc_type.ts';
 
 export const MALLOC_TYPE_STREAM_VERSION = 1;
 const HEADER = 16;
@@ -33,6 +38,18 @@ function type_record(t: malloc_type_t, cpus: number): Uint8Array {
     r.u64(base + 32, s.sizes);
   }
   return r.bytes;
+}
+/** Name and count of approximate samples of each type. */
+function malloc_marks(req: SysctlRequest): number {
+  const r = malloc_anchor();
+  mtx_lock(malloc_root.lock, r);
+  let error = 0;
+  for (let t = malloc_root.types[r]; t !== NULL && error === 0; t = malloc_type.next[t]) {
+    const at = field_word(malloc_type.name, t) * 4;
+    error = req.out(stream_mark(mem.U8.subarray(at, at + NAME - 1), malloc_type_approximate(t)));
+  }
+  mtx_unlock(malloc_root.lock, r);
+  return error;
 }
 function malloc_stats(req: SysctlRequest): number {
   const r = malloc_anchor();
@@ -57,6 +74,15 @@ sysctl_proc(
     help: 'Statistics of all malloc types, as a stream',
   },
   malloc_stats,
+);
+sysctl_proc(
+  'kern.malloc_approximate',
+  {
+    type: 'opaque',
+    fmt: 'S,malloc_type_marks',
+    help: 'Samples of each malloc type that were not exact: its name, 32 bytes, and a 64-bit count',
+  },
+  malloc_marks,
 );
 sysctl_value(
   'kern.malloc_count',

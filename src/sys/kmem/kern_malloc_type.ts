@@ -8,16 +8,16 @@
  * A garbage pointer given as a type panics, always: it would scatter counts
  * over foreign memory.  Unregistering a type reports what it still holds.
  */
-import { atomic_add } from '../machine/atomic.ts';
+import { atomic_add, atomic_or } from '../machine/atomic.ts';
 import { v_reap_items } from '../machine/death.ts';
+import { count_pair, count_settle } from '../machine/count.ts';
 import { counter_add } from '../machine/counter.ts';
 import { cpu_nobody, cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
-import { hw, mem, memory_state, PAGE_SIZE } from '../machine/memory.ts';
+import { hw, mem, memory_state } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import {
   add64,
-  count_pair,
   elem,
   type Field,
   field_word,
@@ -33,6 +33,7 @@ import {
   M_VERSION,
   MALLOC_NAME_WORDS,
   MALLOC_TYPE_HEAD,
+  MT_TOLD_FREED,
   malloc_root,
   type malloc_root_t,
   malloc_type,
@@ -52,6 +53,9 @@ import { mcache_switch } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
 import { zone_lock, zone_unlock } from '../uma/uma_int.ts';
 import { uma_console, uma_zcreate } from '../uma/uma_zone.ts';
+import { malloc_type_sums } from './kern_malloc_sums.ts';
+
+export { malloc_type_sums } from './kern_malloc_sums.ts';
 
 const mt = malloc_type;
 
@@ -247,10 +251,15 @@ export function malloc_uninit(t: malloc_type_t): void {
         `(${left.inuse} allocations, ${left.bytes} bytes leaked).`,
     );
   }
+  mtx_lock(malloc_root.lock, r);
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const s = mt.stats[elem(t, cpu)] as mtstats_t;
+    if (s !== NULL) malloc_fold(s, malloc_stats_gone(cpu));
+  }
+  mtx_unlock(malloc_root.lock, r);
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const s = mt.stats[elem(t, cpu)];
     if (s === 0) continue;
-    malloc_fold(s as mtstats_t, malloc_stats_gone(cpu));
     checked_fresh(s, mtstats.sizeof); // nobody's any more
     mtstats.type[s as mtstats_t] = NULL as malloc_type_t;
     checked_publish(s);
@@ -280,18 +289,29 @@ export function malloc_stats_block(t: malloc_type_t): mtstats_t {
 export function malloc_stats_gone(cpu: number): mtstats_t {
   return (malloc_root.gone[malloc_anchor()] + cpu * mtstats.sizeof) as mtstats_t;
 }
-/** Adds to a count of two words, with other CPUs adding too. */
-function add_pair(low: Field<mtstats_t>, high: Field<mtstats_t>, at: mtstats_t, n: number): void {
-  const old = atomic_add(field_word(low, at), n | 0) >>> 0;
-  const carry = Math.floor((old + n) / 2 ** 32);
-  if (carry > 0) atomic_add(field_word(high, at), carry);
+/** Most that is added to a count at once: a carry crosses no middle (machine/count.ts). */
+const GONE_STEP = 2 ** 30;
+/**
+ * Adds to a count of gone types.  The malloc lock is held, or one is added by the
+ * CPU itself; a carry is marked as count_carry does it, but with additions.
+ */
+function gone_add(low: number, high: number, n: number): void {
+  for (let left = n; left > 0; left -= GONE_STEP) {
+    const step = Math.min(left, GONE_STEP);
+    const carries = (mem.I32[low] >>> 0) + step >= 2 ** 32;
+    if (carries) atomic_add(high, 1);
+    atomic_add(low, step);
+    if (carries) atomic_add(high, 1);
+  }
 }
 function malloc_fold(from: mtstats_t, to: mtstats_t): void {
   for (let b = 0; b < KMEM_CLASSES; b++) {
     const [f, t] = [elem(from, b), elem(to, b)];
     const { allocs, allocs_high, frees, frees_high } = mtstats;
-    add_pair(allocs, allocs_high, t, count_pair(allocs, allocs_high, f));
-    add_pair(frees, frees_high, t, count_pair(frees, frees_high, f));
+    const add = (low: Field<mtstats_t>, high: Field<mtstats_t>): void =>
+      gone_add(field_word(low, t), field_word(high, t), count_pair(low, high, f));
+    add(allocs, allocs_high);
+    add(frees, frees_high);
   }
 }
 /**
@@ -300,7 +320,8 @@ function malloc_fold(from: mtstats_t, to: mtstats_t): void {
  */
 export function malloc_late_free(t: malloc_type_t, b: number): void {
   atomic_add(field_word(mt.late, elem(t, b)), 1);
-  add_pair(mtstats.frees, mtstats.frees_high, elem(malloc_stats_gone(thr.cpu), b), 1);
+  const at = elem(malloc_stats_gone(thr.cpu), b);
+  gone_add(field_word(mtstats.frees, at), field_word(mtstats.frees_high, at), 1);
 }
 /** The same for a large block of n pages. */
 export function malloc_late_free_large(t: malloc_type_t, n: number): void {
@@ -308,87 +329,13 @@ export function malloc_late_free_large(t: malloc_type_t, n: number): void {
   atomic_add(field_word(mt.late, elem(t, KMEM_CLASSES + 1)), n);
 }
 
-// --- sums ------------------------------------------------------------------------------------
-
-export interface CpuSums {
-  memalloced: number;
-  memfreed: number;
-  numallocs: number;
-  numfrees: number;
-  sizes: number;
-  failed: number;
-}
-/**
- * What each CPU slot counted for a type.  The frees of all CPUs are read before the
- * allocations of any: each free was preceded by its allocation, so what is in
- * use does not come out negative while the CPUs go on.
- */
-export function malloc_cpu_sums(t: malloc_type_t): CpuSums[] {
-  const all: CpuSums[] = [];
-  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-    all.push({ memalloced: 0, memfreed: 0, numallocs: 0, numfrees: 0, sizes: 0, failed: 0 });
-    sum_frees(mt.stats[elem(t, cpu)] as mtstats_t, all[cpu]);
-  }
-  sum_late(t, all[0]);
-  for (const [cpu, sums] of all.entries()) sum_allocs(mt.stats[elem(t, cpu)] as mtstats_t, sums);
-  // The spare slots are no CPUs that anybody sees: their counts are shown with those of CPU 0.
-  for (const spare of all.splice(machine.maxcpus[M])) {
-    for (const name of SUMS) all[0][name] += spare[name];
-    all[0].sizes |= spare.sizes;
-  }
-  return all;
-}
-const SUMS = ['memalloced', 'memfreed', 'numallocs', 'numfrees', 'failed'] as const;
-function sum_late(t: malloc_type_t, sums: CpuSums): void {
-  for (let b = 0; b < KMEM_CLASSES; b++) {
-    const n = mt.late[elem(t, b)] >>> 0;
-    sums.numfrees += n;
-    sums.memfreed += n * (16 << b);
-  }
-  sums.numfrees += mt.late[elem(t, KMEM_CLASSES)] >>> 0;
-  sums.memfreed += (mt.late[elem(t, KMEM_CLASSES + 1)] >>> 0) * PAGE_SIZE;
-}
-function sum_frees(s: mtstats_t, sums: CpuSums): void {
-  if (s === NULL) return;
-  sums.memfreed = get64(mtstats.large_freed, s);
-  sums.numfrees = get64(mtstats.large_frees, s);
-  for (let b = 0; b < KMEM_CLASSES; b++) {
-    const n = count_pair(mtstats.frees, mtstats.frees_high, elem(s, b));
-    sums.numfrees += n;
-    sums.memfreed += n * (16 << b);
-  }
-}
-function sum_allocs(s: mtstats_t, sums: CpuSums): void {
-  if (s === NULL) return;
-  sums.memalloced = get64(mtstats.large_alloced, s);
-  sums.numallocs = get64(mtstats.large_allocs, s);
-  sums.sizes = mtstats.tried[s];
-  sums.failed = get64(mtstats.failed, s);
-  for (let b = 0; b < KMEM_CLASSES; b++) {
-    const n = count_pair(mtstats.allocs, mtstats.allocs_high, elem(s, b));
-    sums.numallocs += n;
-    sums.memalloced += n * (16 << b);
-    if (n > 0) sums.sizes |= 1 << b;
-  }
-}
-/** A type's numbers over all CPUs. */
-export function malloc_type_sums(t: malloc_type_t): {
-  inuse: number;
-  bytes: number;
-  requests: number;
-  failed: number;
-} {
-  let inuse = 0;
-  let bytes = 0;
-  let requests = 0;
-  let failed = 0;
-  for (const s of malloc_cpu_sums(t)) {
-    inuse += s.numallocs - s.numfrees;
-    bytes += s.memalloced - s.memfreed;
-    requests += s.numallocs;
-    failed += s.failed;
-  }
-  return { inuse, bytes, requests, failed };
+/** Says once of a type that a large block of it was freed under another. */
+export function malloc_tell_freed(p: number, t: malloc_type_t, given: malloc_type_t): void {
+  if (atomic_or(field_word(mt.told, t), MT_TOLD_FREED) & MT_TOLD_FREED) return;
+  uma_console.print(
+    `Warning: memory type ${malloc_type_name(t)}: block ${p * 4} is freed as ` +
+      `${malloc_type_name(given)}; it is counted under the type it was allocated with`,
+  );
 }
 /** Calls `fn` for every registered type, newest first, on a snapshot of the list. */
 export function malloc_type_list(fn: (t: malloc_type_t) => void): void {
@@ -437,9 +384,30 @@ export function malloc_large_reap(cpu: number): void {
   pcpu.counting[pc] = 0; // last: a reaper that dies before is followed by another
 }
 
-/** What a dead CPU had taken from a bucket and not yet counted is lost; counted here. */
+/** Ends the carries of a counter block that its dead CPU may have left half done. */
+function carries_settle(s: mtstats_t): void {
+  const { allocs, allocs_high, frees, frees_high } = mtstats;
+  for (let b = 0; b < KMEM_CLASSES; b++) {
+    const at = elem(s, b);
+    count_settle(field_word(allocs, at), field_word(allocs_high, at));
+    count_settle(field_word(frees, at), field_word(frees_high, at));
+  }
+}
+/**
+ * Counts of a dead CPU: a carry that it had begun ends, and what it had taken from a
+ * bucket and not yet counted is counted as lost.
+ */
 export function malloc_lost_reap(cpu: number): void {
-  if (malloc_anchor() === 0) return;
+  const r = malloc_anchor();
+  if (r === NULL) return;
+  mtx_lock(malloc_root.lock, r);
+  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+    const s = mt.stats[elem(t, cpu)] as mtstats_t;
+    if (s !== NULL) carries_settle(s);
+  }
+  // It may have died while it added up what a type had counted: on any CPU's account.
+  for (let any = 0; any < cpu_slots(); any++) carries_settle(malloc_stats_gone(any));
+  mtx_unlock(malloc_root.lock, r);
   for (let b = 0; b < KMEM_CLASSES; b++) {
     const z = malloc_zone(b);
     if (z === NULL) continue;

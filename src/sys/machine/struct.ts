@@ -255,18 +255,6 @@ export function add64<P extends number>(f: Field64<P>, p: P, n: number): void {
   (f as unknown as Float64Array)[p >> 1] += n;
 }
 
-/**
- * Reads a count kept in two words with a carry, while its owner may be counting:
- * the high word is looked at before and after the low one.
- */
-export function count_pair<P extends number>(low: Field<P>, high: Field<P>, p: P): number {
-  for (;;) {
-    const h = high[p];
-    const l = low[p] >>> 0;
-    if (high[p] === h) return h * 2 ** 32 + l;
-  }
-}
-
 /** Reads the NUL-terminated string in a `words` field of `count` words. */
 export function get_string<P extends number>(f: Field<P>, p: P, count: number): string {
   string_access(f, p, false);

@@ -9,6 +9,8 @@
  * and name, the numbers that belong to the library are replaced, those that
  * belong to the caller stay.  A type that vanished stays with its old numbers.
  * New entries go to the head, so a list read once is in order of registration.
+ * Two zones of one name are two entries: the first of that name in the stream is
+ * the last of that name in the list.
  *
  * Counts are 64 bits wide and their differences wrap, as in the kernel that
  * laid the streams out; figures above 2^53 lose their last digits here.
@@ -76,6 +78,8 @@ export interface memory_type {
   sleeps: number;
   zonefree: number;
   kegfree: number;
+  /** The numbers may be off by more than a little: the sample says so. */
+  approximate: boolean;
   percpu: memory_percpu[];
   caller_pointer: unknown[];
   caller_uint64: bigint[];
@@ -106,6 +110,25 @@ export function memstat_mtl_find(
     if (t.name === name && (allocator === ALLOCATOR_ANY || allocator === t.allocator)) return t;
   }
   return null;
+}
+/**
+ * Finds the entries of a list again while a stream is read: each once, so that the
+ * n-th zone of a name in the stream is the n-th entry of that name again.
+ */
+export class memstat_finder {
+  readonly #known = new Map<string, memory_type[]>();
+  constructor(list: memory_type_list, allocator: number) {
+    for (let t = list.first; t; t = t.next) {
+      if (t.allocator !== allocator) continue;
+      const same = this.#known.get(t.name);
+      if (same) same.push(t);
+      else this.#known.set(t.name, [t]);
+    }
+  }
+  /** The next entry of that name; null: there is none yet. */
+  take(name: string): memory_type | null {
+    return this.#known.get(name)?.pop() ?? null;
+  }
 }
 /** Empties the list. */
 export function memstat_mtl_free(list: memory_type_list): void {
@@ -162,6 +185,7 @@ const ZERO = {
   sleeps: 0,
   zonefree: 0,
   kegfree: 0,
+  approximate: false,
 };
 const ZERO_CPU = { memalloced: 0, memfreed: 0, numallocs: 0, numfrees: 0, sizemask: 0, free: 0 };
 /** Clears what the library owns; what the caller stored stays. */
@@ -199,6 +223,7 @@ export const memstat_get_free = (t: memory_type): number => t.free;
 export const memstat_get_failures = (t: memory_type): number => t.failures;
 export const memstat_get_sleeps = (t: memory_type): number => t.sleeps;
 export const memstat_get_zonefree = (t: memory_type): number => t.zonefree;
+export const memstat_get_approximate = (t: memory_type): boolean => t.approximate;
 export const memstat_get_kegfree = (t: memory_type): number => t.kegfree;
 
 /** The record of a CPU; panics of old are a RangeError here. */

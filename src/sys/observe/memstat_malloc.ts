@@ -18,9 +18,9 @@ import {
   MEMSTAT_ERROR_VERSION,
   type memory_type,
   type memory_type_list,
+  memstat_finder,
   memstat_mt_allocate,
   memstat_mt_reset,
-  memstat_mtl_find,
   memstat_name,
   memstat_wrap,
 } from './memstat.ts';
@@ -40,11 +40,11 @@ export function memstat_parse_malloc(list: memory_type_list, bytes: Uint8Array):
   const count = v.getUint32(8, true);
   const each = TYPE_HEADER + PERCPU * maxcpus;
   if (bytes.length !== HEADER + count * each) return MEMSTAT_ERROR_DATAERROR;
-  const search = list.first !== null;
+  const known = new memstat_finder(list, ALLOCATOR_MALLOC);
   for (let i = 0; i < count; i++) {
     const at = HEADER + i * each;
     const name = memstat_name(bytes, at);
-    let t = search ? memstat_mtl_find(list, ALLOCATOR_MALLOC, name) : null;
+    let t = known.take(name);
     if (t) memstat_mt_reset(t, maxcpus);
     else t = memstat_mt_allocate(list, ALLOCATOR_MALLOC, name, maxcpus);
     sum_type(t, v, at + TYPE_HEADER, maxcpus);

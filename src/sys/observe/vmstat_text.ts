@@ -2,7 +2,8 @@
  * vmstat_text: the tables of vmstat, in BSD's columns.
  *
  * Made from the memstat library's records, so that the command, the replay's
- * report and a program that asks for them print the same.
+ * report and a program that asks for them print the same.  Two zones of one name are
+ * two rows.
  */
 import {
   ALLOCATOR_MALLOC,
@@ -58,6 +59,12 @@ export interface ZoneRow {
   requests: number;
   fail: number;
   sleep: number;
+  /** The sample is not exact; absent if it is. */
+  approximate?: true;
+}
+/** What a row says of a sample that is not exact; of others nothing. */
+export function approximate(t: memory_type): { approximate?: true } {
+  return t.approximate ? { approximate: true } : {};
 }
 export function vmstat_zone_rows(types: readonly memory_type[]): ZoneRow[] {
   return types
@@ -71,6 +78,7 @@ export function vmstat_zone_rows(types: readonly memory_type[]): ZoneRow[] {
       requests: t.numallocs,
       fail: t.failures,
       sleep: t.sleeps,
+      ...approximate(t),
     }));
 }
 /** The table of `vmstat -z`. */

@@ -21,6 +21,7 @@
 import { vm_page_cache_claim, vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { atomic_and, atomic_load, atomic_or } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
+import { count_settle } from '../machine/count.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import {
   CPU_DEAD,
@@ -395,6 +396,8 @@ export function uma_reap(cpu: number): void {
   if (uma() === 0) return;
   uma_reap_hand(cpu);
   uma_each_zone((z) => {
+    const counts = cache_of(z, cpu);
+    count_settle(field_word(cache.allocs, counts), field_word(cache.allocs_high, counts));
     if (zone.hooks[z] & ZH_NOCACHE) return;
     cache_settle_init(z, cpu);
     mtx_lock(uma_keg.lock, zone.keg[z]);

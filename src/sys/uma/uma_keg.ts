@@ -8,6 +8,7 @@
  *
  *      page   | item 0 | item 1 | ... | item n-1 | waste | header |
  *                                                        keg, list, bits[], counts[]
+ *                                                        or types[], under INVARIANTS
  *
  * A set bit in the header means a free item.  Slabs stand on one of three
  * lists: partial, free, full.  Taking an item prefers partial slabs, so that
@@ -27,6 +28,7 @@
 import { vm_page_get } from '../page/vm_page_cache.ts';
 import { HAND_ITEMS, pcpu, type pcpu_t, thr } from '../machine/cpu.ts';
 import { atomic_add, sim_point } from '../machine/atomic.ts';
+import { count_carry } from '../machine/count.ts';
 import { hw, PAGE_SIZE, page_word, roundup, word_page } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -63,7 +65,9 @@ import {
 } from '../h/uma.ts';
 import {
   PG_ZERO,
+  PK_LARGE,
   PK_MALLOC,
+  PK_MASK,
   PK_SLAB,
   VM_ALLOC_INTERRUPT,
   VM_ALLOC_SYSTEM,
@@ -108,10 +112,15 @@ export type freef_t = (first_page: number, pages: number) => void;
 
 // --- layout ------------------------------------------------------------------------
 
-/** Words of a header for n items. */
-export function slab_header_words(n: number, refcnt: boolean): number {
+/** Words of a header for n items; `users`: each with the malloc type that has it. */
+export function slab_header_words(n: number, refcnt: boolean, users = false): number {
   const bits = Math.ceil(n / 32) * (opt.INVARIANTS ? 2 : 1);
-  return roundup(SLAB_HEAD_WORDS + bits + (refcnt ? n : 0), 2);
+  return roundup(SLAB_HEAD_WORDS + bits + (refcnt || users ? n : 0), 2);
+}
+/** Whether the keg notes the type of each block: malloc's, under INVARIANTS. */
+function keg_users(k: keg_t): boolean {
+  const kind = keg.flags[k] & (UMA_ZONE_MALLOC | UMA_ZONE_REFCNT);
+  return opt.INVARIANTS && kind === UMA_ZONE_MALLOC;
 }
 
 /** Decides size, place of the header, items and pages of a slab. Panics on an impossible zone. */
@@ -122,18 +131,22 @@ export function keg_layout(k: keg_t): void {
   else {
     const align = keg.align[k];
     keg.rsize[k] = roundup(Math.max(keg.size[k], UMA_SMALLEST_UNIT), Math.max(align + 1, 4));
-    const one = slab_header_words(1, (flags & UMA_ZONE_REFCNT) !== 0) * 4;
+    const one = slab_header_words(1, (flags & UMA_ZONE_REFCNT) !== 0, keg_users(k)) * 4;
     if (keg.rsize[k] + one <= PAGE_SIZE) keg_layout_small(k);
     else keg_layout_large(k);
   }
   const refcnt = (keg.flags[k] & UMA_ZONE_REFCNT) !== 0;
   const n = keg.ipers[k];
-  keg.header_words[k] = slab_header_words(n, refcnt);
+  keg.header_words[k] = slab_header_words(n, refcnt, keg_users(k));
   keg.dbg_off[k] = SLAB_HEAD_WORDS + Math.ceil(n / 32);
+  keg.user_off[k] = keg_users(k) ? keg.dbg_off[k] + Math.ceil(n / 32) : 0;
   keg.refcnt_off[k] = refcnt ? keg.dbg_off[k] + (opt.INVARIANTS ? Math.ceil(n / 32) : 0) : 0;
   if (keg.flags[k] & UMA_ZONE_OFFPAGE) {
     keg.slabzone[k] = refcnt ? uma_root.rcnt_zone[uma()] : uma_root.slab_zone[uma()];
     if (n > (refcnt ? RCNT_ITEMS_MAX : SLAB_ITEMS_MAX)) panic("UMA slab won't fit.", n);
+    if (keg.header_words[k] > slab_header_words(SLAB_ITEMS_MAX, false) && !refcnt) {
+      panic("UMA slab header won't fit.", n);
+    }
   } else keg.pgoff[k] = keg.ppera[k] * PAGE_SIZE - keg.header_words[k] * 4;
 }
 function keg_layout_small(k: keg_t): void {
@@ -141,10 +154,11 @@ function keg_layout_small(k: keg_t): void {
   const rsize = keg.rsize[k];
   const refcnt = (flags & UMA_ZONE_REFCNT) !== 0;
   let n = Math.min(Math.floor(PAGE_SIZE / rsize), SLAB_ITEMS_MAX);
-  while (n * rsize + slab_header_words(n, refcnt) * 4 > PAGE_SIZE) n--;
+  const header = (items: number): number => slab_header_words(items, refcnt, keg_users(k)) * 4;
+  while (n * rsize + header(n) > PAGE_SIZE) n--;
   keg.ppera[k] = 1;
   keg.ipers[k] = n;
-  const waste = PAGE_SIZE - n * rsize - slab_header_words(n, refcnt) * 4;
+  const waste = PAGE_SIZE - n * rsize - header(n);
   const most = Math.min(Math.floor(PAGE_SIZE / rsize), refcnt ? RCNT_ITEMS_MAX : SLAB_ITEMS_MAX);
   const may_move = (flags & (UMA_ZFLAG_INTERNAL | UMA_ZFLAG_CACHEONLY)) === 0;
   if (flags & UMA_ZONE_OFFPAGE || (waste >= UMA_MAX_WASTE && n < most && may_move)) {
@@ -269,10 +283,11 @@ export interface Tally {
 function tally_up(t: Tally): void {
   const v = (mem.I32[t.low] + 1) | 0;
   save_word(t.low);
+  if (v === 0) {
+    save_word(t.high);
+    count_carry(t.low, t.high);
+  }
   mem.I32[t.low] = v;
-  if (v !== 0) return;
-  save_word(t.high);
-  mem.I32[t.high]++;
 }
 /** Takes a free item of slab s. Inside an undo section of the keg. */
 function slab_take(k: keg_t, s: slab_t): number {
@@ -303,7 +318,14 @@ export function slab_index(s: slab_t, item: number): number {
 }
 /** The slab of an item, NULL if the page belongs to no slab. */
 export function vtoslab(item: number): slab_t {
-  return vm_page.owner[word_page(item)] as slab_t;
+  const m = word_page(item);
+  // A large block's row leads to its malloc type.
+  return (vm_page.info[m] & PK_MASK) === PK_LARGE ? (NULL as slab_t) : (vm_page.owner[m] as slab_t);
+}
+/** The word of a malloc block's slab that says which type has it: under INVARIANTS. */
+export function slab_user_word(item: number): number {
+  const s = vtoslab(item);
+  return s + keg.user_off[slab.keg[s]] + slab_index(s, item);
 }
 /** Whether an item is free in its slab: meaningful only under the keg lock or in a check. */
 export function slab_item_free(s: slab_t, i: number): boolean {
@@ -330,6 +352,12 @@ export function slab_free_item(k: keg_t, s: slab_t, item: number, from: Leaves):
   const bit = 1 << (i & 31);
   if (slab.bits[w] & bit) panic('Duplicate free of item', item * 4, `slab ${s * 4}`);
   undo_begin(keg.lock, k);
+  // Not in use first, then free: at no moment is more in use than the slabs hold.
+  if (from.cache) {
+    save64(uma_cache.returned, from.cache);
+    add64(uma_cache.returned, from.cache, 1);
+  }
+  if (from.counted) tally_up(from.counted);
   save(slab.bits, w);
   save(slab.freecount, s);
   save(keg.free, k);
@@ -341,15 +369,10 @@ export function slab_free_item(k: keg_t, s: slab_t, item: number, from: Leaves):
     save(bucket.cnt, from.bucket);
     bucket.cnt[from.bucket]--;
   }
-  if (from.cache) {
-    save64(uma_cache.returned, from.cache);
-    add64(uma_cache.returned, from.cache, 1);
-  }
   if (from.anchor) {
     save_word(from.anchor);
     mem.I32[from.anchor] = 0;
   }
-  if (from.counted) tally_up(from.counted);
   const pc = from.dead ?? thr.pc;
   if (from.dead || hand_item() === item) {
     save(pcpu.in_hand_items, pc);

@@ -1,5 +1,5 @@
 /*
- * uma_stats: exact numbers while the owners run, and the stream vm.zone_stats.
+ * uma_stats: right numbers while the owners run, and the stream vm.zone_stats.
  *
  * A cache counts allocations, and the items that came in and went out with
  * buckets.  What the program holds of a CPU's items is then
@@ -7,25 +7,32 @@
  *      out = installed - returned - present         frees = allocs - out
  *
  * `seq` is odd while buckets change hands; a reader that saw it move reads
- * again.  An owner that lost its processor in the middle is waited for, because
- * its numbers would not belong together: some items may stand twice.  A CPU
- * that frees more than it allocates has a negative `out`: only sums over CPUs
- * mean something.
+ * again.  Otherwise only the count of `cur` changes, so `out` is what it was at
+ * the moment that this count was read.  An owner that lost its processor in the
+ * middle of an exchange is waited for, because its numbers would not belong
+ * together: some items may stand twice.  A CPU that frees more than it allocates
+ * has a negative `out`: only sums over CPUs mean something.  How a sum becomes a
+ * sample, and what makes it approximate, says machine/sample.ts.
  *
  * Malloc size classes are counted by type (kern_malloc.ts); their zones borrow
- * those counts.  The stream is the published 64-bit little-endian layout:
- * a header of 16 bytes, per zone 120 bytes and 64 for each CPU.
+ * those counts, and items known to be lost are not in use.  The stream is the
+ * published 64-bit little-endian layout: a header of 16 bytes, per zone 120 bytes
+ * and 64 for each CPU.  It has no room to say that a sample is approximate: each
+ * zone counts such samples, and vm.zone_approximate shows the counts: a reader that
+ * fetches it before and after the stream knows which of its rows were.
  */
-import { cpu_slots } from '../machine/cpu.ts';
+import { cpu_slots, MAXCPU } from '../machine/cpu.ts';
+import { SPARES } from '../machine/slot_word.ts';
 import { life } from '../machine/life.ts';
 import { atomic_load } from '../machine/atomic.ts';
-import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { count_pair } from '../machine/count.ts';
 import { cpu_alive } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
-import { count_pair, elem, field_word, get64, NULL } from '../machine/struct.ts';
+import { elem, field_word, get64, NULL } from '../machine/struct.ts';
+import { type Reading, type Sample, sample, sample_approximate } from '../machine/sample.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import {
   type bucket_t,
@@ -47,10 +54,6 @@ const zone = uma_zone;
 const keg = uma_keg;
 const cache = uma_cache;
 
-const clamped = counter_u64(
-  'debug.stats_clamped',
-  'Sums that came out negative and were shown as 0',
-);
 /** Tries before the owner is taken to have lost its processor; then it is waited for. */
 const SEQ_TRIES = 1000;
 const SEQ_WAIT_MS = 1;
@@ -83,7 +86,8 @@ export function cache_counts(z: zone_t, cpu: number): CacheCounts {
     out = get64(cache.installed, c) - get64(cache.returned, c) - present;
     // cur and spare read as one: they are changing places, and the other one was not counted.
     const rotating = cur === spare && cur !== uma_root.null_bucket[uma()];
-    if ((s & 1) === 0 && !rotating && atomic_load(seq) === s) break;
+    if ((s & 1) !== 0 || rotating || atomic_load(seq) !== s) continue;
+    if (cache.cur[c] === cur && cache.spare[c] === spare) break;
   }
   if (zone.mclass[z] !== 0) {
     return { ...life.class_counts(zone.mclass[z] - 1, cpu), present, out };
@@ -95,11 +99,6 @@ function cache_wait(cpu: number, waits: number): boolean {
   if (opt.SIM || waits >= SEQ_WAITS || !cpu_alive(cpu)) return false;
   host_sleep(SEQ_WAIT_MS);
   return true;
-}
-/** One CPU's allocations: they only go up. */
-function cache_allocs(z: zone_t, cpu: number): number {
-  if (zone.mclass[z] !== 0) return life.class_counts(zone.mclass[z] - 1, cpu).allocs;
-  return count_pair(cache.allocs, cache.allocs_high, cache_of(z, cpu));
 }
 function bucket_count(b: bucket_t): number {
   return b === NULL ? 0 : uma_bucket.cnt[b];
@@ -113,35 +112,72 @@ export interface ZoneCounts {
   free: number;
   fails: number;
   sleeps: number;
+  /** The sample may be off by more than a little. */
+  approximate: boolean;
 }
-/** A zone's numbers over all CPUs. Frees are read before allocations: `used` is not negative. */
-export function zone_present(z: zone_t): ZoneCounts {
-  const nocache = (zone.hooks[z] & ZH_NOCACHE) !== 0;
+/** Items of the zone's kegs that are in use or in caches: not more can be in use. */
+export function zone_held(z: zone_t): number {
+  let items = -zone.full_items[z];
+  for (let i = 0; i < zone.nkegs[z]; i++) {
+    const k = zone.kegs[elem(z, i)] as keg_t;
+    const all = (keg.pages[k] / keg.ppera[k]) * keg.ipers[k];
+    items += all - keg.free[k] - keg.withheld[k];
+  }
+  return Math.max(0, items);
+}
+/** What a CPU's row counts: in use is what is out, less what is known to be lost. */
+function row_read(z: zone_t, cpu: number, into: Reading): void {
+  const c = cache_of(z, cpu);
+  into.apart = 0;
+  if ((zone.hooks[z] & ZH_NOCACHE) !== 0) {
+    into.frees = get64(cache.returned, c);
+    into.allocs = get64(cache.installed, c);
+    into.apart = get64(cache.returned, c) - into.frees;
+    return;
+  }
+  const n = cache_counts(z, cpu);
+  into.allocs = n.allocs;
+  into.frees = n.allocs - n.out + get64(cache.lost, c);
+  in_buckets[cpu] = n.present;
+}
+/** Items in each CPU's buckets, as last read. */
+const in_buckets = new Float64Array(MAXCPU + SPARES);
+interface ZoneSample {
+  readonly s: Sample;
+  readonly cached: number;
+}
+/** Samples a zone, and counts it if it is approximate. The result is good until the next. */
+function zone_sample(z: zone_t): ZoneSample {
   const cpus = cpu_slots();
-  let frees = get64(zone.frees, z);
+  in_buckets.fill(0);
+  const s = sample({ count: cpus, read: (cpu, into) => row_read(z, cpu, into) }, () =>
+    zone_held(z),
+  );
+  if (s.approximate) sample_approximate(field_word(zone.approximate, z));
   let cached = 0;
-  for (let cpu = 0; cpu < cpus; cpu++) {
-    const n = cache_counts(z, cpu);
-    frees += nocache ? get64(cache.returned, cache_of(z, cpu)) : n.frees;
-    cached += n.present;
-  }
-  // What was free by now had been allocated before: counted from here on, it is among these.
+  for (let cpu = 0; cpu < cpus; cpu++) cached += in_buckets[cpu];
+  return { s, cached };
+}
+/** A zone's numbers over all CPUs. `used` is neither negative nor more than there is. */
+export function zone_present(z: zone_t): ZoneCounts {
+  const { s, cached } = zone_sample(z);
   let allocs = get64(zone.allocs, z);
-  for (let cpu = 0; cpu < cpus; cpu++) {
-    allocs += nocache ? get64(cache.installed, cache_of(z, cpu)) : cache_allocs(z, cpu);
-  }
-  const used = allocs - frees;
-  if (used < 0) counter_add(clamped, 1);
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) allocs += s.rows[cpu].allocs;
   const k = zone.keg[z];
   const secondary = (zone.flags[z] & UMA_ZONE_SECONDARY) !== 0 && keg.zones[k] !== z;
   return {
     allocs,
-    frees,
-    used: Math.max(0, used),
+    frees: allocs - s.used,
+    used: s.used,
     free: cached + zone.full_items[z] + (secondary ? 0 : keg.free[k]),
     fails: get64(zone.fails, z),
     sleeps: get64(zone.sleeps, z),
+    approximate: s.approximate,
   };
+}
+/** How often a sample of the zone was approximate. */
+export function zone_approximate(z: zone_t): number {
+  return atomic_load(field_word(zone.approximate, z)) >>> 0;
 }
 
 // --- the stream --------------------------------------------------------------------------
@@ -165,6 +201,26 @@ export function stream_record(bytes: number): {
   };
 }
 
+const NAME = 32;
+/** A row of the streams that say how many samples were approximate: a name and a count. */
+export function stream_mark(name: Uint8Array, count: number): Uint8Array {
+  const r = stream_record(NAME + 8);
+  r.bytes.set(name);
+  r.u64(NAME, count);
+  return r.bytes;
+}
+function zone_marks(req: SysctlRequest): number {
+  const r = uma();
+  mtx_lock(uma_root.lock, r);
+  let error = 0;
+  uma_each_zone((z) => {
+    if (error !== 0 || zone.flags[z] & UMA_ZFLAG_GOING) return;
+    const at = field_word(zone.name, z) * 4;
+    error = req.out(stream_mark(mem.U8.subarray(at, at + NAME - 1), zone_approximate(z)));
+  });
+  mtx_unlock(uma_root.lock, r);
+  return error;
+}
 function zone_stats(req: SysctlRequest): number {
   const r = uma();
   const n = machine.maxcpus[M];
@@ -188,28 +244,27 @@ function zone_record(z: zone_t, cpus: number): Uint8Array {
   r.bytes.set(mem.U8.subarray(at, at + UMA_NAME_WORDS * 4 - 1));
   zone_kegs(z, r.u32);
   const nocache = (zone.hooks[z] & ZH_NOCACHE) !== 0;
+  const { s } = zone_sample(z);
   let allocs = get64(zone.allocs, z);
-  let frees = get64(zone.frees, z);
+  let frees = get64(zone.frees, z) + s.raw - s.used;
   for (let cpu = 0; cpu < cpus; cpu++) {
-    const c = cache_of(z, cpu);
-    if (nocache) {
-      allocs += get64(cache.installed, c);
-      frees += get64(cache.returned, c);
-      continue;
-    }
-    const counts = cache_counts(z, cpu);
+    const { allocs: a, frees: f } = s.rows[cpu];
     const base = TYPE_HEADER + cpu * PERCPU;
-    r.u64(base + 8, counts.frees);
-    r.u64(base + 16, counts.present);
+    if (nocache || f < 0) {
+      // A CPU's frees are derived and may be below zero; a stream's number may not.
+      allocs += a;
+      frees += f;
+    } else {
+      r.u64(base, a);
+      r.u64(base + 8, f);
+    }
+    if (!nocache) r.u64(base + 16, in_buckets[cpu]);
   }
   // The spare slots are no CPUs that anybody sees: their counts are among the zone's own.
-  const slots = nocache ? 0 : cpu_slots();
-  for (let cpu = cpus; cpu < slots; cpu++) frees += cache_counts(z, cpu).frees;
-  // Allocations after all frees, so that their difference is never below zero.
-  for (let cpu = 0; cpu < cpus && !nocache; cpu++) {
-    r.u64(TYPE_HEADER + cpu * PERCPU, cache_allocs(z, cpu));
+  for (let cpu = cpus; cpu < cpu_slots(); cpu++) {
+    allocs += s.rows[cpu].allocs;
+    frees += s.rows[cpu].frees;
   }
-  for (let cpu = cpus; cpu < slots; cpu++) allocs += cache_allocs(z, cpu);
   r.u32(60, zone.full_items[z]);
   r.u32(64, zone.count[z]);
   r.u64(72, allocs);
@@ -252,6 +307,15 @@ sysctl_proc(
     help: 'Statistics of all zones, as a stream; zones that are being destroyed are left out',
   },
   zone_stats,
+);
+sysctl_proc(
+  'vm.zone_approximate',
+  {
+    type: 'opaque',
+    fmt: 'S,uma_zone_marks',
+    help: 'Samples of each zone that were not exact: its name, 32 bytes, and a 64-bit count',
+  },
+  zone_marks,
 );
 sysctl_value(
   'vm.zone_count',
