@@ -54,6 +54,7 @@ import {
   registry_leave,
   registry_lock_label,
   registry_reap,
+  registry_recover,
 } from '../client/kern_registry.ts';
 import '../client/mbuf_leak.ts';
 import '../client/kern_mbstat.ts';
@@ -62,10 +63,10 @@ import '../kmem/kern_malloc_stats.ts';
 import {
   malloc_boot,
   malloc_class_counts,
-  malloc_large_reap,
   malloc_lost_reap,
   malloc_startup,
   malloc_type_name_of,
+  malloc_types_recover,
   mcache_attach,
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
@@ -84,6 +85,7 @@ import {
   vm_page_startup,
 } from '../page/vm_page.ts';
 import { PHYS_COLUMNS } from '../page/vm_phys.ts';
+import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
 import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
 import { PK_MALLOC, PK_SLAB } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
@@ -93,6 +95,7 @@ import { prof_boot } from '../sync/lock_prof.ts';
 import { lock_order } from '../sync/lock_order.ts';
 import { rw_leave } from '../sync/rw_death.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
+import { undo_private_reap } from '../sync/undo.ts';
 import { witness_boot } from '../sync/witness.ts';
 
 /** What a machine is like; all of it may be left out. */
@@ -169,7 +172,7 @@ life_begin({
   ],
   death: [
     [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
-    [malloc_large_reap, 'counts of the large block that it was obtaining or freeing'],
+    [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
     [vm_page_reap, 'pages in its hand become free'],
     [vm_page_cache_reap, 'so do those in its page cache'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],
@@ -190,6 +193,13 @@ life_begin({
     'sysctl tree': [tree_recover, 'walked: it is clean, or the machine stops'],
     'page free': [vm_page_recover, 'free pages are found again in the page array'],
     'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
+    // The others are undone; these lines are for a section that was too long for its log.
+    registry: [registry_recover, 'walked: the names are in their buckets, or the machine stops'],
+    malloc: [malloc_types_recover, 'walked: the list of types is whole, or the machine stops'],
+    'UMA lock': [uma_lists_recover, 'walked: kegs and zones'],
+    'UMA zone': [keg_recover, 'walked: slabs and full buckets of one keg'],
+    'UMA bucket': [keg_recover, 'the same'],
+    'UMA slab': [keg_recover, 'the same'],
   },
   page_unowned: new Map([
     [PK_SLAB, slab_page_unowned],
@@ -206,6 +216,7 @@ life_begin({
 function recover_check(): void {
   for (const { name, recovery } of lock_order) {
     const wanted = recovery === 'rebuild' || recovery === 'walk';
+    if (recovery === 'undo') continue; // a line, where a walk can tell, is for the worst case
     if (wanted === (life.recover[name] !== undefined)) continue;
     throw new Error(`main: the recovery of lock class '${name}' is ${recovery}, its line says not`);
   }

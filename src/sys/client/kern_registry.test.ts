@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { boot, shutdown } from '../boot/main.ts';
-import { pcpu, thr } from '../machine/cpu.ts';
+import { pcpu, thr, UNDO_LEVELS, UNDO_PAIRS } from '../machine/cpu.ts';
 import { mem } from '../machine/memory.ts';
 import type { LockField } from '../machine/struct.ts';
 import { E_LOCK, REG_MAKING, reg_entry, type reg_entry_t, reg_root } from '../h/registry.ts';
@@ -17,6 +17,7 @@ import { page_failpoint, vm_page_census } from '../page/vm_page.ts';
 import { mtx_init, mtx_lock_word, mtx_unlock_word } from '../sync/kern_mutex.ts';
 import { rw_init, rw_rlock, rw_runlock, rw_wlock, rw_wunlock } from '../sync/kern_rwlock.ts';
 import { LC_USER_MTX, LC_USER_SX } from '../sync/lock_order.ts';
+import { undo_most } from '../sync/undo.ts';
 import { uma_reclaim } from '../uma/uma_drain.ts';
 import { uma, uma_root } from '../uma/uma_int.ts';
 import { slab_failpoint } from '../uma/uma_keg.ts';
@@ -46,7 +47,10 @@ const CAPACITY = 3000;
 beforeEach(() => {
   boot({ memory: '4M', cpus: 2, options: { INVARIANTS: true, FAILPOINTS: true } });
 });
+/** Pairs of the longest undo section so far. */
+let longest = 0;
 afterEach(() => {
+  longest = Math.max(longest, undo_most());
   page_failpoint.refuse = null;
   slab_failpoint.refuse = null;
   shutdown();
@@ -190,4 +194,9 @@ test('locks are found by their owner, and called by their name', () => {
   rw_wunlock(WORD, w);
   rw_runlock(WORD, r);
   assert.notEqual(free, m);
+});
+
+test('the sections of all this leave room in the undo log', (c) => {
+  c.diagnostic(`longest undo section: ${longest} pairs of ${UNDO_PAIRS}`);
+  assert.ok(longest > 0 && longest <= UNDO_PAIRS / UNDO_LEVELS, `${longest} pairs`);
 });

@@ -294,6 +294,21 @@ export function registry_each(fn: (e: reg_entry_t, kind: RegKind) => void): void
   }
 }
 
+/** After a death in a section that was too long for its undo log: walks the names. */
+export function registry_recover(l: number): void {
+  const r = registry_root();
+  const torn = (what: string): never =>
+    panic(`lock of the registry at ${l * 4} was held by a thread that died: ${what}`);
+  let n = 0;
+  for (let b = 0; b < REG_BUCKETS; b++) {
+    for (let e = root.heads[elem(r, b)] as reg_entry_t; e !== NULL; e = entry.next[e]) {
+      if (head_of(r, entry.hash[e]) !== elem(r, b)) torn(`entry ${e * 4} in a wrong bucket`);
+      if (++n > root.count[r]) torn('more entries than are counted');
+    }
+  }
+  if (n !== root.count[r]) torn(`${n} entries, ${root.count[r]} counted`);
+}
+
 // --- users -----------------------------------------------------------------------------------
 
 /** Notes whether this thread has the object. The lock is held. */

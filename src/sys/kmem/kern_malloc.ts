@@ -43,7 +43,7 @@ import {
 } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { add64, elem, field_word, get64, NULL, set64 } from '../machine/struct.ts';
+import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
   KMEM_ZMAX as KMEM_ZMAX_,
@@ -74,6 +74,7 @@ import {
   vm_wait,
 } from '../page/vm_page.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
+import { save, save64, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
 import {
   cache_make_room,
   cache_refill_slow,
@@ -387,25 +388,20 @@ function malloc_large(
   if (opt.DIAGNOSTIC && (flags & M_ZERO) === 0) mem.U8.fill(DIAG_FILL, p * 4, p * 4 + size);
   return p;
 }
-/**
+/*
  * A large block is counted in two stores, and its pages leave this CPU's hand or
- * come into it in a third.  The counts are noted before, so that a death in
- * between puts them back: no block is counted that nobody has, and none is had
- * that nobody counts.
+ * come into it in a third.  All of it is a private section: a death in between puts
+ * everything back, so no block is counted that nobody has, and none is had that
+ * nobody counts.
  */
-function counting_begin(s: mtstats_t, freed: boolean, anchor: number): void {
-  const bytes = freed ? stats.large_freed : stats.large_alloced;
-  const blocks = freed ? stats.large_frees : stats.large_allocs;
-  pcpu.counted_hand[thr.pc] = pcpu.in_hand_n[thr.pc];
-  pcpu.counted_anchor[thr.pc] = anchor;
-  set64(pcpu.counted_bytes, thr.pc, get64(bytes, s));
-  set64(pcpu.counted_blocks, thr.pc, get64(blocks, s));
-  pcpu.counting[thr.pc] = freed ? -s : s;
-  if (opt.SIM) sim_point(s);
-}
+
 /** Counts a large block p in this CPU's hand, and gives it to the program or to the anchor. */
 function count_large_alloc(s: mtstats_t, bytes: number, p: number, anchor: number): void {
-  counting_begin(s, false, anchor);
+  undo_begin_private();
+  save64(stats.large_alloced, s);
+  save64(stats.large_allocs, s);
+  save(pcpu.in_hand_n, thr.pc);
+  if (anchor !== 0) save_word(anchor);
   add64(stats.large_alloced, s, bytes);
   if (opt.SIM) sim_point(s);
   add64(stats.large_allocs, s, 1);
@@ -413,19 +409,23 @@ function count_large_alloc(s: mtstats_t, bytes: number, p: number, anchor: numbe
   if (opt.SIM) sim_point(s);
   vm_page_settle();
   if (opt.SIM) sim_point(s);
-  pcpu.counting[thr.pc] = 0;
+  undo_end();
 }
 /** Counts a large block as freed, and takes its n pages from m on into this CPU's hand. */
 function count_large_free(s: mtstats_t, bytes: number, m: number, n: number, anchor: number): void {
-  counting_begin(s, true, anchor);
+  undo_begin_private();
+  save64(stats.large_freed, s);
+  save64(stats.large_frees, s);
+  save(pcpu.in_hand_n, thr.pc);
+  if (anchor !== 0) save_word(anchor);
   add64(stats.large_freed, s, bytes);
   if (opt.SIM) sim_point(s);
   add64(stats.large_frees, s, 1);
   if (opt.SIM) sim_point(s);
   vm_page_in_hand(m, n);
-  if (opt.SIM) sim_point(s);
   if (anchor !== 0) mem.I32[anchor] = 0;
-  pcpu.counting[thr.pc] = 0;
+  if (opt.SIM) sim_point(s);
+  undo_end();
 }
 /** A run of n pages: as it is, after reclaiming, or after waiting. */
 function large_pages(n: number, flags: number): number {

@@ -12,7 +12,7 @@ import { atomic_add, atomic_or } from '../machine/atomic.ts';
 import { v_reap_items } from '../machine/death.ts';
 import { count_pair, count_settle } from '../machine/count.ts';
 import { counter_add } from '../machine/counter.ts';
-import { cpu_nobody, cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { cpu_nobody, cpu_slots, pcpu, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
 import { hw, mem, memory_state } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -24,7 +24,6 @@ import {
   get64,
   get_string,
   NULL,
-  set64,
   set_string,
 } from '../machine/struct.ts';
 import {
@@ -364,24 +363,17 @@ export function malloc_class_counts(b: number, cpu: number): { allocs: number; f
   return { allocs, frees };
 }
 
-/**
- * A CPU died while it counted a large block (count_large_alloc, count_large_free):
- * the counts go back to what they were, unless the block had changed hands.  Runs
- * before the pages in its hand are freed.
- */
-export function malloc_large_reap(cpu: number): void {
-  const pc = pcpu_of(cpu);
-  const s = Math.abs(pcpu.counting[pc]) as mtstats_t;
-  if (s === NULL) return;
-  const freed = pcpu.counting[pc] < 0;
-  // Obtained, the pages are in hand until it is done; freed, they are from then on.
-  const done = pcpu.in_hand_n[pc] !== pcpu.counted_hand[pc];
-  if (done === freed && pcpu.counted_anchor[pc] !== 0) mem.I32[pcpu.counted_anchor[pc]] = 0;
-  if (!done) {
-    set64(freed ? mtstats.large_freed : mtstats.large_alloced, s, get64(pcpu.counted_bytes, pc));
-    set64(freed ? mtstats.large_frees : mtstats.large_allocs, s, get64(pcpu.counted_blocks, pc));
+/** After a death in a section that was too long for its undo log: walks the list of types. */
+export function malloc_types_recover(l: number): void {
+  const r = malloc_anchor();
+  const torn = (what: string): never =>
+    panic(`lock of malloc types at ${l * 4} was held by a thread that died: ${what}`);
+  let n = 0;
+  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+    if (mt.magic[t] !== M_MAGIC || mt.registered[t] === 0) torn(`no type at ${t * 4}`);
+    if (++n > malloc_root.count[r]) torn('more types than are counted');
   }
-  pcpu.counting[pc] = 0; // last: a reaper that dies before is followed by another
+  if (n !== malloc_root.count[r]) torn(`${n} types, ${malloc_root.count[r]} counted`);
 }
 
 /** Ends the carries of a counter block that its dead CPU may have left half done. */

@@ -48,7 +48,7 @@ import { life } from './life.ts';
 import { once, opt } from './opt.ts';
 import { cpu_stopped, panic } from './panic.ts';
 import { SLOTS_MAX, SPARES } from './slot_word.ts';
-import { field_word, i32, type Ptr, struct, u64, words } from './struct.ts';
+import { field_word, i32, type Ptr, struct, words } from './struct.ts';
 
 export const MAXCPU = SLOTS_MAX;
 export const CPU_PARKED = 1;
@@ -62,8 +62,12 @@ const CLAIMER_SHIFT = 8;
 
 /** Locks that a CPU may read at once: one bit each in rw_used. */
 const ROW_HOLDS = ROW_KERNEL_WORDS + ROW_PROGRAM_WORDS;
-export const UNDO_LEVELS = 4;
-export const UNDO_WORDS = 64;
+/** Undo sections that may be open inside one another. */
+export const UNDO_LEVELS = 8;
+/** Words that describe an open section: its lock, first pair, number of pairs, a spare one. */
+export const UNDO_LOG_WORDS = 4;
+/** Pairs of word and old value that the open sections of a CPU have between them. */
+export const UNDO_PAIRS = 256;
 /** Size classes that the fast path of malloc knows. */
 export const MCACHE_SLOTS = 16;
 export const MCACHE_SHIFT = 5;
@@ -101,10 +105,15 @@ export const pcpu = struct<pcpu_t>(
   rw_taking: i32('th', 'rw or sx lock that it is about to write: it has changed nothing yet'),
   rw_used: i32('p', "words of its row that name a lock it reads: a bit each, the kernel's first"),
   rw_counts: words('p', 'how often it reads the lock that each word names', ROW_HOLDS),
-  undo_depth: i32('t', 'undo logs in use'),
+  undo_depth: i32('t', 'undo sections open'),
   recover_lock: i32('t', 'lock that this CPU is taking over'),
   recover_from: i32('t', 'tid of the dead owner it takes it from'),
-  undo: words('t', 'undo logs: lock, pairs, (word, old value)...', UNDO_LEVELS * UNDO_WORDS),
+  undo_logs: words(
+    't',
+    'of each section: its lock, first pair, pairs',
+    UNDO_LEVELS * UNDO_LOG_WORDS,
+  ),
+  undo_pairs: words('t', 'the pairs of all: word and old value', UNDO_PAIRS * 2),
   sleeper: i32('c', 'the sleep record of this CPU'),
   signal: i32('a', 'errno of a pending abort of its sleep'),
   program: i32('a', 'a thread of the program, not one of the kernel'),
@@ -121,11 +130,6 @@ export const pcpu = struct<pcpu_t>(
   zcached: words('t', 'those pages', PAGE_CACHE_MAX),
   in_hand_items: i32('t', 'items between two places'),
   in_hand_item: words('t', 'those items, the last taken last', HAND_ITEMS),
-  counting: i32('t', 'counts of large blocks that are changing: being obtained, negated: freed'),
-  counted_hand: i32('t', 'runs in hand before'),
-  counted_anchor: i32('t', 'word that leads to the block, 0: the program keeps it'),
-  counted_bytes: u64('t', 'their bytes before'),
-  counted_blocks: u64('t', 'their blocks before'),
 });
 
 export type mcache_t = Ptr<'mcache'>;

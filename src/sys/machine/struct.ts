@@ -37,6 +37,10 @@ import { once, opt } from './opt.ts';
 /** A typed pointer: a word index that only fields of its own structure accept. */
 export type Ptr<Name extends string> = number & { readonly __ptr: Name };
 export type Field<P extends number, V = number> = { [K in P]: V };
+/** A field whose elements are words, so that one word of memory is one element. */
+export type WordField<P extends number, V = number> = Field<P, V> & { readonly __narrow?: never };
+/** A column of bytes or 16-bit numbers: several elements share a word. */
+export type NarrowField<P extends number, V = number> = Field<P, V> & { readonly __narrow: true };
 export type Field64<P extends number> = { readonly __field64: P };
 /** An embedded lock: the word offset of its first word. */
 export type LockField<P extends number> = number & { readonly __lock: P };
@@ -233,8 +237,8 @@ export function elem<P extends number>(p: P, i: number): P {
 export function addr(p: number): number {
   return p * 4;
 }
-/** The word index of field `f` in the record at `p`. */
-export function field_word<P extends number>(f: Field<P, number>, p: P): number {
+/** The word index of field `f` in the record at `p`. Narrow columns have none. */
+export function field_word<P extends number>(f: WordField<P, number>, p: NoInfer<P>): number {
   return ((f as unknown as Int32Array).byteOffset >> 2) + p;
 }
 /** The word index of the 64-bit field `f` in the record at `p`. */
@@ -296,22 +300,29 @@ export interface ColumnDef<V> {
   readonly help: string;
   readonly __value?: V;
 }
+export interface NarrowDef<V> extends ColumnDef<V> {
+  readonly __narrow: true;
+}
 export type ColumnDefs = Record<string, ColumnDef<number>>;
 export type BoundColumns<I extends number, D extends ColumnDefs> = {
-  readonly [K in keyof D]: D[K] extends ColumnDef<infer V>
+  readonly [K in keyof D]: D[K] extends NarrowDef<infer V>
     ? V extends number
-      ? Field<I, V>
+      ? NarrowField<I, V>
       : never
-    : never;
+    : D[K] extends ColumnDef<infer V>
+      ? V extends number
+        ? Field<I, V>
+        : never
+      : never;
 };
 
 /** A column of bytes. */
-export function col8(lock: Lock, help: string): ColumnDef<number> {
-  return { kind: 'u8', lock, help };
+export function col8(lock: Lock, help: string): NarrowDef<number> {
+  return { kind: 'u8', lock, help } as NarrowDef<number>;
 }
 /** A column of 16-bit numbers. */
-export function col16(lock: Lock, help: string): ColumnDef<number> {
-  return { kind: 'u16', lock, help };
+export function col16(lock: Lock, help: string): NarrowDef<number> {
+  return { kind: 'u16', lock, help } as NarrowDef<number>;
 }
 /** A column of signed words. */
 export function col32<V extends number = number>(lock: Lock, help: string): ColumnDef<V> {

@@ -11,7 +11,8 @@
  *      abandon  nobody gets the lock until the program has recovered what it guards
  *      panic    nothing is known: the machine stops
  *
- * The functions that rebuild and walk stand in a table of boot/main.ts.
+ * The functions that rebuild and walk stand in a table of boot/main.ts; there is a line
+ * for most classes that are undone too, for a section that was too long for its log.
  * A lock held with no log entry for it is consistent by definition of `undo`.
  */
 export type LockKind = 'mtx' | 'rw' | 'sx';

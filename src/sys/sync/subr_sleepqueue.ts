@@ -32,10 +32,21 @@ import {
   atomic_store,
   atomic_wait,
   atomic_xchg,
+  cpu_spinwait,
 } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
-import { cpu_slots, park, pcpu, pcpu_of, thr, unpark } from '../machine/cpu.ts';
-import { reap_all, slot_tid } from '../machine/death.ts';
+import {
+  cpu_slots,
+  park,
+  pcpu,
+  pcpu_of,
+  type pcpu_t,
+  thr,
+  tid_cpu,
+  UNDO_LEVELS,
+  unpark,
+} from '../machine/cpu.ts';
+import { reap_all, slot_tid, tid_alive } from '../machine/death.ts';
 import { EINTR, EWOULDBLOCK } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_SLEEPQ } from '../machine/header.ts';
 import { life, life_run } from '../machine/life.ts';
@@ -69,10 +80,9 @@ import { LC_SLEEPQ, lock_order } from './lock_order.ts';
 import { lock_take_over } from './lock_takeover.ts';
 import { LOCK_CLASS, word_owner } from './lock_word.ts';
 import { rw_reap, rw_reap_write } from './rw_death.ts';
-import { undo_log } from './undo.ts';
+import { UNDO_PRIVATE, undo_log } from './undo.ts';
 import { witness_sleep } from './witness.ts';
 import { mem } from '../machine/memory.ts';
-import { UNDO_LEVELS } from '../machine/cpu.ts';
 
 const CHAINS = 256;
 const CHAINS_SMALL = 64;
@@ -449,8 +459,9 @@ export function locks_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
   for (let level = UNDO_LEVELS - 1; level >= 0; level--) {
     const l = mem.I32[undo_log(pc, level)];
-    if (l !== 0) reap_lock(l, cpu);
+    if (l !== 0 && l !== UNDO_PRIVATE) reap_lock(l, cpu);
   }
+  for (let level = 0; level < UNDO_LEVELS; level++) await_play(pc, level);
   const recovering = pcpu.recover_lock[pc];
   if (recovering !== 0) reap_lock(recovering, cpu);
   rw_reap(cpu);
@@ -465,6 +476,26 @@ function reap_lock(l: number, cpu: number): void {
     atomic_notify(l, 1);
   }
 }
+/**
+ * A waiter that took the lock of a section over plays it back a few instructions
+ * later.  Its end is waited for, because the lines that follow read words of the
+ * dead CPU that the section may have changed.  If the waiter is dead too, its
+ * recovery is followed from here.
+ */
+function await_play(pc: pcpu_t, level: number): void {
+  const w = undo_log(pc, level);
+  for (let round = 0; ; round++) {
+    const l = atomic_load(w);
+    if (l === 0 || l === UNDO_PRIVATE) return;
+    if (lock_order[mem.I32[l + LOCK_CLASS]].kind !== 'mtx') return;
+    const owner = word_owner(atomic_load(l));
+    if (!tid_alive(owner)) reap_lock(l, tid_cpu(owner));
+    if (round < PLAY_SPINS) cpu_spinwait();
+    else atomic_wait(w, l, PLAY_SLICE_MS);
+  }
+}
+const PLAY_SPINS = 1000;
+const PLAY_SLICE_MS = 20;
 /** Gives back the records on which a dead CPU's event loop waited. */
 function reap_async_sleepers(cpu: number): void {
   const q = root();

@@ -47,7 +47,7 @@ import { opt } from '../machine/opt.ts';
 import { KernelPanic, panic } from '../machine/panic.ts';
 import { stack_probe } from '../machine/stack_probe.ts';
 import { lock_name } from './lock_label.ts';
-import { undo_log } from './undo.ts';
+import { UNDO_PRIVATE, undo_log } from './undo.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const pcpu = pcpu_;
@@ -100,7 +100,8 @@ function userret(e: unknown, op: string): void {
   const left: string[] = [];
   for (let level = pcpu.undo_depth[thr.pc] - 1; level >= 0; level--) {
     const l = mem.I32[undo_log(thr.pc, level)];
-    left.push(`an open section under ${l === 0 ? 'no lock' : lock_name(l)}`);
+    const under = l === 0 || l === UNDO_PRIVATE ? 'no lock' : lock_name(l);
+    left.push(`an open section under ${under}`);
   }
   for (const name of life.locks_held()) left.push(`lock ${name}`);
   if (pcpu.in_hand_n[thr.pc] !== 0) left.push('pages in its hand');

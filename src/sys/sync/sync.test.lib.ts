@@ -32,7 +32,16 @@ import {
 } from '../machine/machdep.ts';
 import { type AtomicsKind, memory_size } from '../machine/memory.ts';
 import { type Options, opt_word } from '../machine/opt.ts';
-import { elem, field_word, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
+import {
+  elem,
+  field_word,
+  i32,
+  lock_words,
+  type Ptr,
+  struct,
+  unchecked,
+  words,
+} from '../machine/struct.ts';
 import { type Counts, Crew, type Job, until } from '../machine/workers.test.lib.ts';
 import { checked_boot, checked_letter } from './checked.ts';
 import { MTX_WORDS, mtx_init } from './kern_mutex.ts';
@@ -47,9 +56,12 @@ import {
   LC_ZONE,
 } from './lock_order.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from './subr_sleepqueue.ts';
+import { undo_private_reap } from './undo.ts';
 import { witness_boot } from './witness.ts';
 
 export type area_t = Ptr<'test_area'>;
+/** Words that a long undo section changes: more than an eighth of the log. */
+export const CELLS = 100;
 /**
  * Letters: (s) under `mtx`  (w) under `rw`  (u) under `undo`  (x) under `undo_sx`  (a) atomic
  *          (h) beside another: the tests look when the jobs are over
@@ -80,6 +92,12 @@ export const area = struct<area_t>(
   gate: i32('a', 'steps of a scripted test'),
   refs: i32('a', 'reference count'),
   spoil: words('-', 'work inside a section', 16),
+  cells: words('u', 'all the same', CELLS),
+  mine: words(
+    unchecked('each CPU has its own line'),
+    'two words of each CPU: their sum is CELLS, a line apart',
+    16 * 16,
+  ),
   progress: words('a', 'rounds of each CPU, a line apart', 16 * 16),
 });
 
@@ -93,7 +111,10 @@ life_begin({
     [locks_reap, 'its locks'],
     [claims_reap, 'its claims'],
   ],
-  death: [[sleepq_reap, 'its sleeps']],
+  death: [
+    [sleepq_reap, 'its sleeps'],
+    [undo_private_reap, 'its private sections'],
+  ],
   bell: [],
   idle: [],
   lowmem: [],

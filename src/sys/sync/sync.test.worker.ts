@@ -7,7 +7,7 @@
  * at once, with the CPU and the values.
  */
 import { atomic_add, atomic_load, atomic_notify, atomic_store } from '../machine/atomic.ts';
-import { curcpu, poll } from '../machine/cpu.ts';
+import { curcpu, poll, thr } from '../machine/cpu.ts';
 import { slot_leave } from '../machine/cpu_slots.ts';
 import { EOWNERDEAD, EWOULDBLOCK } from '../machine/errno.ts';
 import { dice } from '../machine/seed.test.lib.ts';
@@ -27,8 +27,8 @@ import {
 } from './kern_rwlock.ts';
 import { refcount_acquire, refcount_release } from './refcount.ts';
 import { msleep, sleepq_abort, wakeup, wakeup_one } from './subr_sleepqueue.ts';
-import { area, type area_t, join, the_area } from './sync.test.lib.ts';
-import { save, undo_begin, undo_end } from './undo.ts';
+import { area, type area_t, CELLS, join, the_area } from './sync.test.lib.ts';
+import { save, undo_begin, undo_begin_private, undo_end } from './undo.ts';
 import { witness_console } from './witness.ts';
 
 type Args = { seed?: number; [name: string]: unknown };
@@ -199,6 +199,36 @@ function job_move(
   return { n };
 }
 
+/** Long sections, and private ones around sections with a lock, for ever: meant to be killed. */
+function job_long(t: area_t, { seed = 1 }: Args): Counts {
+  const draw = dice(seed);
+  const at = elem(t, thr.cpu * 16);
+  if (area.mine[at] + area.mine[elem(at, 1)] === 0) area.mine[at] = CELLS;
+  let n = 0;
+  for (; !stopped(t); n++) {
+    undo_begin_private();
+    save(area.mine, at);
+    const k = draw(5) - 2;
+    area.mine[at] -= k;
+    mtx_lock(area.undo, t);
+    undo_begin(area.undo, t);
+    for (let i = 0; i < CELLS; i++) {
+      save(area.cells, elem(t, i));
+      if (area.cells[elem(t, i)] !== area.cells[elem(t, CELLS - 1)]) throw new Error(`cell ${i}`);
+      area.cells[elem(t, i)]++;
+      if (draw(16) === 0) work(t, 10);
+    }
+    undo_end();
+    mtx_unlock(area.undo, t);
+    save(area.mine, elem(at, 1));
+    area.mine[elem(at, 1)] += k;
+    work(t, draw(50));
+    undo_end();
+    tick(t);
+  }
+  return { n };
+}
+
 /** Takes one lock and never gives it back: for tests that kill the holder. */
 function job_hold(t: area_t, { lock = 'mtx' }: Args & { lock?: string }): Counts {
   if (lock === 'mtx') mtx_lock(area.mtx, t);
@@ -326,6 +356,7 @@ const jobs: Record<string, (t: area_t, args: Args) => Counts> = {
   tokens: job_tokens,
   refs: job_refs,
   move: job_move,
+  long: job_long,
   hold: job_hold,
   take: job_take,
   sleep: job_sleep,

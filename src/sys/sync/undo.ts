@@ -13,58 +13,142 @@
  *      undo_end();                          before the unlock
  *      mtx_unlock(keg.lock, k);
  *
- * Whoever takes a lock over from a dead owner plays that CPU's log for this lock
- * back, if there is one, and empties it.  A CPU has UNDO_LEVELS logs, for that many
- * sections one inside the other; one more is a panic.  A section too long for a log
- * sets OVERFLOW, and recovery falls back on the structure's check.
+ * A *private* section has no lock.  It logs only words that no other CPU writes
+ * (counts of this CPU, its hand), and the reaper plays it back.  It stands
+ * outside every section with a lock: whoever took that lock over would not know
+ * that newer values of the same word wait in a private one.
  *
- * Log: [0] lock word, 0 = empty; [1] pairs; then pairs of word and old value.
+ * Up to eight sections nest.  They share one array of pairs, each section
+ * behind the one around it, so a section may be as long as the others leave
+ * room for:
+ *
+ *      sections   | lock A, 0, 3 | lock B, 3, 2 |          first pair, pairs
+ *      pairs      | A A A B B . . . . . . .     |          word and old value
+ *
+ * Nothing in the kernel needs more than a small part of it: the longest section
+ * that the test suite meets has 17 pairs (debug.undo_most counts them under
+ * INVARIANTS), of UNDO_PAIRS = 256.  A section that is too long is an error
+ * of the kernel: INVARIANTS panics at the word that finds no room and names the
+ * lock.  Otherwise the section is marked, and only a death in it matters: the
+ * structure is then walked, as the line of its lock class in boot/main.ts says.
+ *
+ * The first word of a section is its lock, or UNDO_PRIVATE.  It is 0 when the section
+ * is closed, and is the last to be written when it is opened.
  */
-import { pcpu, thr, UNDO_LEVELS, UNDO_WORDS } from '../machine/cpu.ts';
+import {
+  pcpu as pcpu_,
+  pcpu_of,
+  type pcpu_t,
+  thr as thr_,
+  UNDO_LEVELS,
+  UNDO_LOG_WORDS,
+  UNDO_PAIRS,
+} from '../machine/cpu.ts';
 import { sim_point } from '../machine/atomic.ts';
-import { mem } from '../machine/memory.ts';
-import { opt } from '../machine/opt.ts';
+import { mem as mem_ } from '../machine/memory.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import {
-  type Field,
   type Field64,
   field_word,
   field_word64,
   type LockField,
+  type WordField,
 } from '../machine/struct.ts';
+import { CTLFLAG_RD, sysctl_get, sysctl_set, sysctl_uint } from '../machine/sysctl_decl.ts';
+import { lock_order } from './lock_order.ts';
 
-export const UNDO_OVERFLOW = 1 << 16;
-const PAIRS = (UNDO_WORDS - 2) >> 1;
+// Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
+const opt = opt_;
+const pcpu = pcpu_;
+const thr = thr_;
+const LEVELS = UNDO_LEVELS;
+const LOG_WORDS = UNDO_LOG_WORDS;
+const PAIRS = UNDO_PAIRS;
 
-/** The word at which log `level` of the record `pc` starts. */
-export function undo_log(pc: number, level: number): number {
-  return field_word(pcpu.undo, pc as typeof thr.pc) + level * UNDO_WORDS;
+/** With the number of pairs: a word found no room. */
+const OVERFLOW = 1 << 16;
+/** Stands where a section has no lock. No lock lies at this word. */
+export const UNDO_PRIVATE = -1;
+/* The words of a section. */
+const LOCK = 0;
+const FIRST = 1;
+const COUNT = 2;
+/** Second word of every lock: its class. lock_word.ts is above this file. */
+const LOCK_CLASS = 1;
+
+const most = sysctl_uint('debug.undo_most', {
+  value: 0,
+  flags: CTLFLAG_RD,
+  unit: 'words',
+  help: 'Most words that one section saved for a death; counted under INVARIANTS',
+});
+/** The longest section so far, in pairs: counted under INVARIANTS, a sample. */
+export function undo_most(): number {
+  return sysctl_get(most);
 }
 
-/** Opens a log for the section under the lock `f` of the record `p`. */
+/** The word at which section `level` of the record `pc` is described; its first one is the lock. */
+export function undo_log(pc: pcpu_t, level: number): number {
+  return field_word(pcpu.undo_logs, pc) + level * LOG_WORDS;
+}
+function pair_word(pc: pcpu_t, i: number): number {
+  return field_word(pcpu.undo_pairs, pc) + i * 2;
+}
+
+/** Opens a section under the lock `f` of the record `p`. */
 export function undo_begin<P extends number>(f: LockField<P>, p: P): void {
+  section_begin(p + f);
+}
+/**
+ * Opens a section without a lock, for words that only this CPU writes.  Not
+ * inside a section with a lock; sections with locks may stand inside it.
+ */
+export function undo_begin_private(): void {
+  if (opt.INVARIANTS) {
+    for (let level = 0; level < pcpu.undo_depth[thr.pc]; level++) {
+      const l = mem.I32[undo_log(thr.pc, level) + LOCK];
+      if (l !== UNDO_PRIVATE) panic(`undo_begin_private: inside the section under ${named(l)}`);
+    }
+  }
+  section_begin(UNDO_PRIVATE);
+}
+function section_begin(l: number): void {
   const depth = pcpu.undo_depth[thr.pc];
-  if (depth >= UNDO_LEVELS) panic('undo_begin: more nested sections than logs', depth);
+  if (depth >= LEVELS) panic(`undo_begin: more than ${LEVELS} nested sections, at ${named(l)}`);
   const log = undo_log(thr.pc, depth);
-  mem.I32[log + 1] = 0;
-  mem.I32[log] = p + f;
+  const outer = log - LOG_WORDS;
+  mem.I32[log + FIRST] =
+    depth === 0 ? 0 : mem.I32[outer + FIRST] + (mem.I32[outer + COUNT] & (OVERFLOW - 1));
+  mem.I32[log + COUNT] = 0;
+  mem.I32[log + LOCK] = l;
   pcpu.undo_depth[thr.pc] = depth + 1;
 }
 /** Logs word `w` before it changes. */
 export function save_word(w: number): void {
   const log = undo_log(thr.pc, pcpu.undo_depth[thr.pc] - 1);
-  const n = mem.I32[log + 1];
-  if (n >= PAIRS) {
-    mem.I32[log + 1] = n | UNDO_OVERFLOW;
-    return;
-  }
-  mem.I32[log + 2 + n * 2] = w;
-  mem.I32[log + 3 + n * 2] = mem.I32[w];
-  mem.I32[log + 1] = n + 1; // the pair counts only when it is whole
+  const n = mem.I32[log + COUNT];
+  const i = mem.I32[log + FIRST] + n;
+  if (i >= PAIRS) return save_overflow(log);
+  const at = pair_word(thr.pc, i);
+  mem.I32[at] = w;
+  mem.I32[at + 1] = mem.I32[w];
+  mem.I32[log + COUNT] = n + 1; // the pair counts only when it is whole
   if (opt.SIM) sim_point(w);
 }
-/** Logs a field before it changes. */
-export function save<P extends number>(f: Field<P, number>, p: P): void {
+function save_overflow(log: number): void {
+  const l = mem.I32[log + LOCK];
+  if (opt.INVARIANTS) panic(`undo: no room for a further word in the section under ${named(l)}`);
+  mem.I32[log + COUNT] |= OVERFLOW;
+}
+/** What a section stands under, in messages. */
+function named(l: number): string {
+  if (l === UNDO_PRIVATE) return 'no lock';
+  return `lock '${lock_order[mem.I32[l + LOCK_CLASS]]?.name ?? '?'}' at ${l * 4}`;
+}
+/** Logs a field before it changes. Narrow columns do not compile: their word holds others too. */
+export function save<P extends number>(f: WordField<P, number>, p: NoInfer<P>): void {
   save_word(field_word(f, p));
 }
 /** Logs a 64-bit field before it changes. */
@@ -75,30 +159,55 @@ export function save64<P extends number>(f: Field64<P>, p: P): void {
 }
 /** Declares the structure consistent here: what follows is a section of its own. */
 export function undo_commit(): void {
-  mem.I32[undo_log(thr.pc, pcpu.undo_depth[thr.pc] - 1) + 1] = 0;
+  const log = undo_log(thr.pc, pcpu.undo_depth[thr.pc] - 1);
+  if (opt.INVARIANTS) note_length(mem.I32[log + COUNT]);
+  mem.I32[log + COUNT] = 0;
 }
-/** Closes the log: the structure is consistent. Stands before the unlock. */
+/** Closes the section: the structure is consistent. Stands before the unlock. */
 export function undo_end(): void {
   const depth = pcpu.undo_depth[thr.pc] - 1;
   if (opt.INVARIANTS && depth < 0) panic('undo_end: no section is open');
-  mem.I32[undo_log(thr.pc, depth)] = 0;
+  const log = undo_log(thr.pc, depth);
+  if (opt.INVARIANTS) note_length(mem.I32[log + COUNT]);
+  mem.I32[log + LOCK] = 0;
   pcpu.undo_depth[thr.pc] = depth;
+}
+function note_length(n: number): void {
+  if (n > sysctl_get(most)) sysctl_set(most, n);
 }
 
 /**
- * Plays the dead CPU's log for lock word `l` back and empties it.  Returns
- * 'none' if it had no log for it, 'overflow' if the log was too short.
+ * Plays the dead CPU's section under lock word `l` back and closes it.  Returns
+ * 'none' if it had none, 'overflow' if the section was too long for its log.
  */
-export function undo_play(dead: typeof thr.pc, l: number): 'none' | 'done' | 'overflow' {
-  for (let level = UNDO_LEVELS - 1; level >= 0; level--) {
+export function undo_play(dead: pcpu_t, l: number): 'none' | 'done' | 'overflow' {
+  for (let level = LEVELS - 1; level >= 0; level--) {
     const log = undo_log(dead, level);
-    if (mem.I32[log] !== l) continue;
-    const n = mem.I32[log + 1];
-    for (let i = (n & (UNDO_OVERFLOW - 1)) - 1; i >= 0; i--) {
-      mem.I32[mem.I32[log + 2 + i * 2]] = mem.I32[log + 3 + i * 2];
-    }
-    mem.I32[log] = 0;
-    return n & UNDO_OVERFLOW ? 'overflow' : 'done';
+    if (mem.I32[log + LOCK] !== l) continue;
+    return play_back(dead, log) ? 'done' : 'overflow';
   }
   return 'none';
+}
+function play_back(dead: pcpu_t, log: number): boolean {
+  const n = mem.I32[log + COUNT];
+  const first = mem.I32[log + FIRST];
+  for (let i = first + (n & (OVERFLOW - 1)) - 1; i >= first; i--) {
+    const at = pair_word(dead, i);
+    mem.I32[mem.I32[at]] = mem.I32[at + 1];
+    if (opt.SIM) sim_point(at);
+  }
+  mem.I32[log + LOCK] = 0;
+  return (n & OVERFLOW) === 0;
+}
+/**
+ * Plays the private sections of a dead CPU back, the innermost first.  Its
+ * sections with locks are played back already.  A line of the death table.
+ */
+export function undo_private_reap(cpu: number): void {
+  const pc = pcpu_of(cpu);
+  for (let level = LEVELS - 1; level >= 0; level--) {
+    const log = undo_log(pc, level);
+    if (mem.I32[log + LOCK] !== UNDO_PRIVATE) continue;
+    if (!play_back(pc, log)) panic('undo: a private section was too long for its log');
+  }
 }

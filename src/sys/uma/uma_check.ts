@@ -62,6 +62,44 @@ const slab = uma_slab;
 const zone = uma_zone;
 const bucket = uma_bucket;
 
+/** What the walk is made for, if not for a test: begins its message. */
+let after = '';
+function wrong(what: string, ...values: (string | number)[]): never {
+  panic(`${after}uma_check: ${what}`, ...values);
+}
+/**
+ * After a death in a section on a keg that was too long for its undo log: walks the keg
+ * and the full buckets of its zones, and panics, naming the lock, if they are torn.  The
+ * caller has the keg's lock.  Caches of running CPUs are theirs, and left alone.
+ */
+export function keg_recover(l: number): void {
+  const k = (l - keg.lock) as keg_t;
+  after = `lock of keg '${zone_name(keg.zones[k])}' at ${l * 4} was held by a thread that died: `;
+  keg_check(k);
+  const seen = new Set<number>();
+  for (let z = keg.zones[k]; z !== NULL; z = zone.link[z]) zone_lists_check(z, seen);
+  after = '';
+}
+/** The same for the lists of kegs and zones. */
+export function uma_lists_recover(l: number): void {
+  const r = uma();
+  after = `lock of zones at ${l * 4} was held by a thread that died: `;
+  let zones = 0;
+  const seen = new Set<number>();
+  uma_each_keg((k) => {
+    if (seen.has(k)) wrong('the list of kegs is a ring', k * 4);
+    seen.add(k);
+    for (let z = keg.zones[k]; z !== NULL; z = zone.link[z]) {
+      if (seen.has(z)) wrong('zone on two lists', z * 4);
+      seen.add(z);
+      if (zone.keg[z] !== k && zone.nkegs[z] <= 1) wrong('zone of another keg', zone_name(z));
+      zones++;
+    }
+  });
+  if (zones !== uma_root.nzones[r]) wrong('zones', zones, uma_root.nzones[r]);
+  after = '';
+}
+
 /** Walks everything. Panics on the first thing that is wrong. */
 export function uma_check(): void {
   const r = uma();
@@ -87,7 +125,7 @@ export function uma_check(): void {
   vm_page_cache_check();
   const census = vm_page_census();
   if (census[PK_SLAB] + census[PK_MALLOC] !== pages) {
-    panic('uma_check: slab pages', census[PK_SLAB] + census[PK_MALLOC], `in kegs ${pages}`);
+    wrong('slab pages', census[PK_SLAB] + census[PK_MALLOC], `in kegs ${pages}`);
   }
   mtx_unlock(uma_root.drain, r);
   vm_page_check();
@@ -120,7 +158,7 @@ function own_records_check(r: uma_root_t): void {
     const k = zone.keg[z];
     const taken = (keg.pages[k] / keg.ppera[k]) * keg.ipers[k] - keg.free[k];
     const found = places.get(z) ?? 0;
-    if (taken !== found) panic('uma_check: items of nobody', zone_name(z), taken, found);
+    if (taken !== found) wrong('items of nobody', zone_name(z), taken, found);
   });
 }
 
@@ -131,9 +169,9 @@ function keg_check(k: keg_t): number {
   const walk = (head: Field<keg_t, slab_t>, list: number): void => {
     let prev = NULL as slab_t;
     for (let s = head[k]; s !== NULL; s = slab.next[s]) {
-      if (slab.keg[s] !== k) panic('uma_check: slab of another keg', name, s * 4);
-      if (slab.list[s] !== list) panic('uma_check: slab on a wrong list', name, s * 4);
-      if (slab.prev[s] !== prev) panic('uma_check: slab list is torn', name, s * 4);
+      if (slab.keg[s] !== k) wrong('slab of another keg', name, s * 4);
+      if (slab.list[s] !== list) wrong('slab on a wrong list', name, s * 4);
+      if (slab.prev[s] !== prev) wrong('slab list is torn', name, s * 4);
       free += slab_check(k, s, list, name);
       placed(keg.slabzone[k]);
       pages += keg.ppera[k];
@@ -143,53 +181,58 @@ function keg_check(k: keg_t): number {
   walk(keg.part, SLAB_PART);
   walk(keg.free_slabs, SLAB_FREE);
   walk(keg.full, SLAB_FULL);
-  if (free !== keg.free[k]) panic('uma_check: free items', name, free, keg.free[k]);
-  if (pages !== keg.pages[k]) panic('uma_check: pages', name, pages, keg.pages[k]);
+  if (free !== keg.free[k]) wrong('free items', name, free, keg.free[k]);
+  if (pages !== keg.pages[k]) wrong('pages', name, pages, keg.pages[k]);
   return pages;
 }
 function slab_check(k: keg_t, s: slab_t, list: number, name: string): number {
   let n = 0;
   for (let i = 0; i < keg.ipers[k]; i++) if (slab_item_free(s, i)) n++;
-  if (n !== slab.freecount[s]) panic('uma_check: bits and count', name, n, slab.freecount[s]);
+  if (n !== slab.freecount[s]) wrong('bits and count', name, n, slab.freecount[s]);
   const right = n === 0 ? SLAB_FULL : n === keg.ipers[k] ? SLAB_FREE : SLAB_PART;
-  if (right !== list) panic('uma_check: list and count', name, n, list);
+  if (right !== list) wrong('list and count', name, n, list);
   for (let m = slab.page[s]; m < slab.page[s] + keg.ppera[k]; m++) {
     const kind = vm_page.info[m] & PK_MASK;
-    if (vm_page.owner[m] !== s) panic('uma_check: page leads elsewhere', name, m);
-    if (kind !== PK_SLAB && kind !== PK_MALLOC) panic('uma_check: kind of page', name, m, kind);
+    if (vm_page.owner[m] !== s) wrong('page leads elsewhere', name, m);
+    if (kind !== PK_SLAB && kind !== PK_MALLOC) wrong('kind of page', name, m, kind);
   }
   return n;
 }
 
 function zone_check(z: zone_t, seen: Set<number>): void {
   const name = zone_name(z);
-  const look = (b: bucket_t): void => {
-    placed(bucket.zone[b]);
-    for (let i = 0; i < bucket.cnt[b]; i++) item_check(bucket.item[elem(b, i)], name, seen);
-  };
   for (let cpu = 0; cpu <= cpu_nobody(); cpu++) {
-    for (const b of cache_buckets(cache_of(z, cpu), true)) look(b);
+    for (const b of cache_buckets(cache_of(z, cpu), true)) bucket_check(b, name, seen);
   }
+  zone_lists_check(z, seen);
+}
+/** The buckets on the lists of a zone. Its lock is held. */
+function zone_lists_check(z: zone_t, seen: Set<number>): void {
+  const name = zone_name(z);
   let items = 0;
   for (let b = zone.full_buckets[z]; b !== NULL; b = bucket.link[b]) {
-    if (bucket.cnt[b] === 0) panic('uma_check: an empty bucket among the full', name);
-    if (bucket.cnt[b] > bucket.entries[b]) panic('uma_check: a bucket over its edge', name);
+    if (bucket.cnt[b] === 0) wrong('an empty bucket among the full', name);
+    if (bucket.cnt[b] > bucket.entries[b]) wrong('a bucket over its edge', name);
     items += bucket.cnt[b];
-    look(b);
+    bucket_check(b, name, seen);
   }
-  if (items !== zone.full_items[z]) panic('uma_check: full_items', name, items);
+  if (items !== zone.full_items[z]) wrong('full_items', name, items);
   for (let b = zone.empty_buckets[z]; b !== NULL; b = bucket.link[b]) {
-    if (bucket.cnt[b] !== 0) panic('uma_check: a full bucket among the empty', name);
+    if (bucket.cnt[b] !== 0) wrong('a full bucket among the empty', name);
     placed(bucket.zone[b]);
   }
 }
+function bucket_check(b: bucket_t, name: string, seen: Set<number>): void {
+  placed(bucket.zone[b]);
+  for (let i = 0; i < bucket.cnt[b]; i++) item_check(bucket.item[elem(b, i)], name, seen);
+}
 function item_check(item: number, name: string, seen: Set<number>): void {
-  if (seen.has(item)) panic('uma_check: item in two buckets', name, item * 4);
+  if (seen.has(item)) wrong('item in two buckets', name, item * 4);
   seen.add(item);
   const s = vtoslab(item);
-  if (s === NULL) panic('uma_check: a bucket holds no item', name, item * 4);
+  if (s === NULL) wrong('a bucket holds no item', name, item * 4);
   if (slab_item_free(s, slab_index(s, item))) {
-    panic('uma_check: item in a bucket and free in its slab', name, item * 4);
+    wrong('item in a bucket and free in its slab', name, item * 4);
   }
 }
 
