@@ -34,6 +34,7 @@ import {
   registry_use,
   registry_used_by_others,
 } from '../sys/client/kern_registry.ts';
+import { uma_reclaim } from '../sys/uma/uma_drain.ts';
 import type { LockField } from '../sys/machine/struct.ts';
 import { inKernel, underLock } from './context.ts';
 import { kmemError } from './errors.ts';
@@ -48,6 +49,19 @@ export const WORD = 0 as LockField<number>;
 
 function locked<T>(op: string, run: () => T): T {
   return underLock(op, registry_lock, run, registry_unlock);
+}
+/**
+ * The same for what makes an object: nothing is reclaimed under the lock, so when memory
+ * is short, what is idle is reclaimed outside, and all is tried once more.
+ */
+function making<T>(op: string, run: () => T): T {
+  try {
+    return locked(op, run);
+  } catch (e) {
+    if ((e as { errno?: number }).errno !== ENOMEM) throw e;
+    inKernel(op, uma_reclaim);
+    return locked(op, run);
+  }
 }
 /** The name of an entry. */
 export function entryName(e: number): string {
@@ -78,7 +92,7 @@ export function obtain(
   build: (e: number) => void,
 ): number {
   const key = registry_key(kind, name);
-  return locked(kind, () => {
+  return making(kind, () => {
     let e = registry_find(key);
     if (e === 0) {
       if (shape === null) {
@@ -111,7 +125,7 @@ export function release(e: number, busy: () => boolean): void {
 /** Runs `fn` on the entry of a name (0: there is none) under the registry's lock. */
 export function withEntry<T>(kind: Kind, name: string, fn: (e: number) => T): T {
   const key = registry_key(kind, name);
-  return locked(kind, () => fn(registry_find(key)));
+  return making(kind, () => fn(registry_find(key)));
 }
 /** Makes the entry of a name that has none. The registry's lock is held (withEntry). */
 export function addEntry(kind: Kind, name: string, fill: (e: number) => void): void {

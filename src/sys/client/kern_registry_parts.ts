@@ -42,6 +42,7 @@ import {
 } from '../h/registry.ts';
 import { REG_KINDS } from '../h/registry.ts';
 import type { malloc_type_t } from '../h/malloc.ts';
+import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT, type zone_t } from '../h/uma.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { M, machine, ROOT_LIB } from '../machine/header.ts';
@@ -55,7 +56,6 @@ import {
   vm_page_wired,
 } from '../page/vm_page.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
-import { uma_reclaim } from '../uma/uma_drain.ts';
 import { uma_zone_going } from '../uma/uma_going.ts';
 import { uma_zcreate_nowait, uma_zone_add_page, uma_zone_set_max } from '../uma/uma_zone.ts';
 
@@ -109,8 +109,7 @@ function run_move(e: reg_entry_t, n: number, to_hand: boolean): number {
 }
 /** Takes a run for the numbers of `capacity` records. 0, or ENOMEM. */
 function part_run(e: reg_entry_t, pages: number): number {
-  let m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
-  if (m === 0 && uma_reclaim() > 0) m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
+  const m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
   if (m === 0) return ENOMEM;
   vm_page_wired(m, pages);
   entry.value[elem(e, V_RUN)] = m;
@@ -148,7 +147,7 @@ export function part_numbers_bytes(capacity: number): number {
 
 /** Makes a block for each column, and the table of their words. 0, or the bytes missing. */
 export function part_columns(e: reg_entry_t, name: string, bytes: readonly number[]): number {
-  const t = malloc_type_find_or_make(name);
+  const t = malloc_type_find_or_make(name, M_NOWAIT | M_NORECLAIM);
   if (t === 0) return PAGE_SIZE;
   entry.value[elem(e, V_TYPE)] = t;
   const table = malloc_at(bytes.length * 4, t, part_word(e, V_COLUMNS));

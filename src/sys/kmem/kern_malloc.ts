@@ -54,7 +54,7 @@ import {
   mtstats,
   type mtstats_t,
 } from '../h/malloc.ts';
-import { M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
+import { M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
 import { type bucket_t, uma_bucket } from '../h/uma.ts';
 import {
   PK_LARGE,
@@ -105,7 +105,7 @@ import {
   malloc_zone,
 } from './kern_malloc_type.ts';
 
-export { M_NOWAIT, M_USE_RESERVE, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
+export { M_NORECLAIM, M_NOWAIT, M_USE_RESERVE, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
 export type { malloc_type_t } from '../h/malloc.ts';
 export { malloc_type_attach } from './kern_malloc_type.ts';
 
@@ -241,8 +241,8 @@ function malloc_slow(t: malloc_type_t, flags: number, b: number): number {
 function malloc_small(t: malloc_type_t, flags: number, b: number): number {
   malloc_type_check(t, 'malloc');
   poll();
-  reap_pending();
-  const s = malloc_stats_block(t);
+  if ((flags & M_NORECLAIM) === 0) reap_pending();
+  const s = malloc_stats_block(t, flags);
   const item = s === NULL ? 0 : small_item_slow(b, flags);
   if (item === 0) return malloc_fail(t, s, b);
   count_alloc(s, b);
@@ -251,7 +251,7 @@ function malloc_small(t: malloc_type_t, flags: number, b: number): number {
 /** An item of class b by way of the cache, or straight from a slab. */
 function small_item_slow(b: number, flags: number): number {
   const z = malloc_zone(b);
-  poll_uma();
+  if ((flags & M_NORECLAIM) === 0) poll_uma();
   // The slow path is also taken for a type's first use on this CPU: then there are items.
   if (
     bucket.cnt[mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t] === 0 &&
@@ -348,7 +348,7 @@ function malloc_any(size: number, t: malloc_type_t, given: number): number {
   const flags = flags_check(given);
   if (!(size >= 0) || !Number.isInteger(size)) panic('malloc: impossible size', String(size));
   const b = size <= KMEM_ZMAX ? malloc_class(size) : -1;
-  const s = malloc_stats_block(t);
+  const s = malloc_stats_block(t, flags);
   if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, b);
   if (b < 0) return malloc_large(size, t, s, flags);
   const item = opt.INVARIANTS
@@ -372,8 +372,10 @@ function malloc_large(
   anchor = 0,
 ): number {
   poll();
-  reap_pending();
-  poll_uma();
+  if ((flags & M_NORECLAIM) === 0) {
+    reap_pending();
+    poll_uma();
+  }
   const n = Math.ceil(size / (PAGE_WORDS * 4));
   const m = n > vm_page_count() ? 0 : large_pages(n, flags);
   if (m === 0) return malloc_fail(t, s, -1);
@@ -433,7 +435,8 @@ function large_pages(n: number, flags: number): number {
   for (;;) {
     const m = vm_page_alloc_run(n, req);
     if (m !== 0) return m;
-    if (uma_reclaim() > 0) {
+    if (flags & M_NORECLAIM) return 0;
+    if (uma_reclaim((flags & M_WAITOK) !== 0) > 0) {
       const again = vm_page_alloc_run(n, req);
       if (again !== 0) return again;
     }
@@ -527,17 +530,18 @@ function count_words(
 /**
  * malloc for a block that the word `anchor` will lead to: the block, its count
  * and the word change in one step, so that a thread that dies here leaves either
- * a block that is found, or none.  Straight from the slabs; never sleeps.
+ * a block that is found, or none.  Straight from the slabs.  Never sleeps, and does not
+ * reclaim, because the callers hold locks.
  */
 export function malloc_at(size: number, t: malloc_type_t, anchor: number, zero = true): number {
   malloc_type_check(t, 'malloc_at');
-  const flags = M_NOWAIT | (zero ? M_ZERO : 0);
+  const flags = M_NOWAIT | M_NORECLAIM | (zero ? M_ZERO : 0);
   const b = size <= KMEM_ZMAX ? malloc_class(size) : -1;
-  const s = malloc_stats_block(t);
+  const s = malloc_stats_block(t, flags);
   if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, b);
   if (b < 0) return malloc_large(size, t, s, flags, anchor);
   const counted = count_words(stats.allocs, stats.allocs_high, s, b);
-  const item = zone_alloc_at(malloc_zone(b), M_NOWAIT, anchor, counted);
+  const item = zone_alloc_at(malloc_zone(b), flags & ~M_ZERO, anchor, counted);
   if (item === 0) return malloc_fail(t, s, b);
   if (opt.INVARIANTS) mem.I32[slab_user_word(item)] = t;
   if (opt.MALLOC_PROFILE) mprof_count(size);

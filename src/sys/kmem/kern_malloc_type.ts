@@ -40,7 +40,7 @@ import {
   mtstats,
   type mtstats_t,
 } from '../h/malloc.ts';
-import { M_NOWAIT } from '../h/malloc_flags.ts';
+import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ALIGN_PTR, UMA_ZONE_MALLOC, uma_zone, type zone_t } from '../h/uma.ts';
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -141,9 +141,9 @@ export function malloc_type_create(name: string): malloc_type_t {
   return t;
 }
 /** The same, in this CPU's hand. */
-function type_in_hand(name: string): malloc_type_t {
+function type_in_hand(name: string, flags = M_NOWAIT): malloc_type_t {
   const r = malloc_anchor();
-  const t = zone_alloc_hand(malloc_root.type_zone[r], M_NOWAIT) as malloc_type_t;
+  const t = zone_alloc_hand(malloc_root.type_zone[r], flags) as malloc_type_t;
   if (t === NULL) return t;
   hw.fill(t, 0, MALLOC_TYPE_HEAD + cpu_nobody() + 1);
   checked_fresh(t, mt.sizeof);
@@ -204,11 +204,11 @@ export function malloc_type_attach(name: string): malloc_type_t {
   return t;
 }
 /** malloc_type_attach for callers that can do without: NULL when there is no memory. */
-export function malloc_type_find_or_make(given: string): malloc_type_t {
+export function malloc_type_find_or_make(given: string, flags = M_NOWAIT): malloc_type_t {
   const name = new TextDecoder().decode(new TextEncoder().encode(given).subarray(0, 31));
   const known = malloc_desc2type(name);
   if (known !== NULL) return known;
-  const fresh = type_in_hand(name);
+  const fresh = type_in_hand(name, flags);
   if (fresh === NULL) return fresh;
   const r = malloc_anchor();
   mtx_lock(malloc_root.lock, r);
@@ -269,11 +269,11 @@ export function malloc_uninit(t: malloc_type_t): void {
 }
 
 /** This CPU's counters of type t, made at first use; NULL if there is no memory for them. */
-export function malloc_stats_block(t: malloc_type_t): mtstats_t {
+export function malloc_stats_block(t: malloc_type_t, flags = M_NOWAIT): mtstats_t {
   const at = elem(t, thr.cpu);
   if (mt.stats[at] === 0) {
     const zone = malloc_root.stats_zone[malloc_anchor()];
-    const s = zone_alloc_hand(zone, M_NOWAIT) as mtstats_t;
+    const s = zone_alloc_hand(zone, M_NOWAIT | (flags & M_NORECLAIM)) as mtstats_t;
     if (s === NULL) return s;
     hw.fill(s, 0, mtstats.sizeof);
     checked_fresh(s, mtstats.sizeof);

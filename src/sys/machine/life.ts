@@ -40,8 +40,8 @@ export interface Life {
   readonly claim_stuck: (state: number) => void;
   /** The locks of the kernel that this CPU holds, by name; slow, and takes none. */
   readonly locks_held: () => string[];
-  /** Gets memory back from caches and slabs; returns pages. */
-  readonly reclaim: () => number;
+  /** Gets memory back from caches and slabs; with `wait` it waits for CPUs. Returns pages. */
+  readonly reclaim: (wait: boolean) => number;
   /** Allocations and frees of size class `b` on a CPU, over all malloc types. */
   readonly class_counts: (b: number, cpu: number) => { allocs: number; frees: number };
   /** The name of the malloc type whose record is at a word. */

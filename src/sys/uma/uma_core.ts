@@ -43,7 +43,7 @@ import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
-import { M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
+import { M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
   CACHE_SHIFT,
@@ -305,8 +305,10 @@ function cache_take(z: zone_t, c: cache_t, b: bucket_t, arg: number, flags: numb
 function zalloc_slow(z: zone_t, arg: number, flags: number): number {
   poll();
   if (opt.WITNESS && flags & M_WAITOK) witness_sleep(`uma_zalloc: zone "${zone_name(z)}"`, 0);
-  reap_pending();
-  poll_uma();
+  if ((flags & M_NORECLAIM) === 0) {
+    reap_pending();
+    poll_uma();
+  }
   if (zone.hooks[z] & ZH_GOING) return 0;
   if (zone.hooks[z] & ZH_NOCACHE) {
     const item = zone_alloc_item(z, flags);

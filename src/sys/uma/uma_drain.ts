@@ -10,7 +10,8 @@
  *      dead                   the reaper does
  *      computing, silent      the request stays; after vm.drain_deadline the
  *                             drainer goes on without it, and counts that; the
- *                             next drainer does not wait for it again
+ *                             next drainer does not wait for it again, and one that
+ *                             must not sleep only looks some times
  *
  * A zone that is destroyed meanwhile is going: it ends when the last CPU has
  * handed its cache over, wherever that happens (uma_going.ts).
@@ -19,7 +20,7 @@
  * items return to the slabs, and slabs that became free to the page floor.
  */
 import { vm_page_cache_claim, vm_page_cache_empty } from '../page/vm_page_cache.ts';
-import { atomic_and, atomic_load, atomic_or } from '../machine/atomic.ts';
+import { atomic_and, atomic_load, atomic_or, cpu_spinwait } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { count_settle } from '../machine/count.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
@@ -83,6 +84,7 @@ const cache = uma_cache;
 const bucket = uma_bucket;
 
 const v_late = counter_u64('vm.drain_late', 'CPUs that did not answer a drain in time');
+const v_sleeps = counter_u64('vm.drain_sleeps', 'Naps while waiting for a drain to be answered');
 const v_drains = counter_u64('vm.drains', 'Caches of CPUs handed over on request');
 const v_reclaims = counter_u64('vm.reclaims', 'Times memory was reclaimed from all zones');
 const drain_deadline = sysctl_int('vm.drain_deadline', {
@@ -94,6 +96,8 @@ const drain_deadline = sysctl_int('vm.drain_deadline', {
   help: 'How long a drain waits for CPUs that compute without calling the kernel',
 });
 const SPIN_ROUNDS = 20;
+/** How often a request that must not sleep looks whether others have answered. */
+const LOOKS = 500;
 const SLICE_MS = 0.05;
 /** How long a request waits for another CPU's reclaim before it looks for itself, ms. */
 const RECLAIM_WAIT_MS = 100;
@@ -217,11 +221,11 @@ function claim_and_move(cpu: number): boolean {
 }
 
 /**
- * Gets the caches of all other CPUs handed over, as far as they answer.  True: a
- * CPU that does not answer is dead; its caches come with its reaping, which is
- * the caller's to do once it holds no lock.
+ * Gets the caches of all other CPUs handed over, as far as they answer; those that are
+ * silent are waited for only with `wait`.  True: a CPU that does not answer is dead; its
+ * caches come with its reaping, which is the caller's to do once it holds no lock.
  */
-export function uma_drain_others(): boolean {
+export function uma_drain_others(wait: boolean): boolean {
   const waiting: number[] = [];
   for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
     if (cpu === thr.cpu) continue;
@@ -232,7 +236,22 @@ export function uma_drain_others(): boolean {
     const old = atomic_or(w, CPU_REQ_DRAIN);
     if ((old & CPU_REQ_DRAIN) === 0) waiting.push(cpu); // an older request: it is late already
   }
-  return drain_wait(waiting);
+  return wait ? drain_wait(waiting) : drain_look(waiting);
+}
+/** Looks a bounded number of times who has answered, without a sleep. */
+function drain_look(asked: number[]): boolean {
+  let left = asked;
+  for (let round = 0; left.length > 0 && round < looks(); round++) {
+    poll();
+    serve_drain(); // two CPUs may ask each other
+    cpu_spinwait();
+    left = left.filter((cpu) => !drain_done(cpu));
+  }
+  for (const cpu of left) cpu_ring(cpu); // what it gives back later serves the next request
+  return left.some((cpu) => !cpu_alive(cpu));
+}
+function looks(): number {
+  return opt.SIM ? SPIN_ROUNDS : LOOKS;
 }
 function drain_wait(waiting: number[]): boolean {
   const until = now_ms() + sysctl_get(drain_deadline);
@@ -243,6 +262,7 @@ function drain_wait(waiting: number[]): boolean {
     left = left.filter((cpu) => !drain_done(cpu));
     if (round >= SPIN_ROUNDS) {
       for (const cpu of left) cpu_ring(cpu);
+      counter_add(v_sleeps, 1);
       if (!opt.SIM) host_sleep(SLICE_MS);
     }
     if (now_ms() > until || (opt.SIM && round > SIM_ROUNDS)) {
@@ -312,22 +332,34 @@ function bucket_drain(z: zone_t, b: bucket_t): void {
 
 /**
  * Gets back what no program holds: caches, buckets, free slabs.  Returns the
- * pages that became free.  No lock is held.  With `others` the caches of the
- * other CPUs too.
+ * pages that became free.  No lock is held.  With `wait` it waits a while for CPUs
+ * that do not answer, and for another CPU's reclaim; without, for nobody.
  */
-export function uma_reclaim(others = true): number {
+export function uma_reclaim(wait = true): number {
+  return reclaim(wait, true);
+}
+/** Somebody else is at it: what it gets back serves this CPU as well. True: it is over. */
+function reclaim_of_others(wait: boolean): boolean {
+  const r = uma();
+  // Waiting, this CPU is parked, so that its own caches can be claimed.
+  let over = wait && mtx_timedlock(uma_root.drain, r, RECLAIM_WAIT_MS);
+  for (let round = 0; !wait && !over && round < looks(); round++) {
+    poll();
+    serve_drain(); // it waits for this CPU, perhaps
+    cpu_spinwait();
+    over = mtx_trylock(uma_root.drain, r);
+  }
+  if (over) mtx_unlock(uma_root.drain, r);
+  return over;
+}
+function reclaim(wait: boolean, others: boolean): number {
   const r = uma();
   if (mtx_owned(uma_root.drain, r)) return 0; // this CPU itself, in a fini that allocates
-  if (!mtx_trylock(uma_root.drain, r)) {
-    // Somebody is at it: what it gets back serves this CPU as well.  Waiting, this
-    // CPU is parked, so that its own caches can be claimed.
-    if (mtx_timedlock(uma_root.drain, r, RECLAIM_WAIT_MS)) mtx_unlock(uma_root.drain, r);
-    return 1;
-  }
+  if (!mtx_trylock(uma_root.drain, r)) return reclaim_of_others(wait) || wait ? 1 : 0;
   const before = vm_page_free_count();
   counter_add(v_reclaims, 1);
   uma_hand_over();
-  const dead = others && uma_drain_others();
+  const dead = others && uma_drain_others(wait);
   uma_each_zone((z) => {
     if ((zone.hooks[z] & ZH_NOCACHE) === 0) zone_drain(z);
   });
@@ -342,7 +374,7 @@ export function uma_reclaim(others = true): number {
   drain(true); // buckets and slab headers, which the rounds before gave back
   mtx_unlock(uma_root.drain, r);
   const got = vm_page_free_count() - before;
-  return dead && reap_all() > 0 ? got + uma_reclaim(false) : got;
+  return dead && reap_all() > 0 ? got + reclaim(wait, false) : got;
 }
 
 /**

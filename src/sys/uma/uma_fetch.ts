@@ -17,7 +17,7 @@ import { M, machine } from '../machine/header.ts';
 import { opt } from '../machine/opt.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
-import { M_NOVM, M_NOWAIT, M_USE_RESERVE, M_WAITOK } from '../h/malloc_flags.ts';
+import { M_NORECLAIM, M_NOVM, M_NOWAIT, M_USE_RESERVE, M_WAITOK } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
   type keg_t,
@@ -174,11 +174,11 @@ export function uma_zone_fetch_wait(z: zone_t, flags: number, to?: Takes): numbe
       }
       if (r === 'limit') limited = k;
     }
-    if (flags & M_NOVM || zone.flags[z] & UMA_ZFLAG_INTERNAL) return 0;
+    if (flags & (M_NOVM | M_NORECLAIM) || zone.flags[z] & UMA_ZFLAG_INTERNAL) return 0;
     if (!reclaimed) {
       // Even where no page came free: items of this zone may have left a cache for their slabs.
       reclaimed = true;
-      life.reclaim();
+      life.reclaim((flags & M_WAITOK) !== 0);
       continue;
     }
     if ((flags & M_WAITOK) === 0) return 0;

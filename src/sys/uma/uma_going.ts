@@ -89,7 +89,7 @@ export function uma_zone_going(z: zone_t, anchor = 0): void {
 /** Ends the zones that are going, asking the other CPUs for their caches where need be. */
 export function uma_going_end(): void {
   if (uma_going_finish(GOING_WAIT_MS)) return;
-  if (uma_drain_others()) reap_all();
+  if (uma_drain_others(true)) reap_all();
   uma_going_finish(GOING_WAIT_MS);
 }
 /**
