@@ -91,7 +91,7 @@ function check(): string | undefined {
 export const script: SimScript = {
   help: 'page caches: a CPU dies anywhere between queue, cache and owner',
   cpus: 3,
-  memory: '6M',
+  memory: '8M',
   victim: 1,
   kill_seeds: 1,
   setup() {

@@ -9,6 +9,7 @@ import { after, before, describe, test, type TestContext } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { sleep, until, within } from '../sys/machine/workers.test.lib.ts';
 import { sleepq_list } from '../sys/sync/subr_sleepqueue.ts';
+import { uma_reclaim } from '../sys/uma/uma_drain.ts';
 import { type Chain, type Machine, testMachine } from './index.ts';
 import { slices } from './wait.ts';
 
@@ -45,6 +46,7 @@ class Everything {
     this.take();
   }
   take(): void {
+    uma_reclaim(); // what lies in the caches of the others
     this.held.small.push(...clusters(this.#machine));
     this.held.large.push(...take(this.#machine, 4096));
     this.held.tiny.push(...take(this.#machine, 1));

@@ -163,7 +163,7 @@ export const uma_cache = struct<cache_t>(
   allocs_high: i32('ph', 'high word: twice the carries'),
   installed: u64('ph', 'items that came in with buckets'),
   returned: u64('ph', 'items that left with buckets'),
-  lost: u64('p', 'items known to be lost with earlier threads of this slot'),
+  lost: u64('ph', 'items known to be lost with earlier threads of this slot'),
 });
 /* Reasons to leave the fast path. */
 export const ZH_CTOR = 1;
