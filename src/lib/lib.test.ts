@@ -571,6 +571,25 @@ describe('figures', () => {
     assert.deepEqual([period?.type, period?.writable, period?.tunable], ['int', true, true]);
     assert.ok(all.every((s) => s.description !== '' && s.name !== ''));
   });
+  test("a zone named as one of the kernel's is a row of its own, everywhere", (t) => {
+    const machine = testMachine(t);
+    const zone = machine.zone('mbuf', { size: 48 });
+    const items = [zone.alloc(), zone.alloc()];
+    const rows = machine.stats().zones.filter((z) => z.name === 'mbuf');
+    assert.deepEqual(
+      rows.map((z) => [z.size, z.used]),
+      [
+        [256, 0],
+        [48, 2],
+      ],
+    );
+    const text = machine.collect();
+    assert.match(text, /^kmem_zone_used\{zone="mbuf"\} 0$/m);
+    assert.match(text, /^kmem_zone_used\{zone="mbuf",nth="2"\} 2$/m);
+    assert.match(text, /^kmem_zone_approximate\{zone="mbuf"\} 0$/m);
+    assert.equal(machine.vmstat('z').match(/^mbuf: /gm)?.length, 2);
+    for (const item of items) zone.free(item);
+  });
   test('prometheus text and an OpenTelemetry meter show the same', (t) => {
     const machine = testMachine(t);
     const zone = machine.zone('a "b"\\', { size: 16 });

@@ -5,7 +5,7 @@
 import { attach, detach } from '../boot/main.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
-import { atomic_store } from './atomic.ts';
+import { atomic_load, atomic_store } from './atomic.ts';
 import { count_carry } from './count.ts';
 import { M, machine, ROOT_TEST } from './header.ts';
 import { hw, mem, PAGE_WORDS, page_word } from './memory.ts';
@@ -16,7 +16,7 @@ import { run_job } from './workers.test.lib.ts';
 export const COUNT_JUMP = 0xfffffff0;
 export const COUNT_PER_CARRY = 32;
 
-/** Lays out the page: low word, high word, whether the worker is done. */
+/** Lays out the page: low word, high word, whether the reader has seen enough. */
 export function boot_page(): number {
   const m = vm_page_alloc(-1, VM_ALLOC_SYSTEM);
   vm_page_wire(m, 1);
@@ -24,10 +24,11 @@ export function boot_page(): number {
   machine.roots[elem(M, ROOT_TEST)] = page_word(m);
   return page_word(m);
 }
-run_job<{ carries: number }>(
-  (_job, { carries }) => {
+run_job<object>(
+  () => {
     const low = machine.roots[elem(M, ROOT_TEST)];
-    for (let n = 0; n < carries; n++) {
+    let carries = 0;
+    for (; carries === 0 || atomic_load(low + 2) === 0; carries++) {
       atomic_store(low, COUNT_JUMP | 0);
       for (let i = 0; i < COUNT_PER_CARRY; i++) {
         const v = (mem.I32[low] + 1) | 0;
@@ -35,7 +36,6 @@ run_job<{ carries: number }>(
         mem.I32[low] = v;
       }
     }
-    atomic_store(low + 2, 1);
     return { carries };
   },
   { join: attach, leave: () => void detach() },

@@ -192,6 +192,66 @@ test('zones: what the CPUs hold back is added, shared free items count once', ()
   assert.equal(memstat_get_percpu_free(prim, 0), 8);
 });
 
+test('two zones of one name are two entries, each found again in its place', () => {
+  const stream = (a: bigint, b: bigint): Uint8Array => {
+    const words = [7, 24, 24, 0, 0, 9, 5, 2, 0, 0];
+    const zone = (n: bigint): [string, number[], Row, Row[]] => [
+      'twin',
+      words,
+      [n, 0n, 0n, 0n],
+      [],
+    ];
+    return zone_stream(1, [zone(a), ['other', words, [1n, 0n, 0n, 0n], []], zone(b)]);
+  };
+  const list = memstat_mtl_alloc();
+  const counts = (): [string, number][] => memstat_mtl_types(list).map((t) => [t.name, t.count]);
+  memstat_parse_uma(list, stream(10n, 20n));
+  assert.deepEqual(counts(), [
+    ['twin', 20],
+    ['other', 1],
+    ['twin', 10],
+  ]);
+  const entries = memstat_mtl_types(list);
+  memstat_parse_uma(list, stream(11n, 21n));
+  assert.deepEqual(counts(), [
+    ['twin', 21],
+    ['other', 1],
+    ['twin', 11],
+  ]);
+  assert.deepEqual(memstat_mtl_types(list), entries, 'the same entries');
+});
+test('what the kernel counts as approximate while a stream is read is marked', () => {
+  const marks = (counts: Record<string, bigint>): Uint8Array => {
+    const names = Object.entries(counts);
+    const bytes = new Uint8Array(names.length * 40);
+    for (const [i, [name, n]] of names.entries()) {
+      bytes.set(new TextEncoder().encode(name), i * 40);
+      new DataView(bytes.buffer).setBigUint64(i * 40 + 32, n, true);
+    }
+    return bytes;
+  };
+  for (const [after, marked] of [
+    [{ new: 3n, old: 5n }, []],
+    [{ new: 4n, old: 5n }, ['new']],
+    [{ new: 4n, old: 7n }, ['old', 'new']],
+  ] as const) {
+    const nodes: Record<string, Uint8Array[]> = {
+      'kern.smp.maxcpus': [u32(2)],
+      'kern.malloc_count': [u32(2)],
+      'kern.malloc_stats': [MALLOC],
+      'kern.malloc_approximate': [marks({ new: 3n, old: 5n }), marks(after)],
+    };
+    const list = memstat_mtl_alloc();
+    const fetch: memstat_fetch = (name) => nodes[name]?.shift() ?? ENOENT;
+    assert.equal(memstat_sysctl_malloc(list, fetch), 0);
+    const found = memstat_mtl_types(list).filter((t) => t.approximate);
+    assert.deepEqual(
+      found.map((t) => t.name),
+      marked,
+    );
+  }
+});
+
 test("an update keeps the entry and the caller's slots, and what vanished", () => {
   const list = memstat_mtl_alloc();
   memstat_parse_malloc(list, MALLOC);
