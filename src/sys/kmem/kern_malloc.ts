@@ -482,10 +482,15 @@ function free_proof(p: number, b: number, t: malloc_type_t): void {
   if (slab_item_free(slab, slab_index(slab, p))) panic('Duplicate free of item', p * 4);
   user_proof(p, t);
 }
-/** The small block is of type t. */
+/**
+ * The small block is of type t.  Who has it is forgotten here: a thread that dies between
+ * taking a block and noting its type leaves a 0, and not the type that had it before.
+ */
 function user_proof(p: number, t: malloc_type_t): void {
-  const of = mem.I32[slab_user_word(p)] as malloc_type_t;
+  const w = slab_user_word(p);
+  const of = mem.I32[w] as malloc_type_t;
   if (of !== t && of !== 0 && malloc_type_valid(of)) wrong_type(p, of, t);
+  mem.I32[w] = 0;
 }
 function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): void {
   const t = large_type(p, given, m);
