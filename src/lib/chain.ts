@@ -38,7 +38,7 @@ import { panic } from '../sys/machine/panic.ts';
 import { field_word } from '../sys/machine/struct.ts';
 import { kernel_enter_proved, kernel_leave, kernel_probe } from '../sys/sync/subr_trap.ts';
 import { vector } from '../sys/machine/vectors.ts';
-import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import type { malloc_type_t } from '../sys/h/malloc.ts';
 import {
   EXT_MOD_TYPE,
@@ -121,6 +121,7 @@ import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // A local name: V8 takes it for a constant, an imported one it does not.
 const mbuf = mbuf_;
+const NOWAIT = M_NOWAIT | M_DRAIN;
 
 export type { AdoptOptions, ChainOptions, ChainSource, HostBuffer } from './chain_args.ts';
 
@@ -328,7 +329,7 @@ export class Chain
   }
   #adopt({ type, address, size, n, offset, front }: Adopted): void {
     const header = front || this.#m === NONE;
-    const m = header ? m_gethdr(M_NOWAIT, MT_DATA) : m_get(M_NOWAIT, MT_DATA);
+    const m = header ? m_gethdr(NOWAIT, MT_DATA) : m_get(NOWAIT, MT_DATA);
     if (m === NONE) throw chainFailure('adopt', n);
     const p = address / 4;
     m_extadd(m, p, size, BLOCK_FREE, p, malloc_type_find_or_make(type.name), 0, EXT_MOD_TYPE);
@@ -437,7 +438,7 @@ export class Chain
     const outer = kernel_enter_proved();
     let m = NONE;
     try {
-      m = m_copypacket(this.#m, M_NOWAIT);
+      m = m_copypacket(this.#m, NOWAIT);
     } catch (e) {
       failed(e, outer, 'clone');
     }
@@ -456,7 +457,7 @@ export class Chain
     if (at === 0) this.#m = NONE;
     else {
       const cut = (): boolean =>
-        inKernel('split', () => (rest = m_split(this.#m, at, M_NOWAIT))) !== NONE;
+        inKernel('split', () => (rest = m_split(this.#m, at, NOWAIT))) !== NONE;
       if (!cut()) this.#again('split', end - at, wait, (pages) => canMbufs(1, pages), cut);
     }
     this.#last = NONE;
@@ -634,7 +635,7 @@ export class Chain
     this.#live('release');
     let m = this.#m;
     if (m === NONE) {
-      m = m_gethdr(M_NOWAIT, MT_DATA);
+      m = m_gethdr(NOWAIT, MT_DATA);
       if (m === NONE) throw chainFailure('release', 0);
     }
     const note = this.#note;

@@ -17,7 +17,7 @@
 import { bcopy, bytes_in } from '../sys/machine/bytes.ts';
 import { mem as mem_, memory_state, ptoa, word_page } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
-import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import {
   M_EXT,
   M_PKTHDR,
@@ -75,6 +75,7 @@ const uma_slab = uma_slab_;
 const uma_zone = uma_zone_;
 const mbuf = mbuf_;
 const m_getcl = m_getcl_;
+const NOWAIT = M_NOWAIT | M_DRAIN;
 
 export const NONE = NULL as mbuf_t;
 
@@ -82,11 +83,11 @@ export const NONE = NULL as mbuf_t;
 
 /** An mbuf with a 2 KiB cluster; with none ready, one that packets nobody uses hold. */
 export function cluster(header: boolean): mbuf_t {
-  const m = m_getcl(M_NOWAIT, MT_DATA, header ? M_PKTHDR : 0);
+  const m = m_getcl(NOWAIT, MT_DATA, header ? M_PKTHDR : 0);
   if (m !== NONE) return m;
-  const bare = header ? m_gethdr(M_NOWAIT, MT_DATA) : m_get(M_NOWAIT, MT_DATA);
+  const bare = header ? m_gethdr(NOWAIT, MT_DATA) : m_get(NOWAIT, MT_DATA);
   if (bare === NONE) return bare;
-  m_clget(bare, M_NOWAIT);
+  m_clget(bare, NOWAIT);
   if ((mbuf.flags[bare] & M_EXT) !== 0) return bare;
   mbuf_put(bare);
   return NONE;
@@ -94,11 +95,11 @@ export function cluster(header: boolean): mbuf_t {
 /** An mbuf for up to n bytes; fewer fit if n is more than a page. */
 function one(n: number, header: boolean): mbuf_t {
   if (n > MCLBYTES) {
-    const m = m_getjcl(M_NOWAIT, MT_DATA, header ? M_PKTHDR : 0, MJUMPAGESIZE);
+    const m = m_getjcl(NOWAIT, MT_DATA, header ? M_PKTHDR : 0, MJUMPAGESIZE);
     if (m !== NONE) return m;
   }
   if (n >= MINCLSIZE) return cluster(header);
-  return header ? m_gethdr(M_NOWAIT, MT_DATA) : m_get(M_NOWAIT, MT_DATA);
+  return header ? m_gethdr(NOWAIT, MT_DATA) : m_get(NOWAIT, MT_DATA);
 }
 /** Empty mbufs with room for n bytes: all or nothing. n may be 0: one mbuf. */
 export function room(n: number, header: boolean): mbuf_t {
@@ -119,10 +120,10 @@ export function room(n: number, header: boolean): mbuf_t {
 }
 /** One empty mbuf with a packet header that holds n bytes, at most MJUM16BYTES. */
 function onePiece(n: number): mbuf_t {
-  if (n <= MHLEN) return m_gethdr(M_NOWAIT, MT_DATA);
+  if (n <= MHLEN) return m_gethdr(NOWAIT, MT_DATA);
   if (n <= MCLBYTES) return cluster(true);
   const size = n <= MJUMPAGESIZE ? MJUMPAGESIZE : n <= MJUM9BYTES ? MJUM9BYTES : MJUM16BYTES;
-  return m_getjcl(M_NOWAIT, MT_DATA, M_PKTHDR, size);
+  return m_getjcl(NOWAIT, MT_DATA, M_PKTHDR, size);
 }
 /** Most bytes that a chain can ever have under the limits of now, in this memory. */
 export function bytesPossible(): number {
@@ -265,7 +266,7 @@ export function pullup(first: mbuf_t, n: number): mbuf_t {
  * is copied.  NONE: no memory.
  */
 export function share(chain: mbuf_t, from: number, n: number): mbuf_t {
-  const top = m_gethdr(M_NOWAIT, MT_DATA);
+  const top = m_gethdr(NOWAIT, MT_DATA);
   if (top === NONE) return NONE;
   mbuf.plen[top] = n;
   let at = chain;
@@ -288,7 +289,7 @@ export function share(chain: mbuf_t, from: number, n: number): mbuf_t {
     left -= count;
     skip += count;
     if (left === 0) break;
-    const next = m_get(M_NOWAIT, MT_DATA);
+    const next = m_get(NOWAIT, MT_DATA);
     if (next === NONE) {
       m_freem(top);
       return NONE;

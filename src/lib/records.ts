@@ -29,7 +29,7 @@ import { EINVAL } from '../sys/machine/errno.ts';
 import { atomic_cas } from '../sys/machine/atomic.ts';
 import { mem as mem_ } from '../sys/machine/memory.ts';
 import { opt as opt_ } from '../sys/machine/opt.ts';
-import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import { type reg_entry_t, V_COLUMNS, V_START } from '../sys/h/registry.ts';
 import type { zone_t } from '../sys/h/uma.ts';
 import {
@@ -52,7 +52,7 @@ const mem = mem_;
 const opt = opt_;
 const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
-const NOWAIT = M_NOWAIT;
+const NOWAIT = M_NOWAIT | M_DRAIN;
 
 /** The kinds of field: one column each. */
 export interface FieldViews {
@@ -234,7 +234,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   /** An item if there is one, undefined if not. Never waits. */
   tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
     const flags = zeroFlags('tryAlloc', options);
-    const w = zalloc(this.#zone('tryAlloc'), NOWAIT);
+    const w = zalloc(this.#zone('tryAlloc'), M_NOWAIT);
     return w === 0 ? undefined : this.#made(w, flags !== NOWAIT);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */

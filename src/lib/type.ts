@@ -19,7 +19,7 @@ import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { atomic_store } from '../sys/machine/atomic.ts';
 import { memory_state, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { field_word } from '../sys/machine/struct.ts';
-import { M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import { M_DRAIN, M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
 import type { malloc_type_t } from '../sys/h/malloc.ts';
 import {
   free as free_,
@@ -43,7 +43,7 @@ import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
 const vm_phys = vm_phys_;
 const malloc = malloc_;
 const free = free_;
-const NOWAIT = M_NOWAIT;
+const NOWAIT = M_NOWAIT | M_DRAIN;
 
 /** How alloc makes a block or an item. */
 export interface AllocOptions {
@@ -126,7 +126,7 @@ export function armForPages(): void {
   atomic_store(field_word(vm_phys.wanted, phys_root()), 1);
 }
 
-/** The flags of a request with these options, read once: it is made without waiting. */
+/** The flags of a request with these options, read once: it waits for hand-overs at most. */
 export function zeroFlags(op: string, options: { readonly zero?: boolean } | undefined): number {
   if (options === undefined) return NOWAIT;
   checkOptions(op, options);
@@ -180,13 +180,13 @@ export class MallocType implements Mortal, Disposable {
     if (!t || typeof size !== 'number' || size >>> 0 !== size || options) {
       return allocWith(this, size, options);
     }
-    const p = malloc(size, t, 1); // M_NOWAIT
+    const p = malloc(size, t, NOWAIT);
     return (p ? p * 4 : allocFailed(this, size)) as Address;
   }
   /** alloc that never waits and returns undefined when there is no memory. Throws EINVAL. */
   tryAlloc(size: number, options?: { zero?: boolean }): Address | undefined {
     this.#checkSize('tryAlloc', size);
-    const flags = zeroFlags('tryAlloc', options);
+    const flags = zeroFlags('tryAlloc', options) & ~M_DRAIN;
     const p = malloc(size, this.#type('tryAlloc'), flags);
     if (p === 0) return undefined;
     this.#tell(size, p);

@@ -16,7 +16,7 @@
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
 import { add64 } from '../sys/machine/struct.ts';
-import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import { type reg_entry_t, V_ZONE } from '../sys/h/registry.ts';
 import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
@@ -37,7 +37,7 @@ import { type AsyncOptions, waitFor, waitForAsync } from './wait.ts';
 
 const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
-const NOWAIT = M_NOWAIT;
+const NOWAIT = M_NOWAIT | M_DRAIN;
 
 /** The shape of a zone; every thread that asks for the zone gives the same. */
 export interface ZoneOptions {
@@ -239,7 +239,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
   /** An item if there is one, undefined if not. Never waits. */
   tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
-    const flags = zeroFlags('tryAlloc', options);
+    const flags = zeroFlags('tryAlloc', options) & ~M_DRAIN;
     const w = zalloc(this.#zone('tryAlloc'), flags);
     return w === 0 ? undefined : this.#made(w);
   }

@@ -7,6 +7,7 @@
  *      M_WAITOK      reclaims, waits for CPUs to hand their caches over, sleeps
  *      M_NOWAIT      reclaims what this CPU and parked ones cache, asks the others
  *                    and looks a bounded number of times whether they answered
+ *      M_DRAIN       waits for those answers, and for nothing else
  *      M_NORECLAIM   only takes new pages: it touches no cache, reaps nobody
  *      M_NOVM        not even that
  *
@@ -19,6 +20,8 @@ export const M_NOWAIT = 0x0001;
 export const M_WAITOK = 0x0002;
 /** The memory returned is zero. */
 export const M_ZERO = 0x0100;
+/** With M_NOWAIT: give other CPUs vm.drain_deadline to hand over what they cache. */
+export const M_DRAIN = 0x1000;
 /** With M_NOWAIT: take new pages, but reclaim none. For callers that hold locks. */
 export const M_NORECLAIM = 0x0800;
 /** Do not ask the page floor (internal). */

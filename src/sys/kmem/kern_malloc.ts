@@ -54,7 +54,7 @@ import {
   mtstats,
   type mtstats_t,
 } from '../h/malloc.ts';
-import { M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
+import { M_DRAIN, M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
 import { type bucket_t, uma_bucket } from '../h/uma.ts';
 import {
   PK_LARGE,
@@ -105,7 +105,14 @@ import {
   malloc_zone,
 } from './kern_malloc_type.ts';
 
-export { M_NORECLAIM, M_NOWAIT, M_USE_RESERVE, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
+export {
+  M_DRAIN,
+  M_NORECLAIM,
+  M_NOWAIT,
+  M_USE_RESERVE,
+  M_WAITOK,
+  M_ZERO,
+} from '../h/malloc_flags.ts';
 export type { malloc_type_t } from '../h/malloc.ts';
 export { malloc_type_attach } from './kern_malloc_type.ts';
 
@@ -436,7 +443,7 @@ function large_pages(n: number, flags: number): number {
     const m = vm_page_alloc_run(n, req);
     if (m !== 0) return m;
     if (flags & M_NORECLAIM) return 0;
-    if (uma_reclaim((flags & M_WAITOK) !== 0) > 0) {
+    if (uma_reclaim((flags & (M_WAITOK | M_DRAIN)) !== 0) > 0) {
       const again = vm_page_alloc_run(n, req);
       if (again !== 0) return again;
     }

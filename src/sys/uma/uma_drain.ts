@@ -51,6 +51,7 @@ import { vector_call } from '../machine/vectors.ts';
 import {
   type bucket_t,
   type cache_t,
+  UMA_ZFLAG_FULL,
   UMA_ZONE_NOFREE,
   uma_bucket,
   uma_cache,
@@ -62,8 +63,9 @@ import {
   type zone_t,
 } from '../h/uma.ts';
 import { mtx_lock, mtx_owned, mtx_timedlock, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, save64, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
-import { vm_page_free_count } from '../page/vm_page.ts';
+import { vm_page_free_count, vm_page_free_settled } from '../page/vm_page.ts';
 import { bucket_free, is_bucket_zone } from './uma_bucket.ts';
 import {
   cache_begin,
@@ -170,6 +172,9 @@ export function uma_hand_over(): void {
   uma_each_zone((z) => {
     if (zone.hooks[z] & ZH_NOCACHE || cache_bare(z, thr.cpu)) return;
     cache_own(z);
+    // Who asked may have gone to sleep by now.
+    if (uma_keg.flags[zone.keg[z]] & UMA_ZFLAG_FULL) wakeup(zone.keg[z]);
+    vm_page_free_settled();
   });
 }
 

@@ -17,7 +17,14 @@ import { M, machine } from '../machine/header.ts';
 import { opt } from '../machine/opt.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
-import { M_NORECLAIM, M_NOVM, M_NOWAIT, M_USE_RESERVE, M_WAITOK } from '../h/malloc_flags.ts';
+import {
+  M_DRAIN,
+  M_NORECLAIM,
+  M_NOVM,
+  M_NOWAIT,
+  M_USE_RESERVE,
+  M_WAITOK,
+} from '../h/malloc_flags.ts';
 import {
   type bucket_t,
   type keg_t,
@@ -138,7 +145,7 @@ export function zone_fetch(z: zone_t, b: bucket_t, want: number, flags: number):
  * `good` tells a reaper how far it came.
  */
 function zone_init_bucket(z: zone_t, b: bucket_t, given: number): boolean {
-  const flags = (given & ~M_WAITOK) | M_NOWAIT;
+  const flags = (given & ~(M_WAITOK | M_DRAIN)) | M_NOWAIT;
   const c = my_cache(z);
   const zinit = vector_call<(i: number, s: number, f: number) => number>(zone.zinit[z]);
   const n = bucket.cnt[b];
@@ -178,7 +185,7 @@ export function uma_zone_fetch_wait(z: zone_t, flags: number, to?: Takes): numbe
     if (!reclaimed) {
       // Even where no page came free: items of this zone may have left a cache for their slabs.
       reclaimed = true;
-      life.reclaim((flags & M_WAITOK) !== 0);
+      life.reclaim((flags & (M_WAITOK | M_DRAIN)) !== 0);
       continue;
     }
     if ((flags & M_WAITOK) === 0) return 0;
