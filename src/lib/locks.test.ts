@@ -75,6 +75,7 @@ describe('a lock outlives its owner', { skip }, () => {
         assert.deepEqual(registry_locks_held(), []);
         // A recovery that throws, or is asynchronous, leaves it as it was.
         assert.throws(() => lock.recover(() => assert.fail('not yet')), /not yet/);
+        assert.throws(calls[0], /CPU 0 could not recover it/); // it lives
         fails('EOWNERDEAD', calls[0]);
         fails('EINVAL', () => lock.recover(async () => Promise.reject(new Error('later'))));
         fails('EINVAL', () => lock.recover(7 as never));

@@ -61,7 +61,7 @@ import { lock_name } from './lock_label.ts';
 import { lock_take_over } from './lock_takeover.ts';
 import {
   abandoned,
-  abandoned_by,
+  abandoned_why,
   abandoned_word,
   GRANT,
   LK_HANDOFF,
@@ -70,6 +70,7 @@ import {
   LOCK_CLASS,
   MTX_FLAGS as FLAGS,
   word_owner,
+  unrecovered_word,
 } from './lock_word.ts';
 import { witness_checkorder, witness_init, witness_lock, witness_unlock } from './witness.ts';
 
@@ -138,8 +139,7 @@ function mtx_refused(l: number): never {
 }
 /** What to say about EOWNERDEAD of the mutex at `l`. */
 export function mtx_why(l: number): string {
-  const by = abandoned_by(atomic_load(l));
-  return `${by} died or left while it held it: recover it, or dispose of it`;
+  return `${abandoned_why(atomic_load(l), 'held it')}: recover it, or dispose of it`;
 }
 /** Gives the mutex back. */
 export function mtx_unlock<P extends number>(f: LockField<P>, p: P): void {
@@ -343,11 +343,14 @@ function mtx_unlock_slow(l: number): void {
  * True if the mutex is abandoned by now.
  */
 export function mtx_abandon(l: number, tid: number): boolean {
+  return abandon(l, tid, abandoned_word(tid));
+}
+function abandon(l: number, tid: number, word: number): boolean {
   if (lock_order[mem.I32[l + LOCK_CLASS]].recovery !== 'abandon') return false;
   for (;;) {
     const v = atomic_load(l);
     if (word_owner(v) !== tid) return abandoned(v);
-    if (atomic_cas(l, v, abandoned_word(tid)) === v) break;
+    if (atomic_cas(l, v, word) === v) break;
   }
   atomic_notify(l, ALL);
   return true;
@@ -374,7 +377,7 @@ export function mtx_recover(l: number): boolean {
 export function mtx_unrecover(l: number): void {
   if (opt.WITNESS) witness_unlock(l, true);
   if (opt.MUTEX_PROFILING) prof_released(l);
-  mtx_abandon(l, thr.tid);
+  abandon(l, thr.tid, unrecovered_word(thr.tid));
 }
 /** Ends a mutex that nobody has: from here on it is abandoned. False: somebody has it. */
 export function mtx_end(l: number): boolean {

@@ -54,7 +54,7 @@ import { user_class } from './lock_order.ts';
 import { prof_acquired, prof_contended, prof_released } from './lock_prof.ts';
 import {
   abandoned,
-  abandoned_by,
+  abandoned_why,
   LOCK_CLASS as LOCK_CLASS_,
   RW_FLAGS as RW_FLAGS_,
   RW_READERS,
@@ -162,8 +162,7 @@ export function rw_refused(l: number, error: number): never {
 /** What to say about an errno of taking the lock at `l`. */
 export function rw_why(l: number, error: number): string {
   if (error === EOWNERDEAD) {
-    const by = abandoned_by(atomic_load(l));
-    return `${by} died or left while it wrote: recover it, or dispose of it`;
+    return `${abandoned_why(atomic_load(l), 'wrote')}: recover it, or dispose of it`;
   }
   if (error !== ENOLCK) return 'it could not be had in time';
   const held = rw_read_holds(thr.cpu).filter((w) => user_class(mem.I32[w + LOCK_CLASS]));

@@ -14,7 +14,7 @@
  * `dispose` takes such a word further, so the fast paths need no test for it:
  * their compare-and-swap expects another word.  In place of an incarnation an
  * abandoned word carries whom it lost: 11..17 slot + 1, 18..30 JavaScript id of
- * the thread, 0 if that is not known.
+ * the thread, 0 if that is not known; or that a recover() of it failed, all ones.
  *
  * An abandoned word has no flag set: all who waited were woken and told.
  */
@@ -46,7 +46,9 @@ const NOBODY = 126 << 3;
 const LOST_SLOT_SHIFT = 11;
 const LOST_SLOT_MASK = 0x7f;
 const LOST_JS_SHIFT = 18;
-const LOST_JS_MAX = 0x1fff;
+const LOST_JS_MAX = 0x1ffe;
+/** In place of an id: the thread lives, but could not recover the lock. */
+const NOT_RECOVERED = 0x1fff;
 
 /** The tid in the word of a lock that somebody holds alone; of a lock that is read, 0. */
 export function word_owner(v: number): number {
@@ -69,10 +71,16 @@ export function abandoned_word(tid: number): number {
   const known = js <= LOST_JS_MAX ? js : 0;
   return NOBODY | ((cpu + 1) << LOST_SLOT_SHIFT) | (known << LOST_JS_SHIFT);
 }
-/** Who left an abandoned lock behind, as far as its word knows. */
-export function abandoned_by(v: number): string {
-  if (!abandoned(v)) return 'a thread'; // recovered, while this was being written
+/** The word of a lock that the thread `tid` took to recover it, in vain. */
+export function unrecovered_word(tid: number): number {
+  return NOBODY | ((tid_cpu(tid) + 1) << LOST_SLOT_SHIFT) | (NOT_RECOVERED << LOST_JS_SHIFT);
+}
+/** Why a lock is abandoned, as far as its word knows; `did`: what its owner did with it. */
+export function abandoned_why(v: number, did: string): string {
+  if (!abandoned(v)) return `a thread died or left while it ${did}`; // recovered meanwhile
   const cpu = ((v >> LOST_SLOT_SHIFT) & LOST_SLOT_MASK) - 1;
-  const js = (v >> LOST_JS_SHIFT) & LOST_JS_MAX;
-  return js === 0 ? `the thread of CPU ${cpu}` : `thread ${js}, CPU ${cpu},`;
+  const js = (v >> LOST_JS_SHIFT) & NOT_RECOVERED;
+  if (js === NOT_RECOVERED) return `CPU ${cpu} could not recover it`;
+  const by = js === 0 ? `the thread of CPU ${cpu}` : `thread ${js}, CPU ${cpu},`;
+  return `${by} died or left while it ${did}`;
 }

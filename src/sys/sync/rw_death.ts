@@ -39,6 +39,7 @@ import {
   RW_WRITE,
   RW_WRITERS,
   word_owner,
+  unrecovered_word,
 } from './lock_word.ts';
 import { row_word } from './rw_row.ts';
 import { give_up, look, rw_release, tell_writer, wake_after, wake_all } from './rw_wake.ts';
@@ -111,10 +112,13 @@ function untake(l: number, tid: number): void {
  * has been released (rw_reap).  True if this call did it.
  */
 export function rw_abandon(l: number, tid: number): boolean {
+  return abandon(l, tid, abandoned_word(tid));
+}
+function abandon(l: number, tid: number, word: number): boolean {
   for (;;) {
     const v = atomic_load(l);
     if ((v & ~RW_FLAGS) !== (RW_WRITE | tid)) return false;
-    if (atomic_cas(l, v, RW_WRITE | abandoned_word(tid)) === v) break;
+    if (atomic_cas(l, v, RW_WRITE | word) === v) break;
   }
   wake_all(l);
   return true;
@@ -132,7 +136,7 @@ export function rw_recover(l: number): boolean {
 export function rw_unrecover(l: number): void {
   if (opt.WITNESS) witness_unlock(l, true);
   if (opt.MUTEX_PROFILING) prof_released(l);
-  rw_abandon(l, thr.tid);
+  abandon(l, thr.tid, unrecovered_word(thr.tid));
 }
 /** Settles of the lock what the dead left. True if it is abandoned by now. */
 export function rw_settle(l: number): boolean {
