@@ -38,6 +38,7 @@ const ODD: readonly unknown[] = [
     },
   },
 ];
+const FUNCTIONS = ODD.filter((odd) => typeof odd === 'function');
 /** Runs a call with each odd value that is odd for it: EINVAL or EFAULT, or TypeError for none. */
 function refusesOdd(
   name: string,
@@ -97,6 +98,15 @@ describe('odd arguments', () => {
     refusesOdd('mutex', (v) => machine.mutex(v), ['8']);
     refusesOdd('sysctl', (v) => machine.sysctl(v), ['8']);
     refusesOdd('sysctl value', (v) => machine.sysctl('vm.lowmem_period', v), [8n]);
+    refusesOdd('records.forEach', (v) => R.forEach(v), FUNCTIONS);
+    refusesOdd('mutex.run', (v) => machine.mutex('m').run(v), FUNCTIONS);
+    refusesOdd('recover', (v) => machine.mutex('m').recover(v), FUNCTIONS);
+    refusesOdd('rwlock.read', (v) => machine.rwlock('l').read(v), FUNCTIONS);
+    refusesOdd('rwlock.write', (v) => machine.rwlock('l').write(v), FUNCTIONS);
+    refusesOdd('condition.wait', (v) => machine.condition('c').wait(v));
+    refusesOdd('waitUntil', (v) => machine.condition('c').waitUntil(v, () => true));
+    refusesOdd('away', (v) => machine.away(v), FUNCTIONS);
+    refusesOdd('observe', (v) => machine.observe(v));
     refusesOdd('append', (v) => chain.append(v), ['8']);
     refusesOdd('slice', (v) => chain.slice(v));
     refusesOdd('split', (v) => chain.split(v));
@@ -125,9 +135,37 @@ describe('odd arguments', () => {
         () => machine.records('r', odd, { capacity: 5 }),
         () => machine.queue('odd', odd),
         () => q.push(1, odd),
+        () => machine.mutex('m').lock(odd),
+        () => machine.rwlock('l').lockRead(odd),
+        () => machine.rwlock('l').write(() => {}, odd),
+        () => machine.records('r', { x: 'f64' }, { capacity: 5 }).set(1 as never, odd),
+        () => machine.adopt(odd),
         () => machine.chain('x', odd),
       ]) {
         fails('EINVAL', call);
+      }
+    }
+    machine.check();
+  });
+  test('of asynchronous calls: the promise rejects, and no lock is held', async (t) => {
+    const machine = testMachine(t);
+    const m = machine.mutex('m');
+    const c = machine.condition('c');
+    for (const odd of [null, 5, 'x', true, Symbol('s'), 8n] as never[]) {
+      for (const call of [
+        () => m.lockAsync(odd),
+        () => m.runAsync(odd),
+        () => m.runAsync(() => {}, odd),
+        () => c.waitAsync(odd, () => true),
+        () => m.tryLock() && c.waitAsync(m, odd),
+        () => m.tryLock() && c.waitAsync(m, () => true, odd),
+        () => machine.listen(odd),
+        () => machine.listen({ path: odd === 'x' ? '' : odd }),
+        () => machine.listen({ timeout: odd === 5 ? -1 : odd }),
+      ]) {
+        const what = `${call} ${String(odd)}`;
+        await assert.rejects(async () => await call(), { code: 'EINVAL' }, what);
+        assert.equal(m.owned, false, what);
       }
     }
     machine.check();

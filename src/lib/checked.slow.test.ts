@@ -87,6 +87,7 @@ async function waits(machine: Machine): Promise<void> {
   assert.ok(rw.tryUpgrade());
   rw.downgrade();
   rw.unlockRead();
+  rw.dispose(); // looks at the rows of the page daemon's CPU, too
   const queue = machine.queue('mine', { capacity: 4 });
   queue.push(7);
   await queue.pushAsync(8);

@@ -45,6 +45,7 @@ import { host_js_tid } from '../sys/machine/host.ts';
 import { get64, get_string } from '../sys/machine/struct.ts';
 import { sysctl } from '../sys/observe/kern_sysctl.ts';
 import { bracket, type Context, type Mortal } from './context.ts';
+import { checkOptions, shown } from './args.ts';
 import { KernelPanic, KmemError, kmemError } from './errors.ts';
 import { hostAtExit, hostBuiltin } from './host.ts';
 import {
@@ -379,7 +380,13 @@ function isStale(net: Net, path: string): Promise<boolean> {
 }
 /** Removes sockets of programs that were killed. */
 async function sweep(host: Host, net: Net, folder: string): Promise<void> {
-  for (const name of host.fs.readdirSync(folder)) {
+  let names: string[];
+  try {
+    names = host.fs.readdirSync(folder);
+  } catch (e) {
+    hostFailed(folder, e);
+  }
+  for (const name of names) {
     const owner = socketOwner(name);
     if (!owner || owner.pid === host.pid || host.hasProcess(owner.pid)) continue;
     const path = `${folder}/${name}`;
@@ -454,21 +461,25 @@ async function open(host: Host, net: Net, server: Server, path: string): Promise
   };
 }
 
-function checkOptions({ path, timeout = STALL_MS }: ListenOptions): void {
+/** The options, read once. Throws EINVAL. */
+function optionsOf(options: ListenOptions): ListenOptions {
+  checkOptions('listen', options);
+  const { path, timeout = STALL_MS } = options;
   if (path !== undefined && (typeof path !== 'string' || !/^[^\0]+$/.test(path))) {
-    throw kmemError(EINVAL, 'listen', `path ${JSON.stringify(path)}: give the path of a socket`);
+    throw kmemError(EINVAL, 'listen', `path ${shown(path)}: give the path of a socket`);
   }
   if (typeof timeout !== 'number' || !(timeout >= 1 && timeout < 2 ** 31)) {
-    throw kmemError(EINVAL, 'listen', `timeout ${timeout}: give milliseconds, at least 1`);
+    throw kmemError(EINVAL, 'listen', `timeout ${shown(timeout)}: give milliseconds, at least 1`);
   }
+  return path === undefined ? { timeout } : { path, timeout };
 }
 /** Opens the socket of a thread that is in the machine. See Machine.listen. */
 export async function listen(
   ctx: Context,
   up: () => boolean,
-  options: ListenOptions,
+  given: ListenOptions,
 ): Promise<Listener> {
-  checkOptions(options);
+  const options = optionsOf(given);
   const host = socketHost();
   const net = hostBuiltin<Net>('node:net');
   if (!host || !net) {

@@ -71,6 +71,7 @@ import { LC_USER_MTX, LC_USER_SX } from '../sys/sync/lock_order.ts';
 import { abandoned, GRANT, LK_WAITERS, lock_owner_tid, word_owner } from '../sys/sync/lock_word.ts';
 import { rw_end, rw_recover, rw_settle, rw_unrecover } from '../sys/sync/rw_death.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
+import { asyncOptionsOf, shown, timeoutOf } from './args.ts';
 import {
   bracket,
   checkMayBlock,
@@ -82,7 +83,7 @@ import {
 } from './context.ts';
 import { KernelPanic, kmemError } from './errors.ts';
 import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
-import { type AsyncOptions, checkAbort, checkTimeout, waitForAsync, waitWord } from './wait.ts';
+import { type AsyncOptions, checkAbort, waitForAsync, waitWord } from './wait.ts';
 
 /** How long taking a lock, or waiting for a condition, may last. */
 export interface LockOptions {
@@ -97,13 +98,6 @@ const OWNER_LOOK_MS = 20;
 /** A sleep for a condition is cut into slices, ms: a signal may go to a thread that died. */
 const CV_SLICE_MS = 1000;
 
-/** The timeout of a call, read once, before anything is taken. Throws EINVAL. */
-function timeoutOf(op: string, options: LockOptions | undefined): number {
-  if (options === undefined) return FOREVER;
-  const { timeout } = options;
-  checkTimeout(op, timeout);
-  return timeout ?? FOREVER;
-}
 /** How long this thread may wait, if it asks for `ms`. */
 function limit(ms: number): number {
   return mayBlock() ? ms : Math.min(ms, BROWSER_LOOK_MS);
@@ -160,6 +154,10 @@ abstract class Named implements Mortal, Disposable {
   bury(): void {
     this.word = 0;
   }
+  /** Throws EINVAL, before anything is taken, for what cannot be called. */
+  protected function(op: string, fn: unknown): void {
+    if (typeof fn !== 'function') this.refuse(op, EINVAL, `${shown(fn)} is no function`);
+  }
   protected refuse(op: string, errno: number, why: string): never {
     throw kmemError(errno, op, `${this.#kind} '${this.name}': ${why}`);
   }
@@ -185,7 +183,7 @@ abstract class Lock extends Named {
    */
   recover(fn: () => void): boolean {
     const l = this.live('recover');
-    if (typeof fn !== 'function') this.refuse('recover', EINVAL, 'give a function');
+    this.function('recover', fn);
     if (this.mine(l)) this.refuse('recover', EDEADLK, 'this thread holds it');
     if (!this.take(l)) return false;
     this.recovering = true;
@@ -268,6 +266,7 @@ export class Mutex extends Lock {
   }
   /** Runs `fn` with the mutex held. `fn` is synchronous: see runAsync. Throws as lock does. */
   run<T>(fn: () => T, options?: LockOptions): T {
+    this.function('run', fn);
     this.lock(options);
     return bracket(fn, () => this.unlock());
   }
@@ -275,9 +274,8 @@ export class Mutex extends Lock {
    * Takes the mutex, waiting in the event loop; other tasks of this thread wait
    * likewise.  Rejects with the signal's reason, ETIMEDOUT, EOWNERDEAD or EINVAL.
    */
-  async lockAsync(options: AsyncOptions = {}): Promise<Disposable> {
-    const { signal, timeout } = options;
-    checkTimeout('lockAsync', timeout);
+  async lockAsync(options?: AsyncOptions): Promise<Disposable> {
+    const { signal, timeout } = asyncOptionsOf('lockAsync', options);
     checkAbort(signal);
     const deadline = performance.now() + (timeout ?? FOREVER);
     for (let waited = false; ; waited = true) {
@@ -301,6 +299,7 @@ export class Mutex extends Lock {
   }
   /** Runs `fn` with the mutex held over its awaits, and waits in the event loop for the mutex. */
   async runAsync<T>(fn: () => T | Promise<T>, options?: AsyncOptions): Promise<T> {
+    this.function('runAsync', fn);
     await this.lockAsync(options);
     let result: T;
     try {
@@ -459,11 +458,13 @@ export class RwLock extends Lock {
   }
   /** Runs `fn` with the lock held shared. Throws as lockRead does. */
   read<T>(fn: () => T, options?: LockOptions): T {
+    this.function('read', fn);
     this.lockRead(options);
     return bracket(fn, () => this.unlockRead());
   }
   /** Runs `fn` with the lock held alone. Throws as lockWrite does. */
   write<T>(fn: () => T, options?: LockOptions): T {
+    this.function('write', fn);
     this.lockWrite(options);
     return bracket(fn, () => this.unlockWrite());
   }
@@ -524,6 +525,7 @@ export class Condition extends Named {
    * nobody shares, EINVAL, EOPNOTSUPP.
    */
   wait(mutex: Mutex, options?: LockOptions): boolean {
+    this.#wants('wait', mutex);
     return this.#wait('wait', mutex, timeoutOf('wait', options));
   }
   #wait(op: string, mutex: Mutex, ms: number): boolean {
@@ -541,6 +543,8 @@ export class Condition extends Named {
    * `timeout` ms.  If `holds` throws, that is thrown, with the mutex held as before.
    */
   waitUntil(mutex: Mutex, holds: () => boolean, options?: LockOptions): boolean {
+    this.#wants('waitUntil', mutex);
+    this.function('waitUntil', holds);
     const deadline = performance.now() + timeoutOf('waitUntil', options);
     mutex.wordFor('waitUntil');
     while (!holds()) {
@@ -556,7 +560,8 @@ export class Condition extends Named {
    * meanwhile.  Rejects without the mutex: with the signal's reason, what `holds`
    * throws, ETIMEDOUT, EOWNERDEAD, EINVAL; EPERM if this thread did not hold it.
    */
-  async waitAsync(mutex: Mutex, holds: () => boolean, options: AsyncOptions = {}): Promise<void> {
+  async waitAsync(mutex: Mutex, holds: () => boolean, options?: AsyncOptions): Promise<void> {
+    this.#wants('waitAsync', mutex);
     mutex.wordFor('waitAsync');
     const test = (): boolean => {
       let holds_now = false;
@@ -571,10 +576,9 @@ export class Condition extends Named {
     };
     let wanted: AsyncOptions;
     try {
-      const { signal, timeout } = options;
-      checkTimeout('waitAsync', timeout);
-      checkAbort(signal);
-      wanted = { signal, timeout } as AsyncOptions;
+      this.function('waitAsync', holds);
+      wanted = asyncOptionsOf('waitAsync', options);
+      checkAbort(wanted.signal);
     } catch (e) {
       mutex.letGo();
       throw e;
@@ -606,6 +610,11 @@ export class Condition extends Named {
   /** Wakes all waiters. */
   broadcast(): void {
     wakeup(this.#channel('broadcast'));
+  }
+  /** Throws EINVAL for what is no mutex. */
+  #wants(op: string, mutex: Mutex): void {
+    if (mutex instanceof Mutex) return;
+    this.refuse(op, EINVAL, `${shown(mutex)} is no mutex`);
   }
   protected end(): string {
     return '';

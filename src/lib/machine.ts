@@ -409,6 +409,13 @@ export class Machine implements Disposable, AsyncDisposable {
   /** Registers all figures with OpenTelemetry's API object; dispose of the result to end that. */
   observe(api: OtelApi): Disposable {
     this.#live('observe');
+    if (typeof api?.metrics?.getMeter !== 'function') {
+      throw kmemError(
+        EINVAL,
+        'observe',
+        `${shown(api)} is not OpenTelemetry's API: pass the module`,
+      );
+    }
     return observeWith(api, this);
   }
   /**
@@ -477,6 +484,9 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   adopt<W extends WorkerLike>(worker: W): W {
     this.#live('adopt');
+    if (typeof worker !== 'object' || worker === null) {
+      throw kmemError(EINVAL, 'adopt', `${shown(worker)} is no worker`);
+    }
     const id = worker.threadId; // it is -1 once the thread is gone
     this.#workers.add(worker);
     worker.once?.('exit', (code) => {
@@ -497,6 +507,7 @@ export class Machine implements Disposable, AsyncDisposable {
    * makes no call of the machine: EBUSY.
    */
   away<T>(fn: () => T): T {
+    if (typeof fn !== 'function') throw kmemError(EINVAL, 'away', `${shown(fn)} is no function`);
     const parked = this.park();
     return bracket(fn, () => parked[Symbol.dispose]());
   }

@@ -299,6 +299,9 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   /** Calls `fn` with the column index of every item in use, in order of number. */
   forEach(fn: (index: number) => void): void {
     this.#zone('forEach');
+    if (typeof fn !== 'function') {
+      throw kmemError(EINVAL, 'forEach', `${shown(fn)} is no function`, { zone: this.name });
+    }
     for (let n = 1, w = this.#base + 4; n <= this.capacity; n++, w += 4) {
       if (mem.I32[w] & 1) fn(n);
     }
@@ -319,6 +322,9 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   }
   /** Sets some fields of an item: not for loops. Throws as at does. */
   set(item: Item<N>, values: Values<F>): void {
+    if (typeof values !== 'object' || values === null) {
+      throw kmemError(EINVAL, 'set', `${shown(values)} is no object`, { zone: this.name });
+    }
     const given = this.#fields.map((field) => this.#value(field, values[field]));
     const n = this.at(item);
     for (const [i, field] of this.#fields.entries()) {
