@@ -156,10 +156,17 @@ for (const options of [
       if (options.MUTEX_PROFILING) machine.sysctl('debug.mutex.prof.enable', 1);
       assert.notEqual(guard.access, null);
       reports(machine);
+      // From here on a living thread has caches and rows that calls may only look at.
+      const other = machine.worker<Worker>(FILE, { workerData: { rounds: 3, stay: true } });
+      while ((await once(other, 'message'))[0] !== 'stays');
+      reports(machine);
       await memory(machine);
       await records(machine);
       await waits(machine);
       await chains(machine);
+      reports(machine);
+      other.postMessage('leave');
+      while ((await once(other, 'message'))[0] !== 'left');
       machine.away(() => 1);
       machine.park()[Symbol.dispose]();
       machine.trace(true);

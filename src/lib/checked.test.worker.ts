@@ -1,11 +1,11 @@
 /*
  * A worker of checked.slow.test.ts: uses what the façade has until it is killed, or for
- * so many rounds and then detaches.
+ * so many rounds and then detaches; with `stay` when it is told to.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach } from './index.ts';
 
-const { rounds } = workerData as { rounds: number };
+const { rounds, stay = false } = workerData as { rounds: number; stay?: boolean };
 const machine = attach(workerData);
 const zone = machine.zone('shared', { size: 96 });
 const type = machine.type('shared');
@@ -27,5 +27,12 @@ for (let i = 0; i < rounds; i++) {
   if (point !== undefined) records.free(point);
   zone.free(item);
 }
-machine.detach();
-parentPort?.postMessage('left');
+if (stay) {
+  parentPort?.once('message', leave);
+  parentPort?.postMessage('stays');
+} else leave();
+
+function leave(): void {
+  machine.detach();
+  parentPort?.postMessage('left');
+}

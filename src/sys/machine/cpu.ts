@@ -106,7 +106,7 @@ export const pcpu = struct<pcpu_t>(
   rw_used: i32('p', "words of its row that name a lock it reads: a bit each, the kernel's first"),
   rw_counts: words('p', 'how often it reads the lock that each word names', ROW_HOLDS),
   undo_depth: i32('t', 'undo sections open'),
-  recover_lock: i32('t', 'lock that this CPU is taking over'),
+  recover_lock: i32('th', 'lock that this CPU is taking over'),
   recover_from: i32('t', 'tid of the dead owner it takes it from'),
   undo_logs: words(
     't',

@@ -120,9 +120,9 @@ export function uma_check(): void {
     zone_unlock(z);
   });
   own_records_check(r);
-  checked_quiet(false);
   mtx_unlock(uma_root.lock, r);
   vm_page_cache_check();
+  checked_quiet(false);
   const census = vm_page_census();
   if (census[PK_SLAB] + census[PK_MALLOC] !== pages) {
     wrong('slab pages', census[PK_SLAB] + census[PK_MALLOC], `in kegs ${pages}`);
