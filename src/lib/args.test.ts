@@ -172,6 +172,23 @@ describe('odd arguments', () => {
   });
 });
 
+describe('an object that was disposed of', () => {
+  test('says so, and is made again by its name', (t) => {
+    const machine = testMachine(t);
+    const m = machine.mutex('m');
+    const c = machine.condition('c');
+    const q = machine.queue('q');
+    const z = machine.zone('z', { size: 16 });
+    for (const one of [m, c, q, z]) one.dispose();
+    for (const call of [() => m.lock(), () => c.signal(), () => q.push(1), () => z.alloc()]) {
+      assert.throws(call, { code: 'ESHUTDOWN', message: /it was disposed of/ });
+    }
+    machine.mutex('m').run(() => {});
+    assert.equal(machine.queue('q').length, 0);
+    machine.check();
+  });
+});
+
 /** Options in which reading a name does `run` first. */
 function trapped(names: readonly string[], run: () => unknown): object {
   const options = {};

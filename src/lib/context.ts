@@ -136,10 +136,16 @@ export function machinePanicked(): boolean {
   return atomic_load(field_word(header.panic_cpu, M)) !== 0;
 }
 
-/** Throws: the handle belongs to a machine that this thread has left, or that has panicked. */
+/**
+ * Throws: the handle was disposed of, or belongs to a machine that this thread has left,
+ * or that has panicked.
+ */
 export function gone(op: string): never {
   if (thr.cpu >= 0 && machinePanicked()) cpu_stopped(0);
-  throw kmemError(ESHUTDOWN, op, 'this thread has left the machine: boot or attach again');
+  const text = here?.up
+    ? 'it was disposed of, or is of a machine that this thread has left: ask for it by name again'
+    : 'this thread has left the machine: boot or attach again';
+  throw kmemError(ESHUTDOWN, op, text);
 }
 
 // --- in the kernel, and after it -------------------------------------------------------------

@@ -39,6 +39,7 @@ import {
   ENOLCK,
   EOWNERDEAD,
   EPERM,
+  ESHUTDOWN,
   ETIMEDOUT,
 } from '../sys/machine/errno.ts';
 import { memory_state } from '../sys/machine/memory.ts';
@@ -120,7 +121,10 @@ abstract class Named implements Mortal, Disposable {
     this.word = this.entry + E_LOCK;
   }
   protected live(op: string): number {
-    if (this.word === 0) gone(op);
+    if (this.word === 0) {
+      if (this.ctx.up) this.refuse(op, ESHUTDOWN, 'it was disposed of: ask for it by name again');
+      gone(op);
+    }
     enter(op);
     return this.word;
   }
