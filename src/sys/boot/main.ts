@@ -85,6 +85,7 @@ import {
   vm_page_startup,
 } from '../page/vm_page.ts';
 import { PHYS_COLUMNS } from '../page/vm_phys.ts';
+import { budget_reap } from '../uma/uma_budget.ts';
 import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
 import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
 import { PK_MALLOC, PK_SLAB } from '../h/vm_page.ts';
@@ -175,6 +176,7 @@ life_begin({
     [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
     [vm_page_reap, 'pages in its hand become free'],
     [vm_page_cache_reap, 'so do those in its page cache'],
+    [budget_reap, 'it is about to take no pages any more'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],
     [malloc_lost_reap, 'items it had taken and not yet counted are counted as lost'],
     [sysctl_reap, 'handlers that it ran are waited for no more'],

@@ -104,6 +104,7 @@ export const uma_keg = struct<keg_t>(
   slabzone: ptr<zone_t>('c', 'zone of off-page headers'),
   domain: i32('kh', 'memory domain of its pages, -1: any'),
   mclass: i32('c', 'malloc size class + 1, 0: no malloc zone'),
+  eager: i32('c', 'a free slab goes back at once: it is more than may lie idle'),
   short_slab: ptr<slab_t>('k', 'slab whose last items are never given out, 0: none'),
   withheld: i32('kh', 'how many these are'),
 });

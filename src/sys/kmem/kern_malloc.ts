@@ -75,6 +75,7 @@ import {
 } from '../page/vm_page.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
+import { budget_enter, budget_hold, budget_large, budget_leave } from '../uma/uma_budget.ts';
 import {
   cache_make_room,
   cache_refill_slow,
@@ -385,14 +386,15 @@ function malloc_large(
   }
   const n = Math.ceil(size / (PAGE_WORDS * 4));
   const m = n > vm_page_count() ? 0 : large_pages(n, flags);
-  if (m === 0) return malloc_fail(t, s, -1);
+  if (m === 0) return malloc_fail(t, s, -1); // else its budget is left below
   if (flags & M_ZERO) vm_page_zero_fill(m, n);
   page.index[m] = n;
   page.owner[m] = t;
   for (let i = m + 1; i < m + n; i++) page.info[i] = PK_REST;
   page.info[m] = PK_LARGE;
   const p = page_word(m);
-  count_large_alloc(s, n * PAGE_WORDS * 4, p, anchor);
+  count_large_alloc(s, n, p, anchor);
+  budget_leave(n);
   if (opt.MALLOC_PROFILE) mprof_count(size);
   if (opt.DIAGNOSTIC && (flags & M_ZERO) === 0) mem.U8.fill(DIAG_FILL, p * 4, p * 4 + size);
   return p;
@@ -405,13 +407,14 @@ function malloc_large(
  */
 
 /** Counts a large block p in this CPU's hand, and gives it to the program or to the anchor. */
-function count_large_alloc(s: mtstats_t, bytes: number, p: number, anchor: number): void {
+function count_large_alloc(s: mtstats_t, n: number, p: number, anchor: number): void {
   undo_begin_private();
   save64(stats.large_alloced, s);
   save64(stats.large_allocs, s);
   save(pcpu.in_hand_n, thr.pc);
   if (anchor !== 0) save_word(anchor);
-  add64(stats.large_alloced, s, bytes);
+  budget_large(n, false);
+  add64(stats.large_alloced, s, n * PAGE_WORDS * 4);
   if (opt.SIM) sim_point(s);
   add64(stats.large_allocs, s, 1);
   if (anchor !== 0) mem.I32[anchor] = p;
@@ -421,13 +424,15 @@ function count_large_alloc(s: mtstats_t, bytes: number, p: number, anchor: numbe
   undo_end();
 }
 /** Counts a large block as freed, and takes its n pages from m on into this CPU's hand. */
-function count_large_free(s: mtstats_t, bytes: number, m: number, n: number, anchor: number): void {
+function count_large_free(s: mtstats_t, m: number, n: number, anchor: number): void {
+  budget_hold(n);
   undo_begin_private();
   save64(stats.large_freed, s);
   save64(stats.large_frees, s);
+  budget_large(n, true);
   save(pcpu.in_hand_n, thr.pc);
   if (anchor !== 0) save_word(anchor);
-  add64(stats.large_freed, s, bytes);
+  add64(stats.large_freed, s, n * PAGE_WORDS * 4);
   if (opt.SIM) sim_point(s);
   add64(stats.large_frees, s, 1);
   if (opt.SIM) sim_point(s);
@@ -435,16 +440,24 @@ function count_large_free(s: mtstats_t, bytes: number, m: number, n: number, anc
   if (anchor !== 0) mem.I32[anchor] = 0;
   if (opt.SIM) sim_point(s);
   undo_end();
+  budget_leave(n);
 }
-/** A run of n pages: as it is, after reclaiming, or after waiting. */
+/** A run of n pages within the budget, which the caller leaves once it holds them. 0: none. */
+function large_run(n: number, req: number): number {
+  if (!budget_enter(n)) return 0;
+  const m = vm_page_alloc_run(n, req);
+  if (m === 0) budget_leave(n);
+  return m;
+}
+/** The same as it is, after reclaiming, or after waiting. */
 function large_pages(n: number, flags: number): number {
   const req = page_request(flags) | (flags & M_ZERO ? VM_ALLOC_ZERO : 0);
   for (;;) {
-    const m = vm_page_alloc_run(n, req);
+    const m = large_run(n, req);
     if (m !== 0) return m;
     if (flags & M_NORECLAIM) return 0;
     if (uma_reclaim((flags & (M_WAITOK | M_DRAIN)) !== 0) > 0) {
-      const again = vm_page_alloc_run(n, req);
+      const again = large_run(n, req);
       if (again !== 0) return again;
     }
     if ((flags & M_WAITOK) === 0) return 0;
@@ -503,10 +516,18 @@ function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): voi
   const t = large_type(p, given, m);
   const n = page.index[m];
   const s = malloc_stats_block(t);
-  if (s !== NULL) count_large_free(s, n * PAGE_WORDS * 4, m, n, anchor);
+  if (s !== NULL) count_large_free(s, m, n, anchor);
   else {
     malloc_late_free_large(t, n);
+    budget_hold(n);
+    undo_begin_private();
+    budget_large(n, true);
+    save(pcpu.in_hand_n, thr.pc);
+    if (anchor !== 0) save_word(anchor);
+    vm_page_in_hand(m, n);
     if (anchor !== 0) mem.I32[anchor] = 0;
+    undo_end();
+    budget_leave(n);
   }
   if (opt.INVARIANTS) hw.fill(p, 0xde, n * PAGE_WORDS);
   vm_page_free_run(m, n);

@@ -3,7 +3,8 @@
  *
  * vm.kmem_size limits all pages that they hold, wherever these lie.  It follows
  * from the memory by vm.kmem_size_scale, _min and _max, or is given outright.
- * What the limit withholds stays free for others.
+ * uma_budget.ts counts them and refuses what would go beyond; pages of others are
+ * not counted, and what the limit leaves over is theirs.
  *
  * The kernel map, which will give virtually contiguous memory to those who ask
  * for it, comes with the map floor; until then vm.kmem_map_free is the longest
@@ -18,13 +19,9 @@ import {
   sysctl_ulong,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
-import {
-  vm_page_count,
-  vm_page_free_count,
-  vm_page_withheld,
-  vm_page_withhold,
-} from '../page/vm_page.ts';
+import { vm_page_count, vm_page_free_count } from '../page/vm_page.ts';
 import { phys_longest } from '../page/vm_phys.ts';
+import { budget_limit, budget_limit_pages, kmem_held } from '../uma/uma_budget.ts';
 
 const VM_KMEM_SIZE = 12 * 2 ** 20;
 
@@ -42,7 +39,7 @@ const kmem_size_scale = sysctl_uint('vm.kmem_size_scale', {
 sysctl_value(
   'vm.kmem_map_size',
   { unit: 'bytes', help: 'Memory that malloc and the zones hold' },
-  () => ptoa(vm_page_count() - vm_page_free_count()),
+  () => ptoa(kmem_held()),
 );
 sysctl_value(
   'vm.kmem_map_free',
@@ -53,9 +50,11 @@ sysctl_value(
 export function kmem_limit(): number {
   return sysctl_get(kmem_size);
 }
-/** Bytes that they may still take: what is free, less what vm.kmem_size withholds. */
+/** Bytes that they may still take: what is free, and within vm.kmem_size. */
 export function kmem_left(): number {
-  return ptoa(Math.max(0, vm_page_free_count() - vm_page_withheld()));
+  const limit = budget_limit_pages();
+  const free = vm_page_free_count();
+  return ptoa(limit === 0 ? free : Math.max(0, Math.min(free, limit - kmem_held())));
 }
 
 /** Chooses vm.kmem_size and puts it in force. */
@@ -71,5 +70,6 @@ export function kmeminit(): void {
   if (sysctl_get(kmem_size) > 0) size = sysctl_get(kmem_size);
   if (size / 2 / PAGE_SIZE > pages) size = 2 * pages * PAGE_SIZE;
   sysctl_set(kmem_size, size);
-  vm_page_withhold(Math.max(0, pages - Math.floor(size / PAGE_SIZE)));
+  const limit = Math.floor(size / PAGE_SIZE);
+  budget_limit(limit < pages ? Math.max(1, limit) : 0);
 }

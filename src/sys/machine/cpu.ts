@@ -128,6 +128,7 @@ export const pcpu = struct<pcpu_t>(
   cached: words('t', 'those pages', PAGE_CACHE_MAX),
   zcached_n: i32('th', 'zeroed pages in its cache'),
   zcached: words('t', 'those pages', PAGE_CACHE_MAX),
+  growing: i32('a', 'pages that it is about to take for malloc or a zone'),
   in_hand_items: i32('t', 'items between two places'),
   in_hand_item: words('t', 'those items, the last taken last', HAND_ITEMS),
 });

@@ -11,7 +11,7 @@
  *
  * A request that asks for zeroed pages gets them if there are any, and others if
  * not; PG_ZERO says what came, and the caller zeroes the rest (vm_page_zero_fill).
- * Idle CPUs zero free pages ahead.  What vm.kmem_size withholds nobody gets.
+ * Idle CPUs zero free pages ahead.
  *
  * Deaths.  Between the free queues and their owner pages are noted in the CPU's
  * hand; the owner's first section clears the note (vm_page_settle).  The hand is
@@ -148,7 +148,7 @@ sysctl_value('vm.stats.vm.v_free_count', { type: 'uint', help: 'Free pages' }, f
 sysctl_value(
   'vm.stats.vm.v_wire_count',
   { type: 'uint', help: 'Pages that the kernel holds' },
-  () => sysctl_get(v_page_count) - free_pages(),
+  vm_page_wired_count,
 );
 sysctl_value('vm.stats.vm.v_page_size', { type: 'uint', help: 'Bytes in a page' }, () => 4096);
 sysctl_value(
@@ -231,22 +231,13 @@ function vm_page_thresholds(pages: number): void {
 /** Free pages that a request of this class must leave. */
 function reserve_of(req: number): number {
   const cls = req & VM_ALLOC_CLASS;
-  const withheld = phys.withheld[phys_root()];
-  if (cls === VM_ALLOC_INTERRUPT) return withheld;
+  if (cls === VM_ALLOC_INTERRUPT) return 0;
   const kept = cls === VM_ALLOC_SYSTEM ? INTERRUPT_FREE_MIN : sysctl_get(v_free_reserved);
-  return Math.max(withheld, kept);
+  return kept;
 }
 /** Free pages that an ordinary request must leave. */
 export function vm_page_reserved(): number {
   return reserve_of(VM_ALLOC_NORMAL);
-}
-/** Keeps `pages` pages out of every request's reach: what vm.kmem_size leaves over. */
-export function vm_page_withhold(pages: number): void {
-  phys.withheld[phys_root()] = pages;
-}
-/** Pages kept out of reach. */
-export function vm_page_withheld(): number {
-  return phys.withheld[phys_root()];
 }
 
 /** What tests make fail: called before each page request with the pages wanted. */
@@ -621,6 +612,12 @@ export function vm_page_census(): number[] {
   const kinds = new Array<number>(PK_MASK + 1).fill(0);
   for (let m = phys.low[ph]; m < phys.high[ph]; m++) kinds[page.info[m] & PK_MASK]++;
   return kinds;
+}
+/** Pages that are the kernel's own, by what they are. */
+function vm_page_wired_count(): number {
+  const kinds = vm_page_census();
+  const held = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_WIRED, PK_HAND];
+  return held.reduce((n, kind) => n + kinds[kind], 0);
 }
 /** Proves the free page queues against the page array. */
 export function vm_page_check(): void {

@@ -12,6 +12,7 @@
  * and over all:
  *   - the pages of slabs in the page array are those of the kegs, and the free page
  *     queues agree with the page array
+ *   - the budget counts the pages of slabs and of large blocks, and no others
  *   - every header, bucket, zone and keg that was taken is in its place: none
  *     belongs to nobody
  *
@@ -42,6 +43,7 @@ import { PK_MALLOC, PK_MASK, PK_SLAB, vm_page } from '../h/vm_page.ts';
 import { checked_quiet } from '../sync/checked.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_page_census, vm_page_check, vm_page_free_count } from '../page/vm_page.ts';
+import { budget_check } from './uma_budget.ts';
 import { cache_buckets } from './uma_cache.ts';
 import {
   cache_of,
@@ -127,6 +129,7 @@ export function uma_check(): void {
   if (census[PK_SLAB] + census[PK_MALLOC] !== pages) {
     wrong('slab pages', census[PK_SLAB] + census[PK_MALLOC], `in kegs ${pages}`);
   }
+  budget_check();
   mtx_unlock(uma_root.drain, r);
   vm_page_check();
 }

@@ -366,3 +366,32 @@ describe('INVARIANTS', () => {
     panics(uma_check, /uma_check: free items/);
   });
 });
+
+describe('items that are more than may lie idle', () => {
+  const SIZE = 300 * 1024;
+  const play = (): [number, number] => {
+    const z = uma_zcreate('large', SIZE);
+    uma_reclaim();
+    const before = vm_page_free_count();
+    const held = Array.from({ length: 12 }, () => uma_zalloc(z, M_NOWAIT));
+    assert.ok(!held.includes(0));
+    for (const item of held) uma_zfree(z, item);
+    uma_check();
+    return [before, vm_page_free_count()];
+  };
+  test('are not cached: their pages come back at once', () => {
+    up({ memory: '16M' });
+    const [before, after] = play();
+    assert.ok(after >= before - 2, `${before - after} pages stay`); // a header's, at most
+  });
+  test('are cached where memory is ample', () => {
+    up({ memory: '512M' });
+    const [before, after] = play();
+    assert.ok(before - after > SIZE / 4096, `${before - after} pages stay`);
+  });
+  test('a limit of malloc and zones counts as the memory', () => {
+    up({ memory: '512M', set: { 'vm.kmem_size': '16m' } });
+    const [before, after] = play();
+    assert.ok(after >= before - 2, `${before - after} pages stay`);
+  });
+});

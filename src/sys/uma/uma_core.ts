@@ -84,6 +84,7 @@ import {
   hand_item,
   item_in_hand,
   item_settle,
+  keg_drain,
   type Leaves,
   slab_free_item,
   type Tally,
@@ -336,7 +337,7 @@ export function cache_refill_slow(z: zone_t, flags: number): boolean {
     return true;
   }
   if (cache_from_zone(z, c)) return true;
-  if (uma_root.up[uma()] === 0) return false;
+  if (uma_root.up[uma()] === 0 || zone.bucket_max[z] === 0) return false;
   return cache_fill(z, c, flags);
 }
 /** cur and spare change places; at every moment each is found in cur, spare or hand. */
@@ -406,7 +407,7 @@ function cache_fill_bucket(z: zone_t, c: cache_t, flags: number): bucket_t {
     cache_set_cur(z, c, nothing);
     if (bucket.entries[old] >= want || bucket.entries[old] >= zone.bucket_max[z]) return old;
   }
-  const larger = bucket_alloc(want, flags);
+  const larger = bucket_alloc(want, zone.bucket_max[z], flags);
   if (larger === NULL) return old === nothing ? larger : old;
   if (old !== nothing) item_in_hand(old);
   cache.fill[c] = larger;
@@ -500,10 +501,10 @@ export function cache_make_room(z: zone_t): boolean {
     cache_rotate(z, c);
     return true;
   }
-  if (uma_root.up[uma()] === 0) return false;
+  if (uma_root.up[uma()] === 0 || zone.bucket_max[z] === 0) return false;
   const ready = zone.empty_buckets[z]; // a hint: looked at again under the lock
   if (ready === NULL || bucket.entries[ready] < zone.count[z]) {
-    const fresh = bucket_alloc(zone.count[z], M_NOWAIT);
+    const fresh = bucket_alloc(zone.count[z], zone.bucket_max[z], M_NOWAIT);
     if (fresh === NULL && ready === NULL) return false;
     cache.hand[c] = fresh;
     if (fresh !== NULL) item_settle();
@@ -555,6 +556,8 @@ export function zone_return_item(z: zone_t, item: number, from: Leaves): void {
   slab_free_item(k, s, item, from);
   mtx_unlock(uma_keg.lock, k);
   zone_limit_wakeup(z, k);
+  // A slab of large items is more than may lie idle.
+  if (uma_keg.eager[k] !== 0 && uma_keg.free_slabs[k] !== NULL) keg_drain(k, 0);
 }
 function keg_of_slab(z: zone_t, s: slab_t): keg_t {
   const k = uma_slab.keg[s];

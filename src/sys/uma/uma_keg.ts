@@ -89,6 +89,7 @@ import {
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
+import { budget_enter, budget_hold, budget_leave } from './uma_budget.ts';
 import { zone_alloc_item, zone_free_item } from './uma_core.ts';
 import { uma, uma_root } from './uma_int.ts';
 
@@ -479,6 +480,13 @@ function keg_pages(k: keg_t, flags: number): number {
  */
 export function keg_grow(k: keg_t, flags: number, beyond = false): boolean {
   if (flags & M_NOVM) return false;
+  const n = keg.ppera[k];
+  if (!budget_enter(n)) return false;
+  const grown = keg_grow_slab(k, flags, beyond);
+  budget_leave(n);
+  return grown;
+}
+function keg_grow_slab(k: keg_t, flags: number, beyond: boolean): boolean {
   if (opt.FAILPOINTS && slab_failpoint.refuse?.(k)) return false;
   const header = keg_header(k, flags);
   if (header < 0) return false;
@@ -512,11 +520,16 @@ function keg_header(k: keg_t, flags: number): number {
  */
 export function keg_add_page(k: keg_t, m: number, withheld: number): boolean {
   if (opt.FAILPOINTS && slab_failpoint.refuse?.(k)) return false;
+  if (!budget_enter(1)) return false;
   const header = keg_header(k, M_NOWAIT);
-  if (header < 0) return false;
+  if (header < 0) {
+    budget_leave(1);
+    return false;
+  }
   vm_page_zero_fill(m, 1);
   const s = slab_make(k, m, header > 0 ? header : page_word(m) + keg.pgoff[k] / 4, withheld);
   slab_link(k, s, true, withheld);
+  budget_leave(1);
   return true;
 }
 /** Withheld items count as free again: the keg is going. */
@@ -645,6 +658,7 @@ export function keg_drain(k: keg_t, keep: number): number {
       mtx_unlock(keg.lock, k);
       return pages;
     }
+    budget_hold(keg.ppera[k]);
     undo_begin(keg.lock, k);
     save(keg.free, k);
     save(keg.pages, k);
@@ -656,6 +670,7 @@ export function keg_drain(k: keg_t, keep: number): number {
     keg.free[k] -= keg.ipers[k];
     keg.pages[k] -= keg.ppera[k];
     undo_end();
+    budget_leave(keg.ppera[k]);
     mtx_unlock(keg.lock, k);
     pages += keg.ppera[k];
     slab_fini_items(k, s, keg.ipers[k]);

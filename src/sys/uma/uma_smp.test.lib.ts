@@ -4,6 +4,7 @@
  * that everything adds up.
  */
 import assert from 'node:assert/strict';
+import { PAGE_SIZE } from '../machine/memory.ts';
 import { atomic_xchg } from '../machine/atomic.ts';
 import type { Options } from '../machine/opt.ts';
 import { sleep, within } from '../machine/workers.test.lib.ts';
@@ -17,6 +18,7 @@ import {
 } from '../page/vm_page.ts';
 import { sleepq_check } from '../sync/subr_sleepqueue.ts';
 import { witness_reports } from '../sync/witness.ts';
+import { kmem_held } from './uma_budget.ts';
 import { uma_check } from './uma_check.ts';
 import { uma_zfree } from './uma_core.ts';
 import { uma_reclaim } from './uma_drain.ts';
@@ -45,6 +47,7 @@ export interface Game {
   /** Items of each zone that a worker holds at most: what makes memory scarce. Default 60. */
   most?: number;
   options?: Partial<Options>;
+  set?: Record<string, number>;
 }
 
 function make_zones(): { zones: zone_t[]; limited: zone_t; max: number } {
@@ -65,6 +68,7 @@ export async function play_smp(game: Game): Promise<Record<string, number>> {
     cpus: game.workers + 3,
     seed: game.seed,
     options: { INVARIANTS: true, WITNESS: true, ...game.options },
+    set: game.set ?? {},
   });
   try {
     const { zones, limited, max } = make_zones();
@@ -79,6 +83,11 @@ export async function play_smp(game: Game): Promise<Record<string, number>> {
     stop_jobs();
     const done = Promise.all(jobs.map((j) => j.done));
     const counts = await within(done, `the jobs, seed ${game.seed}`);
+    const limit = game.set?.['vm.kmem_size'] ?? 0;
+    if (limit > 0) {
+      assert.ok(kmem_held() * PAGE_SIZE <= limit, `${kmem_held()} pages`);
+      assert.ok(count_of('vm.kmem_refused') > 0, 'the limit was never met');
+    }
     const sum = (name: string): number => counts.reduce((total, c) => total + (c[name] ?? 0), 0);
     const live = check_live(zones, sum('allocs') - sum('frees'));
     assert.ok(uma_keg.pages[uma_zone.keg[limited]] * uma_keg.ipers[uma_zone.keg[limited]] <= max);

@@ -14,7 +14,7 @@ import { atomic_or } from '../machine/atomic.ts';
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_UMA } from '../machine/header.ts';
 import { cpu_nobody, pcpu, thr } from '../machine/cpu.ts';
-import { hw, mem } from '../machine/memory.ts';
+import { PAGE_SIZE, hw, mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL, set_string } from '../machine/struct.ts';
@@ -54,7 +54,7 @@ import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_BUCKET, LC_SLAB, LC_UMA, LC_UMA_DRAIN, LC_ZONE } from '../sync/lock_order.ts';
 import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
-import { bucket_bytes, bucket_max_for, bucket_zone_name } from './uma_bucket.ts';
+import { bucket_bytes, bucket_bytes_max, bucket_max_for, bucket_zone_name } from './uma_bucket.ts';
 import { zone_alloc_item, zone_free_item } from './uma_core.ts';
 import { zone_limit_wakeup } from './uma_fetch.ts';
 import { uma_going_end, uma_zone_going } from './uma_going.ts';
@@ -158,6 +158,8 @@ function keg_setup(
   keg.fini[k] = fini;
   keg.domain[k] = -1;
   keg_layout(k);
+  const idle = keg.ppera[k] > 1 && (all & (UMA_ZONE_NOFREE | UMA_ZFLAG_INTERNAL)) === 0;
+  keg.eager[k] = idle && keg.ppera[k] * PAGE_SIZE > bucket_bytes_max() ? 1 : 0;
 }
 function zone_setup(
   z: zone_t,

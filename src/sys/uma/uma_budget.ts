@@ -1,0 +1,96 @@
+/*
+ * uma_budget: how many pages malloc and the zones hold, and may hold.
+ *
+ * vm.kmem_size limits the pages of all kegs and of malloc's large blocks, wherever
+ * they lie.  Pages that belong to others are not counted, and what the limit leaves
+ * over is there for them.
+ *
+ *      held  =  pages of every keg          changed in the undo section that links a slab
+ *            +  pages of large blocks       two counters, in the private section that
+ *                                           counts the block
+ *            +  pages on the way            one word of each CPU, while it grows or shrinks
+ *
+ * So a death leaves the sum as it was or as it would have been, and the page array
+ * proves it (budget_check).  The sum is made anew each time, and only on a machine
+ * whose limit is below its memory.  A CPU says how much it is about to take before
+ * it looks at the sum: two that grow at once never get beyond the limit together; at its
+ * very edge both may be refused.
+ */
+import { atomic_add, atomic_load, atomic_store } from '../machine/atomic.ts';
+import { counter_add, counter_get, counter_u64, counter_word } from '../machine/counter.ts';
+import { cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { panic } from '../machine/panic.ts';
+import { field_word } from '../machine/struct.ts';
+import { uma_keg } from '../h/uma.ts';
+import { PK_LARGE, PK_MALLOC, PK_REST, PK_SLAB } from '../h/vm_page.ts';
+import { vm_page_census } from '../page/vm_page.ts';
+import { save_word } from '../sync/undo.ts';
+import { uma, uma_each_keg, uma_root } from './uma_int.ts';
+
+const v_refused = counter_u64('vm.kmem_refused', 'Times vm.kmem_size kept malloc or a zone small');
+const v_large = counter_u64('vm.kmem_large_pages', 'Pages of large blocks that were allocated');
+const v_large_freed = counter_u64('vm.kmem_large_freed', 'Pages of large blocks that were freed');
+
+/** Sets the limit. At boot; 0: as many pages as there are. */
+export function budget_limit(pages: number): void {
+  uma_root.limit_pages[uma()] = pages;
+}
+/** The limit in pages, 0: none. */
+export function budget_limit_pages(): number {
+  return uma_root.limit_pages[uma()];
+}
+/** Pages that kegs and large blocks hold: a sample while CPUs run. */
+export function kmem_held(): number {
+  const freed = counter_get(v_large_freed); // first, so that the difference is never too small
+  let pages = uma_root.lost_pages[uma()] + counter_get(v_large) - freed;
+  uma_each_keg((k) => {
+    pages += uma_keg.pages[k];
+  });
+  return pages;
+}
+/** Whether this CPU may take n pages for malloc or a zone; if so, budget_leave follows. */
+export function budget_enter(n: number): boolean {
+  const limit = uma_root.limit_pages[uma()];
+  if (limit === 0) return true;
+  atomic_add(field_word(pcpu.growing, thr.pc), n);
+  // These first: what another CPU takes off its word meanwhile is found in its keg then.
+  let all = 0;
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    all += atomic_load(field_word(pcpu.growing, pcpu_of(cpu)));
+  }
+  if (all + kmem_held() <= limit) return true;
+  atomic_add(field_word(pcpu.growing, thr.pc), -n);
+  counter_add(v_refused, 1);
+  return false;
+}
+/**
+ * Says the same of n pages that this CPU is about to give back: should it die in the
+ * section that does so, they are held again.  budget_leave follows that section.
+ */
+export function budget_hold(n: number): void {
+  if (uma_root.limit_pages[uma()] !== 0) atomic_add(field_word(pcpu.growing, thr.pc), n);
+}
+/** The n pages are held now, or were given back. */
+export function budget_leave(n: number): void {
+  if (uma_root.limit_pages[uma()] !== 0) atomic_add(field_word(pcpu.growing, thr.pc), -n);
+}
+/** A dead CPU takes nothing any more. A line of the death table. */
+export function budget_reap(cpu: number): void {
+  atomic_store(field_word(pcpu.growing, pcpu_of(cpu)), 0);
+}
+/** Counts n pages of a large block, taken or freed. Inside a private undo section. */
+export function budget_large(n: number, freed: boolean): void {
+  const c = freed ? v_large_freed : v_large;
+  save_word(counter_word(c));
+  save_word(counter_word(c) + 1);
+  counter_add(c, n);
+}
+/** Proves the sum against the page array. The machine is quiet. */
+export function budget_check(): void {
+  const kinds = vm_page_census();
+  const large = counter_get(v_large) - counter_get(v_large_freed);
+  const found = kinds[PK_LARGE] + kinds[PK_REST];
+  if (large !== found) panic('budget: pages of large blocks', large, found);
+  const all = found + kinds[PK_SLAB] + kinds[PK_MALLOC];
+  if (kmem_held() !== all) panic('budget: pages held', kmem_held(), all);
+}
