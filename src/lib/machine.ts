@@ -37,7 +37,7 @@ import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
 import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_probe } from '../sys/sync/subr_trap.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
-import { lowmem_subscribe } from '../sys/uma/vm_pageout.ts';
+import { lowmem_subscribe } from '../sys/map/vm_pageout.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
 import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';

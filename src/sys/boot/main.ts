@@ -71,7 +71,7 @@ import {
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
-import { lowmem_call, lowmem_heard } from '../uma/vm_pageout.ts';
+import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
 import { checked_letters } from './checked_letters.ts';
 import { kernel_locks_held } from './held_locks.ts';
 import { pagedaemon_start } from './pagedaemon.ts';

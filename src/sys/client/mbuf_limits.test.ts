@@ -38,7 +38,7 @@ import { zone_present } from '../uma/uma_stats.ts';
 import { step_word, up, witness_texts } from '../uma/uma.test.lib.ts';
 import { uma_zone_exhausted, uma_zone_get_max } from '../uma/uma_zone.ts';
 import { type Line, life } from '../machine/life.ts';
-import { vm_pageout_round } from '../uma/vm_pageout.ts';
+import { vm_pageout_round } from '../map/vm_pageout.ts';
 import {
   m_clget,
   m_cljget,

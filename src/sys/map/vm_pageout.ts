@@ -7,8 +7,8 @@
  * that it zeroes free pages ahead, some at a time, so that requests for zeroed
  * memory find them ready.
  *
- * It stands on the zone floor because that is where memory comes back from;
- * paging out to a store comes with objects and maps.
+ * It stands on the floor of the maps, above all that gives memory back.  Today that
+ * is the zones; paging out to a store comes with objects and maps.
  */
 import { atomic_add, atomic_store } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
@@ -28,8 +28,8 @@ import {
 } from '../page/vm_page.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
-import { poll_uma, uma_reclaim } from './uma_drain.ts';
-import { uma_going_finish } from './uma_going.ts';
+import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
+import { uma_going_finish } from '../uma/uma_going.ts';
 
 const v_wakeups = counter_u64('vm.stats.vm.v_pdwakeups', 'Times the page daemon was woken up');
 const lowmem_period = sysctl_int('vm.lowmem_period', {
