@@ -21,7 +21,6 @@ import {
   elem,
   type Field,
   field_word,
-  get64,
   get_string,
   NULL,
   set_string,

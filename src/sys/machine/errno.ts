@@ -10,6 +10,7 @@ export const ENOENT = 2;
 export const EINTR = 4;
 export const EIO = 5;
 export const E2BIG = 7;
+export const EBADF = 9;
 export const EDEADLK = 11;
 export const ENOMEM = 12;
 export const EACCES = 13;
@@ -19,7 +20,9 @@ export const EEXIST = 17;
 export const ENOTDIR = 20;
 export const EISDIR = 21;
 export const EINVAL = 22;
+export const EMFILE = 24;
 export const ENOSPC = 28;
+export const EROFS = 30;
 export const ERANGE = 34;
 export const EWOULDBLOCK = 35;
 export const EAGAIN = 35;
@@ -38,6 +41,7 @@ const names: Record<number, string> = {
   [EINTR]: 'EINTR',
   [EIO]: 'EIO',
   [E2BIG]: 'E2BIG',
+  [EBADF]: 'EBADF',
   [EDEADLK]: 'EDEADLK',
   [ENOMEM]: 'ENOMEM',
   [EACCES]: 'EACCES',
@@ -47,7 +51,9 @@ const names: Record<number, string> = {
   [ENOTDIR]: 'ENOTDIR',
   [EISDIR]: 'EISDIR',
   [EINVAL]: 'EINVAL',
+  [EMFILE]: 'EMFILE',
   [ENOSPC]: 'ENOSPC',
+  [EROFS]: 'EROFS',
   [ERANGE]: 'ERANGE',
   [EAGAIN]: 'EAGAIN',
   [EOPNOTSUPP]: 'EOPNOTSUPP',
@@ -63,6 +69,11 @@ const names: Record<number, string> = {
 /** The symbolic name of an errno, or `E<number>` for one this kernel does not use. */
 export function errno_name(error: number): string {
   return names[error] ?? `E${error}`;
+}
+
+/** The errno with a symbolic name, 0 for one this kernel does not know. */
+export function errno_of_code(code: string): number {
+  return Number(Object.keys(names).find((n) => names[Number(n)] === code) ?? 0);
 }
 
 /**

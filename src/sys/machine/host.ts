@@ -14,7 +14,11 @@ interface FsLike {
   existsSync(path: string): boolean;
   statSync(path: string, options: { throwIfNoEntry: false }): object | undefined;
   writeSync(fd: number, data: Uint8Array): number;
+  writeSync(fd: number, bytes: Uint8Array, from: number, n: number, at: number): number;
   openSync(path: string, flags: string): number;
+  fstatSync(fd: number): { size: number };
+  readSync(fd: number, into: Uint8Array, from: number, n: number, at: number): number;
+  fsyncSync(fd: number): void;
   closeSync(fd: number): void;
 }
 interface OsLike {
