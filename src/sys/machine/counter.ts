@@ -47,10 +47,6 @@ export function counters_boot(): void {
 export function counter_add(c: Counter, n: number): void {
   mem.F64[(pcpu.counters[thr.pc] >> 1) + c.index] += n;
 }
-/** The first of the two words of a counter on this CPU. */
-export function counter_word(c: Counter): number {
-  return pcpu.counters[thr.pc] + c.index * 2;
-}
 /** The sum over all CPUs: a sample while they run. */
 export function counter_get(c: Counter): number {
   let sum = 0;

@@ -6,8 +6,8 @@
  * over is there for them.
  *
  *      held  =  pages of every keg          changed in the undo section that links a slab
- *            +  pages of large blocks       two counters, in the private section that
- *                                           counts the block
+ *            +  pages of large blocks       two counts of each slot, in the private
+ *                                           section that counts the block
  *            +  pages on the way            one word of each CPU, while it grows or shrinks
  *
  * So a death leaves the sum as it was or as it would have been, and the page array
@@ -17,20 +17,21 @@
  * very edge both may be refused.
  */
 import { atomic_add, atomic_load, atomic_store } from '../machine/atomic.ts';
-import { counter_add, counter_get, counter_u64, counter_word } from '../machine/counter.ts';
-import { cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { cpu_slots, pcpu as pcpu_, pcpu_of, thr as thr_ } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
 import { field_word } from '../machine/struct.ts';
 import { uma_keg } from '../h/uma.ts';
 import { PK_LARGE, PK_MALLOC, PK_REST, PK_SLAB } from '../h/vm_page.ts';
 import { vm_page_census } from '../page/vm_page.ts';
-import { save_word } from '../sync/undo.ts';
+import { save } from '../sync/undo.ts';
 import { uma, uma_each_keg, uma_root } from './uma_int.ts';
 
-const v_refused = counter_u64('vm.kmem_refused', 'Times vm.kmem_size kept malloc or a zone small');
-const v_large = counter_u64('vm.kmem_large_pages', 'Pages of large blocks that were allocated');
-const v_large_freed = counter_u64('vm.kmem_large_freed', 'Pages of large blocks that were freed');
+// Local names: V8 takes them for constants, imported ones it does not.
+const pcpu = pcpu_;
+const thr = thr_;
 
+const v_refused = counter_u64('vm.kmem_refused', 'Times vm.kmem_size kept malloc or a zone small');
 /** Sets the limit. At boot; 0: as many pages as there are. */
 export function budget_limit(pages: number): void {
   uma_root.limit_pages[uma()] = pages;
@@ -39,10 +40,17 @@ export function budget_limit(pages: number): void {
 export function budget_limit_pages(): number {
   return uma_root.limit_pages[uma()];
 }
+/** Pages of large blocks. What was freed is read first: the difference is never too small. */
+function large_pages(): number {
+  let freed = 0;
+  let taken = 0;
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) freed += pcpu.large_given[pcpu_of(cpu)];
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) taken += pcpu.large_taken[pcpu_of(cpu)];
+  return (taken - freed) | 0;
+}
 /** Pages that kegs and large blocks hold: a sample while CPUs run. */
 export function kmem_held(): number {
-  const freed = counter_get(v_large_freed); // first, so that the difference is never too small
-  let pages = uma_root.lost_pages[uma()] + counter_get(v_large) - freed;
+  let pages = uma_root.lost_pages[uma()] + large_pages();
   uma_each_keg((k) => {
     pages += uma_keg.pages[k];
   });
@@ -80,15 +88,14 @@ export function budget_reap(cpu: number): void {
 }
 /** Counts n pages of a large block, taken or freed. Inside a private undo section. */
 export function budget_large(n: number, freed: boolean): void {
-  const c = freed ? v_large_freed : v_large;
-  save_word(counter_word(c));
-  save_word(counter_word(c) + 1);
-  counter_add(c, n);
+  const count = freed ? pcpu.large_given : pcpu.large_taken;
+  save(count, thr.pc);
+  count[thr.pc] = (count[thr.pc] + n) | 0;
 }
 /** Proves the sum against the page array. The machine is quiet. */
 export function budget_check(): void {
   const kinds = vm_page_census();
-  const large = counter_get(v_large) - counter_get(v_large_freed);
+  const large = large_pages();
   const found = kinds[PK_LARGE] + kinds[PK_REST];
   if (large !== found) panic('budget: pages of large blocks', large, found);
   const all = found + kinds[PK_SLAB] + kinds[PK_MALLOC];
