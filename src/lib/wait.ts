@@ -252,6 +252,11 @@ async function waitOnce<T>(
       leave(true);
       return got;
     }
+    if (o.wchan() !== wchan) {
+      queued = false;
+      leave(true);
+      return undefined; // what it lacks is another thing by now
+    }
     const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms);
     wait.cleanup = () => {
       queued = false;

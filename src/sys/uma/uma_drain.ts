@@ -111,20 +111,22 @@ const SIM_ROUNDS = 100;
 /**
  * Moves the buckets of zone z's cache on a CPU to the zone's lists.  The CPU is
  * this one, or it is claimed, or `dead`: then those at work too.  The zone lock
- * is held.
+ * is held.  Returns how many items moved.
  */
-function cache_hand_over(z: zone_t, cpu: number, dead: boolean): void {
+function cache_hand_over(z: zone_t, cpu: number, dead: boolean): number {
   const c = cache_of(z, cpu);
   const k = zone.keg[z];
   const nothing = uma_root.null_bucket[uma()];
   if (dead) cache_settle_split(c);
   const found = cache_buckets(c, dead);
-  if (found.length === 0) return;
+  if (found.length === 0) return 0;
+  let items = 0;
   cache_begin(c);
   undo_begin(uma_keg.lock, k);
   for (const b of found) {
     // A bucket that is only being filled or drained never counted as come in.
     const counted = cache.cur[c] === b || cache.spare[c] === b || cache.hand[c] === b;
+    items += bucket.cnt[b];
     cache_forget(c, b, nothing);
     save64(cache.returned, c);
     if (counted) add64(cache.returned, c, bucket.cnt[b]);
@@ -134,6 +136,7 @@ function cache_hand_over(z: zone_t, cpu: number, dead: boolean): void {
   undo_end();
   cache_end(c);
   if (zone.mclass[z] !== 0) mcache.bucket[elem(mcache_of(cpu), zone.mclass[z] - 1)] = nothing;
+  return items;
 }
 /** Clears every anchor of bucket b in the cache. */
 function cache_forget(c: cache_t, b: bucket_t, nothing: bucket_t): void {
@@ -159,20 +162,21 @@ export function cache_empty(z: zone_t, cpu: number): boolean {
   const at_work = cache.hand[c] | cache.fill[c] | cache.drain[c];
   return at_work === NULL && cache_bare(z, cpu);
 }
-/** Hands over this CPU's cache of zone z. No lock is held. */
-export function cache_own(z: zone_t): void {
+/** Hands over this CPU's cache of zone z; returns how many items. No lock is held. */
+export function cache_own(z: zone_t): number {
   mtx_lock(uma_keg.lock, zone.keg[z]);
-  cache_hand_over(z, thr.cpu, false);
+  const items = cache_hand_over(z, thr.cpu, false);
   mtx_unlock(uma_keg.lock, zone.keg[z]);
+  return items;
 }
-/** Hands over every cache of this CPU. No lock is held. */
-export function uma_hand_over(): void {
+/** Hands over every cache of this CPU. No lock is held. With `told` those who wait are woken. */
+export function uma_hand_over(told = false): void {
   if (uma() === 0) return;
   vm_page_cache_empty();
   uma_each_zone((z) => {
     if (zone.hooks[z] & ZH_NOCACHE || cache_bare(z, thr.cpu)) return;
-    cache_own(z);
-    // Who asked may have gone to sleep by now.
+    const items = cache_own(z);
+    if (items === 0 || !told) return;
     if (uma_keg.flags[zone.keg[z]] & UMA_ZFLAG_FULL) wakeup(zone.keg[z]);
     vm_page_free_settled();
   });
@@ -192,13 +196,13 @@ export function poll_uma(): void {
 function serve_drain(): void {
   const w = cpu_state_word(thr.cpu);
   if ((atomic_load(w) & CPU_REQ_DRAIN) === 0) return;
-  uma_hand_over();
+  uma_hand_over(true); // who asked may have gone to sleep by now
   counter_add(v_drains, 1);
   atomic_and(w, ~CPU_REQ_DRAIN);
 }
 /** The caches of a thread that leaves go to the others. */
 export function uma_leave(): void {
-  uma_hand_over();
+  uma_hand_over(true);
   uma_going_finish();
 }
 
