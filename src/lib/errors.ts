@@ -143,8 +143,9 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(EAGAIN, 'all CPU slots are taken', 'boot with more cpus, or let a thread detach'),
   entry(
     ESHUTDOWN,
-    'the machine was shut down, or this thread detached, or the queue is closed',
-    'stop using the handle; boot or attach again',
+    'the machine was shut down, or this thread detached, or the object was disposed of, or the ' +
+      'queue is closed',
+    'stop using the handle; boot or attach again, or ask for the object by its name',
   ),
   entry(
     EOPNOTSUPP,

@@ -7,8 +7,10 @@
  *      sessions.free(at);                               any thread may
  *
  * Blocks of one type are counted together; a block of any size is contiguous,
- * so that it is one flat view.  alloc never waits unless it is told to; with
- * nothing to be had it throws ENOMEM and says why.
+ * so that it is one flat view.  alloc does not wait for memory unless it is told
+ * to: it calls in what other threads cache, which takes vm.drain_deadline (50 ms) at
+ * most, and with nothing to be had it throws ENOMEM and says why.  tryAlloc does not
+ * even wait for their answers.
  *
  * A wrong or double free that the kernel notices stops the machine
  * (KernelPanic): memory is damaged then.

@@ -9,9 +9,9 @@
  * A zone is found by its name in every thread: who asks first makes it, who
  * asks with another shape gets EEXIST.  An alloc and a free are a few plain
  * loads and stores on this thread's own cache.  The limit counts items in use
- * and items that caches hold; at the limit caches are called in before a
- * request fails, and frees go past the caches, so that a waiting thread sees
- * them: that is the back-pressure.
+ * and items that caches hold; at the limit the caches of other threads are called
+ * in before a request fails, which takes vm.drain_deadline (50 ms) at most, and frees
+ * go past the caches, so that a waiting thread sees them: that is the back-pressure.
  */
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';

@@ -126,8 +126,8 @@ export function slots_full(): never {
   );
 }
 /**
- * Takes the spare slot of the machine of that generation, to settle the dead from there
- * when they hold all the others.  null: another thread has it at present.
+ * Takes a spare slot of the machine of that generation, to settle the dead from there
+ * when they hold all the others.  null: others have both at present.
  */
 export function slot_take_spare(generation: number): Taken | null {
   for (let i = LIFE_SPARE; i < LIFE_SPARE + SPARES; i++) {

@@ -1,9 +1,9 @@
 /*
  * vm_page: giving pages out and taking them back.
  *
- * A page is FREE, or in the HAND of the CPU that just took it, or belongs to an
- * owner who wrote its kind into the page array.  Three reserve levels guard
- * the last pages:
+ * A page is FREE, or in the cache of a CPU (vm_page_cache.ts), or in the HAND of
+ * the CPU that just took it, or belongs to an owner who wrote its kind into the
+ * page array.  Three reserve levels guard the last pages of the free queues:
  *
  *      NORMAL      while more than v_free_reserved pages are free
  *      SYSTEM      while more than v_interrupt_free_min (2) are
@@ -160,7 +160,10 @@ sysctl_value(
 );
 sysctl_value(
   'vm.stats.vm.v_free_lowest',
-  { type: 'uint', help: 'Fewest pages that were ever free since boot' },
+  {
+    type: 'uint',
+    help: 'Fewest pages that were ever in the free queues; those in caches of CPUs do not count',
+  },
   () => phys.lowest[phys_root()],
 );
 sysctl_value(

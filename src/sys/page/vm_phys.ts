@@ -60,7 +60,7 @@ export const vm_phys = struct<phys_t>(
   low: i32('c', 'first page managed'),
   high: i32('c', 'first page beyond'),
   nleaves: i32('c', 'leaves of the tree, a power of two'),
-  lowest: i32('fh', 'fewest pages that were ever free'),
+  lowest: i32('fh', 'fewest pages that were ever here'),
   wanted: i32('a', 'somebody sleeps for pages'),
   daemon_sleeps: i32('a', 'the page daemon is asleep'),
   cache_max: i32('c', 'pages of each sort that a CPU may cache (vm_page_cache.ts)'),

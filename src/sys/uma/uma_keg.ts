@@ -22,7 +22,7 @@
  * The hand of items.  An item that the allocator takes for itself (a header, a
  * bucket, a zone, a keg) comes into the CPU's hand in the section that takes it
  * off its slab, and leaves it in the section that gives it its place or puts it
- * back.  The reaper puts back what a dead CPU had in its hand (uma_reap.ts), so
+ * back.  The reaper puts back what a dead CPU had in its hand (uma_drain.ts), so
  * none of these is ever nobody's.
  */
 import { vm_page_get } from '../page/vm_page_cache.ts';
