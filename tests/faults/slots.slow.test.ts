@@ -152,6 +152,20 @@ describe('joining and leaving', { skip }, () => {
     assert.equal(cpus_attached(), 1);
     again.shutdown();
   });
+
+  test('a thread that lives settles deaths on both spare slots, on a checked machine', async () => {
+    const m = boot({ memory: '8M', cpus: 2, checked: true });
+    const taken = [];
+    for (let i = 0; i < 2; i++) {
+      const spare = start('take spare', m, {}, false);
+      taken.push(await spare.said());
+      await spare.worker.terminate();
+    }
+    assert.equal(new Set(taken).size, 2, `${taken}`);
+    assert.equal(reap_all(), 2);
+    m.check();
+    m.shutdown();
+  });
 });
 
 describe('generations', { skip }, () => {

@@ -6,7 +6,7 @@ import { parentPort, threadId, workerData } from 'node:worker_threads';
 import { attach, boot, type Machine } from '../../src/lib/index.ts';
 import type { Handle } from '../../src/sys/machine/machdep.ts';
 import { machine_find, machine_freeze } from '../../src/sys/machine/machdep.ts';
-import { slot_take } from '../../src/sys/machine/cpu_slots.ts';
+import { slot_take, slot_take_spare } from '../../src/sys/machine/cpu_slots.ts';
 
 interface Data {
   readonly job: string;
@@ -76,6 +76,13 @@ const jobs: Record<string, () => void> = {
     say(taken?.cpu);
     wait(rounds);
     say('still');
+    parentPort?.on('message', () => {}); // until it is killed
+  },
+  /** Takes a spare slot, and is stopped there. */
+  'take spare'() {
+    machine_freeze();
+    machine_find(handle);
+    say(slot_take_spare(handle.generation)?.cpu);
     parentPort?.on('message', () => {}); // until it is killed
   },
   /** Attaches, and is stopped in the middle of looking who is gone. */

@@ -45,7 +45,7 @@ import { ROW_KERNEL_WORDS, ROW_PROGRAM_WORDS } from '../machine/hw.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { SLOT_SETTLE, slot_load, slot_rest, slot_state } from '../machine/slot_word.ts';
+import { SLOT_SETTLE, SPARES, slot_load, slot_rest, slot_state } from '../machine/slot_word.ts';
 import {
   addr,
   column_layouts,
@@ -302,8 +302,8 @@ function held_text(): string {
 /** What is wrong if this CPU touches what is cpu `owner`'s own. `dead`: a death ends ownership. */
 function not_mine(owner: number, dead: boolean): string {
   if (owner < 0 || owner === thr.cpu) return '';
-  // Behind the spare slot, which is the last, lies what is nobody's.
-  if (owner > mem.I32[maxcpus_word]) return "it is nobody's, and stays empty";
+  // Behind the spare slots, which are the last, lies what is nobody's.
+  if (owner >= mem.I32[maxcpus_word] + SPARES) return "it is nobody's, and stays empty";
   const word = slot_load(life_index(owner));
   if (slot_state(word) === SLOT_SETTLE && slot_rest(word) === thr.tid >>> 3) return '';
   const state = mem.I32[state_offset + mem.I32[pcpu_word] + owner * mem.I32[pcpu_words_word]];
