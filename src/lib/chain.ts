@@ -38,7 +38,6 @@ import { panic } from '../sys/machine/panic.ts';
 import { field_word } from '../sys/machine/struct.ts';
 import { kernel_enter_proved, kernel_leave, kernel_probe } from '../sys/sync/subr_trap.ts';
 import { vector } from '../sys/machine/vectors.ts';
-import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import type { malloc_type_t } from '../sys/h/malloc.ts';
 import {
   EXT_MOD_TYPE,
@@ -71,6 +70,7 @@ import {
   lastOf,
   moveHeader,
   NONE,
+  NOWAIT,
   own,
   PIECE_MAX,
   piecesIn,
@@ -121,7 +121,6 @@ import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // A local name: V8 takes it for a constant, an imported one it does not.
 const mbuf = mbuf_;
-const NOWAIT = M_NOWAIT | M_DRAIN;
 
 export type { AdoptOptions, ChainOptions, ChainSource, HostBuffer } from './chain_args.ts';
 

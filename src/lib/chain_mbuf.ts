@@ -75,7 +75,9 @@ const uma_slab = uma_slab_;
 const uma_zone = uma_zone_;
 const mbuf = mbuf_;
 const m_getcl = m_getcl_;
-const NOWAIT = M_NOWAIT | M_DRAIN;
+
+/** Chains do not wait for memory; what others cache is given the time to come. */
+export const NOWAIT = M_NOWAIT | M_DRAIN;
 
 export const NONE = NULL as mbuf_t;
 

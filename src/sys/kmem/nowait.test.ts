@@ -2,7 +2,8 @@
  * Shows what a request may do when memory is short, by its flags.  Another thread
  * holds all free items, or all free pages, in its cache.  If it computes without calling
  * the kernel, M_NOWAIT asks it and fails at once: nothing was waited for, by the
- * counters.  M_NORECLAIM takes new pages but no cached ones, and settles no dead
+ * counters.  M_DRAIN waits for it, also after an M_NOWAIT that asked in vain, but only
+ * once.  M_NORECLAIM takes new pages but no cached ones, and settles no dead
  * thread, so that it may be given under a lock; M_WAITOK does all of it.
  */
 import assert from 'node:assert/strict';
@@ -11,14 +12,15 @@ import { atomic_load, atomic_notify, atomic_store } from '../machine/atomic.ts';
 import { reap_want } from '../machine/death.ts';
 import { host_sees_threads } from '../machine/host.ts';
 import type { Handle } from '../machine/machdep.ts';
+import { sysctl_set } from '../machine/sysctl_decl.ts';
 import { until, within } from '../machine/workers.test.lib.ts';
-import { M_NORECLAIM, M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
+import { M_DRAIN, M_NORECLAIM, M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
 import { page_failpoint, vm_page_count } from '../page/vm_page.ts';
 import type { malloc_type_t } from '../h/malloc.ts';
 import type { zone_t } from '../h/uma.ts';
 import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
 import { uma_check } from '../uma/uma_check.ts';
-import { uma_drain_pending } from '../uma/uma_drain.ts';
+import { drain_deadline, uma_drain_pending } from '../uma/uma_drain.ts';
 import { count_of, down, start, step_word, up } from '../uma/uma.test.lib.ts';
 import { uma_zcreate, uma_zone_set_max } from '../uma/uma_zone.ts';
 import { free, malloc } from './kern_malloc.ts';
@@ -112,6 +114,33 @@ describe('another CPU computes and does not answer', () => {
     assert.ok(waits()[0] > before[0] && waits()[1] > before[1], String(waits()));
     free(p, t);
     await other.end();
+  });
+  test('M_DRAIN waits for what M_NOWAIT has asked for in vain', async () => {
+    sysctl_set(drain_deadline, 10_000);
+    const other = await cached_by('computing_until_waited_for');
+    const late = count_of('vm.drain_late');
+    const rest = take_rest();
+    assert.equal(uma_zalloc(z, M_NOWAIT), 0);
+    assert.equal(uma_drain_pending(), true, 'it was asked');
+    const item = uma_zalloc(z, M_NOWAIT | M_DRAIN);
+    assert.notEqual(item, 0);
+    assert.equal(count_of('vm.drain_late'), late);
+    for (const each of [item, ...rest]) uma_zfree(z, each);
+    await other.end();
+  });
+  test('nobody waits a second time for a CPU that was late', async () => {
+    const other = await cached_by('computing');
+    const rest = take_rest();
+    const late = count_of('vm.drain_late');
+    assert.equal(uma_zalloc(z, M_NOWAIT | M_DRAIN), 0);
+    assert.equal(count_of('vm.drain_late'), late + 1);
+    const before = waits();
+    assert.equal(uma_zalloc(z, M_NOWAIT | M_DRAIN), 0);
+    assert.deepEqual(waits(), before);
+    await other.end();
+    while (rest.length < limit) rest.push(uma_zalloc(z, M_NOWAIT));
+    assert.ok(!rest.includes(0), 'now it has answered');
+    for (const item of rest) uma_zfree(z, item);
   });
 });
 

@@ -10,6 +10,7 @@
  *      state  1 PARKED     owner: I touch none of my private things until I clear this
  *             2 CLAIM      another, only while PARKED: I am touching yours, stay away
  *             4 REQ_DRAIN  hand your caches over at your next slow path
+ *             8 LATE       with REQ_DRAIN: somebody waited for that in vain, nobody waits again
  *            16 STOP       the machine is down, or panics: stop where you are
  *            32 DEAD       the owner is gone and being settled: nobody claims it
  *            64 FREE       no thread runs on this record: nobody claims it
@@ -54,6 +55,7 @@ export const MAXCPU = SLOTS_MAX;
 export const CPU_PARKED = 1;
 export const CPU_CLAIM = 2;
 export const CPU_REQ_DRAIN = 4;
+export const CPU_LATE = 8;
 export const CPU_STOP = 16;
 export const CPU_DEAD = 32;
 export const CPU_FREE = 64;

@@ -25,6 +25,7 @@
 import { sim_point } from '../machine/atomic.ts';
 import { counter_add } from '../machine/counter.ts';
 import {
+  CPU_LATE,
   CPU_REQ_DRAIN,
   cpu_claim,
   cpu_slots,
@@ -211,7 +212,7 @@ export function vm_page_cache_claim(cpu: number): boolean {
   if (pcpu.cached_n[pc] + pcpu.zcached_n[pc] === 0) return true; // a hint: it keeps what it hides
   const ph = phys_root();
   mtx_lock(phys.lock, ph);
-  const ok = cpu_claim(cpu, CPU_REQ_DRAIN); // innermost: the lock is taken before
+  const ok = cpu_claim(cpu, CPU_REQ_DRAIN | CPU_LATE); // innermost: the lock is taken before
   if (ok) {
     empty_locked(pc, 0);
     cpu_unclaim(cpu);

@@ -28,6 +28,7 @@ import { zone_present } from './uma_stats.ts';
 import {
   check_stamp,
   common,
+  count_of,
   RING,
   RING_SIZE,
   stamp,
@@ -156,6 +157,15 @@ function computing({ zones = [], n = 0 }: Args): Counts {
   uma_zfree(z, item);
   return { ok: item === 0 ? 0 : 1 };
 }
+/** Computes until somebody sleeps for what it caches, or until told to stop. */
+function computing_until_waited_for({ zones = [], n = 0 }: Args): Counts {
+  fill(zones[0], n);
+  const before = count_of('vm.drain_sleeps');
+  step(1);
+  while (count_of('vm.drain_sleeps') === before && atomic_load(step_word(2)) === 0);
+  uma_reclaim(false); // whatever is asked of it is served on the way
+  return {};
+}
 /** Fills its cache and stays: meant to be terminated. */
 function doomed({ zones = [], n = 0 }: Args): Counts {
   fill(zones[0], n);
@@ -196,6 +206,7 @@ const jobs: Record<string, (args: Args) => Counts> = {
   reader,
   asleep,
   computing,
+  computing_until_waited_for,
   doomed,
   limited,
   freer,

@@ -10,8 +10,9 @@
  *      dead                   the reaper does
  *      computing, silent      the request stays; after vm.drain_deadline the
  *                             drainer goes on without it, and counts that; the
- *                             next drainer does not wait for it again, and one that
- *                             must not sleep only looks some times
+ *                             next drainer does not wait for it again (LATE).  One that
+ *                             must not sleep only looks some times, and leaves the
+ *                             request to be waited for by the next that may
  *
  * A zone that is destroyed meanwhile is going: it ends when the last CPU has
  * handed its cache over, wherever that happens (uma_going.ts).
@@ -20,13 +21,14 @@
  * items return to the slabs, and slabs that became free to the page floor.
  */
 import { vm_page_cache_claim, vm_page_cache_empty } from '../page/vm_page_cache.ts';
-import { atomic_and, atomic_load, atomic_or, cpu_spinwait } from '../machine/atomic.ts';
+import { atomic_and, atomic_cas, atomic_load, atomic_or, cpu_spinwait } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { count_settle } from '../machine/count.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import {
   CPU_DEAD,
   CPU_FREE,
+  CPU_LATE,
   CPU_PARKED,
   CPU_REQ_DRAIN,
   cpu_claim,
@@ -89,7 +91,7 @@ const v_late = counter_u64('vm.drain_late', 'CPUs that did not answer a drain in
 const v_sleeps = counter_u64('vm.drain_sleeps', 'Naps while waiting for a drain to be answered');
 const v_drains = counter_u64('vm.drains', 'Caches of CPUs handed over on request');
 const v_reclaims = counter_u64('vm.reclaims', 'Times memory was reclaimed from all zones');
-const drain_deadline = sysctl_int('vm.drain_deadline', {
+export const drain_deadline = sysctl_int('vm.drain_deadline', {
   value: 50,
   min: 1,
   max: 10000,
@@ -198,7 +200,7 @@ function serve_drain(): void {
   if ((atomic_load(w) & CPU_REQ_DRAIN) === 0) return;
   uma_hand_over(true); // who asked may have gone to sleep by now
   counter_add(v_drains, 1);
-  atomic_and(w, ~CPU_REQ_DRAIN);
+  atomic_and(w, ~(CPU_REQ_DRAIN | CPU_LATE));
 }
 /** The caches of a thread that leaves go to the others. */
 export function uma_leave(): void {
@@ -211,7 +213,7 @@ export function uma_leave(): void {
 /** Moves the buckets of zone z from a parked CPU's cache. False: it is not parked (any more). */
 export function cache_claim(z: zone_t, cpu: number): boolean {
   mtx_lock(uma_keg.lock, zone.keg[z]);
-  const ok = cpu_claim(cpu, CPU_REQ_DRAIN); // innermost: every lock is taken before
+  const ok = cpu_claim(cpu, CPU_REQ_DRAIN | CPU_LATE); // innermost: every lock is taken before
   if (ok) {
     cache_hand_over(z, cpu, false);
     cpu_unclaim(cpu);
@@ -243,7 +245,7 @@ export function uma_drain_others(wait: boolean): boolean {
     if (v & (CPU_FREE | CPU_DEAD)) continue;
     if (v & CPU_PARKED && claim_and_move(cpu)) continue;
     const old = atomic_or(w, CPU_REQ_DRAIN);
-    if ((old & CPU_REQ_DRAIN) === 0) waiting.push(cpu); // an older request: it is late already
+    if ((old & (wait ? CPU_LATE : CPU_REQ_DRAIN)) === 0) waiting.push(cpu);
   }
   return wait ? drain_wait(waiting) : drain_look(waiting);
 }
@@ -275,12 +277,22 @@ function drain_wait(waiting: number[]): boolean {
       if (!opt.SIM) host_sleep(SLICE_MS);
     }
     if (now_ms() > until || (opt.SIM && round > SIM_ROUNDS)) {
-      const late = left.filter((cpu) => cpu_alive(cpu)).length;
+      const alive = left.filter((cpu) => cpu_alive(cpu));
+      const late = alive.filter((cpu) => drain_late(cpu)).length;
       if (late > 0) counter_add(v_late, late);
-      return late < left.length;
+      return alive.length < left.length;
     }
   }
   return false;
+}
+/** Notes that a CPU was waited for in vain. False: it answers just now. */
+function drain_late(cpu: number): boolean {
+  const w = cpu_state_word(cpu);
+  for (;;) {
+    const v = atomic_load(w);
+    if ((v & CPU_REQ_DRAIN) === 0) return false;
+    if (atomic_cas(w, v, v | CPU_LATE) === v) return true;
+  }
 }
 function drain_done(cpu: number): boolean {
   const v = atomic_load(cpu_state_word(cpu));
