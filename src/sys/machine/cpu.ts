@@ -118,7 +118,6 @@ export const pcpu = struct<pcpu_t>(
     UNDO_LEVELS * UNDO_LOG_WORDS,
   ),
   undo_pairs: words('t', 'the pairs of all: word and old value', UNDO_PAIRS * 2),
-  sleeper: i32('c', 'the sleep record of this CPU'),
   signal: i32('a', 'errno of a pending abort of its sleep'),
   program: i32('a', 'a thread of the program, not one of the kernel'),
   counters: i32('c', 'this CPU block of counters'),
