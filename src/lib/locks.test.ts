@@ -8,11 +8,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { atomic_load } from '../sys/machine/atomic.ts';
-import { reap_all } from '../sys/machine/death.ts';
+import { pcpu, pcpu_of } from '../sys/machine/cpu.ts';
+import { cpu_alive, reap_all } from '../sys/machine/death.ts';
 import { host_sees_threads } from '../sys/machine/host.ts';
 import { SEED } from '../sys/machine/seed.test.lib.ts';
 import { until } from '../sys/machine/workers.test.lib.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
+import { mtx_end } from '../sys/sync/kern_mutex.ts';
 import { sleepq_list } from '../sys/sync/subr_sleepqueue.ts';
 import { witness_console } from '../sys/sync/witness.ts';
 import { fails, failsAsync } from './fails.test.lib.ts';
@@ -160,6 +162,35 @@ describe('a lock outlives its owner', { skip }, () => {
       take(machine, kind);
       if (kind === 'mutex') machine.mutex('l').unlock();
       else machine.rwlock('l').unlockWrite();
+    });
+  }
+  for (const kind of ['mutex', 'write'] as const) {
+    test(`a dispose in vain does not change whom an abandoned lock lost (${kind})`, async (t) => {
+      const machine = testMachine(t);
+      const lost = await afterEnd(machine, kind, 'hang');
+      const other = await start(machine, 'hold', {
+        kind: kind === 'mutex' ? 'read' : 'mutex',
+        end: 'hang',
+      });
+      await said(other, 'it is up');
+      const name = new RegExp(`thread ${lost}, `);
+      assert.match(fails('EOWNERDEAD', () => take(machine, kind)).message, name);
+      const l = lockWord(kindOf(kind), 'l');
+      const before = atomic_load(l);
+      if (kind === 'write') {
+        // Another CPU is about to write it, and has not looked yet.
+        const cpu = [1, 2, 3].find(cpu_alive) ?? 0;
+        const pc = pcpu_of(cpu);
+        pcpu.rw_taking[pc] = l;
+        assert.match(
+          fails('EBUSY', () => machine.rwlock('l').dispose()).message,
+          new RegExp(`CPU ${cpu} has it`),
+        );
+        pcpu.rw_taking[pc] = 0;
+      } else assert.ok(mtx_end(l));
+      assert.equal(atomic_load(l), before);
+      assert.match(fails('EOWNERDEAD', () => take(machine, kind)).message, name);
+      await other.terminate();
     });
   }
   test('a wait for a condition ends with EOWNERDEAD, and the signal is passed on', async (t) => {

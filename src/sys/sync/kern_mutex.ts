@@ -383,7 +383,8 @@ export function mtx_unrecover(l: number): void {
 export function mtx_end(l: number): boolean {
   for (;;) {
     const v = atomic_load(l);
-    if (v !== 0 && !abandoned(v)) return false;
-    if (atomic_cas(l, v, abandoned_word(thr.tid)) === v) return true;
+    if (abandoned(v)) return true; // its word says whom it lost
+    if (v !== 0) return false;
+    if (atomic_cas(l, 0, abandoned_word(thr.tid)) === 0) return true;
   }
 }

@@ -216,7 +216,8 @@ export function rw_end(l: number): number {
     if (took && by >= 0 && good) rw_release(l);
     pcpu.rw_taking[pc] = 0;
     if (!took) continue;
-    if (by < 0 || !good) rw_abandon(l, thr.tid);
+    // The word of a lock that was abandoned before says whom it lost: it stays.
+    if (by < 0 || !good) abandon(l, thr.tid, good ? abandoned_word(thr.tid) : v);
     return by;
   }
 }
