@@ -350,6 +350,48 @@ describe('code of the program', () => {
   });
 });
 
+describe('an asynchronous function', () => {
+  test('is refused, with the lock given back, by calls that hold it while fn runs', async (t) => {
+    const machine = testMachine(t);
+    const m = machine.mutex('l');
+    const rw = machine.rwlock('l');
+    const named = (then: unknown): object => Object.fromEntries([['then', then]]);
+    const later = {
+      async: async () => 1,
+      rejected: () => Promise.reject(new Error('of nobody')),
+      thenable: () => named((done: (n: number) => void) => done(1)),
+    };
+    for (const [what, fn] of Object.entries(later)) {
+      assert.match(fails('EINVAL', () => m.run(fn)).message, /run: .*'l'.*runAsync/, what);
+      assert.match(fails('EINVAL', () => rw.read(fn)).message, /read: .*'l'.*asynchronous/, what);
+      assert.match(fails('EINVAL', () => rw.write(fn)).message, /write: .*'l'.*asynchronous/, what);
+      assert.deepEqual(registry_locks_held(), [], what);
+      // Another thread can have them.
+      for (const kind of ['mutex', 'write']) {
+        const other = await start(machine, 'want', { kind });
+        assert.equal(await result(other, 'another thread'), 'ok');
+      }
+    }
+    // A value of that name alone makes no promise.
+    assert.deepEqual(
+      m.run(() => named(5)),
+      named(5),
+    );
+    assert.equal(await m.runAsync(later.async), 1);
+  });
+  test('is no predicate: a promise is always true', async (t) => {
+    const machine = testMachine(t);
+    const m = machine.mutex('l');
+    const cv = machine.condition('cv');
+    const never = (async () => false) as never;
+    m.lock();
+    fails('EINVAL', () => cv.waitUntil(m, never, { timeout: 50 }));
+    assert.ok(m.owned, 'waitUntil keeps the mutex');
+    await failsAsync('EINVAL', cv.waitAsync(m, never));
+    assert.ok(!m.owned, 'waitAsync rejects without it');
+  });
+});
+
 describe('names', () => {
   test('WITNESS says what the program calls its locks', (t) => {
     const machine = testMachine(t, { options: { WITNESS: true } });

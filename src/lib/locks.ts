@@ -167,6 +167,9 @@ abstract class Named implements Mortal, Disposable {
   }
 }
 
+/** What an rwlock offers to a function with awaits. */
+const ASYNC_RW = 'it is asynchronous: await before, or hold a mutex by runAsync';
+
 /** What mutexes and rwlocks have in common: an owner that they may outlive. */
 abstract class Lock extends Named {
   /** recover() runs. */
@@ -208,6 +211,12 @@ abstract class Lock extends Named {
     this.give(l);
     return true;
   }
+  /** Runs `fn`, then gives the lock back. A promise would outlive that: EINVAL, afterwards. */
+  protected during<T>(op: string, fn: () => T, leave: () => void, instead: string): T {
+    const result = bracket(fn, leave);
+    if (isLater(result)) this.refuse(op, EINVAL, `fn went on without the lock: ${instead}`);
+    return result;
+  }
   /** After a try in vain: whether the owner turns out to be dead. Asks the host now and then. */
   protected ownerDead(l: number): boolean {
     const now = now_ms();
@@ -218,7 +227,8 @@ abstract class Lock extends Named {
 }
 /** Whether a value is a promise. Its rejection is the concern of nobody. */
 function isLater(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null || !('then' in value)) return false;
+  if (typeof value !== 'object' || value === null) return false;
+  if (!('then' in value) || typeof value.then !== 'function') return false;
   Promise.resolve(value).catch(() => {});
   return true;
 }
@@ -268,11 +278,14 @@ export class Mutex extends Lock {
   get owned(): boolean {
     return mtx_owned_word(this.live('owned'));
   }
-  /** Runs `fn` with the mutex held. `fn` is synchronous: see runAsync. Throws as lock does. */
+  /**
+   * Runs `fn` with the mutex held. `fn` is synchronous: see runAsync.  Throws as lock
+   * does, and EINVAL, with the mutex given back, if `fn` returns a promise.
+   */
   run<T>(fn: () => T, options?: LockOptions): T {
     this.function('run', fn);
     this.lock(options);
-    return bracket(fn, () => this.unlock());
+    return this.during('run', fn, () => this.unlock(), 'it is asynchronous: use runAsync');
   }
   /**
    * Takes the mutex, waiting in the event loop; other tasks of this thread wait
@@ -460,17 +473,17 @@ export class RwLock extends Lock {
     const l = this.#written('downgrade');
     if (!rw_downgrade(WORD, l)) this.refuse('downgrade', ENOLCK, rw_why(l, ENOLCK));
   }
-  /** Runs `fn` with the lock held shared. Throws as lockRead does. */
+  /** Runs `fn`, which is synchronous, with the lock held shared. Throws as run does. */
   read<T>(fn: () => T, options?: LockOptions): T {
     this.function('read', fn);
     this.lockRead(options);
-    return bracket(fn, () => this.unlockRead());
+    return this.during('read', fn, () => this.unlockRead(), ASYNC_RW);
   }
-  /** Runs `fn` with the lock held alone. Throws as lockWrite does. */
+  /** Runs `fn`, which is synchronous, with the lock held alone. Throws as run does. */
   write<T>(fn: () => T, options?: LockOptions): T {
     this.function('write', fn);
     this.lockWrite(options);
-    return bracket(fn, () => this.unlockWrite());
+    return this.during('write', fn, () => this.unlockWrite(), ASYNC_RW);
   }
   protected end(l: number): string {
     rw_settle(l);
@@ -544,14 +557,15 @@ export class Condition extends Named {
   }
   /**
    * Waits until `holds` is true, testing it with the mutex held. False after
-   * `timeout` ms.  If `holds` throws, that is thrown, with the mutex held as before.
+   * `timeout` ms.  If `holds` throws, that is thrown, with the mutex held as before;
+   * EINVAL likewise if it returns a promise.
    */
   waitUntil(mutex: Mutex, holds: () => boolean, options?: LockOptions): boolean {
     this.#wants('waitUntil', mutex);
     this.function('waitUntil', holds);
     const deadline = performance.now() + timeoutOf('waitUntil', options);
     mutex.wordFor('waitUntil');
-    while (!holds()) {
+    while (!this.#test('waitUntil', holds)) {
       const left = deadline - performance.now();
       if (left <= 0) return false;
       this.#wait('waitUntil', mutex, left);
@@ -570,7 +584,7 @@ export class Condition extends Named {
     const test = (): boolean => {
       let holds_now = false;
       try {
-        holds_now = holds();
+        holds_now = this.#test('waitAsync', holds);
       } catch (e) {
         if (!(e instanceof KernelPanic)) mutex.letGo();
         throw e;
@@ -597,6 +611,12 @@ export class Condition extends Named {
       wchan: () => this.#channel('waitAsync'),
       attempt: () => (this.#retake(mutex) && test() ? true : undefined),
     });
+  }
+  /** Asks a predicate. A promise says nothing yet: EINVAL. */
+  #test(op: string, holds: () => boolean): boolean {
+    const answer = holds();
+    if (isLater(answer)) this.refuse(op, EINVAL, 'the predicate is asynchronous');
+    return answer;
   }
   /** Takes the mutex again if it is free. A signal that EOWNERDEAD makes useless is passed on. */
   #retake(mutex: Mutex): boolean {
