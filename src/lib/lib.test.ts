@@ -186,6 +186,16 @@ describe('types and memory', () => {
     for (const at of [-16, 3, 1.5, Number.NaN, 2 ** 40, 16 * 2 ** 20]) {
       fails('EFAULT', () => type.free(at as Address));
     }
+    // A place where no block can be: a query says so, and the machine goes on.
+    const gone = type.alloc(100_000);
+    type.free(gone);
+    for (const at of [8, gone, gone + 4096] as Address[]) {
+      for (const op of ['usableSize', 'realloc'] as const) {
+        const e = fails('EFAULT', () => type[op](at, 100));
+        assert.ok(e.op === op && e.address === at, e.message);
+      }
+    }
+    machine.check();
     fails('EFAULT', () => machine.load32(6));
     fails('EFAULT', () => machine.load32(0));
     fails('EFAULT', () => machine.load64f(16 * 2 ** 20));

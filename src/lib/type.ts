@@ -209,14 +209,14 @@ export class MallocType implements Mortal, Disposable {
     this.#checkSize('realloc', size);
     const flags = zeroFlags('realloc', options);
     const t = this.#type('realloc');
-    const p = address === 0 ? 0 : this.#word('realloc', address);
+    const p = address === 0 ? 0 : this.#block('realloc', address);
     const q = realloc(p, size, t, flags);
     return (q === 0 ? this.#fail('realloc', size) : q * 4) as Address;
   }
   /** Bytes that the block at `address` really has: at least what was asked for. Throws EFAULT. */
   usableSize(address: Address): number {
     this.#type('usableSize');
-    return malloc_usable_size(this.#word('usableSize', address));
+    return malloc_usable_size(this.#block('usableSize', address));
   }
   /**
    * A block as an object that can be disposed of: `using b = type.block(64)`.
@@ -294,7 +294,14 @@ export class MallocType implements Mortal, Disposable {
   }
   #word(op: string, address: number): number {
     const p = typeof address === 'number' ? address / 4 : -1;
-    if ((p | 0) === p && p > 0 && p < this.#end) return p;
+    return (p | 0) === p && p > 0 && p < this.#end ? p : this.#noBlock(op, address);
+  }
+  /** The same, if the page is one of blocks: of another the kernel's realloc would panic. */
+  #block(op: string, address: number): number {
+    const p = this.#word(op, address);
+    return malloc_usable_size(p) === 0 ? this.#noBlock(op, address) : p;
+  }
+  #noBlock(op: string, address: number): never {
     throw kmemError(EFAULT, op, `${shown(address)} is no address of a block`, {
       address,
       type: this.name,

@@ -602,7 +602,7 @@ export function free_at(anchor: number, t: malloc_type_t): void {
 
 // --- realloc ------------------------------------------------------------------------------------
 
-/** Usable bytes of a block. Decided by the page's own kind, never by a slab's keg. */
+/** Usable bytes of a block; 0: none is there. The page's own kind decides, never a slab's keg. */
 export function malloc_usable_size(p: number): number {
   const m = word_page(p);
   const info = page.info[m];
@@ -610,7 +610,7 @@ export function malloc_usable_size(p: number): number {
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) {
     return page.index[m] * PAGE_WORDS * 4;
   }
-  panic(`realloc: address ${p * 4} has not been allocated.`);
+  return 0;
 }
 /**
  * Makes a block fit `size` bytes: the same address if it fits well, else a new
@@ -621,6 +621,7 @@ export function realloc(p: number, size: number, t: malloc_type_t, flags: number
   if (p === 0) return malloc(size, t, flags);
   malloc_type_check(t, 'realloc');
   const old = malloc_usable_size(p);
+  if (old === 0) panic(`realloc: address ${p * 4} has not been allocated.`);
   if (size <= old && (size > old / 2 ** REALLOC_FRACTION || old === MINALLOCSIZE)) return p;
   const outer = kernel_enter(); // with two blocks in hand there must be stack to free one
   let q = 0;
