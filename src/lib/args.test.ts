@@ -10,8 +10,8 @@
 import assert from 'node:assert/strict';
 import diagnostics from 'node:diagnostics_channel';
 import { describe, test } from 'node:test';
-import { boot, KmemError, type Machine, testMachine } from './index.ts';
-import { fails } from './fails.test.lib.ts';
+import { boot, KmemError, type Machine, testMachine, type Zone } from './index.ts';
+import { fails, failsAsync } from './fails.test.lib.ts';
 
 /** What is no number from 0 on in any way. */
 const ODD: readonly unknown[] = [
@@ -286,6 +286,35 @@ describe('options whose getters are code', () => {
     z.free(first);
     machine.check();
     machine.shutdown();
+  });
+  test('that leaves the machine: the call gives nothing of it', async () => {
+    for (const end of ['detach', 'shutdown'] as const) {
+      const calls = {
+        alloc: (z: Zone) => z.alloc(),
+        'alloc with options': (z: Zone) => z.alloc({ zero: true }),
+        tryAlloc: (z: Zone) => z.tryAlloc(),
+      };
+      for (const [name, call] of Object.entries(calls)) {
+        const machine = boot({ memory: '16M', fresh: true });
+        const z = machine.zone('c', { size: 40, ctor: () => machine[end]() });
+        const e = fails('ESHUTDOWN', () => call(z));
+        assert.match(e.message, /this thread has left/, `${name}, ${end}`);
+      }
+      const machine = boot({ memory: '16M', fresh: true });
+      const z = machine.zone('c', { size: 40, ctor: () => machine[end]() });
+      await failsAsync('ESHUTDOWN', z.allocAsync());
+      const again = boot({ memory: '16M', fresh: true });
+      const R = again.records('r', { x: 'f64' }, { capacity: 10 });
+      R.alloc();
+      R.alloc();
+      let seen = 0;
+      const last = (): void => {
+        seen++;
+        again[end]();
+      };
+      fails('ESHUTDOWN', () => R.forEach(last));
+      assert.equal(seen, 1);
+    }
   });
 });
 

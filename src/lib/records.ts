@@ -303,7 +303,9 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
       throw kmemError(EINVAL, 'forEach', `${shown(fn)} is no function`, { zone: this.name });
     }
     for (let n = 1, w = this.#base + 4; n <= this.capacity; n++, w += 4) {
-      if (mem.I32[w] & 1) fn(n);
+      if ((mem.I32[w] & 1) === 0) continue;
+      fn(n);
+      if (this.#z === 0) gone('forEach'); // fn left the machine, or disposed of the records
     }
   }
   /** The items in use (handles, with generations), in order of number: a sample. */

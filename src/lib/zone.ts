@@ -241,13 +241,16 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
     const flags = zeroFlags('tryAlloc', options) & ~M_DRAIN;
     const w = zalloc(this.#zone('tryAlloc'), flags);
-    return w === 0 ? undefined : this.#made(w);
+    return w === 0 ? undefined : this.#made('tryAlloc', w);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
   async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
     const flags = zeroFlags('allocAsync', options);
     const zone = (): zone_t => this.#zone('allocAsync');
-    return this.#made(await zoneAllocAsync(this.#ctx, zone, this.name, flags, options));
+    return this.#made(
+      'allocAsync',
+      await zoneAllocAsync(this.#ctx, zone, this.name, flags, options),
+    );
   }
   /** Gives an item back: any thread may. Never waits. Throws EFAULT for what is no item. */
   free(item: Item<N>): void {
@@ -308,8 +311,11 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     enter(op);
     return this.#z;
   }
-  /** Constructs an item. If the constructor throws, nobody has the item: it goes back. */
-  #made(w: number): Item<N> {
+  /**
+   * Constructs an item. If the constructor throws, nobody has the item: it goes back.
+   * If it left the machine, the item is in use by nobody, and this throws ESHUTDOWN.
+   */
+  #made(op: string, w: number): Item<N> {
     const at = (w * 4) as Address;
     const ctor = this.#ctor;
     if (!ctor) return at as number as Item<N>;
@@ -317,15 +323,17 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
       ctor(at, this.size);
     } catch (e) {
       const z = this.#z;
-      if (z !== 0) giveBack('alloc', () => zfree(z, w));
+      if (z !== 0) giveBack(op, () => zfree(z, w));
       throw e;
     }
+    if (!this.#ctx.up) gone(op);
     return at as number as Item<N>;
   }
   #allocWith(options: AllocOptions | undefined): Item<N> {
     const flags = zeroFlags('alloc', options);
     const wait = waitOf('alloc', options);
-    return this.#made(zoneAlloc(this.#zone('alloc'), this.name, this.limit, flags, wait));
+    const w = zoneAlloc(this.#zone('alloc'), this.name, this.limit, flags, wait);
+    return this.#made('alloc', w);
   }
   #fail(): never {
     throw zoneFailure('alloc', this.#z, this.name, this.limit);
