@@ -124,6 +124,49 @@ describe('odd arguments', () => {
     type.free(at);
     machine.check();
   });
+  test('of calls that look at no type on their fast path', (t) => {
+    const machine = testMachine(t);
+    const type = machine.type('t');
+    const zone = machine.zone('z', { size: 32 });
+    const R = machine.records('r', { x: 'f64' }, { capacity: 10 });
+    const G = machine.records('g', { x: 'f64' }, { capacity: 10, generations: true });
+    const at = type.alloc(64, { zero: true });
+    const item = zone.alloc();
+    const used = [R.alloc(), G.alloc()];
+    const far = Number.POSITIVE_INFINITY;
+    const numbers = ODD.filter((odd) => typeof odd === 'number');
+    refusesOdd('machine.store8', (v) => machine.store8(at, v), numbers);
+    refusesOdd('machine.store16', (v) => machine.store16(at, v), numbers);
+    refusesOdd('machine.store32', (v) => machine.store32(at, v), numbers);
+    refusesOdd('machine.store64f', (v) => machine.store64f(at, v), numbers);
+    refusesOdd('machine.store8 at', (v) => machine.store8(v, 1));
+    refusesOdd('machine.index', (v) => machine.index(at, v));
+    refusesOdd('machine.index at', (v) => machine.index(v, 4));
+    refusesOdd('machine.readText', (v) => machine.readText(at, v));
+    refusesOdd('machine.writeText max', (v) => machine.writeText(at, 'x', v), [far, 2 ** 53]);
+    refusesOdd('onLowMemory', (v) => machine.onLowMemory(v), FUNCTIONS);
+    assert.match(
+      fails('EINVAL', () => machine.onLowMemory(5 as never)).message,
+      /5 is no function/,
+    );
+    refusesOdd('free', (v) => type.free(v));
+    refusesOdd('zone.free', (v) => zone.free(v));
+    refusesOdd('records.free', (v) => R.free(v));
+    refusesOdd('records.free of handles', (v) => G.free(v));
+    refusesOdd('records.at of handles', (v) => G.at(v));
+    for (const odd of ODD) assert.equal(R.has(odd as never) || G.has(odd as never), false);
+    refusesOdd('records.get', (v) => R.get(v));
+    refusesOdd('records.get of handles', (v) => G.get(v));
+    refusesOdd('records.set item', (v) => R.set(v, { x: 1 }));
+    refusesOdd('realloc at', (v) => type.realloc(v, 8));
+    assert.equal(machine.load64f(at), 0, 'nothing was stored');
+    assert.deepEqual([type.stats.inUse, zone.used, R.count, G.count], [1, 1, 1, 1]);
+    R.free(used[0] as never);
+    G.free(used[1] as never);
+    zone.free(item);
+    type.free(at);
+    machine.check();
+  });
   test('options that are no object', (t) => {
     const machine = testMachine(t);
     const q = machine.queue('q', { capacity: 2 });

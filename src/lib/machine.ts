@@ -67,6 +67,8 @@ import {
   index,
   memoryClose,
   memoryOpen,
+  noNumber,
+  noWidth,
   type Place,
   readText,
   type Source,
@@ -296,9 +298,10 @@ export class Machine implements Disposable, AsyncDisposable {
 
   /**
    * The index of a byte address in the whole-memory view of elements of `width`
-   * bytes (1, 2, 4, 8).  Throws EFAULT if it is not aligned or not in the memory.
+   * bytes (1, 2, 4, 8).  Throws EFAULT if it is not aligned or not in the memory, EINVAL.
    */
   index<A extends number>(at: Place<A>, width: 1 | 2 | 4 | 8): number {
+    if (width !== 4 && width !== 8 && width !== 1 && width !== 2) noWidth(width);
     return index('index', at, width);
   }
   /** A view of `n` bytes: shared, no copy, some 20 ns to make. Throws EFAULT, EINVAL. */
@@ -321,21 +324,24 @@ export class Machine implements Disposable, AsyncDisposable {
   load64f<A extends number>(at: Place<A>): number {
     return this.f64[index('load64f', at, 8)];
   }
-  /** Stores the low 8 bits of `value`. Throws EFAULT. */
+  /** Stores the low 8 bits of `value`. Throws EFAULT, EINVAL. */
   store8<A extends number>(at: Place<A>, value: number): void {
-    this.u8[index('store8', at, 1)] = value;
+    this.u8[index('store8', at, 1)] = typeof value === 'number' ? value : noNumber('store8', value);
   }
-  /** Stores the low 16 bits at an even address. Throws EFAULT. */
+  /** Stores the low 16 bits at an even address. Throws EFAULT, EINVAL. */
   store16<A extends number>(at: Place<A>, value: number): void {
-    this.u16[index('store16', at, 2)] = value;
+    this.u16[index('store16', at, 2)] =
+      typeof value === 'number' ? value : noNumber('store16', value);
   }
-  /** Stores the low 32 bits at a multiple of 4. Throws EFAULT. */
+  /** Stores the low 32 bits at a multiple of 4. Throws EFAULT, EINVAL. */
   store32<A extends number>(at: Place<A>, value: number): void {
-    this.u32[index('store32', at, 4)] = value;
+    this.u32[index('store32', at, 4)] =
+      typeof value === 'number' ? value : noNumber('store32', value);
   }
-  /** Stores a 64-bit float at a multiple of 8. Throws EFAULT. */
+  /** Stores a 64-bit float at a multiple of 8. Throws EFAULT, EINVAL. */
   store64f<A extends number>(at: Place<A>, value: number): void {
-    this.f64[index('store64f', at, 8)] = value;
+    this.f64[index('store64f', at, 8)] =
+      typeof value === 'number' ? value : noNumber('store64f', value);
   }
   /** Sets `n` bytes to `byte`, 0 unless given. Throws EFAULT; EINVAL if it is no byte. */
   fill<A extends number>(at: Place<A>, n: number, byte = 0): void {
@@ -425,7 +431,9 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   onLowMemory(fn: () => void): Disposable {
     this.#live('onLowMemory');
-    if (typeof fn !== 'function') throw kmemError(EINVAL, 'onLowMemory', 'give a function');
+    if (typeof fn !== 'function') {
+      throw kmemError(EINVAL, 'onLowMemory', `${shown(fn)} is no function`);
+    }
     const end = lowmem_subscribe(() => {
       if (this.#ctx.up) fn();
     });

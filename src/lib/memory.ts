@@ -92,6 +92,14 @@ export function index(op: string, at: number, width: number): number {
   if (i !== Math.floor(i) || !(at >= NULL_BYTES && at + width <= end)) fault(op, at, width);
   return i;
 }
+/** Refuses a width that no view has. */
+export function noWidth(width: unknown): never {
+  throw kmemError(EINVAL, 'index', `${shown(width)} is no width: 1, 2, 4 or 8`);
+}
+/** Refuses a value that is no number: nothing is converted, but to the width. */
+export function noNumber(op: string, value: unknown): never {
+  throw kmemError(EINVAL, op, `${shown(value)} is no number`);
+}
 /** A view of `n` bytes at `at`: shared, no copy. Throws EFAULT, EINVAL. */
 export function bytesAt(at: number, n: number): Uint8Array {
   checkRange('bytes', at, n);
@@ -144,16 +152,16 @@ export function textBytes(text: string, op = 'text'): Uint8Array {
 /** Writes a text as UTF-8; returns its bytes. Throws EINVAL if they are more than `max`. */
 export function writeText(at: number, text: string, max: number): number {
   const bytes = textBytes(text, 'writeText');
-  if (!(bytes.length <= max)) {
+  if (typeof max !== 'number' || !(bytes.length <= max)) {
     const why = `the text has ${bytes.length} bytes, more than the ${shown(max)} there is room for`;
     throw kmemError(EINVAL, 'writeText', why, { address: at, size: bytes.length });
   }
   return copyIn(at, bytes);
 }
-/** Reads `n` bytes of UTF-8. Throws EFAULT. */
+/** Reads `n` bytes of UTF-8. Throws EFAULT, EINVAL. */
 export function readText(at: number, n: number): string {
+  checkRange('readText', at, n);
   if (n <= SHORT_TEXT) {
-    checkRange('readText', at, n);
     const text = ascii(at, n);
     if (text !== null) return text;
   }

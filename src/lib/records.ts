@@ -252,7 +252,8 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   free(item: Item<N>): void {
     const z = this.#z;
     const n = this.generations ? this.#number(item) : item;
-    if (z === 0 || (n | 0) !== n || n < 1 || n > this.capacity) return this.#bad('free', item);
+    if (z === 0 || typeof n !== 'number' || (n | 0) !== n || n < 1 || n > this.capacity)
+      return this.#bad('free', item);
     const w = this.#base + (n << 2);
     const count = mem.I32[w];
     if ((count & 1) === 0) return this.#bad('free', item);
@@ -317,7 +318,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   }
   /** All fields of an item as a plain object: for looking, not for loops. Throws as at does. */
   get(item: Item<N>): { [K in keyof F]: number } {
-    const n = this.at(item);
+    const n = this.#index('get', item);
     const values = {} as { [K in keyof F]: number };
     for (const field of this.#fields) values[field] = this.#column(field)[n];
     return values;
@@ -328,7 +329,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
       throw kmemError(EINVAL, 'set', `${shown(values)} is no object`, { zone: this.name });
     }
     const given = this.#fields.map((field) => this.#value(field, values[field]));
-    const n = this.at(item);
+    const n = this.#index('set', item);
     for (const [i, field] of this.#fields.entries()) {
       const value = given[i];
       if (value !== undefined) this.#column(field)[n] = value;
@@ -366,6 +367,13 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     enter(op);
     return this.#z;
   }
+  /** `at`, for calls that are not for loops: what is no index is refused too. */
+  #index(op: string, item: Item<N>): number {
+    this.#zone(op);
+    const n = this.generations ? this.#number(item) : item;
+    if (!wholeIn(n, 1, this.capacity)) this.#bad(op, item);
+    return n;
+  }
   #column(field: string): FieldViews[FieldKind] {
     return (this as unknown as Record<string, FieldViews[FieldKind]>)[field];
   }
@@ -379,6 +387,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   }
   /** The number in a handle; 0 if the handle is stale or none. */
   #number(handle: number): number {
+    if (typeof handle !== 'number') return 0;
     const n = handle % HANDLE_SHIFT;
     if (!Number.isInteger(n) || n < 1 || n > this.capacity || !this.#live(n)) return 0;
     return this.#handle(n) === handle ? n : 0;

@@ -196,7 +196,12 @@ export class MallocType implements Mortal, Disposable {
   }
   /** Gives a block back: any thread may. 0 is no block. Throws EFAULT for what is no address. */
   free(address: Address): void {
-    const p = address >>> 2;
+    let p = 0;
+    try {
+      p = address >>> 2;
+    } catch {
+      return freeWith(this, address); // a bigint or a symbol; to look at its type would cost
+    }
     // Beyond 4 GiB, or no address at all: the slow way tells which.
     if ((p << 2) >>> 0 !== address || p >= this.end) return freeWith(this, address);
     free(p, this.t); // 0 is ignored there

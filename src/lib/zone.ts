@@ -254,7 +254,12 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
   /** Gives an item back: any thread may. Never waits. Throws EFAULT for what is no item. */
   free(item: Item<N>): void {
-    const w = item >>> 2;
+    let w = 0;
+    try {
+      w = item >>> 2;
+    } catch {
+      return this.#freeFar(item); // a bigint or a symbol; to look at its type would cost
+    }
     const z = this.#z;
     if (z === 0 || (w << 2) >>> 0 !== item || w >= this.#end) return this.#freeFar(item);
     zfree(z, w); // 0 is ignored there
