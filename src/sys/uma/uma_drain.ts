@@ -295,9 +295,13 @@ function drain_late(cpu: number): boolean {
   }
 }
 function drain_done(cpu: number): boolean {
-  const v = atomic_load(cpu_state_word(cpu));
+  const w = cpu_state_word(cpu);
+  const v = atomic_load(w);
   if ((v & CPU_REQ_DRAIN) === 0 || v & (CPU_FREE | CPU_DEAD)) return true;
-  return (v & CPU_PARKED) !== 0 && claim_and_move(cpu);
+  if ((v & CPU_PARKED) === 0) return false;
+  if (claim_and_move(cpu)) return true;
+  atomic_or(w, CPU_REQ_DRAIN); // it came back midway: what was claimed had counted as an answer
+  return false;
 }
 
 // --- zones ----------------------------------------------------------------------------------
