@@ -93,12 +93,13 @@ describe('after a panic', () => {
   test('of another thread, the same', async () => {
     const machine = boot({ memory: '16M' });
     const calls = refusable(machine);
-    const url = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
+    const end = import.meta.url.slice(-3); // .ts, or .js where it is compiled
+    const url = (path: string): string => JSON.stringify(new URL(path + end, import.meta.url).href);
     const program = `
       const { parentPort, workerData } = require('node:worker_threads');
       (async () => {
-        const { attach } = await import(${url('./index.ts')});
-        const { panic } = await import(${url('../sys/machine/panic.ts')});
+        const { attach } = await import(${url('./index')});
+        const { panic } = await import(${url('../sys/machine/panic')});
         attach(workerData);
         try { panic('a test'); } catch (e) { parentPort.postMessage(e.name); }
       })();`;
