@@ -37,23 +37,26 @@ export async function deaths(kills: number, seed: number, options: BootOptions):
   const m = boot({ memory: '32M', cpus: 6, ...options, fresh: true });
   const book = new Int32Array(new SharedArrayBuffer(8));
   let failed: Error | null = null;
-  const start = (rejoins: boolean): { worker: Worker; up: Promise<void> } => {
+  const start = (rejoins: boolean): { worker: Worker; up: boolean } => {
     const workerData = { kmem: m.handle, seed: draw(1e9), book, rejoins };
     const worker = m.adopt(new Worker(FILE, { workerData }));
     worker.on('error', (e: Error) => {
       failed ??= e;
     });
-    const up = new Promise<void>((resolve) => void worker.once('message', () => resolve()));
-    return { worker, up };
+    const started = { worker, up: false };
+    worker.once('message', () => {
+      started.up = true;
+    });
+    return started;
   };
   const survivor = start(false);
-  await survivor.up;
+  await until(() => survivor.up || failed !== null, 'the survivor is up');
   let done = 0;
   const lane = async (): Promise<void> => {
     while (done < kills && failed === null) {
       done++;
       const victim = start(draw(2) === 0);
-      if (draw(4) > 0) await Promise.race([victim.up, until(() => failed !== null, 'it is up')]);
+      if (draw(4) > 0) await until(() => victim.up || failed !== null, 'it is up');
       else await new Promise((resolve) => victim.worker.once('online', resolve));
       await sleep(draw(30));
       const calls = book[1];

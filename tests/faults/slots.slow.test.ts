@@ -89,7 +89,6 @@ describe('joining and leaving', { skip }, () => {
     const lane = async (): Promise<void> => {
       for (let i = 0; i < 6; i++) {
         const hand = start('churn', m, { owner, rounds: 1e9 });
-        hand.said().catch(() => {});
         await new Promise((resolve) => hand.worker.once('online', resolve));
         await sleep(20 + Math.random() * 120);
         await hand.worker.terminate();
