@@ -175,13 +175,14 @@ export function cache_own(z: zone_t): number {
 export function uma_hand_over(told = false): void {
   if (uma() === 0) return;
   vm_page_cache_empty();
+  let moved = false;
   uma_each_zone((z) => {
     if (zone.hooks[z] & ZH_NOCACHE || cache_bare(z, thr.cpu)) return;
-    const items = cache_own(z);
-    if (items === 0 || !told) return;
-    if (uma_keg.flags[zone.keg[z]] & UMA_ZFLAG_FULL) wakeup(zone.keg[z]);
-    vm_page_free_settled();
+    if (cache_own(z) === 0) return;
+    moved = true;
+    if (told && uma_keg.flags[zone.keg[z]] & UMA_ZFLAG_FULL) wakeup(zone.keg[z]);
   });
+  if (told && moved) vm_page_free_settled();
 }
 
 /**
