@@ -46,6 +46,7 @@ import {
   reap_all,
   slot_settle,
   who_gone,
+  life_cpu,
   life_index,
   reap_pending,
   slot_empty,
@@ -91,7 +92,10 @@ export interface Taken {
  * free.
  */
 export function slot_take(generation: number): Taken | null {
-  for (let i = 0; i < SLOTS_MAX; i++) {
+  return take_among(0, SLOTS_MAX, generation);
+}
+function take_among(first: number, end: number, generation: number): Taken | null {
+  for (let i = first; i < end; i++) {
     const incarnation = word_take(i, generation);
     if (incarnation >= 0) return { cpu: i, incarnation, generation };
   }
@@ -130,11 +134,7 @@ export function slots_full(): never {
  * when they hold all the others.  null: others have both at present.
  */
 export function slot_take_spare(generation: number): Taken | null {
-  for (let i = LIFE_SPARE; i < LIFE_SPARE + SPARES; i++) {
-    const incarnation = word_take(i, generation);
-    if (incarnation >= 0) return { cpu: i, incarnation, generation };
-  }
-  return null;
+  return take_among(LIFE_SPARE, LIFE_SPARE + SPARES, generation);
 }
 
 /** A slot's word, and the proof that its owner is gone: of that very word. */
@@ -162,8 +162,7 @@ export function slots_left(): { left: Left[]; half: boolean } {
 export function slots_settle(left: readonly Left[], half: boolean): number {
   let n = 0;
   for (const { index, word } of left) {
-    const cpu = index >= LIFE_SPARE ? machine.maxcpus[M] + index - LIFE_SPARE : index;
-    if (slot_settle(cpu, word)) n++;
+    if (slot_settle(life_cpu(index), word)) n++;
   }
   return half ? n + reap_all() : n;
 }
@@ -174,8 +173,7 @@ export function slots_settle(left: readonly Left[], half: boolean): number {
  * thread has left it then.
  */
 export function slot_start(taken: Taken): void {
-  const spare = taken.cpu >= LIFE_SPARE;
-  const cpu = spare ? machine.maxcpus[M] + taken.cpu - LIFE_SPARE : taken.cpu;
+  const cpu = life_cpu(taken.cpu);
   const pc = pcpu_of(cpu);
   const first = field_word(pcpu.cpuid, pc);
   mem.I32.fill(0, first, pc + pcpu.sizeof);

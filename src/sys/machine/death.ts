@@ -90,6 +90,10 @@ export const death_oracle: { dead: ((cpu: number) => boolean) | null } = { dead:
 export function life_index(cpu: number): number {
   return cpu_is_spare(cpu) ? LIFE_SPARE + cpu - machine.maxcpus[M] : cpu;
 }
+/** The CPU slot whose word lies there. */
+export function life_cpu(index: number): number {
+  return index >= LIFE_SPARE ? machine.maxcpus[M] + index - LIFE_SPARE : index;
+}
 
 // --- who lives -----------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import { atomic_add, atomic_load, atomic_store } from './atomic.ts';
 import { counters, counters_boot, counters_freeze } from './counter.ts';
 import { CPU_FREE, CPU_PARKED, CPU_STOP, cpu_slots, MAXCPU, pcpu, pcpu_of } from './cpu.ts';
 import type { Taken } from './cpu_slots.ts';
-import { cpu_alive, tid_alive } from './death.ts';
+import { cpu_alive, life_cpu, tid_alive } from './death.ts';
 import { EINVAL, EOPNOTSUPP, ESHUTDOWN, KmemError } from './errno.ts';
 import {
   boot_alloc,
@@ -184,7 +184,7 @@ function close_slots(): boolean {
   for (let i = 0; i < LIFE_SPARE + SPARES; i++) {
     for (;;) {
       const v = slot_load(i);
-      const cpu = i >= LIFE_SPARE ? machine.maxcpus[M] + i - LIFE_SPARE : i;
+      const cpu = life_cpu(i);
       if (slot_state(v) === SLOT_HELD && cpu_alive(cpu)) return false;
       if (slot_state(v) === SLOT_SETTLE && tid_alive(slot_rest(v) * 8)) return false;
       if (slot_swap(i, v, slot_word(SLOT_CLOSED, slot_incarnation(v) + 1, 0))) break;
