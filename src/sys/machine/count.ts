@@ -3,54 +3,68 @@
  *
  * The fast paths count in a 32-bit word: in a tight loop the processor forwards
  * an integer from one store to the next load in 1.6 ns, a double in 8.  Once in
- * 2^32 counts the low word begins anew, and the high word takes the carry.  Two
- * words cannot change at once, so the high one also says that a carry is under
- * way: it holds twice the carries made, and one more during a carry.
+ * 2^32 counts the low word begins anew, and the high word must take the carry.  Two
+ * words cannot change at once, so the high one says in good time that a carry is
+ * to come: it holds twice the carries made, and one more around the next one.
  *
- *      low          high         count
- *      0xffffffff   2c           c     * 2^32 + low
- *      0xffffffff   2c + 1       c     * 2^32 + low     carry begun
- *      0            2c + 1       (c+1) * 2^32 + low     the low word has begun anew
- *      0            2c + 2       (c+1) * 2^32 + low     carry done
+ *      low                      high         count
+ *      from 0    to 2^30        2c, 2c - 1   c * 2^32 + low     carried; the mark goes at the end
+ *      from 2^30 to 3 * 2^30    2c           c * 2^32 + low
+ *      from 3 * 2^30 to 2^32    2c + 1, 2c   c * 2^32 + low     a carry is to come: marked
  *
- * So every state of the two words means one count.  A reader looks at low, high
- * and low again: if the low word has not gone back, no carry was made between
- * the two looks, and what the high word says belongs to both.  A thread that
- * dies during a carry leaves an odd word, which reads right until the low word
- * is past its middle; its reaper makes it even long before (count_settle).
+ * So every state of the two words means one count, and it matters to nobody whether
+ * the high word changes a little before or after the low one: a processor that keeps
+ * no order of stores may show them either way, and a thread that dies between the two
+ * leaves a count that reads right for another 2^30.  Its reaper sets or clears the
+ * mark long before (count_settle).  A reader looks at low, high and low again: if the
+ * low word has not gone back, no carry was made between the two looks.
  *
- * Counting itself is plain, `low = low + 1`, and is written out where it is done:
+ * Counting itself is plain, and is written out where it is done.  It calls nothing:
+ * a full stack must not end it half-way.
  *
  *      const v = (low[at] + 1) | 0;
- *      if (v === 0) count_carry(field_word(low, at), field_word(high, at));
  *      ... what is counted ...
  *      low[at] = v;
+ *      if (v << 1 === COUNT_TURN) high[at] = v < 0 ? high[at] | 1 : (high[at] + 1) & ~1;
  *
- * Order.  count_carry uses atomic stores and the reader atomic loads, so that the
- * states above follow one another on any processor.  Between two different
- * counts of a CPU, plain stores keep their order on x86 but not on ARM: there a
- * reader may see a free before its allocation, and must bear it (sample.ts).
+ * Order.  Between two different counts of a CPU, plain stores keep their order on x86
+ * but not on ARM: there a reader may see a free before its allocation, and must bear
+ * it (sample.ts).
  */
-import { atomic_load } from './atomic.ts';
+import { atomic_add, atomic_cas, atomic_load } from './atomic.ts';
 import { mem } from './memory.ts';
 import { type Field, field_word } from './struct.ts';
 
 const CARRY = 2 ** 32;
+const CLEAR = 2 ** 30;
 const MIDDLE = 2 ** 31;
+const MARK = 3 * 2 ** 30;
+/** Most that is added at once: no step goes past a whole quarter. */
+const STEP = 2 ** 29;
 
-/** Carries, for a low word that is about to become 0, and makes it so. By the CPU that counts. */
-export function count_carry(low: number, high: number): void {
+/** A low word shifted left by one when it is 2^30 or 3 * 2^30: the mark goes, or comes. */
+export const COUNT_TURN = -(2 ** 31);
+
+/** Adds one, by the CPU that counts. */
+export function count_up(low: number, high: number): void {
   const words = mem.I32;
-  const begun = words[high] | 1;
-  Atomics.store(words, high, begun); // no function of ours: a full stack must not end it half-way
-  Atomics.store(words, low, 0);
-  Atomics.store(words, high, begun + 1);
+  const v = (words[low] + 1) | 0;
+  words[low] = v;
+  if (v << 1 === COUNT_TURN) words[high] = v < 0 ? words[high] | 1 : (words[high] + 1) & ~1;
 }
-/** Ends the carry that a dead CPU may have left half done. May be repeated. */
+/** Adds n to a count that several threads add to. */
+export function count_add(low: number, high: number, n: number): void {
+  for (let left = n; left > 0; left -= STEP) {
+    atomic_add(low, Math.min(left, STEP));
+    count_settle(low, high);
+  }
+}
+/** Sets or clears the mark that a dead CPU may have left undone. May be repeated. */
 export function count_settle(low: number, high: number): void {
-  const h = mem.I32[high];
-  if ((h & 1) === 0) return;
-  mem.I32[high] = mem.I32[low] >>> 0 < MIDDLE ? h + 1 : h - 1;
+  const h = atomic_load(high);
+  const v = atomic_load(low) >>> 0;
+  const late = (h & 1) === 0 ? v >= MARK : v >= CLEAR && v < MIDDLE;
+  if (late) atomic_cas(high, h, h + 1); // else another thread has done it
 }
 /** The count in two words, while its CPU may be counting. */
 export function count_read(low: number, high: number): number {

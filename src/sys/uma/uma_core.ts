@@ -35,7 +35,7 @@
  * Read next: uma_keg.ts (where items come from), uma_zone.ts (making zones).
  */
 import { sim_point } from '../machine/atomic.ts';
-import { count_carry } from '../machine/count.ts';
+import { COUNT_TURN, count_up } from '../machine/count.ts';
 import { hot as hot_, pcpu as pcpu_, poll, thr } from '../machine/cpu.ts';
 import { reap_pending } from '../machine/death.ts';
 import { hw as hw_, mem as mem_ } from '../machine/memory.ts';
@@ -104,6 +104,7 @@ const ZH_DEBUG = ZH_DEBUG_;
 const ZH_FULL = ZH_FULL_;
 const ZH_NOCACHE = ZH_NOCACHE_;
 const hot = hot_;
+const TURN = COUNT_TURN;
 const opt = opt_;
 
 const zone = uma_zone;
@@ -139,10 +140,11 @@ export function uma_zalloc(z: zone_t, flags: number): number {
   const item = bucket.item[((b + n) | 0) as bucket_t];
   if ((flags & M_ZERO) !== 0) hw.fill(item, 0, (zone.size[z] + 3) >> 2); // nothing is changed yet
   const v = (cache.allocs[c] + 1) | 0;
-  if (v === 0) cache_carry(c); // a call: nothing is changed yet
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n;
   cache.allocs[c] = v;
+  if (v << 1 === TURN)
+    cache.allocs_high[c] = v < 0 ? cache.allocs_high[c] | 1 : (cache.allocs_high[c] + 1) & ~1;
   return item;
 }
 /** uma_zalloc with an argument for the constructor. */
@@ -192,10 +194,11 @@ export function uma_cache_take(z: zone_t): number {
   if (n < 0 || opt.INVARIANTS) return 0; // checks belong to the slow way
   const item = bucket.item[((b + n) | 0) as bucket_t];
   const v = (cache.allocs[c] + 1) | 0;
-  if (v === 0) cache_carry(c); // a call: nothing is changed yet
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n;
   cache.allocs[c] = v;
+  if (v << 1 === TURN)
+    cache.allocs_high[c] = v < 0 ? cache.allocs_high[c] | 1 : (cache.allocs_high[c] + 1) & ~1;
   return item;
 }
 /**
@@ -213,15 +216,9 @@ export function uma_cache_give(z: zone_t, item: number): boolean {
   return true;
 }
 
-/** The count begins anew: once in 2^32 allocations. */
-function cache_carry(c: cache_t): void {
-  count_carry(field_word(cache.allocs, c), field_word(cache.allocs_high, c));
-}
-/** Counts an allocation: two words with a carry (machine/count.ts). */
+/** Counts an allocation. */
 function cache_count(c: cache_t): void {
-  const v = (cache.allocs[c] + 1) | 0;
-  if (v === 0) cache_carry(c);
-  cache.allocs[c] = v;
+  count_up(field_word(cache.allocs, c), field_word(cache.allocs_high, c));
 }
 
 // --- after the item is taken, before it is given back -----------------------------------

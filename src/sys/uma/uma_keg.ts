@@ -28,7 +28,7 @@
 import { vm_page_get } from '../page/vm_page_cache.ts';
 import { HAND_ITEMS, pcpu, type pcpu_t, thr } from '../machine/cpu.ts';
 import { atomic_add, sim_point } from '../machine/atomic.ts';
-import { count_carry } from '../machine/count.ts';
+import { count_up } from '../machine/count.ts';
 import { hw, PAGE_SIZE, page_word, roundup, word_page } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -282,13 +282,9 @@ export interface Tally {
 }
 /** Adds one. Inside an undo section. */
 function tally_up(t: Tally): void {
-  const v = (mem.I32[t.low] + 1) | 0;
   save_word(t.low);
-  if (v === 0) {
-    save_word(t.high);
-    count_carry(t.low, t.high);
-  }
-  mem.I32[t.low] = v;
+  save_word(t.high);
+  count_up(t.low, t.high);
 }
 /** Takes a free item of slab s. Inside an undo section of the keg. */
 function slab_take(k: keg_t, s: slab_t): number {
