@@ -39,6 +39,7 @@ import {
   ROOT_SYSCTL,
   ROOT_UMA,
 } from '../machine/header.ts';
+import { slot_tid } from '../machine/death.ts';
 import { mem, PAGE_WORD_SHIFT } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { elem, type Field, field_word } from '../machine/struct.ts';
@@ -55,6 +56,7 @@ import {
 } from '../h/uma.ts';
 import {
   PK_FREE,
+  PK_OBJECT,
   PK_MALLOC,
   PK_MALLOC_END,
   PK_MASK,
@@ -158,15 +160,21 @@ function page_letters(): void {
     return false;
   };
   const in_hand = (m: number): string => {
-    if (has(thr.cpu, m)) return '';
+    const busy = mem.I32[field_word(vm_page.busy, 0) + m];
+    if (has(thr.cpu, m) || busy === thr.tid) return '';
     // Or in the hand of a dead CPU, which this one settles.
     for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-      if (has(cpu, m) && checked_own(cpu) === '') return '';
+      if ((has(cpu, m) || busy === slot_tid(cpu)) && checked_own(cpu) === '') return '';
     }
     // Taken for good, without a zone: its owner is not written down.
     return page_kind(m) === PK_WIRED ? '' : `page ${m} is not in the hand of cpu${thr.cpu}`;
   };
   checked_rule('vm_page', 'o', (a) => in_hand(a.start));
+  const owned = (m: number): boolean => page_kind(m) === PK_OBJECT;
+  checked_rule('vm_page', 'b', (a) => (owned(a.start) ? '' : in_hand(a.start)));
+  checked_rule('vm_page', 'w', (a) =>
+    owned(a.start) || !a.write ? '' : `page ${a.start} is of no object`,
+  );
   checked_rule('vm_page', 'g', (a) => {
     const lock = checked_lock(free_lock(), a.write);
     const mine = in_hand(a.start);

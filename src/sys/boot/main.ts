@@ -10,6 +10,7 @@
  * In the boot table each floor stands on those above it in the list, and needs
  * nothing of those below.
  */
+import { vm_page_busy_reap } from '../page/vm_page_busy.ts';
 import { vm_page_cache_reap } from '../page/vm_page_cache.ts';
 import { KmemError, EBUSY, EINVAL, ENOMEM, ESHUTDOWN } from '../machine/errno.ts';
 import {
@@ -175,6 +176,7 @@ life_begin({
     [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
     [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
     [vm_page_reap, 'pages in its hand become free'],
+    [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
     [vm_page_cache_reap, 'so do those in its page cache'],
     [budget_reap, 'it is about to take no pages any more'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],

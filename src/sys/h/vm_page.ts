@@ -15,6 +15,15 @@
  *
  * Everything else about free pages (bitmaps, the run tree, the counts) can be
  * made anew from `info` and `flags`, and is, when a thread dies changing it.
+ *
+ * A page says who has it in one of three ways: it is in the hand of a CPU (PK_HAND and
+ * a note there), it is busy by a CPU (`busy` is its tid: on its way from or to an owner
+ * that finds it by its index, vm_page_busy.ts), or its owner leads to it.
+ *
+ * The array knows no owners: `owner` and `index` mean what the kind says.  The columns
+ * from `state` on are theirs too, packed in words by the lock that guards them, because a
+ * word is what an undo log saves.  An owner clears them before it gives the page back:
+ * INVARIANTS proves that.
  */
 import { col8, col32, columns } from '../machine/struct.ts';
 
@@ -36,6 +45,8 @@ export const PK_REST = 0x60;
 export const PK_WIRED = 0x70;
 /** Free, in the cache of the CPU in `owner`. */
 export const PK_CACHE = 0x80;
+/** Of the owner in `owner`, which finds it by `index`: a memory object. */
+export const PK_OBJECT = 0x90;
 export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;
@@ -45,13 +56,25 @@ export const PG_ZERO = 0x40;
 
 /*
  * Locks: (g) from and to PK_FREE under the free lock, else by the CPU in whose hand the page is
- *        (o) the CPU in whose hand the page is  (h) read by all
+ *        (o) the CPU in whose hand the page is, or which has it busy  (h) read by all
+ *        (b) a CPU makes a page busy that is in its hand, or its owner's; the CPU that has
+ *            it busy ends that  (w) the page has an owner, whose locks guard these
  */
 export const vm_page = columns<number>('vm_page')({
   info: col32('gh', 'what the page is: PK_* and a class'),
   owner: col32('oh', 'by kind: its slab; of a large block, its type; the CPU that caches it'),
   index: col32('oh', 'by kind: of a large block, its pages; of a run, the request in bytes'),
   flags: col8('gh', 'PG_*'),
+  busy: col32('bh', 'tid of the CPU that has it in work outside its owner, 0: none'),
+  state: col32('w', 'object lock: which blocks of 512 bytes are valid, which are dirty'),
+  queue: col32('w', 'queue lock: the queue it is on, how active it is'),
+  next: col32('w', 'queue lock: the next page on its queue'),
+  prev: col32('w', 'queue lock: the one before'),
+  wired: col32('w', 'queue lock: how often it is wired, how often it is lent'),
+  map_pmap: col32('w', 'lock of its mappings: the pmap of the first one'),
+  map_page: col32('w', 'the same lock: the virtual page number of that'),
+  ref: col8('wh', 'it was used: stored by any CPU that maps it'),
+  mod: col8('wh', 'it was written to: the same'),
 });
 
 /* Allocation classes and flags. */

@@ -393,6 +393,19 @@ export function pmap_copy_page(from: number, to: number): void {
 
 // --- giving pages back ------------------------------------------------------------------
 
+/** Proves that the owner of a page that is being freed has left nothing at it. */
+export function vm_page_left(m: number): void {
+  const left = (what: string, v: number): void => {
+    if (v !== 0) panic(`vm_page_free: page ${m}: ${what}`, v);
+  };
+  left('it is busy', page.busy[m]);
+  left('valid or dirty blocks', page.state[m]);
+  left('it is on a queue', page.queue[m]);
+  left('it is wired or lent', page.wired[m]);
+  left('it is mapped', page.map_pmap[m]);
+  left('it is marked as used or written to', page.ref[m] | page.mod[m]);
+}
+
 /** Frees pages m..m+n-1. With `zero` the caller certifies that they are all zeros. */
 export function vm_page_free_run(m: number, n: number, zero = false): void {
   const ph = phys_root();
@@ -400,6 +413,7 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
     if (m < phys.low[ph] || m + n > phys.high[ph]) panic('vm_page_free: not a page', m, n);
     for (let i = m; i < m + n; i++) {
       if ((page.info[i] & PK_MASK) === PK_FREE) panic('vm_page_free: freeing free page', i);
+      vm_page_left(i);
     }
   }
   if (!vm_page_hand_has(m, n)) vm_page_in_hand(m, n);
@@ -572,7 +586,7 @@ function recover_run(at: pcpu_t): void {
 }
 
 /** A page that never reached an owner, or had left it: what its kind says. */
-function page_unowned(m: number): boolean {
+export function vm_page_unowned(m: number): boolean {
   const kind = page.info[m] & PK_MASK;
   if (kind === PK_HAND || kind === PK_LARGE || kind === PK_REST || kind === PK_WIRED) return true;
   return life.page_unowned.get(kind)?.(m) ?? false;
@@ -587,7 +601,7 @@ export function vm_page_reap(cpu: number): void {
     // From the end down.  A reaper that dies here has the page in its own hand, or it has not.
     for (let n = pcpu.in_hand[elem(at, 1)]; n > 0; n--) {
       const m = first + n - 1;
-      if (m >= end || !page_unowned(m)) {
+      if (m >= end || !vm_page_unowned(m)) {
         pcpu.in_hand[elem(at, 1)] = n - 1;
         continue;
       }
@@ -605,6 +619,8 @@ function hand_take_over(at: pcpu_t, m: number, left: number): void {
   undo_begin(phys.lock, ph);
   save(pcpu.in_hand, elem(at, 1));
   save(pcpu.in_hand_n, thr.pc);
+  save(page.busy, m); // it may have been on its way to or from an owner
+  page.busy[m] = 0;
   pcpu.in_hand[elem(at, 1)] = left;
   vm_page_in_hand(m, 1);
   undo_end();

@@ -60,6 +60,7 @@ import {
   vm_page_free_settled,
   vm_page_hand_has,
   vm_page_in_hand,
+  vm_page_left,
   vm_page_reserved,
   vm_page_settle,
 } from './vm_page.ts';
@@ -191,6 +192,7 @@ export function vm_page_put(m: number, zero = false): void {
 function put_check(m: number): void {
   const kind = page.info[m] & PK_MASK;
   if (kind === PK_FREE || kind === PK_CACHE) panic('vm_page_put: freeing free page', m);
+  vm_page_left(m);
 }
 /** The cache is full, or there is none: half of it goes to the queues, and the page with it. */
 function put_slow(m: number, zero: boolean, max: number): void {
