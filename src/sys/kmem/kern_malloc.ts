@@ -74,7 +74,7 @@ import {
   vm_wait,
 } from '../page/vm_page.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
-import { save, save64, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
+import { save, save64_two, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
 import { budget_enter, budget_hold, budget_large, budget_leave } from '../uma/uma_budget.ts';
 import {
   cache_make_room,
@@ -371,7 +371,6 @@ function malloc_large(
   flags: number,
   anchor = 0,
 ): number {
-  poll();
   if ((flags & M_NORECLAIM) === 0) {
     reap_pending();
     poll_uma();
@@ -401,8 +400,7 @@ function malloc_large(
 /** Counts a large block p in this CPU's hand, and gives it to the program or to the anchor. */
 function count_large_alloc(s: mtstats_t, n: number, p: number, anchor: number): void {
   undo_begin_private();
-  save64(stats.large_alloced, s);
-  save64(stats.large_allocs, s);
+  save64_two(stats.large_alloced, stats.large_allocs, s);
   save(pcpu.in_hand_n, thr.pc);
   if (anchor !== 0) save_word(anchor);
   budget_large(n, false);
@@ -419,8 +417,7 @@ function count_large_alloc(s: mtstats_t, n: number, p: number, anchor: number): 
 function count_large_free(s: mtstats_t, m: number, n: number, anchor: number): void {
   budget_hold(n);
   undo_begin_private();
-  save64(stats.large_freed, s);
-  save64(stats.large_frees, s);
+  save64_two(stats.large_freed, stats.large_frees, s);
   budget_large(n, true);
   save(pcpu.in_hand_n, thr.pc);
   if (anchor !== 0) save_word(anchor);

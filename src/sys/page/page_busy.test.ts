@@ -25,7 +25,7 @@ import { vm_page_busy_count, vm_page_free_busy } from './vm_page_busy.ts';
 import { vm_page_get } from './vm_page_cache.ts';
 
 const STEPS = 60_000;
-const KILLS = 12;
+const KILLS = 8;
 
 afterEach(() => {
   try {

@@ -266,9 +266,9 @@ export function vm_page_in_hand(m: number, n: number): void {
 export function vm_page_settle(): void {
   pcpu.in_hand_n[thr.pc]--;
 }
-/** Changes the length of the run on top. */
-function hand_pages(n: number): void {
-  pcpu.in_hand[elem(hand_run(thr.pc, pcpu.in_hand_n[thr.pc] - 1), 1)] = n;
+/** Word of the record at which the length of the run on top stands. */
+function hand_length(): pcpu_t {
+  return elem(hand_run(thr.pc, pcpu.in_hand_n[thr.pc] - 1), 1);
 }
 /** Whether the run on top of this CPU's hand is just these pages. */
 export function vm_page_hand_has(m: number, n: number): boolean {
@@ -285,10 +285,11 @@ export function vm_page_hand_has(m: number, n: number): boolean {
  */
 function carry_out(m: number, n: number): void {
   vm_page_in_hand(m, 0);
+  const length = hand_length();
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
     if (opt.SIM) sim_point(i);
-    hand_pages(i - m + 1);
+    pcpu.in_hand[length] = i - m + 1;
   }
   phys_remove(phys_root(), m, n);
 }
@@ -422,13 +423,14 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
     page.owner[i] = 0;
     page.flags[i] = zero ? PG_ZERO : 0;
   }
+  const length = hand_length();
   mtx_lock(phys.lock, ph);
   for (let i = m + n - 1; i >= m; i--) {
-    hand_pages(i - m);
+    pcpu.in_hand[length] = i - m;
     if (opt.SIM) sim_point(i);
     page.info[i] = PK_FREE;
   }
-  phys_add(ph, m, n);
+  phys_add(ph, m, n, zero);
   vm_page_settle();
   mtx_unlock(phys.lock, ph);
   counter_add(v_tfree, n);

@@ -123,6 +123,9 @@ function high_run(v: number): number {
 /** The longest run of set bits. */
 function longest_run(v: number): number {
   if (v === -1) return 32;
+  if (v === 0) return 0;
+  const low = v >>> lowest_bit(v);
+  if ((low & (low + 1)) === 0) return 32 - Math.clz32(low); // one run, as most words have
   let n = 0;
   let x = v;
   while (x !== 0) {
@@ -130,6 +133,19 @@ function longest_run(v: number): number {
     n++;
   }
   return n;
+}
+/** How many bits are set. */
+function set_bits(v: number): number {
+  let n = 0;
+  for (let x = v; x !== 0; x &= x - 1) n++;
+  return n;
+}
+/** The bits of word `w` that stand for pages m..end-1. */
+function word_bits(w: number, m: number, end: number): number {
+  const first = w << LEAF_SHIFT;
+  const low = m > first ? -1 << (m - first) : -1;
+  const over = first + LEAF_PAGES - end;
+  return over > 0 ? low & (-1 >>> over) : low;
 }
 /** The position of the lowest set bit. */
 export function lowest_bit(v: number): number {
@@ -176,44 +192,81 @@ function node_update(n: number, span: number): boolean {
   node.orz[n] = orz;
   return true;
 }
+/**
+ * Brings the nodes above n up to date, n being right and of `span` pages: node_update
+ * level by level, with what is known of the child kept at hand.  It is a third of what a
+ * run of pages costs.
+ */
+function tree_climb(from: number, from_span: number): void {
+  const { pre, suf, max, ord, orz } = node;
+  let n = from;
+  let p = pre[n];
+  let s = suf[n];
+  let m = max[n];
+  let d = ord[n];
+  let z = orz[n];
+  for (let span = from_span; n > 1; span *= 2) {
+    const other = n ^ 1;
+    const op = pre[other];
+    const os = suf[other];
+    const om = max[other];
+    let across = 0;
+    if ((n & 1) === 0) {
+      across = s + op;
+      if (p === span) p = span + op;
+      s = os === span ? span + s : os;
+    } else {
+      across = os + p;
+      if (s === span) s = span + os;
+      p = op === span ? span + p : op;
+    }
+    if (om > m) m = om;
+    if (across > m) m = across;
+    d |= ord[other];
+    z |= orz[other];
+    n >>= 1;
+    if (pre[n] === p && suf[n] === s && max[n] === m && ord[n] === d && orz[n] === z) return;
+    pre[n] = p;
+    suf[n] = s;
+    max[n] = m;
+    ord[n] = d;
+    orz[n] = z;
+  }
+}
 /** Brings the tree up to date above the words first..last. */
 function tree_update(ph: phys_t, first: number, last: number): void {
   const nleaves = phys.nleaves[ph];
   for (let w = first; w <= last; w++) leaf_update(nleaves, w);
-  let lo = (nleaves + first) >> 1;
-  let hi = (nleaves + last) >> 1;
-  for (let span = LEAF_PAGES; lo >= 1; span *= 2) {
-    let changed = false;
-    for (let n = lo; n <= hi; n++) if (node_update(n, span)) changed = true;
-    if (!changed) break;
+  let lo = nleaves + first;
+  let span = LEAF_PAGES;
+  for (let hi = nleaves + last; lo !== hi; span *= 2) {
     lo >>= 1;
     hi >>= 1;
+    for (let n = lo; n <= hi; n++) node_update(n, span);
   }
+  tree_climb(lo, span);
 }
 
-/** Enters pages m..m+n-1 as free; their PG_ZERO flags say which set each belongs to. */
-export function phys_add(ph: phys_t, m: number, n: number): void {
-  for (let i = m; i < m + n; i++) {
-    const bit = 1 << (i & 31);
-    if (vm_page.flags[i] & PG_ZERO) {
-      leaf.zero[i >> LEAF_SHIFT] |= bit;
-      phys.zeroed[ph]++;
-    } else leaf.dirty[i >> LEAF_SHIFT] |= bit;
-  }
-  tree_update(ph, m >> LEAF_SHIFT, (m + n - 1) >> LEAF_SHIFT);
+/** Enters pages m..m+n-1 as free, all zeroed or none, as their flags say. */
+export function phys_add(ph: phys_t, m: number, n: number, zero: boolean): void {
+  const last = (m + n - 1) >> LEAF_SHIFT;
+  const set = zero ? leaf.zero : leaf.dirty;
+  for (let w = m >> LEAF_SHIFT; w <= last; w++) set[w] |= word_bits(w, m, m + n);
+  if (zero) phys.zeroed[ph] += n;
+  tree_update(ph, m >> LEAF_SHIFT, last);
   phys.free[ph] += n;
   count_free(ph, m, n, 1);
 }
 /** Takes pages m..m+n-1, all free, out of the sets. */
 export function phys_remove(ph: phys_t, m: number, n: number): void {
-  for (let i = m; i < m + n; i++) {
-    const bit = 1 << (i & 31);
-    if (leaf.zero[i >> LEAF_SHIFT] & bit) {
-      leaf.zero[i >> LEAF_SHIFT] &= ~bit;
-      phys.zeroed[ph]--;
-    } else leaf.dirty[i >> LEAF_SHIFT] &= ~bit;
+  const last = (m + n - 1) >> LEAF_SHIFT;
+  for (let w = m >> LEAF_SHIFT; w <= last; w++) {
+    const bits = word_bits(w, m, m + n);
+    phys.zeroed[ph] -= set_bits(leaf.zero[w] & bits);
+    leaf.zero[w] &= ~bits;
+    leaf.dirty[w] &= ~bits;
   }
-  tree_update(ph, m >> LEAF_SHIFT, (m + n - 1) >> LEAF_SHIFT);
+  tree_update(ph, m >> LEAF_SHIFT, last);
   phys.free[ph] -= n;
   if (phys.free[ph] < phys.lowest[ph]) phys.lowest[ph] = phys.free[ph];
   count_free(ph, m, n, -1);

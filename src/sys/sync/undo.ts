@@ -49,6 +49,7 @@ import { mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import {
+  elem,
   type Field64,
   field_word,
   field_word64,
@@ -127,17 +128,37 @@ function section_begin(l: number): void {
 }
 /** Logs word `w` before it changes. */
 export function save_word(w: number): void {
-  const log = undo_log(thr.pc, pcpu.undo_depth[thr.pc] - 1);
-  const n = mem.I32[log + COUNT];
-  const i = mem.I32[log + FIRST] + n;
-  if (i >= PAIRS) return save_overflow(log);
-  const at = pair_word(thr.pc, i);
-  mem.I32[at] = w;
-  mem.I32[at + 1] = mem.I32[w];
-  mem.I32[log + COUNT] = n + 1; // the pair counts only when it is whole
+  const { pc } = thr;
+  const log = ((pc + (pcpu.undo_depth[pc] - 1) * LOG_WORDS) | 0) as pcpu_t;
+  const logs = pcpu.undo_logs;
+  const n = logs[elem(log, COUNT)];
+  const i = logs[elem(log, FIRST)] + n;
+  if (i >= PAIRS) return save_overflow();
+  const pair = elem(pc, i * 2);
+  pcpu.undo_pairs[pair] = w;
+  pcpu.undo_pairs[elem(pair, 1)] = mem.I32[w];
+  logs[elem(log, COUNT)] = n + 1; // the pair counts only when it is whole
   if (opt.SIM) sim_point(w);
 }
-function save_overflow(log: number): void {
+/** Logs `count` words from `w` on: all or, if it dies here, none. */
+function save_words(w: number, count: number): void {
+  const { pc } = thr;
+  const log = ((pc + (pcpu.undo_depth[pc] - 1) * LOG_WORDS) | 0) as pcpu_t;
+  const logs = pcpu.undo_logs;
+  const n = logs[elem(log, COUNT)];
+  const i = logs[elem(log, FIRST)] + n;
+  if (i + count > PAIRS) return save_overflow();
+  const pair = elem(pc, i * 2);
+  const pairs = pcpu.undo_pairs;
+  for (let k = 0; k < count; k++) {
+    pairs[elem(pair, k * 2)] = w + k;
+    pairs[elem(pair, k * 2 + 1)] = mem.I32[w + k];
+  }
+  logs[elem(log, COUNT)] = n + count;
+  if (opt.SIM) sim_point(w);
+}
+function save_overflow(): void {
+  const log = undo_log(thr.pc, pcpu.undo_depth[thr.pc] - 1);
   const l = mem.I32[log + LOCK];
   if (opt.INVARIANTS) panic(`undo: no room for a further word in the section under ${named(l)}`);
   mem.I32[log + COUNT] |= OVERFLOW;
@@ -153,9 +174,13 @@ export function save<P extends number>(f: WordField<P, number>, p: NoInfer<P>): 
 }
 /** Logs a 64-bit field before it changes. */
 export function save64<P extends number>(f: Field64<P>, p: P): void {
+  save_words(field_word64(f, p), 2);
+}
+/** Logs two 64-bit fields that lie side by side, `f` first. */
+export function save64_two<P extends number>(f: Field64<P>, next: Field64<P>, p: P): void {
   const w = field_word64(f, p);
-  save_word(w);
-  save_word(w + 1);
+  if (opt.INVARIANTS && field_word64(next, p) !== w + 2) panic('save64_two: not side by side');
+  save_words(w, 4);
 }
 /** Declares the structure consistent here: what follows is a section of its own. */
 export function undo_commit(): void {
