@@ -12,24 +12,32 @@
  * most, and with nothing to be had it throws ENOMEM and says why.  tryAlloc does not
  * even wait for their answers.
  *
- * A wrong or double free that the kernel notices stops the machine
- * (KernelPanic): memory is damaged then.
+ * A free of what is no block is refused: the page array and the size class tell where
+ * blocks begin.  So is a second free of a large block, and of the small one that this
+ * thread freed last; with INVARIANTS any other stops the machine (KernelPanic).
  *
- * The fast path is the kernel's malloc with two comparisons around it.
+ * The fast path is the kernel's malloc and free with a few comparisons around them.
  */
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { atomic_store } from '../sys/machine/atomic.ts';
-import { memory_state, PAGE_SIZE } from '../sys/machine/memory.ts';
+import {
+  memory_state,
+  PAGE_SIZE,
+  PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_,
+} from '../sys/machine/memory.ts';
 import { field_word } from '../sys/machine/struct.ts';
 import { M_DRAIN, M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
-import type { malloc_type_t } from '../sys/h/malloc.ts';
+import { KMEM_CLASSES, type malloc_type_t } from '../sys/h/malloc.ts';
+import { vm_page } from '../sys/h/vm_page.ts';
 import {
   free as free_,
   malloc as malloc_,
+  malloc_freed_last as malloc_freed_last_,
   malloc_usable_size,
   realloc,
 } from '../sys/kmem/kern_malloc.ts';
 import { kmem_left, kmem_limit } from '../sys/kmem/kmem_size.ts';
+import { block_begins, block_starts, whatis } from '../sys/kmem/kern_whatis.ts';
 import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
 import { kernel_enter_proved, kernel_leave } from '../sys/sync/subr_trap.ts';
 import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
@@ -45,6 +53,9 @@ import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
 const vm_phys = vm_phys_;
 const malloc = malloc_;
 const free = free_;
+const freed_last = malloc_freed_last_;
+const page = vm_page;
+const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
 const NOWAIT = M_NOWAIT | M_DRAIN;
 
 /** How alloc makes a block or an item. */
@@ -135,6 +146,14 @@ export function zeroFlags(op: string, options: { readonly zero?: boolean } | und
   return NOWAIT | (options.zero ? M_ZERO : 0);
 }
 
+/** Where blocks begin in each kind of page: the same for all types of a machine. */
+const starts = new WeakMap<Context, Int32Array>();
+function startsOf(ctx: Context): Int32Array {
+  const known = starts.get(ctx) ?? block_starts();
+  starts.set(ctx, known);
+  return known;
+}
+
 /** Blocks of any size under one name, counted over all threads. Made by machine.type(). */
 export class MallocType implements Mortal, Disposable {
   readonly name: string;
@@ -147,6 +166,8 @@ export class MallocType implements Mortal, Disposable {
    */
   private t = 0 as malloc_type_t;
   private end = 0;
+  /** Where blocks begin, by kind of page: a bit for each word. */
+  private readonly starts: Int32Array;
   readonly #ctx: Context;
   #t: malloc_type_t;
   readonly #end: number;
@@ -159,6 +180,7 @@ export class MallocType implements Mortal, Disposable {
     this.#ctx = ctx;
     this.#t = t;
     this.#end = memory_state.size / 4;
+    this.starts = startsOf(ctx);
     this.trace(ctx.traced);
   }
   /**
@@ -194,7 +216,10 @@ export class MallocType implements Mortal, Disposable {
     this.#tell(size, p);
     return (p * 4) as Address;
   }
-  /** Gives a block back: any thread may. 0 is no block. Throws EFAULT for what is no address. */
+  /**
+   * Gives a block back: any thread may.  0 is no block.  Throws EFAULT for what is no block, and
+   * for the one that this thread gave back last.
+   */
   free(address: Address): void {
     let p = 0;
     try {
@@ -204,7 +229,11 @@ export class MallocType implements Mortal, Disposable {
     }
     // Beyond 4 GiB, or no address at all: the slow way tells which.
     if ((p << 2) >>> 0 !== address || p >= this.end) return freeWith(this, address);
-    free(p, this.t); // 0 is ignored there
+    const b = page.info[p >>> PAGE_WORD_SHIFT];
+    if (((this.starts[(b << 5) + ((p >>> 5) & 31)] >>> p) & 1) === 0 || freed_last(p, b)) {
+      return freeWith(this, address); // a large block, or none
+    }
+    free(p, this.t);
   }
   /**
    * Makes a block fit `size` bytes, keeping its contents; returns where it is
@@ -301,16 +330,14 @@ export class MallocType implements Mortal, Disposable {
     const p = typeof address === 'number' ? address / 4 : -1;
     return (p | 0) === p && p > 0 && p < this.#end ? p : this.#noBlock(op, address);
   }
-  /** The same, if the page is one of blocks: of another the kernel's realloc would panic. */
+  /** The same, if a block begins there. */
   #block(op: string, address: number): number {
     const p = this.#word(op, address);
-    return malloc_usable_size(p) === 0 ? this.#noBlock(op, address) : p;
+    return block_begins(p) ? p : this.#noBlock(op, address, `: it is ${whatis(p)}`);
   }
-  #noBlock(op: string, address: number): never {
-    throw kmemError(EFAULT, op, `${shown(address)} is no address of a block`, {
-      address,
-      type: this.name,
-    });
+  #noBlock(op: string, address: number, what = ''): never {
+    const text = `${shown(address)} is no address of a block of type '${this.name}'${what}`;
+    throw kmemError(EFAULT, op, text, { address, type: this.name });
   }
   /**
    * alloc in full.
@@ -366,7 +393,12 @@ export class MallocType implements Mortal, Disposable {
   freeWith(address: Address): void {
     const t = this.#type('free');
     if (address === 0) return;
-    const p = this.#word('free', address);
+    const p = this.#block('free', address);
+    const b = page.info[p >>> PAGE_WORD_SHIFT];
+    if (b < KMEM_CLASSES && freed_last(p, b)) {
+      const text = `${address} is free already: it was freed twice`;
+      throw kmemError(EFAULT, 'free', text, { address, type: this.name });
+    }
     if (channels.free.hasSubscribers) channels.free.publish({ type: this.name, address });
     free(p, t);
   }

@@ -14,15 +14,22 @@
  * go past the caches, so that a waiting thread sees them: that is the back-pressure.
  */
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
-import { mem, memory_state } from '../sys/machine/memory.ts';
+import { mem, memory_state, PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_ } from '../sys/machine/memory.ts';
 import { add64 } from '../sys/machine/struct.ts';
 import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import { type reg_entry_t, V_ZONE } from '../sys/h/registry.ts';
 import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
+import { vm_page } from '../sys/h/vm_page.ts';
+import { item_of_keg, whatis } from '../sys/kmem/kern_whatis.ts';
 import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
 import { msleep } from '../sys/sync/subr_sleepqueue.ts';
 import { phys_root } from '../sys/page/vm_phys.ts';
-import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/uma_core.ts';
+import {
+  uma_zalloc as uma_zalloc_,
+  uma_zfree as uma_zfree_,
+  uma_zfreed_last as uma_zfreed_last_,
+} from '../sys/uma/uma_core.ts';
+import { keg_item_starts } from '../sys/uma/uma_keg.ts';
 import { part_zone } from '../sys/client/kern_registry_parts.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_exhausted, uma_zone_get_max } from '../sys/uma/uma_zone.ts';
@@ -37,7 +44,12 @@ import { type AsyncOptions, waitFor, waitForAsync } from './wait.ts';
 
 const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
+const zfreed_last = uma_zfreed_last_;
+const page = vm_page;
+const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
 const NOWAIT = M_NOWAIT | M_DRAIN;
+/** Of a zone that was let go: no page's. */
+const NO_KEG = -1 as keg_t;
 
 /** The shape of a zone; every thread that asks for the zone gives the same. */
 export interface ZoneOptions {
@@ -201,6 +213,9 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   readonly #e: number;
   readonly #end: number;
   readonly #ctor: ZoneOptions['ctor'] | null;
+  /** Where in a page items begin, a bit for each word. */
+  readonly #starts: Int32Array;
+  #keg: keg_t;
   #z: zone_t;
 
   /** Use machine.zone(name, options). */
@@ -218,6 +233,8 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     this.#ctx = ctx;
     this.#end = memory_state.size / 4;
     this.#ctor = shape?.ctor ?? null;
+    this.#keg = uma_zone.keg[z] as keg_t;
+    this.#starts = keg_item_starts(this.#keg);
     this.#z = z;
   }
 
@@ -252,7 +269,10 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
       await zoneAllocAsync(this.#ctx, zone, this.name, flags, options),
     );
   }
-  /** Gives an item back: any thread may. Never waits. Throws EFAULT for what is no item. */
+  /**
+   * Gives an item back: any thread may.  Never waits.  Throws EFAULT for what is no item of
+   * this zone, and for the item that this thread gave back last.
+   */
   free(item: Item<N>): void {
     let w = 0;
     try {
@@ -260,9 +280,16 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     } catch {
       return this.#freeFar(item); // a bigint or a symbol; to look at its type would cost
     }
-    const z = this.#z;
-    if (z === 0 || (w << 2) >>> 0 !== item || w >= this.#end) return this.#freeFar(item);
-    zfree(z, w); // 0 is ignored there
+    // The page says whose it is; 0 and what lies beyond 4 GiB go the slow way too.
+    if (
+      (w << 2) >>> 0 !== item ||
+      page.index[w >>> PAGE_WORD_SHIFT] !== this.#keg ||
+      ((this.#starts[(w >>> 5) & 31] >>> w) & 1) === 0 ||
+      zfreed_last(this.#z, w)
+    ) {
+      return this.#freeFar(item);
+    }
+    zfree(this.#z, w);
   }
   /** The byte address of an item, for load, store and the whole-memory views. */
   address(item: Item<N>): Address {
@@ -309,6 +336,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   /** @internal */
   bury(): void {
     this.#z = 0 as zone_t;
+    this.#keg = NO_KEG;
   }
 
   #zone(op: string): zone_t {
@@ -343,12 +371,17 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   #fail(): never {
     throw zoneFailure('alloc', this.#z, this.name, this.limit);
   }
-  /** An item beyond 4 GiB, or none. */
+  /** An item beyond 4 GiB, none, or one that was freed just now. 0 is ignored. */
   #freeFar(item: number): void {
     const z = this.#zone('free');
+    if (item === 0) return;
     const w = typeof item === 'number' ? item / 4 : -1;
-    if ((w | 0) === w && w > 0 && w < this.#end) return zfree(z, w);
-    const what = { address: item, zone: this.name };
-    throw kmemError(EFAULT, 'free', `${shown(item)} is no item`, what);
+    const wrong = (why: string): never => {
+      throw kmemError(EFAULT, 'free', `${shown(item)} ${why}`, { address: item, zone: this.name });
+    };
+    if ((w | 0) !== w || w < 0 || w >= this.#end) wrong('is no item');
+    if (!item_of_keg(this.#keg, w)) wrong(`is no item of zone '${this.name}': it is ${whatis(w)}`);
+    if (zfreed_last(z, w)) wrong(`of zone '${this.name}' is free already: it was freed twice`);
+    zfree(z, w);
   }
 }

@@ -63,7 +63,10 @@ export const PG_ZERO = 0x40;
 export const vm_page = columns<number>('vm_page')({
   info: col32('gh', 'what the page is: PK_* and a class'),
   owner: col32('oh', 'by kind: its slab; of a large block, its type; the CPU that caches it'),
-  index: col32('oh', 'by kind: of a large block, its pages; of a run, the request in bytes'),
+  index: col32(
+    'oh',
+    'by kind: of a large block, its pages; of a slab, its keg, and ~keg beyond its first page',
+  ),
   flags: col8('gh', 'PG_*'),
   busy: col32('bh', 'tid of the CPU that has it in work outside its owner, 0: none'),
   state: col32('w', 'object lock: which blocks of 512 bytes are valid, which are dirty'),

@@ -208,8 +208,16 @@ export function free(p: number, t: malloc_type_t): void {
   if (v << 1 === TURN)
     stats.frees_high[at] = v < 0 ? stats.frees_high[at] | 1 : (stats.frees_high[at] + 1) & ~1;
 }
+/** Whether block p, of class b, is the one that this CPU freed last: for a client that asks. */
+export function malloc_freed_last(p: number, b: number): boolean {
+  const bk = mcache.bucket[
+    ((MCACHE_START + (hot.cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
+  ] as bucket_t;
+  const n = bucket.cnt[bk];
+  return n > 0 && bucket.item[((bk + n - 1) | 0) as bucket_t] === p;
+}
 /*
- * Both are written out without helper functions: V8 inlines them into the
+ * malloc and free are written out without helper functions: V8 inlines them into the
  * program's own loop only while they stay within its budget of bytecode.
  */
 

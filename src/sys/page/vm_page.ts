@@ -421,6 +421,7 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
     page.owner[i] = 0;
+    page.index[i] = 0;
     page.flags[i] = zero ? PG_ZERO : 0;
   }
   const length = hand_length();

@@ -162,6 +162,15 @@ export function uma_zfree(z: zone_t, item: number): void {
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n + 1;
 }
+/**
+ * Whether the item is the one that this CPU put into its cache last: freed once more, it
+ * would be given out twice.  The frequent case of a double free, for a client that asks.
+ */
+export function uma_zfreed_last(z: zone_t, item: number): boolean {
+  const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
+  const n = bucket.cnt[b];
+  return n > 0 && bucket.item[((b + n - 1) | 0) as bucket_t] === item;
+}
 /** uma_zfree with an argument for the destructor. */
 export function uma_zfree_arg(z: zone_t, item: number, arg: number): void {
   if (item !== 0) uma_zfree_hooks(z, item, arg);

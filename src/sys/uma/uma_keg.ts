@@ -29,7 +29,7 @@ import { vm_page_get } from '../page/vm_page_cache.ts';
 import { HAND_ITEMS, pcpu, type pcpu_t, thr } from '../machine/cpu.ts';
 import { atomic_add, sim_point } from '../machine/atomic.ts';
 import { count_up } from '../machine/count.ts';
-import { hw, PAGE_SIZE, page_word, roundup, word_page } from '../machine/memory.ts';
+import { hw, PAGE_SIZE, PAGE_WORDS, page_word, roundup, word_page } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
@@ -313,6 +313,19 @@ export function slab_index(s: slab_t, item: number): number {
   }
   return i;
 }
+/**
+ * Where in the first page of a slab items of the keg begin: a bit for each word.  A slab
+ * begins with its first item; of one of several pages only that is told.
+ */
+export function keg_item_starts(k: keg_t): Int32Array {
+  const starts = new Int32Array(PAGE_WORDS / 32);
+  const n = keg.ppera[k] === 1 ? keg.ipers[k] : 1;
+  for (let i = 0; i < n; i++) {
+    const w = (i * keg.rsize[k]) / 4;
+    starts[w >> 5] |= 1 << (w & 31);
+  }
+  return starts;
+}
 /** The slab of an item, NULL if the page belongs to no slab. */
 export function vtoslab(item: number): slab_t {
   const m = word_page(item);
@@ -574,6 +587,7 @@ function slab_make(k: keg_t, m: number, at: number, withheld = 0): slab_t {
   const info = mclass > 0 ? PK_MALLOC | (mclass - 1) : PK_SLAB;
   for (let i = m; i < m + keg.ppera[k]; i++) {
     vm_page.owner[i] = s;
+    vm_page.index[i] = i === m ? k : ~k;
     vm_page.flags[i] &= ~PG_ZERO;
     vm_page.info[i] = info;
   }
@@ -607,6 +621,7 @@ function slab_release(k: keg_t, s: slab_t): void {
   const m = slab.page[s];
   const n = keg.ppera[k];
   const off_page = (keg.flags[k] & UMA_ZONE_OFFPAGE) !== 0;
+  for (let i = m; i < m + n; i++) vm_page.index[i] = 0;
   if (keg.flags[k] & UMA_ZFLAG_PRIVALLOC && keg.freef[k] !== 0) {
     vector_call<freef_t>(keg.freef[k])(m, n);
     if (vm_page_hand_has(m, n)) vm_page_settle(); // the supplier keeps them

@@ -1,0 +1,198 @@
+/*
+ * Shows what a wrong free comes to: what is no block of malloc, no item of the zone, or
+ * lies inside one is refused and named, and so is what this thread freed just before;
+ * nothing is damaged by the attempt.  With checks on, every double free is found, of
+ * other threads too.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { describe, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import {
+  type Address,
+  boot,
+  type Item,
+  KernelPanic,
+  type Machine,
+  testMachine,
+  type Zone,
+} from './index.ts';
+import { fails } from './fails.test.lib.ts';
+
+const SIZES = [1, 16, 17, 64, 100, 256, 1000, 1024, 2048, 4096];
+const ITEMS = [4, 8, 24, 96, 100, 512, 700, 2048, 4096, 5000, 20_000];
+
+/** Both kinds of machine: as programs run, and with the kernel's checks. */
+function machines(run: (machine: Machine, checks: boolean) => void): void {
+  for (const INVARIANTS of [false, true]) {
+    const machine = boot({ memory: '32M', cpus: 2, options: { INVARIANTS } });
+    run(machine, INVARIANTS);
+    machine.check();
+    machine.shutdown();
+  }
+}
+/** Every place in n bytes at `at` but the first is refused by `free`. */
+function inside(free: (at: number) => void, at: number, n: number, text: RegExp): void {
+  for (let off = 1; off < n; off += off < 64 ? 1 : 52) {
+    const e = fails('EFAULT', () => free(at + off));
+    if (off % 4 === 0) assert.match(e.message, text);
+    assert.equal(e.address, at + off);
+  }
+}
+
+describe('what is no block', () => {
+  test('inside of blocks, small and large', () => {
+    machines((machine) => {
+      const type = machine.type('node');
+      for (const size of SIZES) {
+        const at = type.alloc(size);
+        const n = type.usableSize(at);
+        inside((p) => type.free(p as Address), at, n, /bytes into a block of \d+ bytes/);
+        type.free(at);
+      }
+      const big = type.alloc(100_000);
+      inside(
+        (p) => type.free(p as Address),
+        big,
+        9000,
+        /into a block of 102400 bytes of type 'node'/,
+      );
+      type.free(big);
+      const e = fails('EFAULT', () => type.free(big));
+      assert.match(e.message, /it is free memory/);
+    });
+  });
+  test("the kernel's memory, free pages, items, beyond the memory", () => {
+    machines((machine) => {
+      const type = machine.type('node');
+      const zone = machine.zone('conn', { size: 96 });
+      const item = zone.alloc();
+      const free = (at: number) => fails('EFAULT', () => type.free(at as Address)).message;
+      assert.match(free(64), /the kernel's own memory/);
+      assert.match(free(item), /an item of zone 'conn'/);
+      assert.match(free(zone.address(item) + 4), /4 bytes into an item of zone 'conn'/);
+      assert.match(free(32 * 2 ** 20), /no address of a block/);
+      assert.match(free(20 * 2 ** 20), /free memory/);
+      for (let at = 4; at < 300_000; at += 4 * 257) {
+        if (at !== item) fails('EFAULT', () => type.free(at as Address));
+      }
+      zone.free(item);
+    });
+  });
+});
+
+describe('what is no item', () => {
+  test('inside of items of any size, and of other zones', () => {
+    machines((machine) => {
+      const other = machine.zone('other', { size: 40 });
+      const foreign = other.alloc();
+      for (const size of ITEMS) {
+        const zone: Zone = machine.zone(`z${size}`, { size });
+        const free = (at: number): void => zone.free(at as Item);
+        const held = [zone.alloc(), zone.alloc()];
+        for (const item of held) inside(free, item, size, /into an item of zone 'z\d+'/);
+        const e = fails('EFAULT', () => free(foreign));
+        assert.match(e.message, /no item of zone 'z\d+': it is an item of zone 'other'/);
+        assert.equal(e.zone, `z${size}`);
+        for (const item of held) zone.free(item);
+        assert.equal(zone.used, 0);
+      }
+      other.free(foreign);
+    });
+  });
+  test('blocks, the kernel, zones of one shape', () => {
+    machines((machine) => {
+      const [a, b] = ['a', 'b'].map((name) => machine.zone(name, { size: 64 }));
+      const block = machine.type('t').alloc(64);
+      const item = a.alloc();
+      assert.match(
+        fails('EFAULT', () => b.free(item as never)).message,
+        /no item of zone 'b': it is an item of zone 'a'/,
+      );
+      fails('EFAULT', () => a.free(block as never));
+      for (let at = 4; at < 400_000; at += 4 * 263) {
+        if (at !== item) fails('EFAULT', () => a.free(at as never));
+      }
+      a.free(item);
+      machine.type('t').free(block);
+    });
+  });
+  test('0 is nothing, and what is no number is refused', () => {
+    machines((machine) => {
+      const zone = machine.zone('z', { size: 64 });
+      const type = machine.type('t');
+      zone.free(0 as never);
+      type.free(0 as never);
+      for (const odd of [undefined, null, Number.NaN, -4, 1.5, '4096', {}, 4096n, Symbol('s')]) {
+        fails('EFAULT', () => zone.free(odd as never));
+        fails('EFAULT', () => type.free(odd as never));
+      }
+    });
+  });
+});
+
+describe('freed twice', () => {
+  test('at once: refused, and the next two blocks are two', () => {
+    machines((machine) => {
+      const type = machine.type('t');
+      const zone = machine.zone('z', { size: 64 });
+      for (let n = 0; n < 300; n++) {
+        const [at, item] = [type.alloc(48), zone.alloc()];
+        type.free(at);
+        zone.free(item);
+        assert.match(fails('EFAULT', () => type.free(at)).message, /freed twice/);
+        assert.match(fails('EFAULT', () => zone.free(item)).message, /freed twice/);
+        const [x, y] = [type.alloc(48), type.alloc(48)];
+        assert.notEqual(x, y);
+        type.free(x);
+        type.free(y);
+      }
+    });
+  });
+  test('later: with checks on the machine stops and says what', () => {
+    for (const what of ['block', 'item'] as const) {
+      const machine = boot({ memory: '8M', cpus: 2, options: { INVARIANTS: true } });
+      const type = machine.type('t');
+      const zone = machine.zone('z', { size: 64 });
+      const blocks = [type.alloc(64), type.alloc(64)];
+      const items = [zone.alloc(), zone.alloc()];
+      for (const at of blocks) type.free(at);
+      for (const item of items) zone.free(item);
+      assert.throws(
+        () => (what === 'block' ? type.free(blocks[0]) : zone.free(items[0])),
+        (e) => e instanceof KernelPanic && /[Dd]uplicate|twice|free/.test(e.message),
+      );
+      machine.shutdown();
+    }
+  });
+  test('by two threads: with checks on the machine stops', async () => {
+    const machine = boot({ memory: '8M', cpus: 3, options: { INVARIANTS: true } });
+    const at = machine.type('t').alloc(64);
+    const program = `
+      const { workerData, parentPort } = require('node:worker_threads');
+      import(workerData.library).then(({ attach }) => {
+        const machine = attach(workerData.handle);
+        machine.type('t').free(workerData.at);
+        parentPort.postMessage('freed');
+        setInterval(() => {}, 1000);
+      });`;
+    const library = new URL(
+      `./index${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`,
+      import.meta.url,
+    );
+    const workerData = { library: library.href, handle: machine.handle, at };
+    const worker = new Worker(program, { eval: true, workerData });
+    assert.deepEqual(await once(worker, 'message'), ['freed']);
+    assert.throws(() => machine.type('t').free(at), KernelPanic);
+    machine.shutdown();
+    await worker.terminate();
+  });
+  test('a large block: its pages are free', (t) => {
+    const machine = testMachine(t);
+    const type = machine.type('t');
+    const big = type.alloc(50_000);
+    type.free(big);
+    assert.match(fails('EFAULT', () => type.free(big)).message, /free memory/);
+    assert.equal(type.stats.inUse, 0);
+  });
+});
