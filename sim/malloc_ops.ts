@@ -22,7 +22,7 @@ import { uma_reclaim } from '../src/sys/uma/uma_drain.ts';
 import { scratch } from './script.ts';
 
 type rec_t = Ptr<'sim_malloc'>;
-const PLACES = 4;
+const PLACES = 5;
 /* Locks: (c) constant  (a) atomic */
 const rec = struct<rec_t>('sim_malloc')({
   type: i32('c', 'the type'),

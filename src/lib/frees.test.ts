@@ -2,7 +2,7 @@
  * Shows what a wrong free comes to: what is no block of malloc, no item of the zone, or
  * lies inside one is refused and named, and so is what this thread freed just before;
  * nothing is damaged by the attempt.  With checks on, every double free is found, of
- * other threads too.
+ * other threads too; a debug machine also finds writes into large blocks that were freed.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -30,6 +30,10 @@ function machines(run: (machine: Machine, checks: boolean) => void): void {
     machine.check();
     machine.shutdown();
   }
+}
+/** The library, for a worker that is made of text: compiled or not. */
+function libraryUrl(): string {
+  return new URL(`./index${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
 }
 /** Every place in n bytes at `at` but the first is refused by `free`. */
 function inside(free: (at: number) => void, at: number, n: number, text: RegExp): void {
@@ -176,11 +180,7 @@ describe('freed twice', () => {
         parentPort.postMessage('freed');
         setInterval(() => {}, 1000);
       });`;
-    const library = new URL(
-      `./index${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`,
-      import.meta.url,
-    );
-    const workerData = { library: library.href, handle: machine.handle, at };
+    const workerData = { library: libraryUrl(), handle: machine.handle, at };
     const worker = new Worker(program, { eval: true, workerData });
     assert.deepEqual(await once(worker, 'message'), ['freed']);
     assert.throws(() => machine.type('t').free(at), KernelPanic);
@@ -194,5 +194,89 @@ describe('freed twice', () => {
     type.free(big);
     assert.match(fails('EFAULT', () => type.free(big)).message, /free memory/);
     assert.equal(type.stats.inUse, 0);
+  });
+});
+
+describe('a debug machine', () => {
+  const debug = (memory = '16M'): Machine => boot({ memory, cpus: 3, debug: true });
+  test('finds a write into a large block that was freed, with type and place', () => {
+    const machine = debug();
+    const at = machine.type('cache').alloc(20_000);
+    machine.check();
+    machine.type('cache').free(at);
+    machine.check();
+    machine.i32[machine.index(at, 4) + 25] = 7;
+    assert.throws(
+      () => machine.check(),
+      (e) =>
+        e instanceof KernelPanic &&
+        /modified after free: 100 bytes into the block of 20480 bytes at \d+ of type 'cache'/.test(
+          e.message,
+        ),
+    );
+    machine.shutdown();
+  });
+  test('finds it when the block leaves the quarantine, too', () => {
+    const machine = debug();
+    const type = machine.type('cache');
+    const at = type.alloc(20_000);
+    type.free(at);
+    machine.u8[at + 19_999] = 1;
+    assert.throws(() => {
+      for (let n = 0; n < 200; n++) type.free(type.alloc(9000));
+    }, /modified after free: \d+ bytes into the block of 20480 bytes/);
+    machine.shutdown();
+  });
+  test('refuses a second free of a block that waits', () => {
+    const machine = debug();
+    const at = machine.type('t').alloc(9000);
+    machine.type('t').free(at);
+    assert.match(fails('EFAULT', () => machine.type('t').free(at)).message, /that was freed/);
+    machine.check();
+    machine.shutdown();
+  });
+  test('has all its memory when it needs it', () => {
+    const machine = debug('8M');
+    const type = machine.type('t');
+    const free = machine.stats().memory.free;
+    for (let n = 0; n < 300; n++) type.free(type.alloc(4096 * (2 + (n % 30))));
+    const waiting = Number(machine.sysctl('debug.quarantine.pages'));
+    assert.ok(waiting > 0 && waiting <= 2048 / 16, `${waiting} pages wait`);
+    const most = Math.floor((free * 0.9) / 4096) * 4096;
+    const held: Address[] = [];
+    for (let n = most; n >= 9000; ) {
+      const at = type.tryAlloc(n);
+      if (at === undefined) n = Math.floor(n / 2);
+      else held.push(at);
+    }
+    assert.equal(Number(machine.sysctl('debug.quarantine.pages')), 0);
+    for (const at of held) type.free(at);
+    machine.check();
+    machine.shutdown();
+  });
+  test('loses nothing when a thread is killed among its freed blocks', async () => {
+    const machine = debug('32M');
+    const program = `
+      const { workerData, parentPort } = require('node:worker_threads');
+      import(workerData.library).then(({ attach }) => {
+        const type = attach(workerData.handle).type('churn');
+        parentPort.postMessage('up');
+        for (;;) type.free(type.alloc(8192 + Math.floor(Math.random() * 60000)));
+      });`;
+    const library = libraryUrl();
+    const type = machine.type('churn');
+    for (let n = 0; n < 6; n++) {
+      const worker = new Worker(program, {
+        eval: true,
+        workerData: { library, handle: machine.handle },
+      });
+      await once(worker, 'message');
+      for (let i = 0; i < 400; i++) type.free(type.alloc(8192 + (i % 9) * 5000));
+      await worker.terminate();
+      machine.check();
+    }
+    assert.ok(type.stats.inUse <= 6, 'a thread dies with one block at most');
+    machine.check();
+    machine.shutdown();
   });
 });

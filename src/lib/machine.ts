@@ -27,7 +27,7 @@ import {
 } from '../sys/boot/main.ts';
 import { atomic_load } from '../sys/machine/atomic.ts';
 import { thr } from '../sys/machine/cpu.ts';
-import { cpu_exited, cpus_attached } from '../sys/machine/death.ts';
+import { cpu_exited, cpus_attached, reap_all } from '../sys/machine/death.ts';
 import { EBUSY, EINVAL } from '../sys/machine/errno.ts';
 import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/header.ts';
 import { type Handle, machine_handle } from '../sys/machine/machdep.ts';
@@ -36,6 +36,7 @@ import { field_word, set_string } from '../sys/machine/struct.ts';
 import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
 import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_probe } from '../sys/sync/subr_trap.ts';
+import { quarantine_check } from '../sys/kmem/kern_quarantine.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
 import { lowmem_subscribe } from '../sys/map/vm_pageout.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
@@ -462,12 +463,14 @@ export class Machine implements Disposable, AsyncDisposable {
   }
   /**
    * Proves the allocator's lists, the sleep queues, the sysctl tree and the
-   * registry; throws KernelPanic if something is wrong.  For tests: no other
-   * thread may be at work, and it takes time in proportion to the memory.
+   * registry, and settles the dead before; throws KernelPanic if something is wrong.  For
+   * tests: no other thread may be at work, and it takes time in proportion to the memory.
    */
   check(): void {
     this.#look('check', () => {
+      reap_all(); // what the dead had in their hands is no damage
       uma_check();
+      quarantine_check();
       sleepq_check();
       sysctl_check();
       registryCheck();

@@ -10,6 +10,7 @@
  * In the boot table each floor stands on those above it in the list, and needs
  * nothing of those below.
  */
+import { quarantine_empty } from '../kmem/kern_quarantine.ts';
 import { vm_page_busy_reap } from '../page/vm_page_busy.ts';
 import { vm_page_cache_reap } from '../page/vm_page_cache.ts';
 import { KmemError, EBUSY, EINVAL, ENOMEM, ESHUTDOWN } from '../machine/errno.ts';
@@ -113,6 +114,12 @@ export interface BootOptions {
    * letter, and with WITNESS: about 175 times slower, for tests.
    */
   checked?: boolean;
+  /**
+   * Finds what a program does wrong with memory: INVARIANTS (every double free, writes after
+   * free, overwritten kernel records) and QUARANTINE (the same for large blocks). For tests
+   * and for the hunt: some times slower.
+   */
+  debug?: boolean;
   /** Tunables: name and value, such as { 'vm.kmem_size': 2 ** 24 }. */
   set?: Record<string, number | string>;
   /** New memory even where the old one could serve again. */
@@ -212,6 +219,7 @@ life_begin({
   claim_stuck,
   locks_held: kernel_locks_held,
   reclaim: uma_reclaim,
+  unhold: quarantine_empty,
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,
@@ -259,6 +267,7 @@ export function boot(o: BootOptions = {}): Booted {
     options: opt_word({
       ...kenv_options(tunables),
       ...o.options,
+      ...(o.debug ? { INVARIANTS: true, QUARANTINE: true } : {}),
       ...(o.checked ? { CHECKED: true } : {}),
     }),
     atomics: o.atomics ?? 'auto',
@@ -283,6 +292,7 @@ const KNOWN: Record<keyof BootOptions, true> = {
   cpus: true,
   options: true,
   checked: true,
+  debug: true,
   set: true,
   fresh: true,
   atomics: true,

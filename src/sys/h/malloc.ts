@@ -54,6 +54,9 @@ export const MT_TOLD_BELOW = 1;
 /** A large block of it was freed under another type. */
 export const MT_TOLD_FREED = 2;
 
+/** Freed large blocks that a machine with the option QUARANTINE keeps from use. */
+export const QUARANTINE_BLOCKS = 64;
+
 export const mtstats = struct<mtstats_t>(
   'malloc_type_stats',
   16,
@@ -83,4 +86,8 @@ export const malloc_root = struct<malloc_root_t>(
   zones: words('c', 'zone of each size class', KMEM_CLASSES),
   profile: i32('c', 'kern.mprof counts, 0: option off'),
   gone: ptr<mtstats_t>('c', 'a block for each CPU: what types that are no more had counted'),
+  held_n: i32('lh', 'freed large blocks that wait in quarantine'),
+  held_pages: i32('lh', 'their pages'),
+  held_next: i32('lh', 'place of the oldest in the ring'),
+  held: words('l', 'their first pages', QUARANTINE_BLOCKS),
 });

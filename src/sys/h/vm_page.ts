@@ -45,6 +45,8 @@ export const PK_REST = 0x60;
 export const PK_WIRED = 0x70;
 /** Free, in the cache of the CPU in `owner`. */
 export const PK_CACHE = 0x80;
+/** A freed large block that waits in quarantine: its type and length are still there. */
+export const PK_QUARANTINE = 0xa0;
 /** Of the owner in `owner`, which finds it by `index`: a memory object. */
 export const PK_OBJECT = 0x90;
 export const PK_MASK = 0xf0;

@@ -96,6 +96,7 @@ import {
   vtoslab,
 } from '../uma/uma_keg.ts';
 import { mprof_count } from './kern_mprof.ts';
+import { POISON_BYTE, quarantine_free } from './kern_quarantine.ts';
 import {
   malloc_late_free,
   malloc_late_free_large,
@@ -526,7 +527,8 @@ function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): voi
     undo_end();
     budget_leave(n);
   }
-  if (opt.INVARIANTS) hw.fill(p, 0xde, n * PAGE_WORDS);
+  if (opt.QUARANTINE) return quarantine_free(m, n);
+  if (opt.INVARIANTS) hw.fill(p, POISON_BYTE, n * PAGE_WORDS);
   vm_page_free_run(m, n);
 }
 /**

@@ -34,6 +34,7 @@ import {
   PK_LARGE,
   PK_MALLOC_END,
   PK_MASK,
+  PK_QUARANTINE,
   PK_REST,
   PK_SLAB,
   vm_page,
@@ -99,6 +100,7 @@ export function whatis(p: number): string {
   const kind = info & PK_MASK;
   if (kind === PK_FREE || kind === PK_CACHE || kind === PK_HAND) return 'free memory';
   if (kind === PK_LARGE || kind === PK_REST) return large(p, m);
+  if (kind === PK_QUARANTINE) return 'a block that was freed';
   if (info < PK_MALLOC_END || kind === PK_SLAB) return small(p, info);
   return kind === PK_BOOT ? "the kernel's own memory" : 'pages of the kernel';
 }

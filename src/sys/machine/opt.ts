@@ -27,6 +27,8 @@ export interface Options {
   readonly CHECKED: boolean;
   /** Every atomic is a scheduling point of the seeded scheduler. */
   readonly SIM: boolean;
+  /** Freed large blocks wait, poisoned, before their pages serve again; for INVARIANTS. */
+  readonly QUARANTINE: boolean;
   /** Derived: an option is on that malloc's fast path knows nothing of. */
   readonly MALLOC_SLOW: boolean;
 }
@@ -43,6 +45,7 @@ export const OPTION_NAMES = [
   'FAILPOINTS',
   'CHECKED',
   'SIM',
+  'QUARANTINE',
 ] as const satisfies readonly (keyof Options)[];
 
 /** Options that each machine of this thread has, whatever boot is asked for: set by tests. */
@@ -50,11 +53,13 @@ export const opt_always: { -readonly [K in keyof Options]?: boolean } = {};
 
 /**
  * The option word for the header: bit n is OPTION_NAMES[n].  CHECKED brings WITNESS
- * along, which knows what locks a CPU holds: a broken rule names them.
+ * along, which knows what locks a CPU holds: a broken rule names them.  QUARANTINE brings
+ * INVARIANTS along, which poisons what is freed.
  */
 export function opt_word(wanted: Partial<Options>): number {
   const all: typeof opt_always = { ...wanted, ...opt_always };
   if (all.CHECKED) all.WITNESS = true;
+  if (all.QUARANTINE) all.INVARIANTS = true;
   let word = 0;
   for (const [bit, name] of OPTION_NAMES.entries()) if (all[name]) word |= 1 << bit;
   return word;

@@ -84,6 +84,7 @@ const groups: Readonly<Record<string, string>> = {
   'debug.fail_point': 'Failures made to order',
   'debug.kdb': 'Entering the kernel debugger',
   'debug.lock': 'How locks spin, wait and are watched',
+  'debug.quarantine': 'Freed large blocks that wait before their pages serve again',
   'debug.malloc': 'Faults of malloc made to order',
   'debug.mutex': 'Mutexes',
   'debug.mutex.prof': 'Times of holding and waiting, by lock and place',

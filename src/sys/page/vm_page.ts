@@ -57,6 +57,7 @@ import {
   PK_LARGE,
   PK_MALLOC,
   PK_MASK,
+  PK_QUARANTINE,
   PK_REST,
   PK_SLAB,
   PK_WIRED,
@@ -592,6 +593,7 @@ function recover_run(at: pcpu_t): void {
 export function vm_page_unowned(m: number): boolean {
   const kind = page.info[m] & PK_MASK;
   if (kind === PK_HAND || kind === PK_LARGE || kind === PK_REST || kind === PK_WIRED) return true;
+  if (kind === PK_QUARANTINE) return true; // it leaves the hand and enters the ring in one step
   return life.page_unowned.get(kind)?.(m) ?? false;
 }
 /** Frees what a dead CPU had in its hand, and clears the hand. */
@@ -640,7 +642,7 @@ export function vm_page_census(): number[] {
 /** Pages that are the kernel's own, by what they are. */
 function vm_page_wired_count(): number {
   const kinds = vm_page_census();
-  const held = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_WIRED, PK_HAND];
+  const held = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_WIRED, PK_HAND, PK_QUARANTINE];
   return held.reduce((n, kind) => n + kinds[kind], 0);
 }
 /** Proves the free page queues against the page array. */

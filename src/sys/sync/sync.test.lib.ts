@@ -124,6 +124,7 @@ life_begin({
   locks_held: () => [],
   reclaim: none,
   lock_label: () => '',
+  unhold: () => {},
   class_counts: none,
   type_name: none,
 });

@@ -46,6 +46,7 @@ import {
 import { cpu_alive, reap_all, reap_pending } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
+import { life } from '../machine/life.ts';
 import { opt } from '../machine/opt.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
@@ -362,6 +363,7 @@ function bucket_drain(z: zone_t, b: bucket_t): void {
  * that do not answer, and for another CPU's reclaim; without, for nobody.
  */
 export function uma_reclaim(wait = true): number {
+  life.unhold(); // before the drain lock: it takes the lock of malloc
   return reclaim(wait, true);
 }
 /** Somebody else is at it: what it gets back serves this CPU as well. True: it is over. */
