@@ -1,6 +1,7 @@
 /*
  * Shows that a count in two words reads right in every state of a carry: each state
- * written by hand, with and without its reaper; then on real threads, where a worker
+ * written by hand, with and without its reaper; with a reader that is held up between
+ * its looks for any stretch of the count; then on real threads, where a worker
  * carries again and again while this one reads.  A sum that is wrong by
  * 2^32 for one read goes back with the next, and so is seen.
  */
@@ -11,6 +12,7 @@ import { atomic_store } from './atomic.ts';
 import { count_add, count_read, count_settle, count_up } from './count.ts';
 import { boot_page, COUNT_AFTER } from './count.test.worker.ts';
 import { mem } from './memory.ts';
+import { P_LOAD, sim } from './sim.ts';
 import { Crew, WAIT_MS, within } from './workers.test.lib.ts';
 
 const crew = new Crew<{ carries: number }>(new URL('./count.test.worker.ts', import.meta.url));
@@ -70,6 +72,44 @@ test('a count goes over each turn as if it were one number, and after a death at
           count_settle(at, at + 1);
         } else count_up(at, at + 1);
         assert.equal(count_read(at, at + 1), turn * QUARTER + n, `turn ${turn}, ${n}`);
+      }
+    }
+  }
+});
+test('a reader that is held up between its looks reads what was true meanwhile', (t) => {
+  const { point } = sim;
+  t.after(() => {
+    sim.point = point;
+  });
+  boot({ memory: '2M', cpus: 2, fresh: true, options: { SIM: true } });
+  const at = boot_page();
+  let count = 0;
+  const go_to = (n: number): void => {
+    count = n;
+    const carries = Math.floor(n / FULL);
+    const low = n % FULL;
+    const mark = low >= 3 * QUARTER ? 1 : low < QUARTER && carries > 0 ? -1 : 0;
+    mem.I32[at] = low;
+    mem.I32[at + 1] = 2 * carries + mark;
+  };
+  // By so much the count goes on before the second look, and before the third.
+  const ways = [0, 1, 2, 3, 4, 5, 8].flatMap((q) => [q * QUARTER, q * QUARTER + 3]);
+  for (let quarter = 0; quarter <= 8; quarter++) {
+    for (const from of [quarter * QUARTER, quarter * QUARTER + 5, (quarter + 1) * QUARTER - 1]) {
+      for (const second of ways) {
+        for (const third of ways) {
+          go_to(from);
+          let look = 0;
+          sim.point = (kind, w) => {
+            if (kind !== P_LOAD || (w !== at && w !== at + 1)) return;
+            look++;
+            if (look === 2) go_to(from + second);
+            if (look === 3) go_to(from + second + third);
+          };
+          const v = count_read(at, at + 1);
+          sim.point = point;
+          assert.ok(v >= from && v <= count, `${from}, +${second}, +${third}: ${v}`);
+        }
       }
     }
   }

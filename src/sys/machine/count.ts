@@ -16,8 +16,9 @@
  * the high word changes a little before or after the low one: a processor that keeps
  * no order of stores may show them either way, and a thread that dies between the two
  * leaves a count that reads right for another 2^30.  Its reaper sets or clears the
- * mark long before (count_settle).  A reader looks at low, high and low again: if the
- * low word has not gone back, no carry was made between the two looks.
+ * mark long before (count_settle).  A reader looks at low, high and low again.  A thread
+ * that is held up between its looks may find the high word of another quarter: it looks
+ * again unless the low word has gone ahead, and by half a quarter at most.
  *
  * Counting itself is plain, and is written out where it is done.  It calls nothing:
  * a full stack must not end it half-way.
@@ -39,7 +40,7 @@ const CARRY = 2 ** 32;
 const CLEAR = 2 ** 30;
 const MIDDLE = 2 ** 31;
 const MARK = 3 * 2 ** 30;
-/** Most that is added at once: no step goes past a whole quarter. */
+/** Most that is added at once, and by which a reader may lag: neither passes a whole quarter. */
 const STEP = 2 ** 29;
 
 /** A low word shifted left by one when it is 2^30 or 3 * 2^30: the mark goes, or comes. */
@@ -71,7 +72,8 @@ export function count_read(low: number, high: number): number {
   for (;;) {
     const before = atomic_load(low) >>> 0;
     const h = atomic_load(high);
-    if (atomic_load(low) >>> 0 < before) continue; // a carry in between
+    const ahead = (atomic_load(low) >>> 0) - before;
+    if (ahead < 0 || ahead > STEP) continue; // the high word may be of another quarter
     const odd = h & 1;
     const carries = (h - odd) / 2 + (odd === 1 && before < MIDDLE ? 1 : 0);
     return carries * CARRY + before;
