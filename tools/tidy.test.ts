@@ -139,6 +139,25 @@ test('Atomics outside machine and sync, but not in comments, strings or tests', 
   assert.deepEqual(findings(allowed), []);
 });
 
+test('in the kernel only the store layer reaches files, by whatever way', () => {
+  const ways = [
+    "import { host_fs } from './vm_map.ts';\n",
+    "import { readFileSync } from 'node:fs';\n",
+    "const fs = await import('fs/promises');\n",
+    'const fs = process.getBuiltinModule(`node:fs`);\n',
+  ];
+  for (const way of ways) {
+    assert_one(plant(HOT, 'import {', `${way}import {`), `${HOT}:3:`, /files outside/);
+    for (const path of ['src/sys/machine/store.ts', 'src/sys/machine/host.ts', 'src/bin/a.ts']) {
+      const found = findings({ [path]: OPENING + way });
+      assert.ok(!found.some((line) => /files outside/.test(line)), `${path}: ${way}`);
+    }
+    const test = findings({ 'src/sys/map/a.test.ts': OPENING + way });
+    assert.deepEqual(test, []);
+  }
+  assert.deepEqual(plant(HOT, 'import {', "// host_fs, 'node:fs'\nimport {"), []);
+});
+
 test('a file that nobody imports, except workers, tests and entry points', () => {
   const lonely = 'src/sys/map/lonely.ts';
   assert_one(findings({ [lonely]: OPENING }), `${lonely}:1:`, /nobody imports/);

@@ -13,6 +13,8 @@
  *             unchecked('why').  tools/letters.ts prints what the rules cover
  *   sysctls   each sysctl_*() says what it is for (help)
  *   atomics   Atomics stays in machine/ and sync/, where its cost is known
+ *   files     in the kernel only machine/store.ts reaches files; machine/host.ts, which
+ *             has the handle of the host's file system, asks it about threads
  *   unused    a file that nobody imports is dead weight
  *   width     lines of at most 100 columns
  *   length    functions of about 70 lines, rows of numbers apart, files of at most 800
@@ -54,6 +56,9 @@ const ATOMICS_ALLOWED = [
   /^src\/bin\/connect(_worker)?\.ts$/,
   /^(bench|sim|fuzz|tests)\//,
 ];
+
+/** The two files of the kernel that may know the host's file system. */
+const FILES_ALLOWED = /^src\/sys\/machine\/(?:store|host)\.ts$/;
 
 const HOT_MARK = /tidy: hot\b/;
 /** Bound once per thread as structures are, and folded by V8 only as a local constant. */
@@ -165,6 +170,18 @@ export function check_atomics(source: Source): Finding[] {
     line: line_of(source, match.index),
     what,
   }));
+}
+
+/** The handle by its name, or the module by its: `node:fs`, as a string anywhere. */
+const FILES = /\bhost_fs\b|(['"`])(?:node:)?fs(?:\/promises)?\1/g;
+export function check_files(source: Source): Finding[] {
+  const { path, text, comment } = source;
+  if (is_test(path) || !path.startsWith('src/sys/') || FILES_ALLOWED.test(path)) return [];
+  const what =
+    'files outside machine/store.ts: open a store, so that its faults are played here too';
+  return [...text.matchAll(FILES)]
+    .filter((match) => comment[match.index] === ' ')
+    .map((match) => ({ path, line: line_of(source, match.index), what }));
 }
 
 export function check_width(source: Source): Finding[] {
@@ -437,6 +454,7 @@ export function tidy(root: string): { files: number; findings: Finding[] } {
     ...check_fields(source, explained),
     ...check_sysctls(source),
     ...check_atomics(source),
+    ...check_files(source),
     ...check_width(source),
     ...check_length(source),
     ...check_hot(source, structs),

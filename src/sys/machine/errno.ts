@@ -20,7 +20,9 @@ export const EEXIST = 17;
 export const ENOTDIR = 20;
 export const EISDIR = 21;
 export const EINVAL = 22;
+export const ENFILE = 23;
 export const EMFILE = 24;
+export const EFBIG = 27;
 export const ENOSPC = 28;
 export const EROFS = 30;
 export const ERANGE = 34;
@@ -30,8 +32,10 @@ export const EOPNOTSUPP = 45;
 export const EADDRINUSE = 48;
 export const ESHUTDOWN = 58;
 export const ETIMEDOUT = 60;
+export const ELOOP = 62;
 export const ENAMETOOLONG = 63;
 export const ENOTEMPTY = 66;
+export const EDQUOT = 69;
 export const ENOLCK = 77;
 export const EOWNERDEAD = 96;
 
@@ -51,7 +55,9 @@ const names: Record<number, string> = {
   [ENOTDIR]: 'ENOTDIR',
   [EISDIR]: 'EISDIR',
   [EINVAL]: 'EINVAL',
+  [ENFILE]: 'ENFILE',
   [EMFILE]: 'EMFILE',
+  [EFBIG]: 'EFBIG',
   [ENOSPC]: 'ENOSPC',
   [EROFS]: 'EROFS',
   [ERANGE]: 'ERANGE',
@@ -60,8 +66,10 @@ const names: Record<number, string> = {
   [EADDRINUSE]: 'EADDRINUSE',
   [ESHUTDOWN]: 'ESHUTDOWN',
   [ETIMEDOUT]: 'ETIMEDOUT',
+  [ELOOP]: 'ELOOP',
   [ENAMETOOLONG]: 'ENAMETOOLONG',
   [ENOTEMPTY]: 'ENOTEMPTY',
+  [EDQUOT]: 'EDQUOT',
   [ENOLCK]: 'ENOLCK',
   [EOWNERDEAD]: 'EOWNERDEAD',
 };

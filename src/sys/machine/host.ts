@@ -15,11 +15,20 @@ interface FsLike {
   statSync(path: string, options: { throwIfNoEntry: false }): object | undefined;
   writeSync(fd: number, data: Uint8Array): number;
   writeSync(fd: number, bytes: Uint8Array, from: number, n: number, at: number): number;
-  openSync(path: string, flags: string): number;
-  fstatSync(fd: number): { size: number };
+  openSync(path: string, flags: string, mode?: number): number;
+  fstatSync(fd: number): FileLike;
+  lstatSync(path: string): FileLike;
+  ftruncateSync(fd: number, size: number): void;
+  unlinkSync(path: string): void;
   readSync(fd: number, into: Uint8Array, from: number, n: number, at: number): number;
   fsyncSync(fd: number): void;
   closeSync(fd: number): void;
+}
+interface FileLike {
+  readonly size: number;
+  /** Device and number: together they tell a file from every other. */
+  readonly dev: number;
+  readonly ino: number;
 }
 interface OsLike {
   availableParallelism?(): number;

@@ -2,26 +2,54 @@
  * Shows that a store gives back what was put into it, as a file and as memory, against
  * an array as the model; that wrong numbers, places and modes are errno numbers; and
  * that each operation may fail, be short, slow or find no room at each of its
- * occurrences, after which the store is as the model says.  The host's own faults
- * (interrupted calls, short ones, a full device) are played by its functions.  Two
- * threads write one file, and neither can use the other's number.
+ * occurrences, after which the store is as the model says.  A file that is made anew is
+ * its owner's alone, never one that was there, nor behind a link, and is gone once it is
+ * discarded.  The host's own faults (interrupted calls, short ones, a full device) are
+ * played by its functions.  Two threads write one file, and neither can use the other's
+ * number.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { EBADF, EINVAL, EIO, EISDIR, EMFILE, ENOENT, ENOSPC, EROFS } from './errno.ts';
+import {
+  EBADF,
+  EEXIST,
+  EINVAL,
+  EIO,
+  EISDIR,
+  EMFILE,
+  ENOENT,
+  ENOSPC,
+  ENOTDIR,
+  EOPNOTSUPP,
+  EROFS,
+} from './errno.ts';
 import { dice, SEED } from './seed.test.lib.ts';
 import {
   STORE_CREATE,
+  STORE_NEW,
   STORE_READ,
   STORE_WRITE,
   STORES_MAX,
   type StoreFault,
   type StoreOp,
+  store_abandon,
   store_close,
+  store_discard,
   store_fault_at,
   store_faults,
   store_open,
@@ -29,6 +57,7 @@ import {
   store_read,
   store_size,
   store_sync,
+  store_truncate,
   store_write,
 } from './store.ts';
 
@@ -101,6 +130,7 @@ for (const [kind, make] of Object.entries(kinds)) {
       for (const at of [-1, 0.5, Number.NaN, 2 ** 60]) {
         assert.equal(store_read(st, at, some), -EINVAL);
         assert.equal(store_write(st, at, some), EINVAL);
+        assert.equal(store_truncate(st, at), EINVAL);
       }
       assert.equal(store_read(st, SIZE, some), 0, 'nothing is behind the end');
       assert.equal(store_close(st), 0);
@@ -118,7 +148,10 @@ for (const [kind, make] of Object.entries(kinds)) {
         assert.equal(store_size(none), -EBADF, String(none));
         assert.equal(store_read(none, 0, some), -EBADF);
         assert.equal(store_write(none, 0, some), EBADF);
+        assert.equal(store_truncate(none, 5), EBADF);
         assert.equal(store_sync(none), EBADF);
+        assert.equal(store_discard(none), EBADF);
+        store_abandon(none);
         assert.equal(store_close(none), EBADF, 'closed twice');
       }
       assert.equal(store_size(next), SIZE, 'the heir of the place is untouched');
@@ -131,7 +164,7 @@ for (const [kind, make] of Object.entries(kinds)) {
         { what: 'slow', ms: 1 },
         { what: 'full' },
       ];
-      for (const op of ['size', 'read', 'write', 'sync', 'close'] as StoreOp[]) {
+      for (const op of ['size', 'read', 'write', 'truncate', 'sync', 'close'] as StoreOp[]) {
         for (const fault of faults) for (let n = 1; n <= 3; n++) faulty(make, op, n, fault);
       }
     });
@@ -155,6 +188,9 @@ function faulty(make: (typeof kinds)[string], op: StoreOp, n: number, fault: Sto
     assert.equal(store_read(st, 0, into), fails('read') ? -EIO : SIZE, name);
     if (!fails('read')) assert.deepEqual(into, model, name);
     assert.equal(store_size(st), fails('size') ? -EIO : SIZE, name);
+    const no_room = hit('truncate') && fault.what === 'full';
+    const cut = store_truncate(st, SIZE);
+    assert.equal(cut, fails('truncate') ? EIO : no_room ? ENOSPC : 0, name);
     assert.equal(store_sync(st), fails('sync') ? EIO : 0, name);
     assert.equal(store_close(st), fails('close') ? EIO : 0, name);
     assert.equal(store_close(st), EBADF, name);
@@ -169,11 +205,13 @@ describe('opening', () => {
     assert.equal(store_open(fresh(), STORE_WRITE), -ENOENT);
     assert.equal(store_open(folder, STORE_WRITE), -EISDIR);
     assert.equal(store_open('', STORE_CREATE), -EINVAL);
-    for (const how of [0, 4]) assert.equal(store_open(fresh(), how), -EINVAL);
+    for (const how of [0, 5]) assert.equal(store_open(fresh(), how), -EINVAL);
     const path = fresh();
     writeFileSync(path, bytes(10));
     const st = store_open(path, STORE_READ);
     assert.equal(store_write(st, 0, bytes(3)), EROFS);
+    assert.equal(store_truncate(st, 3), EROFS);
+    assert.equal(store_discard(st), EINVAL, 'it made no file');
     assert.equal(store_close(st), 0);
     assert.deepEqual(Uint8Array.from(readFileSync(path)), bytes(10));
     const again = store_open(path, STORE_CREATE);
@@ -195,6 +233,90 @@ describe('opening', () => {
     assert.equal(store_open(path, STORE_CREATE), -EMFILE);
     for (const st of all) assert.equal(store_close(st), 0);
     assert.equal(store_open(path, STORE_READ), -ENOENT, 'nothing was made');
+  });
+});
+
+describe('a file that is made anew', () => {
+  test('belongs to its owner alone, and long without taking room', () => {
+    const path = fresh();
+    const st = store_open(path, STORE_NEW);
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    assert.equal(store_truncate(st, 2 ** 30), 0);
+    assert.equal(store_write(st, 2 ** 29, bytes(5)), 0);
+    assert.equal(store_size(st), 2 ** 30);
+    assert.ok(statSync(path).blocks * 512 < 2 ** 24, 'holes');
+    assert.equal(store_truncate(st, 2 ** 29 + 3), 0);
+    assert.equal(store_truncate(st, 2 ** 29 + 5), 0);
+    const into = new Uint8Array(9);
+    assert.equal(store_read(st, 2 ** 29, into), 5);
+    assert.deepEqual([...into], [...bytes(3), 0, 0, 0, 0, 0, 0], 'what was cut off reads as zeros');
+    assert.equal(store_close(st), 0);
+    assert.equal(statSync(path).size, 2 ** 29 + 5);
+    rmSync(path);
+  });
+  test('is never one that is there, nor behind a link, nor in no folder', () => {
+    const [there, link, nowhere] = [fresh(), fresh(), fresh()];
+    writeFileSync(there, bytes(10));
+    symlinkSync(there, link);
+    symlinkSync(join(folder, 'none'), nowhere);
+    for (const path of [there, link, nowhere, folder]) {
+      assert.equal(store_open(path, STORE_NEW), -EEXIST, path);
+    }
+    assert.equal(store_open(join(fresh(), 'x'), STORE_NEW), -ENOENT);
+    assert.equal(store_open(join(there, 'x'), STORE_NEW), -ENOTDIR);
+    assert.deepEqual(Uint8Array.from(readFileSync(there)), bytes(10));
+    assert.ok(lstatSync(nowhere).isSymbolicLink() && !existsSync(join(folder, 'none')));
+  });
+  test('is gone when it is discarded, and its number too', () => {
+    const path = fresh();
+    const st = store_open(path, STORE_NEW);
+    assert.equal(store_write(st, 0, bytes(10)), 0);
+    assert.equal(store_discard(st), 0);
+    assert.equal(existsSync(path), false);
+    assert.equal(store_close(st), EBADF);
+  });
+  test('that cannot be removed is left empty, and what came in its place is left alone', () => {
+    const path = fresh();
+    const stuck = store_open(path, STORE_NEW);
+    assert.equal(store_write(stuck, 0, bytes(10)), 0);
+    store_fault_at('discard', 1, { what: 'fail', errno: EIO });
+    assert.equal(store_discard(stuck), EIO);
+    assert.equal(statSync(path).size, 0);
+    assert.equal(store_close(stuck), EBADF);
+    const other = fresh();
+    const st = store_open(other, STORE_NEW);
+    renameSync(other, `${other}.kept`);
+    writeFileSync(other, bytes(7));
+    assert.equal(store_discard(st), 0);
+    assert.deepEqual(Uint8Array.from(readFileSync(other)), bytes(7));
+    assert.equal(existsSync(`${other}.kept`), true);
+    const gone = store_open(fresh(), STORE_NEW);
+    rmSync(join(folder, `store${files}`));
+    assert.equal(store_discard(gone), ENOENT);
+  });
+  test('stays as it is when its thread dies, and the host has its descriptor back', () => {
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    const linux = process.platform === 'linux';
+    const before = linux ? open() : 0;
+    for (let i = 0; i < STORES_MAX + 5; i++) {
+      const path = fresh();
+      const st = store_open(path, STORE_NEW);
+      assert.ok(st > 0, 'there is a place again');
+      assert.equal(store_write(st, 0, bytes(3)), 0);
+      store_abandon(st);
+      assert.equal(store_size(st), -EBADF);
+      assert.equal(statSync(path).size, 3);
+    }
+    if (linux) assert.ok(open() < before + STORES_MAX / 2);
+  });
+  test('a memory store is as long as it is', () => {
+    const st = store_open_memory(bytes(10));
+    assert.equal(store_truncate(st, 10), 0);
+    assert.equal(store_truncate(st, 11), ENOSPC);
+    assert.equal(store_truncate(st, 9), EOPNOTSUPP);
+    assert.equal(store_discard(st), EINVAL, 'there is no file to remove');
+    assert.equal(store_close(st), 0);
+    assert.equal(store_open_memory(bytes(3), STORE_NEW), -EINVAL);
   });
 });
 
@@ -243,6 +365,10 @@ describe('the host', () => {
       );
       assert.equal(
         with_host('fsyncSync', thrower, () => store_sync(st)),
+        errno,
+      );
+      assert.equal(
+        with_host('ftruncateSync', thrower, () => store_truncate(st, SIZE)),
         errno,
       );
       assert.equal(

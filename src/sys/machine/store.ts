@@ -14,6 +14,10 @@
  *      store_read(st, 0, bytes);                           bytes read, or the errno, negated
  *      store_close(st);
  *
+ * A file that is made with STORE_NEW is this user's alone, and was not there before, not
+ * even as a link.  store_discard takes it away again: what could not be written to its
+ * end leaves nothing behind.
+ *
  * Reading beyond the end gives fewer bytes.  Writing is all or an error; after an error
  * the bytes of that write may be there in part.  Calls of the host that are interrupted
  * are made again, those that do less than was asked are continued.
@@ -48,6 +52,8 @@ export const STORE_READ = 1;
 export const STORE_WRITE = 2;
 /** To be read and written; the file is made, or emptied. */
 export const STORE_CREATE = 3;
+/** To be read and written; the file must not be there: it is made, for its owner alone. */
+export const STORE_NEW = 4;
 
 /** Stores that a thread may have open. */
 export const STORES_MAX = 64;
@@ -55,7 +61,15 @@ export const STORES_MAX = 64;
 const PLACE_BITS = 6;
 const USES = 0x1ffffff;
 
-export type StoreOp = 'open' | 'size' | 'read' | 'write' | 'sync' | 'close';
+export type StoreOp =
+  | 'open'
+  | 'size'
+  | 'read'
+  | 'write'
+  | 'truncate'
+  | 'sync'
+  | 'discard'
+  | 'close';
 export type StoreKind = 'file' | 'memory';
 /** What an operation is made to do. */
 export type StoreFault =
@@ -84,6 +98,8 @@ interface Store {
   readonly fd: number;
   /** Of a memory store: its bytes. */
   readonly bytes: Uint8Array | null;
+  /** Of a file that this store has made: where it is; '' of all others. */
+  readonly made: string;
 }
 /** The stores of this thread. No state of the kernel: numbers mean nothing to others. */
 const stores: (Store | null)[] = [];
@@ -91,20 +107,28 @@ const uses: number[] = [];
 
 // --- opening and closing ---------------------------------------------------------------
 
+/** Whether this host has files at all. */
+export function store_files(): boolean {
+  return host_fs !== null;
+}
 /** Opens the file `path`. Returns its number, or the errno, negated. */
 export function store_open(path: string, how: number): number {
-  if (how < STORE_READ || how > STORE_CREATE || path === '') return -EINVAL;
+  if (how < STORE_READ || how > STORE_NEW || path === '') return -EINVAL;
   const fault = fault_of('open', 'file', 0);
   if (fault?.what === 'fail') return -fault.errno;
   if (!host_fs) return -EOPNOTSUPP;
   const place = free_place();
   if (place < 0) return -EMFILE;
   const fs = host_fs;
-  const fd = host_call(() => fs.openSync(path, how === STORE_READ ? 'r' : FLAGS[how]));
+  const fd = host_call(() => fs.openSync(path, FLAGS[how], how === STORE_NEW ? OWNER_ONLY : MODE));
   if (fd < 0) return fd;
-  return enter(place, { kind: 'file', writable: how !== STORE_READ, fd, bytes: null });
+  const made = how === STORE_NEW ? path : '';
+  return enter(place, { kind: 'file', writable: how !== STORE_READ, fd, bytes: null, made });
 }
-const FLAGS = ['', 'r', 'r+', 'w+'];
+/** O_EXCL, the x, follows no link in the last place: it finds the link there, and fails. */
+const FLAGS = ['', 'r', 'r+', 'w+', 'wx+'];
+const MODE = 0o666;
+const OWNER_ONLY = 0o600;
 /** Opens a store in memory: just these bytes. Returns its number, or the errno, negated. */
 export function store_open_memory(bytes: Uint8Array, how = STORE_WRITE): number {
   if (how < STORE_READ || how > STORE_CREATE) return -EINVAL;
@@ -113,25 +137,60 @@ export function store_open_memory(bytes: Uint8Array, how = STORE_WRITE): number 
   const place = free_place();
   if (place < 0) return -EMFILE;
   if (how === STORE_CREATE) bytes.fill(0);
-  return enter(place, { kind: 'memory', writable: how !== STORE_READ, fd: -1, bytes });
+  const writable = how !== STORE_READ;
+  return enter(place, { kind: 'memory', writable, fd: -1, bytes, made: '' });
 }
 /** Closes a store: its number is no more, whatever the answer. 0, or an errno. */
 export function store_close(number: number): number {
   const st = find(number);
   if (st === null) return EBADF;
   const fault = fault_of('close', st.kind, number);
-  stores[number & (STORES_MAX - 1)] = null;
-  let error = 0;
-  if (st.kind === 'file' && host_fs) {
-    const fs = host_fs;
-    // Not made again when interrupted: the descriptor is gone by then.
-    const result = host_try(() => {
-      fs.closeSync(st.fd);
-      return 0;
-    });
-    error = result === -EINTR ? 0 : 0 - result;
-  }
+  const error = let_go(st);
   return fault?.what === 'fail' ? fault.errno : error;
+}
+/**
+ * Closes a store whose file was made by it (STORE_NEW), and removes the file.  0, or the
+ * errno for which it could not be removed: it is left, empty if that can be.  EINVAL for
+ * any other store, which stays open.  A file that somebody has put in its place is left
+ * alone.
+ */
+export function store_discard(number: number): number {
+  const st = find(number);
+  if (st === null) return EBADF;
+  if (st.made === '') return EINVAL;
+  const fault = fault_of('discard', st.kind, number);
+  const removed = fault?.what === 'fail' ? -fault.errno : remove_file(st);
+  const fs = host_fs;
+  // errno: what cannot be removed is told, not what cannot be emptied
+  if (removed < 0 && fs) host_try(() => answered(() => fs.ftruncateSync(st.fd, 0)));
+  let_go(st); // errno: of a file that nobody wants
+  return 0 - removed;
+}
+function remove_file(st: Store): number {
+  const fs = host_fs;
+  if (!fs) return -EOPNOTSUPP;
+  return host_call(() => {
+    const ours = fs.fstatSync(st.fd);
+    const there = fs.lstatSync(st.made);
+    if (ours.dev === there.dev && ours.ino === there.ino) fs.unlinkSync(st.made);
+    return 0;
+  });
+}
+/**
+ * Closes a store as the host does when its thread dies: no point for the scheduler, no
+ * fault, no answer.  For what plays such a death.
+ */
+export function store_abandon(number: number): void {
+  const st = find(number);
+  if (st !== null) let_go(st); // errno: nobody is left to hear it
+}
+function let_go(st: Store): number {
+  stores[st.number & (STORES_MAX - 1)] = null;
+  const fs = host_fs;
+  if (st.kind !== 'file' || !fs) return 0;
+  // Not made again when interrupted: the descriptor is gone by then.
+  const result = host_try(() => answered(() => fs.closeSync(st.fd)));
+  return result === -EINTR ? 0 : 0 - result;
 }
 function free_place(): number {
   for (let i = 0; i < STORES_MAX; i++) if (!stores[i]) return i;
@@ -214,6 +273,26 @@ function write_some(st: Store, at: number, bytes: Uint8Array, from: number, n: n
   const fs = host_fs;
   return fs ? host_call(() => fs.writeSync(st.fd, bytes, from, n, at)) : -EOPNOTSUPP;
 }
+/**
+ * Makes a file so many bytes long: what is new reads as zeros, and takes no room where
+ * the host can leave holes.  A memory store is as long as it is: ENOSPC, EOPNOTSUPP.
+ */
+export function store_truncate(number: number, size: number): number {
+  const st = find(number);
+  if (st === null) return EBADF;
+  if (!place_valid(size)) return EINVAL;
+  if (!st.writable) return EROFS;
+  const fault = fault_of('truncate', st.kind, number);
+  if (fault?.what === 'fail') return fault.errno;
+  if (fault?.what === 'full') return ENOSPC;
+  const fs = host_fs;
+  if (st.bytes) return memory_truncate(st.bytes.length, size);
+  return fs ? 0 - host_call(() => answered(() => fs.ftruncateSync(st.fd, size))) : EOPNOTSUPP;
+}
+function memory_truncate(length: number, size: number): number {
+  if (size === length) return 0;
+  return size > length ? ENOSPC : EOPNOTSUPP;
+}
 /** All that was written is where it stays. 0, or an errno. */
 export function store_sync(number: number): number {
   const st = find(number);
@@ -222,13 +301,7 @@ export function store_sync(number: number): number {
   if (fault?.what === 'fail') return fault.errno;
   const fs = host_fs;
   if (st.bytes || !fs) return 0;
-  return (
-    0 -
-    host_call(() => {
-      fs.fsyncSync(st.fd);
-      return 0;
-    })
-  );
+  return 0 - host_call(() => answered(() => fs.fsyncSync(st.fd)));
 }
 function place_valid(at: number): boolean {
   return Number.isSafeInteger(at) && at >= 0;
@@ -236,6 +309,11 @@ function place_valid(at: number): boolean {
 
 // --- the host, and faults ------------------------------------------------------------------
 
+/** A call of the host that answers nothing: 0. */
+function answered(call: () => void): number {
+  call();
+  return 0;
+}
 /** A call of the host; its answer, or the errno, negated. */
 function host_try(call: () => number): number {
   try {
