@@ -28,7 +28,8 @@ describe('command lines', () => {
       ],
     ];
     for (const [argv, options, rest] of cases) {
-      assert.deepEqual(split(...argv), { options, rest, help: false }, argv.join(' '));
+      const choice = { options, rest, help: false, dump: undefined };
+      assert.deepEqual(split(...argv), choice, argv.join(' '));
     }
     assert.equal(split('--help').help, true);
     for (const argv of [['-p'], ['-p', '0'], ['--socket='], ['--timeout', '1e9']]) {

@@ -2,10 +2,12 @@
  * live: the commands that look at a running program.
  *
  *      kmem vmstat | netstat | sysctl | systat  [their flags]  [-p PID] [--socket PATH]
+ *      kmem vmstat  [its flags]  -M FILE
  *
  * Each is a function over a context that asks by sysctl (tool.ts).  Here the context
  * is a program's control socket: the options that choose the program are taken off
- * the command line, the machine is found, and the rest is the command's own.
+ * the command line, the machine is found, and the rest is the command's own.  With -M
+ * the context is a dump's (dump_context.ts), and no program is asked.
  *
  * Exit codes are the command's; 1 also if no machine is found, it does not answer,
  * or it goes away; 2 if several are running and none was chosen.
@@ -17,7 +19,7 @@ import {
   type Found,
   SeveralError,
 } from './connect.ts';
-import { EXIT_USAGE, type ToolContext } from './tool.ts';
+import { EXIT_FAIL, EXIT_USAGE, type ToolContext } from './tool.ts';
 import { UsageError } from './usage.ts';
 
 export type LiveCommand = 'vmstat' | 'netstat' | 'sysctl' | 'systat';
@@ -64,13 +66,15 @@ export async function live_help(command: LiveCommand): Promise<string> {
   return (await load(command)).help + CHOICE_HELP;
 }
 
-/** Takes the options that choose a program off a command line. Throws UsageError. */
+/** Commands that read dumps; of the others -M is not ours. */
+const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand>(['vmstat']);
+/** Takes the options that choose a program, or a dump, off a command line. Throws UsageError. */
 export function split_choice(
   argv: readonly string[],
   command: string,
-): { options: ConnectOptions; rest: string[]; help: boolean } {
+): { options: ConnectOptions; rest: string[]; help: boolean; dump: string | undefined } {
   const rest: string[] = [];
-  const given: Record<string, string> = {};
+  const given: Record<string, string | undefined> = {};
   const words = [...argv];
   const value = (name: string, inside: string | undefined): string => {
     const text = inside ?? words.shift();
@@ -81,16 +85,23 @@ export function split_choice(
   for (let word = words.shift(); word !== undefined; word = words.shift()) {
     const long = /^--(socket|timeout)(?:=(.*))?$/s.exec(word);
     const short = /^-([A-Za-z]*)p(\d*)$/.exec(word);
+    const core = READS_DUMPS.has(command) ? /^-([A-Za-z]*?)M(.*)$/s.exec(word) : null;
     if (word === '--') {
       rest.push(word, ...words.splice(0));
     } else if (word === '--help') help = true;
-    else if (long) given[long[1]] = value(`--${long[1]}`, long[2]);
+    else if (core) {
+      given.dump = value('-M', core[2] || undefined);
+      if (core[1] !== '') rest.push(`-${core[1]}`);
+    } else if (long) given[long[1]] = value(`--${long[1]}`, long[2]);
     else if (short) {
       given.pid = value('-p', short[2] || undefined);
       if (short[1] !== '') rest.push(`-${short[1]}`);
     } else rest.push(word);
   }
-  const { pid, socket, timeout = String(TIMEOUT) } = given;
+  const { pid, socket, dump, timeout = String(TIMEOUT) } = given;
+  if (dump !== undefined && (pid ?? socket ?? given.timeout) !== undefined) {
+    throw new UsageError('-M: a dump is read, no program is asked: no -p, no --socket', command);
+  }
   if (pid !== undefined && !/^[1-9]\d{0,9}$/.test(pid)) {
     throw new UsageError(`-p ${pid}: give the number of a process`, command);
   }
@@ -100,7 +111,7 @@ export function split_choice(
     throw new UsageError(text, command);
   }
   const options = { pid: pid === undefined ? undefined : Number(pid), socket, timeout: seconds };
-  return { options, rest, help };
+  return { options, rest, help, dump };
 }
 
 /** A context over a connection. */
@@ -133,12 +144,19 @@ export function live_context(
 
 /** Runs a command against a running program. Returns its exit code. */
 export async function live_main(command: LiveCommand, argv: readonly string[]): Promise<number> {
-  const { options, rest, help } = split_choice(argv, command);
+  const { options, rest, help, dump } = split_choice(argv, command);
   if (help) {
     process.stdout.write(await live_help(command));
     return 0;
   }
   const { run } = await load(command);
+  const out = (data: string | Uint8Array): void => void process.stdout.write(data);
+  const err = (text: string): void => void process.stderr.write(`kmem ${text}`);
+  if (dump !== undefined) {
+    const { dump_context } = await import('./dump_context.ts');
+    const ctx = dump_context(dump, command, out, err);
+    return ctx ? await run(rest, ctx) : EXIT_FAIL;
+  }
   let found: Found;
   try {
     found = await choose_machine(options);
@@ -149,8 +167,6 @@ export async function live_main(command: LiveCommand, argv: readonly string[]): 
   }
   const to = new Connection(found, options.timeout);
   try {
-    const out = (data: string | Uint8Array): void => void process.stdout.write(data);
-    const err = (text: string): void => void process.stderr.write(`kmem ${text}`);
     return await run(rest, live_context(to, out, err));
   } finally {
     await to.close();

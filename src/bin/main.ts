@@ -14,7 +14,7 @@ const HELP = `kmem: a kernel's memory subsystem for multi-threaded JavaScript
 usage: kmem COMMAND [options]
 
   replay [FILE...]   play recorded heaps and captured packets on several CPUs
-  vmstat -m|-z|-s    what the allocators of a running program hold
+  vmstat -m|-z|-s    what the allocators of a running program hold, or of a dump
   netstat -m         what its network buffers hold
   systat -mbufs      the same as bars, again and again
   sysctl NAME...     its kernel's variables, shown and set
@@ -28,6 +28,7 @@ examples:
   kmem replay --cpus 1 app.mtrace.gz   one recording, as one program
   kmem replay --json app.mtrace.gz     one JSON document on stdout
   kmem vmstat -mz                      types and zones of the running program
+  kmem vmstat -mz -M app.core          the same, of a dump that it wrote
   kmem sysctl vm.lowmem_period=5       set while it runs
 `;
 

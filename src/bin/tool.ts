@@ -3,7 +3,7 @@
  *
  * A command never reaches for the machine or the terminal itself: it asks by
  * sysctl, and writes to the functions it was given.  So the same command
- * looks at the machine of this thread, at another process, or at kept bytes,
+ * looks at the machine of this thread, at another process, or at a dump,
  * and a test reads what it printed.
  *
  * Exit codes: 0 done; 1 something asked for could not be had; 2 wrong usage.
@@ -27,6 +27,13 @@ export interface ToolContext {
   fetch: memstat_fetch;
   out(data: string | Uint8Array): void;
   err(text: string): void;
+  /** It is a dump that is looked at, which does not change; absent: a machine that runs. */
+  readonly dump?: {
+    /** Threads ran while it was written: no figure is certain to fit the others. */
+    readonly approximate: boolean;
+    /** What of its memory was wrong; '' if nothing was met. */
+    damage(): string;
+  };
 }
 
 /** A context over the machine of this thread. */

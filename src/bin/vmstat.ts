@@ -6,12 +6,14 @@
  *      vmstat -s     sums since boot, and pages by their state
  *
  *      -w SECONDS    again and again        -c COUNT    so many times
+ *      -M FILE       of a dump instead (dump_context.ts)
  *
  * Columns are BSD's; --json prints the same as one document, under the names
  * of BSD's machine-readable output: one a line, if it is repeated.  Everything
  * comes out of the two statistics streams and the variables below vm.stats, so the
  * figures are the kernel's own.  A row whose sample is not exact, because its CPUs
- * moved too much meanwhile, says so in JSON: `"approximate": true`.
+ * moved too much meanwhile, says so in JSON: `"approximate": true`; so does every row of
+ * a dump that was written while threads ran.
  */
 import { type memory_type, memstat_malloc_sizes } from '../sys/observe/memstat.ts';
 import {
@@ -38,23 +40,26 @@ import {
 } from './tool.ts';
 import { vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
 
-const USAGE = 'vmstat [-msz] [-w SECONDS] [-c COUNT] [--json]';
+const USAGE = 'vmstat [-msz] [-M FILE] [-w SECONDS] [-c COUNT] [--json]';
 
 export const VMSTAT_HELP = `usage: kmem vmstat [-msz] [-w SECONDS] [-c COUNT] [--json]
+       kmem vmstat [-msz] -M FILE [--json]
 
-Shows what the allocators of a running machine hold.
+Shows what the allocators of a running machine hold, or held when it was dumped.
 
   -m               malloc types: blocks and memory in use, requests, sizes
   -z               zones: item size, limit, used, free, requests, failures, sleeps
   -s               sums since boot, and pages by their state
   -w SECONDS       again and again, so far apart
   -c COUNT         so many times (every second, unless -w says otherwise)
+  -M FILE          of a dump, as machine.dump(FILE) or a panic wrote it
   --json           one JSON document, each time on a line of its own
 
 examples:
   kmem vmstat -m
   kmem vmstat -z -p 4711
   kmem vmstat -mz -w 5
+  kmem vmstat -mz -M app.core
   kmem vmstat -s --json | jq '."summary-statistics"'
 `;
 
@@ -89,9 +94,12 @@ function read(
   what: string,
 ): memory_type[] | null {
   const types = memstat_read(fill, ctx.fetch);
-  if (typeof types !== 'string') return types;
-  ctx.err(`vmstat: ${what}: ${types}\n`);
-  return null;
+  if (typeof types === 'string') {
+    ctx.err(`vmstat: ${ctx.dump?.damage() || `${what}: ${types}`}\n`);
+    return null;
+  }
+  if (ctx.dump?.approximate) for (const t of types) t.approximate = true;
+  return types;
 }
 /** Prints everything once. */
 function report(on: ReadonlySet<string>, ctx: ToolContext): number {
@@ -131,6 +139,8 @@ export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Pr
   if (!on.has('m') && !on.has('z') && !on.has('s')) {
     return refuse('say what to show: -m malloc types, -z zones, -s sums since boot');
   }
+  if (ctx.dump && (on.has('w') || on.has('c')))
+    return refuse('-M: a dump does not change: no -w, no -c');
   const rounds = tool_rounds(values.get('w'), values.get('c'));
   if (typeof rounds === 'string') return refuse(rounds);
   return await tool_repeat(rounds, (n) => {

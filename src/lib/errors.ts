@@ -17,19 +17,26 @@ import {
   EAGAIN,
   EBUSY,
   EDEADLK,
+  EDQUOT,
   EEXIST,
   EFAULT,
+  EFBIG,
   EINVAL,
   EIO,
   EISDIR,
+  ELOOP,
+  EMFILE,
   ENAMETOOLONG,
+  ENFILE,
   ENOENT,
   ENOLCK,
   ENOMEM,
+  ENOSPC,
   ENOTDIR,
   EOPNOTSUPP,
   EOWNERDEAD,
   EPERM,
+  EROFS,
   ESHUTDOWN,
   ETIMEDOUT,
   errno_name,
@@ -116,12 +123,20 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     EEXIST,
-    'the name exists with another shape; the text has both',
+    'the name exists with another shape; the text has both. Or a dump would be written over a file',
     'use the same shape in every thread, or another name',
   ),
   entry(EISDIR, 'the name is a group of variables', 'name one variable in it'),
-  entry(ENOTDIR, 'the name goes on below a variable', 'name the variable itself'),
-  entry(ENOENT, 'no such name', 'make it first: with its shape, in any thread'),
+  entry(
+    ENOTDIR,
+    'the name goes on below a variable, or the path below what is no folder',
+    'name the variable itself, or an existing folder',
+  ),
+  entry(
+    ENOENT,
+    'no such name, or no such folder',
+    'make it first: a name with its shape, in any thread',
+  ),
   entry(
     EBUSY,
     'a machine is up in this thread already, or memory is still in use at the end, or the ' +
@@ -139,7 +154,11 @@ export const ERRORS: readonly ErrorEntry[] = [
     'this thread reads 24 rwlocks at once, as many as it may; the text names them',
     'give one back first',
   ),
-  entry(EPERM, 'the lock is not held by this thread, or the variable is read-only', 'lock first'),
+  entry(
+    EPERM,
+    'the lock is not held by this thread, or the variable is read-only, or the host forbids it',
+    'lock first',
+  ),
   entry(EAGAIN, 'all CPU slots are taken', 'boot with more cpus, or let a thread detach'),
   entry(
     ESHUTDOWN,
@@ -150,12 +169,13 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(
     EOPNOTSUPP,
     "this thread may not block (a browser's main thread), the memory cannot be shared, or " +
-      'the host has no such thing (Unix sockets)',
+      'the host has no such thing (Unix sockets, files)',
     'use the Async form of the call; serve the page with the COOP and COEP headers',
   ),
   entry(
     ENAMETOOLONG,
-    "a name has more than 31 bytes, or a socket's path more than 107",
+    "a name has more than 31 bytes, a socket's path more than 107, or another path more than " +
+      'the host takes',
     'shorten it',
   ),
   entry(
@@ -165,9 +185,16 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     EACCES,
-    "the folder for the control socket is not this user's own, or may not be written",
-    'mend its owner and mode, or give the path of a socket elsewhere',
+    "the folder for the control socket is not this user's own, or a folder may not be written",
+    'mend its owner and mode, or give a path elsewhere',
   ),
+  entry(ENOSPC, 'no room is left for a dump; nothing of it stays', 'make room, or dump elsewhere'),
+  entry(EDQUOT, 'this user may have no more room there; no dump stays', 'dump elsewhere'),
+  entry(EFBIG, 'a file may not be as long as the memory there; no dump stays', 'dump elsewhere'),
+  entry(EROFS, 'nothing can be written there', 'dump elsewhere'),
+  entry(ELOOP, 'the path goes through too many links', 'mend the links'),
+  entry(EMFILE, 'this process, or this thread for dumps, has too many files open', 'close some'),
+  entry(ENFILE, 'the host has too many files open', 'close some'),
   entry(EIO, "the host's file system failed; the text has its words", 'mend what it names'),
 ];
 

@@ -17,7 +17,7 @@
  */
 /// <reference lib="esnext.disposable" preserve="true" />
 export { attach, boot, current, Machine } from './machine.ts';
-export type { BootOptions, Handle } from './machine.ts';
+export type { BootOptions, DumpResult, Handle } from './machine.ts';
 export type { Listener, ListenOptions } from './listen.ts';
 export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
 export type { TestContext } from './testing.ts';

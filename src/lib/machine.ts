@@ -41,6 +41,7 @@ import { uma_check } from '../sys/uma/uma_check.ts';
 import { lowmem_subscribe } from '../sys/map/vm_pageout.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
 import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
+import { type DumpResult, kern_dump } from '../sys/observe/kern_dump.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
 import { Chain, type ChainOptions, type ChainSource } from './chain.ts';
@@ -109,7 +110,7 @@ import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } 
 import { MallocType } from './type.ts';
 import { Zone, type ZoneOptions, zoneShapeOf, zoneShapeText } from './zone.ts';
 
-export type { BootOptions, Handle };
+export type { BootOptions, DumpResult, Handle };
 
 /** How long asyncDispose waits for threads that nobody adopted to leave, ms. */
 const LEAVE_MS = 500;
@@ -460,6 +461,22 @@ export class Machine implements Disposable, AsyncDisposable {
   async listen(options: ListenOptions = {}): Promise<Listener> {
     this.#live('listen');
     return await listen(this.#ctx, () => this.up, options);
+  }
+  /**
+   * Writes the whole memory to a new file, which `kmem vmstat -M` reads: an ELF core file
+   * with holes for what is zero.  It holds every secret that the program keeps here; only
+   * its owner can read it.  Stops nobody; this thread waits for the disk.  After a panic,
+   * too, in a thread that has not left.  Throws EEXIST if there is such a file or link,
+   * ENOENT, ENOTDIR, EACCES, ENOSPC, EIO and what else a file system may say, EOPNOTSUPP
+   * where there are no files, EINVAL, ESHUTDOWN; then there is no file.
+   */
+  dump(path: string): DumpResult {
+    if (typeof path !== 'string' || path === '' || path.includes('\0')) {
+      throw kmemError(EINVAL, 'dump', `path: ${shown(path)}: give that of a file to be made`);
+    }
+    // Nobody runs after a panic, and the memory cannot be booted again before this thread leaves.
+    if (!this.#left && machinePanicked()) return kern_dump(path);
+    return this.#look('dump', () => kern_dump(path));
   }
   /**
    * Proves the allocator's lists, the sleep queues, the sysctl tree and the

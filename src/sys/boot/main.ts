@@ -3,7 +3,7 @@
  *
  * Reading this file is reading the architecture.  The tables say, a line each, in which
  * order the machine comes up and what happens when a thread becomes a CPU, leaves, or
- * is found dead; when a CPU has nothing to do, is rung, or memory is short; and what
+ * is found dead; when a CPU has nothing to do, is rung, panics, or memory is short; and what
  * makes a structure sound whose lock a dead thread held.  No file registers itself:
  * what is not in a table here does not happen.
  *
@@ -13,7 +13,15 @@
 import { quarantine_empty } from '../kmem/kern_quarantine.ts';
 import { vm_page_busy_reap } from '../page/vm_page_busy.ts';
 import { vm_page_cache_reap } from '../page/vm_page_cache.ts';
-import { KmemError, EBUSY, EINVAL, ENOMEM, ESHUTDOWN } from '../machine/errno.ts';
+import {
+  EBUSY,
+  EINVAL,
+  ENAMETOOLONG,
+  ENOMEM,
+  EOPNOTSUPP,
+  ESHUTDOWN,
+  KmemError,
+} from '../machine/errno.ts';
 import {
   type Handle,
   machine_bind,
@@ -26,7 +34,7 @@ import {
   machine_unboot,
 } from '../machine/machdep.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { MAXCPU, park, thr, thr_off, thr_on, unpark } from '../machine/cpu.ts';
+import { away_begin, away_end, MAXCPU, thr } from '../machine/cpu.ts';
 import {
   slot_joined,
   slot_leave,
@@ -41,14 +49,15 @@ import {
   thr_forget,
 } from '../machine/cpu_slots.ts';
 import { claim_stuck, claims_reap, is_down, reap_all, slots_close } from '../machine/death.ts';
-import { M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.ts';
+import { FOLDER_WORDS, M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.ts';
 import { host_cpus, host_sleep } from '../machine/host.ts';
 import { kenv_options, kenv_tunables } from '../machine/kenv.ts';
 import { type Line, life, life_begin } from '../machine/life.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
 import { OPTION_NAMES, type Options, opt_word } from '../machine/opt.ts';
 import { KernelPanic } from '../machine/panic.ts';
-import { field_word, get_string } from '../machine/struct.ts';
+import { store_files } from '../machine/store.ts';
+import { field_word, get_string, set_string } from '../machine/struct.ts';
 import { web_locks_attach } from '../machine/web_locks.ts';
 import { mb_reclaim, mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
 import {
@@ -77,6 +86,7 @@ import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
 import { checked_letters } from './checked_letters.ts';
 import { kernel_locks_held } from './held_locks.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
+import { panic_dump } from '../observe/kern_dump.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
 import { sysctl_reap, tree_recover } from '../observe/sysctl_tree.ts';
 import {
@@ -132,6 +142,11 @@ export interface BootOptions {
   domains?: number;
   /** Seed of the kernel's random generator. Default: the clock. */
   seed?: number;
+  /**
+   * Folder in which a panic leaves a dump of the memory, with all secrets of the program in
+   * it.  Default false: none is written.
+   */
+  dump?: string | false;
 }
 export interface Booted {
   readonly handle: Handle;
@@ -196,6 +211,7 @@ life_begin({
     [lowmem_heard, 'subscribers of this thread hear that memory is short'],
   ],
   idle: [[vm_page_idle, 'free pages are zeroed ahead']],
+  panic: [[panic_dump, 'the memory is written to a file, if boot was given a folder']],
   lowmem: [
     [mb_reclaim, 'protocols let go of packets that they keep'],
     [lowmem_call, "the program's subscribers in this thread"],
@@ -279,6 +295,7 @@ export function boot(o: BootOptions = {}): Booted {
     columns: COLUMNS,
   });
   boot_floors(taken);
+  if (o.dump) set_string(machine.dump_folder, M, FOLDER_WORDS, o.dump);
   atomic_store(field_word(machine.phase, M), PHASE_UP);
   machine_open(taken.generation);
   slot_joined();
@@ -299,6 +316,7 @@ const KNOWN: Record<keyof BootOptions, true> = {
   pagedaemon: true,
   domains: true,
   seed: true,
+  dump: true,
 };
 /** Throws EINVAL for what TypeScript would have refused: a name that is none, above all. */
 function boot_check(o: BootOptions): void {
@@ -314,6 +332,19 @@ function boot_check(o: BootOptions): void {
   if (o.seed !== undefined && !Number.isSafeInteger(o.seed)) {
     throw new KmemError(EINVAL, 'boot', `seed: ${o.seed} is not a whole number`);
   }
+  if (o.dump !== undefined && o.dump !== false) boot_check_dump(o.dump);
+}
+const FOLDER_BYTES_MAX = FOLDER_WORDS * 4 - 1;
+function boot_check_dump(folder: unknown): void {
+  if (typeof folder !== 'string' || folder === '' || folder.includes('\0')) {
+    throw new KmemError(EINVAL, 'boot', 'dump: give the path of a folder, or false');
+  }
+  const bytes = new TextEncoder().encode(folder).length;
+  if (bytes > FOLDER_BYTES_MAX) {
+    const text = `dump: the path has ${bytes} bytes, more than ${FOLDER_BYTES_MAX}`;
+    throw new KmemError(ENAMETOOLONG, 'boot', text);
+  }
+  if (!store_files()) throw new KmemError(EOPNOTSUPP, 'boot', 'dump: this host has no files');
 }
 function boot_domains(n: number): number {
   if (Number.isInteger(n) && n >= 1 && n <= 8) return n;
@@ -403,17 +434,7 @@ export function away<T>(fn: () => T): T {
   away_end();
   return result;
 }
-/** Parks this thread until away_end: others may take back what it caches. */
-export function away_begin(): void {
-  park();
-  thr.away = true;
-  thr_off();
-}
-/** Comes back from away_begin. Throws if the machine was stopped meanwhile. */
-export function away_end(): void {
-  thr_on();
-  unpark();
-}
+export { away_begin, away_end };
 /** Lets a thread that was stopped (shutdown, panic) leave its machine as it is. */
 export function abandon(): void {
   slot_leave(true);

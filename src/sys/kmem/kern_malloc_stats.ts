@@ -9,6 +9,9 @@
  * The layout has no room to say that a sample is approximate.  Each type counts its
  * approximate samples, and kern.malloc_approximate shows these counts: a reader
  * that fetches it before and after the stream knows which rows of it were.
+ *
+ * The walks themselves take no lock: a request holds the malloc lock around them, and a
+ * reader of a dump, whose memory nobody changes, has none to take (observe/kvm.ts).
  */
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
@@ -16,7 +19,7 @@ import { field_word, NULL } from '../machine/struct.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import { malloc_root, malloc_type, type malloc_type_t } from '../h/malloc.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { stream_mark, stream_record } from '../uma/uma_stats.ts';
+import { type StreamOut, stream_mark, stream_record } from '../uma/uma_stats.ts';
 import { malloc_cpu_sums, malloc_type_approximate } from './kern_malloc_sums.ts';
 import { malloc_anchor } from './kern_malloc_type.ts';
 
@@ -39,33 +42,39 @@ function type_record(t: malloc_type_t, cpus: number): Uint8Array {
   }
   return r.bytes;
 }
-/** Name and count of approximate samples of each type. */
-function malloc_marks(req: SysctlRequest): number {
-  const r = malloc_anchor();
-  mtx_lock(malloc_root.lock, r);
+/** Name and count of approximate samples of each type. The malloc lock, or a dump. */
+export function malloc_marks_walk(out: StreamOut): number {
   let error = 0;
+  const r = malloc_anchor();
   for (let t = malloc_root.types[r]; t !== NULL && error === 0; t = malloc_type.next[t]) {
     const at = field_word(malloc_type.name, t) * 4;
-    error = req.out(stream_mark(mem.U8.subarray(at, at + NAME - 1), malloc_type_approximate(t)));
+    error = out(stream_mark(mem.U8.subarray(at, at + NAME - 1), malloc_type_approximate(t)));
   }
-  mtx_unlock(malloc_root.lock, r);
   return error;
 }
-function malloc_stats(req: SysctlRequest): number {
+/** The stream of all types. The malloc lock, or a dump. */
+export function malloc_stats_walk(out: StreamOut): number {
   const r = malloc_anchor();
   const cpus = machine.maxcpus[M];
-  mtx_lock(malloc_root.lock, r);
   const head = stream_record(HEADER);
   head.u32(0, MALLOC_TYPE_STREAM_VERSION);
   head.u32(4, cpus);
   head.u32(8, malloc_root.count[r]);
-  let error = req.out(head.bytes);
+  let error = out(head.bytes);
   for (let t = malloc_root.types[r]; t !== NULL && error === 0; t = malloc_type.next[t]) {
-    error = req.out(type_record(t, cpus));
+    error = out(type_record(t, cpus));
   }
-  mtx_unlock(malloc_root.lock, r);
   return error;
 }
+const locked =
+  (walk: (out: StreamOut) => number) =>
+  (req: SysctlRequest): number => {
+    const r = malloc_anchor();
+    mtx_lock(malloc_root.lock, r);
+    const error = walk((bytes) => req.out(bytes));
+    mtx_unlock(malloc_root.lock, r);
+    return error;
+  };
 sysctl_proc(
   'kern.malloc_stats',
   {
@@ -73,7 +82,7 @@ sysctl_proc(
     fmt: 's,malloc_type_ustats',
     help: 'Statistics of all malloc types, as a stream',
   },
-  malloc_stats,
+  locked(malloc_stats_walk),
 );
 sysctl_proc(
   'kern.malloc_approximate',
@@ -82,7 +91,7 @@ sysctl_proc(
     fmt: 'S,malloc_type_marks',
     help: 'Samples of each malloc type that were not exact: its name, 32 bytes, and a 64-bit count',
   },
-  malloc_marks,
+  locked(malloc_marks_walk),
 );
 sysctl_value(
   'kern.malloc_count',

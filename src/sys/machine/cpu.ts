@@ -297,6 +297,17 @@ export function unpark_quiet(): void {
   }
 }
 const CLAIM_SLICE_MS = 20;
+/** Parks this thread until away_end: others may take back what it caches. */
+export function away_begin(): void {
+  park();
+  thr.away = true;
+  thr_off();
+}
+/** Comes back from away_begin. Throws if the machine was stopped meanwhile. */
+export function away_end(): void {
+  thr_on();
+  unpark();
+}
 
 /**
  * Claims the private things of a parked CPU.  The caller holds every lock it

@@ -18,6 +18,8 @@ export const PHASE_BOOT = 1;
 export const PHASE_UP = 2;
 export const PHASE_DOWN = 3;
 export const SITE_WORDS = 32;
+export const PANIC_TEXT_WORDS = 64;
+export const FOLDER_WORDS = 128;
 export const COLUMN_SETS_MAX = 8;
 
 export type machine_t = Ptr<'machine'>;
@@ -63,7 +65,8 @@ export const machine = struct<machine_t>(
   size_bytes: u64('c', 'bytes of memory in use'),
   boot_time: u64('c', 'ms since the epoch'),
   site: words('yh', 'file:line of the boot call; the façade gives its own', SITE_WORDS),
-  panic_text: words('xh', 'the panic message', 64),
+  panic_text: words('xh', 'the panic message', PANIC_TEXT_WORDS),
+  dump_folder: words('yh', 'where a panic leaves a dump; empty: nowhere', FOLDER_WORDS),
 });
 
 /** The header's place: word 64, after the guard around NULL. */

@@ -26,6 +26,8 @@ export interface Life {
   readonly bell: readonly Line[];
   /** A CPU is about to sleep; inner locks only. */
   readonly idle: readonly Line[];
+  /** This CPU panicked, and the others have stopped: takes no lock, and changes nothing. */
+  readonly panic: readonly Line[];
   /** Memory is short; called by the page daemon, holding no lock. */
   readonly lowmem: readonly Line[];
   /** By class of lock (lock_order.ts): makes the structure behind a lock anew, or walks it. */

@@ -103,6 +103,12 @@ export function machine_freeze(): void {
   ]);
 }
 
+/** What tells this kernel's memory from that of another: its structures, by their hash. */
+export function machine_layout(): number {
+  machine_freeze();
+  return frozen;
+}
+
 /** Finds or makes memory, makes this thread its only owner, and writes the boot records. */
 export function machine_boot(p: MachineParameters): Taken {
   if (p.cpus < 1 || p.cpus > MAXCPU || !Number.isInteger(p.cpus)) {

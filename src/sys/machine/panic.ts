@@ -9,7 +9,8 @@
  * a second is over.  From then on every slow path of a stopped CPU, the panicking one
  * included, throws at once, and its fast paths lead there.
  *
- * No lock is taken here: the locks may be what is broken.
+ * Then the panic table of boot/main.ts is run, by which the memory can be written to a
+ * file.  No lock is taken here: the locks may be what is broken.
  */
 import { atomic_cas, atomic_load, atomic_notify, atomic_or, atomic_store } from './atomic.ts';
 import {
@@ -24,13 +25,13 @@ import {
   thr_off,
 } from './cpu.ts';
 import { ESHUTDOWN, KmemError } from './errno.ts';
-import { M, machine, PHASE_DOWN } from './header.ts';
+import { M, machine, PANIC_TEXT_WORDS, PHASE_DOWN } from './header.ts';
 import { host_sleep } from './host.ts';
+import { type Line, life } from './life.ts';
 import { memory_state } from './memory.ts';
 import { opt } from './opt.ts';
 import { field_word, get_string, set_string } from './struct.ts';
 
-const PANIC_TEXT_WORDS = 64;
 const STOP_WAIT_MS = 1000;
 
 /** A panic as the program sees it. */
@@ -60,7 +61,14 @@ export function panic(text: string, ...values: (number | string)[]): never {
   atomic_or(field_word(pcpu.state, thr.pc), CPU_STOP);
   atomic_store(field_word(pcpu.stopped, thr.pc), 1);
   thr_off();
+  for (const line of life.panic ?? []) panic_line(line);
   throw new KernelPanic(message, thr.cpu);
+}
+/** What goes wrong in a line must not hide the panic: a want of stack, or of the host's memory. */
+function panic_line([run]: Line): void {
+  try {
+    run();
+  } catch {}
 }
 
 function stop_others(): void {

@@ -27,8 +27,8 @@
  * may be below zero by what is in the CPU's store buffer, and is shown as 0.
  */
 import { atomic_add } from './atomic.ts';
-import { counter_add, counter_u64 } from './counter.ts';
-import { MAXCPU } from './cpu.ts';
+import { type Counter, counter_add, counter_u64 } from './counter.ts';
+import { MAXCPU, thr } from './cpu.ts';
 import { opt } from './opt.ts';
 import { SPARES } from './slot_word.ts';
 
@@ -170,11 +170,15 @@ export function sample(from: Source, held: () => number): Sample {
   }
   result.used = Math.max(0, Math.min(result.raw, most));
   result.approximate = result.used !== result.raw || result.apart > SAMPLE_APART;
-  if (result.used !== result.raw) counter_add(v_clamped, 1);
+  if (result.used !== result.raw) count(v_clamped);
   return result;
+}
+/** A thread that is no CPU, reading a dump, has no counters. */
+function count(c: Counter): void {
+  if (thr.cpu >= 0) counter_add(c, 1);
 }
 /** Counts a sample that is approximate, in a word of the type or zone as well. */
 export function sample_approximate(word: number): void {
-  counter_add(v_approximate, 1);
+  count(v_approximate);
   atomic_add(word, 1);
 }

@@ -275,6 +275,23 @@ describe('a file that is made anew', () => {
     assert.equal(existsSync(path), false);
     assert.equal(store_close(st), EBADF);
   });
+  test('is gone when its closing fails, or the host does not say which file it is', () => {
+    const path = fresh();
+    const st = store_open(path, STORE_NEW);
+    store_fault_at('close', 1, { what: 'fail', errno: EIO });
+    assert.equal(store_close(st), EIO);
+    assert.equal(existsSync(path), false);
+    assert.equal(store_close(st), EBADF);
+    const other = fresh();
+    const thrower = () => () => {
+      throw failing('EIO');
+    };
+    assert.equal(
+      with_host('fstatSync', thrower, () => store_open(other, STORE_NEW)),
+      -EIO,
+    );
+    assert.equal(existsSync(other), false);
+  });
   test('that cannot be removed is left empty, and what came in its place is left alone', () => {
     const path = fresh();
     const stuck = store_open(path, STORE_NEW);

@@ -15,8 +15,8 @@
  *      store_close(st);
  *
  * A file that is made with STORE_NEW is this user's alone, and was not there before, not
- * even as a link.  store_discard takes it away again: what could not be written to its
- * end leaves nothing behind.
+ * even as a link.  store_discard takes it away again, and so does a close that fails:
+ * what could not be written to its end leaves nothing behind.
  *
  * Reading beyond the end gives fewer bytes.  Writing is all or an error; after an error
  * the bytes of that write may be there in part.  Calls of the host that are interrupted
@@ -98,8 +98,14 @@ interface Store {
   readonly fd: number;
   /** Of a memory store: its bytes. */
   readonly bytes: Uint8Array | null;
-  /** Of a file that this store has made: where it is; '' of all others. */
-  readonly made: string;
+  /** The file that this store has made; null of all others. */
+  readonly made: Made | null;
+}
+/** A file by its path, and what tells it from another that is put there. */
+interface Made {
+  readonly path: string;
+  readonly dev: number;
+  readonly ino: number;
 }
 /** The stores of this thread. No state of the kernel: numbers mean nothing to others. */
 const stores: (Store | null)[] = [];
@@ -122,8 +128,21 @@ export function store_open(path: string, how: number): number {
   const fs = host_fs;
   const fd = host_call(() => fs.openSync(path, FLAGS[how], how === STORE_NEW ? OWNER_ONLY : MODE));
   if (fd < 0) return fd;
-  const made = how === STORE_NEW ? path : '';
+  let made: Made | null = null;
+  if (how === STORE_NEW) {
+    const error = host_try(() => answered(() => (made = { path, ...identity(fs.fstatSync(fd)) })));
+    if (error < 0) return unmade(path, fd, error);
+  }
   return enter(place, { kind: 'file', writable: how !== STORE_READ, fd, bytes: null, made });
+}
+function identity({ dev, ino }: { dev: number; ino: number }): { dev: number; ino: number } {
+  return { dev, ino };
+}
+/** The host does not say which file it has just made: it goes again. */
+function unmade(path: string, fd: number, error: number): number {
+  host_try(() => answered(() => host_fs?.unlinkSync(path))); // errno: `error` came first
+  host_try(() => answered(() => host_fs?.closeSync(fd))); // errno: the same
+  return error;
 }
 /** O_EXCL, the x, follows no link in the last place: it finds the link there, and fails. */
 const FLAGS = ['', 'r', 'r+', 'w+', 'wx+'];
@@ -138,15 +157,20 @@ export function store_open_memory(bytes: Uint8Array, how = STORE_WRITE): number 
   if (place < 0) return -EMFILE;
   if (how === STORE_CREATE) bytes.fill(0);
   const writable = how !== STORE_READ;
-  return enter(place, { kind: 'memory', writable, fd: -1, bytes, made: '' });
+  return enter(place, { kind: 'memory', writable, fd: -1, bytes, made: null });
 }
-/** Closes a store: its number is no more, whatever the answer. 0, or an errno. */
+/**
+ * Closes a store: its number is no more, whatever the answer.  0, or an errno: then a file
+ * that the store has made is removed.
+ */
 export function store_close(number: number): number {
   const st = find(number);
   if (st === null) return EBADF;
   const fault = fault_of('close', st.kind, number);
-  const error = let_go(st);
-  return fault?.what === 'fail' ? fault.errno : error;
+  const closed = let_go(st);
+  const error = fault?.what === 'fail' ? fault.errno : closed;
+  if (error !== 0 && st.made) remove_file(st.made); // errno: the one of the close is told
+  return error;
 }
 /**
  * Closes a store whose file was made by it (STORE_NEW), and removes the file.  0, or the
@@ -157,22 +181,21 @@ export function store_close(number: number): number {
 export function store_discard(number: number): number {
   const st = find(number);
   if (st === null) return EBADF;
-  if (st.made === '') return EINVAL;
+  if (st.made === null) return EINVAL;
   const fault = fault_of('discard', st.kind, number);
-  const removed = fault?.what === 'fail' ? -fault.errno : remove_file(st);
+  const removed = fault?.what === 'fail' ? -fault.errno : remove_file(st.made);
   const fs = host_fs;
   // errno: what cannot be removed is told, not what cannot be emptied
   if (removed < 0 && fs) host_try(() => answered(() => fs.ftruncateSync(st.fd, 0)));
   let_go(st); // errno: of a file that nobody wants
   return 0 - removed;
 }
-function remove_file(st: Store): number {
+function remove_file(made: Made): number {
   const fs = host_fs;
   if (!fs) return -EOPNOTSUPP;
   return host_call(() => {
-    const ours = fs.fstatSync(st.fd);
-    const there = fs.lstatSync(st.made);
-    if (ours.dev === there.dev && ours.ino === there.ino) fs.unlinkSync(st.made);
+    const { dev, ino } = fs.lstatSync(made.path);
+    if (dev === made.dev && ino === made.ino) fs.unlinkSync(made.path);
     return 0;
   });
 }

@@ -117,6 +117,7 @@ life_begin({
   ],
   bell: [],
   idle: [],
+  panic: [],
   lowmem: [],
   recover: { 'sleep queue': [chain_rebuild, 'made anew'] },
   page_unowned: new Map(),

@@ -20,6 +20,9 @@
  * and 64 for each CPU.  It has no room to say that a sample is approximate: each
  * zone counts such samples, and vm.zone_approximate shows the counts: a reader that
  * fetches it before and after the stream knows which of its rows were.
+ *
+ * A reader of a dump, whose memory nobody changes, walks the zones without a lock
+ * (observe/kvm.ts); a request takes the list's, and that of each zone.
  */
 import { cpu_slots, MAXCPU } from '../machine/cpu.ts';
 import { SPARES } from '../machine/slot_word.ts';
@@ -36,6 +39,7 @@ import { type Reading, type Sample, sample, sample_approximate } from '../machin
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import {
   type bucket_t,
+  KEGS_PER_ZONE,
   type keg_t,
   UMA_NAME_WORDS,
   UMA_ZFLAG_GOING,
@@ -115,10 +119,14 @@ export interface ZoneCounts {
   /** The sample may be off by more than a little. */
   approximate: boolean;
 }
+/** Kegs of a zone; in a dump that is damaged not more than there can be. */
+function kegs_of(z: zone_t): number {
+  return Math.min(zone.nkegs[z], KEGS_PER_ZONE);
+}
 /** Items of the zone's kegs that are in use or in caches: not more can be in use. */
 export function zone_held(z: zone_t): number {
   let items = -zone.full_items[z];
-  for (let i = 0; i < zone.nkegs[z]; i++) {
+  for (let i = 0; i < kegs_of(z); i++) {
     const k = zone.kegs[elem(z, i)] as keg_t;
     const all = (keg.pages[k] / keg.ppera[k]) * keg.ipers[k];
     items += all - keg.free[k] - keg.withheld[k];
@@ -209,37 +217,58 @@ export function stream_mark(name: Uint8Array, count: number): Uint8Array {
   r.u64(NAME, count);
   return r.bytes;
 }
-function zone_marks(req: SysctlRequest): number {
-  const r = uma();
-  mtx_lock(uma_root.lock, r);
+/** What a stream is given to: 0, or the errno with which the walk ends. */
+export type StreamOut = (bytes: Uint8Array) => number;
+const NO_ROW = new Uint8Array(0);
+/** A zone that has no row: who reads a dump sees that the walk goes on, and can end it. */
+function passed(out: StreamOut): void {
+  out(NO_ROW); // errno: nothing was put out
+}
+/** Name and count of approximate samples of each zone. The list's lock, or a dump. */
+export function zone_marks_walk(out: StreamOut): number {
   let error = 0;
   uma_each_zone((z) => {
-    if (error !== 0 || zone.flags[z] & UMA_ZFLAG_GOING) return;
+    if (error !== 0) return;
+    if (zone.flags[z] & UMA_ZFLAG_GOING) return passed(out);
     const at = field_word(zone.name, z) * 4;
-    error = req.out(stream_mark(mem.U8.subarray(at, at + NAME - 1), zone_approximate(z)));
+    error = out(stream_mark(mem.U8.subarray(at, at + NAME - 1), zone_approximate(z)));
   });
-  mtx_unlock(uma_root.lock, r);
   return error;
 }
-function zone_stats(req: SysctlRequest): number {
+/** The stream of all zones. The list's lock is held; or it is a dump, and `record` takes none. */
+export function zone_stats_walk(out: StreamOut, record = zone_record): number {
   const r = uma();
   const n = machine.maxcpus[M];
-  mtx_lock(uma_root.lock, r);
   const head = stream_record(HEADER);
   head.u32(0, UMA_STREAM_VERSION);
   head.u32(4, n);
   head.u32(8, uma_root.nzones[r] - uma_root.going[r]);
-  let error = req.out(head.bytes);
+  let error = out(head.bytes);
   uma_each_zone((z) => {
-    if (zone.flags[z] & UMA_ZFLAG_GOING) return; // a zone of the same name may live already
-    if (error === 0) error = req.out(zone_record(z, n));
+    // A zone of the same name may live already.
+    if (zone.flags[z] & UMA_ZFLAG_GOING) return passed(out);
+    if (error === 0) error = out(record(z, n));
   });
-  mtx_unlock(uma_root.lock, r);
   return error;
 }
+const locked =
+  (walk: (out: StreamOut) => number) =>
+  (req: SysctlRequest): number => {
+    const r = uma();
+    mtx_lock(uma_root.lock, r);
+    const error = walk((bytes) => req.out(bytes));
+    mtx_unlock(uma_root.lock, r);
+    return error;
+  };
 function zone_record(z: zone_t, cpus: number): Uint8Array {
-  const r = stream_record(TYPE_HEADER + cpus * PERCPU);
   zone_lock(z);
+  const bytes = zone_record_unlocked(z, cpus);
+  zone_unlock(z);
+  return bytes;
+}
+/** A zone's part of the stream. Its lock is held, or it is a dump's. */
+export function zone_record_unlocked(z: zone_t, cpus: number): Uint8Array {
+  const r = stream_record(TYPE_HEADER + cpus * PERCPU);
   const at = field_word(zone.name, z) * 4;
   r.bytes.set(mem.U8.subarray(at, at + UMA_NAME_WORDS * 4 - 1));
   zone_kegs(z, r.u32);
@@ -271,7 +300,6 @@ function zone_record(z: zone_t, cpus: number): Uint8Array {
   r.u64(80, frees);
   r.u64(88, get64(zone.fails, z));
   r.u64(96, get64(zone.sleeps, z));
-  zone_unlock(z);
   return r.bytes;
 }
 /** The part of a zone's record that comes from its kegs. */
@@ -281,7 +309,7 @@ function zone_kegs(z: zone_t, u32: (at: number, v: number) => void): void {
   let pages = 0;
   let free = 0;
   let limit = 0;
-  for (let i = 0; i < zone.nkegs[z]; i++) {
+  for (let i = 0; i < kegs_of(z); i++) {
     const k = zone.kegs[elem(z, i)] as keg_t;
     maxpages += keg.maxpages[k];
     pages += keg.pages[k];
@@ -306,7 +334,7 @@ sysctl_proc(
     fmt: 's,struct uma_type_header',
     help: 'Statistics of all zones, as a stream; zones that are being destroyed are left out',
   },
-  zone_stats,
+  locked((out) => zone_stats_walk(out)),
 );
 sysctl_proc(
   'vm.zone_approximate',
@@ -315,7 +343,7 @@ sysctl_proc(
     fmt: 'S,uma_zone_marks',
     help: 'Samples of each zone that were not exact: its name, 32 bytes, and a 64-bit count',
   },
-  zone_marks,
+  locked(zone_marks_walk),
 );
 sysctl_value(
   'vm.zone_count',

@@ -1,0 +1,241 @@
+/*
+ * Shows what takes longer: a dump that is written while two threads allocate can be read,
+ * and says that threads ran; none of them waits for it.  Each operation of the store is
+ * made to fail at each of its occurrences: then there is no file, and one error names path
+ * and reason.  What is no dump, or none of this version, or was cut, is one line; a memory
+ * that is wrong ends no reader's patience.
+ */
+import assert from 'node:assert/strict';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { after, afterEach, test } from 'node:test';
+import { EIO, ENOSPC } from '../sys/machine/errno.ts';
+import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
+import {
+  type StoreFault,
+  type StoreOp,
+  store_fault_at,
+  store_faults,
+} from '../sys/machine/store.ts';
+import { until, within } from '../sys/machine/workers.test.lib.ts';
+import { DUMP_LOAD } from '../sys/observe/dump_elf.ts';
+import { boot, type Machine } from './index.ts';
+import { ended, folder, folderEnd, fresh, heard, kmem, two, vmstat } from './dump.test.lib.ts';
+import { fails } from './fails.test.lib.ts';
+
+after(folderEnd);
+afterEach(() => {
+  store_faults.next = null;
+});
+
+test('while two threads allocate: none waits for it, it can be read, and says so', async () => {
+  const machine = boot({ memory: '8M', cpus: 4 });
+  const { workers, word } = await two(machine);
+  const turns = (id: number): number => machine.u32[word + id];
+  for (const w of workers) w.postMessage('run');
+  await until(() => turns(0) > 10 && turns(1) > 10, 'both allocate');
+  const paths: string[] = [];
+  const gate = new Int32Array(new SharedArrayBuffer(4));
+  /** Waits until both have made a turn: a lock that was held would hold one of them up. */
+  const moved = (): void => {
+    for (const id of [0, 1]) {
+      const from = turns(id);
+      for (let i = 0; i < 60_000 && turns(id) === from; i++) Atomics.wait(gate, 0, 0, 1);
+      assert.notEqual(turns(id), from, `thread ${id} stands still`);
+    }
+  };
+  for (let round = 0; round < 4; round++) {
+    let writes = 0;
+    store_faults.next = (op) => {
+      if (op === 'write' && writes++ === 0) moved();
+      return null;
+    };
+    const path = fresh();
+    const done = machine.dump(path);
+    store_faults.next = null;
+    assert.ok(writes > 1, 'the writing was seen');
+    assert.equal(done.quiet, false);
+    paths.push(path);
+  }
+  const still = heard(workers);
+  machine.u32[word + 2] = 1;
+  await within(still, 'both stand still');
+  const all = await vmstat(...paths.map((path): [string, ...string[]] => [path, '-mzs', '--json']));
+  for (const { path, code, out, err } of all) {
+    assert.equal(code, 0, err);
+    assert.match(err, /^vmstat: .*threads ran while it was written: .*\n$/, path);
+    const rows = JSON.parse(out)['malloc-statistics'].memory;
+    assert.ok(rows.some((row: { type: string }) => row.type === 'work 0'));
+    for (const row of rows) {
+      assert.equal(row.approximate, true);
+      assert.ok(row['in-use'] >= 0 && row['memory-use-bytes'] <= 2 ** 23, JSON.stringify(row));
+    }
+  }
+  const last = fresh();
+  assert.equal(machine.dump(last).quiet, true, 'they stand still again');
+  const [m] = await vmstat([last, '-m']);
+  assert.equal(m.out, machine.vmstat('m'));
+  await ended(machine, workers);
+});
+
+/** How often each operation is asked for in a dump. */
+function counted(machine: Machine): Map<StoreOp, number> {
+  const seen = new Map<StoreOp, number>();
+  store_faults.next = (op) => {
+    seen.set(op, (seen.get(op) ?? 0) + 1);
+    return null;
+  };
+  machine.dump(fresh());
+  store_faults.next = null;
+  return seen;
+}
+const FAULTS: StoreFault[] = [
+  { what: 'fail', errno: EIO },
+  { what: 'fail', errno: ENOSPC },
+  { what: 'full' },
+  { what: 'short', bytes: 1000 },
+];
+/** Whether the operation fails under it, and with what. */
+const code_of = (op: StoreOp, f: StoreFault): string | null => {
+  if (f.what === 'fail') return f.errno === EIO ? 'EIO' : 'ENOSPC';
+  return f.what === 'full' && (op === 'write' || op === 'truncate') ? 'ENOSPC' : null;
+};
+test('every fault at every operation: no file is left, an error says path and reason', async () => {
+  const machine = boot({ memory: '2M', cpus: 2 });
+  machine.type('some').alloc(100_000);
+  const times = counted(machine);
+  assert.ok((times.get('write') ?? 0) >= 3 && times.get('sync') === 2, [...times].join());
+  const whole: string[] = [];
+  for (const [op, most] of times) {
+    for (const fault of FAULTS) {
+      for (let n = 1; n <= most; n++) {
+        const path = fresh();
+        const name = `${op} ${n}: ${JSON.stringify(fault)}`;
+        const code = code_of(op, fault);
+        store_fault_at(op, n, fault);
+        if (code === null) {
+          machine.dump(path);
+          whole.push(path);
+        } else {
+          const e = fails(code, () => machine.dump(path));
+          assert.ok(e.message.startsWith(`${code}: dump: ${path}: `), e.message);
+          assert.ok(!e.message.includes('\n') && !e.message.includes('it is left'), e.message);
+          assert.equal(existsSync(path), false, name);
+        }
+        store_faults.next = null;
+      }
+    }
+  }
+  assert.ok(whole.length > 0);
+  const live = machine.vmstat('m');
+  const all = await vmstat(...whole.map((path): [string, string] => [path, '-m']));
+  for (const { out, path, err } of all) assert.equal(out, live, `${path} ${err}`);
+  machine.check();
+  machine.shutdown();
+});
+
+test('what is no dump, or not one of ours, or was cut: one line and exit code 1', async () => {
+  const machine = boot({ memory: '2M' });
+  machine.type('some').alloc(1000);
+  const good = fresh();
+  machine.dump(good);
+  machine.shutdown();
+  const whole = statSync(good).size;
+  /** A copy with some bytes changed. */
+  const changed = (at: number, ...bytes: number[]): string => {
+    const path = fresh();
+    copyFileSync(good, path);
+    const fd = openSync(path, 'r+');
+    writeSync(fd, Uint8Array.from(bytes), 0, bytes.length, at);
+    closeSync(fd);
+    return path;
+  };
+  const made = (text: string | Uint8Array, length?: number): string => {
+    const path = fresh();
+    writeFileSync(path, text);
+    if (length !== undefined) truncateSync(path, length);
+    return path;
+  };
+  const cut = (length: number): string => made(readFileSync(good), length);
+  const desc = 176 + 20; // of the first note
+  const cases: [RegExp, string][] = [
+    [/ENOENT: there is no such file/, join(folder, 'none')],
+    [/EISDIR/, folder],
+    [/byte 0: it ends here: too short/, made('')],
+    [/byte 0: no ELF file/, made('x'.repeat(10_000))],
+    [/byte 0: only zeros: a dump that was not finished/, made('', 100_000)],
+    [/byte 16: an ELF file, but no core file/, process.execPath],
+    [/byte 176: .*core file of another program/, changed(176 + 12, 0x58)],
+    [/byte 176: a dump of version 9/, changed(desc, 9)],
+    [
+      /byte 176: another kmem wrote it, of release \S+: its structures differ/,
+      changed(desc + 4, 1, 2, 3, 4),
+    ],
+    [/byte 176: a memory of/, changed(desc + 48, 1)],
+    [/byte 176: a note that goes beyond the notes/, changed(176 + 4, 255, 255)],
+    [/byte 64: no notes/, changed(64, 7)],
+    [/byte 64: no memory in it/, changed(64 + 56, 7)],
+    [/byte 56: 255 program headers/, changed(56, 255)],
+    [/byte 4352: the memory holds no machine/, changed(DUMP_LOAD + 256, 0)],
+    [/byte 4352: .*of another machine than the notes say/, changed(DUMP_LOAD + 256 + 8, 9, 9, 9)],
+    [/byte 4352: a machine of 65535 CPUs/, changed(DUMP_LOAD + 256 + 36, 255, 255)],
+    [/byte 100: it ends in the program headers|too short/, cut(100)],
+    [/byte 4096: it ends here, \d+ bytes too early: it was cut/, cut(DUMP_LOAD)],
+    [/byte \d+: it ends here, 1 bytes too early: it was cut/, cut(whole - 1)],
+  ];
+  const all = await vmstat(...cases.map(([, path]): [string, string] => [path, '-mz']));
+  for (const [i, { path, code, out, err }] of all.entries()) {
+    assert.match(err, cases[i][0]);
+    assert.ok(err.startsWith(`vmstat: ${path}: `) && err.split('\n').length === 2, err);
+    assert.deepEqual([code, out], [1, ''], err);
+  }
+  const ran = kmem('-m', '-M', all[3].path);
+  assert.deepEqual([ran.code, ran.out], [1, '']);
+  assert.match(ran.err, /^kmem vmstat: .*: byte 0: no ELF file.*\n$/);
+  for (const [message, ...args] of [
+    [/-M: give a value/, '-mM'],
+    [/-M: a dump is read, no program is asked/, '-m', '-M', good, '-p', '12'],
+    [/-M: a dump does not change/, '-m', '-M', good, '-w', '1'],
+    [/say what to show/, '-M', good],
+  ] as [RegExp, ...string[]][]) {
+    const wrong = kmem(...args);
+    assert.equal(wrong.code, 2, wrong.err);
+    assert.match(wrong.err, message);
+  }
+});
+
+test('a memory that is wrong: what can be read is, and one line says where it ends', async () => {
+  const machine = boot({ memory: '1M', cpus: 2 });
+  for (let i = 0; i < 20; i++) machine.type(`type ${i}`).alloc(100 * i);
+  const good = fresh();
+  machine.dump(good);
+  machine.shutdown();
+  const draw = dice(SEED);
+  const bytes = readFileSync(good);
+  const used: number[] = [];
+  for (let at = DUMP_LOAD + 512; at < bytes.length; at++) if (bytes[at] !== 0) used.push(at);
+  const paths = Array.from({ length: 40 }, () => {
+    const path = fresh();
+    const bad = Uint8Array.from(bytes);
+    for (let n = 1 + draw(200); n > 0; n--) bad[used[draw(used.length)]] = draw(256);
+    writeFileSync(path, bad);
+    return path;
+  });
+  const all = await vmstat(...paths.map((path): [string, string] => [path, '-mzs']));
+  for (const { code, out, err } of all) {
+    assert.ok(code === 0 || code === 1, `seed ${SEED}`);
+    assert.equal(code === 0, err === '', `seed ${SEED}: ${err}`);
+    if (code === 0) assert.match(out, /Requests[\s\S]*ITEM/, `seed ${SEED}`);
+    else assert.match(err, /^vmstat: [^\n]+\n$/, `seed ${SEED}`);
+  }
+});

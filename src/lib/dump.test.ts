@@ -1,0 +1,229 @@
+/*
+ * Shows that a dump is the machine, or is not there.  Of a machine on which two threads
+ * have worked and stand still, `vmstat -m`, `-z` and `-s` of its dump print what they print
+ * live, byte for byte.  Nothing is overwritten and no link followed.  A panic leaves a dump
+ * where boot was asked for one.  `readelf` is an independent reader.  The longer tests are
+ * in dump.slow.test.ts.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { after, afterEach, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { vmstat_sums, vmstat_sums_text } from '../bin/vmstat_sums.ts';
+import { EIO, EMFILE, EOPNOTSUPP } from '../sys/machine/errno.ts';
+import { store_fault_at, store_faults } from '../sys/machine/store.ts';
+import { within } from '../sys/machine/workers.test.lib.ts';
+import { DUMP_LOAD, DUMP_PANICKED, DUMP_QUIET } from '../sys/observe/dump_elf.ts';
+import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
+import { boot, type DumpResult } from './index.ts';
+import {
+  ended,
+  file,
+  folder,
+  folderEnd,
+  fresh,
+  head_of,
+  kmem,
+  two,
+  vmstat,
+} from './dump.test.lib.ts';
+import { fails } from './fails.test.lib.ts';
+
+after(folderEnd);
+afterEach(() => {
+  store_faults.next = null;
+});
+
+test('of a quiet machine: vmstat -m, -z, -s print what they print live', async () => {
+  const machine = boot({ memory: '32M', cpus: 4 });
+  const { workers } = await two(machine);
+  const type = machine.type('mine');
+  for (const size of [1, 100, 4096, 5000, 100_000]) type.alloc(size);
+  const chain = machine.chain(new Uint8Array(5000));
+  const path = fresh();
+  const done = machine.dump(path);
+  const live = {
+    m: machine.vmstat('m'),
+    z: machine.vmstat('z'),
+    s: vmstat_sums_text(vmstat_sums(memstat_fetch_live())),
+  };
+  assert.equal(done.quiet, true);
+  assert.equal(done.size, 2 ** 25 + DUMP_LOAD);
+  const { size, mode, blocks } = statSync(path);
+  assert.equal(size, done.size);
+  assert.equal(mode & 0o777, 0o600, 'its owner alone reads it');
+  assert.ok(done.written < size / 2 && blocks * 512 < size / 2, 'what is zero is a hole');
+  const before = readFileSync(path);
+  const [m, z, s] = await vmstat([path, '-m'], [path, '-z'], [path, '-s']);
+  assert.deepEqual(m, { path, code: 0, out: live.m, err: '' });
+  assert.deepEqual(z, { path, code: 0, out: live.z, err: '' });
+  assert.deepEqual(s, { path, code: 0, out: live.s, err: '' });
+  assert.match(live.m, /work 0[\s\S]*work 1|work 1[\s\S]*work 0/);
+  assert.deepEqual(kmem('-smzM', path).out, live.s + live.m + live.z);
+  const json = JSON.parse(kmem('-m', '-M', path, '--json').out)['malloc-statistics'].memory;
+  assert.ok(json.some((row: { type: string }) => row.type === 'mine'));
+  assert.ok(json.every((row: object) => !('approximate' in row)));
+  assert.ok(before.equals(readFileSync(path)), 'reading changed nothing');
+
+  const head = head_of(path);
+  assert.equal(head.flags, DUMP_QUIET);
+  assert.equal(head.cpu, machine.cpu);
+  assert.deepEqual([head.id, head.generation], [machine.handle.id, machine.handle.generation]);
+  assert.equal(head.layout, machine.handle.layout);
+  assert.ok(head.time >= head.boot_time && head.panic === '' && head.release !== '');
+  chain.free();
+  await ended(machine, workers);
+});
+
+test('paths at which no dump is written', { skip: process.platform === 'win32' }, () => {
+  const machine = boot({ memory: '2M' });
+  const [there, link, nowhere] = [fresh(), fresh(), fresh()];
+  writeFileSync(there, 'what was there');
+  symlinkSync(there, link);
+  symlinkSync(join(folder, 'none'), nowhere);
+  const before = readdirSync(folder);
+  for (const path of [there, link, nowhere, folder]) {
+    const e = fails('EEXIST', () => machine.dump(path));
+    assert.ok(e.message.includes(path), e.message);
+  }
+  assert.equal(readFileSync(there, 'utf8'), 'what was there');
+  assert.ok(lstatSync(nowhere).isSymbolicLink() && !existsSync(join(folder, 'none')));
+  fails('ENOENT', () => machine.dump(join(folder, 'no folder', 'x')));
+  fails('ENOTDIR', () => machine.dump(join(there, 'x')));
+  for (const path of ['', 'a\0b', undefined, 5, null]) {
+    fails('EINVAL', () => machine.dump(path as string));
+  }
+  fails('EBUSY', () => machine.away(() => machine.dump(fresh())));
+  assert.deepEqual(readdirSync(folder), before, 'no file came');
+  machine.check();
+  machine.shutdown();
+  fails('ESHUTDOWN', () => machine.dump(fresh()));
+});
+
+test('boot takes a folder, or false', () => {
+  for (const dump of ['', 5, true, 'a\0b', {}]) {
+    fails('EINVAL', () => boot({ memory: '2M', dump: dump as string }));
+  }
+  fails('ENAMETOOLONG', () => boot({ memory: '2M', dump: 'x'.repeat(600) }));
+  boot({ memory: '2M', dump: false }).shutdown();
+  boot({ memory: '2M', dump: join(folder, 'not there yet') }).shutdown();
+});
+
+test('a file that cannot be removed is left empty, and the error says so', () => {
+  const machine = boot({ memory: '2M' });
+  const path = fresh();
+  store_faults.next = (op) =>
+    op === 'write' || op === 'discard' ? { what: 'fail', errno: EIO } : null;
+  const e = fails('EIO', () => machine.dump(path));
+  assert.match(e.message, /it is left, empty: EIO/);
+  assert.equal(statSync(path).size, 0);
+  machine.shutdown();
+});
+test('a host without files, and one without descriptors', () => {
+  const machine = boot({ memory: '2M' });
+  for (const [errno, code] of [
+    [EOPNOTSUPP, 'EOPNOTSUPP'],
+    [EMFILE, 'EMFILE'],
+  ] as const) {
+    store_fault_at('open', 1, { what: 'fail', errno });
+    fails(code, () => machine.dump(fresh()));
+  }
+  machine.shutdown();
+  const url = JSON.stringify(new URL('./index.ts', import.meta.url).href);
+  const program = `
+    process.getBuiltinModule = undefined; // as in a browser
+    const { boot } = await import(${url});
+    const code = (fn) => { try { fn(); } catch (e) { return e.code; } };
+    const machine = boot({ memory: '2M' });
+    console.log(code(() => machine.dump('x.core')), machine.up);
+    machine.shutdown();
+    console.log(code(() => boot({ memory: '2M', dump: 'x' })));`;
+  const ran = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+    encoding: 'utf8',
+  });
+  assert.equal(ran.stdout, 'EOPNOTSUPP true\nEOPNOTSUPP\n', ran.stderr);
+});
+
+test('readelf finds one segment and our notes', (t) => {
+  const found = spawnSync('readelf', ['--version']);
+  if (found.error) return t.skip('skipped: needs readelf');
+  const machine = boot({ memory: '4M' });
+  const path = fresh();
+  machine.dump(path);
+  machine.shutdown();
+  const ran = spawnSync('readelf', ['-W', '-h', '-l', '-n', path], { encoding: 'utf8' });
+  assert.deepEqual([ran.status, ran.stderr], [0, '']);
+  assert.match(ran.stdout, /Type:\s+CORE/);
+  assert.match(ran.stdout, /NOTE\s+0x0000b0/);
+  assert.match(ran.stdout, /LOAD\s+0x001000 0x0+ 0x0+ 0x400000 0x400000 RW\s+0x1000/);
+  assert.equal(ran.stdout.match(/^ {2}KMEM/gm)?.length, 2, ran.stdout);
+});
+
+interface Panicked {
+  text: string;
+  own: DumpResult;
+  up: boolean;
+  other: { error: string; dump: DumpResult };
+}
+async function panics(into: string): Promise<{ line: string; said: Panicked; after: string }> {
+  const said: Record<string, unknown> = {};
+  const dump = fresh();
+  const worker = new Worker(file, { workerData: { job: 'panic', folder: into, dump } });
+  worker.on('message', (one: object) => Object.assign(said, one));
+  await within(
+    new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject)),
+    'the thread that panics ends',
+  );
+  const {
+    line,
+    after: code,
+    ...rest
+  } = said as unknown as Panicked & {
+    line: string;
+    after: string;
+  };
+  for (const path of [`${dump}.own`, `${dump}.other`]) {
+    const head = head_of(path);
+    assert.equal(head.flags, DUMP_PANICKED | DUMP_QUIET);
+    assert.equal(head.panic, 'panic: a test believed: 7');
+  }
+  assert.equal(existsSync(`${dump}.after`), false);
+  return { line, said: rest, after: code };
+}
+test('a panic leaves a dump in the folder that boot was given', async () => {
+  const into = fresh();
+  mkdirSync(into);
+  const { line, said, after: code } = await panics(into);
+  assert.equal(said.text, 'panic: a test believed: 7');
+  assert.match(said.other.error, /stopped: panic: a test believed: 7/);
+  assert.equal(said.up, false);
+  assert.ok(said.own.quiet && said.other.dump.quiet, 'all have stopped');
+  assert.equal(code, 'ESHUTDOWN', 'it has left');
+  const [name, ...more] = readdirSync(into);
+  assert.deepEqual(more, []);
+  const path = join(into, name);
+  assert.ok(line.startsWith(`kmem: panic: the memory, secrets and all, is in ${path} (`), line);
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  const head = head_of(path);
+  assert.equal(head.panic, 'panic: a test believed: 7');
+  assert.equal(head.flags, DUMP_PANICKED | DUMP_QUIET);
+  const [read] = await vmstat([path, '-m']);
+  assert.equal(read.code, 0, read.err);
+  assert.match(read.out, /before the panic +1 +1K +- +1 +512/);
+});
+test('a panic that cannot be dumped is a panic, and one line', async () => {
+  const { line, said } = await panics(join(folder, 'no such folder'));
+  assert.equal(said.text, 'panic: a test believed: 7');
+  assert.match(line, /^kmem: panic: no dump was written: ENOENT: dump: .*there is no such folder$/);
+});
