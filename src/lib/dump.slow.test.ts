@@ -6,6 +6,7 @@
  * that is wrong ends no reader's patience.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   copyFileSync,
@@ -19,7 +20,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
-import { EIO, ENOSPC } from '../sys/machine/errno.ts';
+import { EIO, EMFILE, ENOSPC, EOPNOTSUPP } from '../sys/machine/errno.ts';
 import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
 import {
   type StoreFault,
@@ -144,6 +145,31 @@ test('every fault at every operation: no file is left, an error says path and re
   machine.shutdown();
 });
 
+test('a host without files, and one without descriptors', () => {
+  const machine = boot({ memory: '2M' });
+  for (const [errno, code] of [
+    [EOPNOTSUPP, 'EOPNOTSUPP'],
+    [EMFILE, 'EMFILE'],
+  ] as const) {
+    store_fault_at('open', 1, { what: 'fail', errno });
+    fails(code, () => machine.dump(fresh()));
+  }
+  machine.shutdown();
+  const url = JSON.stringify(new URL('./index.ts', import.meta.url).href);
+  const program = `
+    process.getBuiltinModule = undefined; // as in a browser
+    const { boot } = await import(${url});
+    const code = (fn) => { try { fn(); } catch (e) { return e.code; } };
+    const machine = boot({ memory: '2M' });
+    console.log(code(() => machine.dump('x.core')), machine.up);
+    machine.shutdown();
+    console.log(code(() => boot({ memory: '2M', dump: 'x' })));`;
+  const ran = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+    encoding: 'utf8',
+  });
+  assert.equal(ran.stdout, 'EOPNOTSUPP true\nEOPNOTSUPP\n', ran.stderr);
+});
+
 test('what is no dump, or not one of ours, or was cut: one line and exit code 1', async () => {
   const machine = boot({ memory: '2M' });
   machine.type('some').alloc(1000);
@@ -199,6 +225,9 @@ test('what is no dump, or not one of ours, or was cut: one line and exit code 1'
     assert.ok(err.startsWith(`vmstat: ${path}: `) && err.split('\n').length === 2, err);
     assert.deepEqual([code, out], [1, ''], err);
   }
+  const shown = kmem('-mzM', good);
+  assert.deepEqual([shown.code, shown.err], [0, '']);
+  assert.match(shown.out, /some +1 +1K[\s\S]*ITEM/);
   const ran = kmem('-m', '-M', all[3].path);
   assert.deepEqual([ran.code, ran.out], [1, '']);
   assert.match(ran.err, /^kmem vmstat: .*: byte 0: no ELF file.*\n$/);

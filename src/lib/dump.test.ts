@@ -21,23 +21,13 @@ import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { vmstat_sums, vmstat_sums_text } from '../bin/vmstat_sums.ts';
-import { EIO, EMFILE, EOPNOTSUPP } from '../sys/machine/errno.ts';
-import { store_fault_at, store_faults } from '../sys/machine/store.ts';
+import { EIO } from '../sys/machine/errno.ts';
+import { store_faults } from '../sys/machine/store.ts';
 import { within } from '../sys/machine/workers.test.lib.ts';
 import { DUMP_LOAD, DUMP_PANICKED, DUMP_QUIET } from '../sys/observe/dump_elf.ts';
 import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 import { boot, type DumpResult } from './index.ts';
-import {
-  ended,
-  file,
-  folder,
-  folderEnd,
-  fresh,
-  head_of,
-  kmem,
-  two,
-  vmstat,
-} from './dump.test.lib.ts';
+import { ended, file, folder, folderEnd, fresh, head_of, two, vmstat } from './dump.test.lib.ts';
 import { fails } from './fails.test.lib.ts';
 
 after(folderEnd);
@@ -65,13 +55,19 @@ test('of a quiet machine: vmstat -m, -z, -s print what they print live', async (
   assert.equal(mode & 0o777, 0o600, 'its owner alone reads it');
   assert.ok(done.written < size / 2 && blocks * 512 < size / 2, 'what is zero is a hole');
   const before = readFileSync(path);
-  const [m, z, s] = await vmstat([path, '-m'], [path, '-z'], [path, '-s']);
+  const [m, z, s, all, rows] = await vmstat(
+    [path, '-m'],
+    [path, '-z'],
+    [path, '-s'],
+    [path, '-zms'],
+    [path, '-m', '--json'],
+  );
   assert.deepEqual(m, { path, code: 0, out: live.m, err: '' });
   assert.deepEqual(z, { path, code: 0, out: live.z, err: '' });
   assert.deepEqual(s, { path, code: 0, out: live.s, err: '' });
   assert.match(live.m, /work 0[\s\S]*work 1|work 1[\s\S]*work 0/);
-  assert.deepEqual(kmem('-smzM', path).out, live.s + live.m + live.z);
-  const json = JSON.parse(kmem('-m', '-M', path, '--json').out)['malloc-statistics'].memory;
+  assert.equal(all.out, live.s + live.m + live.z);
+  const json = JSON.parse(rows.out)['malloc-statistics'].memory;
   assert.ok(json.some((row: { type: string }) => row.type === 'mine'));
   assert.ok(json.every((row: object) => !('approximate' in row)));
   assert.ok(before.equals(readFileSync(path)), 'reading changed nothing');
@@ -130,31 +126,6 @@ test('a file that cannot be removed is left empty, and the error says so', () =>
   assert.equal(statSync(path).size, 0);
   machine.shutdown();
 });
-test('a host without files, and one without descriptors', () => {
-  const machine = boot({ memory: '2M' });
-  for (const [errno, code] of [
-    [EOPNOTSUPP, 'EOPNOTSUPP'],
-    [EMFILE, 'EMFILE'],
-  ] as const) {
-    store_fault_at('open', 1, { what: 'fail', errno });
-    fails(code, () => machine.dump(fresh()));
-  }
-  machine.shutdown();
-  const url = JSON.stringify(new URL('./index.ts', import.meta.url).href);
-  const program = `
-    process.getBuiltinModule = undefined; // as in a browser
-    const { boot } = await import(${url});
-    const code = (fn) => { try { fn(); } catch (e) { return e.code; } };
-    const machine = boot({ memory: '2M' });
-    console.log(code(() => machine.dump('x.core')), machine.up);
-    machine.shutdown();
-    console.log(code(() => boot({ memory: '2M', dump: 'x' })));`;
-  const ran = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
-    encoding: 'utf8',
-  });
-  assert.equal(ran.stdout, 'EOPNOTSUPP true\nEOPNOTSUPP\n', ran.stderr);
-});
-
 test('readelf finds one segment and our notes', (t) => {
   const found = spawnSync('readelf', ['--version']);
   if (found.error) return t.skip('skipped: needs readelf');

@@ -38,6 +38,7 @@ import {
   type mtstats_t,
 } from '../h/malloc.ts';
 import { uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_page_count, vm_page_free_count } from '../page/vm_page.ts';
 import { zone_held } from '../uma/uma_stats.ts';
 import { uma_console } from '../uma/uma_zone.ts';
@@ -231,6 +232,19 @@ export function malloc_type_sums(t: malloc_type_t): {
 } {
   const { inuse, bytes, requests, failed } = malloc_type_sample(t);
   return { inuse, bytes, requests, failed };
+}
+/** Says where the counts of all types lie: first word, and how many. Takes the malloc lock. */
+export function malloc_count_words(say: (word: number, n: number) => void): void {
+  const r = machine.roots[elem(M, ROOT_MALLOC)] as malloc_root_t;
+  mtx_lock(malloc_root.lock, r);
+  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+    say(field_word(mt.late, t), KMEM_CLASSES + 2);
+    for (let i = 0; i < cpu_slots(); i++) {
+      const block = block_of(t, i);
+      if (block !== NULL) say(block, mtstats.sizeof);
+    }
+  }
+  mtx_unlock(malloc_root.lock, r);
 }
 /** How often a sample of the type was approximate. */
 export function malloc_type_approximate(t: malloc_type_t): number {

@@ -352,12 +352,16 @@ function host_call(call: () => number): number {
     if (result !== -EINTR) return result;
   }
 }
-/** A point for the scheduler, and what this operation is made to do. */
+/**
+ * A point for the scheduler, and what this operation is made to do.  The point goes by the
+ * place: the number says how often the place was used, which no seed knows.
+ */
 function fault_of(op: StoreOp, kind: StoreKind, number: number): StoreFault | null {
-  if (opt.SIM) sim_point(number);
+  const place = number & (STORES_MAX - 1);
+  if (opt.SIM) sim_point(place);
   const fault = store_faults.next?.(op, kind, number) ?? null;
   if (fault?.what !== 'slow') return fault;
   if (!opt.SIM) host_sleep(fault.ms);
-  for (let i = 0; opt.SIM && i < fault.ms; i++) sim_point(number);
+  for (let i = 0; opt.SIM && i < fault.ms; i++) sim_point(place);
   return null;
 }

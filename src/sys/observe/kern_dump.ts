@@ -1,7 +1,7 @@
 /*
  * kern_dump: the whole memory of the machine, written to a file.
  *
- *      figures -> away -> pages, 4 MiB at a time -> back -> figures -> headers -> close
+ *      counts -> away -> pages, 4 MiB at a time -> back -> counts -> headers -> close
  *
  * The file is dump_elf.ts's: pages that are zero throughout are not written and become
  * holes.  Each piece is copied before it is looked at, so that what was found to be zero
@@ -9,9 +9,9 @@
  *
  * Nobody is stopped.  While the pages are written this CPU is away: others may have what
  * it caches, and no lock of the kernel is held.  So a machine that goes on allocating
- * is dumped a little later here than there.  The statistics before and after tell: if
- * they are the same, nothing was taken or freed meanwhile, and the dump says that it is
- * quiet; its figures are those of the live machine.  After a panic no lock is touched,
+ * is dumped a little later here than there.  The counts of types and zones before and
+ * after tell: if they are the same, nothing was taken or freed meanwhile, and the dump says
+ * that it is quiet; its figures are those of the live machine.  After a panic no lock is touched,
  * and a dump is quiet if all other CPUs have stopped.
  *
  * Whole or not at all.  The file is made anew (STORE_NEW), and removed when anything
@@ -57,8 +57,9 @@ import { mem, PAGE_WORDS } from '../machine/memory.ts';
 import { STORE_NEW, store_close, store_discard, store_open } from '../machine/store.ts';
 import { store_sync, store_truncate, store_write } from '../machine/store.ts';
 import { field_word, get64, get_string } from '../machine/struct.ts';
+import { malloc_count_words } from '../kmem/kern_malloc_sums.ts';
+import { zone_count_words } from '../uma/uma_stats.ts';
 import { DUMP_LOAD, DUMP_PANICKED, DUMP_QUIET, type DumpHead, dump_head } from './dump_elf.ts';
-import { sysctl_read } from './kern_sysctl.ts';
 import { KMEM_RELEASE } from './sysctl_std.ts';
 
 /** Bytes that are copied and written at a time. */
@@ -125,16 +126,18 @@ function pages_write(st: number, room: Int32Array<ArrayBuffer>): Pages {
 
 // --- the headers ----------------------------------------------------------------------------
 
-/** The streams of statistics. They say whether anything was taken or freed in between. */
-function figures(): (Uint8Array | number)[] {
-  return ['kern.malloc_stats', 'vm.zone_stats'].map((name) => sysctl_read(name, { kernel: true }));
+/** The counts of all types and zones, as they lie there: they tell if anything moved. */
+function counts(): number[] {
+  const all: number[] = [];
+  const say = (word: number, n: number): void => {
+    for (let w = word; w < word + n; w++) all.push(mem.I32[w]);
+  };
+  malloc_count_words(say);
+  zone_count_words(say);
+  return all;
 }
-function same(a: readonly (Uint8Array | number)[], b: readonly (Uint8Array | number)[]): boolean {
-  return a.every((one, i) => {
-    const other = b[i];
-    if (typeof one === 'number' || typeof other === 'number') return false;
-    return one.length === other.length && one.every((byte, at) => byte === other[at]);
-  });
+function same(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((n, i) => n === b[i]);
 }
 /** Whether no CPU but this one runs. */
 function others_stopped(): boolean {
@@ -175,11 +178,11 @@ function head(quiet: boolean): DumpHead {
  */
 export function dump_store(st: number, room: Int32Array<ArrayBuffer>): DumpDone {
   const running = !panicked();
-  const before = running ? figures() : [];
+  const before = running ? counts() : [];
   if (running) away_begin();
   const { error, written } = pages_write(st, room);
   if (running) away_end();
-  const quiet = running ? same(before, figures()) : others_stopped();
+  const quiet = running ? same(before, counts()) : others_stopped();
   const size = DUMP_LOAD + get64(machine.size_bytes, M);
   const done = { size, written: written + DUMP_LOAD, quiet };
   if (error !== 0) return { ...done, error, what: `after ${written} bytes` };

@@ -34,7 +34,7 @@ import { M, machine } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
-import { elem, field_word, get64, NULL } from '../machine/struct.ts';
+import { elem, field_word, field_word64, get64, NULL } from '../machine/struct.ts';
 import { type Reading, type Sample, sample, sample_approximate } from '../machine/sample.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import {
@@ -186,6 +186,27 @@ export function zone_present(z: zone_t): ZoneCounts {
 /** How often a sample of the zone was approximate. */
 export function zone_approximate(z: zone_t): number {
   return atomic_load(field_word(zone.approximate, z)) >>> 0;
+}
+
+/**
+ * Says where the counts of all zones lie: first word, and how many; items in the buckets of
+ * a cache among them.  Takes the lock of the list.
+ */
+export function zone_count_words(say: (word: number, n: number) => void): void {
+  const r = uma();
+  mtx_lock(uma_root.lock, r);
+  uma_each_zone((z) => {
+    say(field_word(zone.full_items, z), 1);
+    for (const f of [zone.allocs, zone.frees, zone.fails, zone.sleeps]) say(field_word64(f, z), 2);
+    for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+      const c = cache_of(z, cpu);
+      say(c, cache.sizeof);
+      for (const b of [cache.cur[c], cache.spare[c]]) {
+        if (b !== NULL) say(field_word(uma_bucket.cnt, b), 1);
+      }
+    }
+  });
+  mtx_unlock(uma_root.lock, r);
 }
 
 // --- the stream --------------------------------------------------------------------------
