@@ -2,7 +2,7 @@
  * life: the tables of the system's life, as the floors below boot see them.
  *
  * boot/main.ts says, a line each with a phrase, what happens when a thread becomes a
- * CPU, when it leaves, when it died, before it sleeps, when it is rung, when memory is
+ * CPU, when it leaves, when it died, before it sleeps, when it is rung, panics, when memory is
  * short, and how a structure is made sound after a death under its lock.  No file
  * registers itself: this object is empty until boot/main.ts fills it, once, before the
  * first boot, and TypeScript asks there for every entry.
