@@ -330,15 +330,25 @@ export function malloc_type_list(fn: (t: malloc_type_t) => void): void {
   for (const t of all) fn(t);
 }
 
-/** Allocations and frees of a size class on a CPU, over all types. */
+/** Types beyond those that were counted: a dump of a running machine may have some. */
+const TYPES_MORE = 64;
+/**
+ * Allocations and frees of a size class on a CPU, over all types.  In a dump nobody mends
+ * the list: what it leads to until it ends, is wrong or goes in a circle.
+ */
 export function malloc_class_counts(b: number, cpu: number): { allocs: number; frees: number } {
   const r = malloc_anchor();
+  const dump = thr.cpu < 0;
+  let left = dump ? malloc_root.count[r] + TYPES_MORE : Number.POSITIVE_INFINITY;
   const gone = elem(malloc_stats_gone(cpu), b);
   let frees = count_pair(mtstats.frees, mtstats.frees_high, gone);
   let allocs = count_pair(mtstats.allocs, mtstats.allocs_high, gone);
-  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+  for (let t = malloc_root.types[r]; t !== NULL && left-- > 0; t = mt.next[t]) {
     // No lock: a type that went under this walk leads nowhere, so it begins again.
-    if (mt.magic[t] !== M_MAGIC) return malloc_class_counts(b, cpu);
+    if (mt.magic[t] !== M_MAGIC) {
+      if (dump) break;
+      return malloc_class_counts(b, cpu);
+    }
     const s = mt.stats[elem(t, cpu)] as mtstats_t;
     if (s === NULL) continue;
     frees += count_pair(mtstats.frees, mtstats.frees_high, elem(s, b));
