@@ -11,7 +11,7 @@
 import { atomic_add, atomic_or } from '../machine/atomic.ts';
 import { v_reap_items } from '../machine/death.ts';
 import { count_add, count_pair, count_settle } from '../machine/count.ts';
-import { counter_add } from '../machine/counter.ts';
+import { counter_add, counter_words } from '../machine/counter.ts';
 import { cpu_nobody, cpu_slots, pcpu, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
 import { hw, mem, memory_state } from '../machine/memory.ts';
@@ -40,16 +40,23 @@ import {
   type mtstats_t,
 } from '../h/malloc.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
-import { UMA_ALIGN_PTR, UMA_ZONE_MALLOC, uma_zone, type zone_t } from '../h/uma.ts';
+import {
+  UMA_ALIGN_PTR,
+  UMA_ZONE_MALLOC,
+  uma_cache,
+  uma_keg,
+  uma_zone,
+  type zone_t,
+} from '../h/uma.ts';
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_MALLOC } from '../sync/lock_order.ts';
-import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { uma_zfree, zone_alloc_hand, zone_free_at, zone_place } from '../uma/uma_core.ts';
 import { item_settle } from '../uma/uma_keg.ts';
 import { mcache_switch } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
-import { zone_lock, zone_unlock } from '../uma/uma_int.ts';
+import { cache_of, zone_lock, zone_unlock } from '../uma/uma_int.ts';
 import { uma_console, uma_zcreate } from '../uma/uma_zone.ts';
 import { malloc_type_sums } from './kern_malloc_sums.ts';
 
@@ -397,13 +404,23 @@ export function malloc_lost_reap(cpu: number): void {
   for (let b = 0; b < KMEM_CLASSES; b++) {
     const z = malloc_zone(b);
     if (z === NULL) continue;
+    zone_lock(z); // reapers of two dead CPUs may be here, or one that died here
     const lost = uma_cache_lost(z, cpu);
-    if (lost === 0) continue;
-    zone_lock(z); // reapers of two dead CPUs may be here
-    add64(uma_zone.lost, z, Math.abs(lost));
+    if (lost !== 0) count_lost(z, cpu, lost);
     zone_unlock(z);
-    counter_add(v_reap_items, Math.abs(lost));
   }
+}
+/** Counts items as lost, all in one section: of a reaper that dies in it nothing counts. */
+function count_lost(z: zone_t, cpu: number, lost: number): void {
+  const c = cache_of(z, cpu);
+  undo_begin(uma_keg.lock, uma_zone.keg[z]);
+  save64(uma_cache.lost, c);
+  save64(uma_zone.lost, z);
+  for (const w of counter_words(v_reap_items)) save_word(w);
+  add64(uma_cache.lost, c, lost);
+  add64(uma_zone.lost, z, Math.abs(lost));
+  counter_add(v_reap_items, Math.abs(lost));
+  undo_end();
 }
 /** The name of the type whose record is at word `t`; for one that is no more, what it is. */
 export function malloc_type_name_of(t: number): string {

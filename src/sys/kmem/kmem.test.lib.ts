@@ -10,7 +10,7 @@
  * slab off the page, for zones and kegs the lists, for types and counter blocks
  * the types.  What nobody answers for has leaked.  The machine must be quiet.
  */
-import { M, machine } from '../machine/header.ts';
+import { cpu_slots } from '../machine/cpu.ts';
 import { elem, get64, NULL } from '../machine/struct.ts';
 import { KMEM_CLASSES, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
 import {
@@ -47,7 +47,7 @@ function slabs_of(k: keg_t, fn: (s: slab_t) => void): void {
 }
 /** Every bucket of a zone, wherever it is. */
 function buckets_of(z: zone_t, fn: (b: bucket_t) => void): void {
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     for (const b of cache_buckets(cache_of(z, cpu), true)) fn(b);
   }
   for (const head of [uma_zone.full_buckets, uma_zone.empty_buckets]) {
@@ -68,7 +68,7 @@ export function types_in_use(): {
   for (let t = malloc_root.types[r]; t !== NULL; t = malloc_type.next[t]) {
     types++;
     bytes -= malloc_type.late[elem(t, KMEM_CLASSES + 1)] * 4096;
-    for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+    for (let cpu = 0; cpu < cpu_slots(); cpu++) {
       const s = malloc_type.stats[elem(t, cpu)] as ReturnType<typeof malloc_stats_gone>;
       if (s === NULL) continue;
       blocks++;
@@ -78,7 +78,7 @@ export function types_in_use(): {
       }
     }
   }
-  for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const s = malloc_stats_gone(cpu);
     for (let b = 0; b < KMEM_CLASSES; b++) {
       classes[b] += mtstats.allocs[elem(s, b)] - mtstats.frees[elem(s, b)];

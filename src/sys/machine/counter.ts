@@ -47,6 +47,11 @@ export function counters_boot(): void {
 export function counter_add(c: Counter, n: number): void {
   mem.F64[(pcpu.counters[thr.pc] >> 1) + c.index] += n;
 }
+/** The two words of a counter on this CPU: to log them before they change. */
+export function counter_words(c: Counter): readonly [number, number] {
+  const w = pcpu.counters[thr.pc] + c.index * 2;
+  return [w, w + 1];
+}
 /** The sum over all CPUs: a sample while they run. */
 export function counter_get(c: Counter): number {
   let sum = 0;

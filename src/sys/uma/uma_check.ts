@@ -23,7 +23,7 @@
 import { vm_page_cache_check } from '../page/vm_page_cache.ts';
 import { cpu_nobody, cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, type Field, get64, NULL, set64 } from '../machine/struct.ts';
+import { elem, type Field, get64, NULL } from '../machine/struct.ts';
 import {
   type bucket_t,
   type keg_t,
@@ -241,16 +241,14 @@ function item_check(item: number, name: string, seen: Set<number>): void {
 
 /**
  * Items of zone z that one CPU took out of its caches and never counted as
- * given out, since this was last asked: those between a bucket and its caller
- * when the thread died.  The CPU is dead or quiet.
+ * given out, less those that cache.lost says are counted: those between a bucket and its
+ * caller when the thread died.  The CPU is dead or quiet.
  */
 export function uma_cache_lost(z: zone_t, cpu: number): number {
   const c = cache_of(z, cpu);
   const n = cache_counts(z, cpu);
   const all = n.out - (n.allocs - n.frees);
-  const fresh = all - get64(uma_cache.lost, c);
-  set64(uma_cache.lost, c, all);
-  return fresh;
+  return all - get64(uma_cache.lost, c);
 }
 
 /**

@@ -431,6 +431,11 @@ function cache_settle_init(z: zone_t, cpu: number): void {
  */
 export function uma_reap_hand(cpu: number): void {
   const pc = pcpu_of(cpu);
+  // A reaper may have died while it took one of them back: that is undone.
+  uma_each_keg((k) => {
+    mtx_lock(uma_keg.lock, k);
+    mtx_unlock(uma_keg.lock, k);
+  });
   while (pcpu.in_hand_items[pc] > 0) {
     const item = pcpu.in_hand_item[elem(pc, pcpu.in_hand_items[pc] - 1)];
     const s = vtoslab(item);
