@@ -84,6 +84,9 @@ no progress rw -DCFG=15 -DLIVE -DSTRICT
 no progress rw -DCFG=15 -DLIVE -DBUG_RUNLOCK
 ok safety   slots -DCFG=1 -DTWO -DDEATHS=1
 ok safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2
+ok safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DSPENT=1
+ok safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DSPENT=2
+ok safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DSPENT=3
 ok safety   slots -DCFG=4 -DDEATHS=1
 no safety   slots -DCFG=1 -DDEATHS=1 -DBUG_STALE
 no safety   slots -DCFG=1 -DDEATHS=1 -DBUG_NOINC
@@ -99,9 +102,11 @@ no safety   slots -DCFG=1 -DTWO -DDEATHS=0 -DBUG_LOCKED
 no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_NOGEN
 no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_LOOK
 no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_COUNT
-no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DBUG_NOHEIR
-no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DBUG_WIPE
-no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DBUG_SAMEINC
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DBUG_CLEARFIRST
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DSPENT=1 -DBUG_NOHEIR
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DSPENT=2 -DBUG_WIPE
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DSPENT=3 -DBUG_WIPE
+no safety   slots -DCFG=3 -DNATT=2 -DDEATHS=2 -DSPENT=2 -DBUG_SAMEINC
 no safety   slots -DCFG=4 -DDEATHS=1 -DBUG_STOPSTAY
 ok progress tlb -DLIVE -DNOPARK
 no progress tlb -DLIVE -DNOPARK -DONCE
@@ -129,6 +134,7 @@ no safety   rw -DCFG=6 -DBUG_UPHOLD
 no safety   rw -DCFG=5 -DBUG_WAITRW
 ok progress rw -DCFG=10 -DLIVE
 no safety   slots -DCFG=2 -DDEATHS=1 -DBUG_TWOBOOT
+no random   slots -DCFG=3 -DNATT=3 -DDEATHS=2 -DSPENT=2 -DBUG_ONELOOK
 ok safety   slots -DCFG=1 -DDEATHS=1
 ok safety   slots -DCFG=2 -DDEATHS=1
 LIST

@@ -10,14 +10,17 @@
  * Any thread may die between any two steps, at most DEATHS times.  `run_n` counts
  * who may still move; the last look is taken by one that lives.
  *
- * The spare slot is the last one (CFG 3).  An attacher that finds no slot takes it, settles the dead, takes the slot
- * that came free, gives the spare back.  If its owner died on it, the next one becomes its heir: HELD inc -> HELD inc + 1
- * by me.  The heir keeps the record as it is, and first ends what the dead one had begun: its claims, the lock in its log.
+ * The two spare slots are the last ones (CFG 3).  An attacher that finds no slot takes one, settles the dead, gives it
+ * back and takes a slot that came free.  If the dead hold both and nobody lives (two looks at all words), the next one
+ * becomes the heir of the first: HELD inc -> HELD inc + 1 by me.  The heir keeps the record as it is, and first ends
+ * what the dead one had begun: the takeover that it noted, the lock in its log, its claims.
  *
  * CFG 1  an owner, two reapers (one immortal), a thread that gets the tid of a dead one; claims, a lock
  *        -DTWO without the fourth thread, so that two deaths can be searched   -DTHREE three reapers instead of it
  * CFG 2  late attachers against shutdown and boot over the same memory, two booters, no claims
- * CFG 3  every slot is held by the dead, one of them with a lock: attachers, the spare slot
+ * CFG 3  every slot is held by the dead, one of them with a lock: attachers, the spare slots
+ *        -DSPENT=1 the second spare slot, too   -DSPENT=2 both, the first with the lock   -DSPENT=3 both, the first
+ *        died taking the lock over
  * CFG 4  shutdown (STOP) while somebody settles, then boot
  * -DLIVE with LTL: an immortal reaper frees every dead slot (weak fairness)
  * Planted:
@@ -36,9 +39,11 @@
  * -DBUG_LOOK     as NOGEN, and the generation is looked at again after taking; boot looks and does not close
  * -DBUG_COUNT    boot believes a counter of attached threads that is kept beside the slots
  * -DBUG_TWOBOOT  two threads boot over one memory: no word makes boots one at a time
- * -DBUG_NOHEIR   the spare slot of a dead attacher is left to whoever is attached: nobody is
+ * -DBUG_NOHEIR   the spare slots of dead attachers are left to whoever is attached: nobody is
  * -DBUG_WIPE     the heir starts with an empty record: what the dead one had begun is lost
  * -DBUG_SAMEINC  the heir keeps the incarnation: who saw the dead one takes its lock away from the heir
+ * -DBUG_ONELOOK  the heir looks at the words once: somebody may have become a CPU behind its look
+ * -DBUG_CLEARFIRST who takes a lock over clears the records on the way before the log at their end is played back
  * -DBUG_STOPSTAY a thread that was stopped forgets the machine and does not close its slot */
 #ifndef CFG
 #define CFG 1
@@ -49,13 +54,15 @@
 #ifndef S
 #if CFG == 1 && defined(THREE)
 #define S 4
-#elif CFG == 1 || CFG == 3
+#elif CFG == 3
+#define S 4
+#elif CFG == 1
 #define S 3
 #else
 #define S 2
 #endif
 #endif
-#define SP (S - 1)                         /* CFG 3: the spare slot */
+#define SP 2                               /* CFG 3: the first of two spare slots */
 #define N 8                                /* threads are 1..4; 6 and 7 were dead before */
 #define IMMORTAL 5
 #define NOBODY 0
@@ -275,14 +282,20 @@ inline reap(s) {
 }
 #if CFG == 3
 /* The lock that settling needs, and what it guards (dat: half changed).  A dead owner's lock is taken over by a swap of
- * exactly that value and undone from the log of the one who changed; a RECOVER record (via) leads on to it. */
+ * exactly that value and undone from the log of the one who changed; a RECOVER record (via) leads on to it.  The record of
+ * a slot that has a new owner by now says nothing, save to the heir, whose record it is. */
 #define FREE_L  atomic { assert(lkslot == m && lkinc == li[m - 1] && !dat); lkslot = 0 }
-inline restore() {                                  /* the lock is mine; fx: whose log */
+inline restore() {                                  /* the lock is mine; fx: whose record comes first */
+  lks = fx;
+#ifdef BUG_CLEARFIRST
+  do :: fx != m && via[fx - 1] != 0 && via[fx - 1] != fx -> y = fx; fx = via[fx - 1]; via[y - 1] = 0; DIE :: else -> break od;
+#else
   do :: fx != m && via[fx - 1] != 0 && via[fx - 1] != fx -> fx = via[fx - 1] :: else -> break od;
+#endif
   atomic { fro[fx - 1]++; tf = fx }; DIE;
   if :: log[fx - 1] -> dat = 0; DIE; log[fx - 1] = 0 :: else fi; DIE;
   atomic { fro[fx - 1]--; tf = 0 };
-  if :: lks != 0 && lks != m -> via[lks - 1] = 0; DIE :: else fi;
+  do :: lks != 0 && lks != m -> y = via[lks - 1]; via[lks - 1] = 0; lks = (y == lks -> 0 : y); DIE :: else -> break od;
   via[m - 1] = 0; DIE;
   FREE_L
 }
@@ -291,61 +304,96 @@ inline lock_l() {
   :: atomic { lkslot == 0 -> lkslot = m; lkinc = li[m - 1]; assert(!dat) }; break
   :: atomic { lkslot != 0 && !ALIVE_TID(lkslot, lkinc) -> lks = lkslot; lkn = lkinc }; DIE;
      via[m - 1] = lks; DIE;
-     atomic { if :: lkslot == lks && lkinc == lkn -> lkslot = m; lkinc = li[m - 1]; fx = lks :: else -> fx = 0 fi }; DIE;
+     atomic { if :: lkslot == lks && lkinc == lkn ->
+                    lkslot = m; fx = ((li[lks - 1] == lkn || lks == m) -> lks : m); lkinc = li[m - 1]
+                 :: else -> fx = 0 fi }; DIE;
      if :: fx != 0 -> restore() :: else -> via[m - 1] = 0 fi;
-     lks = 0; lkn = 0; fx = 0
+     lks = 0; lkn = 0; fx = 0; y = 0
   od; DIE
 }
 inline work_l() { log[m - 1] = 1; DIE; dat = 1; DIE; dat = 0; DIE; log[m - 1] = 0; DIE; FREE_L }
 
 /* The heir of the spare slot: the record is the dead one's.  Nobody is told before this is done. */
 #define leads(q) (q == m || via[q - 1] == m || (via[q - 1] != 0 && via[via[q - 1] - 1] == m))
+#define seize(w)                                                                                                      \
+     atomic { lks = lkslot; lkn = lkinc };                                                                            \
+     if                                                                                                               \
+     :: lks != 0 && !ALIVE_TID(lks, lkn) && leads(lks) ->                                                             \
+        via[m - 1] = w; DIE;                                                                                          \
+        atomic { if :: lkslot == lks && lkinc == lkn -> lkslot = m; lkinc = li[m - 1]; fx = w :: else -> fx = 0 fi }; \
+        assert(fx != 0); DIE;                      /* nobody else is alive */                                         \
+        restore()                                                                                                     \
+     :: else -> via[m - 1] = 0; DIE                /* it never had the lock */                                        \
+     fi; lks = 0; lkn = 0; fx = 0; y = 0
 inline inherit() {
 #ifdef BUG_WIPE
   log[m - 1] = 0; via[m - 1] = 0;
 #endif
+  if :: via[m - 1] != 0 && via[m - 1] != m -> seize(via[m - 1]) :: else fi;    /* the takeover in which it died */
+  if :: log[m - 1] || via[m - 1] != 0 -> seize(m) :: else fi;                  /* its own half-made change */
+  log[m - 1] = 0; DIE;
+  atomic { rec[m - 1] = 0; dd[m - 1] = 0; pk[m - 1] = 1; fr[m - 1] = 1 }; DIE;
   x = 0;
   do
   :: x == S -> x = 0; break
   :: x < S -> if :: cl[x] == m -> cl[x] = 0 :: else fi; x++
-  od; DIE;
-  do
-  :: log[m - 1] == 0 && via[m - 1] == 0 -> break
-  :: else ->
-     atomic { lks = lkslot; lkn = lkinc };
-     if
-     :: lks != 0 && !ALIVE_TID(lks, lkn) && leads(lks) ->          /* a dead one, and my record is what undoes it */
-        atomic { if :: lkslot == lks && lkinc == lkn -> lkslot = m; lkinc = li[m - 1]; fx = 1 :: else -> fx = 0 fi }; DIE;
-        if :: fx -> fx = (via[m - 1] != 0 -> via[m - 1] : m); restore() :: else fi
-#ifdef BUG_SAMEINC
-     :: lks == m && lkn == li[m - 1] -> fx = (via[m - 1] != 0 -> via[m - 1] : m); restore()
-#endif
-     :: lks != 0 && ALIVE_TID(lks, lkn) && leads(lks) && !(lks == m && lkn == li[m - 1]) -> skip         /* being undone by a living one: wait */
-     :: else -> log[m - 1] = 0; via[m - 1] = 0; DIE                /* the record counts no more */
-     fi; lks = 0; lkn = 0; fx = 0
-  od
+  od; DIE
 }
+/* One look at all words: none can be taken, all who hold one are gone.  The second look: they are all as they were. */
+#define CODE(q) (li[q] * 4 + (ls[q] == HELD -> 2 : (ls[q] == SETTLE -> 3 : (ls[q] == FREE -> 1 : 0))))
+inline look() {
+  ok = 1; x = 0;
+  do
+  :: x == S || !ok -> break
+  :: else ->
+     atomic { sn[x] = CODE(x); sw[x] = lw[x] };
+     if
+     :: (sn[x] & 3) == 3 -> skip                    /* its settler holds a slot, too */
+     :: (sn[x] & 3) == 2 && GONE(sw[x]) -> skip
+     :: else -> ok = 0
+     fi; x++
+  od;
+#ifndef BUG_ONELOOK
+  x = 0;
+  do
+  :: x == S || !ok -> break
+  :: else -> if :: sn[x] == CODE(x) && sw[x] == lw[x] -> skip :: else -> ok = 0 fi; x++
+  od;
+#endif
+  x = 0
+}
+inline unlook() { x = 0; do :: x == S -> break :: x < S -> sn[x] = 0; sw[x] = 0; x++ od; x = 0 }
 inline take_spare() {
-  m = 0;
-  atomic { vs = ls[SP]; vi = li[SP]; vw = lw[SP] };
-  if
-  :: vs == FREE ->
-     atomic { if :: ls[SP] == FREE && li[SP] == vi -> ls[SP] = HELD; lw[SP] = me; m = SP + 1; owners[SP]++; atall[me] = m; assert(owners[SP] == 1 && !log[SP] && !via[SP]) :: else fi }; DIE;
+  m = 0; x = SP;
+  do
+  :: x >= S -> break
+  :: x < S ->
+     atomic { if :: ls[x] == FREE -> ls[x] = HELD; lw[x] = me; m = x + 1; owners[x]++; atall[me] = m;
+                    assert(owners[x] == 1 && !log[x] && !via[x]); x = S
+                 :: else -> x++ fi }
+  od; x = 0;
+  if :: m > 0 -> DIE :: else
 #ifndef BUG_NOHEIR
-  :: vs == HELD && GONE(vw) -> DIE;
-     atomic { if :: ls[SP] == HELD && li[SP] == vi && lw[SP] == vw -> lw[SP] = me; m = SP + 1; owners[SP]++; atall[me] = m; assert(owners[SP] == 1);
+     -> look();
+     if
+     :: ok ->
+        atomic { if :: sn[SP] == CODE(SP) && sw[SP] == lw[SP] ->
+                       ls[SP] = HELD; lw[SP] = me; lb[SP] = 0; m = SP + 1; owners[SP]++; atall[me] = m; assert(owners[SP] == 1);
 #ifndef BUG_SAMEINC
-                    li[SP]++
+                       li[SP]++
 #endif
-                 :: else fi }; DIE;
-     if :: m > 0 -> inherit() :: else fi
+                    :: else fi };
+        unlook(); DIE;
+        if :: m > 0 -> inherit() :: else fi
+     :: else -> unlook()
+     fi
 #endif
-  :: else
   fi
 }
 inline leave_spare() {
-  atomic { assert(ls[SP] == HELD && lw[SP] == me && !log[SP] && !via[SP]); ls[SP] = FREE; lw[SP] = gen; li[SP]++; owners[SP]--;
-           if :: atall[me] == SP + 1 -> atall[me] = 0 :: else fi }
+  atomic { assert(ls[m - 1] == HELD && lw[m - 1] == me && !log[m - 1] && !via[m - 1]);
+           ls[m - 1] = FREE; lw[m - 1] = gen; li[m - 1]++; owners[m - 1]--;
+           if :: atall[me] == m -> atall[me] = 0 :: else fi }
 }
 #endif
 #if CFG == 4
@@ -473,7 +521,7 @@ inline wipe() {
 }
 
 #if CFG == 3
-#define MORE byte lks = 0, lkn = 0, fx = 0, tf = 0
+#define MORE byte lks = 0, lkn = 0, fx = 0, tf = 0, y = 0, sn[S], sw[S]
 #else
 #define MORE skip
 #endif
@@ -554,7 +602,7 @@ inline find_slot() {
      if
      :: m > 0 -> DIE;
         k = 0;
-        do :: k == SP -> k = 0; break :: k < SP -> reap(k); k++ od;
+        do :: k == S -> k = 0; break :: k < S -> reap(k); k++ od;
         leave_spare(); m = 0; DIE;
         attach(h);
         if :: m > 0 -> break :: else fi
@@ -587,6 +635,18 @@ init {
     begun[6] = 1; dead[6] = 1; begun[7] = 1; dead[7] = 1;
     lw[0] = 6; rec[0] = 6; lkslot = 1; lkinc = li[0]; log[0] = 1; dat = 1;       /* died in the middle of a change */
     ls[1] = HELD; lw[1] = 7; pk[1] = 0; fr[1] = 0; rec[1] = 7; owners[0] = 0;
+#ifdef SPENT
+    ls[3] = HELD; lw[3] = 7; pk[3] = 0; fr[3] = 0; rec[3] = 7;
+#if SPENT > 1
+    ls[2] = HELD; lw[2] = 7; pk[2] = 0; fr[2] = 0; rec[2] = 7;
+    lkslot = 3; lkinc = li[2];
+#if SPENT == 2
+    log[0] = 0; log[2] = 1;
+#else
+    via[2] = 1;                                     /* half changed by slot 0 still */
+#endif
+#endif
+#endif
     run_n = NATT; run attacher(1);
 #if NATT > 1
     run attacher(2);

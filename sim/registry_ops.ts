@@ -81,7 +81,7 @@ function release(kind: RegKind, name: string): void {
   registry_unlock();
   registry_settle();
 }
-const turn =
+export const registry_turn =
   (kind: RegKind, name: string): (() => void) =>
   () => {
     obtain(kind, name);
@@ -100,13 +100,13 @@ export const registry_script = (kind: RegKind, help: string): SimScript => ({
   victim: 1,
   kill_seeds: 3,
   setup() {
-    for (const k of ['zone', 'records', 'queue'] as const) turn(k, 'warm')();
+    for (const k of ['zone', 'records', 'queue'] as const) registry_turn(k, 'warm')();
     rec.zones[scratch<rec_t>()] = uma_root.nzones[uma()];
   },
   ops: (cpu) => [
-    turn(kind, 'shared'),
+    registry_turn(kind, 'shared'),
     block, // of the class of the entries: under INVARIANTS it looks at what they left
-    turn(kind, `own ${cpu}`),
+    registry_turn(kind, `own ${cpu}`),
     () => obtain(kind, 'shared'),
     () => registry_leave(),
     () => release(kind, 'shared'),

@@ -4,7 +4,8 @@
  * thread that has taken a slot and written nothing yet is neither settled while it
  * lives nor lost when it dies; handles of one generation never open another; two
  * threads may boot one memory at once; where no descriptor is left nobody who lives is
- * taken for dead; where the dead hold every slot an attacher gets in all the same.
+ * taken for dead; where the dead hold every slot an attacher gets in all the same, however
+ * many died on the spare slots before it.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -13,6 +14,9 @@ import { Worker } from 'node:worker_threads';
 import { attach, boot, type Machine } from '../../src/lib/index.ts';
 import { cpus_attached, reap_all } from '../../src/sys/machine/death.ts';
 import { host_sees_threads } from '../../src/sys/machine/host.ts';
+import { life } from '../../src/sys/machine/life.ts';
+import { PK_HAND } from '../../src/sys/h/vm_page.ts';
+import { vm_page_census } from '../../src/sys/page/vm_page.ts';
 import { sleep, until, within } from '../../src/sys/machine/workers.test.lib.ts';
 
 const skip = !host_sees_threads();
@@ -151,6 +155,34 @@ describe('joining and leaving', { skip }, () => {
     assert.equal(cpus_attached(), 1);
     again.shutdown();
   });
+
+  for (const checked of [false, true]) {
+    const on = checked ? 'a checked machine' : 'any machine';
+    test(`attachers die one after the other in every line of the settling, on ${on}`, async () => {
+      const m = boot({ memory: '8M', cpus: 2, checked });
+      const { handle } = m;
+      const lines = life.death_lockless.length + life.death.length;
+      const first = start('stay', m, {}, false);
+      await first.said();
+      m.detach();
+      const second = start('stay', { handle } as Machine, {}, false);
+      await second.said();
+      await Promise.all([first.worker.terminate(), second.worker.terminate()]);
+      const spares = new Set<unknown>();
+      for (let rounds = 0; rounds < lines; rounds++) {
+        const dies = start('die settling', { handle } as Machine, { rounds }, false);
+        spares.add(await dies.said());
+        await dies.worker.terminate();
+      }
+      assert.deepEqual([...spares].sort(), [2, 3], 'all of them were on the spare slots');
+      const again = attach(handle);
+      reap_all();
+      assert.equal(cpus_attached(), 1);
+      assert.equal(vm_page_census()[PK_HAND], 0, 'no page is in the hand of a dead thread');
+      again.check();
+      again.shutdown();
+    });
+  }
 
   test('a thread that lives settles deaths on both spare slots, on a checked machine', async () => {
     const m = boot({ memory: '8M', cpus: 2, checked: true });

@@ -6,7 +6,10 @@ import { parentPort, threadId, workerData } from 'node:worker_threads';
 import { attach, boot, type Machine } from '../../src/lib/index.ts';
 import type { Handle } from '../../src/sys/machine/machdep.ts';
 import { machine_find, machine_freeze } from '../../src/sys/machine/machdep.ts';
+import { thr } from '../../src/sys/machine/cpu.ts';
 import { slot_take, slot_take_spare } from '../../src/sys/machine/cpu_slots.ts';
+import { type Line, life } from '../../src/sys/machine/life.ts';
+import { vm_page_get } from '../../src/sys/page/vm_page_cache.ts';
 
 interface Data {
   readonly job: string;
@@ -84,6 +87,19 @@ const jobs: Record<string, () => void> = {
     machine_find(handle);
     say(slot_take_spare(handle.generation)?.cpu);
     parentPort?.on('message', () => {}); // until it is killed
+  },
+  /** Attaches, and is stopped in a line of the death tables, on a spare slot. */
+  'die settling'() {
+    const lockless = rounds < life.death_lockless.length;
+    const table = (lockless ? life.death_lockless : life.death) as Line<[number]>[];
+    const dies = (): void => {
+      if (!lockless) vm_page_get(0);
+      say(thr.cpu);
+      wait(60_000);
+      throw new Error('it should be dead');
+    };
+    table[lockless ? rounds : rounds - life.death_lockless.length] = [dies, 'it dies here'];
+    attach(handle);
   },
   /** Attaches, and is stopped in the middle of looking who is gone. */
   'die looking'() {

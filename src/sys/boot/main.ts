@@ -34,6 +34,7 @@ import {
   machine_unboot,
 } from '../machine/machdep.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { now_ms } from '../machine/clock.ts';
 import { away_begin, away_end, MAXCPU, thr } from '../machine/cpu.ts';
 import {
   slot_joined,
@@ -358,11 +359,11 @@ export function attach(handle: Handle): number {
   }
   machine_freeze();
   machine_find(handle);
-  const until = performance.now() + SETTLE_WAIT_MS;
+  const until = now_ms() + SETTLE_WAIT_MS;
   let taken = slot_take(handle.generation);
   for (; taken === null; taken = slot_take(handle.generation)) {
     machine_refuses(handle);
-    if (!settle_from_spare(handle) && performance.now() > until) slots_full();
+    if (!settle_from_spare(handle) && now_ms() > until) slots_full();
   }
   attach_as(handle, taken);
   slot_joined();
@@ -372,6 +373,8 @@ export function attach(handle: Handle): number {
 const SETTLE_WAIT_MS = 60;
 function attach_as(handle: Handle, taken: Taken): void {
   try {
+    // Nobody boots this memory while the slot is held: the machine that it is, it stays.
+    if (taken.heir) machine_refuses(handle);
     machine_bind(handle, COLUMNS);
     checked_boot();
     checked_letters();
@@ -388,12 +391,14 @@ function attach_as(handle: Handle, taken: Taken): void {
 }
 /** All slots are held: those whose owners died are settled. False: there was nothing to do. */
 function settle_from_spare(handle: Handle): boolean {
-  const { left, half } = slots_left();
-  const spare = left.length > 0 || half ? slot_take_spare(handle.generation) : null;
+  const { left, half, seen } = slots_left();
+  const spare = left.length > 0 || half ? slot_take_spare(handle.generation, seen) : null;
   let settled = 0;
   if (spare !== null) {
     attach_as(handle, spare);
     settled = slots_settle(left, half);
+    // An heir has settled its own record first, and perhaps others on the way.
+    if (spare.heir) settled += reap_all() + 1;
     slot_leave();
   }
   if (settled === 0) host_sleep(1);

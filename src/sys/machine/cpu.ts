@@ -18,7 +18,8 @@
  *
  * Behind the machine's `maxcpus` slots come two *spare* ones.  They are slots like the
  * others, for a moment at a time: a thread that finds all slots held by the dead takes
- * one, because settling them takes locks, and those need a CPU.  Behind them come caches
+ * one, because settling them takes locks, and those need a CPU; if the dead hold these,
+ * too, it inherits one (cpu_slots.ts).  Behind them come caches
  * that are *nobody's* and always empty.  A thread that has left, was stopped, or is in
  * away() looks there: it falls out of every fast path and finds out in the slow one,
  * because nobody's state word, which boot never wipes, says PARKED and STOP.

@@ -15,7 +15,22 @@
  *
  * When every slot is held, some may be held by the dead.  Settling takes locks, and
  * locks need a CPU: the attacher finds out who is gone, takes a spare slot, settles
- * them, and gives it back.
+ * them, and gives it back.  There are two, so that a death on one is settled from the
+ * other, also beside threads that live and are too busy to do it.
+ *
+ * When both spare slots, too, are held by the dead and nobody is alive, the attacher is
+ * the *heir* of the first one: it takes that slot over, in the next incarnation, with the
+ * record as the dead one left it.  First it settles what is in that record (inherit), and
+ * if it dies the next attacher is its heir.
+ *
+ *      read every word: none FREE, every HELD one by a thread that is gone
+ *      read every word again: all are as they were
+ *      spare word: HELD by the dead, or SETTLE -> HELD by me, incarnation + 1
+ *
+ * The second look proves that at one moment nobody was a CPU: a HELD word is never twice
+ * the same.  Nobody can become one afterwards, save by the swap, and only one swap finds
+ * the word as it was.  So the heir is alone until it makes the first slot FREE, and by
+ * then no lock leads to the dead one's record any more.
  *
  * The event loop of an attached thread that is idle keeps a doorbell: an
  * Atomics.waitAsync on its state word, armed on a value in which it has just
@@ -28,12 +43,14 @@ import {
   CPU_PARKED,
   CPU_REQ_DRAIN,
   CPU_STOP,
+  cpu_is_spare,
   cpu_state_word,
   cpu_tid,
   mcache,
   mcache_of,
   pcpu,
   pcpu_of,
+  type pcpu_t,
   poll,
   thr,
   thr_clear,
@@ -45,7 +62,8 @@ import {
   is_down,
   reap_all,
   slot_settle,
-  who_gone,
+  inherit,
+  word_gone,
   life_cpu,
   life_index,
   reap_pending,
@@ -84,6 +102,8 @@ export interface Taken {
   readonly cpu: number;
   readonly incarnation: number;
   readonly generation: number;
+  /** The record is that of one who died on this spare slot. */
+  readonly heir?: boolean;
 }
 
 /**
@@ -108,12 +128,19 @@ function word_take(i: number, generation: number): number {
   const incarnation = slot_incarnation(v);
   return slot_swap(i, v, slot_word(SLOT_HELD, incarnation, host_who())) ? incarnation : -1;
 }
-/** Gives back a slot that was taken but never started: the memory could not be bound. */
+/**
+ * Gives back a slot that was taken but never started: the memory could not be bound.  What
+ * an heir took over is left to be settled, by nobody at present.
+ */
 export function slot_untake(taken: Taken): void {
-  const v = slot_load(taken.cpu);
-  if (slot_state(v) === SLOT_HELD && slot_incarnation(v) === taken.incarnation) {
-    slot_swap(taken.cpu, v, slot_word(SLOT_FREE, taken.incarnation + 1, taken.generation));
-  }
+  const { cpu, incarnation, generation } = taken;
+  const v = slot_load(cpu);
+  if (slot_state(v) !== SLOT_HELD || slot_incarnation(v) !== incarnation) return;
+  const left = taken.heir === true;
+  const next = left
+    ? slot_word(SLOT_SETTLE, incarnation, 0)
+    : slot_word(SLOT_FREE, incarnation + 1, generation);
+  slot_swap(cpu, v, next);
 }
 function slot_given_back(v: slot_word_t, down: boolean): slot_word_t {
   return down ? slot_word(SLOT_CLOSED, slot_incarnation(v) + 1, 0) : slot_next(v);
@@ -131,10 +158,21 @@ export function slots_full(): never {
 }
 /**
  * Takes a spare slot of the machine of that generation, to settle the dead from there
- * when they hold all the others.  null: others have both at present.
+ * when they hold all the others; the first one as an heir if `seen` is what the words of
+ * all slots say while nobody lives.  The generation of a machine that an heir gets into is
+ * looked at when it is in.  null: others have both at present.
  */
-export function slot_take_spare(generation: number): Taken | null {
-  return take_among(LIFE_SPARE, LIFE_SPARE + SPARES, generation);
+export function slot_take_spare(
+  generation: number,
+  seen: readonly slot_word_t[] | null = null,
+): Taken | null {
+  const free = take_among(LIFE_SPARE, LIFE_SPARE + SPARES, generation);
+  if (free !== null || seen === null) return free;
+  if (!seen.every((word, i) => slot_load(i) === word)) return null;
+  const v = seen[LIFE_SPARE];
+  const mine = slot_word(SLOT_HELD, slot_incarnation(v) + 1, host_who());
+  if (!slot_swap(LIFE_SPARE, v, mine)) return null;
+  return { cpu: LIFE_SPARE, incarnation: slot_incarnation(mine), generation, heir: true };
 }
 
 /** A slot's word, and the proof that its owner is gone: of that very word. */
@@ -145,18 +183,23 @@ export interface Left {
 /**
  * The slots that the dead left, spare ones too.  The host is asked here, by a thread that
  * is no CPU yet, so that nobody is interrupted by it on a spare slot; `half` says
- * that somebody has begun to settle one.
+ * that somebody has begun to settle one.  `seen` are the words of all slots if none is
+ * free and nobody lives: who settles holds a slot, so no word of SETTLE is asked about.
  */
-export function slots_left(): { left: Left[]; half: boolean } {
+export function slots_left(): { left: Left[]; half: boolean; seen: slot_word_t[] | null } {
   const left: Left[] = [];
+  const words: slot_word_t[] = [];
   let half = false;
+  let lives = false;
   for (let index = 0; index < LIFE_SPARE + SPARES; index++) {
     const word = slot_load(index);
     const state = slot_state(word);
+    words.push(word);
     if (state === SLOT_SETTLE) half = true;
-    if (state === SLOT_HELD && who_gone(slot_rest(word))) left.push({ index, word });
+    else if (state === SLOT_HELD && word_gone(index, word)) left.push({ index, word });
+    else if (state !== SLOT_CLOSED || index >= LIFE_SPARE) lives = true; // or it can be taken
   }
-  return { left, half };
+  return { left, half, seen: lives ? null : words };
 }
 /** Settles them, from the spare slot that this thread has taken. Returns how many. */
 export function slots_settle(left: readonly Left[], half: boolean): number {
@@ -175,17 +218,21 @@ export function slots_settle(left: readonly Left[], half: boolean): number {
 export function slot_start(taken: Taken): void {
   const cpu = life_cpu(taken.cpu);
   const pc = pcpu_of(cpu);
-  const first = field_word(pcpu.cpuid, pc);
-  mem.I32.fill(0, first, pc + pcpu.sizeof);
-  mem.I32.fill(0, mcache_of(cpu), mcache_of(cpu) + mcache.sizeof);
+  if (!taken.heir) {
+    mem.I32.fill(0, field_word(pcpu.cpuid, pc), pc + pcpu.sizeof);
+    mem.I32.fill(0, mcache_of(cpu), mcache_of(cpu) + mcache.sizeof);
+  }
   pcpu.cpuid[pc] = cpu;
+  pcpu.critnest[pc] = 0;
   pcpu.counters[pc] = machine.counters[M] + cpu * machine.counter_words[M];
   atomic_store(field_word(pcpu.stopped, pc), 0);
   atomic_store(field_word(pcpu.waiting, pc), 0);
   atomic_store(field_word(pcpu.lock_seen, pc), 0);
   atomic_store(field_word(pcpu.os_tid, pc), opt.SIM ? 0 : host_who_tid(host_who()));
-  atomic_store(field_word(pcpu.js_tid, pc), host_js_tid());
+  // On a spare slot an heir would be taken for one who was there before, until it is stored.
+  atomic_store(field_word(pcpu.js_tid, pc), cpu_is_spare(cpu) ? 0 : host_js_tid());
   thr_set(cpu, pc, cpu_tid(cpu, taken.incarnation));
+  if (taken.heir) slot_inherit(pc);
   const w = cpu_state_word(cpu);
   for (;;) {
     const v = atomic_load(w);
@@ -194,6 +241,17 @@ export function slot_start(taken: Taken): void {
   attached_note();
   try {
     poll();
+  } catch (e) {
+    slot_leave(true);
+    throw e;
+  }
+}
+/** The words of an heir's record that no death table settles begin anew; the rest is settled. */
+function slot_inherit(pc: pcpu_t): void {
+  mem.I32.fill(0, field_word(pcpu.rw_used, pc), field_word(pcpu.undo_depth, pc));
+  atomic_store(field_word(pcpu.signal, pc), 0);
+  try {
+    inherit();
   } catch (e) {
     slot_leave(true);
     throw e;

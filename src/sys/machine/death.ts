@@ -109,6 +109,11 @@ function gone(cpu: number, v: slot_word_t): boolean {
   if (js !== 0 && exits.has(js)) return true;
   return who_gone(who);
 }
+/** Whether the owner that a HELD word names is proved to be gone, for a caller that is no CPU. */
+export function word_gone(index: number, v: slot_word_t): boolean {
+  if (death_oracle.dead) return death_oracle.dead(life_cpu(index));
+  return who_gone(slot_rest(v));
+}
 /** Whether the thread is proved to be gone, for a caller that is no CPU. Asks the host. */
 export function who_gone(who: number): boolean {
   return host_gone(who) || exits_by_who.has(who);
@@ -131,6 +136,15 @@ export function tid_alive(tid: number): boolean {
   if (slot_state(v) !== SLOT_HELD) return false;
   if (cpu_tid(cpu, slot_incarnation(v)) !== (tid & ~7)) return false;
   return !gone(cpu, v);
+}
+/**
+ * Whether what the thread `tid` had of locks may stand in its slot's record: the slot
+ * has had no owner since, or this thread is its heir (inherit).  Others need not ask
+ * that of an heir: before it is through with the locks nobody else is a CPU.
+ */
+export function tid_left_here(tid: number): boolean {
+  const cpu = tid_cpu(tid);
+  return slot_tid(cpu) === tid || (cpu === thr.cpu && cpu_is_spare(cpu));
 }
 /** The incarnation that a slot is in: of its owner, or of the next one. */
 export function cpu_incarnation(cpu: number): number {
@@ -261,21 +275,45 @@ function settle(cpu: number, seen: slot_word_t): boolean {
   const w = cpu_state_word(cpu);
   atomic_or(w, CPU_DEAD | CPU_PARKED);
   claim_wait(w);
-  try {
-    life_run_for(life.death_lockless, cpu);
-    life_run_for(life.death, cpu);
-  } catch (e) {
-    // Stopped in the middle: SETTLE stays, by one that is not alive once it has left.
-    if (e instanceof KernelPanic || (e instanceof KmemError && e.code === 'ESHUTDOWN')) throw e;
-    if (opt.SIM) throw e; // the scheduler ends this CPU
-    panic(`settling cpu${cpu}`, (e as Error).stack ?? String(e));
-  }
+  settle_by(life.death_lockless, cpu);
+  settle_by(life.death, cpu);
   counter_add(v_reaps, 1);
   slot_empty(cpu);
   if (!slot_swap(i, mine, slot_next(mine)))
     panic(`cpu${cpu}: its word changed while being settled`);
   attached_note();
   return true;
+}
+function settle_by(table: typeof life.death, cpu: number): void {
+  try {
+    life_run_for(table, cpu);
+  } catch (e) {
+    // Stopped in the middle: SETTLE stays, by one that is not alive once it has left.
+    if (e instanceof KernelPanic || (e instanceof KmemError && e.code === 'ESHUTDOWN')) throw e;
+    if (opt.SIM) throw e; // the scheduler ends this CPU
+    panic(`settling cpu${cpu}`, (e as Error).stack ?? String(e));
+  }
+}
+/**
+ * This thread is the heir of its spare slot: it settles what those who died on the slot
+ * left in the record, which is its own now.  The locks come first: nobody else is a CPU, and
+ * each step of that can be done from this very record.  Then nothing is half changed, the
+ * record is as if all were its own, and the rest is done as for anybody else.  That may make
+ * a slot FREE: the flag FREE of this one keeps claims away.  A death in here leaves a record
+ * to which the next heir does the same.
+ */
+export function inherit(): void {
+  const cpu = thr.cpu;
+  const w = cpu_state_word(cpu);
+  for (;;) {
+    const v = atomic_load(w);
+    const kept = v & (CPU_STOP | CPU_CLAIM | CPU_CLAIMER);
+    if (atomic_cas(w, v, kept | CPU_FREE) === v) break;
+  }
+  settle_by(life.death_lockless, cpu);
+  claim_wait(w);
+  settle_by(life.death, cpu);
+  counter_add(v_reaps, 1);
 }
 /** The word of the slot when its owner is no more: FREE for the next one, by this generation. */
 export function slot_next(v: slot_word_t): slot_word_t {

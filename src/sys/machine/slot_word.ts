@@ -26,6 +26,8 @@
  * The words lie at a fixed place that boot never wipes, so that the swap of a late
  * attacher can hit nothing else.  FREE carries the generation of the handle by which
  * it may be taken.  The spare slots have the last words (cpu.ts says what they are for).
+ * One more change is theirs: from HELD by the dead, or SETTLE, to HELD by an heir in the
+ * next incarnation (cpu_slots.ts).
  *
  * The boot word behind them holds who boots this memory, 0: nobody; behind it is the
  * number of boots, the last generation.
@@ -42,7 +44,7 @@ export const SLOT_FREE = 1;
 export const SLOT_HELD = 2;
 export const SLOT_SETTLE = 3;
 export const SLOTS_MAX = 64;
-/** Spare slots: a thread that dies on one is settled from the other. */
+/** Spare slots: a thread that dies on one is settled from the other, or by its heir. */
 export const SPARES = 2;
 /** Index of the first spare slot's word. */
 export const LIFE_SPARE = SLOTS_MAX;

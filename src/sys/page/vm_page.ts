@@ -596,13 +596,25 @@ export function vm_page_unowned(m: number): boolean {
   if (kind === PK_QUARANTINE) return true; // it leaves the hand and enters the ring in one step
   return life.page_unowned.get(kind)?.(m) ?? false;
 }
-/** Frees what a dead CPU had in its hand, and clears the hand. */
+/**
+ * Frees what a dead CPU had in its hand, and clears the hand.  It may be an heir's own:
+ * then a single page on top is freed from where it is, so that heirs who die here one after
+ * the other do not fill the hand.
+ */
 export function vm_page_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
   const end = machine.npages[M];
+  mtx_lock(phys.lock, phys_root()); // a reaper may have died in hand_take_over: that is undone
+  mtx_unlock(phys.lock, phys_root());
   while (pcpu.in_hand_n[pc] > 0) {
     const at = hand_run(pc, pcpu.in_hand_n[pc] - 1);
     const first = pcpu.in_hand[at];
+    const single = cpu === thr.cpu && pcpu.in_hand[elem(at, 1)] === 1;
+    if (single && first < end && vm_page_unowned(first)) {
+      vm_page_free(first);
+      counter_add(v_reap_pages, 1);
+      continue;
+    }
     // From the end down.  A reaper that dies here has the page in its own hand, or it has not.
     for (let n = pcpu.in_hand[elem(at, 1)]; n > 0; n--) {
       const m = first + n - 1;

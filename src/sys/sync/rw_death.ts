@@ -23,7 +23,8 @@
  */
 import { atomic_cas, atomic_load, atomic_xchg } from '../machine/atomic.ts';
 import { cpu_slots, pcpu, pcpu_of, row_of, thr, tid_cpu } from '../machine/cpu.ts';
-import { cpu_alive, dead_each, reap_want, slot_tid, tid_alive } from '../machine/death.ts';
+import { cpu_alive, dead_each, reap_want, slot_tid } from '../machine/death.ts';
+import { tid_alive, tid_left_here } from '../machine/death.ts';
 import { ROW_KERNEL_WORDS, ROW_PROGRAM_WORDS } from '../machine/hw.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
@@ -77,9 +78,10 @@ function writer_dead(l: number, v: number): void {
   if (tid_alive(tid)) return;
   reap_want();
   const cpu = tid_cpu(tid);
-  if (slot_tid(cpu) !== tid) return settle_writer(l, tid, false);
+  // An heir has settled `taking` of its own record before it wants any lock.
+  if (cpu === thr.cpu || !tid_left_here(tid)) return settle_writer(l, tid, false);
   dead_each((dead) => {
-    if (dead === cpu && slot_tid(dead) === tid) settle_writer(l, tid, only_took(dead, l));
+    if (dead === cpu && tid_left_here(tid)) settle_writer(l, tid, only_took(dead, l));
   });
 }
 /** Whether a dead CPU was still looking for readers of the lock that its word names. */
@@ -96,7 +98,11 @@ function settle_writer(l: number, tid: number, only_took: boolean): void {
   }
   const v = atomic_load(l);
   if ((v & ~RW_FLAGS) !== (RW_WRITE | tid)) return;
-  if (lock_take_over(l, v, tid, RW_WRITE | thr.tid | (v & RW_FLAGS))) rw_release(l);
+  rw_reap_taken(l, v, tid);
+}
+/** Takes a lock over that a dead thread wrote, or had from `from`, and gives it back. */
+export function rw_reap_taken(l: number, v: number, from: number): void {
+  if (lock_take_over(l, v, from, RW_WRITE | thr.tid | (v & RW_FLAGS))) rw_release(l);
 }
 /** Frees a lock whose writer died before it changed anything. */
 function untake(l: number, tid: number): void {
@@ -146,7 +152,12 @@ export function rw_settle(l: number): boolean {
 
 /** Gives the exclusive hold of a dead CPU, whose log names the lock, back. */
 export function rw_reap_write(l: number, cpu: number): void {
-  settle_writer(l, slot_tid(cpu), only_took(cpu, l));
+  settle_writer(l, writer_on(l, cpu), only_took(cpu, l));
+}
+/** Who of the owners of slot `cpu` holds the lock alone: of an heir's slot, one before it. */
+function writer_on(l: number, cpu: number): number {
+  const tid = word_owner(atomic_load(l));
+  return tid_cpu(tid) === cpu && tid_left_here(tid) ? tid : slot_tid(cpu);
 }
 /**
  * Settles all that a dead CPU has of rw and sx locks, but the exclusive holds
@@ -157,7 +168,7 @@ export function rw_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
   const l = pcpu.rw_taking[pc];
   if (l !== 0) {
-    if (only_took(cpu, l)) untake(l, slot_tid(cpu));
+    if (only_took(cpu, l)) untake(l, writer_on(l, cpu));
     give_up(l);
   }
   settle_reads(cpu, 0);

@@ -46,7 +46,7 @@ import {
   UNDO_LEVELS,
   unpark,
 } from '../machine/cpu.ts';
-import { reap_all, slot_tid, tid_alive } from '../machine/death.ts';
+import { reap_all, tid_alive, tid_left_here } from '../machine/death.ts';
 import { EINTR, EWOULDBLOCK } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_SLEEPQ } from '../machine/header.ts';
 import { life, life_run } from '../machine/life.ts';
@@ -77,9 +77,9 @@ import {
   mtx_unlock,
 } from './kern_mutex.ts';
 import { LC_SLEEPQ, lock_order } from './lock_order.ts';
-import { lock_take_over } from './lock_takeover.ts';
+import { lock_take_over, lock_taken_from } from './lock_takeover.ts';
 import { LOCK_CLASS, word_owner } from './lock_word.ts';
-import { rw_reap, rw_reap_write } from './rw_death.ts';
+import { rw_reap, rw_reap_taken, rw_reap_write } from './rw_death.ts';
 import { UNDO_PRIVATE, undo_log } from './undo.ts';
 import { witness_sleep } from './witness.ts';
 import { mem } from '../machine/memory.ts';
@@ -454,9 +454,13 @@ export function chain_rebuild(lock: number): void {
   atomic_store(field_word(chain.count, c), on.length);
 }
 
-/** Takes over the locks that a dead CPU's logs name, and gives them back. */
+/**
+ * Takes over the locks that a dead CPU's logs name, and gives them back.  An heir does so
+ * with its own record, of those who had it before.
+ */
 export function locks_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
+  if (cpu === thr.cpu) take_over_again(pc);
   for (let level = UNDO_LEVELS - 1; level >= 0; level--) {
     const l = mem.I32[undo_log(pc, level)];
     if (l !== 0 && l !== UNDO_PRIVATE) reap_lock(l, cpu);
@@ -470,11 +474,31 @@ function reap_lock(l: number, cpu: number): void {
   if (lock_order[mem.I32[l + LOCK_CLASS]].kind !== 'mtx') return rw_reap_write(l, cpu);
   const v = atomic_load(l);
   const owner = word_owner(v);
-  if (owner !== slot_tid(cpu)) return; // taken over by a waiter already
-  if (lock_take_over(l, v, owner, thr.tid | 1)) {
-    atomic_store(l, 0);
-    atomic_notify(l, 1);
+  if (tid_cpu(owner) !== cpu || !tid_left_here(owner)) return; // taken over by a waiter already
+  mtx_reap(l, v, owner);
+}
+/** Takes a mutex over that the dead thread `owner` had, and gives it back. */
+function mtx_reap(l: number, v: number, owner: number): void {
+  if (!lock_take_over(l, v, owner, thr.tid | 1)) return;
+  atomic_store(l, 0);
+  atomic_notify(l, 1);
+}
+/**
+ * An heir goes on with the takeover in which an owner of its record `pc` before it died.
+ * That comes before it takes over any other lock: a record has room to note one.
+ */
+function take_over_again(pc: pcpu_t): void {
+  const l = pcpu.recover_lock[pc];
+  if (l === 0) return;
+  const v = atomic_load(l);
+  // Otherwise it never got the lock: whose that is says the word.
+  if (lock_taken_from(l, word_owner(v), pc)) {
+    const from = pcpu.recover_from[pc];
+    const mtx = lock_order[mem.I32[l + LOCK_CLASS]].kind === 'mtx';
+    if (mtx) mtx_reap(l, v, from);
+    else rw_reap_taken(l, v, from);
   }
+  pcpu.recover_lock[pc] = 0;
 }
 /**
  * A waiter that took the lock of a section over plays it back a few instructions

@@ -8,7 +8,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { thr, UNDO_LEVELS, UNDO_PAIRS } from '../machine/cpu.ts';
+import { pcpu, thr, UNDO_LEVELS, UNDO_PAIRS } from '../machine/cpu.ts';
 import { host_sees_threads } from '../machine/host.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { col8, col16, columns, elem, field_word } from '../machine/struct.ts';
@@ -106,8 +106,7 @@ test('a private section is played back by the reaper, and by nobody else', () =>
   undo_private_reap(thr.cpu);
   assert.equal(area.mine[t], 0);
   assert.equal(mem_of(0) | mem_of(1), 0, 'closed');
-  undo_end();
-  undo_end();
+  assert.equal(pcpu.undo_depth[thr.pc], 0, 'an heir begins with none');
 });
 const mem_of = (level: number): number => {
   const words = area.spoil as unknown as Int32Array;
@@ -125,7 +124,6 @@ test('after a commit only what follows is undone', () => {
   area.mine[t] = 9;
   undo_private_reap(thr.cpu);
   assert.equal(area.mine[t], 3);
-  undo_end();
 });
 
 describe('a section that is too long', () => {

@@ -226,7 +226,8 @@ function play_back(dead: pcpu_t, log: number): boolean {
 }
 /**
  * Plays the private sections of a dead CPU back, the innermost first.  Its
- * sections with locks are played back already.  A line of the death table.
+ * sections with locks are played back already.  A line of the death table.  In an heir's
+ * own record no section is open afterwards.
  */
 export function undo_private_reap(cpu: number): void {
   const pc = pcpu_of(cpu);
@@ -235,4 +236,5 @@ export function undo_private_reap(cpu: number): void {
     if (mem.I32[log + LOCK] !== UNDO_PRIVATE) continue;
     if (!play_back(pc, log)) panic('undo: a private section was too long for its log');
   }
+  if (cpu === thr.cpu) pcpu.undo_depth[pc] = 0;
 }

@@ -1,0 +1,57 @@
+/*
+ * Shows that threads may die on the spare slots, one after the other and more of them than
+ * there are slots, while nobody else is alive: the next one gets in all the same, no item
+ * and no page is lost but those that the dead were handing over, and the walkers pass.
+ * One thread plays them all; where they die is drawn from the seed, and once it is every
+ * point that an heir passes.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { type ChainResult, heirs_session } from './heirs.ts';
+
+const LENGTH = 24;
+
+describe('deaths in a row on the spare slots, and nobody else alive', () => {
+  for (const [memory, seeds] of [
+    ['1M', 120],
+    ['8M', 40],
+  ] as const) {
+    test(`chains of ${LENGTH}, ${memory}`, (t) => {
+      const session = heirs_session(memory);
+      let deaths = 0;
+      let heirs = 0;
+      for (let seed = 1; seed <= seeds; seed++) {
+        const r = session.run(seed, LENGTH);
+        assert.equal(
+          r.failure,
+          null,
+          `seed ${seed}, after ${r.deaths} deaths, ${r.heirs} of heirs`,
+        );
+        deaths += r.deaths;
+        heirs += r.heirs;
+      }
+      session.close();
+      t.diagnostic(`${seeds} chains, ${deaths} deaths, ${heirs} of them of heirs`);
+      assert.ok(heirs > deaths / 2, `${heirs} heirs among ${deaths}`);
+    });
+  }
+
+  test('an heir dies at every point before a slot is free', (t) => {
+    const session = heirs_session();
+    let runs = 0;
+    let heirs = 0;
+    let r: ChainResult = { failure: null, deaths: 0, heirs: 0, points: 1 };
+    for (let at = 1; at <= r.points; at++, runs++) {
+      r = session.run(SEED_EVERY, LENGTH_EVERY, at);
+      assert.equal(r.failure, null, `point ${at} of ${r.points}`);
+      heirs += r.heirs;
+    }
+    session.close();
+    t.diagnostic(`${runs} points`);
+    assert.ok(runs > 500, `only ${runs} points`);
+    assert.ok(heirs > runs / 2, `${heirs} heirs in ${runs} runs`);
+  });
+});
+/** A chain whose third thread is the first heir. */
+const SEED_EVERY = 2;
+const LENGTH_EVERY = 3;
