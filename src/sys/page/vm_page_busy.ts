@@ -21,8 +21,8 @@
  * compare-and-swap, so that of two settlers one has the page.
  */
 import { atomic_cas, sim_point } from '../machine/atomic.ts';
-import { thr } from '../machine/cpu.ts';
-import { slot_tid, v_reap_pages } from '../machine/death.ts';
+import { thr, tid_cpu } from '../machine/cpu.ts';
+import { v_reap_pages } from '../machine/death.ts';
 import { counter_add } from '../machine/counter.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -85,9 +85,10 @@ export function vm_page_free_busy(m: number, zero = false): void {
 export function vm_page_busy_reap(cpu: number): void {
   const ph = phys_root();
   if (ph === 0) return;
-  const dead = slot_tid(cpu);
   for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
-    if (page.busy[m] !== dead) continue;
+    const dead = page.busy[m];
+    // An heir looks for what those before it on its slot had.
+    if (dead === 0 || tid_cpu(dead) !== cpu || dead === thr.tid) continue;
     const w = field_word(page.busy, m);
     if (!vm_page_unowned(m)) atomic_cas(w, dead, 0);
     else if (atomic_cas(w, dead, thr.tid) === dead) {
