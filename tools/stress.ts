@@ -13,6 +13,7 @@
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { share_compiled } from './compile_cache.ts';
 import { walk } from './source.ts';
 
 const ROOT = process.env.KMEM_STRESS_ROOT ?? join(import.meta.dirname, '..');
@@ -54,6 +55,7 @@ if (files.length === 0) {
   console.log(`no stress program${parts.length > 0 ? ` matches ${parts.join(' ')}` : ''}`);
   process.exitCode = parts.length > 0 ? 2 : 0;
 }
+share_compiled(ROOT);
 let failed = 0;
 for (const file of files) if (!(await run_stress(file))) failed++;
 if (files.length > 0) console.log(`${files.length - failed} held, ${failed} failed`);

@@ -18,6 +18,7 @@
 import { once } from 'node:events';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
+import { share_compiled } from './compile_cache.ts';
 import { walk } from './source.ts';
 
 const FILES_AT_ONCE = 2;
@@ -123,6 +124,7 @@ if (import.meta.main) {
     console.log(`no test file matches ${parts.join(' ')}`);
     process.exitCode = 2;
   } else {
+    share_compiled(ROOT);
     const { passed, failed } = await run_tests(files);
     console.log(`${passed} passed, ${failed} failed`);
     if (failed > 0 || passed === 0) process.exitCode = 1;

@@ -37,9 +37,13 @@ export interface Packed {
   readonly source: string;
 }
 
-/** A folder for this process; removed when it ends. */
+/**
+ * A folder for this process; removed when it ends.  What Node compiles of the package
+ * is kept in it as well, for the paths are other ones each time.
+ */
 export function scratch(): string {
   const folder = mkdtempSync(join(tmpdir(), 'kmem-package-'));
+  process.env.NODE_COMPILE_CACHE = join(folder, 'compile-cache');
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
