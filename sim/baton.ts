@@ -42,6 +42,11 @@ export interface BatonSession {
    * `script`: one of the session's; the first if not given.
    */
   run(first: number, count?: number, kill?: Kill | null, script?: URL): Promise<Report>;
+  /**
+   * Plays one seed with `cpu` killed at its first point, at its second, and so on: all
+   * runs, the last being the one in which it ends alive.
+   */
+  run_deaths(seed: number, cpu: number, script?: URL): Promise<readonly SimResult[]>;
   close(): Promise<void>;
 }
 
@@ -115,12 +120,19 @@ export async function baton_session(o: BatonOptions): Promise<BatonSession> {
     }
     leader.postMessage('go');
     await Promise.race([answer(leader), broken]);
-    const run: BatonSession['run'] = (first, count = 1, kill = null, url = urls[0]) => {
+    const play = (url: URL, what: Omit<Order, 'script'>): Promise<Report> => {
       const script = urls.findIndex((u) => u.href === url.href);
       if (script < 0) throw new Error(`sim: ${url.href} is no script of this session`);
-      return Promise.race([order(leader, { script, first, count, kill }, shared), broken]);
+      return Promise.race([order(leader, { script, ...what }, shared), broken]);
     };
-    return { run, close: end };
+    return {
+      run: (first, count = 1, kill = null, url = urls[0]) => play(url, { first, count, kill }),
+      run_deaths: async (seed, cpu, url = urls[0]) => {
+        const one = { first: seed, count: 1, kill: null, every: cpu };
+        return (await play(url, one)).deaths ?? [];
+      },
+      close: end,
+    };
   } catch (e) {
     await end();
     throw e;

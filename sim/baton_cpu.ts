@@ -60,18 +60,26 @@ export interface CpuData {
   readonly spin: number;
   readonly steps_max: number;
 }
-/** A stretch of seeds for the leader; it stops at the first failure. */
+/**
+ * What the leader plays: a stretch of seeds, up to the first failure; or, if `every`
+ * names a CPU, one seed with that CPU killed at its first point, at its second, and so
+ * on until it ends alive.
+ */
 export interface Order {
   /** Which of the scripts. */
   readonly script: number;
   readonly first: number;
   readonly count: number;
   readonly kill: Kill | null;
+  readonly every?: number;
 }
 export interface Report {
   readonly runs: number;
   readonly seed: number;
+  /** How the last run ended. */
   readonly result: SimResult;
+  /** All runs of an order with `every`: the one with the death at point n is at n - 1. */
+  readonly deaths?: readonly SimResult[];
 }
 
 const data = workerData as CpuData;
@@ -84,6 +92,8 @@ const QUIET_PACE_MS = 0.001;
 const QUIET_STEPS_MAX = 1_000_000;
 const RUN_LENGTH_MAX = 2000;
 const CALIBRATE_ONE_IN = 30;
+/** No script has more points than that. */
+const POINTS_MAX = 20_000;
 Error.stackTraceLimit = 30;
 
 let running = false;
@@ -338,8 +348,7 @@ function obey(): void {
   if (W[c.COMMAND] === c.C_RUN) run_ops();
   else if (W[c.COMMAND] === c.C_USE) use(W[c.WHO]);
   else if (W[c.COMMAND] === c.C_CHECK && W[c.WHO] === me) run_check();
-  Atomics.add(W, c.DONE, 1);
-  Atomics.notify(W, c.DONE);
+  if (Atomics.add(W, c.DONE, 1) === n - 1) Atomics.notify(W, c.DONE); // the leader waits for all
 }
 /** Has all CPUs carry a command out, and waits for them. */
 function all(what: number, who = -1): void {
@@ -387,7 +396,11 @@ function one_run(ground: Snapshot, seed: number, kill: Kill | null, policy: numb
   prepare(seed, kill, policy);
   all(c.C_RUN);
   const [steps, hash] = [W[c.STEP], W[c.HASH] >>> 0];
-  if (W[c.FAILED] === 0) all(c.C_CHECK, W[line(0, c.STATE)] === c.S_DEAD ? 1 : 0);
+  if (W[c.FAILED] === 0) {
+    // Nobody else is woken for what the leader can do.
+    if (W[line(0, c.STATE)] === c.S_DEAD) all(c.C_CHECK, 1);
+    else run_check();
+  }
   const ok = W[c.FAILED] === 0;
   return {
     ok,
@@ -431,6 +444,17 @@ function lead(): void {
     grounds[order.script] ??= make_ground(pristine);
     const { memory, horizon } = grounds[order.script];
     W[c.HORIZON] = horizon;
+    if (order.every !== undefined) {
+      const deaths = [];
+      for (let at = 1; at <= POINTS_MAX; at++) {
+        const end = one_run(memory, order.first, { cpu: order.every, at }, 0);
+        deaths.push(end);
+        if (!end.killed) break;
+      }
+      const result = deaths[deaths.length - 1];
+      parentPort?.postMessage({ runs: deaths.length, seed: order.first, result, deaths });
+      return;
+    }
     let result: SimResult | null = null;
     let runs = 0;
     while (runs < order.count && (result === null || result.ok)) {

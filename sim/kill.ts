@@ -17,7 +17,7 @@
  */
 import { type BatonSession, baton_session } from './baton.ts';
 import { nested_session } from './nested.ts';
-import { type Kill, type SimResult, script_load } from './script.ts';
+import { type SimResult, script_load } from './script.ts';
 
 export interface KillTally {
   /** Points at which the victim was killed, over all seeds. */
@@ -60,25 +60,28 @@ export async function kill_everywhere(o: KillOptions): Promise<KillTally> {
   if (o.by === 'nested') {
     const session = nested_session(script, true);
     try {
-      return await all_points(seeds, cpu, async (seed, kill) => session.run(seed, kill));
+      return await all_points(seeds, async (seed) => {
+        const ends: SimResult[] = [];
+        do ends.push(session.run(seed, { cpu, at: ends.length + 1 }));
+        while (ends[ends.length - 1].killed && ends.length < POINTS_MAX);
+        return ends;
+      });
     } finally {
       session.close();
     }
   }
   const session = o.session ?? (await baton_session({ script: o.script, steps_max: STEPS_MAX }));
   try {
-    return await all_points(seeds, cpu, async (seed, kill) => {
-      return (await session.run(seed, 1, kill, o.script)).result;
-    });
+    return await all_points(seeds, (seed) => session.run_deaths(seed, cpu, o.script));
   } finally {
     if (!o.session) await session.close();
   }
 }
 
+/** Counts what became of all runs. `runs`: those of a seed, the last without a death. */
 async function all_points(
   seeds: readonly number[],
-  cpu: number,
-  run: (seed: number, kill: Kill) => Promise<SimResult>,
+  runs: (seed: number) => Promise<readonly SimResult[]>,
 ): Promise<KillTally> {
   const tally: KillTally = {
     killed: 0,
@@ -91,8 +94,7 @@ async function all_points(
     first_bad: null,
   };
   for (const seed of seeds) {
-    for (let at = 1; at < POINTS_MAX; at++) {
-      const r = await run(seed, { cpu, at });
+    for (const [i, r] of (await runs(seed)).entries()) {
       if (!r.killed && r.failure === null) break;
       const outcome = kill_outcome(r);
       tally.killed++;
@@ -100,8 +102,7 @@ async function all_points(
       tally.items_lost += r.items_lost;
       tally.items_lost_most = Math.max(tally.items_lost_most, r.items_lost);
       if (outcome === 'hang' || outcome === 'wrong') {
-        tally.first_bad ??= { seed, at, failure: r.failure ?? '' };
-        if (!r.killed) break;
+        tally.first_bad ??= { seed, at: i + 1, failure: r.failure ?? '' };
       }
     }
   }

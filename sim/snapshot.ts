@@ -72,10 +72,18 @@ export class Snapshot {
     if (this.held.length < this.count * PAGE_WORDS) {
       this.held = new Int32Array((this.count + 8) * PAGE_WORDS);
     }
-    for (let i = 0; i < this.count; i++) {
+    for (let i = 0; i < this.count; ) {
       const w = page_word(this.used[i]);
-      this.held.set(mem.I32.subarray(w, w + PAGE_WORDS), i * PAGE_WORDS);
+      const run = this.run(i);
+      this.held.set(mem.I32.subarray(w, w + run * PAGE_WORDS), i * PAGE_WORDS);
+      i += run;
     }
+  }
+  /** How many pages in use, from the i-th on, lie side by side: they are copied in one go. */
+  private run(i: number): number {
+    let n = 1;
+    while (i + n < this.count && this.used[i + n] === this.used[i] + n) n++;
+    return n;
   }
   /** Before the page array itself is put back: it says what became of the pages. */
   private restore_pages(): void {
@@ -83,9 +91,11 @@ export class Snapshot {
       if (this.zero[m] === 0) continue;
       if (!is_free(m) || !(page.flags[m] & PG_ZERO)) hw.fill(page_word(m), 0, PAGE_WORDS);
     }
-    for (let i = 0; i < this.count; i++) {
+    for (let i = 0; i < this.count; ) {
       const at = i * PAGE_WORDS;
-      mem.I32.set(this.held.subarray(at, at + PAGE_WORDS), page_word(this.used[i]));
+      const run = this.run(i);
+      mem.I32.set(this.held.subarray(at, at + run * PAGE_WORDS), page_word(this.used[i]));
+      i += run;
     }
   }
 }
