@@ -49,6 +49,13 @@ function refused(code: number, message: RegExp, ...args: string[]): string {
   return ran.err;
 }
 
+/** A program that listens, and whose workers stand still: the tools have the processors. */
+async function startStill(): Promise<Program> {
+  const program = await startProgram();
+  await program.ask('pause');
+  return program;
+}
+
 interface Figures {
   memory: { size: number; free: number };
   load: { inUse: number; bytes: number; requests: number; sizes: number[] };
@@ -137,6 +144,13 @@ describe('rounds, flags and pipes', () => {
     assert.equal(kmem_ok('systat', '-mbufs', '-c1', '--json').split('\n').length, 2);
     assert.match(kmem_ok('vmstat', '-s'), /^ +4096 bytes per page$/m);
   });
+  test('of one that stands still, too', async () => {
+    await program.ask('pause');
+    const [first, second] = kmem_ok('vmstat', '-mw0.05', '-c2').split(/^(?= +Type)/m);
+    const load = /^ +load .*$/m;
+    assert.match(first, load);
+    assert.equal(load.exec(first)?.[0], load.exec(second)?.[0]);
+  });
   test('sysctl has all its flags', () => {
     assert.equal(kmem_ok('sysctl', '-n', 'kern.ostype'), 'kmem\n');
     assert.equal(kmem_ok('sysctl', '-eN', 'kern.ostype'), 'kern.ostype\n');
@@ -195,9 +209,9 @@ describe('finding a program', () => {
       join(runtime, 'absent'),
     );
     refused(1, /: is no socket$|: no program listens there$/, 'vmstat', '-m', '--socket', KMEM);
-    const one = await startProgram();
+    const one = await startStill();
     kmem_ok('vmstat', '-m');
-    const two = await startProgram();
+    const two = await startStill();
     const list = refused(2, /2 machines are running: choose one by -p PID, or/, 'vmstat', '-m');
     for (const { pid, path } of [one, two]) {
       const row = new RegExp(`^ +${pid} +32M +listen\\.test\\.program\\.ts:\\d+ +${path}$`, 'm');
@@ -220,8 +234,8 @@ describe('finding a program', () => {
     await endProgram(one);
   });
   test('one that was killed is removed, silently', async () => {
-    const killed = await startProgram();
-    const alive = await startProgram();
+    const killed = await startStill();
+    const alive = await startStill();
     killed.child.kill('SIGKILL');
     await once(killed.child, 'exit');
     assert.ok(existsSync(killed.path));
@@ -231,7 +245,7 @@ describe('finding a program', () => {
     refused(1, none, 'vmstat', '-m');
   });
   test('one that does not answer, and one that ends meanwhile', async () => {
-    const program = await startProgram();
+    const program = await startStill();
     program.child.kill('SIGSTOP'); // as good as an event loop that computes, and of known length
     const limit = ['--timeout', '0.3'];
     const busy = new RegExp(`pid ${program.pid} does not answer \\(0\\.3 s\\): its event loop`);
@@ -266,7 +280,7 @@ describe('finding a program', () => {
     );
   });
   test("a folder that is not the user's own is not looked into", async () => {
-    const program = await startProgram();
+    const program = await startStill();
     chmodSync(folder, 0o755);
     refused(1, /no running machine .*mode 755\): chmod 700\)$/, 'vmstat', '-m');
     chmodSync(folder, 0o700);

@@ -17,17 +17,12 @@ import { FILE, kill_makers, KINDS, lost, make_and_end, zones_now } from './makin
 import { RACE, RACE_SHAPE } from './making.test.worker.ts';
 import { slices } from './wait.ts';
 import { pcpu, pcpu_of } from '../sys/machine/cpu.ts';
+import { until } from '../sys/machine/workers.test.lib.ts';
 import { sleepq_list } from '../sys/sync/subr_sleepqueue.ts';
 import { witness_reports } from '../sys/sync/witness.ts';
 
 function start(machine: Machine, job: string, data: object = {}): Worker {
   return machine.worker<Worker>(FILE, { workerData: { job, ...data } });
-}
-const pause = (ms: number): Promise<void> => new Promise((r) => setTimeout(r, ms));
-/** Waits until something holds that another thread brings about. */
-async function until(holds: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 1000 && !holds(); i++) await pause(5);
-  assert.ok(holds(), what);
 }
 const shown = (machine: Machine, name: string): boolean =>
   machine
@@ -190,9 +185,9 @@ test('a number that two threads free at once is freed once', async (t) => {
     while (Atomics.load(shared, RACE.answer) === 0);
     assert.equal(mine + Atomics.load(shared, RACE.answer), 3, `round ${round}: exactly one`);
   }
-  const done = once(worker, 'message');
+  const gone = once(worker, 'exit'); // while it lives, numbers may lie in its cache
   Atomics.store(shared, RACE.round, -1);
-  await done;
+  await gone;
   const all = new Set(Array.from({ length: R.capacity }, () => R.alloc()));
   assert.equal(all.size, R.capacity, 'no number is given out twice');
   for (const item of all) R.free(item);
