@@ -1,9 +1,10 @@
 /*
  * A worker of checked.slow.test.ts: uses what the façade has until it is killed, or for
- * so many rounds and then detaches; with `stay` when it is told to.
+ * so many rounds and then detaches; with `stay` when it is told to.  The one before it
+ * may have been killed with a lock in its hand, which it recovers.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { attach } from './index.ts';
+import { attach, KmemError } from './index.ts';
 
 const { rounds, stay = false } = workerData as { rounds: number; stay?: boolean };
 const machine = attach(workerData);
@@ -17,9 +18,9 @@ for (let i = 0; i < rounds; i++) {
   const item = zone.alloc();
   const point = records.tryAlloc();
   type.free(type.alloc(1 + ((i * 37) % 6000)));
-  mutex.lock();
+  take(mutex, () => mutex.lock());
   mutex.unlock();
-  rw.lockWrite();
+  take(rw, () => rw.lockWrite());
   rw.unlockWrite();
   machine.chain(new Uint8Array(100 * (i % 50))).free();
   if (i % 20 === 0) machine.sysctl('vm.stats.vm.v_free_count');
@@ -32,6 +33,17 @@ if (stay) {
   parentPort?.postMessage('stays');
 } else leave();
 
+function take(lock: { recover(mend: () => void): boolean }, call: () => unknown): void {
+  for (;;) {
+    try {
+      call();
+      return;
+    } catch (e) {
+      if (!(e instanceof KmemError && e.code === 'EOWNERDEAD')) throw e;
+      lock.recover(() => {});
+    }
+  }
+}
 function leave(): void {
   machine.detach();
   parentPort?.postMessage('left');
