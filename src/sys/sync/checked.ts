@@ -81,18 +81,24 @@ export type LetterOwner = (p: number) => number;
 /** The record that the element at `p` belongs to; 0: it cannot be told, any place that fits. */
 export type LetterStart = (p: number) => number;
 
-const letter_rules = new Map<string, LetterRule>();
-const letter_locks = new Map<string, LetterLock>();
+/** By structure, then by letter: to join the two to a key took most of an access's time. */
+type Letters<T> = Map<string, Map<string, T>>;
+const letter_rules: Letters<LetterRule> = new Map();
+const letter_locks: Letters<LetterLock> = new Map();
 const owners = new Map<string, LetterOwner>();
 const starts = new Map<string, LetterStart>();
 
+function put<T>(all: Letters<T>, struct_name: string, letter: string, value: T): void {
+  const of = all.get(struct_name) ?? new Map<string, T>();
+  all.set(struct_name, of.set(letter, value));
+}
 /** Says which lock the letter means in a structure. */
 export function checked_letter(struct_name: string, letter: string, lock: LetterLock): void {
-  letter_locks.set(`${struct_name} ${letter}`, lock);
+  put(letter_locks, struct_name, letter, lock);
 }
 /** Gives a letter that means no lock its rule in a structure. */
 export function checked_rule(struct_name: string, letter: string, rule: LetterRule): void {
-  letter_rules.set(`${struct_name} ${letter}`, rule);
+  put(letter_rules, struct_name, letter, rule);
 }
 /** Says whose the letters `p` and `t` mean in a structure. */
 export function checked_owner(struct_name: string, owner: LetterOwner): void {
@@ -109,8 +115,9 @@ export const checked_hooks: { freed: ((p: number) => string) | null } = { freed:
 const EVERYWHERE = 'cah-b';
 /** Whether a checked boot has a rule for a letter of a structure. */
 export function checked_has_rule(layout: StructLayout, letter: string): boolean {
-  const key = `${layout.name} ${letter}`;
-  if (letter_rules.has(key) || letter_locks.has(key) || EVERYWHERE.includes(letter)) return true;
+  const { name } = layout;
+  if (letter_rules.get(name)?.has(letter) || letter_locks.get(name)?.has(letter)) return true;
+  if (EVERYWHERE.includes(letter)) return true;
   if (letter === 's') return layout.fields.some((f) => f.kind === 'lock');
   return (letter === 'p' || letter === 't') && owners.has(layout.name);
 }
@@ -210,9 +217,9 @@ function letter_broken(
   write: boolean,
   old: number,
 ): string {
-  const said = letter_locks.get(`${layout.name} ${letter}`);
+  const said = letter_locks.get(layout.name)?.get(letter);
   if (said) return any_start(layout, f, p, (start) => lock_broken(said(start), write));
-  const rule = letter_rules.get(`${layout.name} ${letter}`);
+  const rule = letter_rules.get(layout.name)?.get(letter);
   if (rule) {
     const start = layout.words > 0 ? start_of(layout, f, p) : p;
     return rule({ layout, field: f, start, at: p, write, old });
