@@ -126,7 +126,8 @@ async function killing(url: URL): Promise<boolean> {
   return good;
 }
 
-async function main(args: string[]): Promise<number> {
+/** What the command line asks for; the exit code. */
+export async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,

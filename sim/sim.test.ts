@@ -15,8 +15,8 @@ import { script_urls } from './main.ts';
 import { nested_session } from './nested.ts';
 import { script_load } from './script.ts';
 
-const SEEDS = 150;
-const SEEDS_NESTED = 600;
+const SEEDS = 100;
+const SEEDS_NESTED = 400;
 /** Seeds within which each planted fault is found; README says how many it takes. */
 const PLANTED_SEEDS = 2000;
 

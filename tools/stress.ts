@@ -1,7 +1,7 @@
 /*
  * stress: runs the long programs one after another.
  *
- * A stress program is a file `*.stress.ts` in src or tests: it hammers one
+ * A stress program is a file `*.stress.ts` in src, tests or sim: it hammers one
  * part of the machine on real threads for KMEM_STRESS_SECONDS (its own default
  * if unset), runs the checkers at the end, prints what it did, and exits with
  * 0 if all held.  They run alone, because each wants every processor.
@@ -21,7 +21,7 @@ const ROOT = process.env.KMEM_STRESS_ROOT ?? join(import.meta.dirname, '..');
 const TAIL = 8000;
 
 function stress_files(parts: string[]): string[] {
-  return ['src', 'tests']
+  return ['src', 'tests', 'sim']
     .flatMap((folder) => walk(ROOT, folder))
     .filter((path) => path.endsWith('.stress.ts'))
     .filter((path) => parts.length === 0 || parts.some((part) => path.includes(part)));
