@@ -16,7 +16,7 @@ for (const o of [options, {}]) {
     const memory = pages_left === undefined ? '16M' : '1M';
     test(`${memory}, ${checks}`, async (t) => {
       const machine = { memory, options: o, ...(pages_left ? { pages_left } : {}) };
-      t.diagnostic(`seed ${SEED}: ${await hammer(1200, SEED, machine)}`);
+      t.diagnostic(`seed ${SEED}: ${await hammer(900, SEED, machine)}`);
     });
   }
 }

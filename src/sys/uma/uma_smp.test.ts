@@ -33,11 +33,11 @@ const WITNESSED = { INVARIANTS: true, WITNESS: true };
 
 describe('hammering', () => {
   for (const game of [
-    { workers: 2, memory: '16M', ms: 1200, seed: SEED },
-    { workers: 2, memory: '1M', ms: 1200, seed: SEED + 1, most: 400 },
-    { workers: 2, memory: '8M', ms: 900, seed: SEED + 4, most: 400, set: KMEM },
-    { workers: 3, memory: '1M', ms: 1000, seed: SEED + 2, most: 300 },
-    { workers: 2, memory: '2M', ms: 800, seed: SEED + 3, options: { INVARIANTS: false } },
+    { workers: 2, memory: '16M', ms: 700, seed: SEED },
+    { workers: 2, memory: '1M', ms: 700, seed: SEED + 1, most: 400 },
+    { workers: 2, memory: '8M', ms: 700, seed: SEED + 4, most: 400, set: KMEM },
+    { workers: 3, memory: '1M', ms: 700, seed: SEED + 2, most: 300 },
+    { workers: 2, memory: '2M', ms: 600, seed: SEED + 3, options: { INVARIANTS: false } },
   ]) {
     const checks = game.options ? 'off' : 'on';
     test(`${game.workers} workers, ${game.memory}, checks ${checks}`, async () => {
