@@ -10,7 +10,7 @@
  *
  * Nothing here asks the network: the package depends on no other.
  */
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -73,6 +73,17 @@ export function run(program: string, args: readonly string[], cwd: string): Ran 
   });
   if (ran.error) throw new Error(`${program} ${args.join(' ')}: ${ran.error.message}`);
   return ran;
+}
+/** The same without waiting in the call, so that several can run at a time. */
+export function run_beside(program: string, args: readonly string[], cwd: string): Promise<Ran> {
+  const how = { cwd, env: plain_env(), timeout: MAX_MS, maxBuffer: 2 ** 26 };
+  return new Promise((resolve, reject) => {
+    const child = execFile(program, [...args], how, (error, stdout, stderr) => {
+      const started = error === null || typeof error.code === 'number';
+      if (started && !child.killed) resolve({ status: child.exitCode, stdout, stderr });
+      else reject(new Error(`${program} ${args.join(' ')}: ${error?.message}\n${stdout}${stderr}`));
+    });
+  });
 }
 /** Runs a program that has to succeed; returns its standard output. */
 export function run_ok(program: string, args: readonly string[], cwd: string): string {
