@@ -58,7 +58,9 @@ received on one CPU and sent by reference on each of the others.
   --fit                 find the smallest memory that plays without a failure
   --type-by WHAT        malloc types from: caller (default), module, none
   --no-verify           do not fill and check blocks (for timing)
-  --strict              a malformed line or record ends the replay, exit code 1
+  --strict              a malformed line or record, or a recording that is cut
+                        or damaged, ends the replay with exit code 1; without
+                        it, what stands before the damage is played
   --rate N              packets: N a second (default: as fast as they come)
   --loop N              packets: play the capture N times
   --drop                packets: drop what finds no mbuf, instead of waiting
@@ -74,8 +76,8 @@ received on one CPU and sent by reference on each of the others.
   --sysctl-dump NAME=FILE   write a node's raw bytes after the replay
   --quiet               no progress, no tables: the verdict alone
 
-exit codes: 0 played; 1 verify errors, bytes or mbufs lost, or malformed lines
-with --strict; 2 wrong usage or unreadable input
+exit codes: 0 played; 1 verify errors, bytes or mbufs lost, or with --strict
+malformed lines or damage; 2 wrong usage or unreadable input
 
 examples:
   kmem replay
@@ -337,9 +339,9 @@ function damaged(out: ReplayOutcome | PacketOutcome | Compared): boolean {
   const heaps = 'compare' in out ? out.compare.runs.map((r) => r.heap) : [out.heap];
   return heaps.some((heap) => (heap?.verify_errors ?? 0) > 0);
 }
-/** A malformed line or record can be read; under --strict it is what was looked for. */
+/** Malformed lines and damage can be played around; under --strict they are what was looked for. */
 function strict_error(e: unknown): unknown {
-  const malformed = e instanceof SourceError && /^(line|record) \d+: /.test(e.reason);
+  const malformed = e instanceof SourceError && e.fault === 'strict';
   return malformed ? new FoundWrong(e.message) : e;
 }
 function live_tables(): string {

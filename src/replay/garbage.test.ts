@@ -7,11 +7,12 @@
 
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import * as zlib from 'node:zlib';
 import { HeapStream } from './heap_stream.ts';
 import { LineCutter } from './lines.ts';
 import { MtraceParser } from './mtrace.ts';
@@ -30,6 +31,7 @@ import {
 } from './traces.test.common.ts';
 import { TraceStats } from './trace_stats.ts';
 
+const { gunzipSync, gzipSync } = zlib;
 const MAKE = readFileSync(join(BUNDLED, 'make.mtrace.gz'));
 
 /* Reads a trace whose events all fit into the ring, so that no player is needed. */
@@ -54,18 +56,66 @@ async function refused(file: string): Promise<SourceError> {
   return error;
 }
 
-test('a truncated or damaged gzip or zstd file is told with its place', async (t) => {
-  const zstd = zstdCompressSync(gunzipSync(MAKE));
-  for (const [name, whole] of Object.entries({ gzip: MAKE, zstd })) {
-    for (const length of [9, 100, whole.length >> 1, whole.length - 1]) {
-      const file = temporary_file(t, 'cut', whole.subarray(0, length));
-      const error = await refused(file);
-      assert.match(error.message, new RegExp(`byte ${length}: the ${name} data ends too early`));
+const { constants } = zlib;
+/** What the first bytes of a packed file unpack to; null: they are damaged. */
+function unpacked(kind: string, bytes: Uint8Array): Buffer | null {
+  try {
+    return kind === 'gzip'
+      ? gunzipSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH })
+      : zlib.zstdDecompressSync(bytes, { finishFlush: constants.ZSTD_e_continue });
+  } catch {
+    return null;
+  }
+}
+/** The longest good beginning of a packed file, unpacked. */
+function best_unpacked(kind: string, bytes: Uint8Array): Buffer {
+  let [good, bad] = [0, bytes.length + 1];
+  while (bad - good > 1) {
+    const n = (good + bad) >> 1;
+    if (unpacked(kind, bytes.subarray(0, n)) === null) bad = n;
+    else good = n;
+  }
+  return unpacked(kind, bytes.subarray(0, good)) as Buffer;
+}
+/** Whole lines that are events. */
+function events(text: Buffer): number {
+  return text.toString('latin1').match(/^@ .*\n/gm)?.length ?? 0;
+}
+
+test('a truncated or damaged gzip or zstd file is played as far as it unpacks', async (t) => {
+  const text = gunzipSync(MAKE);
+  const zstd = zlib.zstdCompressSync(Buffer.concat([text, text]));
+  for (const [kind, whole] of Object.entries({ gzip: MAKE, zstd })) {
+    const half = whole.length >> 1;
+    const hurt = Buffer.from(whole);
+    hurt.fill(0x55, half, half + 40);
+    const sum = Buffer.from(whole);
+    sum[sum.length - 6] ^= 1;
+    const tail = Buffer.concat([whole, Buffer.from('\x1fand so on')]);
+    const cuts = [100, half, whole.length - 1].map((n) => whole.subarray(0, n));
+    for (const [i, bytes] of [...cuts, hurt, sum, tail].entries()) {
+      if (bytes === tail && kind === 'zstd') continue; // Node passes over it
+      const best = i < cuts.length ? (unpacked(kind, bytes) as Buffer) : best_unpacked(kind, bytes);
+      const file = temporary_file(t, 'broken', bytes);
+      const what = i < cuts.length ? `${kind} data ends too early` : `${kind} data is damaged`;
+      const place = new RegExp(`^[^;]*broken: byte \\d+: the ${what}`);
+      if (events(best) === 0) {
+        assert.match((await refused(file)).message, place);
+        continue;
+      }
+      const { trace } = await read([file]);
+      // Behind damage the text may be another one before the unpacking fails.
+      const other = bytes === hurt;
+      if (!other) assert.equal(trace.event_lines, events(best), `${kind}, case ${i}`);
+      assert.equal(trace.damaged_at, best.length, `${kind}, case ${i}`);
+      if (!other) assert.equal(trace.malformed_lines, 0);
+      assert.match(trace.damage ?? '', place);
+      assert.equal(trace.compressed_bytes, bytes.length);
+      assert.equal(trace.sha256, createHash('sha256').update(bytes).digest('hex'));
+      await assert.rejects(read([file], { strict: true }), (e: SourceError) => {
+        return e.fault === 'strict' && (other || place.test(e.message));
+      });
     }
-    const bad = Buffer.from(whole);
-    bad.fill(0x55, whole.length >> 1, (whole.length >> 1) + 40);
-    const error = await refused(temporary_file(t, 'bad', bad));
-    assert.match(error.message, new RegExp(`byte \\d+: the ${name} data is damaged`));
   }
 });
 
@@ -83,16 +133,69 @@ test('other formats are called by their name', async (t) => {
     lackey: '==1234== Lackey, an example Valgrind tool\n',
     'lackey,': 'I  0023C790,2\n L 1ffeffe7e,4\n',
     pages: '# kmem-pages v1 page_bytes=4096 exact_from=8\nr 1a\n',
-    'kmem-threads, but not version 1': '# kmem-threads v2\n1\tm\t0x10\t5\n',
+    'kmem-threads': '# kmem-threads v2\n1\tm\t0x10\t5\n',
     strace: '1234  1700000000.123456 mmap(NULL, 4096, PROT_READ) = 0x7f\n',
     'strace,': '1234 1700000000.123456 <... read resumed>"", 10) = 0\n',
     heaptrack: 'v 20000 4\nX /usr/bin/true\n',
     xz: Uint8Array.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 0, 0),
+    'zip | unzip -p': 'PK\x03\x04\x14\0\0\0',
+    'zip, | unzip -p': `PK\x05\x06${'\0'.repeat(18)}`,
+    '7z | 7z x -so': Buffer.from('377abcaf271c0004', 'hex'),
+    'compress | gzip -dc': Buffer.from('1f9d9068cab061f3', 'hex'),
+    'snoop | editcap -F pcap': 'snoop\0\0\0\0\0\0\x02\0\0\0\x04',
+    'web page | fetch the file itself': '\ufeff\n<!DOCTYPE html>\n<pre>\n= Start\n</pre>\n',
+    'web page, | fetch the file itself': `<html><body>${'Not Found. '.repeat(2000)}</body></html>`,
+    'ELF | heaptrack PROGRAM': readFileSync(process.execPath).subarray(0, 5000),
+    'Git LFS | git lfs pull': 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n',
+    'UTF-16 | iconv': Buffer.from('\ufeff= Start\n', 'utf16le'),
   };
   for (const [name, head] of Object.entries(heads)) {
     const error = await refused(temporary_file(t, 'other', head));
-    assert.ok(error.message.includes(name.replace(',', ' ').trim().split(' ')[0]), error.message);
+    const [called, advice = ''] = name.replace(',', '').split(' | ');
+    assert.ok(error.reason.includes(called), error.message);
+    assert.ok(error.advice.includes(advice), error.message);
     assert.match(error.message, /recognised as|packed with/);
+  }
+});
+
+test('a recording with something in front of it', async (t) => {
+  const events = '@ a:[0x1] + 0x10 0x20\n@ a:[0x1] - 0x10\n';
+  const track = readFileSync(join(BUNDLED, '..', 'tests', 'readers', 'known.heaptrack.zst'));
+  const cases: [text: string, malformed: number, format: string][] = [
+    [`\ufeff= Start\n${events}`, 0, 'mtrace'],
+    [`\ufeff${events}`, 0, 'mtrace'],
+    [`Server 1.2 starting up\n\nmain(): go\n= Start\n${events}`, 3, 'mtrace'],
+    [`main(): ready\r\n= Start\r\n${events}`, 1, 'mtrace'],
+    [`${'x'.repeat(20_000)}\n= Start\n${events}`, 1, 'mtrace'],
+    [`Server 1.2\n${events}`, 1, 'mtrace'],
+    [`Server 1.2\n${events.replaceAll('@ a:', '')}`, 1, 'mtrace'],
+    [`\ufeff# kmem-threads v1\n1\tm\t0x10\t5\n1\tf\t0x10\t0\n`, 0, 'kmem-threads v1'],
+    [`hi\n# kmem-threads v1\n1\tm\t0x10\t5\n1\tf\t0x10\t0\n`, 1, 'kmem-threads v1'],
+    [`hello\ns tart\n${zlib.zstdDecompressSync(track)}`, 2, 'heaptrack'],
+  ];
+  for (const [text, malformed, format] of cases) {
+    const { trace } = await read([temporary_file(t, 'front', text)]);
+    assert.equal(trace.format, format);
+    assert.deepEqual(trace.malformed_lines, malformed, text.slice(0, 80));
+    assert.equal(trace.event_lines, format === 'heaptrack' ? 4103 : 2);
+  }
+});
+
+test('a file of which no line is understood is no recording', async (t) => {
+  const texts = [
+    '@ everyone: lunch at noon\n@ nobody\n',
+    '= Start\nbroken\nbroken\n= End\n',
+    '# kmem-threads v1\n1 m 0x10 5\n1 f 0x10 0\n',
+    'v 10400 3\nnothing\nof\nthe kind\n',
+    '@ cut',
+  ];
+  for (const text of texts) {
+    const { message } = await refused(temporary_file(t, 'nonsense', text));
+    assert.match(message, /no line of this file was understood as .*; the first: \d+: /);
+  }
+  for (const text of ['= Start\n', '= Start\n= End\n', '= Start\n@ a:[0x', 'v 10400 3\nX ./a']) {
+    const { trace } = await read([temporary_file(t, 'short', text)]);
+    assert.equal(trace.event_lines, 0, text);
   }
 });
 
@@ -162,6 +265,12 @@ test('every odd line of mtrace', async (t) => {
     ['@ a:[0x1] - 0x777', false],
     ['@ a:[0x1] + 0x20 0x9', false],
     ['x + 0x60 0x10', true],
+    ['./old:[0x2] + 0x60 0x10', false],
+    ['[0x2] < 0x60', false],
+    ['[0x2] > 0x68 0x18', false],
+    ['./old:(f+0x3)[0x2] - 0x68', false],
+    ['./old:(f+0x3)[0x2]- 0x68', true],
+    ['[0x2] * 0x60 0x10', true],
     ['@', true],
     ['@ ', true],
     ['', true],

@@ -460,6 +460,7 @@ export class HeaptrackParser implements LineParser {
     this.#recorder = `heaptrack ${numbers.join('.')}`;
     this.#version_line = this.#text(at, to);
     this.#file_format = format;
+    this.#heap.stats.notes++;
     if (format >= 1 && format <= NEWEST_FORMAT) return null;
     const reason = `recognised as heaptrack, but in file format ${format} (${this.#recorder})`;
     const advice = `kmem replays formats 1 to ${NEWEST_FORMAT}, of heaptrack 1.0 and later`;
@@ -467,6 +468,7 @@ export class HeaptrackParser implements LineParser {
   }
 
   #comment(bytes: Uint8Array, from: number, to: number): void {
+    this.#heap.stats.notes++;
     if (to - from >= END_MARK.length && bytes[from + 2] === LETTER_i) {
       this.#complete ||= this.#text(from, from + END_MARK.length) === END_MARK;
     }

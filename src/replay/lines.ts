@@ -71,12 +71,18 @@ export class LineCutter {
     }
   }
 
-  /** The file is over: its last line may lack a newline. */
-  finish(parser: LineParser): void {
-    if (this.#held > 0) {
+  /** The file is over: its last line may lack a newline; answers whether it did. */
+  finish(parser: LineParser): boolean {
+    const unended = this.#held > 0;
+    if (unended) {
       this.bytes[this.#held] = NEWLINE;
       parser.parse_last(0, this.#held);
     }
+    this.drop();
+    return unended;
+  }
+  /** The rest of the file is lost: what there is of a line is not looked at. */
+  drop(): void {
     this.#held = 0;
     this.#skipping = false;
   }

@@ -12,7 +12,8 @@
  * Lines are read from the right-hand end.  CALLER begins with what the program
  * calls itself, and that may hold blanks, colons and even something that looks
  * like an operation; the fields to the right of it are hexadecimal and hold no
- * blank.  glibc leaves `@ CALLER` out when it knows no caller.
+ * blank.  glibc leaves `@ CALLER` out when it knows no caller; old ones wrote
+ * CALLER without `@`, and then it ends in `]`.
  *
  * Everything is done on bytes: no string is made for a line, only one for each
  * new call site (sites.ts).
@@ -35,6 +36,7 @@ const BANG = 33;
 const RETURN = 13;
 const LETTER_X = 120;
 const CLOSING = 41;
+const BRACKET = 93;
 const ZERO = 48;
 
 /** Value of a hexadecimal digit, -1 for any other byte. */
@@ -210,19 +212,18 @@ export class MtraceParser implements LineParser {
     return (this.#lo | this.#hi) === 0;
   }
 
-  /* The operation is one character between blanks after `@ CALLER`, or begins the line. */
+  /* The operation is one character between blanks after `@ CALLER` or `…]`, or begins the line. */
   #op_stands_alone(bytes: Uint8Array, from: number, blank: number): boolean {
     if (blank - 1 === from) return true;
-    const called = bytes[from] === AT && bytes[from + 1] === BLANK;
-    return called && blank - 2 > from && bytes[blank - 2] === BLANK;
+    if (blank - 2 <= from || bytes[blank - 2] !== BLANK) return false;
+    return (bytes[from] === AT && bytes[from + 1] === BLANK) || bytes[blank - 3] === BRACKET;
   }
 
-  /* The site of the caller between `@ ` and the blank before the operation. */
+  /* The site of the caller, with or without `@ `, up to the blank before the operation. */
   #site(bytes: Uint8Array, view: DataView, from: number, end: number): number {
     const sites = this.#heap.sites;
-    if (end > from + 2 && bytes[from] === AT && bytes[from + 1] === BLANK) {
-      return sites.intern(bytes, view, from + 2, end);
-    }
+    const start = bytes[from] === AT && bytes[from + 1] === BLANK ? from + 2 : from;
+    if (end > start) return sites.intern(bytes, view, start, end);
     return sites.intern_name(NO_CALLER);
   }
 
@@ -274,8 +275,11 @@ export class MtraceParser implements LineParser {
     const stats = this.#heap.stats;
     if (bytes[from] === EQUALS) {
       const text = new TextDecoder().decode(bytes.subarray(from, Math.min(to, from + 16)));
-      if (text === '= Start') stats.start_line = true;
-      else if (text === '= End') stats.end_line = true;
+      const start = text === '= Start';
+      const end = text === '= End';
+      if (start) stats.start_line = true;
+      if (end) stats.end_line = true;
+      if (start || end) stats.notes++;
       else this.#bad('a banner other than `= Start` and `= End`');
       return;
     }

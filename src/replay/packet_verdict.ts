@@ -2,7 +2,7 @@
  * packet_verdict: the outcome of a packet replay, for people.
  */
 import type { PacketOutcome } from './packet_replay.ts';
-import { count, counted, mega, row, short_name, SPEED_MIN_EVENTS } from './verdict.ts';
+import { count, counted, damage_row, mega, row, short_name, SPEED_MIN_EVENTS } from './verdict.ts';
 
 const PROTOCOLS_A_LINE = 5;
 
@@ -60,16 +60,23 @@ function contents(out: PacketOutcome): string {
   return row('contents', verdict.bytes_equal ? same : 'BYTES CAME OUT THAT WERE NOT RECORDED');
 }
 function odd({ trace, packets }: PacketOutcome): string {
+  const damage = damage_row(trace);
   const lines: [n: number, one: string, many: string][] = [
     [trace.truncated_packets, 'packet cut by the recorder', 'packets cut by the recorder'],
     [trace.timestamps_backwards, 'step back in time', 'steps back in time'],
-    [trace.trailing_bytes, 'byte of a record that was cut', 'bytes of a record that was cut'],
+    [
+      damage === '' ? trace.trailing_bytes : 0,
+      'byte of a record that was cut',
+      'bytes of a record that was cut',
+    ],
     [packets.dropped_no_memory, 'packet dropped: no mbufs', 'packets dropped: no mbufs'],
     [packets.dropped_queue_full, 'packet dropped: queue full', 'packets dropped: queue full'],
     [packets.uncopied, 'packet sent without a copy', 'packets sent without a copy'],
   ];
   const some = lines.filter(([n]) => n > 0).map((l) => counted(...l));
-  return some.map((what, i) => row(i === 0 ? 'recording' : '', what)).join('');
+  return (
+    damage + some.map((what, i) => row(i + damage.length === 0 ? 'recording' : '', what)).join('')
+  );
 }
 function left({ verdict }: PacketOutcome): string {
   const { mbufs_left, clusters_left, tags_left } = verdict;

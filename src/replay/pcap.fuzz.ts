@@ -67,7 +67,10 @@ function some_pcap(random: Dice): Buffer {
 }
 function some_pcapng(random: Dice): Buffer {
   const sections = Array.from({ length: 1 + random(3) }, () => {
-    const ng = new Ng(random(2) === 0);
+    // The length need not be true: what is passed over may end anywhere.
+    const foreign = random(6) === 0;
+    const bytes = random(2) ? -1 : random(60) * 4;
+    const ng = foreign ? new Ng(random(2) === 0, 2, bytes) : new Ng(random(2) === 0);
     const n = 1 + random(3);
     for (let i = 0; i < n; i++) {
       ng.iface(random(300), random(2) ? 0 : random(100), random(2) ? null : random(256));

@@ -27,6 +27,8 @@ class Numbers {
     this.#v = new DataView(file.buffer, file.byteOffset, file.length);
   }
   u32 = (at: number): number => this.#v.getUint32(at, this.little);
+  /** Signed; exact where it matters. */
+  u64 = (at: number): number => Number(this.#v.getBigInt64(at, this.little));
   u16 = (at: number): number => this.#v.getUint16(at, this.little);
   /** Whether `wanted` stands there in either byte order, which is the capture's from now on. */
   order(at: number, ...wanted: number[]): boolean {
@@ -71,23 +73,35 @@ export function pcapng_model(file: Uint8Array): ModelReading {
   const n = new Numbers(file);
   const interfaces: number[] = [];
   let sections = 0;
+  let foreign = false; // in a section of another version
+  let first_version_wrong = false;
   let at = 0;
   const wrong = (): ModelReading => ({ packets, wrong_at: at, trailing: 0 });
   while (at + 12 <= file.length) {
     const section = n.u32(at) === SECTION;
     if (section && !n.order(at + 8, 0x1a2b3c4d)) return wrong();
-    if (!section && sections === 0) return wrong();
+    if (!section && sections === 0 && !foreign) return wrong();
     const type = n.u32(at);
     const length = n.u32(at + 4);
     if (length < (section ? 28 : 12) || length % 4 !== 0) return wrong();
     const huge = length > 4 * MOST;
-    if (huge && READ.includes(type)) return wrong();
+    if (huge && (section || (READ.includes(type) && !foreign))) return wrong();
     if (at + length > file.length) break;
     if (!huge && n.u32(at + length - 4) !== length) return wrong();
     if (section) {
-      if (n.u16(at + 12) !== 1) return wrong();
-      sections++;
+      foreign = n.u16(at + 12) !== 1;
       interfaces.length = 0;
+      if (!foreign) sections++;
+      else {
+        first_version_wrong ||= sections === 0;
+        const rest = n.u64(at + 16);
+        if (rest > 0 && rest <= 2 ** 52 && rest % 4 === 0) {
+          if (at + length + rest > file.length) break;
+          at += rest;
+        }
+      }
+    } else if (foreign) {
+      // passed over
     } else if (type === INTERFACE) {
       if (length < 20 || !options_fit(n, at + 16, at + length - 4)) return wrong();
       interfaces.push(n.u32(at + 12));
@@ -99,7 +113,9 @@ export function pcapng_model(file: Uint8Array): ModelReading {
     at += length;
   }
   // What ends before its first section header is over is no capture.
-  if (sections === 0) return { packets, wrong_at: file.length, trailing: 0 };
+  if (sections === 0) {
+    return { packets, wrong_at: first_version_wrong ? 0 : file.length, trailing: 0 };
+  }
   return { packets, wrong_at: null, trailing: file.length - at };
 }
 function options_fit(n: Numbers, from: number, end: number): boolean {

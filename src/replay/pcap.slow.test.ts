@@ -2,7 +2,8 @@
  * Shown: captures of every kind are read to the byte: both byte orders, micro- and
  * nanoseconds, the modified format, old versions; pcapng with several sections,
  * interfaces, units and block types; packed, in pieces, from several files.  Damaged
- * ones end with one line and the offset, cut ones play what is whole.
+ * and cut ones play what is whole and say where; one line and the offset, where
+ * nothing is.
  * By what means: captures written by hand, read by the reader's real thread; the
  * packets it put into the ring are those that were written.
  */
@@ -144,6 +145,8 @@ test('what cannot be read: one line, the file and the offset', async (t) => {
   const good = packet(bytes(100));
   const absurd = pcap([good, good]);
   absurd.writeUInt32LE(0x7fffffff, 24 + 116 + 8);
+  const at_once = Buffer.from(absurd.subarray(0, 140));
+  at_once.writeUInt32LE(0x7fffffff, 24 + 8);
   const ng = new Ng().iface(1).enhanced(good);
   const at = ng.bytes().length;
   const raw = (...words: number[]): Buffer => Buffer.concat([ng.bytes(), ng.u32(...words)]);
@@ -157,6 +160,7 @@ test('what cannot be read: one line, the file and the offset', async (t) => {
   const version = pcap([good]);
   version.writeUInt16LE(9, 6);
   const cases: [RegExp, Uint8Array][] = [
+    [/byte 24: packet 1 claims 2147483647 captured bytes, at most 262144 can be; /, at_once],
     [/byte 140: packet 2 claims 2147483647 captured bytes, at most 262144 can be; /, absurd],
     [/byte 10: the capture ends inside its file header of 24 bytes; /, pcap([]).subarray(0, 10)],
     [/byte 4: pcap version 2\.9; /, version],
@@ -170,10 +174,24 @@ test('what cannot be read: one line, the file and the offset', async (t) => {
     [/byte 28: block 2 names interface 0, of 0 so far; /, no_iface],
     [/byte 48: block 3 claims 200 captured bytes in 100; /, claim],
   ];
-  for (const [line, file] of cases) {
-    const { error } = await read_capture([temporary_file(t, 'capture', file)]);
-    assert.match(error?.message ?? 'no error', line);
-    assert.ok(!error?.message.includes('\n'), 'one line');
+  for (const [line, bytes] of cases) {
+    const file = temporary_file(t, 'capture', bytes);
+    const { error, trace, packets } = await read_capture([file]);
+    if (trace === undefined) {
+      assert.match(error?.message ?? 'no error', line);
+      assert.ok(!error?.message.includes('\n'), 'one line');
+      continue;
+    }
+    // Something good was in front of it.
+    assert.match(`${trace.damage}; `, line);
+    assert.deepEqual([trace.packets, trace.sha256_of_captured_bytes], [1, sha256(packets)]);
+    assert.match(trace.damage ?? '', new RegExp(`: byte ${trace.damaged_at}: `));
+    assert.equal(trace.trailing_bytes, bytes.length - (trace.damaged_at ?? 0));
+    const strict = await read_capture([file], { strict: true });
+    assert.equal(strict.error?.fault, 'strict');
+    assert.match(strict.error?.message ?? '', line);
+    const again = await read_capture([file], { loop: 3 });
+    assert.deepEqual([again.passes, again.packets.length, again.trace?.packets], [3, 3, 1]);
   }
 });
 

@@ -70,9 +70,12 @@ export function pcap(packets: readonly Packet[], shape: PcapShape = {}): Buffer 
 export class Ng {
   readonly parts: Buffer[] = [];
   readonly big: boolean;
-  constructor(big = false) {
+  /** A section of this version; one of another says how many bytes follow, or -1. */
+  constructor(big = false, major = 1, bytes = -1) {
     this.big = big;
-    this.block(0x0a0d0d0a, [this.u32(0x1a2b3c4d), this.u16(1, 0), Buffer.alloc(8, 0xff)]);
+    const [high, low] = [Math.floor(bytes / 2 ** 32), bytes];
+    const length = big ? this.u32(high, low) : this.u32(low, high);
+    this.block(0x0a0d0d0a, [this.u32(0x1a2b3c4d), this.u16(major, 0), length]);
   }
   u32(...list: number[]): Buffer {
     const b = Buffer.alloc(list.length * 4);

@@ -60,6 +60,55 @@ test('a capture of interfaces alone is ended, not kept', async (t) => {
   assert.ok(error?.message.includes(line), error?.message ?? 'no error');
 });
 
+test('sections of another major version are passed over', async (t) => {
+  const own = (big: boolean): Buffer => new Ng(big).iface(1).enhanced(some[0]).bytes();
+  const foreign = (big: boolean, length: (bytes: number) => number): Buffer => {
+    const rest = new Ng(big)
+      .iface(7)
+      .enhanced(some[2])
+      .block(3, [Buffer.alloc(2)])
+      .bytes();
+    const blocks = rest.subarray(28);
+    return Buffer.concat([new Ng(big, 2, length(blocks.length)).bytes(), blocks]);
+  };
+  const odd: ((bytes: number) => number)[] = [(n) => n, () => -1, () => 0, () => 2 ** 53, () => 6];
+  for (const length of odd) {
+    for (const big of [false, true]) {
+      const files = [
+        [own(big), foreign(!big, length), own(!big), foreign(big, length)],
+        [foreign(big, length), own(big), own(!big)],
+      ];
+      for (const parts of files) {
+        const file = temporary_file(t, 'sections', Buffer.concat(parts));
+        const { trace, packets } = await read_capture([file]);
+        assert.deepEqual([trace?.packets, trace?.sections, trace?.damaged_at], [2, 2, undefined]);
+        assert.deepEqual(
+          packets.map((p) => p.bytes.length),
+          [20, 20],
+        );
+      }
+      const { error } = await read_capture([temporary_file(t, 'all', foreign(big, length))]);
+      assert.match(error?.message ?? '', /all: byte 0: pcapng version 2\.0; 1\.x can be read; /);
+    }
+  }
+});
+
+test('the duration is from the earliest packet to the latest', async (t) => {
+  const at = (sec: number): Buffer => Buffer.from(pcap([packet(bytes(4), sec)]).subarray(24));
+  const head = pcap([]);
+  for (const times of [
+    [9, 5, 6],
+    [5, 9, 6],
+    [6, 5, 9],
+    [9, 9, 5],
+  ]) {
+    const file = temporary_file(t, 'order', Buffer.concat([head, ...times.map(at)]));
+    const { trace } = await read_capture([file]);
+    const back = times.filter((sec, i) => i > 0 && sec < times[i - 1]).length;
+    assert.deepEqual([trace?.duration_seconds, trace?.timestamps_backwards], [4, back]);
+  }
+});
+
 test('a section without interfaces has no link', async (t) => {
   const { trace } = await read_capture([temporary_file(t, 'none', new Ng().bytes())]);
   assert.deepEqual([trace?.link_type, trace?.link], [null, 'no interface']);

@@ -8,8 +8,8 @@
  * again (--loop), a capture is parsed again, but counted once.
  *
  * A capture that ends inside a record is what a stopped recorder leaves: its
- * whole packets count, the rest is told as trailing bytes.  A strict reading
- * stops there, with an error.
+ * whole packets count, the rest is told as trailing bytes.  So does one with
+ * damage in it (read_trace.ts).  A strict reading stops there, with an error.
  */
 import { INTERFACE_SHIFT, OP_INTERFACE, OP_PACKET, OP_PAD, OP_PASS } from './packet_events.ts';
 import { PcapParser } from './pcap.ts';
@@ -60,6 +60,10 @@ export class CaptureReading implements CaptureSink {
     this.#cutter = cutter;
     this.#parser = new PARSERS[kind](file, this, () => cutter.offset);
   }
+  /** Byte of the file at which the record that is being read begins. */
+  get offset(): number {
+    return this.#cutter.offset;
+  }
   feed(chunk: Uint8Array): void {
     this.#cutter.feed(chunk, this.#parser as RecordParser);
   }
@@ -72,13 +76,16 @@ export class CaptureReading implements CaptureSink {
     if (missing !== null) {
       throw capture_error(this.#file, offset + trailing, `the capture ends inside ${missing}`);
     }
-    this.#format ??= parser.document();
-    if (trailing === 0 || !this.#counts) return;
-    this.stats.trailing_bytes += trailing;
-    if (!this.#strict) return;
+    this.finish_damaged(offset + trailing);
+    if (trailing === 0 || !this.#counts || !this.#strict) return;
     const reason = `record ${parser.records + 1}: cut after ${trailing} bytes`;
     const advice = 'record it again, or replay without --strict';
-    throw new SourceError(this.#file, offset, reason, advice);
+    throw new SourceError(this.#file, offset, reason, advice, 'strict');
+  }
+  /** The file is over, and so many bytes long; behind the last whole record nothing is readable. */
+  finish_damaged(file_bytes: number): void {
+    this.#format ??= (this.#parser as RecordParser).document();
+    if (this.#counts) this.stats.trailing_bytes += file_bytes - this.#cutter.offset;
   }
   /** All files were read once. */
   pass(): void {

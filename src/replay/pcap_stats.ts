@@ -8,7 +8,7 @@
  *   truncated_packets  those of which the recorder kept less than there was
  *   size_histogram     by captured bytes; a bucket holds sizes up to its name,
  *                      above the one before
- *   duration_seconds   from the first packet of the file to the last, rounded to
+ *   duration_seconds   from the earliest packet to the latest, rounded to
  *                      microseconds
  *   trailing_bytes     behind the last whole record
  *   sha256_of_captured_bytes   of the packets' bytes alone, in file order
@@ -46,6 +46,9 @@ export interface CaptureDocument extends CaptureFormat {
   uncompressed_bytes: number;
   compressed_bytes: number;
   sha256: string;
+  /** Byte of the unpacked capture behind which nothing could be read, and why; absent: none. */
+  damaged_at?: number;
+  damage?: string;
 }
 
 const BUCKETS = [64, 128, 256, 512, 1024, 1518, 2048, 4096, 9216, 16384, 65536, 1048576];
@@ -96,7 +99,10 @@ export class CaptureStats implements CaptureSink {
   #timed = false;
   #first_sec = 0;
   #first_nsec = 0;
+  /* Since the first packet. */
   #last = 0;
+  #earliest = 0;
+  #latest = 0;
 
   interface(link_type: number, snaplen: number, unit: string, _digits: number): number {
     const row = { link_type, link: link_name(link_type), snaplen, timestamp_unit: unit };
@@ -127,6 +133,8 @@ export class CaptureStats implements CaptureSink {
     const now = sec - this.#first_sec + (nsec - this.#first_nsec) / 1e9;
     if (now < this.#last) this.#backwards++;
     this.#last = now;
+    if (now < this.#earliest) this.#earliest = now;
+    if (now > this.#latest) this.#latest = now;
   }
 
   document(format: CaptureFormat) {
@@ -147,7 +155,7 @@ export class CaptureStats implements CaptureSink {
       wire_bytes: this.#wire,
       truncated_packets: this.#truncated,
       largest: this.#largest,
-      duration_seconds: Math.round(this.#last * 1e6) / 1e6,
+      duration_seconds: Math.round((this.#latest - this.#earliest) * 1e6) / 1e6,
       timestamps_backwards: this.#backwards,
       trailing_bytes: this.trailing_bytes,
       size_histogram: Object.fromEntries(buckets.filter(([, n]) => n > 0)),

@@ -43,9 +43,9 @@ export interface CaptureFormat {
   blocks_skipped?: number;
 }
 
-/** The place of something wrong in a capture, and what to do about it. */
+/** The place of something wrong in a capture, and what to do; what is before it is good. */
 export function capture_error(file: string, offset: number, reason: string): SourceError {
-  return new SourceError(file, offset, reason, 'fetch or record the capture again');
+  return new SourceError(file, offset, reason, 'fetch or record the capture again', 'damaged');
 }
 
 export class RecordCutter {

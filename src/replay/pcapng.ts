@@ -14,6 +14,10 @@
  * The section header's type reads the same in both byte orders; the order stands
  * in a magic number behind its length.
  *
+ * A section of a major version other than 1 is passed over: by the length in its
+ * header, or, where that is not given, block by block, which all versions chain
+ * alike.  A capture of such sections alone is refused.
+ *
  * Time stamps count units of 10^-n or 2^-n seconds in 64 bits; what is finer than
  * a nanosecond is cut off.
  */
@@ -28,6 +32,11 @@ import {
 
 export const PCAPNG_MAGIC = 0x0a0d0d0a;
 const BYTE_ORDER_MAGIC = 0x1a2b3c4d;
+
+/** The version that can be read. */
+const MAJOR = 1;
+/** A section that claims more bytes than this is passed over block by block. */
+const SECTION_MAX = 2n ** 52n;
 
 const BT_SECTION = 0x0a0d0d0a;
 const BT_INTERFACE = 1;
@@ -68,6 +77,9 @@ export class PcapngParser implements RecordParser {
   #interfaces_seen = 0;
   #sections = 0;
   #skipped = 0;
+  /** The section is of another version; that of the first such one. */
+  #foreign = false;
+  #version: string | null = null;
 
   constructor(file: string, sink: CaptureSink, offset: () => number) {
     this.#file = file;
@@ -81,13 +93,15 @@ export class PcapngParser implements RecordParser {
     const v = new DataView(bytes.buffer, bytes.byteOffset + at, there);
     const section = v.getUint32(0) === BT_SECTION;
     if (section) this.#byte_order(v);
-    else if (this.#sections === 0) this.#wrong('a block stands before the first section header');
+    else if (this.#sections === 0 && !this.#foreign)
+      this.#wrong('a block stands before the first section header');
     const type = v.getUint32(0, this.#little);
     const length = v.getUint32(4, this.#little);
     if (length < (section ? SECTION_MIN : BLOCK_MIN) || length % 4 !== 0) {
       this.#wrong(`block ${this.records + 1} claims a length of ${length} bytes`);
     }
-    const known = section || [BT_INTERFACE, BT_PACKET, BT_SIMPLE, BT_ENHANCED].includes(type);
+    const read = [BT_INTERFACE, BT_PACKET, BT_SIMPLE, BT_ENHANCED].includes(type);
+    const known = section || (read && !this.#foreign);
     if (length > BLOCK_MAX) {
       if (!known) return this.#skip(length);
       const most = `at most ${BLOCK_MAX} can be`;
@@ -102,8 +116,8 @@ export class PcapngParser implements RecordParser {
     this.records++;
     const body = bytes.subarray(at + 8, at + length - 4);
     const b = new DataView(bytes.buffer, bytes.byteOffset + at + 8, length - BLOCK_FRAME);
-    if (section) this.#section(b);
-    else if (type === BT_INTERFACE) this.#interface(b);
+    if (section) return length + this.#section(b);
+    if (type === BT_INTERFACE) this.#interface(b);
     else if (type === BT_SIMPLE) this.#simple(b, body);
     else this.#packet(b, body, type === BT_PACKET);
     return length;
@@ -130,14 +144,20 @@ export class PcapngParser implements RecordParser {
     this.#little = little;
     this.#first_little ??= little;
   }
-  #section(b: DataView): void {
-    const major = b.getUint16(4, this.#little);
-    if (major !== 1) {
-      const version = `${major}.${b.getUint16(6, this.#little)}`;
-      this.#wrong(`pcapng version ${version}; 1.x can be read`);
-    }
-    this.#sections++;
+  /* Answers the bytes behind the header that are to be passed over. */
+  #section(b: DataView): number {
+    const little = this.#little;
+    const major = b.getUint16(4, little);
     this.#interfaces = [];
+    this.#foreign = major !== MAJOR;
+    if (!this.#foreign) {
+      this.#sections++;
+      return 0;
+    }
+    this.#skipped++;
+    this.#version ??= `${major}.${b.getUint16(6, little)}`;
+    const bytes = b.getBigInt64(8, little);
+    return bytes > 0n && bytes % 4n === 0n && bytes <= SECTION_MAX ? Number(bytes) : 0;
   }
 
   #interface(b: DataView): void {
@@ -213,7 +233,10 @@ export class PcapngParser implements RecordParser {
   }
 
   unfinished(): string | null {
-    return this.#sections > 0 ? null : 'its section header';
+    if (this.#sections > 0) return null;
+    if (this.#version === null) return 'its section header';
+    const reason = `pcapng version ${this.#version}; 1.x can be read`;
+    throw capture_error(this.#file, 0, reason);
   }
 
   document(): CaptureFormat {

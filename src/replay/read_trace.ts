@@ -9,6 +9,10 @@
  * of one are those the next begins with, so they must be of one format.  Files
  * that are traces of their own get a reader each.
  *
+ * Damage behind something good is taken as the end of its file: what is before it
+ * is played, the document says where it was, and a strict reading fails there.
+ * Where nothing good is, the file is refused.
+ *
  * The ring's state tells players how it went: ended, or failed after the last
  * good event.  The caller gets the document or the error.
  */
@@ -22,8 +26,15 @@ import { CaptureReading, is_capture } from './pcap_reading.ts';
 import type { CaptureDocument } from './pcap_stats.ts';
 import { FAULT_INPUT, type RingHandle, RingWriter } from './ring.ts';
 import type { TypeBy } from './sites.ts';
-import { refusal, sniff, sniff_decided, type TraceFormat } from './sniff.ts';
-import { type ByteSource, open_source, SourceError, source_hash } from './source.ts';
+import {
+  bom_bytes,
+  refusal,
+  sniff,
+  sniff_begin,
+  sniff_decided,
+  type TraceFormat,
+} from './sniff.ts';
+import { type ByteSource, foreign_error, open_source, SourceError, source_hash } from './source.ts';
 import { ThreadsParser } from './threads.ts';
 import { MalformedLine, type TraceDocument, TraceStats } from './trace_stats.ts';
 
@@ -44,6 +55,8 @@ export interface TraceResult<Document = TraceDocument> {
   /** True when all players went away before the end; the document covers what was read. */
   aborted: boolean;
 }
+
+const NEWLINE = 10;
 
 interface TraceParser extends LineParser {
   finish(): void;
@@ -91,6 +104,9 @@ class TraceReading {
   #plain_bytes = 0;
   #total_bytes = 0;
   #aborted = false;
+  /** The first damage behind something good, and its byte in the unpacked file. */
+  #damage: SourceError | null = null;
+  #damaged_at = 0;
 
   constructor(options: ReadOptions, writer: RingWriter, begun: (format: TraceFormat) => void) {
     this.#options = options;
@@ -129,26 +145,67 @@ class TraceReading {
   }
 
   async #file(source: ByteSource): Promise<void> {
+    const { malformed_lines, notes } = this.#stats;
     this.#stats.file = source.file;
     this.#stats.line = 0;
     let head: Uint8Array | null = new Uint8Array(0);
+    let good = true;
     for await (const chunk of source.chunks()) {
       if (head !== null) {
         head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
         if (!sniff_decided(head)) continue;
-        this.#begin(source, head);
+        good = this.#begin(source, head);
         head = null;
+      } else if (good) {
+        good = this.#feed(source, chunk);
       } else {
-        this.#feed(source, chunk);
+        this.#go_on(source); // to the end, so that size and digest are those of the file
       }
       if (this.#aborted) return;
     }
-    if (head !== null) this.#begin(source, head);
-    if (this.#capture) this.#capture.finish();
-    else this.#cutter.finish(this.#parser as TraceParser);
+    if (head !== null) good = this.#begin(source, head);
+    if (source.damage !== null && good) {
+      good = false;
+      this.#give_up(source.damage, source.plain_bytes);
+    }
+    if (!good) this.#finish_damaged(source);
+    else if (this.#capture) this.#capture.finish();
+    else this.#finish_lines(malformed_lines, notes);
     this.#note_progress(source);
     this.#raw_bytes += source.raw_bytes;
     this.#plain_bytes += source.plain_bytes;
+  }
+  /* The last line may be cut; a file of which no other line made sense is no recording. */
+  #finish_lines(malformed_before: number, notes_before: number): void {
+    const stats = this.#stats;
+    const unended = this.#cutter.finish(this.#parser as TraceParser);
+    const malformed = stats.malformed_lines - malformed_before;
+    const notes = stats.notes - notes_before;
+    const only_cut = malformed === 1 && unended && notes > 0;
+    if (malformed === 0 || stats.line - malformed - notes > 0 || only_cut) return;
+    const reason = `no line of this file was understood as ${this.#format}`;
+    const place = `${stats.file}:`;
+    const first = stats.malformed.find((what) => what.startsWith(place));
+    const advice = `the first: ${first?.slice(place.length) ?? 'see the file'}`;
+    throw new SourceError(stats.file, null, reason, advice);
+  }
+  #finish_damaged(source: ByteSource): void {
+    this.#cutter.drop();
+    this.#capture?.finish_damaged(source.plain_bytes);
+  }
+
+  /* Nothing behind this byte can be read. Throws when nothing before it could be, either. */
+  #give_up(error: unknown, at: number): void {
+    if (!(error instanceof SourceError) || error.fault !== 'damaged') throw error;
+    if ((this.#capture?.packets ?? this.#stats.event_lines) === 0) throw error;
+    if (this.#options.strict) {
+      const { file, offset, reason } = error;
+      const advice = 'fetch or record it again, or replay without --strict';
+      throw new SourceError(file, offset, reason, advice, 'strict');
+    }
+    if (this.#damage !== null) return;
+    this.#damage = error;
+    this.#damaged_at = at;
   }
 
   /* A capture was read once; --loop reads it again and again. */
@@ -165,7 +222,7 @@ class TraceReading {
   async #again(source: ByteSource, capture: CaptureReading): Promise<void> {
     capture.begin(source.file, this.#format as 'pcap' | 'pcapng');
     for await (const chunk of source.chunks()) {
-      capture.feed(chunk);
+      if (!this.#capture_feed(capture, chunk)) break;
       this.#note_progress(null);
       this.#aborted = this.#writer.check_closed();
       if (this.#aborted) return;
@@ -173,24 +230,31 @@ class TraceReading {
     capture.finish();
   }
 
-  /* The first bytes of a file are there: find or confirm the format. */
-  #begin(source: ByteSource, head: Uint8Array): void {
+  /* The first bytes of a file are there: find or confirm the format. False: it is damaged. */
+  #begin(source: ByteSource, head: Uint8Array): boolean {
     const format = sniff(head);
+    const Parser = PARSERS[format];
     if (is_capture(format)) {
       this.#same_format(source, format);
       this.#capture ??= new CaptureReading(this.#writer, this.#options.strict);
       this.#capture.begin(source.file, format);
-      this.#feed(source, head);
-      return;
+      return this.#feed(source, head);
     }
-    const Parser = PARSERS[format];
     if (Parser === undefined) {
-      const { reason, advice } = refusal(format);
-      throw new SourceError(source.file, 0, reason, advice);
+      throw source.damage ?? foreign_error(source.file, refusal(format, head));
     }
     this.#same_format(source, format);
     this.#parser ??= new Parser(this.#cutter, this.#heap);
-    this.#feed(source, head);
+    const begin = sniff_begin(head);
+    this.#skip_lines(head.subarray(bom_bytes(head), begin));
+    return this.#feed(source, head.subarray(begin));
+  }
+  /* Lines of something else, in front of the recording. */
+  #skip_lines(before: Uint8Array): void {
+    for (let at = before.indexOf(NEWLINE); at >= 0; at = before.indexOf(NEWLINE, at + 1)) {
+      this.#stats.line++;
+      this.#stats.malformed_line('stands before the beginning of the recording');
+    }
   }
 
   /* Parts of one trace are of one format. */
@@ -204,9 +268,24 @@ class TraceReading {
     throw new SourceError(source.file, 0, reason, 'replay traces of different formats apart');
   }
 
-  #feed(source: ByteSource, chunk: Uint8Array): void {
-    if (this.#capture) this.#capture.feed(chunk);
+  /* False: nothing from some byte of the chunk on can be read. */
+  #feed(source: ByteSource, chunk: Uint8Array): boolean {
+    let good = true;
+    if (this.#capture) good = this.#capture_feed(this.#capture, chunk);
     else this.#cutter.feed(chunk, this.#parser as TraceParser);
+    this.#go_on(source);
+    return good;
+  }
+  #capture_feed(capture: CaptureReading, chunk: Uint8Array): boolean {
+    try {
+      capture.feed(chunk);
+      return true;
+    } catch (error) {
+      this.#give_up(error, capture.offset);
+      return false;
+    }
+  }
+  #go_on(source: ByteSource): void {
     this.#note_progress(source);
     this.#aborted = this.#writer.check_closed();
   }
@@ -228,6 +307,7 @@ class TraceReading {
       uncompressed_bytes: this.#plain_bytes,
       compressed_bytes: this.#raw_bytes,
       sha256: this.#hash.digest('hex'),
+      ...(this.#damage ? { damaged_at: this.#damaged_at, damage: this.#damage.found } : {}),
     } as TraceDocument | CaptureDocument;
   }
 }
@@ -235,5 +315,6 @@ class TraceReading {
 function strict_error(stats: TraceStats): SourceError {
   const place = `${stats.file}:${stats.line}: `;
   const reason = `line ${stats.line}: ${stats.malformed[0].slice(place.length)}`;
-  return new SourceError(stats.file, null, reason, 'mend the line, or replay without --strict');
+  const advice = 'mend the line, or replay without --strict';
+  return new SourceError(stats.file, null, reason, advice, 'strict');
 }

@@ -135,8 +135,8 @@ function outcome(
       } else if (message !== null && 'result' in message) {
         resolve(message.result as TraceResult);
       } else if (message !== null && 'failure' in message) {
-        const { file, offset, reason, advice } = message.failure;
-        reject(new SourceError(file, offset, reason, advice));
+        const { file, offset, reason, advice, fault } = message.failure;
+        reject(new SourceError(file, offset, reason, advice, fault));
       } else {
         const why = died === null ? `the reader stopped (exit ${code})` : died.message;
         reject(new SourceError(files, null, why, 'run it again; if it stays, report it'));

@@ -12,7 +12,7 @@ import { type ReadOptions, read_trace, type TraceResult } from './read_trace.ts'
 import type { RingHandle } from './ring.ts';
 import type { CaptureDocument } from './pcap_stats.ts';
 import type { TraceFormat } from './sniff.ts';
-import { SourceError } from './source.ts';
+import { SourceError, type SourceFault } from './source.ts';
 
 export interface ReaderTask {
   options: ReadOptions;
@@ -24,6 +24,7 @@ export interface ReaderFailure {
   offset: number | null;
   reason: string;
   advice: string;
+  fault: SourceFault;
 }
 
 export type ReaderMessage =
@@ -39,8 +40,8 @@ async function run(): Promise<ReaderMessage> {
     return { result: await read_trace(task.options, task.ring, begun) };
   } catch (error) {
     if (!(error instanceof SourceError)) throw error;
-    const { file, offset, reason, advice } = error;
-    return { failure: { file, offset, reason, advice } };
+    const { file, offset, reason, advice, fault } = error;
+    return { failure: { file, offset, reason, advice, fault } };
   }
 }
 

@@ -2,7 +2,7 @@
  * source: the bytes of a trace, wherever they are and however they are packed.
  *
  *      file or stdin ──► raw chunks ──┬─► SHA-256, byte count
- *                                     └─► gunzip or zstd (by content) ──► chunks
+ *                                     └─► unpack.ts (by content) ──► chunks
  *
  * What a file is, is decided by its first bytes, never by its name.  Unpacking
  * runs in Node's own threads: while one chunk is parsed the next one is being
@@ -18,11 +18,11 @@
  */
 
 import { createHash, type Hash } from 'node:crypto';
-import { once } from 'node:events';
 import { createReadStream, fstatSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
-import type { Readable, Transform } from 'node:stream';
-import * as zlib from 'node:zlib';
+import type { Readable } from 'node:stream';
+import { type Foreign, foreign_packing } from './foreign.ts';
+import { type Broken, make_engine, type Packer, Unpacking } from './unpack.ts';
 
 /** The name of standard input on a command line. */
 export const STDIN_NAME = '-';
@@ -30,12 +30,16 @@ const STDIN_FD = 0;
 
 /** Raw bytes read at once. */
 const READ_BYTES = 1 << 16;
-/** Bytes of plain text read at once. */
-export const INFLATED_BYTES = 1 << 19;
 /** First bytes needed to know what a file is packed with. */
-const MAGIC_BYTES = 8;
+const MAGIC_BYTES = 12;
 
-export type Packing = 'plain' | 'gzip' | 'zstd';
+export type Packing = 'plain' | Packer;
+
+/**
+ * What an error says of the input: nothing can be read of it; what stands before the place can;
+ * all of it can, but a strict reading was asked for.
+ */
+export type SourceFault = 'unreadable' | 'damaged' | 'strict';
 
 /** Something is wrong with the input; `message` is one line with place, reason and advice. */
 export class SourceError extends Error {
@@ -43,40 +47,56 @@ export class SourceError extends Error {
   readonly offset: number | null;
   readonly reason: string;
   readonly advice: string;
+  readonly fault: SourceFault;
+  /** Place and reason. */
+  readonly found: string;
 
-  constructor(file: string, offset: number | null, reason: string, advice: string) {
+  constructor(
+    file: string,
+    offset: number | null,
+    reason: string,
+    advice: string,
+    fault: SourceFault = 'unreadable',
+  ) {
     const place = offset === null ? file : `${file}: byte ${offset}`;
-    super(`${place}: ${reason}; ${advice}`);
+    const found = `${place}: ${reason}`;
+    super(`${found}; ${advice}`);
+    this.found = found;
     this.name = 'SourceError';
     this.file = file;
     this.offset = offset;
     this.reason = reason;
     this.advice = advice;
+    this.fault = fault;
   }
 }
-
-/** Packings that are recognised only to say what to do about them. */
-const UNSUPPORTED: [name: string, tool: string, magic: number[]][] = [
-  ['xz', 'xz -dc', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
-  ['bzip2', 'bzip2 -dc', [0x42, 0x5a, 0x68]],
-  ['lz4', 'lz4 -dc', [0x04, 0x22, 0x4d, 0x18]],
-  ['zip', 'unzip -p', [0x50, 0x4b, 0x03, 0x04]],
-];
 
 function begins(head: Uint8Array, magic: number[]): boolean {
   return head.length >= magic.length && magic.every((byte, i) => head[i] === byte);
 }
 
+const ZSTD_FRAME = [0x28, 0xb5, 0x2f, 0xfd];
+/** A frame that readers of zstd pass over: pzstd notes sizes in one, in front of all others. */
+function begins_with_skippable(head: Uint8Array): boolean {
+  const [kind, ...rest] = head.subarray(0, 4);
+  return (
+    (kind & 0xf0) === 0x50 && rest.length === 3 && begins(head.subarray(1), [0x2a, 0x4d, 0x18])
+  );
+}
+
 /** What the first bytes say the file is packed with. */
 export function packing_of(file: string, head: Uint8Array): Packing {
   if (begins(head, [0x1f, 0x8b])) return 'gzip';
-  if (begins(head, [0x28, 0xb5, 0x2f, 0xfd])) return 'zstd';
-  for (const [name, tool, magic] of UNSUPPORTED) {
-    if (!begins(head, magic)) continue;
-    const advice = `unpack it on the way: ${tool} ${file} | kmem replay -`;
-    throw new SourceError(file, 0, `packed with ${name}, which kmem does not read`, advice);
-  }
+  if (begins(head, ZSTD_FRAME) || begins_with_skippable(head)) return 'zstd';
+  const foreign = foreign_packing(head);
+  if (foreign !== null) throw foreign_error(file, foreign);
   return 'plain';
+}
+
+/** The error that names what a file is instead of a recording. */
+export function foreign_error(file: string, { what, advice }: Foreign): SourceError {
+  const name = /\s/.test(file) ? 'FILE' : file;
+  return new SourceError(file, 0, what, advice.replaceAll('FILE', name));
 }
 
 function open_error(file: string, error: NodeJS.ErrnoException): SourceError {
@@ -95,7 +115,13 @@ function open_error(file: string, error: NodeJS.ErrnoException): SourceError {
   }
 }
 
-function raw_stream(file: string): { stream: Readable; size: number } {
+interface Opened {
+  stream: Readable;
+  size: number;
+  /** Reads a regular file a second time. */
+  again: (() => AsyncIterable<Uint8Array>) | null;
+}
+function raw_stream(file: string): Opened {
   try {
     const fd = file === STDIN_NAME ? STDIN_FD : openSync(file, 'r');
     const about = fstatSync(fd);
@@ -103,10 +129,11 @@ function raw_stream(file: string): { stream: Readable; size: number } {
     const size = about.isFile() ? about.size : 0;
     /* A pipe is read through the event loop, so that the thread can be ended while it waits. */
     if (fd === STDIN_FD && (about.isFIFO() || about.isSocket())) {
-      return { stream: new Socket({ fd, readable: true, writable: false }), size };
+      return { stream: new Socket({ fd, readable: true, writable: false }), size, again: null };
     }
-    const options = { fd, highWaterMark: READ_BYTES, autoClose: fd !== STDIN_FD };
-    return { stream: createReadStream('', options), size };
+    const options = { highWaterMark: READ_BYTES, autoClose: fd !== STDIN_FD };
+    const again = about.isFile() && fd !== STDIN_FD ? () => createReadStream(file, options) : null;
+    return { stream: createReadStream('', { ...options, fd }), size, again };
   } catch (error) {
     throw open_error(file, error as NodeJS.ErrnoException);
   }
@@ -122,14 +149,18 @@ export class ByteSource {
   raw_bytes = 0;
   /** Bytes handed out, unpacked. */
   plain_bytes = 0;
+  /** Why a packed file could not be unpacked to its end; what came before it was handed out. */
+  damage: SourceError | null = null;
   readonly #stream: Readable;
   readonly #hash: Hash | null;
-  #engine: Transform | null = null;
+  readonly #again: (() => AsyncIterable<Uint8Array>) | null;
+  #unpacking: Unpacking | null = null;
 
-  constructor(file: string, stream: Readable, size: number, hash: Hash | null) {
+  constructor(file: string, opened: Opened, hash: Hash | null) {
     this.file = file;
-    this.#stream = stream;
-    this.size = size;
+    this.#stream = opened.stream;
+    this.size = opened.size;
+    this.#again = opened.again;
     this.#hash = hash;
   }
 
@@ -139,13 +170,14 @@ export class ByteSource {
       const raw = this.#raw();
       const head = await first_bytes(raw);
       this.packing = packing_of(this.file, head);
-      const plain = this.packing === 'plain' ? chained(head, raw) : this.#unpack(head, raw);
+      const { packing } = this;
+      const plain = packing === 'plain' ? chained(head, raw) : this.#unpack(packing, head, raw);
       for await (const chunk of plain) {
         this.plain_bytes += chunk.length;
         yield chunk;
       }
     } finally {
-      this.#engine?.destroy();
+      this.#unpacking?.close();
       this.#stream.destroy();
     }
   }
@@ -162,47 +194,36 @@ export class ByteSource {
     }
   }
 
-  async *#unpack(head: Uint8Array, raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    const engine = this.#make_engine();
-    this.#engine = engine;
-    const feeding = (async () => {
-      for await (const chunk of chained(head, raw)) {
-        if (!engine.write(chunk)) await once(engine, 'drain');
-      }
-      engine.end();
-    })();
-    feeding.catch((error) => engine.destroy(error));
-    try {
-      yield* engine as AsyncIterable<Uint8Array>;
-    } catch (error) {
-      throw error instanceof SourceError ? error : this.#unpack_error(error as Error, engine);
-    }
-  }
-
-  #make_engine(): Transform {
-    const options = { chunkSize: INFLATED_BYTES, readableHighWaterMark: INFLATED_BYTES };
-    if (this.packing === 'gzip') return zlib.createGunzip(options);
-    if (typeof zlib.createZstdDecompress !== 'function') {
-      const reason = `packed with zstd, which this Node (${process.version}) cannot unpack`;
-      const advice = `use Node 22.15 or later, or: zstd -dc ${this.file} | kmem replay -`;
+  async *#unpack(
+    packer: Packer,
+    head: Uint8Array,
+    raw: AsyncIterable<Uint8Array>,
+  ): AsyncGenerator<Uint8Array> {
+    const engine = make_engine(packer);
+    if (engine === null) {
+      const reason = `packed with ${packer}, which this Node (${process.version}) cannot unpack`;
+      const advice = `use Node 22.15 or later, or: ${packer} -dc ${this.file} | kmem replay -`;
       throw new SourceError(this.file, 0, reason, advice);
     }
-    return zlib.createZstdDecompress(options);
+    const unpacking = new Unpacking(packer, chained(head, raw), this.#again);
+    this.#unpacking = unpacking;
+    yield* unpacking.chunks(engine);
+    if (unpacking.broken !== null) this.damage = this.#damage(packer, unpacking.broken);
   }
 
-  #unpack_error(error: Error, engine: Transform): SourceError {
-    const offset = Math.min((engine as zlib.Gunzip).bytesWritten, this.raw_bytes);
+  #damage(packer: Packer, { at, early, why }: Broken): SourceError {
     const came = `${this.plain_bytes} bytes came out before it`;
-    const advice = `${came}; check it with ${this.packing} -t and fetch it again`;
-    if (/unexpected end|incomplete|truncated/i.test(error.message)) {
-      const reason = `the ${this.packing} data ends too early (a truncated file)`;
-      return new SourceError(this.file, offset, reason, advice);
+    const advice = `${came}; check it with ${packer} -t and fetch it again`;
+    const offset = Math.min(at, this.raw_bytes);
+    if (early) {
+      const reason = `the ${packer} data ends too early (a truncated file)`;
+      return new SourceError(this.file, offset, reason, advice, 'damaged');
     }
-    const header = /incorrect header check|unknown compression method/.test(error.message);
+    const header = /incorrect header check|unknown compression method/.test(why);
     // Another packed piece may follow the first, so what is none is looked at as one.
     const what = header ? ', or something else stands behind it' : '';
-    const reason = `the ${this.packing} data is damaged${what} (${error.message})`;
-    return new SourceError(this.file, offset, reason, advice);
+    const reason = `the ${packer} data is damaged${what} (${why})`;
+    return new SourceError(this.file, offset, reason, advice, 'damaged');
   }
 }
 
@@ -211,8 +232,7 @@ export class ByteSource {
  * be shared by several files that make up one trace.  Fails with a SourceError.
  */
 export function open_source(file: string, hash: Hash | null = null): ByteSource {
-  const { stream, size } = raw_stream(file);
-  return new ByteSource(file === STDIN_NAME ? 'standard input' : file, stream, size, hash);
+  return new ByteSource(file === STDIN_NAME ? 'standard input' : file, raw_stream(file), hash);
 }
 
 /** The digest that truth.json gives for a file. */

@@ -117,7 +117,10 @@ export class ThreadsParser implements LineParser {
   #line(bytes: Uint8Array, from: number, nl: number): void {
     const to = bytes[nl - 1] === RETURN && nl > from ? nl - 1 : nl;
     if (from === to) return this.#bad('an empty line');
-    if (bytes[from] === HASH) return;
+    if (bytes[from] === HASH) {
+      this.#heap.stats.notes++;
+      return;
+    }
     const tid = this.#decimal(bytes, from, to);
     let at = this.#next;
     if (!(tid >= 0 && tid <= MAX_TID)) return this.#bad('does not begin with a thread number');

@@ -93,6 +93,9 @@ export interface TraceDocument {
   sha256: string | null;
   malformed_lines: number;
   malformed: string[];
+  /** Byte of the unpacked trace behind which nothing could be read, and why; absent: none. */
+  damaged_at?: number;
+  damage?: string;
 }
 
 const TOP_SIZES = 16;
@@ -125,6 +128,8 @@ export class TraceStats {
   released_by_acquiring_thread = 0;
   released_by_other_thread = 0;
   malformed_lines = 0;
+  /** Lines that say nothing of the heap: a beginning, an end, a comment. */
+  notes = 0;
   /** Name and line of the file being read, for places. */
   file = '';
   line = 0;

@@ -65,6 +65,13 @@ function speed({ trace, time }: ReplayOutcome): string {
   const each = `${time.playing_ns_per_event.toFixed(0)} ns an event once decoded`;
   return `${seconds}, ${count(time.events_per_second)} events/s, ${each}`;
 }
+/** Where nothing more could be read of the trace, and why. */
+export function damage_row(trace: Pick<TraceDocument, 'damaged_at' | 'damage'>): string {
+  const { damaged_at, damage } = trace;
+  if (damaged_at === undefined) return '';
+  const text = `damaged, played up to byte ${count(damaged_at)}`;
+  return row('recording', text) + row('', damage ?? '');
+}
 function contents({ heap, verified }: ReplayOutcome): string {
   if (!verified) return 'not looked at (--no-verify)';
   if (heap.verify_errors === 0) return 'every block held what was written into it';
@@ -89,7 +96,11 @@ function health(out: ReplayOutcome): string {
     ),
     counted_odd(trace.failed, 'request refused when recorded', 'requests refused when recorded'),
   ].filter((what) => what !== '');
-  for (const [i, what] of odd.entries()) text += row(i === 0 ? 'recording' : '', what);
+  const damage = damage_row(trace);
+  text += damage;
+  for (const [i, what] of odd.entries()) {
+    text += row(i + damage.length === 0 ? 'recording' : '', what);
+  }
   const first = trace.malformed[0];
   if (first !== undefined) text += row('', `first: ${first}`);
   if (memory.estimated_enough_bytes !== undefined) {
