@@ -36,6 +36,12 @@
  *   + SIZE TRACE BLOCK      a block was obtained
  *   - BLOCK                 it was released
  *
+ * Temporary allocations are counted as heaptrack_print counts them: a release right
+ * behind the request of a block of the same allocation.  Right behind another
+ * release it counts one of allocation 0 as well, and so does this.  A raw file is
+ * counted as the interpreted one that heaptrack would make of it: by allocations,
+ * without the releases of unknown blocks.
+ *
  * heaptrack writes a realloc as `-` and `+`, and refused requests not at all.
  *
  * Always true: a line changes the live blocks only if all of it made sense.  A
@@ -44,6 +50,7 @@
  * exist.
  */
 
+import { NO_BLOCK } from './address_map.ts';
 import type { HeapStream } from './heap_stream.ts';
 import { HeaptrackSites } from './heaptrack_sites.ts';
 import { type LineCutter, type LineParser, MAX_LINE_BYTES, newline_at } from './lines.ts';
@@ -104,10 +111,12 @@ export class HeaptrackParser implements LineParser {
   #obtained = 0;
   #released = 0;
   #temporary = 0;
-  /* The block of the event before, when that one obtained it. */
-  #fresh = false;
-  #fresh_lo = 0;
-  #fresh_hi = 0;
+  /* The allocation of the block that the event before obtained; 0, a number like others, if none. */
+  #fresh = 0;
+  /* Raw files: allocations by back-trace and size, and that of each live block. */
+  readonly #by_trace = new Map<number, Map<number, number>>();
+  #kinds = 0;
+  #kind_of = new Uint32Array(4096);
   /* The field that #hex() read, and the place behind it. */
   #lo = 0;
   #hi = 0;
@@ -137,10 +146,22 @@ export class HeaptrackParser implements LineParser {
     }
   }
 
-  /** heaptrack ends every line, so this one is cut, and a cut number is another number. */
-  parse_last(from: number, _to: number): void {
+  /** heaptrack ends every line, so this one is cut. */
+  parse_last(from: number, to: number): void {
+    if (this.parse_cut(from, to) || this.#cutter.bytes[from] === HASH) return;
+    this.#bad('the file ends in the middle of this line');
+  }
+
+  /**
+   * A cut number is another number.  Yet an event that has begun did happen, and heaptrack_print
+   * counts it for the allocation that is named so far; so does this.
+   */
+  parse_cut(from: number, to: number): boolean {
     this.#heap.stats.line++;
-    if (this.#cutter.bytes[from] !== HASH) this.#bad('the file ends in the middle of this line');
+    const { bytes } = this.#cutter;
+    const op = bytes[from];
+    if (this.#raw !== false || (op !== PLUS && op !== MINUS)) return false;
+    return bytes[from + 1] === BLANK && this.#event(bytes, op, from + 2, to) === null;
   }
 
   long_line(): void {
@@ -226,12 +247,17 @@ export class HeaptrackParser implements LineParser {
     if (Number.isNaN(size)) return `the line of allocation ${this.#text(at, to)} is malformed`;
     if (op === PLUS) {
       this.#obtain(++this.#live[n] << ADDRESS_SHIFT, n + 1, size, this.#site[n]);
-    } else if (this.#live[n] > 0) {
-      this.#release(this.#live[n]-- << ADDRESS_SHIFT, n + 1);
+      this.#fresh = n;
     } else {
-      this.#release(0, 0);
+      this.#count_temporary(n);
+      if (this.#live[n] > 0) this.#release(this.#live[n]-- << ADDRESS_SHIFT, n + 1);
+      else this.#release(0, 0);
     }
     return null;
+  }
+  #count_temporary(allocation: number): void {
+    if (this.#fresh === allocation) this.#temporary++;
+    this.#fresh = 0;
   }
 
   #raw_event(bytes: Uint8Array, op: number, at: number, to: number): string | null {
@@ -239,6 +265,8 @@ export class HeaptrackParser implements LineParser {
       if (!this.#hex(bytes, at, to) || this.#next !== to || (this.#lo | this.#hi) === 0) {
         return 'not the address of a block';
       }
+      const block = this.#heap.map.get(this.#lo, this.#hi);
+      if (block !== NO_BLOCK) this.#count_temporary(this.#kind_of[block]);
       this.#release(this.#lo, this.#hi);
       return null;
     }
@@ -249,8 +277,27 @@ export class HeaptrackParser implements LineParser {
       return 'not `+ SIZE TRACE BLOCK`';
     }
     if (trace > this.#tables.traces) return 'a back-trace that was not told before';
-    this.#obtain(this.#lo, this.#hi, size, this.#tables.site(trace));
+    const [lo, hi] = [this.#lo, this.#hi];
+    this.#obtain(lo, hi, size, this.#tables.site(trace));
+    this.#fresh = this.#kind(trace, size);
+    this.#note_kind(this.#heap.map.get(lo, hi), this.#fresh);
     return null;
+  }
+  /* The number that interpreting the file would give to the allocation. */
+  #kind(trace: number, size: number): number {
+    let by_size = this.#by_trace.get(trace);
+    if (by_size === undefined) this.#by_trace.set(trace, (by_size = new Map()));
+    let kind = by_size.get(size);
+    if (kind === undefined) by_size.set(size, (kind = this.#kinds++));
+    return kind;
+  }
+  #note_kind(block: number, kind: number): void {
+    if (block >= this.#kind_of.length) {
+      const wide = new Uint32Array(2 * Math.max(block, this.#kind_of.length));
+      wide.set(this.#kind_of);
+      this.#kind_of = wide;
+    }
+    this.#kind_of[block] = kind;
   }
 
   #obtain(lo: number, hi: number, size: number, site: number): void {
@@ -258,17 +305,12 @@ export class HeaptrackParser implements LineParser {
     stats.event_lines++;
     stats.acquisitions++;
     this.#obtained++;
-    this.#fresh = true;
-    this.#fresh_lo = lo;
-    this.#fresh_hi = hi;
     this.#heap.obtain(lo, hi, size, site, 0, 0);
   }
   #release(lo: number, hi: number): void {
     const stats = this.#heap.stats;
     stats.event_lines++;
     this.#released++;
-    if (this.#fresh && this.#fresh_lo === lo && this.#fresh_hi === hi) this.#temporary++;
-    this.#fresh = false;
     if (!this.#heap.release(lo, hi, 0)) stats.free_of_unknown++;
   }
 

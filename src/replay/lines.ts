@@ -37,6 +37,8 @@ export interface LineParser {
   parse(from: number, to: number): number;
   /** The last line of a file, which has no newline. */
   parse_last(from: number, to: number): void;
+  /** The last line of a file of which the rest is lost. False: nothing could be made of it. */
+  parse_cut(from: number, to: number): boolean;
   /** A line was too long; it counts as one malformed line. */
   long_line(): void;
 }
@@ -78,11 +80,19 @@ export class LineCutter {
       this.bytes[this.#held] = NEWLINE;
       parser.parse_last(0, this.#held);
     }
-    this.drop();
+    this.#begin_anew();
     return unended;
   }
-  /** The rest of the file is lost: what there is of a line is not looked at. */
-  drop(): void {
+  /** The file is cut here. */
+  finish_cut(parser: LineParser): void {
+    if (this.#held > 0) {
+      this.bytes[this.#held] = NEWLINE;
+      parser.parse_cut(0, this.#held);
+    }
+    this.#begin_anew();
+  }
+
+  #begin_anew(): void {
     this.#held = 0;
     this.#skipping = false;
   }

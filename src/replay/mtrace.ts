@@ -92,6 +92,12 @@ export class MtraceParser implements LineParser {
     this.#line(this.#cutter.bytes, this.#cutter.view, from, to);
   }
 
+  /** A cut number is another number. */
+  parse_cut(): boolean {
+    this.#heap.stats.line++;
+    return false;
+  }
+
   long_line(): void {
     this.#heap.stats.line++;
     this.#too_long();

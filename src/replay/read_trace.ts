@@ -190,7 +190,7 @@ class TraceReading {
     throw new SourceError(stats.file, null, reason, advice);
   }
   #finish_damaged(source: ByteSource): void {
-    this.#cutter.drop();
+    if (this.#parser) this.#cutter.finish_cut(this.#parser);
     this.#capture?.finish_damaged(source.plain_bytes);
   }
 

@@ -83,6 +83,12 @@ export class ThreadsParser implements LineParser {
     this.#line(this.#cutter.bytes, from, to);
   }
 
+  /** A cut number is another number. */
+  parse_cut(): boolean {
+    this.#heap.stats.line++;
+    return false;
+  }
+
   long_line(): void {
     this.#heap.stats.line++;
     this.#too_long();
