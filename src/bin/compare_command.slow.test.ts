@@ -93,7 +93,6 @@ test('what cannot be compared', async (t) => {
     [/--compare memory: --fit finds/, ['memory=1M,2M', '--fit', MAKE]],
     [/several machines: --sysctl looks at one/, ['verify=yes,no', '--sysctl=-a', MAKE]],
     [/several machines: --sysctl-dump/, ['verify=yes,no', '--sysctl-dump', 'a=/dev/null', MAKE]],
-    [/--compare plays a trace several times: give a file, not -/, ['verify=yes,no', MAKE, '-']],
     [/absent: no such file/, ['verify=yes,no', join(READERS, 'absent')]],
   ];
   const argvs = cases.map(([, argv]) => ['replay', '--compare', ...argv]);

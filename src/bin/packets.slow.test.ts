@@ -120,12 +120,11 @@ test('what is read is not written over, by whatever name', async (t) => {
   assert.ok(readFileSync(file).equals(before));
 });
 
-test('a full disk, an endless device, a pipe with a name', async (t) => {
+test('a full disk, a pipe with a name', async (t) => {
   for (const cpus of ['1', '2', '3']) {
     const full = await replay('--write', '/dev/full', '--cpus', cpus, '--loop', '3', HTTP2);
     refused(full, /^kmem replay: \/dev\/full: cannot be written \(ENOSPC\); /);
   }
-  refused(await replay('/dev/zero'), /^kmem replay: \/dev\/zero: byte 0: not a trace format kmem/);
   const pipe = join(temporary_folder(t), 'pipe.pcap');
   execFileSync('mkfifo', [pipe]);
   const running = replay('--quiet', pipe);
@@ -161,7 +160,6 @@ test('what cannot be carried out, and captures that are cut or damaged', async (
   const cases: [RegExp, string[], number?][] = [
     [/--rate 0: a whole number from 1/, ['--rate', '0', HTTP2]],
     [/--loop x: a whole number from 1/, ['--loop', 'x', HTTP2]],
-    [/--loop reads the capture again/, ['--loop', '2', '-']],
     [/--write goes with one capture/, ['--write', nowhere, HTTP2, HTTP2]],
     [/--write .*out\.pcap: cannot be written \(ENOENT\)/, ['--write', nowhere, HTTP2]],
     [/are for captures; --fit and --compare for heaps/, ['--fit', '--drop', HTTP2]],

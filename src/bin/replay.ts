@@ -10,12 +10,14 @@ import {
   closeSync,
   existsSync,
   fstatSync,
+  mkdtempSync,
   openSync,
   readdirSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
@@ -26,7 +28,7 @@ import type { PacketOptions } from '../replay/packet_task.ts';
 import { packet_verdict } from '../replay/packet_verdict.ts';
 import { play_trace, type ReplayOptions, type ReplayOutcome, replay } from '../replay/replay.ts';
 import { fit } from '../replay/fit.ts';
-import { SourceError, STDIN_NAME } from '../replay/source.ts';
+import { is_rereadable, SourceError, spool, STDIN_NAME } from '../replay/source.ts';
 import { progress_line, verdict } from '../replay/verdict.ts';
 import {
   CPUS_WANTED,
@@ -48,7 +50,8 @@ export const REPLAY_HELP = `usage: kmem replay [options] [FILE...]
 
 Plays recorded heaps (glibc mtrace, heaptrack, kmem-threads v1) through
 malloc(9), and captures of packets (pcap, pcapng) through mbufs; plain, gzip or
-zstd; \`-\` is standard input. Without FILE: the bundled ones.
+zstd; \`-\` is standard input. Without FILE: the bundled ones. A pipe that is to
+be played several times (--fit, --compare, --loop) is copied to a file first.
 A recording of one program runs as N programs with --cpus N; one with threads
 keeps each thread's order and spreads the threads over the CPUs. Packets are
 received on one CPU and sent by reference on each of the others.
@@ -64,7 +67,8 @@ received on one CPU and sent by reference on each of the others.
   --rate N              packets: N a second (default: as fast as they come)
   --loop N              packets: play the capture N times
   --drop                packets: drop what finds no mbuf, instead of waiting
-  --write FILE          packets: write what was sent, as a pcap
+  --write FILE          packets: write what was sent, as a pcap; with --loop
+                        all of it
   --systat              packets: show systat -mbufs while they play
   --set NAME=VALUE      a boot tunable; may be repeated
                         (kmem replay --sysctl=-aT lists them)
@@ -123,10 +127,6 @@ function parse(argv: readonly string[]): Wanted | null {
   const set = Object.fromEntries((v.set ?? []).map((s) => pair(s, '--set', 'NAME=VALUE')));
   const files = given.positionals;
   if (files.includes('')) usage("'': the name of a file is empty");
-  for (const again of ['fit', 'compare'] as const) {
-    if (!v[again] || !files.includes('-')) continue;
-    usage(`--${again} plays a trace several times: give a file, not -`);
-  }
   const packets = packet_options(v, files);
   if (packets && (v.fit || v.compare)) {
     usage('--rate, --loop, --drop and --write are for captures; --fit and --compare for heaps');
@@ -166,7 +166,6 @@ function packet_options(
     return usage(`--${name} ${text}: a whole number from 1 to ${most} is wanted`);
   };
   const times = loop === undefined ? 1 : number('loop', loop, LOOP_MAX);
-  if (times > 1 && files.includes('-')) usage('--loop reads the capture again: give a file, not -');
   if (write === '') usage("--write '': the name of a file is empty");
   if (write !== undefined && files.length > 1) usage('--write goes with one capture');
   return {
@@ -247,15 +246,21 @@ export async function replay_main(argv: readonly string[]): Promise<number> {
   for (const [, to] of wanted.dumps) writable('--sysctl-dump', to, files);
   const { write } = wanted.options.packets ?? { write: '' };
   if (write !== '') writable('--write', write, files);
+  const several = wanted.fit || wanted.compare !== null || (wanted.options.packets?.loop ?? 1) > 1;
   const documents: unknown[] = [];
   let code = 0;
   for (const [i, file] of files.entries()) {
-    const place = { first: i === 0, last: i === files.length - 1, bundled };
-    const out = wanted.compare
-      ? await compared(wanted, wanted.compare, file, place)
-      : await one(wanted, file, place);
-    documents.push({ file, ...out });
-    if (damaged(out)) code = 1;
+    const source = several ? await rereadable(file) : { files: [file], remove: () => {} };
+    const place = { first: i === 0, last: i === files.length - 1, bundled, source };
+    try {
+      const out = wanted.compare
+        ? await compared(wanted, wanted.compare, file, place)
+        : await one(wanted, file, place);
+      documents.push({ file, ...out });
+      if (damaged(out)) code = 1;
+    } finally {
+      source.remove();
+    }
   }
   if (wanted.json) {
     process.stdout.write(
@@ -269,6 +274,38 @@ interface Place {
   first: boolean;
   last: boolean;
   bundled: boolean;
+  source: Source;
+}
+/** The files that are read for one on the command line, and what messages call them. */
+interface Source {
+  files: string[];
+  names?: string[];
+  remove: () => void;
+}
+/** Signals that end the command by default. */
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** What can be read again and again: the file itself, or a copy of what comes out of a pipe. */
+async function rereadable(file: string): Promise<Source> {
+  if (is_rereadable(file)) return { files: [file], remove: () => {} };
+  const folder = mkdtempSync(join(tmpdir(), 'kmem-'));
+  const copy = join(folder, 'recording');
+  const end = (signal: NodeJS.Signals): void => {
+    remove();
+    process.kill(process.pid, signal);
+  };
+  const remove = (): void => {
+    for (const signal of ENDING) process.off(signal, end);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  for (const signal of ENDING) process.on(signal, end);
+  try {
+    await spool(file, copy);
+  } catch (e) {
+    remove();
+    throw e;
+  }
+  return { files: [copy], names: [file === STDIN_NAME ? 'standard input' : file], remove };
 }
 async function one(
   wanted: Wanted,
@@ -289,7 +326,9 @@ async function one(
   let variables = '';
   const options: ReplayOptions = {
     ...wanted.options,
-    files: [file],
+    files: place.source.files,
+    names: place.source.names,
+    prepare: () => look_up(wanted),
     progress: wanted.systat && !wanted.quiet && !wanted.json ? show_mbufs : bar.show,
     inspect: () => {
       for (const [name, to] of wanted.dumps) dump(name, to);
@@ -320,7 +359,8 @@ async function compared(
   place: Place,
 ): Promise<Compared> {
   const bar = progress_line(process.stderr, !wanted.quiet && !wanted.json, file);
-  const options = { ...wanted.options, files: [file], progress: bar.show };
+  const { files, names } = place.source;
+  const options = { ...wanted.options, files, names, progress: bar.show };
   const play = (o: ReplayOptions) => (wanted.fit ? fit(o, bar.note) : replay(o));
   try {
     const out = await compare(options, setting, play, bar.note);
@@ -358,9 +398,18 @@ function live_sysctl(line: string): string {
   if (code !== 0) usage(`--sysctl '${line}': ${text.trim().split('\n')[0]}`);
   return `\nsysctl ${line}\n${text}`;
 }
-function dump(name: string, to: string): void {
+/** Finds out before a long replay what will not be there after it. */
+function look_up(wanted: Wanted): void {
+  for (const [name] of wanted.dumps) node_bytes(name);
+  for (const line of wanted.sysctl) if (!line.includes('=')) live_sysctl(line);
+}
+function node_bytes(name: string): Uint8Array {
   const bytes = sysctl_read(name);
-  if (typeof bytes === 'number') usage(`--sysctl-dump ${name}: no such node, or it cannot be read`);
+  if (typeof bytes !== 'number') return bytes;
+  return usage(`--sysctl-dump ${name}: no such node, or it cannot be read`);
+}
+function dump(name: string, to: string): void {
+  const bytes = node_bytes(name);
   try {
     writeFileSync(to, bytes);
   } catch (e) {

@@ -108,7 +108,6 @@ test('a command line that cannot be carried out', async (t) => {
     [/--type-by file: one of caller, module, none/, ['replay', '--type-by', 'file', MAKE]],
     [/--set a: NAME=VALUE/, ['replay', '--set', 'a', MAKE]],
     [/set no\.such=1: no such tunable/, ['replay', '--set', 'no.such=1', MAKE]],
-    [/--fit plays a trace several times/, ['replay', '--fit', '-']],
     [/the name of a file is empty/, ['replay', '']],
     [/--sysctl-dump x: NAME=FILE/, ['replay', '--sysctl-dump', 'x', MAKE]],
     [/goes with one file/, ['replay', '--sysctl-dump', `a=${folder}/x`, MAKE, GM]],

@@ -111,7 +111,7 @@ export class HeaptrackParser implements LineParser {
   #obtained = 0;
   #released = 0;
   #temporary = 0;
-  /* The allocation of the block that the event before obtained; 0, a number like others, if none. */
+  /* The allocation of the block that the event before obtained; if none, 0, the first one. */
   #fresh = 0;
   /* Raw files: allocations by back-trace and size, and that of each live block. */
   readonly #by_trace = new Map<number, Map<number, number>>();

@@ -85,7 +85,6 @@ export class PacketSender {
   pass(): void {
     this.totals.passes++;
     this.totals.digests.push(this.#digest.take());
-    this.#writer?.end();
   }
   end(): PacketTotals {
     this.let_go();

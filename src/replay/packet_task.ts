@@ -11,7 +11,7 @@ export interface PacketOptions {
   loop: number;
   /** A packet that finds no memory, or a full queue, is dropped instead of waiting. */
   drop: boolean;
-  /** File that gets the packets as they are sent, of the first pass; '': none. */
+  /** File that gets the packets as they are sent, those of every pass; '': none. */
   write: string;
 }
 export const PLAIN_PACKETS: PacketOptions = { rate: 0, loop: 1, drop: false, write: '' };

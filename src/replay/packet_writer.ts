@@ -26,7 +26,6 @@ export class PacketWriter {
   /** Link type of the file; -1: nothing is written yet. */
   #link = -1;
   #units = 1000;
-  #over = false;
 
   constructor(file: string) {
     this.#file = file;
@@ -35,7 +34,6 @@ export class PacketWriter {
 
   /** A packet whose note lies at this word, and its bytes, those from `at` on. */
   packet(note: number, bytes: Uint8Array, at: number, n: number): void {
-    if (this.#over) return;
     const words = mem.I32;
     const link = words[note + TAG_LINK];
     if (this.#link < 0) {
@@ -67,10 +65,8 @@ export class PacketWriter {
   }
   /** Nothing more comes. */
   end(): void {
-    if (this.#over) return;
     if (this.#link < 0) this.#header(ETHERNET, SNAPLEN, 6);
     this.#flush();
-    this.#over = true;
     closeSync(this.#fd);
   }
 

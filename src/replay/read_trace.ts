@@ -40,6 +40,8 @@ import { MalformedLine, type TraceDocument, TraceStats } from './trace_stats.ts'
 
 export interface ReadOptions {
   files: string[];
+  /** What messages call them, when not so. */
+  names?: string[];
   type_by: TypeBy;
   strict: boolean;
   /** Times a capture is read. */
@@ -119,7 +121,8 @@ class TraceReading {
   async run(): Promise<TraceResult | TraceResult<CaptureDocument>> {
     const began = performance.now();
     /* All are opened first, so that a misspelt second name is told before the first is read. */
-    const sources = this.#options.files.map((file) => open_source(file, this.#hash));
+    const { files, names } = this.#options;
+    const sources = files.map((file, i) => open_source(file, this.#hash, names?.[i]));
     for (const source of sources) this.#total_bytes += source.size;
     this.#writer.progress(0, this.#total_bytes, 0, 0);
     try {
@@ -210,10 +213,11 @@ class TraceReading {
 
   /* A capture was read once; --loop reads it again and again. */
   async #capture_passes(capture: CaptureReading): Promise<void> {
+    const { files, names } = this.#options;
     if (!this.#aborted) capture.pass();
     for (let pass = 1; pass < this.#options.loop && !this.#aborted; pass++) {
-      for (const file of this.#options.files) {
-        await this.#again(open_source(file), capture);
+      for (const [i, file] of files.entries()) {
+        await this.#again(open_source(file, null, names?.[i]), capture);
         if (this.#aborted) return;
       }
       capture.pass();

@@ -34,6 +34,8 @@ export type { TraceResult } from './read_trace.ts';
 export interface ReaderOptions {
   /** Parts of one trace, in order; '-' is standard input. */
   files: string[];
+  /** What messages call them, when not so. */
+  names?: string[];
   /** Players that will read the ring, each with an index of its own from 0. */
   cpus: number;
   /** How finely call sites are told apart; 'caller' when absent. */
@@ -66,6 +68,7 @@ export function open_reader(options: ReaderOptions): Reader {
   const task: ReaderTask = {
     options: {
       files: options.files,
+      names: options.names,
       type_by: options.type_by ?? 'caller',
       strict: options.strict ?? false,
       loop: options.loop ?? 1,
@@ -77,7 +80,7 @@ export function open_reader(options: ReaderOptions): Reader {
     ? new Worker(new URL('./reader_worker.ts', import.meta.url), start)
     : new Worker(new URL('./reader_worker.js', import.meta.url), start);
   const called_off = { yet: false };
-  const done = outcome(worker, control, called_off, String(options.files));
+  const done = outcome(worker, control, called_off, String(options.names ?? options.files));
   const format = first_format(worker, done);
   /* Whoever does not look at `done` hears of the failure from the ring. */
   done.catch(() => {});

@@ -32,6 +32,8 @@ import { turns_buffer } from './turns.ts';
 
 export interface ReplayOptions {
   readonly files: string[];
+  /** What messages call them, when not so. */
+  readonly names?: string[];
   readonly cpus: number;
   /** Bytes or '64M'; absent: as much as the trace will need. */
   readonly memory?: string | number;
@@ -44,6 +46,8 @@ export interface ReplayOptions {
   readonly packets?: PacketOptions;
   /** Called some times a second. */
   readonly progress?: (p: RingProgress, free_pages: number, pages: number) => void;
+  /** Called before anything is read, when the machine is up. */
+  readonly prepare?: () => void;
   /** Called at the end, while the machine is still up. */
   readonly inspect?: () => void;
 }
@@ -104,6 +108,7 @@ export async function play_trace(
     fresh: true,
   });
   try {
+    o.prepare?.();
     return await play(o, kinds, machine.handle);
   } finally {
     shutdown();
@@ -134,6 +139,7 @@ async function play(
     await Promise.all(players.map((p) => p.up));
     reader = open_reader({
       files: o.files,
+      names: o.names,
       cpus: o.cpus,
       type_by: o.type_by,
       strict: o.strict,
@@ -146,14 +152,14 @@ async function play(
       Math.max(read.read_seconds, (performance.now() - (await started)) / 1000);
     const format = await format_of(reader, players);
     if (is_capture(format)) {
-      if (kinds === 'heap') throw not_a_heap(o.files, format);
+      if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
       const played = await play_capture(o, players, reader);
       const took = await seconds(played.read);
       o.inspect?.();
       const { size_bytes, taken } = memory_taken();
       return packet_outcome(o, played, took, { size_bytes, kernel_peak_bytes: taken });
     }
-    if (o.packets) throw not_a_capture(o.files, format);
+    if (o.packets) throw not_a_capture(o.names ?? o.files, format);
     const played = await play_heap(o, players, reader);
     const took = await seconds(played.read);
     o.inspect?.();

@@ -12,15 +12,28 @@
  * Everything that can go wrong with the input becomes one SourceError: which
  * file, at which byte, what is wrong, what to do.
  *
+ * Devices are refused: some have no end.  What is no regular file can be read
+ * once; whoever wants it again makes a copy first (spool).
+ *
  * Life of a source.  open_source() opens the file and looks at its first bytes;
  * chunks() is to be iterated once; afterwards the counts and the digest are final.
  * Leaving the iteration early closes everything.
  */
 
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream, fstatSync, openSync } from 'node:fs';
+import {
+  constants,
+  createReadStream,
+  createWriteStream,
+  fstatSync,
+  openSync,
+  type Stats,
+  statSync,
+} from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { isatty } from 'node:tty';
 import { type Foreign, foreign_packing } from './foreign.ts';
 import { type Broken, make_engine, type Packer, Unpacking } from './unpack.ts';
 
@@ -121,21 +134,68 @@ interface Opened {
   /** Reads a regular file a second time. */
   again: (() => AsyncIterable<Uint8Array>) | null;
 }
-function raw_stream(file: string): Opened {
+/** What a file is, links followed. */
+function about(file: string): Stats {
   try {
-    const fd = file === STDIN_NAME ? STDIN_FD : openSync(file, 'r');
-    const about = fstatSync(fd);
-    if (about.isDirectory()) throw Object.assign(new Error('directory'), { code: 'EISDIR' });
-    const size = about.isFile() ? about.size : 0;
-    /* A pipe is read through the event loop, so that the thread can be ended while it waits. */
-    if (fd === STDIN_FD && (about.isFIFO() || about.isSocket())) {
+    return file === STDIN_NAME ? fstatSync(STDIN_FD) : statSync(file);
+  } catch (error) {
+    throw open_error(file, error as NodeJS.ErrnoException);
+  }
+}
+/** Whether a file can be read from its beginning as often as one likes. */
+export function is_rereadable(file: string): boolean {
+  return file !== STDIN_NAME && about(file).isFile();
+}
+/** A device may have no end, and reading it may do something. */
+function refuse_device(file: string, what: Stats): void {
+  if (!what.isCharacterDevice() && !what.isBlockDevice()) return;
+  const name = called(file);
+  if (file === STDIN_NAME && isatty(STDIN_FD)) {
+    throw new SourceError(
+      name,
+      null,
+      'is a terminal',
+      'lead a recording into it: kmem replay - < FILE',
+    );
+  }
+  const kind = what.isBlockDevice() ? 'block' : 'character';
+  throw new SourceError(name, null, `is a ${kind} device`, 'give a file or a pipe');
+}
+function called(file: string): string {
+  return file === STDIN_NAME ? 'standard input' : file;
+}
+function raw_stream(file: string): Opened {
+  const what = about(file);
+  refuse_device(file, what);
+  try {
+    if (what.isDirectory()) throw Object.assign(new Error('directory'), { code: 'EISDIR' });
+    const size = what.isFile() ? what.size : 0;
+    /*
+     * A pipe is read through the event loop, so that the thread can be ended while it waits:
+     * for bytes, or for somebody to open the other end.
+     */
+    if (what.isFIFO() || what.isSocket()) {
+      const flags = constants.O_RDONLY | constants.O_NONBLOCK;
+      const fd = file === STDIN_NAME ? STDIN_FD : openSync(file, flags);
       return { stream: new Socket({ fd, readable: true, writable: false }), size, again: null };
     }
+    const fd = file === STDIN_NAME ? STDIN_FD : openSync(file, 'r');
     const options = { highWaterMark: READ_BYTES, autoClose: fd !== STDIN_FD };
-    const again = about.isFile() && fd !== STDIN_FD ? () => createReadStream(file, options) : null;
+    const again = is_rereadable(file) ? () => createReadStream(file, options) : null;
     return { stream: createReadStream('', { ...options, fd }), size, again };
   } catch (error) {
     throw open_error(file, error as NodeJS.ErrnoException);
+  }
+}
+/** Copies what can be read once into a file that can be read again. */
+export async function spool(file: string, copy: string): Promise<void> {
+  const { stream } = raw_stream(file);
+  try {
+    await pipeline(stream, createWriteStream(copy, { mode: 0o600 }));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const reason = `cannot be copied to ${copy}, to be read again (${code ?? message})`;
+    throw new SourceError(called(file), null, reason, 'save it as a file first');
   }
 }
 
@@ -229,10 +289,15 @@ export class ByteSource {
 
 /**
  * Opens a trace; '-' is standard input.  The raw bytes go through `hash` on their way, which may
- * be shared by several files that make up one trace.  Fails with a SourceError.
+ * be shared by several files that make up one trace; errors call it `name`.  Fails with a
+ * SourceError.
  */
-export function open_source(file: string, hash: Hash | null = null): ByteSource {
-  return new ByteSource(file === STDIN_NAME ? 'standard input' : file, raw_stream(file), hash);
+export function open_source(
+  file: string,
+  hash: Hash | null = null,
+  name = called(file),
+): ByteSource {
+  return new ByteSource(name, raw_stream(file), hash);
 }
 
 /** The digest that truth.json gives for a file. */
