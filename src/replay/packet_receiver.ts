@@ -55,8 +55,10 @@ import {
   OP_PACKET,
   OP_PAD,
   OP_PASS,
+  OP_PIECE,
   PACKET_UNITS,
   packet_units,
+  piece_units,
 } from './packet_events.ts';
 import { never_fits } from './packet_fit.ts';
 import { HeaderParser } from './packet_headers.ts';
@@ -114,6 +116,9 @@ export class PacketReceiver {
   readonly #options: ReceiverOptions;
   readonly #headers = new HeaderParser();
   readonly #interfaces: { link: number; snaplen: number; digits: number }[] = [];
+  /** The next packet, when it comes in pieces. */
+  #large = new Uint8Array(0);
+  #large_bytes = 0;
   #began = 0;
 
   constructor(ring: RingReader, out: Outlet, options: ReceiverOptions) {
@@ -150,8 +155,12 @@ export class PacketReceiver {
       const op = word0 & OP_MASK;
       let units = 1;
       if (op === OP_PACKET) {
-        units = packet_units(words[at + 1]);
+        units = words[at + 3] === 0 ? packet_units(words[at + 1]) : PACKET_UNITS;
         this.#packet(at, word0 >>> INTERFACE_SHIFT);
+        this.#large_bytes = 0;
+      } else if (op === OP_PIECE) {
+        units = piece_units(words[at + 1]);
+        this.#piece((at + 4) * 4, words[at + 1]);
       } else if (op === OP_PAD) units = words[at + 1];
       else if (op === OP_PASS) this.#pass();
       else if (op === OP_INTERFACE) {
@@ -161,6 +170,16 @@ export class PacketReceiver {
       ring.release(units);
       left -= units;
     }
+  }
+  #piece(from: number, bytes: number): void {
+    const there = this.#large_bytes;
+    if (there + bytes > this.#large.length) {
+      const wide = new Uint8Array(2 * (there + bytes));
+      wide.set(this.#large.subarray(0, there));
+      this.#large = wide;
+    }
+    this.#large.set(this.#bytes.subarray(from, from + bytes), there);
+    this.#large_bytes = there + bytes;
   }
   #pass(): void {
     this.totals.passes++;
@@ -235,7 +254,10 @@ export class PacketReceiver {
   #receive(at: number, iface: number): mbuf_t {
     const { words } = this.#ring;
     const bytes = words[at + 1];
-    const filled = this.#fill((at + PACKET_UNITS * 4) * 4, bytes);
+    const filled =
+      words[at + 3] === 0
+        ? this.#fill(this.#bytes, (at + PACKET_UNITS * 4) * 4, bytes)
+        : this.#fill(this.#large, 0, bytes);
     if (filled === NULL) return filled;
     mbuf.rcvif[filled] = iface + 1;
     const headers = this.#headers;
@@ -254,8 +276,8 @@ export class PacketReceiver {
     }
     return m;
   }
-  /** A chain of clusters with bytes of the ring. */
-  #fill(from: number, bytes: number): mbuf_t {
+  /** A chain of clusters with bytes of the ring, or of a packet that came in pieces. */
+  #fill(source: Uint8Array, from: number, bytes: number): mbuf_t {
     const m =
       bytes === 0
         ? m_gethdr(M_NOWAIT, MT_DATA)
@@ -266,7 +288,7 @@ export class PacketReceiver {
     let left = bytes;
     for (let n = m; left > 0; n = mbuf.next[n]) {
       const count = Math.min(left, m_end(n) - m_start(n));
-      bytes_in(mtod(n), this.#bytes, at, count);
+      bytes_in(mtod(n), source, at, count);
       mbuf.len[n] = count;
       at += count;
       left -= count;

@@ -43,14 +43,21 @@ export class PacketWriter {
       throw new SourceError(this.#file, null, reason, 'a pcap holds one: replay without --write');
     }
     if (this.#at + RECORD_HEADER + n > BUFFER_BYTES) this.#flush();
+    const fits = RECORD_HEADER + n <= BUFFER_BYTES;
     const v = this.#view;
     const nsec = words[note + TAG_NSEC];
     v.setInt32(this.#at, words[note + TAG_SEC], true);
     v.setUint32(this.#at + 4, nsec === NO_TIME ? 0 : Math.floor(nsec / this.#units), true);
     v.setUint32(this.#at + 8, n, true);
     v.setInt32(this.#at + 12, words[note + TAG_WIRE], true);
-    this.#bytes.set(bytes.subarray(at, at + n), this.#at + RECORD_HEADER);
-    this.#at += RECORD_HEADER + n;
+    this.#at += RECORD_HEADER;
+    if (fits) {
+      this.#bytes.set(bytes.subarray(at, at + n), this.#at);
+      this.#at += n;
+    } else {
+      this.#flush();
+      this.#write(bytes, at, at + n);
+    }
   }
   #header(link: number, snaplen: number, digits: number): void {
     this.#link = link;
@@ -71,11 +78,13 @@ export class PacketWriter {
   }
 
   #flush(): void {
-    const { length } = this.#bytes.subarray(0, this.#at);
-    for (let from = 0; from < length; ) {
-      from += this.#try(() => writeSync(this.#fd, this.#bytes, from, length - from));
-    }
+    this.#write(this.#bytes, 0, this.#at);
     this.#at = 0;
+  }
+  #write(bytes: Uint8Array, begin: number, end: number): void {
+    for (let from = begin; from < end; ) {
+      from += this.#try(() => writeSync(this.#fd, bytes, from, end - from));
+    }
   }
   #try(what: () => number): number {
     try {

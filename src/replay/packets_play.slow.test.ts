@@ -15,7 +15,7 @@ import { uma_check } from '../sys/uma/uma_check.ts';
 import { play_capture } from './packet_replay.ts';
 import { PLAIN_PACKETS } from './packet_task.ts';
 import { left_behind, NOTHING, plays_packets } from './packets.test.lib.ts';
-import { MAGIC_NS, Ng, packet, pcap } from './pcap.test.lib.ts';
+import { MAGIC_NS, Ng, packet, pcap, sha256 } from './pcap.test.lib.ts';
 import { PlayerThread } from './player_thread.ts';
 import { open_reader, type Reader } from './reader.ts';
 import { PLAIN } from './replay.test.lib.ts';
@@ -230,6 +230,33 @@ test('--write: the file holds what was read, to the byte', async (t) => {
     play_trace({ ...PLAIN, files: [file], cpus: 2, packets }),
     /out\.pcap: the capture has packets of link types 1 and 101; /,
   );
+});
+
+test('packets of USB, larger than frames: played, written, or their need is told', async (t) => {
+  const sizes = [100, 262144, 262145, 300_000, 2_500_000, 60];
+  const some = sizes.map((n, i) => packet(bytes(n), 5 + i, 0, n + i));
+  const input = pcap(some, { link: 249, snaplen: 2 ** 27 });
+  const file = temporary_file(t, 'usb', input);
+  const ng = new Ng().iface(1).iface(220);
+  for (const p of some) ng.enhanced({ ...p, iface: 1 });
+  const to = join(temporary_folder(t), 'out.pcap');
+  for (const cpus of [1, 2, 3]) {
+    const packets = { ...PLAIN_PACKETS, write: to, loop: 2 };
+    const { trace } = await plays_packets(file, cpus, { largest: 2_500_000 }, { packets });
+    assert.equal(trace.sha256_of_captured_bytes, sha256(some));
+    assert.deepEqual(trace.size_histogram, { 64: 1, 128: 1, 1048576: 3, 16777216: 1 });
+    assert.ok(readFileSync(to).equals(Buffer.concat([input, input.subarray(24)])));
+    const { trace: next } = await plays_packets(temporary_file(t, 'ng', ng.bytes()), cpus, {});
+    assert.equal(next.sha256_of_captured_bytes, sha256(some));
+  }
+  const set = { 'kern.ipc.nmbjumbop': '100' };
+  await assert.rejects(
+    play_trace({ ...PLAIN, files: [file], cpus: 2, set }),
+    /a packet of 2500000 bytes needs \d+ page clusters, and kern\.ipc\.nmbjumbop allows \d+: /,
+  );
+  const drop = { ...PLAIN_PACKETS, drop: true };
+  const { packets: p } = await plays_packets(file, 3, {}, { packets: drop, set });
+  assert.ok(p.dropped_no_memory > 0);
 });
 
 test('a capture is no heap, and a heap no capture', async () => {

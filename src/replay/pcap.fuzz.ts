@@ -12,7 +12,7 @@
  */
 import assert from 'node:assert/strict';
 import { dice } from '../sys/machine/seed.test.lib.ts';
-import { PACKET_MAX_BYTES } from './packet_events.ts';
+import { LARGE_PACKET_MAX_BYTES } from './packet_links.ts';
 import { type ModelReading, pcap_model, pcapng_model } from './pcap.model.ts';
 import {
   MAGIC_MODIFIED,
@@ -184,7 +184,7 @@ function compare(got: Reading, model: ModelReading, file: Uint8Array, place: str
   for (const [i, p] of got.packets.entries()) {
     const wanted = model.packets[i];
     assert.equal(p.wire, wanted.wire, `${place}: packet ${i}`);
-    assert.ok(p.bytes.length <= PACKET_MAX_BYTES);
+    assert.ok(p.bytes.length <= LARGE_PACKET_MAX_BYTES);
     assert.ok(Buffer.from(p.bytes).equals(wanted.bytes), `${place}: bytes of packet ${i}`);
   }
   if (got.wrong_at === null) assert.equal(got.trailing, model.trailing, place);

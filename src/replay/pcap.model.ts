@@ -18,6 +18,10 @@ export interface ModelReading {
 }
 
 const MOST = 262144;
+const MOST_LARGE = 128 * 1024 * 1024;
+/** Link types of USB, D-Bus and the like. */
+const LARGE = [189, 220, 231, 249, 266, 279];
+const most_of = (link: number): number => (LARGE.includes(link & 0xffff) ? MOST_LARGE : MOST);
 
 /** Numbers in a capture, in its byte order. */
 class Numbers {
@@ -55,7 +59,7 @@ export function pcap_model(file: Uint8Array): ModelReading {
     let [captured, wire] = [n.u32(at + 8), n.u32(at + 12)];
     const swapped = minor < 3 || (minor === 3 && captured > wire);
     if (swapped) [captured, wire] = [wire, captured];
-    if (captured > MOST) return { packets, wrong_at: at, trailing: 0 };
+    if (captured > most_of(n.u32(20))) return { packets, wrong_at: at, trailing: 0 };
     if (at + header + captured > file.length) break;
     packets.push({ bytes: file.subarray(at + header, at + header + captured), wire });
     at += header + captured;
@@ -63,6 +67,10 @@ export function pcap_model(file: Uint8Array): ModelReading {
   return { packets, wrong_at: null, trailing: file.length - at };
 }
 
+interface Interface {
+  link: number;
+  snaplen: number;
+}
 const SECTION = 0x0a0d0d0a;
 const INTERFACE = 1;
 const READ = [SECTION, INTERFACE, 2, 3, 6];
@@ -71,7 +79,7 @@ const READ = [SECTION, INTERFACE, 2, 3, 6];
 export function pcapng_model(file: Uint8Array): ModelReading {
   const packets: ModelPacket[] = [];
   const n = new Numbers(file);
-  const interfaces: number[] = [];
+  const interfaces: Interface[] = [];
   let sections = 0;
   let foreign = false; // in a section of another version
   let first_version_wrong = false;
@@ -84,7 +92,8 @@ export function pcapng_model(file: Uint8Array): ModelReading {
     const type = n.u32(at);
     const length = n.u32(at + 4);
     if (length < (section ? 28 : 12) || length % 4 !== 0) return wrong();
-    const huge = length > 4 * MOST;
+    const most = Math.max(MOST, ...interfaces.map((i) => most_of(i.link)));
+    const huge = length > most + 3 * MOST;
     if (huge && (section || (READ.includes(type) && !foreign))) return wrong();
     if (at + length > file.length) break;
     if (!huge && n.u32(at + length - 4) !== length) return wrong();
@@ -104,7 +113,7 @@ export function pcapng_model(file: Uint8Array): ModelReading {
       // passed over
     } else if (type === INTERFACE) {
       if (length < 20 || !options_fit(n, at + 16, at + length - 4)) return wrong();
-      interfaces.push(n.u32(at + 12));
+      interfaces.push({ link: n.u16(at + 8), snaplen: n.u32(at + 12) });
     } else if (READ.includes(type)) {
       const packet = pcapng_packet(file, n, interfaces, at);
       if (packet === null) return wrong();
@@ -129,7 +138,7 @@ function options_fit(n: Numbers, from: number, end: number): boolean {
 function pcapng_packet(
   file: Uint8Array,
   n: Numbers,
-  interfaces: number[],
+  interfaces: Interface[],
   at: number,
 ): ModelPacket | null {
   const type = n.u32(at);
@@ -137,11 +146,12 @@ function pcapng_packet(
   const data = at + (simple ? 12 : 28);
   const room = at + n.u32(at + 4) - 4 - data;
   if (room < 0) return null;
-  const snaplen = interfaces[simple ? 0 : type === 2 ? n.u16(at + 8) : n.u32(at + 8)];
-  if (snaplen === undefined) return null;
+  const iface = interfaces[simple ? 0 : type === 2 ? n.u16(at + 8) : n.u32(at + 8)];
+  if (iface === undefined) return null;
+  const { snaplen, link } = iface;
   const wire = n.u32(data - 4);
   const cut = snaplen === 0 ? wire : Math.min(wire, snaplen);
   const captured = simple ? cut : n.u32(data - 8);
-  if (captured > room || captured > MOST) return null;
+  if (captured > room || captured > most_of(link)) return null;
   return { bytes: file.subarray(data, data + captured), wire };
 }

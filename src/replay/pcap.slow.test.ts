@@ -141,6 +141,25 @@ test('a ring much smaller than the capture, and the largest packet', async (t) =
   }
 });
 
+test('how large a packet may be depends on its link', async (t) => {
+  const [good, large] = [packet(bytes(50)), packet(bytes(262145))];
+  for (const link of [1, 147, 189, 220, 231, 249, 266, 279]) {
+    const most = link === 1 || link === 147 ? 262144 : 2 ** 27;
+    const ng = new Ng().iface(link).enhanced(good).enhanced(large);
+    for (const whole of [pcap([good, large], { link }), ng.bytes()]) {
+      const read = await read_capture([temporary_file(t, 'large', whole)], { ring_events: 32768 });
+      const wanted = most > 262144 ? [good, large] : [good];
+      assert.equal(read.trace?.packets, wanted.length, `link ${link}`);
+      assert.equal(sha256(read.packets), sha256(wanted));
+      assert.equal(read.trace?.damaged_at === undefined, most > 262144);
+    }
+    const absurd = pcap([good, large], { link });
+    absurd.writeUInt32LE(most + 1, 24 + 66 + 8);
+    const { trace } = await read_capture([temporary_file(t, 'absurd', absurd)]);
+    assert.match(trace?.damage ?? '', new RegExp(`byte 90: packet 2 .* at most ${most} can be`));
+  }
+});
+
 test('what cannot be read: one line, the file and the offset', async (t) => {
   const good = packet(bytes(100));
   const absurd = pcap([good, good]);

@@ -9,7 +9,10 @@ import {
   OP_PACKET,
   OP_PAD,
   OP_PASS,
+  OP_PIECE,
+  PACKET_UNITS,
   packet_units,
+  piece_units,
 } from './packet_events.ts';
 import type { CaptureDocument } from './pcap_stats.ts';
 import { open_reader, type ReaderOptions } from './reader.ts';
@@ -148,6 +151,7 @@ export async function read_capture(
   const ring = new RingReader(reader.ring_handle, 0);
   const bytes = new Uint8Array(reader.ring_handle.buffer);
   const read: Read = { packets: [], passes: 0 };
+  let pieces: Uint8Array[] = [];
   for (;;) {
     const n = ring.next_batch();
     if (n <= 0) break;
@@ -157,12 +161,17 @@ export async function read_capture(
       const op = word0 & OP_MASK;
       let units = 1;
       if (op === OP_PACKET) {
-        const [, captured, wire, , sec, nsec] = ring.words.subarray(at, at + 6);
-        units = packet_units(captured);
+        const [, captured, wire, pieced, sec, nsec] = ring.words.subarray(at, at + 6);
+        units = pieced ? PACKET_UNITS : packet_units(captured);
         const from = (at + 8) * 4;
         const iface = word0 >>> INTERFACE_SHIFT;
-        const data = bytes.slice(from, from + captured);
+        const data = pieced ? Buffer.concat(pieces) : bytes.slice(from, from + captured);
+        pieces = [];
         read.packets.push({ sec, nsec, bytes: data, wire: wire >>> 0, iface });
+      } else if (op === OP_PIECE) {
+        const n = ring.words[at + 1];
+        units = piece_units(n);
+        pieces.push(bytes.slice((at + 4) * 4, (at + 4) * 4 + n));
       } else if (op === OP_PAD) units = ring.words[at + 1];
       else if (op === OP_PASS) read.passes++;
       else if (op !== OP_INTERFACE && op !== OP_END) throw new Error(`op ${op}`);

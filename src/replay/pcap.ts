@@ -14,7 +14,7 @@
  * it is lost, so it ends the reading.  A file that ends inside its last record is
  * what a stopped recorder leaves; its whole records are good.
  */
-import { PACKET_MAX_BYTES } from './packet_events.ts';
+import { PACKET_MAX_BYTES, packet_max_bytes } from './packet_links.ts';
 import {
   type CaptureFormat,
   type CaptureSink,
@@ -52,6 +52,7 @@ export class PcapParser implements RecordParser {
   #modified = false;
   #ns_per_unit = 1000;
   #minor = 4;
+  #most = PACKET_MAX_BYTES;
   #iface = 0;
 
   constructor(file: string, sink: CaptureSink, offset: () => number) {
@@ -71,7 +72,7 @@ export class PcapParser implements RecordParser {
     if (this.#minor < 3 || (this.#minor === 3 && captured > wire)) {
       [captured, wire] = [wire, captured];
     }
-    if (captured > PACKET_MAX_BYTES) this.#absurd(captured);
+    if (captured > this.#most) this.#absurd(captured);
     if (there < header + captured) return -(header + captured);
     const sec = v.getUint32(0, this.#little);
     const nsec = v.getUint32(4, this.#little) * this.#ns_per_unit;
@@ -82,7 +83,7 @@ export class PcapParser implements RecordParser {
   }
 
   #absurd(captured: number): never {
-    const most = `at most ${PACKET_MAX_BYTES} can be`;
+    const most = `at most ${this.#most} can be`;
     const reason = `packet ${this.records + 1} claims ${captured} captured bytes, ${most}`;
     throw capture_error(this.#file, this.#offset(), reason);
   }
@@ -107,6 +108,7 @@ export class PcapParser implements RecordParser {
     this.#ns_per_unit = kind === MAGIC_NS ? 1 : 1000;
     const link = v.getUint32(20, this.#little) & LINK_MASK;
     const snaplen = v.getUint32(16, this.#little);
+    this.#most = packet_max_bytes(link);
     this.#iface = this.#sink.interface(link, snaplen, digits === 9 ? 'ns' : 'us', digits);
     this.#begun = true;
     return FILE_HEADER;

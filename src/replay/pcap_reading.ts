@@ -11,7 +11,15 @@
  * whole packets count, the rest is told as trailing bytes.  So does one with
  * damage in it (read_trace.ts).  A strict reading stops there, with an error.
  */
-import { INTERFACE_SHIFT, OP_INTERFACE, OP_PACKET, OP_PAD, OP_PASS } from './packet_events.ts';
+import {
+  INTERFACE_SHIFT,
+  OP_INTERFACE,
+  OP_PACKET,
+  OP_PAD,
+  OP_PASS,
+  OP_PIECE,
+  PIECE_BYTES,
+} from './packet_events.ts';
 import { PcapParser } from './pcap.ts';
 import { CaptureStats } from './pcap_stats.ts';
 import {
@@ -26,6 +34,7 @@ import type { RingWriter } from './ring.ts';
 import { SourceError } from './source.ts';
 
 const PARSERS = { pcap: PcapParser, pcapng: PcapngParser };
+const NO_BYTES = new Uint8Array(0);
 export type CaptureKind = keyof typeof PARSERS;
 
 export function is_capture(format: string): format is CaptureKind {
@@ -107,9 +116,18 @@ export class CaptureReading implements CaptureSink {
     head[0] = OP_PACKET | (iface << INTERFACE_SHIFT);
     head[1] = bytes.length;
     head[2] = wire;
+    head[3] = bytes.length > PIECE_BYTES ? 1 : 0;
     head[4] = sec;
     head[5] = nsec;
-    this.#writer.put_bytes(head, bytes, OP_PAD);
+    if (head[3] === 0) this.#writer.put_bytes(head, bytes, OP_PAD);
+    else this.#large_packet(bytes);
+  }
+  #large_packet(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + PIECE_BYTES);
+      this.#writer.put_bytes([OP_PIECE, piece.length, 0, 0], piece, OP_PAD);
+    }
+    this.#writer.put_bytes(this.#head, NO_BYTES, OP_PAD);
   }
 
   /** Of a reading that nobody wanted to the end, what was read. */

@@ -51,19 +51,36 @@ export interface CaptureDocument extends CaptureFormat {
   damage?: string;
 }
 
-const BUCKETS = [64, 128, 256, 512, 1024, 1518, 2048, 4096, 9216, 16384, 65536, 1048576];
+const BUCKETS = [
+  64,
+  128,
+  256,
+  512,
+  1024,
+  1518,
+  2048,
+  4096,
+  9216,
+  16384,
+  65536,
+  1048576,
+  2 ** 24,
+  2 ** 27,
+];
 /** Bytes gathered for the digest: a call of it costs as much as hashing a kilobyte. */
 const HASH_BYTES = 1 << 18;
 
 /** Feeds a digest in large pieces. */
 export class Digest {
   #hash: Hash = source_hash();
-  readonly #bytes = new Uint8Array(HASH_BYTES);
+  /** As large as the largest packet. */
+  #bytes = new Uint8Array(HASH_BYTES);
   #at = 0;
 
   /** Where the next n bytes go; they count at once. */
   place(n: number): { bytes: Uint8Array; at: number } {
-    if (this.#at + n > HASH_BYTES) this.#flush();
+    if (this.#at + n > this.#bytes.length) this.#flush();
+    if (n > this.#bytes.length) this.#bytes = new Uint8Array(n);
     const at = this.#at;
     this.#at += n;
     return { bytes: this.#bytes, at };

@@ -21,7 +21,7 @@
  * Time stamps count units of 10^-n or 2^-n seconds in 64 bits; what is finer than
  * a nanosecond is cut off.
  */
-import { PACKET_MAX_BYTES } from './packet_events.ts';
+import { PACKET_MAX_BYTES, packet_max_bytes } from './packet_links.ts';
 import {
   type CaptureFormat,
   type CaptureSink,
@@ -52,8 +52,8 @@ const OPT_TSOFFSET = 14;
 const BLOCK_FRAME = 12;
 const BLOCK_MIN = BLOCK_FRAME;
 const SECTION_MIN = 28;
-/** A block that is looked into is a packet and its options, or smaller. */
-const BLOCK_MAX = PACKET_MAX_BYTES * 4;
+/** A block that is looked into is a packet, and options and lengths that need no more than this. */
+const BLOCK_BESIDES = PACKET_MAX_BYTES * 3;
 /** Interfaces of a capture, all sections together; each is kept to the end. */
 const INTERFACES_MAX = 65536;
 const NS = 1_000_000_000n;
@@ -62,6 +62,8 @@ const UNITS: Record<number, string> = { 0: 's', 3: 'ms', 6: 'us', 9: 'ns' };
 interface Interface {
   number: number;
   snaplen: number;
+  /** Captured bytes that a packet may have. */
+  most: number;
   per_second: bigint;
   offset: bigint;
 }
@@ -75,6 +77,8 @@ export class PcapngParser implements RecordParser {
   #first_little: boolean | null = null;
   #interfaces: Interface[] = [];
   #interfaces_seen = 0;
+  /** The most that any interface of the section lets a packet have. */
+  #most = PACKET_MAX_BYTES;
   #sections = 0;
   #skipped = 0;
   /** The section is of another version; that of the first such one. */
@@ -102,9 +106,10 @@ export class PcapngParser implements RecordParser {
     }
     const read = [BT_INTERFACE, BT_PACKET, BT_SIMPLE, BT_ENHANCED].includes(type);
     const known = section || (read && !this.#foreign);
-    if (length > BLOCK_MAX) {
+    const block_most = this.#most + BLOCK_BESIDES;
+    if (length > block_most) {
       if (!known) return this.#skip(length);
-      const most = `at most ${BLOCK_MAX} can be`;
+      const most = `at most ${block_most} can be`;
       this.#wrong(`block ${this.records + 1} claims a length of ${length} bytes, ${most}`);
     }
     if (there < length) return -length;
@@ -149,6 +154,7 @@ export class PcapngParser implements RecordParser {
     const little = this.#little;
     const major = b.getUint16(4, little);
     this.#interfaces = [];
+    this.#most = PACKET_MAX_BYTES;
     this.#foreign = major !== MAJOR;
     if (!this.#foreign) {
       this.#sections++;
@@ -182,7 +188,9 @@ export class PcapngParser implements RecordParser {
       this.#wrong(`block ${this.records} is interface ${this.#interfaces_seen}, ${most}`);
     }
     const number = this.#sink.interface(link, snaplen, unit, digits);
-    this.#interfaces.push({ number, snaplen, per_second, offset });
+    const most = packet_max_bytes(link);
+    this.#most = Math.max(this.#most, most);
+    this.#interfaces.push({ number, snaplen, most, per_second, offset });
   }
   #options(
     b: DataView,
@@ -211,7 +219,7 @@ export class PcapngParser implements RecordParser {
     const little = this.#little;
     const iface = this.#of(old ? b.getUint16(0, little) : b.getUint32(0, little));
     const captured = b.getUint32(12, little);
-    if (captured > body.length - 20 || captured > PACKET_MAX_BYTES) {
+    if (captured > body.length - 20 || captured > iface.most) {
       this.#wrong(`block ${this.records} claims ${captured} captured bytes in ${body.length - 20}`);
     }
     const stamp = (BigInt(b.getUint32(4, little)) << 32n) | BigInt(b.getUint32(8, little));
@@ -226,7 +234,7 @@ export class PcapngParser implements RecordParser {
     const iface = this.#of(0);
     const wire = b.getUint32(0, this.#little);
     const most = iface.snaplen === 0 ? wire : Math.min(wire, iface.snaplen);
-    if (most > body.length - 4 || most > PACKET_MAX_BYTES) {
+    if (most > body.length - 4 || most > iface.most) {
       this.#wrong(`block ${this.records} claims ${most} captured bytes in ${body.length - 4}`);
     }
     this.#sink.packet(iface.number, 0, NO_TIME, body.subarray(4, 4 + most), wire);
