@@ -63,6 +63,12 @@ const TEXTS: [what: string, advice: string, text: RegExp][] = [
   ['a heap profile', A_RECORDING, /^(heap profile: +\d|heap_v2\/)/],
   ['a script', `${A_RECORDING}, the script being the program`, /^#! ?\//],
 ];
+/** What kmem unpacks, but once. */
+const TWICE = ['1f8b', '28b52ffd'];
+const AGAIN: Foreign = {
+  what: 'packed again',
+  advice: 'unpack it once on the way, such as: gzip -dc FILE | kmem replay -',
+};
 /** A tar archive has its mark behind the first member's name. */
 const TAR_AT = 257;
 
@@ -84,12 +90,16 @@ export function foreign_packing(head: Uint8Array): Foreign | null {
     advice: `${UNPACK}${tool} | kmem replay -`,
   };
 }
-/** What a file is that is no recording at all, or none of a tool that kmem knows. */
+/** What a file, unpacked, is that is no recording at all, or none of a tool that kmem knows. */
 export function foreign_file(head: Uint8Array): Foreign | null {
   const called = (what: string, advice: string): Foreign => ({
     what: `recognised as ${what}, which kmem does not replay`,
     advice,
   });
+  const inner =
+    foreign_packing(head) ?? (TWICE.some((magic) => begins(head, magic)) ? AGAIN : null);
+  if (inner !== null)
+    return { what: `packed twice: what is in it is ${inner.what}`, advice: AGAIN.advice };
   const capture = CAPTURES.find(([, magic]) => begins(head, magic));
   if (capture) return called(capture[0], TO_PCAP);
   const other = OTHERS.find(([, , magic]) => begins(head, magic));

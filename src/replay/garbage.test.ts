@@ -147,6 +147,8 @@ test('other formats are called by their name', async (t) => {
     'web page, | fetch the file itself': `<html><body>${'Not Found. '.repeat(2000)}</body></html>`,
     'ELF | heaptrack PROGRAM': readFileSync(process.execPath).subarray(0, 5000),
     'Git LFS | git lfs pull': 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n',
+    'packed twice | gzip -dc': gzipSync(gzipSync(gunzipSync(MAKE))),
+    'packed with xz | gzip -dc': gzipSync(Buffer.from('fd377a585a0000000000', 'hex')),
     'UTF-16 | iconv': Buffer.from('\ufeff= Start\n', 'utf16le'),
   };
   for (const [name, head] of Object.entries(heads)) {
@@ -154,7 +156,7 @@ test('other formats are called by their name', async (t) => {
     const [called, advice = ''] = name.replace(',', '').split(' | ');
     assert.ok(error.reason.includes(called), error.message);
     assert.ok(error.advice.includes(advice), error.message);
-    assert.match(error.message, /recognised as|packed with/);
+    assert.match(error.message, /recognised as|packed (with|twice)/);
   }
 });
 
