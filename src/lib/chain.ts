@@ -82,8 +82,9 @@ import {
   stands,
   writable,
 } from './chain_mbuf.ts';
-import { checkOptions, shown, waitOf, what, whole } from './args.ts';
+import { checkOptions, isBytes, shown, waitOf, what, whole } from './args.ts';
 import {
+  ADOPT,
   type Adopted,
   type AdoptOptions,
   type ChainOptions,
@@ -121,8 +122,6 @@ import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // A local name: V8 takes it for a constant, an imported one it does not.
 const mbuf = mbuf_;
-
-export type { AdoptOptions, ChainOptions, ChainSource, HostBuffer } from './chain_args.ts';
 
 /** Marks the packet header of a chain that release() sent off. */
 const RELEASED = 0x43484e31;
@@ -312,7 +311,7 @@ export class Chain
    * is still the caller's; EFAULT, EINVAL if the block has fewer bytes.
    */
   adopt(type: MallocType, address: Address, n: number, options?: AdoptOptions): this {
-    checkOptions('adopt', options);
+    checkOptions('adopt', options, ADOPT);
     const { offset = 0, front = false } = options ?? {};
     if (!(type instanceof MallocType)) {
       throw kmemError(EINVAL, 'adopt', `${what(type)} is no type of this machine`);
@@ -468,7 +467,7 @@ export class Chain
    */
   pullup(n: number, options?: ChainOptions): this {
     const wait = waitOf('pullup', options);
-    this.#range('pullup', 0, n);
+    this.#range('pullup', n);
     if (n > PIECE_MAX) {
       const text = `${n} bytes are more than a piece holds (${PIECE_MAX}): use toUint8Array`;
       throw kmemError(EINVAL, 'pullup', text);
@@ -480,8 +479,8 @@ export class Chain
   }
   /** Takes the first `n` bytes off and frees what held them. Never waits. Throws EINVAL. */
   discard(n: number): this {
-    const end = this.#range('discard', 0, n);
-    if (end === this.#length()) this.#clear();
+    const length = this.#range('discard', n);
+    if (n === length) this.#clear();
     else if (n > 0) inKernel('discard', () => this.#take(dropHead(this.#m, n)));
     return this;
   }
@@ -558,7 +557,7 @@ export class Chain
   }
   /** Copies bytes from `from` on into `target`; returns how many. Throws EINVAL. */
   copyTo(target: Uint8Array, from = 0): number {
-    if (!(target instanceof Uint8Array)) {
+    if (!isBytes(target)) {
       throw kmemError(EINVAL, 'copyTo', `${what(target)} is no Uint8Array`);
     }
     const end = this.#range('copyTo', from);

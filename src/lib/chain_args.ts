@@ -5,42 +5,22 @@
  * half changed by it.  Bytes come as any view or buffer, shared or not; a text is
  * stored as UTF-8, where half a surrogate pair becomes U+FFFD.
  */
-import { EINVAL } from '../sys/machine/errno.ts';
-import { type Wait, what } from './args.ts';
-import { kmemError } from './errors.ts';
-import { type Address, type Source, textBytes } from './memory.ts';
+import { bytesOf, type Known, type Source, type Wait } from './args.ts';
+import { type Address, textBytes } from './memory.ts';
 import type { MallocType } from './type.ts';
 
 /** What can be copied into a chain: bytes, or a text as UTF-8. */
 export type ChainSource = string | Source;
-/** The bytes of a source: a view of it, or the UTF-8 of a text. */
+/** The bytes of a source: a view of it, or the UTF-8 of a text. Throws EINVAL. */
 export function sourceBytes(op: string, source: ChainSource): Uint8Array {
-  if (source instanceof Uint8Array) {
-    return source.length === 0 && detached(source.buffer) ? transferred(op) : source;
-  }
-  if (typeof source === 'string') return textBytes(source);
-  if (ArrayBuffer.isView(source)) {
-    try {
-      return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-    } catch {
-      return transferred(op);
-    }
-  }
-  if (Object.prototype.toString.call(source).endsWith('ArrayBuffer]')) {
-    return detached(source) ? transferred(op) : new Uint8Array(source);
-  }
-  throw kmemError(EINVAL, op, `${what(source)} is neither bytes nor a text`);
-}
-function detached(buffer: ArrayBufferLike): boolean {
-  return (buffer as { detached?: boolean }).detached === true;
-}
-function transferred(op: string): never {
-  throw kmemError(EINVAL, op, 'the ArrayBuffer was transferred, or has shrunk: the bytes are gone');
+  return typeof source === 'string' ? textBytes(source) : bytesOf(op, source);
 }
 export interface ChainOptions {
   /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
   readonly wait?: Wait;
 }
+/** Names of AdoptOptions. */
+export const ADOPT: Known = ['offset', 'front'];
 export interface AdoptOptions {
   /** Where in the block the bytes begin. Default 0. */
   readonly offset?: number;

@@ -9,7 +9,10 @@
  * start of the chain.  A number in one piece is read where it lies; one that
  * crosses a border goes through eight bytes of this thread.
  */
+import { EINVAL } from '../sys/machine/errno.ts';
 import { mem } from '../sys/machine/memory.ts';
+import { shown } from './args.ts';
+import { kmemError } from './errors.ts';
 
 let memory: DataView = new DataView(new ArrayBuffer(0));
 /** A view of the whole memory. */
@@ -19,6 +22,12 @@ function memoryView(): DataView {
 }
 const SCRATCH = new Uint8Array(8);
 const scratch = new DataView(SCRATCH.buffer);
+
+/** Stores a value in a view. */
+type Put = (view: DataView, at: number) => void;
+function noValue(op: string, value: unknown, kind: string): never {
+  throw kmemError(EINVAL, op, `${shown(value)} is no ${kind}`);
+}
 
 export abstract class ChainNumbers {
   /**
@@ -41,7 +50,16 @@ export abstract class ChainNumbers {
     this.#pos = 0;
     return scratch;
   }
-  #store(op: string, at: number, n: number, put: (view: DataView, at: number) => void): this {
+  /** A value is looked at, not converted: no code of the program runs in the middle. */
+  #store(op: string, at: number, n: number, value: number, put: Put): this {
+    if (typeof value !== 'number') noValue(op, value, 'number');
+    return this.#put(op, at, n, put);
+  }
+  #storeBig(op: string, at: number, value: bigint, put: Put): this {
+    if (typeof value !== 'bigint') noValue(op, value, 'bigint');
+    return this.#put(op, at, 8, put);
+  }
+  #put(op: string, at: number, n: number, put: Put): this {
     const address = this.piece(op, at, n, true);
     if (address >= 0) put(memoryView(), address);
     else {
@@ -88,33 +106,37 @@ export abstract class ChainNumbers {
    * does not grow by them, and ENOMEM when a shared piece cannot be copied.
    */
   setUint8(at: number, value: number): this {
-    return this.#store('setUint8', at, 1, (v, p) => v.setUint8(p, value));
+    return this.#store('setUint8', at, 1, value, (v, p) => v.setUint8(p, value));
   }
   setInt8(at: number, value: number): this {
-    return this.#store('setInt8', at, 1, (v, p) => v.setInt8(p, value));
+    return this.#store('setInt8', at, 1, value, (v, p) => v.setInt8(p, value));
   }
   setUint16(at: number, value: number, littleEndian = false): this {
-    return this.#store('setUint16', at, 2, (v, p) => v.setUint16(p, value, littleEndian));
+    return this.#store('setUint16', at, 2, value, (v, p) => v.setUint16(p, value, littleEndian));
   }
   setInt16(at: number, value: number, littleEndian = false): this {
-    return this.#store('setInt16', at, 2, (v, p) => v.setInt16(p, value, littleEndian));
+    return this.#store('setInt16', at, 2, value, (v, p) => v.setInt16(p, value, littleEndian));
   }
   setUint32(at: number, value: number, littleEndian = false): this {
-    return this.#store('setUint32', at, 4, (v, p) => v.setUint32(p, value, littleEndian));
+    return this.#store('setUint32', at, 4, value, (v, p) => v.setUint32(p, value, littleEndian));
   }
   setInt32(at: number, value: number, littleEndian = false): this {
-    return this.#store('setInt32', at, 4, (v, p) => v.setInt32(p, value, littleEndian));
+    return this.#store('setInt32', at, 4, value, (v, p) => v.setInt32(p, value, littleEndian));
   }
   setBigUint64(at: number, value: bigint, littleEndian = false): this {
-    return this.#store('setBigUint64', at, 8, (v, p) => v.setBigUint64(p, value, littleEndian));
+    return this.#storeBig('setBigUint64', at, value, (v, p) =>
+      v.setBigUint64(p, value, littleEndian),
+    );
   }
   setBigInt64(at: number, value: bigint, littleEndian = false): this {
-    return this.#store('setBigInt64', at, 8, (v, p) => v.setBigInt64(p, value, littleEndian));
+    return this.#storeBig('setBigInt64', at, value, (v, p) =>
+      v.setBigInt64(p, value, littleEndian),
+    );
   }
   setFloat32(at: number, value: number, littleEndian = false): this {
-    return this.#store('setFloat32', at, 4, (v, p) => v.setFloat32(p, value, littleEndian));
+    return this.#store('setFloat32', at, 4, value, (v, p) => v.setFloat32(p, value, littleEndian));
   }
   setFloat64(at: number, value: number, littleEndian = false): this {
-    return this.#store('setFloat64', at, 8, (v, p) => v.setFloat64(p, value, littleEndian));
+    return this.#store('setFloat64', at, 8, value, (v, p) => v.setFloat64(p, value, littleEndian));
   }
 }

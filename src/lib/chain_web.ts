@@ -17,9 +17,11 @@
  * resolves.
  */
 import { EINVAL, ESHUTDOWN } from '../sys/machine/errno.ts';
-import { Chain, type ChainSource } from './chain.ts';
+import { checkOptions, shown, timeoutOf } from './args.ts';
+import { Chain } from './chain.ts';
+import type { ChainSource } from './chain_args.ts';
 import { Held } from './chain_held.ts';
-import { gone } from './context.ts';
+import { contextOf, gone } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Machine } from './machine.ts';
 
@@ -38,9 +40,11 @@ export function readableChains(
   source: ReadableStream<ChainSource>,
   options: ReadableChainsOptions = {},
 ): ReadableStream<Chain> {
-  const reader = source.getReader();
+  const timeout = timeoutOf('readableChains', options);
+  contextOf('readableChains', machine);
+  const reader = unlocked('readableChains', source, 'getReader').getReader();
   const stop = new AbortController();
-  const wait = { ...options, signal: stop.signal };
+  const wait = { timeout, signal: stop.signal };
   return new ReadableStream<Chain>(
     {
       async pull(controller) {
@@ -66,6 +70,14 @@ export function readableChains(
   );
 }
 
+/** Throws EINVAL for what is no stream of that direction, or is another's already. */
+function unlocked<T extends { readonly locked: boolean }>(op: string, stream: T, by: keyof T): T {
+  const is = typeof stream === 'object' && stream !== null && typeof stream[by] === 'function';
+  if (!is) throw kmemError(EINVAL, op, `${shown(stream)} is no stream with ${String(by)}()`);
+  if (stream.locked) throw kmemError(EINVAL, op, 'the stream is locked: somebody has it already');
+  return stream;
+}
+
 export interface WritableChainsOptions {
   /** Hands out views of shared memory instead of copies. Default false. */
   readonly shared?: boolean;
@@ -81,8 +93,14 @@ export function writableChains(
   sink: WritableStream<Uint8Array<ArrayBuffer>> | WritableStream<Uint8Array>,
   options: WritableChainsOptions = {},
 ): WritableStream<Chain> {
-  const writer = (sink as WritableStream<Uint8Array>).getWriter();
+  checkOptions('writableChains', options, ['shared']);
   const { shared = false } = options;
+  const context = contextOf('writableChains', machine);
+  const writer = unlocked(
+    'writableChains',
+    sink as WritableStream<Uint8Array>,
+    'getWriter',
+  ).getWriter();
   const state = { destroyed: false, writableEnded: false };
   const end = (): void => {
     state.destroyed = true; // what comes now goes nowhere
@@ -95,7 +113,7 @@ export function writableChains(
   });
   const put = async (chain: Chain): Promise<void> => {
     if (!(chain instanceof Chain)) throw kmemError(EINVAL, 'writableChains', 'not a chain');
-    if (!machine.context.up) gone('writableChains');
+    if (!context.up) gone('writableChains');
     if (!held.has(chain)) {
       throw kmemError(EINVAL, 'writableChains', 'the chain was freed, or given away before');
     }

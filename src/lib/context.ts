@@ -27,7 +27,14 @@ import {
   thr as thr_,
 } from '../sys/machine/cpu.ts';
 import { atomic_load } from '../sys/machine/atomic.ts';
-import { EBUSY, EINVAL, ENAMETOOLONG, EOPNOTSUPP, ESHUTDOWN } from '../sys/machine/errno.ts';
+import {
+  EBUSY,
+  EINVAL,
+  ENAMETOOLONG,
+  EOPNOTSUPP,
+  ESHUTDOWN,
+  has_control,
+} from '../sys/machine/errno.ts';
 import { M, machine as header, PHASE_DOWN } from '../sys/machine/header.ts';
 import { host_can_block } from '../sys/machine/host.ts';
 import { cpu_stopped } from '../sys/machine/panic.ts';
@@ -91,6 +98,13 @@ export class Context {
     for (const w of [...this.waits]) w.bury();
     this.named.clear();
   }
+}
+
+/** The context of a machine. Throws EINVAL for what is none, or of another copy of kmem. */
+export function contextOf(op: string, machine: { readonly context: Context }): Context {
+  const context: unknown = machine?.context;
+  if (context instanceof Context) return context;
+  throw kmemError(EINVAL, op, `${shown(machine)} is no machine of this copy of kmem`);
 }
 
 /** The context of the machine that this thread is in. */
@@ -228,10 +242,14 @@ function panicked(): void {
 }
 
 const encoder = new TextEncoder();
-/** Checks a name: 1 to 31 bytes of UTF-8 without NUL. Throws EINVAL, ENAMETOOLONG. */
+/**
+ * Checks a name: 1 to 31 bytes of UTF-8 without control characters, which would forge
+ * rows in the tables that show it.  Throws EINVAL, ENAMETOOLONG.
+ */
 export function checkName(op: string, name: string): void {
-  if (typeof name !== 'string' || name === '' || name.includes('\0')) {
-    throw kmemError(EINVAL, op, `name ${shown(name)}: give a text of 1 to 31 bytes`);
+  if (typeof name !== 'string' || name === '' || has_control(name)) {
+    const text = `name ${shown(name)}: give a text of 1 to 31 bytes, without control characters`;
+    throw kmemError(EINVAL, op, text);
   }
   if (name.length * 3 > NAME_BYTES_MAX && encoder.encode(name).length > NAME_BYTES_MAX) {
     throw kmemError(ENAMETOOLONG, op, `name '${name}' has more than ${NAME_BYTES_MAX} bytes`);

@@ -4,6 +4,10 @@
  * Nothing is imported from node, so that the same files load in a browser:
  * what is Node's own is asked for at run time and may be missing.
  */
+import { EINVAL, EOPNOTSUPP } from '../sys/machine/errno.ts';
+import { shown } from './args.ts';
+import { KmemError, kmemError } from './errors.ts';
+
 export interface DiagnosticsChannel {
   readonly hasSubscribers: boolean;
   publish(message: unknown): void;
@@ -57,13 +61,37 @@ export function hostChannel(name: string): DiagnosticsChannel {
  * in the first message it gets.
  */
 export function hostWorker(url: URL | string, handle: object, options: WorkerOptions): WorkerLike {
+  const { workerData: data, ...others } = options;
+  if (data !== undefined && (typeof data !== 'object' || data === null)) {
+    throw kmemError(EINVAL, 'worker', `workerData: ${shown(data)} is no object`);
+  }
+  const workerData = data === undefined ? handle : { ...data, kmem: handle };
   const threads = hostBuiltin<Threads>('node:worker_threads');
-  const workerData = options.workerData ? { ...options.workerData, kmem: handle } : handle;
-  if (threads) return new threads.Worker(url, { ...options, workerData });
-  if (!world.Worker) throw new TypeError('this host has no workers');
-  const worker = new world.Worker(url, { type: 'module', ...options });
-  worker.postMessage(workerData);
-  return worker;
+  const start = (): WorkerLike => {
+    if (threads) return new threads.Worker(url, { ...others, workerData });
+    if (!world.Worker) throw kmemError(EOPNOTSUPP, 'worker', 'this host has no workers');
+    const worker = new world.Worker(url, { type: 'module', ...others });
+    worker.postMessage(workerData);
+    return worker;
+  };
+  return byHost('worker', start);
+}
+/** Runs a call of the host that is given what the program gave: what it refuses is EINVAL. */
+export function byHost<T>(op: string, run: () => T): T {
+  try {
+    return run();
+  } catch (e) {
+    if (e instanceof KmemError) throw e;
+    throw kmemError(EINVAL, op, `the host refuses it: ${(e as Partial<Error> | null)?.message}`);
+  }
+}
+/** Whether it can be ended as a worker of either world can. */
+export function isWorker(worker: unknown): worker is WorkerLike {
+  if (typeof worker !== 'object' || worker === null || !('terminate' in worker)) return false;
+  const { once } = worker as Partial<WorkerLike>;
+  return (
+    typeof worker.terminate === 'function' && (once === undefined || typeof once === 'function')
+  );
 }
 
 /** Runs `fn` when this thread ends by itself; returns what calls that off. */

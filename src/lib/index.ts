@@ -41,7 +41,8 @@ export type {
   RecordsOptions,
   Values,
 } from './records.ts';
-export type { AdoptOptions, Chain, ChainOptions, ChainSource, HostBuffer } from './chain.ts';
+export type { Chain } from './chain.ts';
+export type { AdoptOptions, ChainOptions, ChainSource, HostBuffer } from './chain_args.ts';
 export { readableChains, writableChains } from './chain_web.ts';
 export type { ReadableChainsOptions, WritableChainsOptions } from './chain_web.ts';
 export type { SiteCount } from '../sys/client/mbuf_leak.ts';

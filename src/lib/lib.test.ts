@@ -400,7 +400,7 @@ describe('records', () => {
     const e = fails('EEXIST', () => machine.records('r', { x: 'f32' }, { capacity: 5 }));
     assert.match(e.message, /x:f64, capacity 5; asked for x:f32/);
     fails('EINVAL', () => machine.records('a', {}, { capacity: 5 }));
-    fails('EINVAL', () => machine.records('a', { alloc: 'f64' }, { capacity: 5 }));
+    fails('EINVAL', () => machine.records('a', { alloc: 'f64' } as never, { capacity: 5 }));
     fails('EINVAL', () => machine.records('a', { x: 'f65' as 'f64' }, { capacity: 5 }));
     fails('EINVAL', () => machine.records('a', { x: 'f64' }, { capacity: 0 }));
     const fail = (): void => {

@@ -45,7 +45,7 @@ import { host_js_tid } from '../sys/machine/host.ts';
 import { get64, get_string } from '../sys/machine/struct.ts';
 import { sysctl } from '../sys/observe/kern_sysctl.ts';
 import { bracket, type Context, type Mortal } from './context.ts';
-import { checkOptions, shown } from './args.ts';
+import { checkOptions, type Known, shown } from './args.ts';
 import { KernelPanic, KmemError, kmemError } from './errors.ts';
 import { hostAtExit, hostBuiltin } from './host.ts';
 import {
@@ -91,6 +91,8 @@ export interface ListenOptions {
    */
   readonly timeout?: number;
 }
+
+const OPTIONS: Known = ['path', 'timeout'];
 
 interface Socket {
   on(event: 'data', hear: (chunk: Uint8Array) => void): void;
@@ -463,7 +465,7 @@ async function open(host: Host, net: Net, server: Server, path: string): Promise
 
 /** The options, read once. Throws EINVAL. */
 function optionsOf(options: ListenOptions): ListenOptions {
-  checkOptions('listen', options);
+  checkOptions('listen', options, OPTIONS);
   const { path, timeout = STALL_MS } = options;
   if (path !== undefined && (typeof path !== 'string' || !/^[^\0]+$/.test(path))) {
     throw kmemError(EINVAL, 'listen', `path ${shown(path)}: give the path of a socket`);

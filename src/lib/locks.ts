@@ -72,7 +72,7 @@ import { LC_USER_MTX, LC_USER_SX } from '../sys/sync/lock_order.ts';
 import { abandoned, GRANT, LK_WAITERS, lock_owner_tid, word_owner } from '../sys/sync/lock_word.ts';
 import { rw_end, rw_recover, rw_settle, rw_unrecover } from '../sys/sync/rw_death.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
-import { asyncOptionsOf, shown, timeoutOf } from './args.ts';
+import { asyncOptionsOf, checkFunction, shown, timeoutOf } from './args.ts';
 import {
   bracket,
   checkMayBlock,
@@ -84,7 +84,7 @@ import {
 } from './context.ts';
 import { KernelPanic, kmemError } from './errors.ts';
 import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
-import { type AsyncOptions, checkAbort, waitForAsync, waitWord } from './wait.ts';
+import { type AsyncOptions, checkAbort, slices, waitForAsync, waitWord } from './wait.ts';
 
 /** How long taking a lock, or waiting for a condition, may last. */
 export interface LockOptions {
@@ -96,8 +96,6 @@ const FOREVER = Number.POSITIVE_INFINITY;
 const BROWSER_LOOK_MS = 1;
 /** A call that does not wait asks the host whether the owner lives this often at most, ms. */
 const OWNER_LOOK_MS = 20;
-/** A sleep for a condition is cut into slices, ms: a signal may go to a thread that died. */
-const CV_SLICE_MS = 1000;
 
 /** How long this thread may wait, if it asks for `ms`. */
 function limit(ms: number): number {
@@ -158,10 +156,6 @@ abstract class Named implements Mortal, Disposable {
   bury(): void {
     this.word = 0;
   }
-  /** Throws EINVAL, before anything is taken, for what cannot be called. */
-  protected function(op: string, fn: unknown): void {
-    if (typeof fn !== 'function') this.refuse(op, EINVAL, `${shown(fn)} is no function`);
-  }
   protected refuse(op: string, errno: number, why: string): never {
     throw kmemError(errno, op, `${this.#kind} '${this.name}': ${why}`);
   }
@@ -190,7 +184,7 @@ abstract class Lock extends Named {
    */
   recover(fn: () => void): boolean {
     const l = this.live('recover');
-    this.function('recover', fn);
+    checkFunction('recover', fn);
     if (this.mine(l)) this.refuse('recover', EDEADLK, 'this thread holds it');
     if (!this.take(l)) return false;
     this.recovering = true;
@@ -283,7 +277,7 @@ export class Mutex extends Lock {
    * does, and EINVAL, with the mutex given back, if `fn` returns a promise.
    */
   run<T>(fn: () => T, options?: LockOptions): T {
-    this.function('run', fn);
+    checkFunction('run', fn);
     this.lock(options);
     return this.during('run', fn, () => this.unlock(), 'it is asynchronous: use runAsync');
   }
@@ -316,7 +310,7 @@ export class Mutex extends Lock {
   }
   /** Runs `fn` with the mutex held over its awaits, and waits in the event loop for the mutex. */
   async runAsync<T>(fn: () => T | Promise<T>, options?: AsyncOptions): Promise<T> {
-    this.function('runAsync', fn);
+    checkFunction('runAsync', fn);
     await this.lockAsync(options);
     let result: T;
     try {
@@ -475,13 +469,13 @@ export class RwLock extends Lock {
   }
   /** Runs `fn`, which is synchronous, with the lock held shared. Throws as run does. */
   read<T>(fn: () => T, options?: LockOptions): T {
-    this.function('read', fn);
+    checkFunction('read', fn);
     this.lockRead(options);
     return this.during('read', fn, () => this.unlockRead(), ASYNC_RW);
   }
   /** Runs `fn`, which is synchronous, with the lock held alone. Throws as run does. */
   write<T>(fn: () => T, options?: LockOptions): T {
-    this.function('write', fn);
+    checkFunction('write', fn);
     this.lockWrite(options);
     return this.during('write', fn, () => this.unlockWrite(), ASYNC_RW);
   }
@@ -550,10 +544,11 @@ export class Condition extends Named {
     const l = mutex.wordFor(op);
     checkMayBlock(op, 'waitAsync');
     if (!memory_state.shared) this.refuse(op, EDEADLK, 'no other thread could signal');
-    const error = msleep(chan, WORD, l, 'cv', Math.min(ms, CV_SLICE_MS));
+    const slice = Math.min(ms, slices.sleepMs); // a signal may go to a thread that died
+    const error = msleep(chan, WORD, l, 'cv', slice);
     if (error === EOWNERDEAD) mutex.deadFor(op);
     // The end of a slice looks like a signal: the caller tests its condition in any case.
-    return error === 0 || ms > CV_SLICE_MS;
+    return error === 0 || ms > slice;
   }
   /**
    * Waits until `holds` is true, testing it with the mutex held. False after
@@ -562,7 +557,7 @@ export class Condition extends Named {
    */
   waitUntil(mutex: Mutex, holds: () => boolean, options?: LockOptions): boolean {
     this.#wants('waitUntil', mutex);
-    this.function('waitUntil', holds);
+    checkFunction('waitUntil', holds);
     const deadline = performance.now() + timeoutOf('waitUntil', options);
     mutex.wordFor('waitUntil');
     while (!this.#test('waitUntil', holds)) {
@@ -594,7 +589,7 @@ export class Condition extends Named {
     };
     let wanted: AsyncOptions;
     try {
-      this.function('waitAsync', holds);
+      checkFunction('waitAsync', holds);
       wanted = asyncOptionsOf('waitAsync', options);
       checkAbort(wanted.signal);
     } catch (e) {

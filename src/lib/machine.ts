@@ -44,8 +44,9 @@ import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
 import { type DumpResult, kern_dump } from '../sys/observe/kern_dump.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
-import { Chain, type ChainOptions, type ChainSource } from './chain.ts';
-import { checkOptions, shown } from './args.ts';
+import { Chain } from './chain.ts';
+import type { ChainOptions, ChainSource } from './chain_args.ts';
+import { checkFunction, checkObject, shown } from './args.ts';
 import {
   bracket,
   checkName,
@@ -57,7 +58,7 @@ import {
   type Mortal,
 } from './context.ts';
 import { kmemError } from './errors.ts';
-import { hostAtExit, hostWorker, type WorkerLike, type WorkerOptions } from './host.ts';
+import { hostAtExit, hostWorker, isWorker, type WorkerLike, type WorkerOptions } from './host.ts';
 import { listen, type Listener, type ListenOptions } from './listen.ts';
 import { Condition, Mutex, RwLock } from './locks.ts';
 import {
@@ -88,6 +89,7 @@ import {
 } from './queue.ts';
 import {
   type Fields,
+  type FreeFields,
   type Records,
   RecordSet,
   type RecordsOptions,
@@ -207,7 +209,7 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   records<const N extends string, const F extends Fields>(
     name: N,
-    fields: F,
+    fields: F & FreeFields<F>,
     options: RecordsOptions,
   ): Records<N, F> {
     checkName('records', name);
@@ -383,8 +385,11 @@ export class Machine implements Disposable, AsyncDisposable {
   memory(): MemoryStats {
     return this.#look('memory', () => memoryStats());
   }
-  /** The table of `vmstat -m` (types) or `vmstat -z` (zones). */
+  /** The table of `vmstat -m` (types) or `vmstat -z` (zones). Throws EINVAL, ESHUTDOWN. */
   vmstat(what: 'm' | 'z' = 'm'): string {
+    if (what !== 'm' && what !== 'z') {
+      throw kmemError(EINVAL, 'vmstat', `${shown(what)} is no table: 'm' or 'z'`);
+    }
     return this.#look('vmstat', () => (what === 'm' ? vmstatTypes() : vmstatZones()));
   }
   /** The text of `netstat -m`: mbufs and clusters in use, denied, delayed. Throws ESHUTDOWN. */
@@ -433,9 +438,7 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   onLowMemory(fn: () => void): Disposable {
     this.#live('onLowMemory');
-    if (typeof fn !== 'function') {
-      throw kmemError(EINVAL, 'onLowMemory', `${shown(fn)} is no function`);
-    }
+    checkFunction('onLowMemory', fn);
     const end = lowmem_subscribe(() => {
       if (this.#ctx.up) fn();
     });
@@ -500,9 +503,11 @@ export class Machine implements Disposable, AsyncDisposable {
    * Starts a worker that finds the handle in its workerData (beside
    * options.workerData, as `kmem`; alone if there is none), and hears its end.
    * Bundlers want to see the worker made: adopt(new Worker(new URL(...))) there.
+   * Throws EINVAL for what the host refuses, EOPNOTSUPP where there are no workers.
    */
   worker<W extends WorkerLike = WorkerLike>(url: URL | string, options: WorkerOptions = {}): W {
     this.#live('worker');
+    checkObject('worker', options);
     return this.adopt(hostWorker(url, this.handle, options) as W);
   }
   /**
@@ -512,9 +517,7 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   adopt<W extends WorkerLike>(worker: W): W {
     this.#live('adopt');
-    if (typeof worker !== 'object' || worker === null) {
-      throw kmemError(EINVAL, 'adopt', `${shown(worker)} is no worker`);
-    }
+    if (!isWorker(worker)) throw kmemError(EINVAL, 'adopt', `${shown(worker)} is no worker`);
     const id = worker.threadId; // it is -1 once the thread is gone
     this.#workers.add(worker);
     worker.once?.('exit', (code) => {
@@ -535,7 +538,7 @@ export class Machine implements Disposable, AsyncDisposable {
    * makes no call of the machine: EBUSY.
    */
   away<T>(fn: () => T): T {
-    if (typeof fn !== 'function') throw kmemError(EINVAL, 'away', `${shown(fn)} is no function`);
+    checkFunction('away', fn);
     const parked = this.park();
     return bracket(fn, () => parked[Symbol.dispose]());
   }
@@ -654,9 +657,32 @@ export class Machine implements Disposable, AsyncDisposable {
 
 let live: Machine | null = null;
 
+/** Types of the options that are values: what has another is not converted. */
+const VALUES = {
+  memory: ['number', 'string'],
+  cpus: ['number'],
+  domains: ['number'],
+  seed: ['number'],
+  atomics: ['string'],
+} as const;
+/** Throws EINVAL for values of other types. */
+function checkValues(
+  what: string,
+  values: object,
+  types: (name: string) => readonly string[],
+): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (value === undefined || types(name).includes(typeof value)) continue;
+    const kinds = types(name).join(' or ');
+    throw kmemError(EINVAL, 'boot', `${what}${name}: ${shown(value)} is no ${kinds}`);
+  }
+}
 /** Options as plain data: each was read once, so that no getter runs in the middle of the boot. */
 function plainOptions(given: BootOptions): BootOptions {
   const plain = { ...given };
+  const { memory, cpus, domains, seed, atomics } = plain;
+  const values = { memory, cpus, domains, seed, atomics };
+  checkValues('', values, (name) => VALUES[name as keyof typeof VALUES]);
   for (const name of ['options', 'set'] as const) {
     const part: unknown = plain[name];
     if (part === undefined) continue;
@@ -665,6 +691,7 @@ function plainOptions(given: BootOptions): BootOptions {
     }
     Object.assign(plain, { [name]: { ...part } });
   }
+  checkValues('set ', plain.set ?? {}, () => ['number', 'string']);
   return plain;
 }
 /**
@@ -673,7 +700,7 @@ function plainOptions(given: BootOptions): BootOptions {
  * option; ENOMEM if the memory is too small for its own kernel.
  */
 export function boot(options?: BootOptions): Machine {
-  checkOptions('boot', options);
+  checkObject('boot', options);
   const plain = plainOptions(options ?? {});
   kernel_probe();
   const { handle } = kernel_boot(plain);

@@ -15,7 +15,7 @@
 import { bcopy, bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
 import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
 import { mem, memory_state } from '../sys/machine/memory.ts';
-import { shown, whole, wholeIn } from './args.ts';
+import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
 import { gone } from './context.ts';
 import { kmemError } from './errors.ts';
 
@@ -25,6 +25,8 @@ export type Address = number & { readonly __address: 'bytes' };
 export type Item<N extends string = string> = number & { readonly __item: N };
 /** A byte address or a number computed from one; never an Item. */
 export type Place<A extends number> = A extends { readonly __item: string } ? never : A;
+
+export type { Source } from './args.ts';
 
 export interface Views {
   readonly u8: Uint8Array;
@@ -106,14 +108,6 @@ export function bytesAt(at: number, n: number): Uint8Array {
   return new Uint8Array(mem.U8.buffer, at, n);
 }
 
-function bytesOf(op: string, from: Source): Uint8Array {
-  if (ArrayBuffer.isView(from))
-    return new Uint8Array(from.buffer, from.byteOffset, from.byteLength);
-  if (Object.prototype.toString.call(from).endsWith('ArrayBuffer]')) return new Uint8Array(from);
-  throw kmemError(EINVAL, op, `${shown(from)} is no bytes`);
-}
-/** Something that can be copied in. */
-export type Source = ArrayBufferLike | ArrayBufferView;
 /** Copies bytes into the memory; returns how many. Throws EFAULT. */
 export function copyIn(at: number, from: Source): number {
   const bytes = bytesOf('copyIn', from);

@@ -26,7 +26,7 @@ import { LC_REGISTRY } from '../sys/sync/lock_order.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_enter_proved, kernel_leave, kernel_threw } from '../sys/sync/subr_trap.ts';
 import { save_word, undo_begin, undo_end } from '../sys/sync/undo.ts';
-import { checkOptions, shown, timeoutOf, wholeIn } from './args.ts';
+import { checkOptions, type Known, shown, timeoutOf, wholeIn } from './args.ts';
 import { channels } from './channels.ts';
 import {
   checkMayBlock,
@@ -43,7 +43,7 @@ import type { Address, Item } from './memory.ts';
 import { type Fields, RecordSet } from './records.ts';
 import { E_LOCK, E_STATE, E_VALUE, entryShape, obtain, release, WORD } from './registry.ts';
 import { MallocType } from './type.ts';
-import { type AsyncOptions, waitForAsync } from './wait.ts';
+import { type AsyncOptions, slices, waitForAsync } from './wait.ts';
 import { Zone } from './zone.ts';
 
 /** What a queue's values are. */
@@ -69,10 +69,9 @@ export interface QueueWait {
   readonly timeout?: number;
 }
 
+const OPTIONS: Known = ['of', 'capacity'];
 const CAPACITY = 256;
 const CAPACITY_MAX = 2 ** 24;
-/** A sleep is cut into slices, ms: a wake-up may have gone to a thread that died. */
-const SLICE_MS = 1000;
 const V_RING = E_VALUE + V_RING_; // word of the first value: even
 const S_HEAD = E_STATE;
 const S_COUNT = E_STATE + 1;
@@ -96,7 +95,7 @@ export function queueShapeOf(name: string, options: QueueOptions<QueueOf> | unde
   const bad = (why: string): never => {
     throw kmemError(EINVAL, 'queue', `'${name}': ${why}`);
   };
-  checkOptions('queue', options);
+  checkOptions('queue', options, OPTIONS);
   const { of, capacity = CAPACITY } = options ?? {};
   if (!wholeIn(capacity, 1, CAPACITY_MAX)) {
     bad(`capacity ${shown(capacity)} is not a whole number from 1 to ${CAPACITY_MAX}`);
@@ -216,6 +215,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
   }
   /** push that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT, ESHUTDOWN. */
   async pushAsync(value: T, options?: AsyncOptions): Promise<void> {
+    this.#check('pushAsync', value);
     await waitForAsync({
       ctx: this.#ctx,
       op: 'pushAsync',
@@ -349,8 +349,10 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     }
     if (!memory_state.shared) this.#leave(e, () => this.#alone(op));
     if (!mayBlock()) this.#leave(e, () => checkMayBlock(op, `${op}Async`));
+    // A wake-up may have gone to a thread that died.
+    const slice = Math.min(left, slices.sleepMs);
     // errno: woken, late or called off, the loop looks again with the lock
-    msleep(e + channel, WORD, e + E_LOCK, `q${op}`, Math.min(left, SLICE_MS));
+    msleep(e + channel, WORD, e + E_LOCK, `q${op}`, slice);
     poll();
   }
   #leave(e: number, say: () => void): never {

@@ -39,7 +39,18 @@ import {
 } from '../sys/client/kern_registry_parts.ts';
 import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/uma_core.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
-import { shown, waitOf, wholeIn } from './args.ts';
+import {
+  ALLOC,
+  ALLOC_ASYNC,
+  asyncOptionsOf,
+  checkFunction,
+  checkOptions,
+  type Known,
+  shown,
+  waitOf,
+  wholeIn,
+  ZERO,
+} from './args.ts';
 import { type Context, enter, gone, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Item } from './memory.ts';
@@ -69,6 +80,12 @@ export interface FieldViews {
 export type FieldKind = keyof FieldViews;
 /** Fields by name. */
 export type Fields = Readonly<Record<string, FieldKind>>;
+/** What the records have beside their fields: no field can be called so. */
+type Taken = keyof RecordSet<string, Fields> | keyof typeof Object.prototype | 'then' | '__proto__';
+/** Fields whose names are free: one whose name is taken is no field to TypeScript either. */
+export type FreeFields<F extends Fields> = {
+  readonly [K in keyof F]: K extends Taken ? never : F[K];
+};
 /** A view for each field, indexed by the number of the item. */
 export type Columns<F extends Fields> = { readonly [K in keyof F]: FieldViews[F[K]] };
 
@@ -90,6 +107,7 @@ const VIEWS = {
   f32: Float32Array,
   f64: Float64Array,
 } as const;
+const OPTIONS: Known = ['capacity', 'generations'];
 const CAPACITY_MAX = 2 ** 27;
 const FIELDS_MAX = 64;
 /** Columns start at different cache lines of their pages: alike, they slow one another. */
@@ -142,7 +160,8 @@ export function recordsShapeOf(name: string, fields: Fields, o: RecordsOptions):
     throw kmemError(EINVAL, 'records', `'${name}': ${why}`, { zone: name });
   };
   if (typeof fields !== 'object' || fields === null) bad(`fields: ${shown(fields)} is no object`);
-  if (typeof o !== 'object' || o === null) bad(`options: ${shown(o)} is no object`);
+  if (o === undefined) bad('options: give the capacity');
+  checkOptions('records', o, OPTIONS);
   const { capacity, generations = false } = o;
   if (!wholeIn(capacity, 1, CAPACITY_MAX)) {
     bad(`capacity ${shown(capacity)} is not a whole number from 1 to ${CAPACITY_MAX}`);
@@ -233,15 +252,16 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   }
   /** An item if there is one, undefined if not. Never waits. */
   tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
-    const flags = zeroFlags('tryAlloc', options);
+    const flags = zeroFlags('tryAlloc', options, ZERO);
     const w = zalloc(this.#zone('tryAlloc'), M_NOWAIT);
     return w === 0 ? undefined : this.#made(w, flags !== NOWAIT);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
   async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
-    const flags = zeroFlags('allocAsync', options);
+    const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
+    const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
     const zone = (): zone_t => this.#zone('allocAsync');
-    const w = await zoneAllocAsync(this.#ctx, zone, this.name, NOWAIT, options);
+    const w = await zoneAllocAsync(this.#ctx, zone, this.name, NOWAIT, wanted);
     return this.#made(w, flags !== NOWAIT);
   }
   /**
@@ -300,9 +320,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
   /** Calls `fn` with the column index of every item in use, in order of number. */
   forEach(fn: (index: number) => void): void {
     this.#zone('forEach');
-    if (typeof fn !== 'function') {
-      throw kmemError(EINVAL, 'forEach', `${shown(fn)} is no function`, { zone: this.name });
-    }
+    checkFunction('forEach', fn);
     for (let n = 1, w = this.#base + 4; n <= this.capacity; n++, w += 4) {
       if ((mem.I32[w] & 1) === 0) continue;
       fn(n);
@@ -328,6 +346,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     if (typeof values !== 'object' || values === null) {
       throw kmemError(EINVAL, 'set', `${shown(values)} is no object`, { zone: this.name });
     }
+    checkOptions('set', values, this.#fields);
     const given = this.#fields.map((field) => this.#value(field, values[field]));
     const n = this.#index('set', item);
     for (const [i, field] of this.#fields.entries()) {
@@ -399,8 +418,8 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     return (this.generations ? this.#handle(n) : n) as Item<N>;
   }
   #allocWith(options: AllocOptions | undefined): Item<N> {
-    const flags = zeroFlags('alloc', options);
-    const wait = waitOf('alloc', options);
+    const flags = zeroFlags('alloc', options, ALLOC);
+    const wait = waitOf('alloc', options, ALLOC);
     const w = zoneAlloc(this.#zone('alloc'), this.name, this.capacity, NOWAIT, wait);
     return this.#made(w, flags !== NOWAIT);
   }

@@ -49,11 +49,12 @@ import { m_getjcl } from '../sys/client/kern_mbuf.ts';
 import { m_freem } from '../sys/client/uipc_mbuf.ts';
 import { Chain } from './chain.ts';
 import { canRoom, chainFailure, chainMemory } from './chain_wait.ts';
-import { what } from './args.ts';
+import { checkOptions, type Known, shown, what, whole } from './args.ts';
 import { Held } from './chain_held.ts';
 import { cluster, fill, NONE, room } from './chain_mbuf.ts';
-import { type Context, giveBack, machineStopped, type Mortal } from './context.ts';
+import { type Context, contextOf, giveBack, machineStopped, type Mortal } from './context.ts';
 import { KmemError, kmemError } from './errors.ts';
+import { byHost } from './host.ts';
 import { bytesAt } from './memory.ts';
 import type { Machine } from './machine.ts';
 import { callSite } from './site.ts';
@@ -70,6 +71,7 @@ export interface ChainSocketOptions {
   /** Bytes of the clusters read into: 2048, 4096, 9216 or 16384. Default 4096. */
   readonly readBytes?: number;
 }
+const SOCKET_OPTIONS: Known = ['highWaterMark', 'allowHalfOpen', 'readBytes'];
 const HIGH_WATER_MARK = 16;
 const READ_SIZES = [MCLBYTES, MJUMPAGESIZE, MJUM9BYTES, MJUM16BYTES];
 
@@ -282,10 +284,10 @@ export class ChainSocket extends Duplex {
     machine: Machine,
     socket: Socket,
     intake: Intake,
-    options: ChainSocketOptions,
+    options: Required<ChainSocketOptions>,
     onread: boolean,
   ) {
-    const { highWaterMark = HIGH_WATER_MARK, allowHalfOpen = false } = options;
+    const { highWaterMark, allowHalfOpen } = options;
     super({ objectMode: true, highWaterMark, allowHalfOpen });
     this.socket = socket;
     this.#plan = { target: socket, unsent: this.#unsent, copy: false, lend: false };
@@ -375,10 +377,23 @@ export class ChainSocket extends Duplex {
   }
 }
 
-function checkOptions(op: string, options: ChainSocketOptions): number {
-  const { readBytes = MJUMPAGESIZE } = options;
-  if (READ_SIZES.includes(readBytes)) return readBytes;
-  throw kmemError(EINVAL, op, `readBytes ${readBytes} is none of ${READ_SIZES.join(', ')}`);
+/** The options, read once. Throws EINVAL. */
+function socketOptionsOf(op: string, options: ChainSocketOptions): Required<ChainSocketOptions> {
+  checkOptions(op, options, SOCKET_OPTIONS);
+  const {
+    readBytes = MJUMPAGESIZE,
+    highWaterMark = HIGH_WATER_MARK,
+    allowHalfOpen = false,
+  } = options;
+  if (!READ_SIZES.includes(readBytes)) {
+    const text = `readBytes ${shown(readBytes)} is none of ${READ_SIZES.join(', ')}`;
+    throw kmemError(EINVAL, op, text);
+  }
+  if (!whole(highWaterMark)) {
+    const text = `highWaterMark ${shown(highWaterMark)} is no whole number of chains`;
+    throw kmemError(EINVAL, op, text);
+  }
+  return { readBytes, highWaterMark, allowHalfOpen: Boolean(allowHalfOpen) };
 }
 /**
  * Connects to a server, as net.connect does; what comes is read straight into
@@ -390,7 +405,11 @@ export function connectChains(
   to: NetConnectOpts,
   options: ChainSocketOptions = {},
 ): ChainSocket {
-  const intake = new Intake(machine.context, checkOptions('connectChains', options));
+  const wanted = socketOptionsOf('connectChains', options);
+  if (typeof to !== 'object' || to === null) {
+    throw kmemError(EINVAL, 'connectChains', `${shown(to)} is no object with host and port`);
+  }
+  const intake = new Intake(contextOf('connectChains', machine), wanted.readBytes);
   if (!intake.start()) {
     intake.end();
     throw chainFailure('connectChains', MCLBYTES);
@@ -403,10 +422,11 @@ export function connectChains(
   };
   let stream: ChainSocket | undefined;
   try {
-    const socket = new Socket(made);
-    stream = new ChainSocket(machine, socket, intake, options, true);
-    socket.connect(to);
-    return stream;
+    const socket = byHost('connectChains', () => new Socket(made));
+    const made_stream = new ChainSocket(machine, socket, intake, wanted, true);
+    stream = made_stream;
+    byHost('connectChains', () => socket.connect(to));
+    return made_stream;
   } catch (e) {
     if (stream) stream.destroy();
     else intake.end();
@@ -427,17 +447,17 @@ export function wrapSocket(
   socket: Socket,
   options: ChainSocketOptions = {},
 ): ChainSocket {
-  const size = checkOptions('wrapSocket', options);
+  const wanted = socketOptionsOf('wrapSocket', options);
   const no = (why: string): never => {
     throw kmemError(EINVAL, 'wrapSocket', why);
   };
   if (!(socket instanceof Socket)) return no(`${what(socket)} is no socket`);
   if (wrapped.has(socket)) return no('the socket was wrapped before');
   if (socket.readableEncoding !== null) return no('the socket has an encoding: it brings texts');
-  const intake = new Intake(machine.context, size);
+  const intake = new Intake(contextOf('wrapSocket', machine), wanted.readBytes);
   let stream: ChainSocket;
   try {
-    stream = new ChainSocket(machine, socket, intake, options, false);
+    stream = new ChainSocket(machine, socket, intake, wanted, false);
   } catch (e) {
     intake.end();
     throw e;
@@ -497,5 +517,10 @@ class ChainWritable extends Writable {
  * target, and frees what it took.
  */
 export function chainWritable(target: Writable, options: ChainWritableOptions = {}): Writable {
+  checkOptions('chainWritable', options, ['shared']);
+  for (const call of ['write', 'end', 'on', 'destroy'] as const) {
+    if (typeof target?.[call] === 'function') continue;
+    throw kmemError(EINVAL, 'chainWritable', `${shown(target)} is no stream to write to`);
+  }
   return new ChainWritable(target, options);
 }

@@ -19,7 +19,7 @@ import {
 } from '../sys/machine/errno.ts';
 import { CTLFLAG_TUN, CTLFLAG_WR, sysctl_decls } from '../sys/machine/sysctl_decl.ts';
 import { sysctl, sysctl_read, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
-import { shown } from './args.ts';
+import { isBytes, shown } from './args.ts';
 import { kmemError } from './errors.ts';
 
 /** A value as JavaScript has it: a bigint beyond 2^53, an object for known structures. */
@@ -51,7 +51,7 @@ const NAME_BYTES = 1024;
 const TEXT_BYTES = 65536;
 const MIB_BYTES = 96;
 
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const encoder = new TextEncoder();
 
 function refuse(errno: number, name: string, reason?: string): never {
@@ -149,7 +149,7 @@ export function sysctlBytes(name: string): Uint8Array {
 // --- setting -----------------------------------------------------------------------------------
 
 function encode(name: string, type: string, value: SysctlValue): Uint8Array {
-  if (value instanceof Uint8Array) return value;
+  if (isBytes(value)) return value;
   if (type === 'string') {
     if (typeof value !== 'string') refuse(EINVAL, name, 'a text is wanted');
     return encoder.encode(value);

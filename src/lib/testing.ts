@@ -13,7 +13,7 @@
  * place where they were made, the chains that kern.ipc.mbuf_leak noted.  What
  * caches hold does not.
  */
-import { EBUSY } from '../sys/machine/errno.ts';
+import { EBUSY, EINVAL } from '../sys/machine/errno.ts';
 import {
   malloc_type_list,
   malloc_type_name,
@@ -25,6 +25,8 @@ import { mb_root, MCLBYTES, MJUM16BYTES, MJUM9BYTES, MJUMPAGESIZE, MSIZE } from 
 import { uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { mb } from '../sys/client/kern_mbuf.ts';
 import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
+import { checkFunction, checkObject, checkOptions, shown } from './args.ts';
+import { contextOf } from './context.ts';
 import { kmemError, type Leak } from './errors.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
 import { queueCount } from './queue.ts';
@@ -60,7 +62,8 @@ function chainLeaks(): Leak[] {
   return [{ kind: 'mbuf', name: 'mbuf', count, bytes }, ...found];
 }
 /** What the program has in use, largest first. A sample while other threads run. */
-export function leaks(_machine: Machine): Leak[] {
+export function leaks(machine: Machine): Leak[] {
+  contextOf('leaks', machine).enter('leaks');
   const found: Leak[] = [];
   const own = ownTypes();
   malloc_type_list((t) => {
@@ -97,7 +100,12 @@ export function assertNoLeaks(
   machine: Machine,
   options: { ignore?: readonly string[] } = {},
 ): void {
-  const left = leaks(machine).filter((l) => !options.ignore?.includes(l.name));
+  checkOptions('assertNoLeaks', options, ['ignore']);
+  const { ignore = [] } = options;
+  if (!Array.isArray(ignore)) {
+    throw kmemError(EINVAL, 'assertNoLeaks', `ignore: ${shown(ignore)} is no array of names`);
+  }
+  const left = leaks(machine).filter((l) => !ignore.includes(l.name));
   if (left.length === 0) return;
   const list = left.map((l) => `${l.kind} '${l.name}': ${l.count} ${UNIT[l.kind]}`);
   throw kmemError(EBUSY, 'assertNoLeaks', `still in use: ${list.join('; ')}`, { leaks: left });
@@ -112,6 +120,7 @@ export async function withMachine<T>(
   options: BootOptions,
   fn: (machine: Machine) => T | Promise<T>,
 ): Promise<T> {
+  checkFunction('withMachine', fn);
   const machine = boot(options);
   try {
     const result = await fn(machine);
@@ -134,7 +143,14 @@ export interface TestContext {
  * failure, and the machine is shut down.
  */
 export function testMachine(t: TestContext, options: BootOptions = {}): Machine {
+  checkObject('testMachine', options);
+  if (typeof t !== 'object' || t === null) {
+    throw kmemError(EINVAL, 'testMachine', `${shown(t)} is no context of a test`);
+  }
+  const after = t.after ?? t.onTestFinished;
+  if (after !== undefined) checkFunction('testMachine', after);
   const { options: kernel, ...rest } = options;
+  checkObject('testMachine', kernel);
   const machine = boot({ memory: '16M', ...rest, options: { INVARIANTS: true, ...kernel } });
   const end = async (): Promise<void> => {
     try {
@@ -146,7 +162,6 @@ export function testMachine(t: TestContext, options: BootOptions = {}): Machine 
       await machine[Symbol.asyncDispose]();
     }
   };
-  if (t.after) t.after(end);
-  else t.onTestFinished?.(end);
+  if (after) after.call(t, end);
   return machine;
 }

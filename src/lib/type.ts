@@ -42,7 +42,17 @@ import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_mal
 import { kernel_enter_proved, kernel_leave } from '../sys/sync/subr_trap.ts';
 import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
 import { phys_longest, phys_root, vm_phys as vm_phys_ } from '../sys/page/vm_phys.ts';
-import { checkOptions, checkWait, shown, waitOf } from './args.ts';
+import {
+  ALLOC,
+  ALLOC_ASYNC,
+  asyncOptionsOf,
+  checkOptions,
+  checkWait,
+  type Known,
+  shown,
+  waitOf,
+  ZERO,
+} from './args.ts';
 import { channels } from './channels.ts';
 import { type Context, enter, failed, gone, type Mortal, tell } from './context.ts';
 import { kmemError, type MemoryReason } from './errors.ts';
@@ -140,9 +150,13 @@ export function armForPages(): void {
 }
 
 /** The flags of a request with these options, read once: it waits for hand-overs at most. */
-export function zeroFlags(op: string, options: { readonly zero?: boolean } | undefined): number {
+export function zeroFlags(
+  op: string,
+  options: { readonly zero?: boolean } | undefined,
+  known: Known,
+): number {
   if (options === undefined) return NOWAIT;
-  checkOptions(op, options);
+  checkOptions(op, options, known);
   return NOWAIT | (options.zero ? M_ZERO : 0);
 }
 
@@ -210,7 +224,7 @@ export class MallocType implements Mortal, Disposable {
   /** alloc that never waits and returns undefined when there is no memory. Throws EINVAL. */
   tryAlloc(size: number, options?: { zero?: boolean }): Address | undefined {
     this.#checkSize('tryAlloc', size);
-    const flags = zeroFlags('tryAlloc', options) & ~M_DRAIN;
+    const flags = zeroFlags('tryAlloc', options, ZERO) & ~M_DRAIN;
     const p = malloc(size, this.#type('tryAlloc'), flags);
     if (p === 0) return undefined;
     this.#tell(size, p);
@@ -241,7 +255,7 @@ export class MallocType implements Mortal, Disposable {
    */
   realloc(address: Address, size: number, options?: { zero?: boolean }): Address {
     this.#checkSize('realloc', size);
-    const flags = zeroFlags('realloc', options);
+    const flags = zeroFlags('realloc', options, ZERO);
     const t = this.#type('realloc');
     const p = address === 0 ? 0 : this.#block('realloc', address);
     const q = realloc(p, size, t, flags);
@@ -258,7 +272,7 @@ export class MallocType implements Mortal, Disposable {
    * that is lost without being freed is reported, not freed.
    */
   block(size: number, options?: AllocOptions): Block {
-    const wait = waitOf('block', options);
+    const wait = waitOf('block', options, ALLOC);
     const address = this.alloc(size, { zero: true, wait });
     return new OwnedBlock(this, address, size);
   }
@@ -269,7 +283,8 @@ export class MallocType implements Mortal, Disposable {
    */
   async allocAsync(size: number, options?: AllocAsyncOptions): Promise<Address> {
     this.#checkSize('allocAsync', size);
-    const flags = zeroFlags('allocAsync', options);
+    const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
+    const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
     this.#type('allocAsync');
     this.#checkPossible('allocAsync', size);
     const p = await waitForAsync({
@@ -277,7 +292,7 @@ export class MallocType implements Mortal, Disposable {
       op: 'allocAsync',
       name: `type '${this.name}'`,
       wmesg: 'vmwait',
-      options,
+      options: wanted,
       wchan: phys_root,
       arm: armForPages,
       attempt: () => malloc(size, this.#type('allocAsync'), flags) || undefined,
@@ -348,7 +363,7 @@ export class MallocType implements Mortal, Disposable {
     let flags = NOWAIT;
     let wait: Wait = false;
     if (options !== undefined) {
-      checkOptions('alloc', options);
+      checkOptions('alloc', options, ALLOC);
       if (options.zero) flags |= M_ZERO;
       wait = checkWait('alloc', options.wait);
     }

@@ -44,6 +44,8 @@ export const slices = {
   mostMs: 100,
   /** In the event loop. */
   asyncMs: 250,
+  /** Of a thread that sleeps for a condition or a queue. */
+  sleepMs: 1000,
 };
 /** Where the host cannot wait in the event loop, it looks this often, ms. */
 const POLL_MS = 4;

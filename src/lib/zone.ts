@@ -33,7 +33,18 @@ import { keg_item_starts } from '../sys/uma/uma_keg.ts';
 import { part_zone } from '../sys/client/kern_registry_parts.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_exhausted, uma_zone_get_max } from '../sys/uma/uma_zone.ts';
-import { checkOptions, shown, type Wait, waitOf, wholeIn } from './args.ts';
+import {
+  ALLOC,
+  ALLOC_ASYNC,
+  asyncOptionsOf,
+  checkOptions,
+  type Known,
+  shown,
+  type Wait,
+  waitOf,
+  wholeIn,
+  ZERO,
+} from './args.ts';
 import { channels } from './channels.ts';
 import { type Context, enter, giveBack, gone, type Mortal, tell } from './context.ts';
 import { kmemError } from './errors.ts';
@@ -82,6 +93,7 @@ export interface ZoneStats {
   /** Present if the sample may be off by more than 64 items. */
   readonly approximate?: true;
 }
+const OPTIONS: Known = ['size', 'limit', 'align', 'ctor'];
 const SIZE_MAX = 2 ** 24;
 const ALIGN_MAX = 4096;
 
@@ -101,7 +113,7 @@ export function zoneShapeOf(name: string, options: ZoneOptions): ZoneShape {
   const bad = (why: string): never => {
     throw kmemError(EINVAL, 'zone', `'${name}': ${why}`, { zone: name });
   };
-  checkOptions('zone', options);
+  checkOptions('zone', options, OPTIONS);
   const { size, limit, align = 8, ctor = null } = options;
   if (!wholeIn(size, 1, SIZE_MAX))
     bad(`size ${shown(size)} is not whole bytes from 1 to ${SIZE_MAX}`);
@@ -256,17 +268,18 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
   /** An item if there is one, undefined if not. Never waits. */
   tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
-    const flags = zeroFlags('tryAlloc', options) & ~M_DRAIN;
+    const flags = zeroFlags('tryAlloc', options, ZERO) & ~M_DRAIN;
     const w = zalloc(this.#zone('tryAlloc'), flags);
     return w === 0 ? undefined : this.#made('tryAlloc', w);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
   async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
-    const flags = zeroFlags('allocAsync', options);
+    const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
+    const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
     const zone = (): zone_t => this.#zone('allocAsync');
     return this.#made(
       'allocAsync',
-      await zoneAllocAsync(this.#ctx, zone, this.name, flags, options),
+      await zoneAllocAsync(this.#ctx, zone, this.name, flags, wanted),
     );
   }
   /**
@@ -363,8 +376,8 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     return at as number as Item<N>;
   }
   #allocWith(options: AllocOptions | undefined): Item<N> {
-    const flags = zeroFlags('alloc', options);
-    const wait = waitOf('alloc', options);
+    const flags = zeroFlags('alloc', options, ALLOC);
+    const wait = waitOf('alloc', options, ALLOC);
     const w = zoneAlloc(this.#zone('alloc'), this.name, this.limit, flags, wait);
     return this.#made('alloc', w);
   }

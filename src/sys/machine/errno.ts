@@ -84,9 +84,23 @@ export function errno_of_code(code: string): number {
   return Number(Object.keys(names).find((n) => names[Number(n)] === code) ?? 0);
 }
 
+/** Characters that end a line, or move a cursor. */
+const CONTROL = /[\p{Cc}\p{Zl}\p{Zp}]/u;
+/** Whether a text would break the row of a table that it stands in. */
+export function has_control(text: string): boolean {
+  return CONTROL.test(text);
+}
+/** A text with such characters written as \u000a and the like. */
+function one_line(text: string): string {
+  if (!CONTROL.test(text)) return text;
+  const shown = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return Array.from(text, (c) => (CONTROL.test(c) ? shown(c) : c)).join('');
+}
+
 /**
  * An error that leaves the kernel towards the program that called it: bad
  * argument, machine already running, no such handle.  `code` is the errno's name.
+ * The message is one line, whatever the names in it: a log has one row for it.
  */
 export class KmemError extends Error {
   override readonly name = 'KmemError';
@@ -98,7 +112,7 @@ export class KmemError extends Error {
   readonly op: string;
 
   constructor(errno: number, op: string, text: string) {
-    super(`${errno_name(errno)}: ${op}: ${text}`);
+    super(`${errno_name(errno)}: ${op}: ${one_line(text)}`);
     this.code = errno_name(errno);
     this.errno = errno;
     this.op = op;

@@ -40,6 +40,7 @@ import {
   hw,
   mem,
   memory_bind,
+  is_shared_memory,
   memory_buffer,
   memory_create,
   memory_state,
@@ -274,6 +275,10 @@ export function machine_find(handle: Handle): void {
   }
   if (handle.layout !== frozen) {
     bad('the handle comes from another version of kmem: its memory layout differs from ours');
+  }
+  const { id, generation } = handle;
+  if (!is_shared_memory(memory) || !Number.isInteger(id) || !Number.isInteger(generation)) {
+    return bad('the handle is damaged: pass machine.handle as it is');
   }
   const buffer = memory_buffer(memory);
   if (buffer.byteLength < MEMORY_MIN) bad('the memory holds no machine');

@@ -132,6 +132,21 @@ export function memory_buffer(memory: SharedMemory): ArrayBufferLike {
   return 'buffer' in memory ? memory.buffer : memory;
 }
 
+/** The getter of byteLength: it throws for all that is no SharedArrayBuffer, of any realm. */
+const shared_bytes =
+  typeof SharedArrayBuffer === 'undefined'
+    ? undefined
+    : Object.getOwnPropertyDescriptor(SharedArrayBuffer.prototype, 'byteLength')?.get;
+/** Whether a value from outside is a shared memory of either kind. */
+export function is_shared_memory(value: unknown): value is SharedMemory {
+  if (typeof value !== 'object' || value === null || shared_bytes === undefined) return false;
+  try {
+    return shared_bytes.call(memory_buffer(value as SharedMemory)) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
 /** Binds this thread's views and instructions to a memory. */
 export function memory_bind(memory: SharedMemory): void {
   const buffer = memory_buffer(memory);
