@@ -68,7 +68,7 @@ const OID_BYTES_MAX = 96;
 const NAME_BYTES_MAX = 1024;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 const STRERROR: Record<number, string> = {
   [EPERM]: 'Operation not permitted',

@@ -35,7 +35,12 @@ const DUMP_BYTES = 16;
 /** Takes a value's bytes apart. */
 export function value_decode(type: number, fmt: string, bytes: Uint8Array): Value {
   if (type === STRING) {
-    return { form: 'string', text: new TextDecoder().decode(bytes.slice()).replaceAll('\0', '') };
+    return {
+      form: 'string',
+      text: new TextDecoder('utf-8', { ignoreBOM: true })
+        .decode(bytes.slice())
+        .replaceAll('\0', ''),
+    };
   }
   const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const number = NUMBER[type];

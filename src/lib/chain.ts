@@ -92,7 +92,6 @@ import {
   compareBytes,
   type HostBuffer,
   sourceBytes,
-  textOf,
 } from './chain_args.ts';
 import { ChainNumbers } from './chain_numbers.ts';
 import {
@@ -116,7 +115,7 @@ import {
   noteReleased,
   noteTouched,
 } from './leak.ts';
-import { type Address, bytesAt } from './memory.ts';
+import { type Address, bytesAt, textOf } from './memory.ts';
 import { MallocType } from './type.ts';
 import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 

@@ -58,9 +58,3 @@ export function compareBytes(a: readonly Uint8Array[], b: readonly Uint8Array[])
   if (i < a.length) return 1;
   return j < b.length && b[j].length > y ? -1 : 0;
 }
-/** A byte order mark is a character like others: what was written is read. */
-const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-/** Bytes as UTF-8. */
-export function textOf(bytes: Uint8Array<ArrayBuffer>): string {
-  return decoder.decode(bytes);
-}

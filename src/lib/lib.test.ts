@@ -116,6 +116,14 @@ describe('types and memory', () => {
     assert.equal(machine.readText(address, byteLength), 'grüß');
     fails('EINVAL', () => machine.writeText(address, 'too long', 3));
     type.free(address);
+    for (const text of ['\ufeffmark', `\ufeff${'long '.repeat(20)}`]) {
+      const marked = type.allocText(text);
+      assert.equal(machine.readText(marked.address, marked.byteLength), text);
+      type.free(marked.address);
+      machine.mutex(text.slice(0, 5));
+      machine.type(text.slice(0, 5));
+    }
+    machine.check(); // names are found by what they are read as
     const block = type.block(100);
     assert.equal(block.bytes.length, 100);
     block.free();

@@ -31,7 +31,7 @@ import { cpu_exited, cpus_attached, reap_all } from '../sys/machine/death.ts';
 import { EBUSY, EINVAL } from '../sys/machine/errno.ts';
 import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/header.ts';
 import { type Handle, machine_handle } from '../sys/machine/machdep.ts';
-import { memory_state } from '../sys/machine/memory.ts';
+import { memory_state, memory_unshared } from '../sys/machine/memory.ts';
 import { field_word, set_string } from '../sys/machine/struct.ts';
 import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
 import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
@@ -150,6 +150,8 @@ export class Machine implements Disposable, AsyncDisposable {
   readonly f64: Float64Array;
 
   readonly #ctx = new Context();
+  /** Bytes that its calls may touch: 0 once this thread has left. */
+  #reach: number;
   #left = false;
   readonly #booted: boolean;
   readonly #workers = new Set<WorkerLike>();
@@ -172,8 +174,12 @@ export class Machine implements Disposable, AsyncDisposable {
     this.f64 = views.f64;
     this.#booted = booted;
     contextIs(this.#ctx);
-    memoryOpen();
-    this.#ctx.waits.add({ bury: memoryClose });
+    this.#reach = memoryOpen();
+    const close = (): void => {
+      this.#reach = 0;
+      memoryClose();
+    };
+    this.#ctx.waits.add({ bury: close });
     this.#atExit = booted ? () => {} : hostAtExit(() => this.#leave(false));
   }
   /** Whether this thread is still attached, and the machine not shut down, nor in a panic. */
@@ -306,73 +312,74 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   index<A extends number>(at: Place<A>, width: 1 | 2 | 4 | 8): number {
     if (width !== 4 && width !== 8 && width !== 1 && width !== 2) noWidth(width);
-    return index('index', at, width);
+    return index('index', at, width, this.#reach);
   }
   /** A view of `n` bytes: shared, no copy, some 20 ns to make. Throws EFAULT, EINVAL. */
   bytes<A extends number>(at: Place<A>, n: number): Uint8Array {
-    return bytesAt(at, n);
+    return bytesAt(at, n, this.#reach);
   }
   /** The unsigned byte at an address. Throws EFAULT. */
   load8<A extends number>(at: Place<A>): number {
-    return this.u8[index('load8', at, 1)];
+    return this.u8[index('load8', at, 1, this.#reach)];
   }
   /** The unsigned 16 bits at an even address. Throws EFAULT. */
   load16<A extends number>(at: Place<A>): number {
-    return this.u16[index('load16', at, 2)];
+    return this.u16[index('load16', at, 2, this.#reach)];
   }
   /** The unsigned 32 bits at a multiple of 4. Throws EFAULT. */
   load32<A extends number>(at: Place<A>): number {
-    return this.u32[index('load32', at, 4)];
+    return this.u32[index('load32', at, 4, this.#reach)];
   }
   /** The 64-bit float at a multiple of 8. Throws EFAULT. */
   load64f<A extends number>(at: Place<A>): number {
-    return this.f64[index('load64f', at, 8)];
+    return this.f64[index('load64f', at, 8, this.#reach)];
   }
   /** Stores the low 8 bits of `value`. Throws EFAULT, EINVAL. */
   store8<A extends number>(at: Place<A>, value: number): void {
-    this.u8[index('store8', at, 1)] = typeof value === 'number' ? value : noNumber('store8', value);
+    this.u8[index('store8', at, 1, this.#reach)] =
+      typeof value === 'number' ? value : noNumber('store8', value);
   }
   /** Stores the low 16 bits at an even address. Throws EFAULT, EINVAL. */
   store16<A extends number>(at: Place<A>, value: number): void {
-    this.u16[index('store16', at, 2)] =
+    this.u16[index('store16', at, 2, this.#reach)] =
       typeof value === 'number' ? value : noNumber('store16', value);
   }
   /** Stores the low 32 bits at a multiple of 4. Throws EFAULT, EINVAL. */
   store32<A extends number>(at: Place<A>, value: number): void {
-    this.u32[index('store32', at, 4)] =
+    this.u32[index('store32', at, 4, this.#reach)] =
       typeof value === 'number' ? value : noNumber('store32', value);
   }
   /** Stores a 64-bit float at a multiple of 8. Throws EFAULT, EINVAL. */
   store64f<A extends number>(at: Place<A>, value: number): void {
-    this.f64[index('store64f', at, 8)] =
+    this.f64[index('store64f', at, 8, this.#reach)] =
       typeof value === 'number' ? value : noNumber('store64f', value);
   }
   /** Sets `n` bytes to `byte`, 0 unless given. Throws EFAULT; EINVAL if it is no byte. */
   fill<A extends number>(at: Place<A>, n: number, byte = 0): void {
-    fillBytes(at, n, byte);
+    fillBytes(at, n, byte, this.#reach);
   }
   /** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
   copy<A extends number, B extends number>(to: Place<A>, from: Place<B>, n: number): void {
-    copyBytes(to, from, n);
+    copyBytes(to, from, n, this.#reach);
   }
   /** Copies bytes of a buffer or view into the memory; returns how many. Throws EFAULT. */
   copyIn<A extends number>(at: Place<A>, from: Source): number {
-    return copyIn(at, from);
+    return copyIn(at, from, this.#reach);
   }
   /**
    * Copies `n` bytes out, into an array that nobody shares: for the few calls of
    * the host that take no shared memory (Response, crypto.subtle).  Throws EFAULT.
    */
   copyOut<A extends number>(at: Place<A>, n: number): Uint8Array<ArrayBuffer> {
-    return copyOut(at, n);
+    return copyOut(at, n, this.#reach);
   }
   /** Writes UTF-8, no NUL; returns the bytes. Throws EINVAL if they are more than `max`, EFAULT. */
   writeText<A extends number>(at: Place<A>, text: string, max: number): number {
-    return writeText(at, text, max);
+    return writeText(at, text, max, this.#reach);
   }
   /** Reads `n` bytes of UTF-8. Throws EFAULT. */
   readText<A extends number>(at: Place<A>, n: number): string {
-    return readText(at, n);
+    return readText(at, n, this.#reach);
   }
 
   // --- looking inside ------------------------------------------------------------------------
@@ -708,8 +715,8 @@ export function boot(options?: BootOptions): Machine {
   joinRegistry();
   if (!memory_state.shared) {
     console.warn(
-      'kmem: this page is not cross-origin isolated, so no memory can be shared: ' +
-        'the machine has this thread as its only CPU (send the COOP and COEP headers)',
+      `kmem: ${memory_unshared()}: no memory can be shared, the machine has this thread ` +
+        'as its only CPU',
     );
   }
   live = new Machine(handle, true);

@@ -57,21 +57,27 @@ export function wholeViews(): Views {
   return views;
 }
 
-/** Bytes that this thread may touch: those of the memory, 0 while it is in no machine. */
-let end = 0;
-/** This thread is in the machine that it is bound to. */
-export function memoryOpen(): void {
-  end = memory_state.size;
+/*
+ * How far a call may reach: the bytes of the memory.  Each object of a machine has a
+ * reach of its own, 0 once its thread has left: otherwise one that is kept by mistake
+ * would write into the next machine, which often lies in the same memory.  What the
+ * rest of the façade touches has been found by an object that is alive.
+ */
+let reach = 0;
+/** This thread is in the machine that it is bound to. Returns how far calls may reach. */
+export function memoryOpen(): number {
+  reach = memory_state.size;
+  return reach;
 }
 /** It has left, or the machine has stopped: every place is out of bounds. */
 export function memoryClose(): void {
-  end = 0;
+  reach = 0;
 }
 /** Bytes at the bottom that hold NULL: nobody's. */
 const NULL_BYTES = 4;
 
 /** Throws EFAULT unless `n` bytes at `at` lie in the memory, EINVAL if `n` is no length. */
-export function checkRange(op: string, at: number, n: number): void {
+export function checkRange(op: string, at: number, n: number, end = reach): void {
   if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
   if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= end) return;
   if (end === 0) gone(op);
@@ -80,18 +86,18 @@ export function checkRange(op: string, at: number, n: number): void {
     size: n,
   });
 }
-function fault(op: string, at: number, width: number): never {
-  checkRange(op, at, width);
+function fault(op: string, at: number, width: number, end: number): never {
+  checkRange(op, at, width, end);
   throw kmemError(EFAULT, op, `${shown(at)} is not a multiple of ${width}`, {
     address: at,
     size: width,
   });
 }
 /** The index of address `at` in a view of elements of `width` bytes. Throws EFAULT. */
-export function index(op: string, at: number, width: number): number {
-  if (typeof at !== 'number') fault(op, at, width);
+export function index(op: string, at: number, width: number, end: number): number {
+  if (typeof at !== 'number') fault(op, at, width, end);
   const i = at / width;
-  if (i !== Math.floor(i) || !(at >= NULL_BYTES && at + width <= end)) fault(op, at, width);
+  if (i !== Math.floor(i) || !(at >= NULL_BYTES && at + width <= end)) fault(op, at, width, end);
   return i;
 }
 /** Refuses a width that no view has. */
@@ -103,63 +109,68 @@ export function noNumber(op: string, value: unknown): never {
   throw kmemError(EINVAL, op, `${shown(value)} is no number`);
 }
 /** A view of `n` bytes at `at`: shared, no copy. Throws EFAULT, EINVAL. */
-export function bytesAt(at: number, n: number): Uint8Array {
-  checkRange('bytes', at, n);
+export function bytesAt(at: number, n: number, end = reach): Uint8Array {
+  checkRange('bytes', at, n, end);
   return new Uint8Array(mem.U8.buffer, at, n);
 }
 
 /** Copies bytes into the memory; returns how many. Throws EFAULT. */
-export function copyIn(at: number, from: Source): number {
+export function copyIn(at: number, from: Source, end = reach): number {
   const bytes = bytesOf('copyIn', from);
-  checkRange('copyIn', at, bytes.length);
+  checkRange('copyIn', at, bytes.length, end);
   bytes_in(at, bytes, 0, bytes.length);
   return bytes.length;
 }
 /** Copies `n` bytes out, into an array that nobody shares. Throws EFAULT. */
-export function copyOut(at: number, n: number): Uint8Array<ArrayBuffer> {
-  checkRange('copyOut', at, n);
+export function copyOut(at: number, n: number, end: number): Uint8Array<ArrayBuffer> {
+  checkRange('copyOut', at, n, end);
   const copy = new Uint8Array(n);
   bytes_out(copy, 0, at, n);
   return copy;
 }
 /** Sets `n` bytes at `at` to `byte`. Throws EFAULT, EINVAL. */
-export function fillBytes(at: number, n: number, byte: number): void {
-  checkRange('fill', at, n);
+export function fillBytes(at: number, n: number, byte: number, end: number): void {
+  checkRange('fill', at, n, end);
   if (!wholeIn(byte, 0, 255))
     throw kmemError(EINVAL, 'fill', `${shown(byte)} is no byte: 0 to 255`);
   bytes_fill(at, byte, n);
 }
 /** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
-export function copyBytes(to: number, from: number, n: number): void {
-  checkRange('copy', to, n);
-  checkRange('copy', from, n);
+export function copyBytes(to: number, from: number, n: number, end: number): void {
+  checkRange('copy', to, n, end);
+  checkRange('copy', from, n, end);
   bcopy(from, to, n);
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+/** A byte order mark is a character like others: what was written is read. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 /** The bytes of a text as it is stored: UTF-8. Throws EINVAL for what is no text. */
 export function textBytes(text: string, op = 'text'): Uint8Array {
   if (typeof text !== 'string') throw kmemError(EINVAL, op, `${shown(text)} is no text`);
   return encoder.encode(text);
 }
 /** Writes a text as UTF-8; returns its bytes. Throws EINVAL if they are more than `max`. */
-export function writeText(at: number, text: string, max: number): number {
+export function writeText(at: number, text: string, max: number, end: number): number {
   const bytes = textBytes(text, 'writeText');
   if (typeof max !== 'number' || !(bytes.length <= max)) {
     const why = `the text has ${bytes.length} bytes, more than the ${shown(max)} there is room for`;
     throw kmemError(EINVAL, 'writeText', why, { address: at, size: bytes.length });
   }
-  return copyIn(at, bytes);
+  return copyIn(at, bytes, end);
+}
+/** Bytes as UTF-8. */
+export function textOf(bytes: Uint8Array<ArrayBuffer>): string {
+  return decoder.decode(bytes);
 }
 /** Reads `n` bytes of UTF-8. Throws EFAULT, EINVAL. */
-export function readText(at: number, n: number): string {
-  checkRange('readText', at, n);
+export function readText(at: number, n: number, end: number): string {
+  checkRange('readText', at, n, end);
   if (n <= SHORT_TEXT) {
     const text = ascii(at, n);
     if (text !== null) return text;
   }
-  return decoder.decode(copyOut(at, n)); // browsers decode no shared memory: from a copy
+  return decoder.decode(copyOut(at, n, end)); // browsers decode no shared memory: from a copy
 }
 /** A decoder takes longer to call than so many bytes to look at. */
 const SHORT_TEXT = 32;

@@ -1,7 +1,8 @@
 /*
  * A thread that may not call the machine is told so by every call, at once, and
- * nothing is changed: while it is parked (EBUSY), and after a panic, its own or another
- * thread's (KernelPanic).  All calls of the façade take their turn (calls.test.lib.ts).
+ * nothing is changed: while it is parked (EBUSY), when it has left, though it is in
+ * another machine by now (ESHUTDOWN), and after a panic, its own or another thread's
+ * (KernelPanic).  All calls of the façade take their turn (calls.test.lib.ts).
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -67,6 +68,41 @@ function refusable(machine: Machine): Call[] {
   const all = [...allCalls(machine).calls, ...touchingCalls(machine, at)];
   return all.filter(({ name }) => !name.endsWith('dispose'));
 }
+
+const down = (e: unknown): boolean => e instanceof KmemError && e.code === 'ESHUTDOWN';
+describe('a machine that this thread has left', () => {
+  for (const leave of ['shutdown', 'detach'] as const) {
+    test(`by ${leave}: no call of it reaches the next one, in the same memory`, async () => {
+      const old = boot({ memory: '16M' });
+      const block = old.type('calls').block(100);
+      const items = old.zone('items', { size: 64 });
+      const item = items.alloc();
+      const calls = refusable(old);
+      old[leave]();
+      const next = boot({ memory: '16M' });
+      assert.equal(next.u8.buffer === old.u8.buffer, leave === 'shutdown');
+      const { address } = block;
+      const before = next.copyOut(address, 100);
+      for (const call of [
+        ...calls,
+        { name: 'load8', run: () => old.load8(address) },
+        { name: 'load16', run: () => old.load16(address) },
+        { name: 'store8', run: () => old.store8(address, 1) },
+        { name: 'store16', run: () => old.store16(address, 1) },
+        { name: 'store64f', run: () => old.store64f(address, 1) },
+        { name: 'block.bytes', run: () => block.bytes },
+        { name: 'block.free', run: () => block.free() },
+        { name: 'zone.bytes', run: () => items.bytes(item) },
+      ]) {
+        const e = await thrown(call);
+        assert.ok(down(e), `${call.name}: ${e}`);
+      }
+      assert.deepEqual(next.copyOut(address, 100), before);
+      next.check();
+      next.shutdown();
+    });
+  }
+});
 
 describe('after a panic', () => {
   test('of its own every call throws KernelPanic; it can leave, and boot again', async () => {

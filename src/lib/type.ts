@@ -98,7 +98,7 @@ export interface TypeStats {
 export interface Block extends Disposable {
   /** Where it is; 0 once it is freed. */
   readonly address: Address;
-  /** The block as one view; of length 0 once it is freed. */
+  /** The block as one view; of length 0 once it is freed. Throws ESHUTDOWN. */
   readonly bytes: Uint8Array;
   /** Frees the block; the second time does nothing. */
   free(): void;
@@ -274,7 +274,7 @@ export class MallocType implements Mortal, Disposable {
   block(size: number, options?: AllocOptions): Block {
     const wait = waitOf('block', options, ALLOC);
     const address = this.alloc(size, { zero: true, wait });
-    return new OwnedBlock(this, address, size);
+    return new OwnedBlock(this.#ctx, this, address, size);
   }
   /**
    * alloc that waits in the event loop until memory comes free.  Rejects with
@@ -436,11 +436,13 @@ function pick(sums: { requests: number; failed: number }): { requests: number; f
 }
 
 class OwnedBlock implements Block {
+  readonly #ctx: Context;
   #type: MallocType | null;
   #address: Address;
   #bytes: Uint8Array;
 
-  constructor(type: MallocType, address: Address, size: number) {
+  constructor(ctx: Context, type: MallocType, address: Address, size: number) {
+    this.#ctx = ctx;
     this.#type = type;
     this.#address = address;
     this.#bytes = bytesAt(address, size);
@@ -450,6 +452,7 @@ class OwnedBlock implements Block {
     return this.#address;
   }
   get bytes(): Uint8Array {
+    if (this.#type !== null && !this.#ctx.up) gone('bytes');
     return this.#bytes;
   }
   free(): void {

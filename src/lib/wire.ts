@@ -126,7 +126,9 @@ export function helloOf(body: Uint8Array): Hello {
     thread: v.getUint32(16, true),
     machine: v.getInt32(20, true),
     memory: Number(v.getBigUint64(24, true)),
-    site: new TextDecoder().decode(body.slice(HELLO_FIELDS, HELLO_FIELDS + n)),
+    site: new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+      body.slice(HELLO_FIELDS, HELLO_FIELDS + n),
+    ),
   };
 }
 

@@ -312,8 +312,9 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   item(address: Address): Item<N> {
     return address as number as Item<N>;
   }
-  /** A view of the item's bytes: shared, no copy, some 20 ns to make. Throws EFAULT. */
+  /** A view of the item's bytes: shared, no copy, some 20 ns to make. Throws EFAULT, ESHUTDOWN. */
   bytes(item: Item<N>): Uint8Array {
+    if (this.#z === 0) gone('bytes');
     return bytesAt(item, this.size);
   }
   /** Items in use over all threads: a sample while they run. */

@@ -166,7 +166,7 @@ function text_at(e: reg_entry_t): number {
   return user_word(e, cpu_slots());
 }
 function text(at: number, n: number): string {
-  return new TextDecoder().decode(mem.U8.slice(at, at + n));
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(mem.U8.slice(at, at + n));
 }
 /** The name of an entry. */
 export function registry_name(e: reg_entry_t): string {

@@ -74,7 +74,7 @@ const S_TEXT = 5;
 const TEXT_MAX = 200;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 function hash_of(bytes: Uint8Array): number {
   let h = 0x811c9dc5;

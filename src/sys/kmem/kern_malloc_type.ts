@@ -211,7 +211,9 @@ export function malloc_type_attach(name: string): malloc_type_t {
 }
 /** malloc_type_attach for callers that can do without: NULL when there is no memory. */
 export function malloc_type_find_or_make(given: string, flags = M_NOWAIT): malloc_type_t {
-  const name = new TextDecoder().decode(new TextEncoder().encode(given).subarray(0, 31));
+  const name = new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+    new TextEncoder().encode(given).subarray(0, 31),
+  );
   const known = malloc_desc2type(name);
   if (known !== NULL) return known;
   const fresh = type_in_hand(name, flags);

@@ -42,6 +42,7 @@ import {
   memory_bind,
   is_shared_memory,
   memory_buffer,
+  memory_unshared,
   memory_create,
   memory_state,
   MEMORY_MIN,
@@ -270,8 +271,8 @@ export function machine_find(handle: Handle): void {
   }
   const { memory } = handle;
   if (!memory) {
-    const why = 'it was booted where no memory can be shared (a page that is not cross-origin';
-    throw new KmemError(EOPNOTSUPP, 'attach', `the machine has one CPU: ${why} isolated)`);
+    const text = `the machine has one CPU, because its memory cannot be shared: ${memory_unshared()}`;
+    throw new KmemError(EOPNOTSUPP, 'attach', text);
   }
   if (handle.layout !== frozen) {
     bad('the handle comes from another version of kmem: its memory layout differs from ours');

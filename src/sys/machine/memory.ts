@@ -114,6 +114,15 @@ export function memory_create(size: number, kind: AtomicsKind): SharedMemory {
   }
 }
 
+/** Why this thread can make no memory that others share, and what to do about it. */
+export function memory_unshared(): string {
+  const { crossOriginIsolated } = globalThis as { crossOriginIsolated?: boolean };
+  return crossOriginIsolated === true
+    ? 'the page is cross-origin isolated, but this browser offers no SharedArrayBuffer ' +
+        '(switch it on, or use another browser)'
+    : 'the page is not cross-origin isolated (send the COOP and COEP headers)';
+}
+
 function wide_memory(pages: number): WebAssembly.Memory | null {
   try {
     return new WebAssembly.Memory({

@@ -275,7 +275,9 @@ function decode_utf8(bytes: string): string {
   // Almost every name is ASCII; only the others pay for decoding.
   for (let i = 0; i < bytes.length; i++) {
     if (bytes.charCodeAt(i) > 127) {
-      return new TextDecoder().decode(Uint8Array.from(bytes, (c) => c.charCodeAt(0)));
+      return new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+        Uint8Array.from(bytes, (c) => c.charCodeAt(0)),
+      );
     }
   }
   return bytes;

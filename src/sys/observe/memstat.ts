@@ -202,7 +202,9 @@ export function memstat_wrap(value: bigint): number {
 export function memstat_name(bytes: Uint8Array, at: number): string {
   const field = bytes.subarray(at, at + MEMTYPE_MAXNAME);
   const nul = field.indexOf(0);
-  return new TextDecoder().decode(field.slice(0, nul < 0 ? MEMTYPE_MAXNAME : nul));
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+    field.slice(0, nul < 0 ? MEMTYPE_MAXNAME : nul),
+  );
 }
 
 // --- accessors -----------------------------------------------------------------------

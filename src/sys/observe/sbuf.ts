@@ -55,7 +55,7 @@ export interface sbuf {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 function extended_size(size: number): number {
   let n = SBUF_MINEXTEND;

@@ -91,7 +91,7 @@ import {
 
 const oid = sysctl_oid;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const MAXPATHLEN = 1024;
 
 // --- questions about the tree ---------------------------------------------------------

@@ -156,7 +156,7 @@ export interface nb_node {
   desc: number;
 }
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** A record's 96 bytes. Flags get the structure version if they have none. */
 export function nb_encode(n: Partial<nb_node>): Uint8Array {

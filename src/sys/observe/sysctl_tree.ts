@@ -178,7 +178,7 @@ function assert_wlocked(): void {
 // --- strings in the shared memory ---------------------------------------------
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** Words that a string takes with its NUL. */
 export function str_words(text: string): number {
