@@ -153,7 +153,7 @@ describe('odd arguments', () => {
     refusesOdd('zone.free', (v) => zone.free(v));
     refusesOdd('records.free', (v) => R.free(v));
     refusesOdd('records.free of handles', (v) => G.free(v));
-    refusesOdd('records.at of handles', (v) => G.at(v));
+    refusesOdd('records.index of handles', (v) => G.index(v));
     for (const odd of ODD) assert.equal(R.has(odd as never) || G.has(odd as never), false);
     refusesOdd('records.get', (v) => R.get(v));
     refusesOdd('records.get of handles', (v) => G.get(v));

@@ -124,7 +124,7 @@ function itemCalls({ type, zone, built, records, block, item, record }: Objects)
     ['records.allocAsync', () => records.allocAsync()],
     ['records.free', () => records.free(record)],
     ['records.has', () => records.has(record)],
-    ['records.at', () => records.at(record)],
+    ['records.index', () => records.index(record)],
     ['records.count', () => records.count],
     ['records.forEach', () => records.forEach(() => {})],
     ['records.iteration', () => [...records]],

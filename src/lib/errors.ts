@@ -38,6 +38,7 @@ import {
   EPERM,
   EROFS,
   ESHUTDOWN,
+  ESTALE,
   ETIMEDOUT,
   errno_name,
   KmemError as KernelError,
@@ -153,6 +154,12 @@ export const ERRORS: readonly ErrorEntry[] = [
     ENOLCK,
     'this thread reads 24 rwlocks at once, as many as it may; the text names them',
     'give one back first',
+  ),
+  entry(
+    ESTALE,
+    'the item of a checked handle was freed, perhaps by another thread: its number may be in use ' +
+      'again, for something else',
+    'forget the handle; ask records.has(handle) where that is an ordinary case',
   ),
   entry(
     EPERM,

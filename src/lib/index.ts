@@ -36,6 +36,8 @@ export type {
   Columns,
   FieldKind,
   Fields,
+  ItemHandle,
+  ItemOf,
   Records,
   RecordSet,
   RecordsOptions,

@@ -385,12 +385,19 @@ describe('records', () => {
     const machine = testMachine(t);
     const R = machine.records('r', { x: 'f32' }, { capacity: 3, generations: true });
     const first = R.alloc();
-    R.x[R.at(first)] = 1;
+    R.x[R.index(first)] = 1;
+    // @ts-expect-error: a handle is no index
+    assert.throws(() => R.x[first].toFixed(), TypeError); // undefined: nothing of another item
+    // @ts-expect-error: nor an address, nor a length
+    fails('EFAULT', () => machine.load32(first));
+    fails('EINVAL', () => machine.bytes(64, first as never));
     assert.ok(R.has(first));
     R.free(first);
     assert.ok(!R.has(first));
-    fails('EINVAL', () => R.at(first));
-    fails('EINVAL', () => R.free(first));
+    for (const call of [() => R.index(first), () => R.free(first), () => R.get(first)]) {
+      assert.match(fails('ESTALE', call).message, /is the handle of an item that was freed/);
+    }
+    fails('ESTALE', () => R.set(first, { x: 1 }));
     const more = [R.alloc(), R.alloc(), R.alloc()];
     assert.deepEqual(new Set([...R]), new Set(more));
     assert.ok(!R.has(first) && !more.includes(first));

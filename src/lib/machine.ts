@@ -90,6 +90,7 @@ import {
 import {
   type Fields,
   type FreeFields,
+  type ItemOf,
   type Records,
   RecordSet,
   type RecordsOptions,
@@ -213,15 +214,16 @@ export class Machine implements Disposable, AsyncDisposable {
    * The records of that name, made if there are none: all memory for `capacity`
    * items is taken now.  Throws EEXIST if they have another shape, ENOMEM, EINVAL.
    */
-  records<const N extends string, const F extends Fields>(
+  records<const N extends string, const F extends Fields, const O extends RecordsOptions>(
     name: N,
     fields: F & FreeFields<F>,
-    options: RecordsOptions,
-  ): Records<N, F> {
+    options: O,
+  ): Records<N, F, ItemOf<N, O>> {
     checkName('records', name);
     const shape = recordsShapeOf(name, fields, options);
-    const make = () => new RecordSet<N, F>(this.#ctx, name, shape);
-    return this.#shaped('records', name, recordsShapeText(shape), make) as Records<N, F>;
+    type Made = Records<N, F, ItemOf<N, O>>;
+    const make = () => new RecordSet<N, F, ItemOf<N, O>>(this.#ctx, name, shape);
+    return this.#shaped('records', name, recordsShapeText(shape), make) as Made;
   }
   /** The mutex of that name, made if there is none. Throws ENOMEM, EINVAL. */
   mutex(name: string): Mutex {

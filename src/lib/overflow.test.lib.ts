@@ -10,7 +10,7 @@
  * the program's hands, the checkers silent.
  */
 import { pcpu, thr } from '../sys/machine/cpu.ts';
-import type { Address, Chain, Item, Machine } from './index.ts';
+import type { Address, Chain, Item, ItemHandle, Machine } from './index.ts';
 
 /** Frames below the deepest at which calls are made: more than the probe asks for. */
 const TRIED = 1800;
@@ -81,7 +81,7 @@ export const TRIED_CALLS: Readonly<Record<string, Make>> = {
   records(machine, id) {
     const shape = { x: 'f64' } as const;
     const R = machine.records(`R${id}`, shape, { capacity: 3000, generations: true });
-    const live: Item[] = [];
+    const live: ItemHandle[] = [];
     return {
       run(i) {
         live.push(i % 4 ? R.alloc() : R.alloc({ zero: true }));

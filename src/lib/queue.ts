@@ -40,21 +40,23 @@ import {
 } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Address, Item } from './memory.ts';
-import { type Fields, RecordSet } from './records.ts';
+import { type Fields, type ItemHandle, RecordSet } from './records.ts';
 import { E_LOCK, E_STATE, E_VALUE, entryShape, obtain, release, WORD } from './registry.ts';
 import { MallocType } from './type.ts';
 import { type AsyncOptions, slices, waitForAsync } from './wait.ts';
 import { Zone } from './zone.ts';
 
 /** What a queue's values are. */
-export type QueueOf = MallocType | Zone<string> | RecordSet<string, Fields>;
+export type QueueOf = MallocType | Zone<string> | RecordSet<string, Fields, QueueValue>;
+/** What a queue hands over: a number, as addresses and items are, or a checked handle. */
+export type QueueValue = number | ItemHandle;
 /** The values of a queue of such things: addresses of blocks, items, or numbers. */
 export type ValueOf<O> = O extends MallocType
   ? Address
   : O extends Zone<infer N>
     ? Item<N>
-    : O extends RecordSet<infer N, Fields>
-      ? Item<N>
+    : O extends RecordSet<string, Fields, infer H>
+      ? H
       : number;
 /** The shape of a queue; every thread that asks for the queue gives the same. */
 export interface QueueOptions<O> {
@@ -120,7 +122,7 @@ function makeRing(e: number, name: string, capacity: number): void {
 const EMPTY = Symbol('empty');
 
 /** A bounded queue of numbers, found by name in every thread. Made by machine.queue(). */
-export class Queue<T extends number = number> implements Mortal, Disposable {
+export class Queue<T extends QueueValue = number> implements Mortal, Disposable {
   readonly name: string;
   /** Most values in the queue. */
   readonly capacity: number;
@@ -302,7 +304,7 @@ export class Queue<T extends number = number> implements Mortal, Disposable {
     const n = mem.I32[e + S_COUNT];
     if (n >= this.capacity || mem.I32[e + S_CLOSED] !== 0) return false;
     const at = (mem.I32[e + S_HEAD] + n) % this.capacity;
-    mem.F64[(mem.I32[e + V_RING] >> 1) + at] = value; // nobody's before the count says so
+    mem.F64[(mem.I32[e + V_RING] >> 1) + at] = value as number; // nobody's before the count says so
     undo_begin(WORD, e + E_LOCK);
     save_word(e + S_COUNT);
     mem.I32[e + S_COUNT] = n + 1;

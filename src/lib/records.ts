@@ -13,24 +13,37 @@
  *
  *      run    | item 1 | item 2 | item 3 | ...       number = 1 + (word - start) / 4
  *
- * so alloc and free run at the speed of a zone, with its per-CPU caches.  The
- * first word of such an item counts allocations and frees: odd means live.  It
- * finds double frees, makes handles that go stale (generations), and is what
- * iteration looks at.  The numbers of the last page above the capacity are never
+ * so alloc and free have a zone's per-CPU caches.  The first word of such an item
+ * counts allocations and frees: odd means live.  It finds double frees, makes handles
+ * that go stale (generations), and is what iteration looks at.  The numbers of the last page above the capacity are never
  * given out, and the zone's pages never go back before the records end.  How the
  * parts come and go: sys/client/kern_registry_parts.ts.
  *
- * The count of an item is read, tested and written by free without an atomic
- * operation, which would cost more than all the rest.  So a number that two
- * threads free in the same instant is freed twice, unless INVARIANTS is on: then
- * exactly one of them succeeds.
+ * Free changes the count by compare-and-swap, so that of two threads that free one
+ * number in the same instant exactly one succeeds.  Alloc stores it plainly: an item
+ * that is not live is nobody else's.
+ *
+ * Checked handles.  With `generations` alloc gives a handle instead of a number, which
+ * index() turns into a number as long as its item is in use:
+ *
+ *      handle = -(generation * 2^32 + number)      generation = (count + 1) / 2, 1 to 2^21 - 1
+ *
+ * It is no number to TypeScript, and none that means anything at run time: below
+ * -2^32, it is no index of a column, no address, no length, and no usual mistake (-1).  A number that has
+ * had all of its generations is retired: it stays allocated, by nobody, so that no
+ * handle is ever valid again; the capacity is one less.
  */
-import { EINVAL } from '../sys/machine/errno.ts';
-import { atomic_cas } from '../sys/machine/atomic.ts';
+import { EINVAL, ESTALE } from '../sys/machine/errno.ts';
+import { atomic_add, atomic_cas as atomic_cas_ } from '../sys/machine/atomic.ts';
 import { mem as mem_ } from '../sys/machine/memory.ts';
-import { opt as opt_ } from '../sys/machine/opt.ts';
 import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
-import { type reg_entry_t, V_COLUMNS, V_START } from '../sys/h/registry.ts';
+import {
+  NUMBER_RETIRED,
+  type reg_entry_t,
+  V_COLUMNS,
+  V_RETIRED,
+  V_START,
+} from '../sys/h/registry.ts';
 import type { zone_t } from '../sys/h/uma.ts';
 import {
   part_columns,
@@ -60,7 +73,7 @@ import type { AsyncOptions } from './wait.ts';
 import { entryZone, zoneAlloc, zoneAllocAsync, zoneFailure, zoneRelease } from './zone.ts';
 
 const mem = mem_;
-const opt = opt_;
+const atomic_cas = atomic_cas_;
 const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
 const NOWAIT = M_NOWAIT | M_DRAIN;
@@ -86,6 +99,19 @@ type Taken = keyof RecordSet<string, Fields> | keyof typeof Object.prototype | '
 export type FreeFields<F extends Fields> = {
   readonly [K in keyof F]: K extends Taken ? never : F[K];
 };
+declare const handle: unique symbol;
+/** An item of records with `generations`: records.index() gives its number, or ESTALE. */
+export interface ItemHandle<N extends string = string> {
+  readonly [handle]: N;
+}
+/** What alloc gives: a number, or a handle with `generations`. */
+export type ItemOf<N extends string, O extends RecordsOptions> = O extends {
+  readonly generations: true;
+}
+  ? ItemHandle<N>
+  : O extends { readonly capacity: number; readonly generations?: false }
+    ? Item<N>
+    : Item<N> | ItemHandle<N>;
 /** A view for each field, indexed by the number of the item. */
 export type Columns<F extends Fields> = { readonly [K in keyof F]: FieldViews[F[K]] };
 
@@ -93,7 +119,7 @@ export type Columns<F extends Fields> = { readonly [K in keyof F]: FieldViews[F[
 export interface RecordsOptions {
   /** Most items at a time; the memory for all of them is taken at once. */
   readonly capacity: number;
-  /** alloc gives handles that go stale when their item is freed; `at` checks them. */
+  /** alloc gives handles that go stale when their item is freed; `index` checks them. */
   readonly generations?: boolean;
 }
 
@@ -112,9 +138,18 @@ const CAPACITY_MAX = 2 ** 27;
 const FIELDS_MAX = 64;
 /** Columns start at different cache lines of their pages: alike, they slow one another. */
 const SKEW_BYTES = 192;
-/** A handle is the item's number and 21 bits of its count. */
+/** A handle is negative: the item's number, and its generation times this. */
 const HANDLE_SHIFT = 2 ** 32;
-const GENERATIONS = 2 ** 21 - 1;
+/** Words of an item are 4 apart: a shift turns numbers into words. */
+const NUMBER_SHIFT = 2;
+
+/** Items of records in use, by their entry: retired numbers are nobody's. */
+export function recordsInUse(e: number): number {
+  return zone_present(entryZone(e)).used - retired(e);
+}
+function retired(e: number): number {
+  return mem.I32[e + E_VALUE + V_RETIRED];
+}
 
 // --- making ------------------------------------------------------------
 
@@ -189,12 +224,15 @@ export function recordsShapeText(o: RecordsShape): string {
 // --- the object ------------------------------------------------------------
 
 /** Records with a column for each field. */
-export type Records<N extends string, F extends Fields> = RecordSet<N, F> & Columns<F>;
+export type Records<N extends string, F extends Fields, H = Item<N>> = RecordSet<N, F, H> &
+  Columns<F>;
 /** Values of some fields of one item. */
 export type Values<F extends Fields> = { [K in keyof F]?: number };
 
 /** Typed records in columns, found by name in every thread. Made by machine.records(). */
-export class RecordSet<N extends string, F extends Fields> implements Mortal, Disposable {
+export class RecordSet<N extends string, F extends Fields, H = Item<N>>
+  implements Mortal, Disposable
+{
   readonly name: N;
   /** Most items at a time. Numbers are 1 to this. */
   readonly capacity: number;
@@ -238,7 +276,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
    * hold what the last user left, unless `zero`.  Does not wait unless `wait` is
    * given.  Throws ENOMEM with reason 'limit' when all `capacity` are in use.
    */
-  alloc(options?: AllocOptions): Item<N> {
+  alloc(options?: AllocOptions): H {
     const z = this.#z;
     if (z === 0 || options !== undefined) return this.#allocWith(options);
     const w = zalloc(z, NOWAIT);
@@ -247,17 +285,16 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     mem.I32[w] = count;
     const item = (w - this.#base) >> 2;
     // Written out: a call may fail for want of stack, and the item would be nobody's.
-    if (!this.generations) return item as Item<N>;
-    return (((count >>> 1) & GENERATIONS) * HANDLE_SHIFT + item) as Item<N>;
+    return (this.generations ? -((count + 1) >>> 1) * HANDLE_SHIFT - item : item) as H;
   }
   /** An item if there is one, undefined if not. Never waits. */
-  tryAlloc(options?: { zero?: boolean }): Item<N> | undefined {
+  tryAlloc(options?: { zero?: boolean }): H | undefined {
     const flags = zeroFlags('tryAlloc', options, ZERO);
     const w = zalloc(this.#zone('tryAlloc'), M_NOWAIT);
     return w === 0 ? undefined : this.#made(w, flags !== NOWAIT);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
-  async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
+  async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<H> {
     const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
     const zone = (): zone_t => this.#zone('allocAsync');
@@ -265,20 +302,20 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     return this.#made(w, flags !== NOWAIT);
   }
   /**
-   * Gives an item back: any thread may.  Throws EINVAL for a number or handle
-   * that is not in use (freed twice, or stale).  Two threads that free one item
-   * in the same instant are told apart under INVARIANTS only.  Never waits.
+   * Gives an item back: any thread may.  Throws EINVAL for a number that is not in use
+   * (freed twice), ESTALE for a handle whose item was freed.  Of threads that free one
+   * item exactly one succeeds.  Never waits.
    */
-  free(item: Item<N>): void {
+  free(item: H): void {
+    if (this.generations) return this.#freeHandle(item);
     const z = this.#z;
-    const n = this.generations ? this.#number(item) : item;
+    const n = item as number;
     if (z === 0 || typeof n !== 'number' || (n | 0) !== n || n < 1 || n > this.capacity)
       return this.#bad('free', item);
-    const w = this.#base + (n << 2);
+    const w = this.#base + (n << NUMBER_SHIFT);
     const count = mem.I32[w];
-    if ((count & 1) === 0) return this.#bad('free', item);
-    if (opt.INVARIANTS) return this.#freeOnce(z, w, count, item);
-    mem.I32[w] = (count + 1) | 0;
+    if ((count & 1) === 0 || atomic_cas(w, count, (count + 1) | 0) !== count)
+      return this.#bad('free', item);
     try {
       zfree(z, w);
     } catch (e) {
@@ -286,36 +323,42 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
       throw e;
     }
   }
-  /** The same where exactly one of two threads is to succeed. */
-  #freeOnce(z: zone_t, w: number, count: number, item: Item<N>): void {
-    if (atomic_cas(w, count, (count + 1) | 0) !== count) return this.#bad('free', item);
+  #freeHandle(item: H): void {
+    const z = this.#z;
+    const n = this.#number(item);
+    if (z === 0 || n === 0) return this.#bad('free', item);
+    const w = this.#base + (n << NUMBER_SHIFT);
+    const count = generationOf(item as number) * 2 - 1;
+    if (atomic_cas(w, count, count + 1) !== count) return this.#bad('free', item);
     try {
-      zfree(z, w);
+      if (count + 1 === NUMBER_RETIRED) atomic_add(this.#e + E_VALUE + V_RETIRED, 1);
+      else zfree(z, w);
     } catch (e) {
       mem.I32[w] = count;
       throw e;
     }
   }
   /** Whether a number is in use; with generations, whether the handle is not stale. */
-  has(item: number): boolean {
+  has(item: H): boolean {
     this.#zone('has');
-    const n = this.generations ? this.#number(item) : item;
-    return Number.isInteger(n) && n >= 1 && n <= this.capacity && this.#live(n);
+    if (this.generations) return this.#valid(item) !== 0;
+    return wholeIn(item, 1, this.capacity) && this.#live(item);
   }
   /**
-   * The index of an item in its columns.  With generations the handle is
-   * checked: EINVAL if its item was freed since.  Without, it is the number itself.
+   * The index of an item in its columns.  With generations the handle is checked: ESTALE
+   * if its item was freed since.  Without, it is the number itself.
    */
-  at(item: Item<N>): number {
-    if (!this.generations) return item;
-    this.#zone('at');
-    const n = this.#number(item);
-    if (n === 0) this.#bad('at', item);
+  index(item: H): number {
+    if (!this.generations) return item as number;
+    this.#zone('index');
+    const n = this.#valid(item);
+    if (n === 0) this.#bad('index', item);
     return n;
   }
   /** Items in use over all threads: a sample while they run. */
   get count(): number {
-    return zone_present(this.#zone('count')).used;
+    this.#zone('count');
+    return recordsInUse(this.#e);
   }
   /** Calls `fn` with the column index of every item in use, in order of number. */
   forEach(fn: (index: number) => void): void {
@@ -328,21 +371,22 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     }
   }
   /** The items in use (handles, with generations), in order of number: a sample. */
-  *[Symbol.iterator](): Generator<Item<N>, void, undefined> {
+  *[Symbol.iterator](): Generator<H, void, undefined> {
     for (let n = 1; n <= this.capacity; n++) {
       this.#zone('iteration');
-      if (this.#live(n)) yield (this.generations ? this.#handle(n) : n) as Item<N>;
+      const count = mem.I32[this.#base + (n << NUMBER_SHIFT)];
+      if ((count & 1) !== 0) yield this.#item(n, count);
     }
   }
-  /** All fields of an item as a plain object: for looking, not for loops. Throws as at does. */
-  get(item: Item<N>): { [K in keyof F]: number } {
+  /** All fields of an item as a plain object: for looking, not for loops. Throws as index does. */
+  get(item: H): { [K in keyof F]: number } {
     const n = this.#index('get', item);
     const values = {} as { [K in keyof F]: number };
     for (const field of this.#fields) values[field] = this.#column(field)[n];
     return values;
   }
-  /** Sets some fields of an item: not for loops. Throws as at does. */
-  set(item: Item<N>, values: Values<F>): void {
+  /** Sets some fields of an item: not for loops. Throws as index does. */
+  set(item: H, values: Values<F>): void {
     if (typeof values !== 'object' || values === null) {
       throw kmemError(EINVAL, 'set', `${shown(values)} is no object`, { zone: this.name });
     }
@@ -367,7 +411,7 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     const z = this.#z;
     if (z === 0) return 0;
     enter('dispose');
-    const inUse = (): number => zone_present(z).used;
+    const inUse = (): number => recordsInUse(this.#e);
     this.#ctx.forget('records', this.name);
     this.bury();
     return zoneRelease('records', this.#e, this.name, inUse);
@@ -386,51 +430,67 @@ export class RecordSet<N extends string, F extends Fields> implements Mortal, Di
     enter(op);
     return this.#z;
   }
-  /** `at`, for calls that are not for loops: what is no index is refused too. */
-  #index(op: string, item: Item<N>): number {
+  /** `index`, for calls that are not for loops: what is no index is refused too. */
+  #index(op: string, item: H): number {
     this.#zone(op);
-    const n = this.generations ? this.#number(item) : item;
-    if (!wholeIn(n, 1, this.capacity)) this.#bad(op, item);
+    const n = this.generations ? this.#valid(item) : item;
+    if (!wholeIn(n, 1, this.capacity)) return this.#bad(op, item);
     return n;
   }
   #column(field: string): FieldViews[FieldKind] {
     return (this as unknown as Record<string, FieldViews[FieldKind]>)[field];
   }
   #live(n: number): boolean {
-    return (mem.I32[this.#base + (n << 2)] & 1) !== 0;
+    return (mem.I32[this.#base + (n << NUMBER_SHIFT)] & 1) !== 0;
   }
-  /** Number and count of an item in use. */
-  #handle(n: number): number {
-    const count = mem.I32[this.#base + (n << 2)];
-    return ((count >>> 1) & GENERATIONS) * HANDLE_SHIFT + n;
+  /** The number in a handle, be it stale or not; 0 if it is none. */
+  #number(item: unknown): number {
+    if (typeof item !== 'number' || !Number.isSafeInteger(item)) return 0;
+    const n = -item - generationOf(item) * HANDLE_SHIFT;
+    return item < -HANDLE_SHIFT && n >= 1 && n <= this.capacity ? n : 0;
   }
-  /** The number in a handle; 0 if the handle is stale or none. */
-  #number(handle: number): number {
-    if (typeof handle !== 'number') return 0;
-    const n = handle % HANDLE_SHIFT;
-    if (!Number.isInteger(n) || n < 1 || n > this.capacity || !this.#live(n)) return 0;
-    return this.#handle(n) === handle ? n : 0;
+  /** The number in a handle of an item in use; 0 if it is stale or none. */
+  #valid(item: unknown): number {
+    const n = this.#number(item);
+    if (n === 0) return 0;
+    const count = generationOf(item as number) * 2 - 1;
+    return mem.I32[this.#base + (n << NUMBER_SHIFT)] === count ? n : 0;
   }
-  #made(w: number, zero = false): Item<N> {
-    mem.I32[w] = (mem.I32[w] + 1) | 0;
-    const n = (w - this.#base) >> 2;
+  #item(n: number, count: number): H {
+    return (this.generations ? -((count + 1) >>> 1) * HANDLE_SHIFT - n : n) as H;
+  }
+  #made(w: number, zero = false): H {
+    const count = (mem.I32[w] + 1) | 0;
+    mem.I32[w] = count;
+    const n = (w - this.#base) >> NUMBER_SHIFT;
     if (zero) for (const field of this.#fields) this.#column(field)[n] = 0;
-    return (this.generations ? this.#handle(n) : n) as Item<N>;
+    return this.#item(n, count);
   }
-  #allocWith(options: AllocOptions | undefined): Item<N> {
+  #allocWith(options: AllocOptions | undefined): H {
     const flags = zeroFlags('alloc', options, ALLOC);
     const wait = waitOf('alloc', options, ALLOC);
-    const w = zoneAlloc(this.#zone('alloc'), this.name, this.capacity, NOWAIT, wait);
+    const w = zoneAlloc(this.#zone('alloc'), this.name, this.#most(), NOWAIT, wait);
     return this.#made(w, flags !== NOWAIT);
   }
+  /** Numbers that can be in use at a time. */
+  #most(): number {
+    return this.capacity - retired(this.#e);
+  }
   #fail(): never {
-    throw zoneFailure('alloc', this.#z, this.name, this.capacity);
+    throw zoneFailure('alloc', this.#z, this.name, this.#most());
   }
-  #bad(op: string, item: number): void {
+  #bad(op: string, item: unknown): never {
     this.#zone(op);
-    const what = this.generations ? 'a handle of an item in use' : 'the number of an item in use';
-    throw kmemError(EINVAL, op, `${shown(item)} is not ${what} (freed twice?)`, {
-      zone: this.name,
-    });
+    const what = { zone: this.name };
+    const text = shown(item);
+    if (!this.generations) {
+      const why = `${text} is not the number of an item in use (freed twice?)`;
+      throw kmemError(EINVAL, op, why, what);
+    }
+    if (this.#number(item) === 0) throw kmemError(EINVAL, op, `${text} is no handle`, what);
+    throw kmemError(ESTALE, op, `${text} is the handle of an item that was freed`, what);
   }
+}
+function generationOf(handle: number): number {
+  return Math.floor(-handle / HANDLE_SHIFT);
 }

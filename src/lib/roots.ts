@@ -11,10 +11,13 @@
 import { mem } from '../sys/machine/memory.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { shown } from './args.ts';
+import type { ItemHandle } from './records.ts';
 import { checkName, type Context } from './context.ts';
 import { kmemError } from './errors.ts';
 import { addEntry, dropEntry, E_VALUE, eachEntry, entryName, withEntry } from './registry.ts';
 
+/** What a root is: a number, as addresses and items are, or a checked handle. */
+export type RootValue = number | ItemHandle;
 /** Index of an entry's value as a double. */
 function place(e: number): number {
   return (e + E_VALUE) >> 1;
@@ -29,12 +32,12 @@ export class Roots {
     this.#ctx = ctx;
   }
   /** The value of a name; undefined if there is none. Throws EINVAL, ENAMETOOLONG. */
-  get<T extends number = number>(name: string): T | undefined {
+  get<T extends RootValue = number>(name: string): T | undefined {
     this.#check('roots.get', name);
     return withEntry('root', name, (e) => (e === 0 ? undefined : (mem.F64[place(e)] as T)));
   }
   /** Gives a name a value, making it if need be. Throws ENOMEM, EINVAL, ENAMETOOLONG. */
-  set(name: string, value: number): void {
+  set(name: string, value: RootValue): void {
     this.#check('roots.set', name);
     checkValue('roots.set', name, value);
     withEntry('root', name, (e) => store(name, e, value));
@@ -52,7 +55,7 @@ export class Roots {
    * stands for no such name, on either side.  Returns what it had: the swap was
    * done if that is `expected`.  Throws ENOMEM, EINVAL.
    */
-  compareAndSwap<T extends number = number>(
+  compareAndSwap<T extends RootValue = number>(
     name: string,
     expected: T | undefined,
     next: T | undefined,
@@ -82,11 +85,12 @@ export class Roots {
     this.#ctx.enter(op);
   }
 }
-function checkValue(op: string, name: string, value: number): void {
+function checkValue(op: string, name: string, value: RootValue): void {
   if (typeof value === 'number' && !Number.isNaN(value)) return;
   throw kmemError(EINVAL, op, `'${name}': ${shown(value)} is not a number`);
 }
-function store(name: string, e: number, value: number): void {
+function store(name: string, e: number, given: RootValue): void {
+  const value = given as number;
   if (e !== 0) mem.F64[place(e)] = value;
   else
     addEntry('root', name, (made) => {

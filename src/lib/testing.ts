@@ -30,6 +30,7 @@ import { contextOf } from './context.ts';
 import { kmemError, type Leak } from './errors.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
 import { queueCount } from './queue.ts';
+import { recordsInUse } from './records.ts';
 import { eachEntry, entryName } from './registry.ts';
 import { entryZone } from './zone.ts';
 
@@ -75,7 +76,7 @@ export function leaks(machine: Machine): Leak[] {
     const name = entryName(e);
     if (kind === 'zone' || kind === 'records') {
       const z = entryZone(e);
-      const count = zone_present(z).used;
+      const count = kind === 'zone' ? zone_present(z).used : recordsInUse(e);
       if (count > 0) found.push({ kind, name, count, bytes: count * uma_zone.size[z] });
     } else if (kind === 'queue') {
       const count = queueCount(e);

@@ -19,11 +19,12 @@
  * Numbers of records come from a zone of 16-byte items whose slabs are the pages
  * of one run, so that the place of an item in memory is its number.  The zone
  * may not grow: its limit is the run.  The items of the last page above the
- * capacity are withheld for good (uma_keg.ts).
+ * capacity are withheld for good (uma_keg.ts).  A number whose generations are used up
+ * stays allocated, by nobody, until the records end (lib/records.ts).
  */
 import { pcpu, thr } from '../machine/cpu.ts';
 import { ENOMEM } from '../machine/errno.ts';
-import { PAGE_SIZE, page_word } from '../machine/memory.ts';
+import { mem, PAGE_SIZE, page_word } from '../machine/memory.ts';
 import { elem, field_word } from '../machine/struct.ts';
 import {
   reg_entry,
@@ -32,7 +33,9 @@ import {
   type reg_root_t,
   V_CAPACITY,
   V_COLUMNS,
+  NUMBER_RETIRED,
   V_NCOLUMNS,
+  V_RETIRED,
   V_RING,
   V_RUN,
   V_RUN_PAGES,
@@ -56,8 +59,14 @@ import {
   vm_page_wired,
 } from '../page/vm_page.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { uma_zfree } from '../uma/uma_core.ts';
 import { uma_zone_going } from '../uma/uma_going.ts';
-import { uma_zcreate_nowait, uma_zone_add_page, uma_zone_set_max } from '../uma/uma_zone.ts';
+import {
+  uma_zcreate_nowait,
+  uma_zone_add_page,
+  uma_zone_get_max,
+  uma_zone_set_max,
+} from '../uma/uma_zone.ts';
 
 const entry = reg_entry;
 
@@ -138,6 +147,18 @@ export function part_numbers(e: reg_entry_t, name: string, capacity: number): nu
   }
   return 0;
 }
+/** Numbers that are given out no more go back to the zone, which is about to end. */
+function retired_give_back(e: reg_entry_t, z: zone_t): void {
+  if (value(e, V_RETIRED) === 0) return;
+  const start = value(e, V_START);
+  const end = start + (uma_zone_get_max(z) * NUMBER_BYTES) / 4;
+  for (let w = start; w < end; w += NUMBER_BYTES / 4) {
+    if (mem.I32[w] !== NUMBER_RETIRED) continue;
+    mem.I32[w] = 0; // first: it must not go back twice
+    uma_zfree(z, w);
+  }
+  entry.value[elem(e, V_RETIRED)] = 0;
+}
 /** Bytes that part_numbers wants in one piece: for messages. */
 export function part_numbers_bytes(capacity: number): number {
   return Math.ceil(capacity / PER_PAGE) * PAGE_SIZE;
@@ -174,6 +195,7 @@ export function registry_end_parts(e: reg_entry_t): void {
   if (kind === 'queue') return free_at(part_word(e, V_RING), M_QUEUE.t);
   if (kind !== 'zone' && kind !== 'records') return;
   const z = value(e, V_ZONE) as zone_t;
+  if (z !== 0 && kind === 'records') retired_give_back(e, z);
   if (z !== 0) uma_zone_going(z, part_word(e, V_ZONE));
   if (kind === 'zone') return;
   const t = value(e, V_TYPE) as malloc_type_t;

@@ -90,6 +90,10 @@ export const V_NCOLUMNS = 4;
 /** Pages of the run that no slab has yet: first and how many. */
 export const V_RUN = 5;
 export const V_RUN_PAGES = 6;
+/** Numbers whose generations are used up: they are given out no more. */
+export const V_RETIRED = 7;
+/** Count of such a number: 2^21 - 1 generations had an allocation and a free each. */
+export const NUMBER_RETIRED = 2 ** 22 - 2;
 /* Values of a queue. */
 export const V_RING = 0;
 export const V_CAPACITY = 1;

@@ -36,6 +36,7 @@ export const ELOOP = 62;
 export const ENAMETOOLONG = 63;
 export const ENOTEMPTY = 66;
 export const EDQUOT = 69;
+export const ESTALE = 70;
 export const ENOLCK = 77;
 export const EOWNERDEAD = 96;
 
@@ -70,6 +71,7 @@ const names: Record<number, string> = {
   [ENAMETOOLONG]: 'ENAMETOOLONG',
   [ENOTEMPTY]: 'ENOTEMPTY',
   [EDQUOT]: 'EDQUOT',
+  [ESTALE]: 'ESTALE',
   [ENOLCK]: 'ENOLCK',
   [EOWNERDEAD]: 'EOWNERDEAD',
 };

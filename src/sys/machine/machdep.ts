@@ -271,7 +271,7 @@ export function machine_find(handle: Handle): void {
   }
   const { memory } = handle;
   if (!memory) {
-    const text = `the machine has one CPU, because its memory cannot be shared: ${memory_unshared()}`;
+    const text = `the machine has one CPU, no memory can be shared: ${memory_unshared()}`;
     throw new KmemError(EOPNOTSUPP, 'attach', text);
   }
   if (handle.layout !== frozen) {
