@@ -375,7 +375,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
     },
   },
 };
-/** Not walked: the lead's word on wrong frees (type.ts, zone.ts), and what is internal. */
+/** Not walked: frees of addresses (args.test.ts has them), and what is internal. */
 const ELSEWHERE = new Set([
   'constructor',
   'bury',
@@ -391,7 +391,9 @@ const ELSEWHERE = new Set([
 ]);
 /** Methods of TypeScript's `protected` kind. */
 const PROTECTED = new Set(
-  'live end mine take give spoil settle during ownerDead refuse piece gather scatter'.split(' '),
+  'live end mine take give spoil settle during ownerDead refuse passOn piece gather scatter'.split(
+    ' ',
+  ),
 );
 /** The public methods of an object, those of its parents too. */
 function methods(self: object): string[] {

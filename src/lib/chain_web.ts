@@ -113,7 +113,7 @@ export function writableChains(
   });
   const put = async (chain: Chain): Promise<void> => {
     if (!(chain instanceof Chain)) throw kmemError(EINVAL, 'writableChains', 'not a chain');
-    if (!context.up) gone('writableChains');
+    if (!context.up) gone('writableChains', context);
     if (!held.has(chain)) {
       throw kmemError(EINVAL, 'writableChains', 'the chain was freed, or given away before');
     }

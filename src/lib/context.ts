@@ -52,13 +52,19 @@ import { KernelPanic, kmemError } from './errors.ts';
 /** Longest name the tools can show, bytes of UTF-8. */
 export const NAME_BYTES_MAX = 31;
 
-/** Something that must not be used once the thread has left the machine. */
+/** Something that must not be used once the thread has left the machine, or let go of it. */
 export interface Mortal {
   /**
    * Makes every later call throw ESHUTDOWN.
    * @internal
    */
   bury(): void;
+}
+
+/** A wait in the event loop for an object. */
+export interface Wait extends Mortal {
+  /** What is waited for. */
+  readonly of?: Mortal | null;
 }
 
 export class Context {
@@ -68,7 +74,7 @@ export class Context {
   traced = false;
   readonly named = new Map<string, Mortal>();
   /** Waits in the event loop: each is told when the thread leaves. */
-  readonly waits = new Set<Mortal>();
+  readonly waits = new Set<Wait>();
   /** While the thread is parked: resolves when it is back. */
   parked: Promise<void> | null = null;
 
@@ -86,9 +92,18 @@ export class Context {
   forget(kind: string, name: string): void {
     this.named.delete(`${kind}:${name}`);
   }
+  /**
+   * This thread lets go of an object: its waits for it end, and what they had been told
+   * is passed on.  True: there were some.
+   */
+  endWaits(of: Mortal): boolean {
+    const all = [...this.waits].filter((w) => w.of === of);
+    for (const w of all) w.bury();
+    return all.length > 0;
+  }
   /** Begins a call: throws unless the thread is in the machine and may enter it. */
   enter(op: string): void {
-    if (!this.up) gone(op);
+    if (!this.up) gone(op, this);
     enter(op);
   }
   /** The thread leaves the machine, or the machine has stopped. */
@@ -151,14 +166,17 @@ export function machinePanicked(): boolean {
 }
 
 /**
- * Throws: the handle was disposed of, or belongs to a machine that this thread has left,
- * or that has panicked.
+ * Throws: the object, which is of `ctx`, was disposed of, or its machine was left by this
+ * thread, or has panicked.
  */
-export function gone(op: string): never {
+export function gone(op: string, ctx?: Context): never {
   if (thr.cpu >= 0 && machinePanicked()) cpu_stopped(0);
-  const text = here?.up
-    ? 'it was disposed of, or is of a machine that this thread has left: ask for it by name again'
-    : 'this thread has left the machine: boot or attach again';
+  const left = 'this thread has left the machine';
+  const text = ctx?.up
+    ? 'it was disposed of: ask for it by name again'
+    : here?.up
+      ? `${left} that it is of: ask the one that it is in`
+      : `${left}: boot or attach again`;
   throw kmemError(ESHUTDOWN, op, text);
 }
 

@@ -121,7 +121,7 @@ abstract class Named implements Mortal, Disposable {
   protected live(op: string): number {
     if (this.word === 0) {
       if (this.ctx.up) this.refuse(op, ESHUTDOWN, 'it was disposed of: ask for it by name again');
-      gone(op);
+      gone(op, this.ctx);
     }
     enter(op);
     return this.word;
@@ -131,7 +131,8 @@ abstract class Named implements Mortal, Disposable {
   /** Whether this thread has it. */
   protected abstract mine(l: number): boolean;
   /**
-   * Lets go of it; with the last thread that lets go the name is free again.
+   * Lets go of it; with the last thread that lets go the name is free again.  This
+   * thread's waits for it end (ESHUTDOWN).
    * Throws EBUSY if this thread holds it, or nobody else is left and a thread that
    * has let go of it holds it still.
    */
@@ -144,10 +145,15 @@ abstract class Named implements Mortal, Disposable {
       const by = this.end(this.word);
       return by === '' ? false : this.refuse('dispose', EBUSY, `${by} has it`);
     };
-    release(this.entry, busy);
+    const l = this.word;
+    release(this.entry, busy, () => {
+      if (this.ctx.endWaits(this)) this.passOn(l);
+    });
     this.ctx.forget(this.#kind, this.name);
     this.bury();
   }
+  /** Waits of this thread have ended: what they had been told is another's. */
+  protected passOn(_l: number): void {}
   /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
     this.dispose();
@@ -197,7 +203,7 @@ abstract class Lock extends Named {
       throw e;
     }
     this.recovering = false;
-    if (this.live('recover') !== l) gone('recover');
+    if (this.live('recover') !== l) gone('recover', this.ctx);
     if (later) {
       this.spoil(l);
       this.refuse('recover', EINVAL, 'fn is asynchronous: the lock is abandoned still');
@@ -352,6 +358,9 @@ export class Mutex extends Lock {
     const owner = lock_owner_tid(l);
     return owner === 0 ? 'a waiter' : `CPU ${tid_cpu(owner)}`;
   }
+  protected override passOn(l: number): void {
+    mtx_leave(l, true);
+  }
   protected mine(l: number): boolean {
     return mtx_owned_word(l);
   }
@@ -372,7 +381,8 @@ export class Mutex extends Lock {
     const v = atomic_load(l);
     if (word_owner(v) === 0 || abandoned(v)) return;
     if ((v & LK_WAITERS) === 0 && atomic_cas(l, v, v | LK_WAITERS) !== v) return;
-    await waitWord(this.ctx, 'lockAsync', l, v | LK_WAITERS, ms, signal);
+    await waitWord(this, this.ctx, l, v | LK_WAITERS, ms, signal);
+    this.live('lockAsync');
     const now = atomic_load(l);
     // Handed over: perhaps to us, perhaps to a thread that gave up.  Anybody may have it.
     if (word_owner(now) === GRANT) {
@@ -546,26 +556,34 @@ export class Condition extends Named {
     if (!memory_state.shared) this.refuse(op, EDEADLK, 'no other thread could signal');
     const slice = Math.min(ms, slices.sleepMs); // a signal may go to a thread that died
     const error = msleep(chan, WORD, l, 'cv', slice);
-    if (error === EOWNERDEAD) mutex.deadFor(op);
+    if (error === EOWNERDEAD) {
+      wakeup_one(chan); // if it was a signal that ended the sleep, it is another's
+      mutex.deadFor(op);
+    }
     // The end of a slice looks like a signal: the caller tests its condition in any case.
     return error === 0 || ms > slice;
   }
   /**
    * Waits until `holds` is true, testing it with the mutex held. False after
-   * `timeout` ms.  If `holds` throws, that is thrown, with the mutex held as before;
-   * EINVAL likewise if it returns a promise.
+   * `timeout` ms.  If `holds` throws, that is thrown, with the mutex held as before, and
+   * the signal goes to another; EINVAL likewise if it returns a promise.
    */
   waitUntil(mutex: Mutex, holds: () => boolean, options?: LockOptions): boolean {
     this.#wants('waitUntil', mutex);
     checkFunction('waitUntil', holds);
     const deadline = performance.now() + timeoutOf('waitUntil', options);
     mutex.wordFor('waitUntil');
-    while (!this.#test('waitUntil', holds)) {
+    for (let slept = false; ; slept = true) {
+      try {
+        if (this.#test('waitUntil', holds)) return true;
+      } catch (e) {
+        if (slept && !(e instanceof KernelPanic) && this.word !== 0) this.signal();
+        throw e;
+      }
       const left = deadline - performance.now();
       if (left <= 0) return false;
       this.#wait('waitUntil', mutex, left);
     }
-    return true;
   }
   /**
    * Waits in the event loop until `holds` is true; it is tested with the mutex
@@ -599,12 +617,13 @@ export class Condition extends Named {
     if (test()) return;
     await waitForAsync({
       ctx: this.ctx,
+      of: this,
       op: 'waitAsync',
       name: `condition '${this.name}'`,
       wmesg: 'cv',
       options: wanted,
       wchan: () => this.#channel('waitAsync'),
-      attempt: () => (this.#retake(mutex) && test() ? true : undefined),
+      attempt: () => (mutex.tryLock() && test() ? true : undefined),
     });
   }
   /** Asks a predicate. A promise says nothing yet: EINVAL. */
@@ -612,15 +631,6 @@ export class Condition extends Named {
     const answer = holds();
     if (isLater(answer)) this.refuse(op, EINVAL, 'the predicate is asynchronous');
     return answer;
-  }
-  /** Takes the mutex again if it is free. A signal that EOWNERDEAD makes useless is passed on. */
-  #retake(mutex: Mutex): boolean {
-    try {
-      return mutex.tryLock();
-    } catch (e) {
-      if (!(e instanceof KernelPanic) && this.word !== 0) wakeup_one(this.entry + E_STATE);
-      throw e;
-    }
   }
   /** Wakes one waiter, the oldest. Call it with the mutex held, or after. */
   signal(): void {

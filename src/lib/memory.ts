@@ -80,7 +80,7 @@ const NULL_BYTES = 4;
 export function checkRange(op: string, at: number, n: number, end = reach): void {
   if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
   if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= end) return;
-  if (end === 0) gone(op);
+  if (end === 0) gone(op); // of no context: its machine was left
   throw kmemError(EFAULT, op, `${shown(at)} with ${n} bytes is not in the memory of ${end}`, {
     address: at,
     size: n,

@@ -220,6 +220,7 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
     this.#check('pushAsync', value);
     await waitForAsync({
       ctx: this.#ctx,
+      of: this,
       op: 'pushAsync',
       name: `queue '${this.name}'`,
       wmesg: 'qpush',
@@ -235,6 +236,7 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   async popAsync(options?: AsyncOptions): Promise<T | undefined> {
     const got = await waitForAsync<T | typeof EMPTY>({
       ctx: this.#ctx,
+      of: this,
       op: 'popAsync',
       name: `queue '${this.name}'`,
       wmesg: 'qpop',
@@ -264,8 +266,8 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
     });
   }
   /**
-   * Lets go of the queue; with its last user it ends, if it is empty.  Returns
-   * the values in it if it stays for that reason.
+   * Lets go of the queue; with its last user it ends, if it is empty.  This thread's
+   * waits for it end (ESHUTDOWN).  Returns the values in it if it stays for that reason.
    */
   dispose(): number {
     const e = this.#e;
@@ -274,10 +276,11 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
     let left = 0;
     this.#ctx.forget('queue', this.name);
     this.bury();
-    release(e, () => {
+    const busy = (): boolean => {
       left = queueCount(e);
       return left > 0;
-    });
+    };
+    release(e, busy, () => this.#ctx.endWaits(this));
     if (left > 0) reportLeft(this.name, left);
     return left;
   }
@@ -291,7 +294,7 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   }
 
   #live(op: string): number {
-    if (this.#e === 0) gone(op);
+    if (this.#e === 0) gone(op, this.#ctx);
     enter(op);
     return this.#e;
   }

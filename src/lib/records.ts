@@ -15,9 +15,9 @@
  *
  * so alloc and free have a zone's per-CPU caches.  The first word of such an item
  * counts allocations and frees: odd means live.  It finds double frees, makes handles
- * that go stale (generations), and is what iteration looks at.  The numbers of the last page above the capacity are never
- * given out, and the zone's pages never go back before the records end.  How the
- * parts come and go: sys/client/kern_registry_parts.ts.
+ * that go stale (generations), and is what iteration looks at.  The numbers of the
+ * last page above the capacity are never given out, and the zone's pages never go back
+ * before the records end.  How the parts come and go: sys/client/kern_registry_parts.ts.
  *
  * Free changes the count by compare-and-swap, so that of two threads that free one
  * number in the same instant exactly one succeeds.  Alloc stores it plainly: an item
@@ -29,9 +29,9 @@
  *      handle = -(generation * 2^32 + number)      generation = (count + 1) / 2, 1 to 2^21 - 1
  *
  * It is no number to TypeScript, and none that means anything at run time: below
- * -2^32, it is no index of a column, no address, no length, and no usual mistake (-1).  A number that has
- * had all of its generations is retired: it stays allocated, by nobody, so that no
- * handle is ever valid again; the capacity is one less.
+ * -2^32, it is no index of a column, no address, no length, and no usual mistake (-1).
+ * A number that has had all of its generations is retired: it stays allocated, by
+ * nobody, so that no handle is ever valid again; the capacity is one less.
  */
 import { EINVAL, ESTALE } from '../sys/machine/errno.ts';
 import { atomic_add, atomic_cas as atomic_cas_ } from '../sys/machine/atomic.ts';
@@ -298,7 +298,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
     const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
     const zone = (): zone_t => this.#zone('allocAsync');
-    const w = await zoneAllocAsync(this.#ctx, zone, this.name, NOWAIT, wanted);
+    const w = await zoneAllocAsync(this, this.#ctx, zone, NOWAIT, wanted);
     return this.#made(w, flags !== NOWAIT);
   }
   /**
@@ -367,7 +367,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
     for (let n = 1, w = this.#base + 4; n <= this.capacity; n++, w += 4) {
       if ((mem.I32[w] & 1) === 0) continue;
       fn(n);
-      if (this.#z === 0) gone('forEach'); // fn left the machine, or disposed of the records
+      if (this.#z === 0) gone('forEach', this.#ctx); // fn left the machine, or disposed of the records
     }
   }
   /** The items in use (handles, with generations), in order of number: a sample. */
@@ -378,7 +378,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
       if ((count & 1) !== 0) yield this.#item(n, count);
     }
   }
-  /** All fields of an item as a plain object: for looking, not for loops. Throws as index does. */
+  /** All fields of an item as an object: for looking, not for loops. Throws as index does. */
   get(item: H): { [K in keyof F]: number } {
     const n = this.#index('get', item);
     const values = {} as { [K in keyof F]: number };
@@ -414,7 +414,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
     const inUse = (): number => recordsInUse(this.#e);
     this.#ctx.forget('records', this.name);
     this.bury();
-    return zoneRelease('records', this.#e, this.name, inUse);
+    return zoneRelease('records', this.#e, this.name, inUse, () => this.#ctx.endWaits(this));
   }
   /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
@@ -426,7 +426,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
   }
 
   #zone(op: string): zone_t {
-    if (this.#z === 0) gone(op);
+    if (this.#z === 0) gone(op, this.#ctx);
     enter(op);
     return this.#z;
   }

@@ -109,16 +109,16 @@ export function obtain(
 }
 /**
  * This thread lets go of an object.  If no living thread has it any more and
- * it is not `busy`, it ends and its name is free again.
+ * it is not `busy`, it ends and its name is free again.  `leave` ends this thread's waits
+ * for it, while the object is there for sure.
  */
-export function release(e: number, busy: () => boolean): void {
+export function release(e: number, busy: () => boolean, leave: () => void): void {
   const ended = locked('dispose', () => {
-    if (registry_used_by_others(entry(e)) || busy()) {
-      registry_use(entry(e), false);
-      return false;
-    }
-    registry_end(entry(e));
-    return true;
+    const stays = registry_used_by_others(entry(e)) || busy();
+    leave();
+    if (stays) registry_use(entry(e), false);
+    else registry_end(entry(e));
+    return !stays;
   });
   if (ended) inKernel('dispose', registry_settle);
 }

@@ -289,6 +289,7 @@ export class MallocType implements Mortal, Disposable {
     this.#checkPossible('allocAsync', size);
     const p = await waitForAsync({
       ctx: this.#ctx,
+      of: this,
       op: 'allocAsync',
       name: `type '${this.name}'`,
       wmesg: 'vmwait',
@@ -320,6 +321,7 @@ export class MallocType implements Mortal, Disposable {
     if (this.#t === 0) return;
     this.#ctx.forget('type', this.name);
     this.bury();
+    this.#ctx.endWaits(this);
   }
   /** @internal */
   bury(): void {
@@ -328,7 +330,7 @@ export class MallocType implements Mortal, Disposable {
   }
 
   #type(op: string): malloc_type_t {
-    if (this.#t === 0) gone(op);
+    if (this.#t === 0) gone(op, this.#ctx);
     enter(op);
     return this.#t;
   }
@@ -452,7 +454,7 @@ class OwnedBlock implements Block {
     return this.#address;
   }
   get bytes(): Uint8Array {
-    if (this.#type !== null && !this.#ctx.up) gone('bytes');
+    if (this.#type !== null && !this.#ctx.up) gone('bytes', this.#ctx);
     return this.#bytes;
   }
   free(): void {

@@ -12,6 +12,11 @@
  * waitAsync waits for the record's word; a timer keeps the thread alive and
  * bounds each wait, because a waitAsync cannot be called off and a wake-up may
  * have gone to a thread that died.  No kernel lock is held over an await.
+ *
+ * A wake-up is never spent on somebody who cannot use it.  A call that was chosen by a
+ * waker is *told*, until its request succeeds.  If it ends otherwise (an exception, the
+ * signal, its time), it wakes the next.  When the thread lets go of the object, its
+ * waits for it end at once and do the same.
  */
 import { atomic_notify } from '../sys/machine/atomic.ts';
 import { poll } from '../sys/machine/cpu.ts';
@@ -25,6 +30,7 @@ import {
   type Context,
   checkMayBlock,
   gone,
+  type Wait as ContextWait,
   giveBack,
   inKernel,
   type Mortal,
@@ -117,23 +123,36 @@ type WaitAsync = (
 const { waitAsync } = Atomics as unknown as { waitAsync?: WaitAsync };
 
 /** One wait in the event loop until one of some words changes, cut short by `cut`. */
-export class WordWait implements Mortal {
+export class WordWait implements ContextWait {
+  /** What is waited for; null: nothing that the thread lets go of. */
+  readonly of: Mortal | null;
   /** Whether its time ran out. */
   expired = false;
   /** Gives back what belongs to the machine, if the thread leaves it in the middle. */
   cleanup: () => void = () => {};
+  /** Other threads wait for the same word. */
+  shares = false;
   readonly #ctx: Context;
   readonly #done: Promise<void>;
+  #over = false;
   #resolve: () => void = () => {};
 
   /** Without a word, or where the host cannot wait for one, it ends after a moment. */
-  constructor(ctx: Context, words: readonly number[], value: number, ms: number) {
+  constructor(
+    ctx: Context,
+    words: readonly number[],
+    value: number,
+    ms: number,
+    of: Mortal | null = null,
+  ) {
     this.#ctx = ctx;
+    this.of = of;
     const heard = memory_state.shared && waitAsync !== undefined && words.length > 0;
     const slice = Math.min(ms, heard ? slices.asyncMs : POLL_MS);
     this.#done = new Promise((resolve) => {
       const timer = setTimeout(() => {
         this.expired = true;
+        this.#over = true;
         resolve();
       }, slice);
       this.#resolve = () => {
@@ -144,19 +163,22 @@ export class WordWait implements Mortal {
     ctx.waits.add(this);
     for (const w of heard ? words : []) {
       const r = (waitAsync as WaitAsync)(mem.I32, w, value, slice);
-      if (r.async) (r.value as Promise<string>).then((how) => this.#heard(how));
+      if (r.async) (r.value as Promise<string>).then((how) => this.#heard(w, how));
       else this.cut();
     }
   }
-  #heard(how: string): void {
+  #heard(w: number, how: string): void {
+    // It was over already, but could not be called off: who waits beside it is to hear of it.
+    if (this.#over && this.shares && how === 'ok' && this.#ctx.up) atomic_notify(w, 1);
     this.expired ||= how === 'timed-out';
     this.cut();
   }
   /** Ends the wait. */
   cut(): void {
+    this.#over = true;
     this.#resolve();
   }
-  /** The thread leaves the machine. */
+  /** The thread leaves the machine, or lets go of what is waited for. */
   bury(): void {
     this.cleanup();
     this.cut();
@@ -181,23 +203,26 @@ export class WordWait implements Mortal {
 }
 
 /**
- * Waits in the event loop while word `w` holds `value`, at most a slice.  The
- * caller looks at its condition again.  Throws ESHUTDOWN if the thread left the
- * machine meanwhile.
+ * Waits in the event loop while word `w`, for which others wait too, holds `value`, at
+ * most a slice.  The caller looks again whether its object is alive, and at its condition.
  */
 export async function waitWord(
+  of: Mortal,
   ctx: Context,
-  op: string,
   w: number,
   value: number,
   ms: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (!(await new WordWait(ctx, [w], value, ms).over(signal))) gone(op);
+  const wait = new WordWait(ctx, [w], value, ms, of);
+  wait.shares = true;
+  await wait.over(signal);
 }
 
 export interface AsyncWait<T> {
   readonly ctx: Context;
+  /** What is waited for: the wait ends when this thread lets go of it. */
+  readonly of: Mortal;
   readonly op: string;
   readonly name: string;
   readonly wmesg: string;
@@ -223,63 +248,79 @@ export async function waitForAsync<T>(o: AsyncWait<T>): Promise<T> {
   const ms = timeout ?? Number.POSITIVE_INFINITY;
   sayWaits(o.op, o.name, ms);
   const deadline = performance.now() + ms;
-  for (;;) {
-    const got = await waitOnce(o, signal, deadline - performance.now());
-    if (got !== undefined) return got;
-    checkAbort(signal);
-    if (performance.now() >= deadline) {
-      throw kmemError(ETIMEDOUT, o.op, `${o.name}: not in ${timeout} ms`);
+  const told: Told = { wchan: 0 };
+  try {
+    for (;;) {
+      const got = await waitOnce(o, told, signal, deadline - performance.now());
+      if (got !== undefined) return got;
+      checkAbort(signal);
+      if (performance.now() >= deadline) {
+        throw kmemError(ETIMEDOUT, o.op, `${o.name}: not in ${timeout} ms`);
+      }
     }
+  } catch (e) {
+    if (o.ctx.up) passOn(o, told);
+    throw e;
   }
+}
+/** Where a waker chose this call, which has not succeeded yet; 0: nowhere. */
+interface Told {
+  wchan: number;
+}
+/** Wakes the next: this call cannot use what it was told. */
+function passOn<T>(o: AsyncWait<T>, told: Told): void {
+  const { wchan } = told;
+  told.wchan = 0;
+  if (wchan !== 0) giveBack(o.op, () => wakeup_one(wchan));
 }
 /** Queues, asks once more, waits a slice, asks again. */
 async function waitOnce<T>(
   o: AsyncWait<T>,
+  told: Told,
   signal: AbortSignal | undefined,
   ms: number,
 ): Promise<T | undefined> {
   o.ctx.enter(o.op);
   const wchan = o.wchan();
+  if (told.wchan !== wchan) passOn(o, told); // what it lacks is another thing by now
   // A full table gives 0: then only the timer ends the wait.
-  const word = memory_state.shared ? inKernel(o.op, () => sleepq_async_add(wchan, o.wmesg)) : 0;
-  const leave = (pass_on: boolean): void => {
-    if (word !== 0) giveBack(o.op, () => unqueue(word, wchan, pass_on));
+  let word = memory_state.shared ? inKernel(o.op, () => sleepq_async_add(wchan, o.wmesg)) : 0;
+  const leave = (): void => {
+    const mine = word;
+    word = 0;
+    if (mine !== 0) giveBack(o.op, () => unqueue(mine, wchan, told));
   };
-  let queued = true;
+  let ended = false;
   try {
     o.arm?.();
     const got = o.attempt();
-    if (got !== undefined) {
-      queued = false;
-      leave(true);
+    if (got !== undefined || o.wchan() !== wchan) {
+      leave();
+      if (got !== undefined) passOn(o, told); // it came by itself
       return got;
     }
-    if (o.wchan() !== wchan) {
-      queued = false;
-      leave(true);
-      return undefined; // what it lacks is another thing by now
-    }
-    const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms);
+    const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms, o.of);
     wait.cleanup = () => {
-      queued = false;
-      leave(true);
+      ended = true;
+      leave();
+      passOn(o, told);
     };
-    const here = await wait.over(signal);
-    queued = queued && here; // else it was unqueued when the thread left
+    await wait.over(signal);
   } catch (e) {
-    if (queued) leave(true);
+    leave();
     throw e;
   }
-  if (!queued) gone(o.op);
+  if (ended || !o.ctx.up) {
+    o.wchan(); // an object that was disposed of says so
+    gone(o.op, o.ctx);
+  }
   o.ctx.enter(o.op);
   poll();
-  const given_up = signal?.aborted === true;
-  leave(given_up);
-  return given_up ? undefined : o.attempt();
+  leave();
+  return signal?.aborted === true ? undefined : o.attempt();
 }
-/** Gives the sleep record back; a wake-up that is not used goes to the next. */
-function unqueue(word: number, wchan: number, pass_on: boolean): void {
-  const chosen = sleepq_async_end(word);
+/** Gives the sleep record back, and notes whether a waker had chosen it. */
+function unqueue(word: number, wchan: number, told: Told): void {
+  if (sleepq_async_end(word)) told.wchan = wchan;
   WordWait.settle(word);
-  if (pass_on && chosen) wakeup_one(wchan);
 }

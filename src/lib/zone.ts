@@ -173,16 +173,17 @@ export function zoneAlloc(
 }
 /** The same in the event loop. */
 export function zoneAllocAsync(
+  of: Mortal & { readonly name: string },
   ctx: Context,
   zone: () => zone_t,
-  name: string,
   flags: number,
   options: AsyncOptions | undefined,
 ): Promise<number> {
   return waitForAsync({
     ctx,
+    of,
     op: 'allocAsync',
-    name: `zone '${name}'`,
+    name: `zone '${of.name}'`,
     wmesg: 'keglimit',
     options,
     wchan: () => (uma_zone_exhausted(zone()) ? uma_zone.keg[zone()] : phys_root()),
@@ -196,14 +197,16 @@ export function zoneRelease(
   e: number,
   name: string,
   inUse: () => number,
+  leave: () => void,
 ): number {
   let left = 0;
   let size = 0;
-  release(e, () => {
+  const busy = (): boolean => {
     left = inUse();
     size = uma_zone.size[entryZone(e)];
     return left > 0;
-  });
+  };
+  release(e, busy, leave);
   if (left > 0) reportLeft(kind, name, left, left * size);
   return left;
 }
@@ -277,10 +280,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
     const zone = (): zone_t => this.#zone('allocAsync');
-    return this.#made(
-      'allocAsync',
-      await zoneAllocAsync(this.#ctx, zone, this.name, flags, wanted),
-    );
+    return this.#made('allocAsync', await zoneAllocAsync(this, this.#ctx, zone, flags, wanted));
   }
   /**
    * Gives an item back: any thread may.  Never waits.  Throws EFAULT for what is no item of
@@ -314,7 +314,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
   /** A view of the item's bytes: shared, no copy, some 20 ns to make. Throws EFAULT, ESHUTDOWN. */
   bytes(item: Item<N>): Uint8Array {
-    if (this.#z === 0) gone('bytes');
+    if (this.#z === 0) gone('bytes', this.#ctx);
     return bytesAt(item, this.size);
   }
   /** Items in use over all threads: a sample while they run. */
@@ -341,7 +341,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     const inUse = (): number => zone_present(z).used;
     this.#ctx.forget('zone', this.name);
     this.bury();
-    return zoneRelease('zone', this.#e, this.name, inUse);
+    return zoneRelease('zone', this.#e, this.name, inUse, () => this.#ctx.endWaits(this));
   }
   /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
@@ -354,7 +354,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
 
   #zone(op: string): zone_t {
-    if (this.#z === 0) gone(op);
+    if (this.#z === 0) gone(op, this.#ctx);
     enter(op);
     return this.#z;
   }
@@ -373,7 +373,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
       if (z !== 0) giveBack(op, () => zfree(z, w));
       throw e;
     }
-    if (!this.#ctx.up) gone(op);
+    if (!this.#ctx.up) gone(op, this.#ctx);
     return at as number as Item<N>;
   }
   #allocWith(options: AllocOptions | undefined): Item<N> {
