@@ -1,41 +1,50 @@
 /*
  * sessions: a session store with a hard limit and back-pressure, used by three threads.
  *
- * Sessions lie outside the garbage-collected heap, in a zone that all threads
- * share; a session's number is all that a cookie has to carry.  The limit holds
- * over all threads: a login beyond it waits in the event loop until somebody
- * logs out, or is turned away when its patience ends.
+ * A cookie carries the checked handle of its session and 64 random bits: a forged or old
+ * one is refused, and leads to no other memory.  A login beyond the limit of all threads
+ * waits in the event loop for a logout, or is turned away when its patience ends.
  */
 import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { attach, boot, type Item, type KmemError } from '../src/lib/index.ts';
+import { type Address, attach, boot, type ItemHandle, type KmemError } from '../src/lib/index.ts';
 
-type Session = Item<'session'>;
 const LIMIT = 60;
 const REQUESTS = Number(process.argv[2] ?? 2000); // of each worker
 const machine = isMainThread ? boot({ memory: '16M' }) : attach(workerData);
-const zone = machine.zone('session', { size: 256, limit: LIMIT });
+const fields = { seen: 'f64', high: 'u32', low: 'u32' } as const;
+const sessions = machine.records('session', fields, { capacity: LIMIT, generations: true });
+/** Where the names begin: 64 bytes for each number, the first two are the length. */
+const names = machine.roots.get<Address>('names') ?? machine.type('names').alloc(64 * (LIMIT + 1));
+machine.roots.set('names', names);
 
-/* A session: 8 bytes of time, 2 of length, the user's name. */
-async function login(user: string, patience: number): Promise<Session> {
-  const session = await zone.allocAsync({ timeout: patience });
-  const at = zone.address(session);
-  machine.store64f(at, Date.now());
-  machine.store16(at + 8, machine.writeText(at + 10, user, 246));
-  return session;
+async function login(user: string, patience: number): Promise<string> {
+  const handle = await sessions.allocAsync({ timeout: patience });
+  const at = names + 64 * sessions.index(handle);
+  machine.store16(at, machine.writeText(at + 2, user, 62));
+  const [high, low] = crypto.getRandomValues(new Uint32Array(2));
+  sessions.set(handle, { seen: Date.now(), high, low });
+  return `${handle}.${high}.${low}`;
+}
+/** The handle in a cookie that login() gave. Throws for others, ESTALE for old ones. */
+function handleOf(cookie: string): ItemHandle<'session'> {
+  const [number, high, low] = cookie.split('.').map(Number);
+  const handle = number as unknown as ItemHandle<'session'>; // index() proves it
+  const n = sessions.index(handle);
+  if (sessions.high[n] === high && sessions.low[n] === low) return handle;
+  throw new Error('a forged cookie');
 }
 /** The user of a session, who has just been seen. */
-function userOf(session: Session): string {
-  const at = zone.address(session);
-  machine.store64f(at, Date.now());
-  return machine.readText(at + 10, machine.load16(at + 8));
+function userOf(cookie: string): string {
+  const handle = handleOf(cookie);
+  const at = names + 64 * sessions.index(handle);
+  sessions.seen[sessions.index(handle)] = Date.now();
+  const user = machine.readText(at + 2, machine.load16(at));
+  return sessions.has(handle) ? user : 'nobody'; // logged out meanwhile: another's name
 }
-function logout(session: Session): void {
-  zone.free(session);
-}
-
+const logout = (cookie: string): void => sessions.free(handleOf(cookie));
 /** Serves a worker's requests: one in eight is a guest who logs in, looks, and logs out. */
-async function serve(cookies: readonly Session[]): Promise<number> {
+async function serve(cookies: readonly string[]): Promise<number> {
   let letters = 0;
   for (let n = 0; n < REQUESTS; n++) {
     const guest = n % 8 === 0 ? await login(`guest ${n}`, 60_000) : undefined;
@@ -46,29 +55,25 @@ async function serve(cookies: readonly Session[]): Promise<number> {
 }
 
 if (isMainThread) {
-  const sessions: Session[] = [];
-  for (let n = 0; n < LIMIT; n++) sessions.push(await login(`user ${n}`, 0));
-  console.log(`${zone.used} of ${zone.limit} sessions, the last is ${userOf(sessions[59])}`);
+  const ours: string[] = [];
+  for (let n = 0; n < LIMIT; n++) ours.push(await login(`user ${n}`, 0));
+  console.log(`${sessions.count} of ${LIMIT} sessions, the last is ${userOf(ours[59])}`);
   const refused = await login('too late', 20).catch((error: KmemError) => error.code);
   console.log(`turned away: ${refused}`);
   const waiting = login('patient', 60_000); // back-pressure: this login waits …
-  setTimeout(() => logout(sessions[0]), 10); // … for that logout
-  sessions[0] = await waiting;
-  console.log(`let in: ${userOf(sessions[0])}`);
-
-  for (const session of sessions.splice(40)) logout(session); // room for guests
-  const argv = process.argv.slice(2);
-  const workers = [1, 2].map(() => {
-    const workerData = { kmem: machine.handle, cookies: sessions };
-    return machine.adopt(new Worker(import.meta.filename, { argv, workerData }));
-  });
+  setTimeout(() => logout(ours[0]), 10); // … for that logout
+  ours[0] = await waiting;
+  console.log(`let in: ${userOf(ours[0])}`);
+  for (const session of ours.splice(40)) logout(session); // room for guests
+  const data = { kmem: machine.handle, cookies: ours };
+  const options = { argv: process.argv.slice(2), workerData: data };
+  const workers = [1, 2].map(() => machine.adopt(new Worker(import.meta.filename, options)));
   const [[a], [b]] = await Promise.all(workers.map((worker) => once(worker, 'message')));
   console.log(`2 workers served ${2 * REQUESTS} requests; letters in the names: ${a + b}`);
-  for (const session of sessions) logout(session);
-  console.log(`${zone.used} of ${zone.limit} sessions at the end`);
+  for (const session of ours) logout(session);
+  console.log(`${sessions.count} of ${LIMIT} sessions at the end`);
   machine.shutdown();
 } else {
-  const letters = await serve(workerData.cookies);
+  parentPort?.postMessage(await serve(workerData.cookies));
   machine.detach();
-  parentPort?.postMessage(letters);
 }

@@ -14,10 +14,9 @@ const AT_A_TIME = 16;
 const REQUESTS = Number(process.argv[2] ?? 2000); // of each worker
 
 /* The owner's side. */
-const sessions = new Map<number, { user: string; seen: number }>();
+const sessions = new Map<string, { user: string; seen: number }>();
 const waiting = new Set<() => void>();
 let used = 0;
-let last = 0;
 
 /** Waits for a logout: it leaves its place to whoever has waited longest. */
 function place(patience: number): Promise<void> {
@@ -34,20 +33,21 @@ function place(patience: number): Promise<void> {
   return promise;
 }
 const owner = {
-  async login(user: string, patience: number): Promise<number> {
+  async login(user: string, patience: number): Promise<string> {
     if (used < LIMIT) used++;
     else await place(patience);
-    sessions.set(++last, { user, seen: Date.now() });
-    return last;
+    const id = crypto.randomUUID();
+    sessions.set(id, { user, seen: Date.now() });
+    return id;
   },
   /** The user of a session, who has just been seen. */
-  async userOf(id: number): Promise<string> {
+  async userOf(id: string): Promise<string> {
     const session = sessions.get(id);
     if (session === undefined) throw new Error(`no session ${id}`);
     session.seen = Date.now();
     return session.user;
   },
-  async logout(id: number): Promise<void> {
+  async logout(id: string): Promise<void> {
     if (!sessions.delete(id)) throw new Error(`no session ${id}`);
     const [take] = waiting;
     if (take === undefined) used--;
@@ -70,6 +70,7 @@ function answer(worker: Worker, { id, op, args }: Call): void {
 
 /* A worker's side: the same calls, as messages. */
 const asked = new Map<number, PromiseWithResolvers<never>>();
+let last = 0;
 function ask(op: keyof Store, ...args: unknown[]): Promise<never> {
   const call = Promise.withResolvers<never>();
   asked.set(++last, call);
@@ -89,7 +90,7 @@ function hear({ id, value, error }: Answer): void {
 }
 
 /** Serves a worker's requests: one in eight is a guest who logs in, looks, and logs out. */
-async function serve(cookies: readonly number[]): Promise<number> {
+async function serve(cookies: readonly string[]): Promise<number> {
   let letters = 0;
   let next = 0;
   const client = async (): Promise<void> => {
@@ -106,7 +107,7 @@ async function serve(cookies: readonly number[]): Promise<number> {
 
 if (isMainThread) {
   const { login, userOf, logout } = owner;
-  const ours: number[] = [];
+  const ours: string[] = [];
   for (let n = 0; n < LIMIT; n++) ours.push(await login(`user ${n}`, 0));
   console.log(`${used} of ${LIMIT} sessions, the last is ${await userOf(ours[59])}`);
   const refused = await login('too late', 20).catch((error: Error) => error.message);

@@ -367,7 +367,8 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
     for (let n = 1, w = this.#base + 4; n <= this.capacity; n++, w += 4) {
       if ((mem.I32[w] & 1) === 0) continue;
       fn(n);
-      if (this.#z === 0) gone('forEach', this.#ctx); // fn left the machine, or disposed of the records
+      // fn may have left the machine, or disposed of the records.
+      if (this.#z === 0) gone('forEach', this.#ctx);
     }
   }
   /** The items in use (handles, with generations), in order of number: a sample. */
