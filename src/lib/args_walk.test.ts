@@ -227,6 +227,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
       alloc: () => [100, { zero: true, wait: 5 }],
       tryAlloc: () => [100, { zero: true }],
       realloc: (w) => [w.own(), 200, { zero: true }],
+      free: (w) => [w.own()],
       usableSize: (w) => [w.block()],
       block: () => [100, { zero: true, wait: 5 }],
       allocAsync: () => [100, { zero: true, timeout: 5, signal: new AbortController().signal }],
@@ -243,6 +244,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
       alloc: () => [{ zero: true, wait: 5 }],
       tryAlloc: () => [{ zero: true }],
       allocAsync: () => [{ zero: true, timeout: 5, signal: new AbortController().signal }],
+      free: (w) => [w.machine.zone('of the walk').alloc()],
       address: (w) => [w.machine.zone('of the walk').alloc()],
       item: (w) => [w.block()],
       bytes: (w) => [w.machine.zone('of the walk').alloc()],
@@ -375,16 +377,14 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
     },
   },
 };
-/** Not walked: frees of addresses (args.test.ts has them), and what is internal. */
+/** Not walked: what is internal, and what leaves something behind. */
 const ELSEWHERE = new Set([
   'constructor',
   'bury',
   'Machine.dump', // writes a file: dump.test.ts
-  'MallocType.free',
   'MallocType.freeWith',
   'MallocType.allocWith',
   'MallocType.trace',
-  'Zone.free',
   'Mutex.wordFor',
   'Mutex.letGo',
   'Mutex.deadFor',
