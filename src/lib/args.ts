@@ -72,7 +72,9 @@ export function checkObject(op: string, options: unknown): void {
 export function checkOptions(op: string, options: object | undefined, known: Known): void {
   checkObject(op, options);
   for (const name in options) {
-    if (!known.includes(name) && !(name in Object.prototype)) unknownOption(op, name, known);
+    let i = known.length - 1;
+    while (i >= 0 && known[i] !== name) i--; // includes() takes longer than all the rest
+    if (i < 0 && !(name in Object.prototype)) unknownOption(op, name, known);
   }
 }
 function unknownOption(op: string, name: string, known: Known): never {
