@@ -125,7 +125,7 @@ life_begin({
   locks_held: () => [],
   reclaim: none,
   lock_label: () => '',
-  unhold: () => {},
+  unhold: () => 0,
   class_counts: none,
   type_name: none,
 });

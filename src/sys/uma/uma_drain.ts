@@ -363,8 +363,8 @@ function bucket_drain(z: zone_t, b: bucket_t): void {
  * that do not answer, and for another CPU's reclaim; without, for nobody.
  */
 export function uma_reclaim(wait = true): number {
-  life.unhold(); // before the drain lock: it takes the lock of malloc
-  return reclaim(wait, true);
+  const held = life.unhold(); // before the drain lock: it takes the lock of malloc
+  return held + reclaim(wait, true);
 }
 /** Somebody else is at it: what it gets back serves this CPU as well. True: it is over. */
 function reclaim_of_others(wait: boolean): boolean {
