@@ -28,12 +28,14 @@ import {
   store_fault_at,
   store_faults,
 } from '../sys/machine/store.ts';
+import { M, machine as header, ROOT_PHYS } from '../sys/machine/header.ts';
 import { until, within } from '../sys/machine/workers.test.lib.ts';
 import { DUMP_LOAD } from '../sys/observe/dump_elf.ts';
 import { malloc_type } from '../sys/h/malloc.ts';
 import { uma_keg, uma_zone } from '../sys/h/uma.ts';
 import { malloc_desc2type } from '../sys/kmem/kern_malloc_type.ts';
-import { field_word } from '../sys/machine/struct.ts';
+import { elem, field_word } from '../sys/machine/struct.ts';
+import { phys_root, vm_phys } from '../sys/page/vm_phys.ts';
 import { uma, uma_root } from '../sys/uma/uma_int.ts';
 import { boot, type Machine } from './index.ts';
 import { ended, folder, folderEnd, fresh, heard, kmem, two, vmstat } from './dump.test.lib.ts';
@@ -280,6 +282,37 @@ test('lists that go in a circle: no reader follows them for ever', async () => {
   for (const { code, err } of all) {
     if (code === 1)
       assert.match(err, /^vmstat: .*: the memory is wrong there: a list that does not end\n$/);
+  }
+});
+
+test('bounds that are wrong: one line, and no walk from one to the other', async () => {
+  const machine = boot({ memory: '1M', cpus: 2 });
+  const good = fresh();
+  machine.dump(good);
+  const ph = phys_root();
+  const words = [
+    field_word(header.column_rows, elem(M, 0)),
+    field_word(header.column_rows, elem(M, 1)),
+    field_word(header.column_start, elem(M, 2)),
+    field_word(vm_phys.low, ph),
+    field_word(vm_phys.high, ph),
+    field_word(header.roots, elem(M, ROOT_PHYS)),
+  ];
+  machine.shutdown();
+  const paths: string[] = [];
+  for (const word of words) {
+    for (const to of [-1, 2 ** 31 - 1, 758_780_245, -(2 ** 31)]) {
+      const bytes = readFileSync(good);
+      bytes.writeInt32LE(to, DUMP_LOAD + word * 4);
+      const path = fresh();
+      writeFileSync(path, bytes);
+      paths.push(path);
+    }
+  }
+  const all = await vmstat(...paths.map((path): [string, string] => [path, '-mzs']));
+  for (const { code, err } of all) {
+    assert.equal(code, 1);
+    assert.match(err, /^vmstat: [^\n]+: byte \d+: [^\n]+\n$/);
   }
 });
 

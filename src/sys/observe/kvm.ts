@@ -36,7 +36,7 @@ import { STORE_READ, store_close, store_open, store_read, store_size } from '../
 import { columns_bind, columns_words, elem, get64 } from '../machine/struct.ts';
 import { sysctl_decls, sysctl_get, sysctl_number } from '../machine/sysctl_decl.ts';
 import { malloc_marks_walk, malloc_stats_walk } from '../kmem/kern_malloc_stats.ts';
-import { PHYS_COLUMNS } from '../page/vm_phys.ts';
+import { PHYS_COLUMNS, phys_root, vm_phys } from '../page/vm_phys.ts';
 import {
   type StreamOut,
   zone_marks_walk,
@@ -136,7 +136,23 @@ function header_fault({ head, load: from, memory }: Loaded): string {
       start > 0 && rows >= 0 && (start + columns_words(name, rows)) * 4 <= memory.byteLength;
     if (!fits) return `${at}: the columns ${name} are not in the memory`;
   }
-  return '';
+  return pages_fault(at);
+}
+/** Why the pages cannot be walked: each sum of them goes from `low` to `high`. */
+function pages_fault(at: string): string {
+  const ph = phys_root();
+  const pages =
+    machine.column_rows[
+      elem(
+        M,
+        PHYS_COLUMNS.findIndex((c) => c.name === 'vm_page'),
+      )
+    ];
+  const low = vm_phys.low[ph];
+  const high = vm_phys.high[ph];
+  return low >= 0 && low <= high && high <= pages
+    ? ''
+    : `${at}: the free pages are not among its ${pages} pages`;
 }
 function bind(loaded: Loaded): string {
   opt_bind(0); // no option of that machine matters to a reader
