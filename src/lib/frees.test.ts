@@ -153,6 +153,24 @@ describe('freed twice', () => {
       }
     });
   });
+  test('by realloc: refused as free refuses it', () => {
+    machines((machine) => {
+      const type = machine.type('t');
+      for (const size of [16, 100, 4096]) {
+        const at = type.alloc(size);
+        type.free(at);
+        for (const n of [0, 1, size, 3 * size]) {
+          assert.match(fails('EFAULT', () => type.realloc(at, n)).message, /is free already/);
+        }
+        assert.match(fails('EFAULT', () => type.usableSize(at)).message, /is free already/);
+        const [x, y] = [type.alloc(size), type.alloc(size)];
+        assert.notEqual(x, y);
+        type.free(x);
+        type.free(y);
+      }
+      assert.equal(type.stats.inUse, 0);
+    });
+  });
   test('later: with checks on the machine stops and says what', () => {
     for (const what of ['block', 'item'] as const) {
       const machine = boot({ memory: '8M', cpus: 2, options: { INVARIANTS: true } });
@@ -251,6 +269,26 @@ describe('a debug machine', () => {
     }
     assert.equal(Number(machine.sysctl('debug.quarantine.pages')), 0);
     for (const at of held) type.free(at);
+    machine.check();
+    machine.shutdown();
+  });
+  test('serves the request for which the waiting blocks are let go', () => {
+    const machine = debug('8M');
+    const type = machine.type('t');
+    const fill = (n: number): Address[] => {
+      const held: Address[] = [];
+      assert.throws(
+        () => {
+          for (;;) held.push(type.alloc(n));
+        },
+        (e: { code: string; longestRun: number }) => e.code === 'ENOMEM' && e.longestRun < n,
+      );
+      return held;
+    };
+    for (const n of [12_288, 8192, 40_960]) {
+      for (const at of fill(n)) type.free(at);
+      assert.ok(Number(machine.sysctl('debug.quarantine.pages')) > 20, 'blocks wait');
+    }
     machine.check();
     machine.shutdown();
   });

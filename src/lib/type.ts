@@ -14,7 +14,8 @@
  *
  * A free of what is no block is refused: the page array and the size class tell where
  * blocks begin.  So is a second free of a large block, and of the small one that this
- * thread freed last; with INVARIANTS any other stops the machine (KernelPanic).
+ * thread freed last; with INVARIANTS any other stops the machine (KernelPanic).  realloc
+ * and usableSize look as free does.
  *
  * The fast path is the kernel's malloc and free with a few comparisons around them.
  */
@@ -347,10 +348,16 @@ export class MallocType implements Mortal, Disposable {
     const p = typeof address === 'number' ? address / 4 : -1;
     return (p | 0) === p && p > 0 && p < this.#end ? p : this.#noBlock(op, address);
   }
-  /** The same, if a block begins there. */
+  /** The same, if a block begins there that this thread did not free last. */
   #block(op: string, address: number): number {
     const p = this.#word(op, address);
-    return block_begins(p) ? p : this.#noBlock(op, address, `: it is ${whatis(p)}`);
+    if (!block_begins(p)) this.#noBlock(op, address, `: it is ${whatis(p)}`);
+    const b = page.info[p >>> PAGE_WORD_SHIFT];
+    if (b < KMEM_CLASSES && freed_last(p, b)) {
+      const text = `${address} is free already${op === 'free' ? ': it was freed twice' : ''}`;
+      throw kmemError(EFAULT, op, text, { address, type: this.name });
+    }
+    return p;
   }
   #noBlock(op: string, address: number, what = ''): never {
     const text = `${shown(address)} is no address of a block of type '${this.name}'${what}`;
@@ -411,11 +418,6 @@ export class MallocType implements Mortal, Disposable {
     const t = this.#type('free');
     if (address === 0) return;
     const p = this.#block('free', address);
-    const b = page.info[p >>> PAGE_WORD_SHIFT];
-    if (b < KMEM_CLASSES && freed_last(p, b)) {
-      const text = `${address} is free already: it was freed twice`;
-      throw kmemError(EFAULT, 'free', text, { address, type: this.name });
-    }
     if (channels.free.hasSubscribers) channels.free.publish({ type: this.name, address });
     free(p, t);
   }
