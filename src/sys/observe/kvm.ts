@@ -30,7 +30,7 @@ import { MAXCPU, thr } from '../machine/cpu.ts';
 import { EIO, ENOENT, errno_name } from '../machine/errno.ts';
 import { M, MACHINE_MAGIC, machine } from '../machine/header.ts';
 import { machine_layout } from '../machine/machdep.ts';
-import { memory_bind, memory_create } from '../machine/memory.ts';
+import { memory_bind, memory_create, memory_state } from '../machine/memory.ts';
 import { opt_bind } from '../machine/opt.ts';
 import { STORE_READ, store_close, store_open, store_read, store_size } from '../machine/store.ts';
 import { columns_bind, columns_words, elem, get64 } from '../machine/struct.ts';
@@ -170,11 +170,18 @@ function bind(loaded: Loaded): string {
 /** Rows beyond those that were counted: a dump of a running machine may have some. */
 const ROWS_MORE = 64;
 const ROW_MIN = 32;
+/**
+ * Most rows of a walk, whatever number the memory has for them: a type or a zone takes
+ * more bytes than RECORD_MIN, and nobody reads more rows than ROWS_MAX.
+ */
+const RECORD_MIN = 128;
+const ROWS_MAX = 2 ** 20;
 /** Runs a walk. Throws when it gives more than the memory says there is: a circle. */
 function rows_of(walk: (out: StreamOut) => number, max: number): Uint8Array[] {
   const rows: Uint8Array[] = [];
   let calls = 0;
-  const most = Math.ceil(max / ROW_MIN) + ROWS_MORE;
+  const room = Math.min(memory_state.size / RECORD_MIN, ROWS_MAX);
+  const most = Math.min(Math.ceil(max / ROW_MIN), room) + ROWS_MORE;
   const error = walk((bytes) => {
     if (++calls > most) throw new Error('a list that does not end');
     if (bytes.length > 0) rows.push(bytes.slice());
