@@ -79,6 +79,29 @@ function block_of(t: malloc_type_t, i: number): mtstats_t {
 function late(t: malloc_type_t, what: number): number {
   return atomic_load(field_word(mt.late, elem(t, what))) >>> 0;
 }
+/**
+ * Whether the type ever had or freed a block of class b: most types use a few classes, and
+ * a program may look at its own type with every block.
+ */
+function class_used(t: malloc_type_t, b: number): boolean {
+  for (let i = 0; i < cpu_slots(); i++) {
+    const s = block_of(t, i);
+    if (s === NULL) continue;
+    const at = elem(s, b);
+    const low = mtstats.allocs[at] | mtstats.frees[at];
+    if ((low | mtstats.allocs_high[at] | mtstats.frees_high[at]) !== 0) return true;
+  }
+  return late(t, b) !== 0;
+}
+/** The same for large blocks. */
+function large_used(t: malloc_type_t): boolean {
+  for (let i = 0; i < cpu_slots(); i++) {
+    const s = block_of(t, i);
+    if (s === NULL) continue;
+    if (get64(mtstats.large_allocs, s) !== 0 || get64(mtstats.large_frees, s) !== 0) return true;
+  }
+  return late(t, KMEM_CLASSES) !== 0;
+}
 /** Samples the blocks of size class b. */
 function class_sample(t: malloc_type_t, b: number): Sample {
   const frees = (i: number, into: Reading): void => {
@@ -185,12 +208,15 @@ export function malloc_type_sample(t: malloc_type_t): TypeSample {
     if (s.raw < 0 && s.apart === 0 && thr.cpu >= 0) tell_below(t, -s.raw, size);
   };
   for (let b = 0; b < KMEM_CLASSES; b++) {
+    if (!class_used(t, b)) continue;
     const s = class_sample(t, b);
     add(s, 16 << b, s.used * (16 << b), `blocks of ${16 << b} bytes`);
     for (let i = 0; i < cpu_slots(); i++) if (s.rows[i].allocs > 0) all[i].sizes |= 1 << b;
   }
-  const s = large_sample(t);
-  add(s, PAGE_SIZE, s.used === 0 ? 0 : large_pages() * PAGE_SIZE, 'large blocks');
+  if (large_used(t)) {
+    const s = large_sample(t);
+    add(s, PAGE_SIZE, s.used === 0 ? 0 : large_pages() * PAGE_SIZE, 'large blocks');
+  }
   if (apart > SAMPLE_APART) approximate = true;
   if (approximate) sample_approximate(field_word(mt.approximate, t));
   for (let i = 0; i < cpu_slots(); i++) {

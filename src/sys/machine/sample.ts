@@ -17,9 +17,10 @@
  *                   within the sample.  The closest of SAMPLE_TRIES samples counts
  *
  * `apart` bounds the error: frees counted while single CPUs were read, and blocks
- * that can have gone from CPU to CPU.  0 means that the sample is exact.  It is
- * *approximate* if `apart` is above SAMPLE_APART, or if the sum had to be brought
- * back into what is possible: not below zero, not above what the slabs hold.
+ * that can have gone from CPU to CPU.  0 means that the sample is exact; after some
+ * tries a few are close enough.  It is *approximate* if `apart` is above SAMPLE_APART,
+ * or if the sum had to be brought back into what is possible: not below zero, not above
+ * what the slabs hold.
  *
  * A free is counted after its allocation, so the frees that are read first never
  * exceed the allocations that are read after them, as long as blocks stay on their
@@ -36,6 +37,9 @@ import { SPARES } from './slot_word.ts';
 const CPU_TRIES = 4;
 /** Samples of which the closest counts. */
 const SAMPLE_TRIES = 12;
+/** Samples after which one that can be wrong by NEAR at most is close enough. */
+const NEAR_TRIES = 3;
+const NEAR = 4;
 /** Exact samples that say what cannot be, before it is believed. */
 const IMPOSSIBLE_TRIES = 3;
 /** A sample whose error can be larger says so. */
@@ -166,7 +170,8 @@ export function sample(from: Source, held: () => number): Sample {
       most = possible;
       for (let i = 0; i < from.count; i++) copy_row(now[i], best[i]);
     }
-    if (least === 0 || (apart === 0 && n >= IMPOSSIBLE_TRIES)) break;
+    if (least === 0 || (least <= NEAR && n + 1 >= NEAR_TRIES)) break;
+    if (apart === 0 && n >= IMPOSSIBLE_TRIES) break;
   }
   result.used = Math.max(0, Math.min(result.raw, most));
   result.approximate = result.used !== result.raw || result.apart > SAMPLE_APART;
