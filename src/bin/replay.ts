@@ -288,18 +288,21 @@ const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** What can be read again and again: the file itself, or a copy of what comes out of a pipe. */
 async function rereadable(file: string): Promise<Source> {
   if (is_rereadable(file)) return { files: [file], remove: () => {} };
-  const folder = mkdtempSync(join(tmpdir(), 'kmem-'));
-  const copy = join(folder, 'recording');
+  let folder = '';
   const end = (signal: NodeJS.Signals): void => {
     remove();
     process.kill(process.pid, signal);
   };
   const remove = (): void => {
     for (const signal of ENDING) process.off(signal, end);
-    rmSync(folder, { recursive: true, force: true });
+    // The copy may just be coming into being, on a thread of the host: then once more.
+    if (folder !== '') rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
   };
-  for (const signal of ENDING) process.on(signal, end);
+  for (const signal of ENDING) process.on(signal, end); // before there is anything to remove
+  let copy = '';
   try {
+    folder = mkdtempSync(join(tmpdir(), 'kmem-'));
+    copy = join(folder, 'recording');
     await spool(file, copy);
   } catch (e) {
     remove();
