@@ -6,6 +6,7 @@
 import { attach, detach } from '../boot/main.ts';
 import { PK_WIRED, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
+import { dice } from '../machine/seed.test.lib.ts';
 import { run_job } from '../machine/workers.test.lib.ts';
 import { uma_reclaim } from '../uma/uma_drain.ts';
 import {
@@ -28,13 +29,6 @@ const BUSY_MOST = 12;
 /** Operations between two reports. */
 const BATCH = 64;
 
-function dice(seed: number): (n: number) => number {
-  let s = seed | 1;
-  return (n) => {
-    s = (Math.imul(s, 1664525) + 1013904223) >>> 0;
-    return (s >>> 8) % n;
-  };
-}
 /** Two pages in hand at once, as a fault has them that needs a page for its page table. */
 function two_in_hand(): void {
   const a = vm_page_get(0);
