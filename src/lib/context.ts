@@ -63,8 +63,8 @@ export interface Mortal {
 
 /** A wait in the event loop for an object. */
 export interface Wait extends Mortal {
-  /** What is waited for. */
-  readonly of?: Mortal | null;
+  /** What it is for. */
+  readonly of?: readonly Mortal[];
 }
 
 export class Context {
@@ -97,7 +97,7 @@ export class Context {
    * is passed on.  True: there were some.
    */
   endWaits(of: Mortal): boolean {
-    const all = [...this.waits].filter((w) => w.of === of);
+    const all = [...this.waits].filter((w) => w.of?.includes(of));
     for (const w of all) w.bury();
     return all.length > 0;
   }

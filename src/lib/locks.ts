@@ -162,6 +162,13 @@ abstract class Named implements Mortal, Disposable {
   bury(): void {
     this.word = 0;
   }
+  /**
+   * Whether this thread has let go of it.
+   * @internal
+   */
+  get buried(): boolean {
+    return this.word === 0;
+  }
   protected refuse(op: string, errno: number, why: string): never {
     throw kmemError(errno, op, `${this.#kind} '${this.name}': ${why}`);
   }
@@ -294,24 +301,37 @@ export class Mutex extends Lock {
   async lockAsync(options?: AsyncOptions): Promise<Disposable> {
     const { signal, timeout } = asyncOptionsOf('lockAsync', options);
     checkAbort(signal);
-    const deadline = performance.now() + (timeout ?? FOREVER);
+    if (!(await this.lockBy(performance.now() + (timeout ?? FOREVER), signal))) {
+      checkAbort(signal);
+      this.refuse('lockAsync', ETIMEDOUT, `it was taken for ${timeout} ms`);
+    }
+    return this.#held;
+  }
+  /**
+   * Takes the mutex, waiting in the event loop until `deadline`.  False: not taken in time,
+   * or the signal was aborted, or this thread let go of `also`, for which it is wanted.
+   * @internal
+   */
+  async lockBy(deadline: number, signal: AbortSignal | undefined, also?: Named): Promise<boolean> {
     for (let waited = false; ; waited = true) {
       const l = this.live('lockAsync');
+      if (signal?.aborted === true || also?.buried === true) {
+        mtx_leave(l, waited);
+        return false;
+      }
       const error = mtx_owned_word(l) ? EDEADLK : mtx_trylock_word(l);
       if (error === 0) {
         // Others may sleep on it, and their flag went with the unlock.
         if (waited) atomic_or(l, LK_WAITERS);
-        return this.#held;
+        return true;
       }
       if (error === EOWNERDEAD) this.#dead('lockAsync', l);
       const left = deadline - performance.now();
       if (left <= 0) {
         mtx_leave(l, waited);
-        this.refuse('lockAsync', ETIMEDOUT, `it was taken for ${timeout} ms`);
+        return false;
       }
-      await this.#waitAsync(l, left, signal);
-      if (signal?.aborted) mtx_leave(this.live('lockAsync'), true);
-      checkAbort(signal);
+      await this.#waitAsync(l, left, signal, also === undefined ? [this] : [this, also]);
     }
   }
   /** Runs `fn` with the mutex held over its awaits, and waits in the event loop for the mutex. */
@@ -377,11 +397,16 @@ export class Mutex extends Lock {
     return mtx_settle(l);
   }
 
-  async #waitAsync(l: number, ms: number, signal: AbortSignal | undefined): Promise<void> {
+  async #waitAsync(
+    l: number,
+    ms: number,
+    signal: AbortSignal | undefined,
+    of: readonly Mortal[],
+  ): Promise<void> {
     const v = atomic_load(l);
     if (word_owner(v) === 0 || abandoned(v)) return;
     if ((v & LK_WAITERS) === 0 && atomic_cas(l, v, v | LK_WAITERS) !== v) return;
-    await waitWord(this, this.ctx, l, v | LK_WAITERS, ms, signal);
+    await waitWord(of, this.ctx, l, v | LK_WAITERS, ms, signal);
     this.live('lockAsync');
     const now = atomic_load(l);
     // Handed over: perhaps to us, perhaps to a thread that gave up.  Anybody may have it.
@@ -594,37 +619,31 @@ export class Condition extends Named {
   async waitAsync(mutex: Mutex, holds: () => boolean, options?: AsyncOptions): Promise<void> {
     this.#wants('waitAsync', mutex);
     mutex.wordFor('waitAsync');
-    const test = (): boolean => {
-      let holds_now = false;
-      try {
-        holds_now = this.#test('waitAsync', holds);
-      } catch (e) {
-        if (!(e instanceof KernelPanic)) mutex.letGo();
-        throw e;
-      }
-      if (!holds_now) mutex.letGo();
-      return holds_now;
-    };
-    let wanted: AsyncOptions;
+    let held = true; // by this call: another task of the thread may have it meanwhile
     try {
       checkFunction('waitAsync', holds);
-      wanted = asyncOptionsOf('waitAsync', options);
-      checkAbort(wanted.signal);
+      await waitForAsync({
+        ctx: this.ctx,
+        of: this,
+        op: 'waitAsync',
+        name: `condition '${this.name}'`,
+        wmesg: 'cv',
+        options,
+        wchan: () => this.#channel('waitAsync'),
+        attempt: () => (this.#test('waitAsync', holds) ? true : undefined),
+        letGo: () => {
+          held = false;
+          mutex.letGo();
+        },
+        back: async (deadline, signal) => {
+          held = await mutex.lockBy(deadline, signal, this);
+          return held;
+        },
+      });
     } catch (e) {
-      mutex.letGo();
+      if (held && !(e instanceof KernelPanic)) mutex.letGo();
       throw e;
     }
-    if (test()) return;
-    await waitForAsync({
-      ctx: this.ctx,
-      of: this,
-      op: 'waitAsync',
-      name: `condition '${this.name}'`,
-      wmesg: 'cv',
-      options: wanted,
-      wchan: () => this.#channel('waitAsync'),
-      attempt: () => (mutex.tryLock() && test() ? true : undefined),
-    });
   }
   /** Asks a predicate. A promise says nothing yet: EINVAL. */
   #test(op: string, holds: () => boolean): boolean {

@@ -124,8 +124,8 @@ const { waitAsync } = Atomics as unknown as { waitAsync?: WaitAsync };
 
 /** One wait in the event loop until one of some words changes, cut short by `cut`. */
 export class WordWait implements ContextWait {
-  /** What is waited for; null: nothing that the thread lets go of. */
-  readonly of: Mortal | null;
+  /** What it is for: it ends when the thread lets go of one of them. */
+  readonly of: readonly Mortal[];
   /** Whether its time ran out. */
   expired = false;
   /** Gives back what belongs to the machine, if the thread leaves it in the middle. */
@@ -143,7 +143,7 @@ export class WordWait implements ContextWait {
     words: readonly number[],
     value: number,
     ms: number,
-    of: Mortal | null = null,
+    of: readonly Mortal[] = [],
   ) {
     this.#ctx = ctx;
     this.of = of;
@@ -204,10 +204,10 @@ export class WordWait implements ContextWait {
 
 /**
  * Waits in the event loop while word `w`, for which others wait too, holds `value`, at
- * most a slice.  The caller looks again whether its object is alive, and at its condition.
+ * most a slice.  The caller looks again whether its objects are alive, and at its condition.
  */
 export async function waitWord(
-  of: Mortal,
+  of: readonly Mortal[],
   ctx: Context,
   w: number,
   value: number,
@@ -233,6 +233,10 @@ export interface AsyncWait<T> {
   attempt(): T | undefined;
   /** Asks for wake-ups, once queued. */
   arm?(): void;
+  /** Gives up what the request is made with, once queued: a condition's mutex. */
+  letGo?(): void;
+  /** Has it again before the next request; false: not in time, or it is not wanted any more. */
+  back?(deadline: number, signal: AbortSignal | undefined): Promise<boolean>;
 }
 /** Rejects with the signal's reason once it is aborted. */
 export function checkAbort(signal: AbortSignal | undefined): void {
@@ -251,7 +255,7 @@ export async function waitForAsync<T>(o: AsyncWait<T>): Promise<T> {
   const told: Told = { wchan: 0 };
   try {
     for (;;) {
-      const got = await waitOnce(o, told, signal, deadline - performance.now());
+      const got = await waitOnce(o, told, signal, deadline);
       if (got !== undefined) return got;
       checkAbort(signal);
       if (performance.now() >= deadline) {
@@ -278,7 +282,7 @@ async function waitOnce<T>(
   o: AsyncWait<T>,
   told: Told,
   signal: AbortSignal | undefined,
-  ms: number,
+  deadline: number,
 ): Promise<T | undefined> {
   o.ctx.enter(o.op);
   const wchan = o.wchan();
@@ -299,7 +303,9 @@ async function waitOnce<T>(
       if (got !== undefined) passOn(o, told); // it came by itself
       return got;
     }
-    const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms, o.of);
+    o.letGo?.();
+    const ms = deadline - performance.now();
+    const wait = new WordWait(o.ctx, word === 0 ? [] : [word], 1, ms, [o.of]);
     wait.cleanup = () => {
       ended = true;
       leave();
@@ -317,6 +323,7 @@ async function waitOnce<T>(
   o.ctx.enter(o.op);
   poll();
   leave();
+  if (o.back !== undefined && !(await o.back(deadline, signal))) return undefined;
   return signal?.aborted === true ? undefined : o.attempt();
 }
 /** Gives the sleep record back, and notes whether a waker had chosen it. */
