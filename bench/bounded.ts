@@ -45,6 +45,8 @@ const PAGES: Bounded = {
     ['page', "one page, from the CPU's cache", 0.125],
     ['pages', '1000 pages, then 1000 frees', 1],
     ['run', 'a run of 16, for each of its pages', 0.25],
+    ['kept', "a run of 4, from the CPU's cache", 0.5],
+    ['block', 'a block of two pages, and its free', 1.5],
   ],
 };
 const patterns_of = (b: Bounded): string[] => [b.base, ...b.bounds.map(([pattern]) => pattern)];

@@ -59,7 +59,7 @@ const PLAN = [
 export const script: SimScript = {
   help: 'busy pages: a CPU dies anywhere between the queues and a table that leads to the page',
   cpus: PLAN.length,
-  memory: '8M',
+  memory: '12M',
   victim: 1,
   kill_seeds: 1,
   setup() {

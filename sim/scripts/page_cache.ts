@@ -17,7 +17,12 @@ import {
   vm_page_wire,
   vm_page_wired,
 } from '../../src/sys/page/vm_page.ts';
-import { vm_page_get, vm_page_put } from '../../src/sys/page/vm_page_cache.ts';
+import {
+  vm_page_get,
+  vm_page_get_run,
+  vm_page_put,
+  vm_page_put_run,
+} from '../../src/sys/page/vm_page_cache.ts';
 import { phys_root, vm_phys } from '../../src/sys/page/vm_phys.ts';
 import { tsleep } from '../../src/sys/sync/subr_sleepqueue.ts';
 import { uma_check } from '../../src/sys/uma/uma_check.ts';
@@ -71,6 +76,13 @@ const run = (): void => {
   vm_page_wire(m, 5);
   vm_page_free_run(m, 5);
 };
+/** Short runs, kept and taken again; a longer one in between meets one that does not fit. */
+const runs = (): void => {
+  for (const n of [2, 2, 3, 2]) {
+    const m = vm_page_get_run(n, 0);
+    if (m !== 0) vm_page_put_run(m, n);
+  }
+};
 const reclaim = (): void => void uma_reclaim();
 const nap = (): void => void tsleep(scratch(), 'a nap', 0.5, () => true);
 
@@ -91,7 +103,7 @@ function check(): string | undefined {
 export const script: SimScript = {
   help: 'page caches: a CPU dies anywhere between queue, cache and owner',
   cpus: 3,
-  memory: '8M',
+  memory: '12M',
   victim: 1,
   kill_seeds: 1,
   setup() {
@@ -101,7 +113,7 @@ export const script: SimScript = {
   },
   ops: (cpu) =>
     cpu === 2
-      ? [pages(cpu), nap, reclaim, rest(cpu), nap]
-      : [pages(cpu), run, rest(cpu), reclaim, pages(cpu), rest(cpu)],
+      ? [pages(cpu), runs, nap, reclaim, rest(cpu), nap]
+      : [runs, pages(cpu), run, rest(cpu), runs, reclaim, pages(cpu), rest(cpu)],
   check,
 };

@@ -65,14 +65,13 @@ import {
   vm_page,
 } from '../h/vm_page.ts';
 import {
-  vm_page_alloc_run,
   vm_page_count,
-  vm_page_free_run,
   vm_page_in_hand,
   vm_page_settle,
   vm_page_zero_fill,
   vm_wait,
 } from '../page/vm_page.ts';
+import { vm_page_get_run, vm_page_put_run } from '../page/vm_page_cache.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64_two, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
 import { budget_enter, budget_hold, budget_large, budget_leave } from '../uma/uma_budget.ts';
@@ -443,7 +442,7 @@ function count_large_free(s: mtstats_t, m: number, n: number, anchor: number): v
 /** A run of n pages within the budget, which the caller leaves once it holds them. 0: none. */
 function large_run(n: number, req: number): number {
   if (!budget_enter(n)) return 0;
-  const m = vm_page_alloc_run(n, req);
+  const m = vm_page_get_run(n, req);
   if (m === 0) budget_leave(n);
   return m;
 }
@@ -529,7 +528,7 @@ function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): voi
   }
   if (opt.QUARANTINE) return quarantine_free(m, n);
   if (opt.INVARIANTS) hw.fill(p, POISON_BYTE, n * PAGE_WORDS);
-  vm_page_free_run(m, n);
+  vm_page_put_run(m, n);
 }
 /**
  * The type that the free of a large block counts under: the one it was allocated

@@ -132,6 +132,8 @@ export const pcpu = struct<pcpu_t>(
   cached: words('t', 'those pages', PAGE_CACHE_MAX),
   zcached_n: i32('th', 'zeroed pages in its cache'),
   zcached: words('t', 'those pages', PAGE_CACHE_MAX),
+  rcached_n: i32('th', 'free pages of runs in its cache'),
+  rcached: words('t', 'those pages, of each run the last one first', PAGE_CACHE_MAX),
   growing: i32('a', 'pages that it is about to take for malloc or a zone'),
   in_hand_items: i32('t', 'items between two places'),
   in_hand_item: words('t', 'those items, the last taken last', HAND_ITEMS),

@@ -49,6 +49,7 @@ import {
   pmap_zero_page,
   vm_page_alloc,
   vm_page_alloc_run,
+  vm_page_cached,
   vm_page_census,
   vm_page_check,
   vm_page_free_count,
@@ -56,8 +57,14 @@ import {
   vm_page_wire,
   vm_page_zero_idle,
 } from './vm_page.ts';
-import { vm_page_cache_check, vm_page_cache_empty, vm_page_cached } from './vm_page_cache.ts';
-import { vm_page_get, vm_page_put } from './vm_page_cache.ts';
+import {
+  vm_page_cache_check,
+  vm_page_cache_empty,
+  vm_page_get,
+  vm_page_get_run,
+  vm_page_put,
+  vm_page_put_run,
+} from './vm_page_cache.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
 /** Between two proofs of the lists. */
@@ -114,6 +121,7 @@ class Play {
       this.model.move(i, 'wired', null);
     }
     if (n === 1 && this.draw(4) !== 0) vm_page_put(m, zero);
+    else if (n > 1 && !zero && this.draw(2) === 0) vm_page_put_run(m, n);
     else vm_page_free_run(m, n, zero);
   }
   block(): void {
@@ -175,7 +183,7 @@ class Play {
     else if (what < 20 && grow) this.keep(vm_page_alloc(this.draw(32), 0), 1);
     else if (what < 24 && grow) {
       const n = 1 + this.draw(24);
-      this.keep(vm_page_alloc_run(n, 0), n);
+      this.keep(n < 6 ? vm_page_get_run(n, 0) : vm_page_alloc_run(n, 0), n);
     } else if (what < 45) this.give();
     else if (what < 49) this.block();
     else if (what < 54) this.unblock();
@@ -230,7 +238,7 @@ class Play {
 
 /** Plays `steps` operations; throws where the page floor and the model differ. */
 export function run(seed: number, steps: number): void {
-  const machine = boot({ memory: '4M', cpus: 1, options: { INVARIANTS: true }, seed });
+  const machine = boot({ memory: '12M', cpus: 1, options: { INVARIANTS: true }, seed });
   try {
     if (vm_phys.cache_max[phys_root()] === 0) throw new Error('this machine has no page caches');
     const play = new Play(seed);

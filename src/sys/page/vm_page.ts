@@ -138,12 +138,13 @@ const idle_zero = sysctl_int('vm.idlezero_enable', {
   help: 'Idle CPUs zero free pages ahead',
 });
 
-const free_pages = (): number => phys.free[phys_root()] + cached_pages();
+const free_pages = (): number => phys.free[phys_root()] + vm_page_cached();
 /** Free pages in the caches of CPUs: a sample while they run. */
-function cached_pages(): number {
+export function vm_page_cached(): number {
   let n = 0;
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-    n += pcpu.cached_n[pcpu_of(cpu)] + pcpu.zcached_n[pcpu_of(cpu)];
+    const pc = pcpu_of(cpu);
+    n += pcpu.cached_n[pc] + pcpu.zcached_n[pc] + pcpu.rcached_n[pc];
   }
   return n;
 }
@@ -210,7 +211,7 @@ export function vm_page_startup(): void {
     page.flags[m] = m >= machine.zeroed_from[M] ? PG_ZERO : 0;
   }
   phys_rebuild(ph);
-  const share = Math.floor((high - low) / CACHE_SHARE / cpu_slots() / 2);
+  const share = Math.floor((high - low) / CACHE_SHARE / cpu_slots() / 3);
   const each = Math.min(PAGE_CACHE_MAX, share) & ~1;
   phys.cache_max[ph] = each >= CACHE_WORTH ? each : 0;
   phys.lowest[ph] = phys.free[ph];
@@ -268,7 +269,7 @@ export function vm_page_settle(): void {
   pcpu.in_hand_n[thr.pc]--;
 }
 /** Word of the record at which the length of the run on top stands. */
-function hand_length(): pcpu_t {
+export function vm_page_hand_length(): pcpu_t {
   return elem(hand_run(thr.pc, pcpu.in_hand_n[thr.pc] - 1), 1);
 }
 /** Whether the run on top of this CPU's hand is just these pages. */
@@ -286,7 +287,7 @@ export function vm_page_hand_has(m: number, n: number): boolean {
  */
 function carry_out(m: number, n: number): void {
   vm_page_in_hand(m, 0);
-  const length = hand_length();
+  const length = vm_page_hand_length();
   for (let i = m; i < m + n; i++) {
     page.info[i] = PK_HAND;
     if (opt.SIM) sim_point(i);
@@ -425,7 +426,7 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
     page.index[i] = 0;
     page.flags[i] = zero ? PG_ZERO : 0;
   }
-  const length = hand_length();
+  const length = vm_page_hand_length();
   mtx_lock(phys.lock, ph);
   for (let i = m + n - 1; i >= m; i--) {
     pcpu.in_hand[length] = i - m;

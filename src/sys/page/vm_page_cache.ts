@@ -7,7 +7,16 @@
  * plain loads and stores, filled from the queues and emptied into them by the dozen.
  *
  *      vm_page_get ── cache ── fill: half a cache of single pages, one lock
- *      vm_page_put ── cache ── full: the older half goes to the queues, one lock
+ *      vm_page_put ── cache ── full: half of it goes to the queues, one lock
+ *
+ * Short runs that come back (blocks of malloc that are a few pages long) have a list of
+ * their own, so that they go where a run is wanted again: the queues give runs from the
+ * highest addresses down and single pages from the lowest up, and a cache that mixed them
+ * would spread the single ones over all of memory.  A run lies with its last page first:
+ *
+ *      rcached   | . . | 93 92 91 | 71 70 |     vm_page_get_run(2) takes 70, 71
+ *
+ * and if the n pages on top are no run, the queues give one.
  *
  * A cached page counts as free.  All caches together hold at most 1 / CACHE_SHARE of
  * the memory, a small machine has none.  Where the queues alone cannot serve a request
@@ -56,9 +65,12 @@ import {
   v_alloc,
   v_tfree,
   vm_page_alloc,
+  vm_page_alloc_run,
+  vm_page_cached,
   vm_page_free_run,
   vm_page_free_settled,
   vm_page_hand_has,
+  vm_page_hand_length,
   vm_page_in_hand,
   vm_page_left,
   vm_page_reserved,
@@ -89,14 +101,20 @@ sysctl_value(
   { type: 'uint', help: 'Free pages in the caches of CPUs' },
   vm_page_cached,
 );
-/** Pages in all caches: a sample while the CPUs run. */
-export function vm_page_cached(): number {
-  let n = 0;
-  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-    const pc = pcpu_of(cpu);
-    n += pcpu.cached_n[pc] + pcpu.zcached_n[pc];
-  }
-  return n;
+/** Longest run that is kept: half of a list. */
+const RUN_SHARE = 2;
+/** The lists of a cache: plain pages, zeroed ones, pages of runs. */
+const PLAIN = 0;
+const ZEROED = 1;
+const RUNS = 2;
+const LISTS = [PLAIN, ZEROED, RUNS];
+const count_of = (list: number) =>
+  list === PLAIN ? pcpu.cached_n : list === ZEROED ? pcpu.zcached_n : pcpu.rcached_n;
+const pages_of = (list: number) =>
+  list === PLAIN ? pcpu.cached : list === ZEROED ? pcpu.zcached : pcpu.rcached;
+/** Whether no list of that cache has more than `keep` pages. */
+function has_only(pc: pcpu_t, keep: number): boolean {
+  return LISTS.every((list) => count_of(list)[pc] <= keep);
 }
 
 // --- taking and putting -----------------------------------------------------------------
@@ -200,6 +218,64 @@ function put_slow(m: number, zero: boolean, max: number): void {
   vm_page_free_run(m, 1, zero);
 }
 
+// --- runs -----------------------------------------------------------------------------------
+
+/**
+ * Takes n pages that lie together, a run kept by this CPU if one of that length is on top.
+ * They are in this CPU's hand.  0: there is no such run within the reserve of its class.
+ */
+export function vm_page_get_run(n: number, req: number): number {
+  const { pc } = thr;
+  const left = pcpu.rcached_n[pc] - n;
+  if (left >= 0 && !opt.FAILPOINTS) {
+    const m = pcpu.rcached[elem(pc, left + n - 1)];
+    let i = 1;
+    while (i < n && pcpu.rcached[elem(pc, left + n - 1 - i)] === m + i) i++;
+    if (i === n) {
+      take_run(m, n);
+      pcpu.rcached_n[pc] = left;
+      counter_add(v_alloc, n);
+      return m;
+    }
+  }
+  const m = vm_page_alloc_run(n, req);
+  if (m !== 0 || vm_page_cache_empty() === 0) return m;
+  return vm_page_alloc_run(n, req);
+}
+/** The cached pages m..m+n-1 come into the hand: a page is noted there, then it says so. */
+function take_run(m: number, n: number): void {
+  vm_page_in_hand(m, 0);
+  const length = vm_page_hand_length();
+  for (let i = 0; i < n; i++) {
+    pcpu.in_hand[length] = i + 1;
+    if (opt.SIM) sim_point(m + i);
+    page.info[m + i] = PK_HAND;
+    page.owner[m + i] = 0;
+    if (opt.SIM) sim_point(m + i);
+  }
+}
+/** Frees the run m..m+n-1. */
+export function vm_page_put_run(m: number, n: number): void {
+  const { pc } = thr;
+  const max = phys.cache_max[phys_root()];
+  if (n * RUN_SHARE > max || phys.wanted[phys_root()] !== 0) return vm_page_free_run(m, n);
+  if (pcpu.rcached_n[pc] + n > max) empty_list(pc, RUNS, 0);
+  if (opt.INVARIANTS) for (let i = m; i < m + n; i++) put_check(i);
+  if (!vm_page_hand_has(m, n)) vm_page_in_hand(m, n);
+  for (let i = m + n - 1; i >= m; i--) {
+    const at = pcpu.rcached_n[pc];
+    page.owner[i] = thr.cpu;
+    page.index[i] = 0;
+    page.flags[i] = 0;
+    pcpu.rcached[elem(pc, at)] = i;
+    page.info[i] = PK_CACHE; // from here on it is found as cached
+    if (opt.SIM) sim_point(i);
+    pcpu.rcached_n[pc] = at + 1;
+  }
+  vm_page_settle();
+  counter_add(v_tfree, n);
+}
+
 // --- emptying ------------------------------------------------------------------------------
 
 /** Gives this CPU's cached pages to the free queues. Returns how many. */
@@ -211,7 +287,7 @@ export function vm_page_cache_empty(): number {
 /** The same for a CPU that is parked. False: it is not, or not any more. */
 export function vm_page_cache_claim(cpu: number): boolean {
   const pc = pcpu_of(cpu);
-  if (pcpu.cached_n[pc] + pcpu.zcached_n[pc] === 0) return true; // a hint: it keeps what it hides
+  if (has_only(pc, 0)) return true; // a hint: it keeps what it hides
   const ph = phys_root();
   mtx_lock(phys.lock, ph);
   const ok = cpu_claim(cpu, CPU_REQ_DRAIN | CPU_LATE); // innermost: the lock is taken before
@@ -223,39 +299,48 @@ export function vm_page_cache_claim(cpu: number): boolean {
   if (ok) vm_page_free_settled();
   return ok;
 }
-/** Gives pages of a cache to the queues until `keep` of each sort are left. */
+/** Gives pages of this CPU's cache to the queues until `keep` of each sort are left. */
 function give_back(pc: pcpu_t, keep: number): number {
-  if (pcpu.cached_n[pc] <= keep && pcpu.zcached_n[pc] <= keep) return 0;
+  if (has_only(pc, keep)) return 0;
   const ph = phys_root();
   mtx_lock(phys.lock, ph);
   const n = empty_locked(pc, keep);
   mtx_unlock(phys.lock, ph);
   return n;
 }
-/**
- * The cache of `pc` is this CPU's, or claimed; the free lock is held.  List and page
- * array change together: a claimed CPU goes on with its cache when its claimer is dead.
- */
-function empty_locked(pc: pcpu_t, keep: number): number {
+/** The same of one list alone. */
+function empty_list(pc: pcpu_t, list: number, keep: number): void {
   const ph = phys_root();
   const pages: number[] = [];
-  undo_begin(phys.lock, ph);
-  for (const zero of [false, true]) {
-    const count = zero ? pcpu.zcached_n : pcpu.cached_n;
-    const list = zero ? pcpu.zcached : pcpu.cached;
-    while (count[pc] > keep) {
-      const m = list[elem(pc, count[pc] - 1)];
-      save(count, pc);
-      save(page.info, m);
-      page.info[m] = PK_FREE; // found as free from here on, should this thread die
-      count[pc]--;
-      undo_commit();
-      pages.push(m);
-    }
+  mtx_lock(phys.lock, ph);
+  list_out(pc, list, keep, pages);
+  phys_add_pages(ph, pages);
+  mtx_unlock(phys.lock, ph);
+}
+/** The cache of `pc` is this CPU's, or claimed; the free lock is held. Returns how many. */
+function empty_locked(pc: pcpu_t, keep: number): number {
+  const pages: number[] = [];
+  for (const list of LISTS) list_out(pc, list, keep, pages);
+  phys_add_pages(phys_root(), pages);
+  return pages.length;
+}
+/**
+ * Takes pages off a list until `keep` are left.  List and page array change together: a
+ * claimed CPU goes on with its cache when its claimer is dead.
+ */
+function list_out(pc: pcpu_t, list: number, keep: number, pages: number[]): void {
+  const count = count_of(list);
+  undo_begin(phys.lock, phys_root());
+  while (count[pc] > keep) {
+    const m = pages_of(list)[elem(pc, count[pc] - 1)];
+    save(count, pc);
+    save(page.info, m);
+    page.info[m] = PK_FREE; // found as free from here on, should this thread die
+    count[pc]--;
+    undo_commit();
+    pages.push(m);
   }
   undo_end();
-  phys_add_pages(ph, pages);
-  return pages.length;
 }
 
 /** The pages in a dead CPU's cache become free. */
@@ -263,8 +348,7 @@ export function vm_page_cache_reap(cpu: number): void {
   const ph = phys_root();
   if (ph === 0 || phys.cache_max[ph] === 0) return;
   const pc = pcpu_of(cpu);
-  pcpu.cached_n[pc] = 0;
-  pcpu.zcached_n[pc] = 0;
+  for (const list of LISTS) count_of(list)[pc] = 0;
   for (let m = phys.low[ph]; m < phys.high[ph]; m++) {
     if ((page.info[m] & PK_MASK) !== PK_CACHE || page.owner[m] !== cpu) continue;
     const zero = (page.flags[m] & PG_ZERO) !== 0;
@@ -291,15 +375,15 @@ function caches_wrong(): string {
   const seen = new Set<number>();
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const pc = pcpu_of(cpu);
-    for (const zero of [false, true]) {
-      const n = zero ? pcpu.zcached_n[pc] : pcpu.cached_n[pc];
+    for (const list of LISTS) {
+      const n = count_of(list)[pc];
       for (let i = 0; i < n; i++) {
-        const m = (zero ? pcpu.zcached : pcpu.cached)[elem(pc, i)];
+        const m = pages_of(list)[elem(pc, i)];
         if (seen.has(m)) return `page ${m} is in two caches`;
         seen.add(m);
         const cached = (page.info[m] & PK_MASK) === PK_CACHE;
         if (!cached || page.owner[m] !== cpu) return `page ${m} is not cached by cpu${cpu}`;
-        if (((page.flags[m] & PG_ZERO) !== 0) !== zero) return `page ${m}: zero`;
+        if (((page.flags[m] & PG_ZERO) !== 0) !== (list === ZEROED)) return `page ${m}: zero`;
       }
     }
   }
