@@ -387,6 +387,7 @@ const ELSEWHERE = new Set([
   'MallocType.trace',
   'Mutex.wordFor',
   'Mutex.letGo',
+  'Mutex.lockBy',
   'Mutex.deadFor',
 ]);
 /** Methods of TypeScript's `protected` kind. */
