@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 
+// Leads to './' alone.
 const HERE = import.meta.dirname;
 const LINES_MAX = 80;
 const page = readFileSync(join(HERE, 'README.md'), 'utf8');

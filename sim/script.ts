@@ -167,7 +167,10 @@ export function name_wait(cpu: number, w: number): string {
   return `waits on word ${w}`;
 }
 
-/** The script that a URL names: its export `script`, or the one after '#'. */
+/**
+ * The script that a URL names: its export `script`, or the one after '#'.
+ * Leads to './scripts/' and './planted/' alone.
+ */
 export async function script_load(url: string | URL): Promise<SimScript> {
   const at = new URL(url);
   const name = at.hash.slice(1) || 'script';

@@ -114,6 +114,48 @@ test('test: counts what passed and failed, a crashed file too; skips are named',
   });
 });
 
+test('test --changed: leaves out what passed, until something that it leads to changes', () => {
+  const header = "import { test } from 'node:test';\nimport assert from 'node:assert';\n";
+  const files = {
+    'src/own.test.ts': `${header}test('own', () => {});\n`,
+    'src/deep.test.ts': `${header}import { a } from './a.ts';\ntest('deep', () => assert(a));\n`,
+    'src/a.ts': "export { b as a } from './b.ts';\n",
+    'src/b.ts': "import { readFileSync } from 'node:fs';\nexport const b = true;\n",
+    'src/started.test.ts': `${header}const file = new URL('./worker.ts', import.meta.url);
+      test('started', () => assert(file));\n`,
+    'src/worker.ts': "import './deep_worker.ts';\n",
+    'src/deep_worker.ts': 'export {};\n',
+    'src/anywhere.test.ts': `${header}test('anywhere', () => assert(import.meta.dirname));\n`,
+    'src/says.test.ts': `${header}// Leads to '../data/' alone.
+      test('says', () => assert(import.meta.dirname));\n`,
+    'data/x.txt': 'x',
+    'docs.md': 'text',
+  };
+  with_project(files, (root) => {
+    const ran = (...args: string[]): string[] => {
+      const { stdout } = run(join(root, 'tools/test.ts'), ['src/', ...args]);
+      return [...stdout.matchAll(/^(?:ok|FAIL) +src\/(\w+)\.test/gm)].map((m) => m[1]).sort();
+    };
+    const change = (path: string, text: string): void =>
+      writeFileSync(join(root, path), text + files[path as keyof typeof files]);
+    const all = ['anywhere', 'deep', 'own', 'says', 'started'];
+    assert.deepEqual(ran('--changed'), all, 'nothing has passed yet');
+    assert.deepEqual(ran('--changed'), []);
+    assert.deepEqual(ran(), all);
+    change('src/deep_worker.ts', '// changed\n');
+    assert.deepEqual(ran('--changed'), ['anywhere', 'started']);
+    change('data/x.txt', 'x');
+    assert.deepEqual(ran('--changed'), ['anywhere', 'says']);
+    change('docs.md', 'more ');
+    assert.deepEqual(ran('--changed'), ['anywhere']);
+    change('src/b.ts', "throw new Error('planted');\n");
+    assert.deepEqual(ran('--changed'), ['anywhere', 'deep']);
+    assert.deepEqual(ran('--changed'), ['deep'], 'what failed runs again');
+    change('src/b.ts', '');
+    assert.deepEqual(ran('--changed'), ['anywhere'], 'it passed with these sources');
+  });
+});
+
 test('build: workers are named by their compiled files, other addresses are left alone', () => {
   const code = [
     "new URL('./child.ts', import.meta.url)",

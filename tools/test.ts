@@ -12,14 +12,17 @@
  * of waiting; that is ten times what the longest takes, because the host may be
  * slow, or have other work.  The last line is `N passed, N failed`, for people and for CI.
  *
- * Usage: node tools/test.ts [--quick] [part of a path ...]
- *   --quick   leave out *.slow.test.ts; `npm run check` does
+ * Usage: node tools/test.ts [--quick] [--changed] [part of a path ...]
+ *   --quick     leave out *.slow.test.ts
+ *   --changed   leave out what passed with the same sources (unchanged.ts)
+ * `npm run check` does both.
  */
 import { once } from 'node:events';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { share_compiled } from './compile_cache.ts';
 import { walk } from './source.ts';
+import { Closures, note_passed, passed_before } from './unchanged.ts';
 
 /** On two processors: a file waits for timers, threads and processes a quarter of its time. */
 const FILES_AT_ONCE = 3;
@@ -76,6 +79,8 @@ function print_file(path: string, file: FileRun, ms: number): void {
 /** Runs the files and gives the numbers of tests that passed and failed. */
 async function run_tests(files: string[]): Promise<{ passed: number; failed: number }> {
   const runs = new Map<string, FileRun>();
+  const sources = new Closures(ROOT);
+  const hashes = new Map(files.map((path) => [join(ROOT, path), sources.hash(path)]));
   const of = (file: string | undefined): FileRun => {
     const found = runs.get(file ?? '') ?? { passed: 0, failures: [], skipped: [], output: '' };
     runs.set(file ?? '', found);
@@ -107,11 +112,24 @@ async function run_tests(files: string[]): Promise<{ passed: number; failed: num
   });
   started.resume();
   await once(started, 'end');
+  const good = [...runs].filter(([, r]) => r.passed > 0 && r.failures.length === 0);
+  const whole = good.filter(([, r]) => r.skipped.length === 0).map(([file]) => file);
+  note_passed(
+    ROOT,
+    Object.fromEntries(whole.map((file) => [relative(ROOT, file), hashes.get(file) ?? ''])),
+  );
   const all = [...runs.values()];
   return {
     passed: all.reduce((sum, { passed }) => sum + passed, 0),
     failed: all.reduce((sum, { failures }) => sum + failures.length, 0),
   };
+}
+
+/** Those of the files that have not passed with the sources that they have now. */
+function changed(files: string[]): string[] {
+  const before = passed_before(ROOT);
+  const sources = new Closures(ROOT);
+  return files.filter((path) => before[path] !== sources.hash(path));
 }
 
 function skipped_line(name: string, skip: string | boolean | undefined): string {
@@ -123,14 +141,18 @@ function skipped_line(name: string, skip: string | boolean | undefined): string 
 if (import.meta.main) {
   const args = process.argv.slice(2);
   const parts = args.filter((arg) => !arg.startsWith('--'));
-  const files = test_files(ROOT, args.includes('--quick'), parts);
-  if (files.length === 0) {
+  const wanted = test_files(ROOT, args.includes('--quick'), parts);
+  const files = args.includes('--changed') ? changed(wanted) : wanted;
+  const same = wanted.length - files.length;
+  const kept = same === 0 ? '' : `; ${same} files passed before with the same sources`;
+  if (wanted.length > 0 && files.length === 0) console.log(`0 passed, 0 failed${kept}`);
+  else if (files.length === 0) {
     console.log(`no test file matches ${parts.join(' ')}`);
     process.exitCode = 2;
   } else {
     share_compiled(ROOT);
     const { passed, failed } = await run_tests(files);
-    console.log(`${passed} passed, ${failed} failed`);
+    console.log(`${passed} passed, ${failed} failed${kept}`);
     if (failed > 0 || passed === 0) process.exitCode = 1;
   }
 }

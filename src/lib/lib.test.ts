@@ -684,6 +684,7 @@ describe('errors and tests', () => {
     for (const e of ERRORS)
       assert.equal((errno as unknown as Record<string, number>)[e.code], e.errno);
     const thrown = new Set<string>();
+    // Leads to './' alone.
     for (const file of readdirSync(import.meta.dirname)) {
       if (file.includes('.test.') || file === 'errors.ts') continue;
       const text = readFileSync(`${import.meta.dirname}/${file}`, 'utf8');

@@ -162,6 +162,7 @@ test('other formats are called by their name', async (t) => {
 
 test('a recording with something in front of it', async (t) => {
   const events = '@ a:[0x1] + 0x10 0x20\n@ a:[0x1] - 0x10\n';
+  // Leads to '../../tests/readers/' alone.
   const track = readFileSync(join(BUNDLED, '..', 'tests', 'readers', 'known.heaptrack.zst'));
   const cases: [text: string, malformed: number, format: string][] = [
     [`\ufeff= Start\n${events}`, 0, 'mtrace'],

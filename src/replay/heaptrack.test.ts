@@ -23,6 +23,7 @@ import { play, random_from, SEED, temporary_file } from './traces.test.common.ts
 import { type TraceDocument, TraceStats } from './trace_stats.ts';
 import { short_site } from './type_names.ts';
 
+// Leads to '../../tests/readers/' alone.
 const READERS = join(import.meta.dirname, '..', '..', 'tests', 'readers');
 const KNOWN = join(READERS, 'known.heaptrack.zst');
 const KNOWN_RAW = join(READERS, 'known.raw.heaptrack.zst');

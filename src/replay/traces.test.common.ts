@@ -15,6 +15,7 @@ import type { SourceError } from './source.ts';
 import type { PlayerTask, PlayerTotals } from './player.test.worker.ts';
 import type { TraceDocument } from './trace_stats.ts';
 
+// Leads to '../../traces/' alone.
 const ROOT = join(import.meta.dirname, '..', '..');
 
 /** The traces in the repository. */
