@@ -42,7 +42,7 @@ function fail(message) {
 /** The program to run; undefined if there is none that this Node can run. */
 function find_main() {
   const source = join(ROOT, 'src', 'bin', 'main.ts');
-  const built = join(ROOT, 'dist', 'bin', 'main.js');
+  const built = join(ROOT, 'dist', 'node', 'main.js');
   const strips = Boolean(process.features.typescript);
   const installed = ROOT.split(sep).includes('node_modules');
   if (strips && !installed && existsSync(source)) return source;
@@ -58,7 +58,7 @@ async function run() {
   const main = find_main();
   if (main === undefined) {
     return fail(
-      'neither src/bin/main.ts nor dist/bin/main.js can run here: npm run build makes it',
+      'neither src/bin/main.ts nor dist/node/main.js can run here: npm run build makes it',
     );
   }
   const program = await import(pathToFileURL(main).href);

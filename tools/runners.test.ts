@@ -180,7 +180,7 @@ test('bin/kmem.js: runs src in a clone, dist when installed, passes args and exi
   const bin = join(TOOLS, '../bin/kmem.js');
   const say = (where: string) =>
     `export function main(args) { console.log('${where}', ...args); return 5; }\n`;
-  const files = { 'src/bin/main.ts': say('src'), 'dist/bin/main.js': say('dist') };
+  const files = { 'src/bin/main.ts': say('src'), 'dist/node/main.js': say('dist') };
   for (const [folder, where] of [
     ['clone', 'src'],
     ['node_modules/kmem', 'dist'],

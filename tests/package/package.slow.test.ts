@@ -12,6 +12,7 @@ import {
   readdirSync,
   readFileSync,
   realpathSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -39,6 +40,15 @@ function manifest(): Manifest {
   return JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as Manifest;
 }
 
+/** What the README links to, of the package's own files. */
+function links(): string[] {
+  const text = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const all = [...text.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)].map((m) => m[1]);
+  return [...new Set(all)];
+}
+/** Bytes. */
+const TARBALL_MAX = 800_000;
+
 describe('the package', () => {
   test('publint has nothing to say, not even a suggestion', () => {
     assert.match(run_ok(tool('publint'), ['run', packed.tarball, '--strict'], folder), /All good!/);
@@ -57,11 +67,12 @@ describe('the package', () => {
     }
   });
   test('no tests, no tools, and no path of the machine that made it', () => {
-    const wanted = ['README.md', 'LICENSE', 'CHANGELOG.md', 'bin/kmem.js', 'dist/lib/index.js'];
+    const wanted = ['README.md', 'LICENSE', 'CHANGELOG.md', 'bin/kmem.js', 'dist/node/main.js'];
     for (const path of wanted) assert.ok(packed.files.includes(path), path);
-    const unwanted = /\.(test|model|fuzz|stress)\.|^(?!bin|dist|src|traces)\w+\//;
+    const unwanted = /\.(test|model|fuzz|stress|map|gz)\b|^(?!bin|dist|docs|examples)\w+\//;
+    const linked = new Set(links());
     assert.deepEqual(
-      packed.files.filter((path) => unwanted.test(path)),
+      packed.files.filter((path) => unwanted.test(path) && !linked.has(path)),
       [],
     );
     const places = [ROOT, folder, realpathSync(folder), tmpdir() + sep, homedir() + sep];
@@ -70,18 +81,35 @@ describe('the package', () => {
       for (const place of places) assert.ok(!text.includes(place), `${path} names ${place}`);
     }
   });
-  test('every source has its compiled file, its declarations and its maps', () => {
-    const sources = walk(installed, 'src').filter((path) => path.endsWith('.ts'));
+  test('every source has its compiled file and its declarations', () => {
+    const test = /\.(test|model|fuzz|stress)\./;
+    const sources = walk(ROOT, 'src').filter((path) => path.endsWith('.ts') && !test.test(path));
     assert.ok(sources.length > 100, `${sources.length} sources`);
     for (const source of sources) {
       const made = source.replace(/^src/, 'dist').replace(/\.ts$/, '');
-      for (const kind of ['.js', '.js.map', '.d.ts', '.d.ts.map']) {
+      if (/^dist\/(?:bin|replay)\//.test(made)) continue;
+      for (const kind of ['.js', '.d.ts']) {
         assert.ok(existsSync(join(installed, made + kind)), made + kind);
       }
     }
-    const map = readFileSync(join(installed, 'dist/lib/machine.js.map'), 'utf8');
-    const { sources: named } = JSON.parse(map) as { sources: string[] };
-    assert.ok(existsSync(join(installed, 'dist/lib', named[0])), named[0]);
+  });
+  test('the links of its README lead somewhere, and it is light', () => {
+    const found = links();
+    assert.ok(found.length > 5);
+    for (const path of found) assert.ok(packed.files.includes(path), `the README links to ${path}`);
+    assert.ok(statSync(packed.tarball).size < TARBALL_MAX);
+  });
+  test('Node loads it from a few files', () => {
+    const program = `
+      import { registerHooks } from 'node:module';
+      const own = new Set();
+      registerHooks({ load: (url, context, next) => (own.add(url), next(url, context)) });
+      const { boot } = await import('kmem');
+      boot({ memory: '4M' }).shutdown();
+      console.log([...own].filter((url) => url.startsWith('file:')).length);`;
+    writeFileSync(join(user, 'loads.mjs'), program);
+    const files = Number(run_ok(NODES[26], ['loads.mjs'], user));
+    assert.ok(files > 0 && files < 30, `${files} files`);
   });
   test('installing it installs nothing else', () => {
     const modules = readdirSync(join(user, 'node_modules')).filter((name) => name[0] !== '.');
@@ -117,7 +145,7 @@ describe('the package', () => {
 describe('a user', () => {
   const hello = readFileSync(join(ROOT, 'examples/hello.ts'), 'utf8');
   const replay = ['node_modules/kmem/bin/kmem.js', 'replay'];
-  const trace = 'node_modules/kmem/traces/make.mtrace.gz';
+  const trace = join(ROOT, 'traces/make.mtrace.gz');
 
   for (const major of NODE_MAJORS) {
     test(`Node ${major}: the README's two threads, copied`, () => {
@@ -130,7 +158,7 @@ describe('a user', () => {
     test(`Node ${major}: the command plays a trace, and its JSON is the truth`, () => {
       assert.match(run_ok(NODES[major], [...replay, trace], user), /^vmstat -m$/m);
       const json = JSON.parse(run_ok(NODES[major], [...replay, '--json', trace], user));
-      const truth = JSON.parse(readFileSync(join(installed, 'traces/truth.json'), 'utf8'));
+      const truth = JSON.parse(readFileSync(join(ROOT, 'traces/truth.json'), 'utf8'));
       const { acquisitions, peak_live_bytes, never_freed_blocks } = truth['make.mtrace.gz'];
       assert.deepEqual(
         [json.trace.acquisitions, json.trace.peak_live_bytes, json.trace.never_freed_blocks],
@@ -139,8 +167,8 @@ describe('a user', () => {
       assert.equal(json.heap.verify_errors, 0);
     });
     test(`Node ${major}: a capture goes through mbufs, on one CPU and on three`, () => {
-      const capture = 'node_modules/kmem/traces/http2.pcap.gz';
-      const truth = JSON.parse(readFileSync(join(installed, 'traces/truth.json'), 'utf8'));
+      const capture = join(ROOT, 'traces/http2.pcap.gz');
+      const truth = JSON.parse(readFileSync(join(ROOT, 'traces/truth.json'), 'utf8'));
       const of = truth['http2.pcap.gz'];
       for (const cpus of ['1', '3']) {
         const how = ['--json', '--cpus', cpus, '--loop', '2', '--memory', '2M'];
