@@ -11,6 +11,7 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { bench_alloc } from './alloc.ts';
 import { bench_chain, chain_markdown } from './chain.ts';
+import { bench_domains } from './domains.ts';
 import { bench_examples, examples_markdown } from './examples.ts';
 import type { Plan } from './harness.ts';
 import { bench_locks, bench_pages, bounded_markdown } from './bounded.ts';
@@ -34,6 +35,11 @@ const BENCHES: Record<string, Bench> = {
     about: 'buffer chains beside Buffers and the package bl',
     run: bench_chain,
     markdown: chain_markdown,
+  },
+  domains: {
+    about: 'the share of local slabs on a machine with several memory domains',
+    run: bench_domains,
+    markdown: () => [],
   },
   examples: {
     about: 'the examples beside the same programs as they are written today',

@@ -243,6 +243,16 @@ function tunable_mbinit(): void {
 
 // --- the zones ---------------------------------------------------------------------------------
 
+const NOSLEEP_AUTO = -1;
+const nosleepwithlocks = sysctl_int('debug.nosleepwithlocks', {
+  value: NOSLEEP_AUTO,
+  min: 0,
+  max: 1,
+  flags: CTLFLAG_RWTUN,
+  help:
+    'Whoever holds a lock does not sleep for an mbuf; without WITNESS nobody sleeps for one. ' +
+    'Default: 1 with WITNESS, else 0',
+});
 export const mb_drains = counter_u64('kern.ipc.mb_drains', 'Calls of the protocol drain routines');
 
 /** What the protocols of this thread let go of when memory is short; called with no lock held. */
@@ -267,6 +277,9 @@ export function mbuf_boot(): void {
 export function mbuf_init(): void {
   const r = mb();
   tunable_mbinit();
+  if (sysctl_get(nosleepwithlocks) === NOSLEEP_AUTO) {
+    sysctl_set(nosleepwithlocks, opt.WITNESS ? 1 : 0);
+  }
   const ctor = MB_VECTORS;
   const zone = (name: string, size: number, c: number, d: number, align: number, flags: number) =>
     uma_zcreate(name, size, c, d, 0, 0, align, flags);
@@ -439,10 +452,15 @@ const MB_VECTORS = {
 
 // --- obtaining ----------------------------------------------------------------------------------
 
-/** `how` as far as this thread may sleep: with a lock held it may not. */
+/**
+ * `how` as far as this thread may sleep: with a lock held it may not, if
+ * debug.nosleepwithlocks says so.  WITNESS alone knows which locks a thread holds, so
+ * that without it any thread may have some, as in BSD.
+ */
 function may_sleep(how: number): number {
-  if (opt.WITNESS && (how & M_WAITOK) !== 0 && witness_sleep('mbuf', 0)) return M_NOWAIT;
-  return how;
+  if ((how & M_WAITOK) === 0) return how;
+  const held = !opt.WITNESS || witness_sleep('mbuf', 0);
+  return held && sysctl_get(nosleepwithlocks) !== 0 ? M_NOWAIT : how;
 }
 /** The zone that has clusters of `size` bytes. Panics for other sizes. */
 export function m_getzone(size: number): zone_t {

@@ -487,6 +487,8 @@ describe('bytes in and out', () => {
     const shared = m_copym(a, 10, 2048, M_NOWAIT);
     assert.equal(m_append(shared, 1, bytes(0, 1), 0), 1);
     assert.equal(shape(shared), '2048e 1', 'others share the cluster');
+    assert.equal(m_append(shared, -1, bytes(0, 1), 0), 0);
+    assert.equal(shape(shared), '2048e 1', 'a negative length appends nothing');
     for (const x of [a, shared]) m_freem(x);
     nothing_left();
   });
@@ -547,6 +549,7 @@ describe('bytes in and out', () => {
       m_freem(a);
     }
     assert.equal(m_devget(bytes(0, 1), 0, 1, MHLEN + 1, 0), NONE);
+    assert.equal(m_devget(bytes(0, 1), 0, -1, 0, 0), NONE);
     nothing_left();
   });
   test('m_getptr finds each byte, the end, and nothing behind it', () => {

@@ -367,6 +367,44 @@ describe('with a lock held nobody sleeps for an mbuf', () => {
   }
 });
 
+describe('debug.nosleepwithlocks', () => {
+  const LIMITS = { 'kern.ipc.nmbclusters': 8, 'kern.ipc.nmbufs': 32 };
+  const word = new Uint8Array(4);
+  const OFF = { WITNESS: false };
+  for (const [what, boot, on] of [
+    ['with WITNESS', { options: WITNESSED }, 1],
+    ['without', { options: OFF }, 0],
+    ['as boot says', { options: OFF, set: { 'debug.nosleepwithlocks': 1 } }, 1],
+  ] as const) {
+    test(`is ${on} ${what}`, () => {
+      up(boot);
+      const { oldlen, error } = kernel_sysctlbyname('debug.nosleepwithlocks', word, null);
+      assert.deepEqual([error, oldlen, word[0]], [0, 4, on]);
+    });
+  }
+  test('without WITNESS nobody sleeps for an mbuf while it is set', async () => {
+    const set = { ...LIMITS, 'debug.nosleepwithlocks': 1 };
+    const handle = up({ options: { WITNESS: false }, set });
+    const other = start(handle, 'freer');
+    await within(other.up, 'start');
+    const type = malloc_type_attach('lock');
+    const lock = malloc(rec.sizeof * 4, type, M_NOWAIT) as rec_t;
+    mtx_init(rec.lock, lock, LC_USER_MTX);
+    mtx_lock(rec.lock, lock);
+    const held: mbuf_t[] = [];
+    for (let m = m_get(M_WAITOK, MT_DATA); m !== NONE; m = m_get(M_WAITOK, MT_DATA)) held.push(m);
+    mtx_unlock(rec.lock, lock);
+    assert.ok(held.length > 0, 'there were some');
+    for (const m of held) m_freem(m);
+    for (const step of [3, 5]) {
+      atomic_store(step_word(step), 1);
+      atomic_notify(step_word(step), 99);
+    }
+    await within(other.done, 'the other');
+    nothing_left();
+  });
+});
+
 test('1 MiB with two CPUs: most pages are free, and mbufs work', () => {
   up({ memory: '1M', cpus: 2, options: { INVARIANTS: false } });
   assert.ok(vm_page_free_count() / 256 >= 0.6, `${vm_page_free_count()} of 256 pages free`);

@@ -373,6 +373,9 @@ describe('m_split', () => {
     ['without a header, inside', [m(100), m(216)], 101, '100 1', '215'],
     ['without a header, at the end: nothing is left', [m(100), m(50)], 150, '100 50', null],
     ['behind the end', [hdr(100), m(50)], 151, '100 50', null],
+    ['before the start', [hdr(100), m(50)], -1, '100 50', null],
+    ['before the start of a cluster', [clhdr(500)], -1, '500e', null],
+    ['before the start, without a header', [m(100), m(50)], -7, '100 50', null],
   ];
   for (const [what, plan, at, front, back] of splits) {
     test(what, () => {

@@ -540,6 +540,7 @@ export function m_copyback(
   src: Uint8Array,
   at: number,
 ): number {
+  if (off < 0 || len < 0) panic('m_copyback: negative offset or length', off, len);
   let n = m;
   let skip = off;
   let total = 0;
@@ -599,7 +600,7 @@ function copyback_more(n: mbuf_t, want: number): mbuf_t {
 /**
  * Appends `len` bytes of `src` from `at` on: into the room of the last mbuf,
  * then into new mbufs.  1 if all were stored, else 0; the packet length goes up
- * by what was.
+ * by what was.  Nothing is appended, and 0, if `len` is negative.
  */
 export function m_append(m: mbuf_t, len: number, src: Uint8Array, at: number): number {
   let n = m;
@@ -614,7 +615,7 @@ export function m_append(m: mbuf_t, len: number, src: Uint8Array, at: number): n
       get += count;
       left -= count;
     }
-    if (left === 0) break;
+    if (left <= 0) break;
     const more = m_get(M_NOWAIT, mbuf.type[n]);
     if (more === NONE) break;
     mbuf.next[n] = more;
@@ -631,7 +632,7 @@ export function m_devget(
   off: number,
   rcvif: number,
 ): mbuf_t {
-  if (off < 0 || off > MHLEN) return NONE;
+  if (len < 0 || off < 0 || off > MHLEN) return NONE;
   let top = NONE;
   let last = NONE;
   let left = len;
@@ -693,6 +694,7 @@ export function m_apply(
   len: number,
   visit: (at: number, len: number) => number,
 ): number {
+  if (off < 0 || len < 0) panic('m_apply: negative offset or length', off, len);
   let n = m;
   let skip = off;
   while (skip > 0) {

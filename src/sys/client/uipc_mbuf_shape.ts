@@ -196,7 +196,7 @@ export function m_pullup(m: mbuf_t, len: number): mbuf_t {
 }
 /** m_pullup into a new first mbuf with `dstoff` bytes free in front. NULL: failed and freed. */
 export function m_copyup(m: mbuf_t, len: number, dstoff: number): mbuf_t {
-  if (len > MHLEN - dstoff) return pullup_failed(m);
+  if (dstoff < 0 || len > MHLEN - dstoff) return pullup_failed(m);
   const top = m_get(M_NOWAIT, mbuf.type[m]);
   if (top === NONE) return pullup_failed(m);
   if (mbuf.flags[m] & M_PKTHDR) m_move_pkthdr(top, m);
@@ -338,9 +338,11 @@ function pulldown_gather(
 
 /**
  * Cuts a packet after `len` bytes; returns the tail.  At the cut a cluster is
- * shared.  NULL: the chain is shorter, or no memory; then it is as before.
+ * shared.  NULL: the chain is shorter, `len` is negative, or no memory; then it is
+ * as before.
  */
 export function m_split(m0: mbuf_t, len: number, how: number): mbuf_t {
+  if (len < 0) return NONE;
   let m = m0;
   let left = len;
   while (m !== NONE && left > mbuf.len[m]) {

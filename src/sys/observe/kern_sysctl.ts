@@ -63,6 +63,7 @@ import {
   CTLMASK_SECURE,
   CTLSHIFT_SECURE,
   CTLTYPE_NODE,
+  CTLTYPE_UINT,
   handler_enter,
   handler_leave,
   oid_child,
@@ -262,8 +263,10 @@ export function oid_run(req: sysctl_req, o: oid_t): number {
       if (!d) return EINVAL;
       return d.handler ? d.handler(req) : handle_variable(req, d);
     }
-    case WHAT_COUNTER:
-      return req.out(sysctl_number('u64', counter_get(counters[oid.index[o]])));
+    case WHAT_COUNTER: {
+      const type = oid_type(o) === CTLTYPE_UINT ? 'uint' : 'u64';
+      return req.out(sysctl_number(type, counter_get(counters[oid.index[o]])));
+    }
     case WHAT_DYN: {
       if (oid.handler[o] === 0) return EINVAL;
       const run = handlers.get(oid.handler[o]);

@@ -10,7 +10,9 @@
  *
  * "Next" is the first leaf whose numbers come after the given ones in
  * lexicographic order: the given name need not exist, so a walk survives nodes
- * that come and go under it.
+ * that come and go under it.  The questions {0,4} to {0,6} look up their node as
+ * a request does, with its errors: ENOENT, and ENOTDIR beyond a leaf; a node with
+ * a handler takes the numbers behind it.
  *
  * Dynamic nodes.  sysctl_add_oid makes one; a node that exists is shared and
  * counted, a leaf that exists is refused.  A context remembers what a driver
@@ -36,6 +38,7 @@ import { M_SYSCTLOID } from '../kmem/kern_malloc_type.ts';
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
 import {
+  oid_find,
   type oid_handler,
   SYSCTL_HANDLE_64,
   SYSCTL_HANDLE_INT,
@@ -114,15 +117,15 @@ function out_mib(req: SysctlRequest, mib: readonly number[]): number {
   return req.out(new Uint8Array(Int32Array.from(mib).buffer));
 }
 
-/** The exact node of a name of numbers; 0: none. */
-function exact(mib: readonly number[]): oid_t {
-  let o = oid_root();
-  for (const n of mib) {
-    if (oid_type(o) !== CTLTYPE_NODE || oid_has_handler(o)) return NULL as oid_t;
-    o = oid_child(o, n);
-    if (o === NULL) return o;
-  }
-  return mib.length === 0 ? (NULL as oid_t) : o;
+/**
+ * Asks about the node that the numbers lead to.  A node with a handler takes all
+ * numbers behind it; without numbers, or where they lead nowhere, ENOENT; beyond a
+ * leaf ENOTDIR.
+ */
+function about(req: SysctlRequest, answer: (o: oid_t) => number): number {
+  if (req.rest.length === 0) return ENOENT;
+  const found = oid_find(req.rest);
+  return typeof found === 'number' ? found : answer(found.o);
 }
 
 function query_debug(req: SysctlRequest): number {
@@ -195,22 +198,22 @@ function query_name2oid(req: SysctlRequest): number {
   return out_mib(req, mib);
 }
 function query_oidfmt(req: SysctlRequest): number {
-  const o = exact(req.rest);
-  if (o === NULL) return ENOENT;
-  const fmt = oid_fmt(o);
-  if (fmt === '') return ENOENT;
-  const error = req.out(new Uint8Array(Uint32Array.of(oid.kind[o]).buffer));
-  return error !== 0 ? error : out_string(req, fmt);
+  return about(req, (o) => {
+    const fmt = oid_fmt(o);
+    if (fmt === '') return ENOENT;
+    const error = req.out(new Uint8Array(Uint32Array.of(oid.kind[o]).buffer));
+    return error !== 0 ? error : out_string(req, fmt);
+  });
 }
 function query_oiddescr(req: SysctlRequest): number {
-  const o = exact(req.rest);
-  if (o === NULL) return ENOENT;
-  const descr = oid_descr(o);
-  return descr === '' ? ENOENT : out_string(req, descr);
+  return about(req, (o) => {
+    const descr = oid_descr(o);
+    return descr === '' ? ENOENT : out_string(req, descr);
+  });
 }
-/** No node of ours carries a label: those that exist say so, others do not exist. */
-function query_oidlabel(_req: SysctlRequest): number {
-  return ENOENT;
+/** No node of ours carries a label: ENOENT for those that exist. */
+function query_oidlabel(req: SysctlRequest): number {
+  return about(req, () => ENOENT);
 }
 
 const NODE = { type: 'node', fmt: 'N', flags: CTLFLAG_RD | CTLFLAG_CAPRD } as const;

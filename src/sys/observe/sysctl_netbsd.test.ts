@@ -26,7 +26,13 @@ import {
 import { mem, memory_state } from '../machine/memory.ts';
 import { CTLFLAG_RW, sysctl_int } from '../machine/sysctl_decl.ts';
 import { checked_quiet } from '../sync/checked.ts';
-import { sysctl, sysctl_handler, sysctlnametomib, type SysctlOptions } from './kern_sysctl.ts';
+import {
+  sysctl,
+  sysctl_handler,
+  sysctlnametomib,
+  type SysctlOptions,
+  type SysctlResult,
+} from './kern_sysctl.ts';
 import {
   CTL_CREATE,
   CTL_CREATESYM,
@@ -101,6 +107,9 @@ function create(mib: readonly number[], n: Partial<nb_node>, options: SysctlOpti
 }
 function destroy(mib: readonly number[], n: Partial<nb_node>, options: SysctlOptions = {}): number {
   return sysctl_nb([...mib, CTL_DESTROY], null, nb_encode(n), options).error;
+}
+function mib_of(name: string): number[] {
+  return sysctlnametomib(name).mib;
 }
 function int(value: number): Uint8Array {
   return new Uint8Array(Int32Array.of(value).buffer);
@@ -183,8 +192,8 @@ test('create, read, write, destroy; versions go up to the root', () => {
   assert.deepEqual([same_number.error, same_number.node.name], [EEXIST, 'leaf']);
   assert.equal(destroy(vendor, { num: a.node.num }), ENOTEMPTY);
   assert.equal(destroy(mib, { num: 8 }), ENOENT);
-  assert.equal(destroy(mib, { num: 7, name: 'wrong' }), EINVAL);
-  assert.equal(destroy(mib, { num: 7, ver: 1 }), EINVAL);
+  assert.equal(destroy(mib, { num: 7, name: 'wrong' }), ENOENT);
+  assert.equal(destroy(mib, { num: 7, ver: 1 }), ENOENT);
   assert.equal(destroy(mib, { num: 7 }, { user: true }), EPERM);
   const dead = new Uint8Array(96);
   const gone = sysctl_nb([...mib, CTL_DESTROY], dead, nb_encode({ num: 7, name: 'leaf' }));
@@ -193,6 +202,28 @@ test('create, read, write, destroy; versions go up to the root', () => {
   const b = create(vendor, { name: 'group', flags: NB_NODE });
   assert.equal(b.node.num, 1026, 'numbers are not used again');
   assert.equal(destroy(vendor, { num: 1026 }), 0);
+});
+
+test('an error before there is an old value leaves the length as it was given', () => {
+  const old = new Uint8Array(77);
+  const user = { user: true };
+  const calls: [number, SysctlResult][] = [
+    [EINVAL, sysctl_nb([], old, null)],
+    [EINVAL, sysctl_nb(new Array(13).fill(1), old, null)],
+    [EFAULT, sysctl_nb([1, 0.5], old, null)],
+    [ENOENT, sysctl_nb([1, 9999], old, null)],
+    [ENOTDIR, sysctl_nb([1, 1, 1], old, null)],
+    [EINVAL, sysctl_nb([1], old, null)],
+    [EPERM, sysctl_nb(mib_of('kern.nbtest'), old, int(1), user)],
+    [ENOENT, sysctl_nb([1, 9999, CTL_QUERY], old, null)],
+    [EINVAL, sysctl_nb([1, CTL_MMAP], old, null)],
+    [EPERM, sysctl_nb([1, CTL_CREATE], old, nb_encode({ ...LEAF, name: 'x' }), user)],
+  ];
+  for (const [i, [error, r]] of calls.entries()) {
+    assert.deepEqual(r, { error, oldlen: 77 }, `call ${i}`);
+  }
+  const late = sysctl_nb(mib_of('kern.nbtest'), old, new Uint8Array(3));
+  assert.deepEqual(late, { error: EINVAL, oldlen: 4 }, 'the old value came before the error');
 });
 
 test('what create refuses', () => {
@@ -233,9 +264,14 @@ test('what create refuses', () => {
   const sym = sysctl_nb([...vendor, CTL_CREATESYM], null, nb_encode({ ...LEAF, name: 'x' }));
   assert.equal(sym.error, EOPNOTSUPP);
   assert.match(sym.reason ?? '', /symbols/);
-  for (const meta of [CTL_MMAP, -8, CTL_EOL]) {
+  for (const meta of [-8, CTL_EOL]) {
     assert.equal(sysctl_nb([...vendor, meta], null, null).error, EOPNOTSUPP);
   }
+  const map = (n: Partial<nb_node> | null): number =>
+    sysctl_nb([1, CTL_MMAP], null, n && nb_encode({ flags: NB_INT, ...n })).error;
+  assert.equal(map(null), EINVAL, 'nothing says which child to map');
+  assert.equal(map({ num: 9999 }), ENOENT);
+  assert.equal(map({ num: 1 }), EINVAL, 'no node can be mapped');
   for (const meta of [CTL_CREATE, CTL_DESTROY]) {
     assert.equal(sysctl_nb([...vendor, meta], null, null).error, EINVAL, 'without a record');
     assert.equal(sysctl_nb([...vendor, meta], null, new Uint8Array(95)).error, EINVAL);
@@ -283,7 +319,7 @@ test('data: owned copies, the memory of the program, strings', () => {
   for (const n of [own, theirs, zero]) assert.equal(destroy(vendor, { num: n.node.num }), 0);
 });
 
-test('reading and writing: lengths are always told, permissions come first', () => {
+test('reading and writing: lengths are told with the old value, permissions come first', () => {
   const { mib } = sysctlnametomib('kern.nbtest');
   for (let n = 0; n < 8; n++) {
     const r = sysctl_nb(mib, new Uint8Array(n), null);
@@ -296,7 +332,7 @@ test('reading and writing: lengths are always told, permissions come first', () 
   assert.deepEqual(sysctl_nb(mib, old, new Uint8Array(5)), { error: EINVAL, oldlen: 4 });
   assert.equal(sysctl_nb(mib, old, new Uint8Array(0)).error, 0, 'no bytes: a plain read');
   old.fill(0xee);
-  assert.deepEqual(sysctl_nb(mib, old, int(1), { user: true }), { error: EPERM, oldlen: 0 });
+  assert.deepEqual(sysctl_nb(mib, old, int(1), { user: true }), { error: EPERM, oldlen: 4 });
   assert.deepEqual([...old], [0xee, 0xee, 0xee, 0xee], 'nothing is copied out before');
   assert.equal(sysctl_nb([1], old, null).error, EINVAL, 'a node has no value');
   assert.equal(sysctl_nb([...mib, 0], old, null).error, ENOTDIR);

@@ -8,6 +8,7 @@
  *      {mib..., CREATE}    makes a child from a record
  *      {mib..., DESTROY}   removes a child named by a record
  *      {mib..., DESCRIBE}  descriptions of the children; sets one
+ *      {mib..., MMAP}      refused: no node of ours can be mapped
  *
  * Names are learned by asking level by level, and cached by version: every
  * change gives the node, and all above it up to the root, a version one higher
@@ -21,8 +22,9 @@
  * (vendor), carry no function, and can be destroyed again; nodes of the kernel
  * are PERMANENT.
  *
- * Unlike the FreeBSD face the needed length is reported with every error, and
- * a write happens even if the old value did not fit.
+ * Unlike the FreeBSD face a write happens even if the old value did not fit, and
+ * an error after the old value was produced still reports the length it needs.
+ * An error before that leaves the caller's length as it was given.
  */
 import {
   EEXIST,
@@ -327,7 +329,11 @@ const NB_DATA = sysctl_handler('sysctl_lookup', nb_data);
 
 /** A request that goes on although the old buffer is full: the caller is told at the end. */
 class nb_req extends sysctl_req {
+  /** Whether there was an old value, be it of no bytes. */
+  produced = false;
+
   override out(bytes: Uint8Array): number {
+    this.produced = true;
     super.out(bytes);
     return 0;
   }
@@ -361,6 +367,7 @@ function nb_lookup(place: Place, req: nb_req): number {
     const read = new nb_req(req.oldp, null, req.options);
     error = oid_run_unlocked(read, o);
     req.oldidx = read.oldidx;
+    req.produced = read.produced;
     return error !== 0 ? error : EINVAL;
   }
   return oid_run_unlocked(req, o);
@@ -377,14 +384,17 @@ export function sysctl_nb(
   newp: Uint8Array | null,
   options: SysctlOptions = {},
 ): SysctlResult {
-  if (mib.length < 1 || mib.length > NB_MAXNAME) return { error: EINVAL, oldlen: 0 };
-  for (const n of mib) if (n !== (n | 0)) return { error: EFAULT, oldlen: 0 };
+  const given = oldp ? oldp.length : 0;
+  if (mib.length < 1 || mib.length > NB_MAXNAME) return { error: EINVAL, oldlen: given };
+  for (const n of mib) if (n !== (n | 0)) return { error: EFAULT, oldlen: given };
   // A new value of no bytes is no new value.
   const req = new nb_req(oldp, newp && newp.length > 0 ? newp : null, options);
   const meta = mib[mib.length - 1] < 0 ? mib[mib.length - 1] : 0;
   const error = meta !== 0 ? nb_meta(mib.slice(0, -1), meta, req) : nb_value_call(mib, req);
   const full = oldp !== null && req.oldidx > oldp.length;
   const reason = error === EOPNOTSUPP && meta === CTL_CREATESYM ? { reason: NO_SYMBOLS } : {};
+  // Nothing was produced: the caller's length stays as it is.
+  if (error !== 0 && !req.produced) return { error, oldlen: given, ...reason };
   return { error: error === 0 && full ? ENOMEM : error, oldlen: req.oldidx, ...reason };
 }
 function nb_value_call(mib: readonly number[], req: nb_req): number {
@@ -426,8 +436,10 @@ function nb_meta_locked(mib: readonly number[], meta: number, req: nb_req, gone:
       return record ? nb_destroy(o, record, req, gone) : EINVAL;
     case CTL_DESCRIBE:
       return nb_describe(o, record, req);
+    case CTL_MMAP:
+      return nb_mmap(o, record);
     default:
-      return EOPNOTSUPP; // CREATESYM, MMAP and numbers without a meaning
+      return EOPNOTSUPP; // CREATESYM and numbers without a meaning
   }
 }
 function record_of(req: nb_req): nb_node | null | number {
@@ -605,8 +617,9 @@ function nb_destroy(parent: oid_t, r: nb_node, req: nb_req, gone: oid_t[]): numb
   if (!kernel && (oid.kind[parent] & CTLFLAG_WR) === 0) return EPERM;
   const o = oid_child(parent, r.num);
   if (o === NULL) return ENOENT;
-  if (r.name !== '' && r.name !== oid_name(o)) return EINVAL;
-  if (r.ver !== 0 && r.ver !== oid.version[o]) return EINVAL;
+  // The record describes another node than the one there is, perhaps one that is gone.
+  if (r.name !== '' && r.name !== oid_name(o)) return ENOENT;
+  if (r.ver !== 0 && r.ver !== oid.version[o]) return ENOENT;
   if (nb_flags(o) & NB_PERMANENT) return EPERM;
   if (oid.child[o] !== NULL) return ENOTEMPTY;
   const record = nb_record(o, req.options.user ?? false);
@@ -615,6 +628,12 @@ function nb_destroy(parent: oid_t, r: nb_node, req: nb_req, gone: oid_t[]): numb
   gone.push(o);
   req.out(record);
   return 0;
+}
+
+/** A record names the child to map; none can be, whatever its flags say. */
+function nb_mmap(parent: oid_t, r: nb_node | null): number {
+  if (!r) return EINVAL;
+  return oid_child(parent, r.num) === NULL ? ENOENT : EINVAL;
 }
 
 /** One description: number, version, length with NUL, text, padded to a word. */

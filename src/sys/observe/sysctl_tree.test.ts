@@ -50,7 +50,9 @@ import {
   CTLFLAG_CAPRD,
   CTLFLAG_SECURE1,
   CTLTYPE_NODE,
+  CTLTYPE_UINT,
   oid_descr,
+  oid_fmt,
   oid_mib,
   oid_path,
   oid_root,
@@ -62,6 +64,7 @@ import {
   sysctl_console,
   tree_rlock,
   tree_runlock,
+  WHAT_COUNTER,
   WHAT_GROUP,
 } from './sysctl_tree.ts';
 
@@ -174,6 +177,34 @@ test('every group is described in sysctl_names.ts', () => {
     .map(oid_path);
   assert.deepEqual(missing, [], 'add a line for each to `groups` in sysctl_names.ts');
   for (const o of nodes()) assert.notEqual(oid_descr(o), '');
+});
+
+test('questions about a node find it as a request does', () => {
+  const leaf = mib_of('kern.ostype');
+  const name2oid = [0, 3]; // a leaf
+  const next = [0, 2]; // a node with a handler
+  for (const query of [4, 5, 6]) {
+    const ask = (mib: readonly number[]): number =>
+      sysctl([0, query, ...mib], new Uint8Array(200), null).error;
+    assert.equal(ask([...leaf, 1]), ENOTDIR, `{0,${query}} beyond a leaf`);
+    assert.equal(ask([...name2oid, 1, 2]), ENOTDIR);
+    assert.equal(ask([1, 9999]), ENOENT);
+    assert.equal(ask([]), ENOENT);
+    assert.equal(ask([...next, 7, 8]), query === 6 ? ENOENT : 0, 'a handler takes the rest');
+  }
+  assert.equal(text([0, 5, ...next, 7, 8]).text, text([0, 5, ...next]).text);
+});
+
+test('below vm.stats all numbers are unsigned ints of 4 bytes', () => {
+  const all = nodes().filter((o) => oid_path(o).startsWith('vm.stats.'));
+  const leaves = all.filter((o) => sysctl_oid.what[o] !== WHAT_GROUP);
+  assert.ok(leaves.some((o) => sysctl_oid.what[o] === WHAT_COUNTER));
+  for (const o of leaves) {
+    const path = oid_path(o);
+    assert.equal(sysctl(oid_mib(o), null, null).oldlen, 4, path);
+    assert.equal(oid_type(o), CTLTYPE_UINT, path);
+    assert.equal(oid_fmt(o), 'IU', path);
+  }
 });
 
 test('historic numbers are kept, others come from 0x100 on', () => {

@@ -14,7 +14,8 @@
  *      WHAT_GROUP    an inner node; described in sysctl_names.ts
  *      WHAT_DECL     declared by a floor: `index` finds the declaration in the
  *                    list that all threads have in the same order
- *      WHAT_COUNTER  an event counter, `index` likewise
+ *      WHAT_COUNTER  an event counter, `index` likewise: below vm.stats an
+ *                    unsigned int, as their readers know them, elsewhere 64 bits
  *      WHAT_DYN      made at run time: a handler's number and two arguments
  *
  * Locks.  One sx lock covers links, names and numbers; it is not held while a
@@ -265,7 +266,7 @@ export function oid_fmt(o: oid_t): string {
     case WHAT_DECL:
       return (oid_decl(o) as SysctlDecl).fmt;
     case WHAT_COUNTER:
-      return 'QU';
+      return oid_type(o) === CTLTYPE_UINT ? 'IU' : 'QU';
     case WHAT_GROUP:
       return 'N';
     default:
@@ -449,9 +450,10 @@ function plan_tree(): Plan {
     const number = d.number ?? fixed_number(d.name);
     plan_leaf(top, d.name, { kind, number, what: WHAT_DECL, index });
   }
-  const counter_kind = CTLTYPE_U64 | CTLFLAG_RD | CTLFLAG_MPSAFE;
   for (const [index, c] of counters.entries()) {
-    plan_leaf(top, c.name, { kind: counter_kind, what: WHAT_COUNTER, index });
+    const type = c.name.startsWith('vm.stats.') ? CTLTYPE_UINT : CTLTYPE_U64;
+    const kind = (type | CTLFLAG_RD | CTLFLAG_MPSAFE) >>> 0;
+    plan_leaf(top, c.name, { kind, what: WHAT_COUNTER, index });
   }
   return top;
 }

@@ -12,7 +12,7 @@ import { SEED } from '../machine/seed.test.lib.ts';
 import { guard } from '../machine/struct.ts';
 import { sleep, within } from '../machine/workers.test.lib.ts';
 import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
-import { UMA_ZONE_REFCNT, uma_keg, uma_zone } from '../h/uma.ts';
+import { UMA_ZONE_REFCNT, UMA_ZONE_VTOSLAB, uma_keg, uma_zone } from '../h/uma.ts';
 import { vm_page_zero_idle } from '../page/vm_page.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { uma_check } from './uma_check.ts';
@@ -41,7 +41,7 @@ for (const INVARIANTS of [false, true]) {
     up({ memory: '2M', checked: true, options: { INVARIANTS } });
     checked_letters();
     for (const [size, flags] of [
-      [100, 0],
+      [100, UMA_ZONE_VTOSLAB],
       [1024, UMA_ZONE_REFCNT],
       [5000, 0],
     ]) {
@@ -54,7 +54,7 @@ for (const INVARIANTS of [false, true]) {
       for (const z of [a, b, second]) {
         const held: number[] = [];
         for (let i = 0; i < 50; i++) held.push(uma_zalloc(z, i % 3 ? M_NOWAIT : M_NOWAIT | M_ZERO));
-        if (flags !== 0) assert.equal(uma_find_refcnt(held[0]), 0);
+        if (flags === UMA_ZONE_REFCNT) assert.equal(uma_find_refcnt(held[0]), 0);
         for (const item of held) uma_zfree(z, item);
         zone_present(z);
       }

@@ -8,7 +8,14 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { mem } from '../machine/memory.ts';
 import { M_NOWAIT, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
-import { UMA_ZONE_ZINIT, uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
+import {
+  UMA_ZONE_MALLOC,
+  UMA_ZONE_OFFPAGE,
+  UMA_ZONE_ZINIT,
+  uma_keg,
+  uma_zone,
+  type zone_t,
+} from '../h/uma.ts';
 import { vm_page_count, vm_page_free_count } from '../page/vm_page.ts';
 import { bucket_failpoint } from './uma_bucket.ts';
 import { uma_check } from './uma_check.ts';
@@ -127,6 +134,24 @@ describe('constructors', () => {
     settled(z, 0);
   });
 });
+
+for (const INVARIANTS of [true, false]) {
+  test(`UMA_ZONE_ZINIT with UMA_ZONE_MALLOC: zero on pages that were dirty, ${INVARIANTS}`, () => {
+    up({ memory: '1M', cpus: 2, options: { INVARIANTS }, set: { 'vm.idlezero_enable': 0 } });
+    const dirty = uma_zcreate('dirty', 512, 0, 0, 0, 0, 7, UMA_ZONE_OFFPAGE);
+    const all: number[] = [];
+    for (let n = uma_zalloc(dirty, M_NOWAIT); n !== 0; n = uma_zalloc(dirty, M_NOWAIT)) all.push(n);
+    for (const item of all) mem.I32.fill(-1, item, item + 128);
+    for (const item of all) uma_zfree(dirty, item);
+    uma_reclaim();
+    const z = uma_zcreate('zinit', 512, 0, 0, 0, 0, 7, UMA_ZONE_ZINIT | UMA_ZONE_MALLOC);
+    const held = take(z, 200);
+    assert.ok(held.length > 0);
+    for (const item of held) assert.ok(mem.I32.subarray(item, item + 128).every((v) => v === 0));
+    for (const item of held) uma_zfree(z, item);
+    settled(z, 0);
+  });
+}
 
 describe('failures', () => {
   beforeEach(() => void up());

@@ -463,10 +463,13 @@ export function page_request(flags: number): number {
     (flags & (M_NOWAIT | M_USE_RESERVE)) === M_NOWAIT ? VM_ALLOC_INTERRUPT : VM_ALLOC_SYSTEM;
   return cls | VM_ALLOC_WIRED | (flags & M_ZERO ? VM_ALLOC_ZERO : 0);
 }
+/** Whether slabs begin with zero: malloc's do not, unless the zone asked for it. */
+function keg_zeroes(k: keg_t): boolean {
+  return (keg.flags[k] & (UMA_ZONE_MALLOC | UMA_ZONE_ZINIT)) !== UMA_ZONE_MALLOC;
+}
 function keg_pages(k: keg_t, flags: number): number {
   const n = keg.ppera[k];
-  const zero = keg.flags[k] & UMA_ZONE_MALLOC ? 0 : M_ZERO;
-  const req = page_request((flags & ~M_ZERO) | zero);
+  const req = page_request((flags & ~M_ZERO) | (keg_zeroes(k) ? M_ZERO : 0));
   const d = keg.domain[k];
   if (keg.flags[k] & UMA_ZFLAG_PRIVALLOC && keg.allocf[k] !== 0) {
     const given = vector_call<allocf_t>(keg.allocf[k])(n, flags);
@@ -504,7 +507,7 @@ function keg_grow_slab(k: keg_t, flags: number, beyond: boolean): boolean {
     if (header > 0) zone_free_item(keg.slabzone[k], header);
     return false;
   }
-  if ((keg.flags[k] & UMA_ZONE_MALLOC) === 0) vm_page_zero_fill(m, keg.ppera[k]);
+  if (keg_zeroes(k)) vm_page_zero_fill(m, keg.ppera[k]);
   const s = slab_make(k, m, header > 0 ? header : page_word(m) + keg.pgoff[k] / 4);
   if (keg.init[k] !== 0 && !slab_init_items(k, s, flags)) {
     slab_release(k, s);

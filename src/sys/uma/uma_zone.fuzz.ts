@@ -18,6 +18,7 @@ import {
   uma_keg,
   uma_zone,
   type zone_t,
+  UMA_ZONE_VTOSLAB,
 } from '../h/uma.ts';
 import { page_failpoint, vm_page_free_count } from '../page/vm_page.ts';
 import { bucket_failpoint } from './uma_bucket.ts';
@@ -66,6 +67,7 @@ const FLAGS = [
   0,
   0,
   UMA_ZONE_OFFPAGE,
+  UMA_ZONE_VTOSLAB,
   UMA_ZONE_REFCNT,
   UMA_ZONE_MAXBUCKET,
   UMA_ZONE_CACHESPREAD,

@@ -15,7 +15,9 @@ import {
   KEGS_PER_ZONE,
   UMA_ZONE_NOFREE,
   UMA_ZONE_OFFPAGE,
+  UMA_ALIGN_PTR,
   UMA_ZONE_REFCNT,
+  UMA_ZONE_VTOSLAB,
   uma_keg,
   uma_slab,
   uma_zone,
@@ -144,27 +146,36 @@ describe('secondary zones', () => {
   });
 });
 
+/** A zone whose items all lead to their slabs through the page array. */
+function vtoslab_zone(name: string, size: number): zone_t {
+  return uma_zcreate(name, size, 0, 0, 0, 0, UMA_ALIGN_PTR, UMA_ZONE_VTOSLAB);
+}
 describe('several kegs behind one zone', () => {
   test('uma_zsecond_add says what does not fit', () => {
     up();
-    const m1 = uma_zcreate('m1', 512);
-    const m2 = uma_zcreate('m2', 512);
-    const other_size = uma_zcreate('other size', 256);
+    const m1 = vtoslab_zone('m1', 512);
+    const m2 = vtoslab_zone('m2', 512);
+    const other_size = vtoslab_zone('other size', 256);
     const counted = uma_zcreate('counted', 512, 0, 0, 0, 0, 7, UMA_ZONE_REFCNT);
     const z = uma_zsecond_create('z', 0, 0, 0, 0, m1);
     assert.equal(uma_zsecond_add(m1, m2), EINVAL, 'm1 is no secondary zone');
+    const in_page = uma_zcreate('in page', 256);
+    const other_second = uma_zsecond_create('other second', 0, 0, 0, 0, other_size);
+    assert.equal(uma_zsecond_add(other_second, in_page), EINVAL, 'its items lead to no slab');
+    const second = uma_zsecond_create('second', 0, 0, 0, 0, in_page);
+    assert.equal(uma_zsecond_add(second, other_size), EINVAL, "this zone's do not");
     assert.equal(uma_zsecond_add(z, counted), EINVAL, 'only one keeps counts');
     assert.equal(uma_zsecond_add(z, other_size), E2BIG);
     assert.equal(uma_zsecond_add(z, m1), EINVAL, 'it has that keg');
     assert.equal(uma_zsecond_add(z, m2), 0);
     assert.equal(uma_zsecond_add(z, m2), EINVAL);
     for (let i = 2; i < KEGS_PER_ZONE; i++) {
-      assert.equal(uma_zsecond_add(z, uma_zcreate(`m${i + 1}`, 512)), 0);
+      assert.equal(uma_zsecond_add(z, vtoslab_zone(`m${i + 1}`, 512)), 0);
     }
-    assert.equal(uma_zsecond_add(z, uma_zcreate('m9', 512)), ENOMEM);
+    assert.equal(uma_zsecond_add(z, vtoslab_zone('m9', 512)), ENOMEM);
     const zc = uma_zsecond_create('zc', 0, 0, 0, 0, counted);
     assert.equal(uma_zsecond_add(zc, m1), EINVAL);
-    const plain = uma_zsecond_create('in page', 0, 0, 0, 0, other_size);
+    const plain = uma_zsecond_create('in page too', 0, 0, 0, 0, other_size);
     const off_page = uma_zcreate('off page', 256, 0, 0, 0, 0, 7, UMA_ZONE_OFFPAGE);
     assert.equal(uma_zsecond_add(plain, off_page), 0, 'distances and headers may differ');
     give(plain, take(plain, 100));
@@ -172,8 +183,8 @@ describe('several kegs behind one zone', () => {
   });
   test('the second keg serves when the first is full, and items go home', () => {
     up();
-    const m1 = uma_zcreate('m1', 512);
-    const m2 = uma_zcreate('m2', 512);
+    const m1 = vtoslab_zone('m1', 512);
+    const m2 = vtoslab_zone('m2', 512);
     const z = uma_zsecond_create('z', 0, 0, 0, 0, m1);
     assert.equal(uma_zsecond_add(z, m2), 0);
     const max = uma_zone_set_max(m1, 16) + uma_zone_set_max(m2, 24);
@@ -190,8 +201,8 @@ describe('several kegs behind one zone', () => {
   });
   test('the keg that served last is tried first', () => {
     up();
-    const m1 = uma_zcreate('m1', 2048);
-    const m2 = uma_zcreate('m2', 2048);
+    const m1 = vtoslab_zone('m1', 2048);
+    const m2 = vtoslab_zone('m2', 2048);
     const z = uma_zsecond_create('z', 0, 0, 0, 0, m1);
     assert.equal(uma_zsecond_add(z, m2), 0);
     uma_zone_set_max(m1, 2);
@@ -203,8 +214,8 @@ describe('several kegs behind one zone', () => {
   });
   test("a master whose keg is another zone's too stays until that zone is gone", () => {
     up();
-    const m1 = uma_zcreate('m1', 512);
-    const m2 = uma_zcreate('m2', 512);
+    const m1 = vtoslab_zone('m1', 512);
+    const m2 = vtoslab_zone('m2', 512);
     const z = uma_zsecond_create('z', 0, 0, 0, 0, m1);
     uma_zsecond_add(z, m2);
     assert.equal(uma_zdestroy(m2), EBUSY);
@@ -217,8 +228,8 @@ describe('several kegs behind one zone', () => {
   });
   test('what one zone frees the other may get: no false report of damage', () => {
     up();
-    const m1 = uma_zcreate('m1', 512);
-    const m2 = uma_zcreate('m2', 512);
+    const m1 = vtoslab_zone('m1', 512);
+    const m2 = vtoslab_zone('m2', 512);
     const z = uma_zsecond_create('z', 0, 0, 0, 0, m1);
     uma_zsecond_add(z, m2);
     uma_zone_set_max(m1, 8);
@@ -233,7 +244,7 @@ describe('several kegs behind one zone', () => {
   test("two domains: pages come from the CPU's own while it has any", () => {
     up({ memory: '4M', domains: 2 });
     const masters = [0, 1].map((d) => {
-      const m = uma_zcreate(`domain ${d}`, 512);
+      const m = vtoslab_zone(`domain ${d}`, 512);
       assert.equal(uma_zone_set_domain(m, d), 0);
       return m;
     });

@@ -228,8 +228,9 @@ function publish(k: keg_t, z: zone_t, anchor: number, in_hand: number): void {
  * at every allocation and free, init and fini when an item enters or leaves
  * the keg; they are vector numbers, 0 for none.  `align` is a mask.  Does not
  * sleep; panics if there is no memory for the zone itself.  UMA_ZONE_ZINIT says that
- * items are zero when they enter the keg: pages come zeroed in any case, but the
- * checks then leave the items of the zone as they are (uma_dbg.ts).
+ * items are zero when they enter the keg, with UMA_ZONE_MALLOC too; pages of other
+ * kegs come zeroed in any case, but the checks then leave the items as they are
+ * (uma_dbg.ts).
  */
 export function uma_zcreate(
   name: string,
@@ -313,13 +314,14 @@ function keg_share(k: keg_t): void {
 
 /**
  * Puts the first keg of `master` behind zone z as well.  EINVAL unless z is a
- * secondary zone, both find slabs through the page array, and both or neither
- * keep counts; E2BIG if the item sizes differ; ENOMEM when z has all it can.
+ * secondary zone, both carry UMA_ZONE_VTOSLAB, and both or neither keep counts;
+ * E2BIG if the item sizes differ; ENOMEM when z has all it can.
  */
 export function uma_zsecond_add(z: zone_t, master: zone_t): number {
   const k = zone.keg[master];
-  const need = UMA_ZONE_SECONDARY;
-  if ((zone.flags[z] & need) === 0) return EINVAL;
+  const need = UMA_ZONE_SECONDARY | UMA_ZONE_VTOSLAB;
+  if ((zone.flags[z] & need) !== need) return EINVAL;
+  if ((zone.flags[master] & UMA_ZONE_VTOSLAB) === 0) return EINVAL;
   if ((zone.flags[z] & UMA_ZONE_REFCNT) !== (zone.flags[master] & UMA_ZONE_REFCNT)) return EINVAL;
   if (zone.size[z] !== zone.size[master]) return E2BIG;
   const first = zone.keg[z];
