@@ -16,6 +16,7 @@ import { bench_examples, examples_markdown } from './examples.ts';
 import type { Plan } from './harness.ts';
 import { bench_locks, bench_pages, bounded_markdown } from './bounded.ts';
 import { markdown } from './markdown.ts';
+import { bench_metrics } from './metrics.ts';
 import { bench_packets, packets_markdown } from './packets.ts';
 import { plot } from './plot.ts';
 
@@ -50,6 +51,11 @@ const BENCHES: Record<string, Bench> = {
     about: 'read, nested and write pairs of an rwlock against pairs of a mutex',
     run: bench_locks,
     markdown: bounded_markdown,
+  },
+  metrics: {
+    about: 'one answer to Prometheus on a machine with 100 types',
+    run: bench_metrics,
+    markdown: () => [],
   },
   pages: {
     about: 'single pages and runs from the CPU caches and the free queues',

@@ -53,7 +53,7 @@ export type { Condition, LockOptions, Mutex, RwLock } from './locks.ts';
 export type { Queue, QueueOf, QueueOptions, QueueWait, ValueOf } from './queue.ts';
 export type { MemoryStats, Stats, TypeRow } from './stats.ts';
 export type { SysctlInfo, SysctlValue } from './sysctl.ts';
-export type { Metric, OtelApi } from './metrics.ts';
+export type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
 export type { AsyncOptions, Wait } from './wait.ts';
 export type { WorkerLike, WorkerOptions } from './host.ts';
 export { CHANNEL_NAMES } from './channels.ts';

@@ -609,8 +609,9 @@ describe('figures', () => {
       ],
     );
     const text = machine.collect();
-    assert.match(text, /^kmem_zone_used\{zone="mbuf"\} 0$/m);
-    assert.match(text, /^kmem_zone_used\{zone="mbuf",nth="2"\} 2$/m);
+    assert.match(text, /^kmem_zone_used_items\{zone="mbuf"\} 0$/m);
+    assert.match(text, /^kmem_zone_used_items\{zone="mbuf",nth="2"\} 2$/m);
+    assert.match(text, /^kmem_zone_used_bytes\{zone="mbuf",nth="2"\} 96$/m);
     assert.match(text, /^kmem_zone_approximate\{zone="mbuf"\} 0$/m);
     assert.equal(machine.vmstat('z').match(/^mbuf: /gm)?.length, 2);
     for (const item of items) zone.free(item);
@@ -620,8 +621,8 @@ describe('figures', () => {
     const zone = machine.zone('a "b"\\', { size: 16 });
     const item = zone.alloc();
     const text = machine.collect();
-    assert.match(text, /^kmem_zone_used\{zone="a \\"b\\"\\\\"\} 1$/m);
-    assert.match(text, /^# TYPE kmem_vm_stats_vm_v_talloc counter$/m);
+    assert.match(text, /^kmem_zone_used_items\{zone="a \\"b\\"\\\\"\} 1$/m);
+    assert.match(text, /^# TYPE kmem_memory_taken_bytes_total counter$/m);
     const names = [...text.matchAll(/^# TYPE (\S+)/gm)].map((m) => m[1]);
     assert.equal(new Set(names).size, names.length, 'no name twice');
     for (const line of text.trimEnd().split('\n')) {
@@ -648,10 +649,66 @@ describe('figures', () => {
     assert.deepEqual(made.sort(), names.sort());
     const run = read as unknown as (r: { observe(o: object, v: number): void }) => void;
     run({ observe: (o, v) => void seen.set(o, v) });
-    assert.ok(seen.size > 50);
+    assert.equal(seen.size, names.length);
     watching[Symbol.dispose]();
     assert.equal(read, null);
     zone.free(item);
+  });
+  test('metrics follow the conventions of Prometheus, and agree with the statistics', (t) => {
+    const machine = testMachine(t);
+    const type = machine.type('of the metrics');
+    const blocks = [10, 100, 1000, 100_000].map((n) => type.alloc(n));
+    const all = machine.metrics();
+    assert.ok(all.length <= 60, `${all.length} families`);
+    for (const m of all) {
+      assert.match(m.name, /^kmem_[a-z][a-z0-9_]*$/);
+      assert.equal(m.name.endsWith('_total'), m.kind === 'counter', m.name);
+      assert.doesNotMatch(m.name, /pages|_ms\b|_kb\b/, 'base units');
+      for (const { labels, value } of m.values) {
+        assert.ok(Number.isFinite(value) && value >= 0, m.name);
+        for (const label of Object.keys(labels))
+          assert.ok(['type', 'zone', 'nth', 'version'].includes(label));
+      }
+    }
+    const one = (name: string, label: string): number | undefined =>
+      all
+        .find((m) => m.name === name)
+        ?.values.find(({ labels }) => label === '' || Object.values(labels).includes(label))?.value;
+    const stats = machine.stats();
+    for (const row of stats.types) {
+      assert.equal(one('kmem_malloc_blocks', row.name), row.inUse, row.name);
+      assert.equal(one('kmem_malloc_bytes', row.name), row.bytes, row.name);
+      assert.equal(one('kmem_malloc_requests_total', row.name), row.requests, row.name);
+    }
+    for (const row of stats.zones) {
+      assert.equal(one('kmem_zone_used_items', row.name), row.used, row.name);
+      assert.equal(one('kmem_zone_limit_items', row.name), row.limit, row.name);
+      assert.equal(one('kmem_zone_item_bytes', row.name), row.size, row.name);
+    }
+    assert.equal(one('kmem_memory_size_bytes', ''), stats.memory.size);
+    assert.equal(one('kmem_memory_free_bytes', ''), stats.memory.free);
+    assert.equal(one('kmem_threads', ''), 1);
+    for (const p of blocks) type.free(p);
+  });
+  test('every numeric variable is among the metrics on request', (t) => {
+    const machine = testMachine(t);
+    const few = machine.metrics();
+    const all = machine.metrics({ sysctls: true });
+    assert.deepEqual(
+      all.slice(0, few.length).map((m) => m.name),
+      few.map((m) => m.name),
+    );
+    const names = new Set(all.map((m) => m.name));
+    assert.equal(names.size, all.length, 'no name twice');
+    for (const { name, type } of machine.sysctls()) {
+      if (!['int', 'uint', 'long', 'ulong', 's64', 'u64'].includes(type)) continue;
+      const metric = `kmem_sysctl_${name.replaceAll(/\W/g, '_')}`;
+      assert.ok(names.has(metric) || names.has(`${metric}_total`), name);
+    }
+    assert.match(machine.collect({ sysctls: true }), /^kmem_sysctl_vm_lowmem_period 10$/m);
+    assert.doesNotMatch(machine.collect(), /^kmem_sysctl/m);
+    fails('EINVAL', () => machine.collect({ sysctls: 1 } as never));
+    fails('EINVAL', () => machine.metrics({ sysctl: true } as never));
   });
   test('diagnostics channels speak to who listens', (t) => {
     const machine = testMachine(t);

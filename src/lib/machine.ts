@@ -78,7 +78,15 @@ import {
   wholeViews,
   writeText,
 } from './memory.ts';
-import { metrics, type Metric, observeWith, type OtelApi, prometheusText } from './metrics.ts';
+import {
+  type Metric,
+  type MetricsOptions,
+  metrics,
+  observeWith,
+  type OtelApi,
+  prometheusText,
+  wantsSysctls,
+} from './metrics.ts';
 import {
   Queue,
   type QueueOf,
@@ -420,16 +428,21 @@ export class Machine implements Disposable, AsyncDisposable {
   sysctls(): SysctlInfo[] {
     return this.#look('sysctls', () => sysctls());
   }
-  /** All figures in the text format of Prometheus, version 0.0.4. Any thread answers for all. */
-  collect(): string {
-    return this.#look('collect', () => prometheusText(this));
+  /**
+   * The figures of memory, types and zones in the text format of Prometheus, version 0.0.4;
+   * with { sysctls: true } every variable too.  Any thread answers for all.
+   */
+  collect(options?: MetricsOptions): string {
+    const all = wantsSysctls('collect', options);
+    return this.#look('collect', () => prometheusText(all));
   }
   /** The same figures as data. */
-  metrics(): Metric[] {
-    return this.#look('metrics', () => metrics(this));
+  metrics(options?: MetricsOptions): Metric[] {
+    const all = wantsSysctls('metrics', options);
+    return this.#look('metrics', () => metrics(all));
   }
-  /** Registers all figures with OpenTelemetry's API object; dispose of the result to end that. */
-  observe(api: OtelApi): Disposable {
+  /** Registers them with OpenTelemetry's API object; dispose of the result to end that. */
+  observe(api: OtelApi, options?: MetricsOptions): Disposable {
     this.#live('observe');
     if (typeof api?.metrics?.getMeter !== 'function') {
       throw kmemError(
@@ -438,7 +451,8 @@ export class Machine implements Disposable, AsyncDisposable {
         `${shown(api)} is not OpenTelemetry's API: pass the module`,
       );
     }
-    return observeWith(api, this);
+    const all = wantsSysctls('observe', options);
+    return observeWith(api, all);
   }
   /**
    * Calls `fn` from this thread's event loop when memory runs short, at most once in

@@ -121,7 +121,9 @@ describe('the browser', { skip: path ? false : 'needs chromium' }, () => {
     assert.deepEqual(report.there, { cpu: 1, received: sent, wrong: 0 });
     assert.deepEqual(report.types, { inUse: 0, requests: 2 * sent, failed: 0 });
     assert.match(report.vmstat, new RegExp(`^ *parcel +0 +0K +- +${2 * sent} `, 'm'));
-    assert.ok(report.prometheus.includes(`kmem_malloc_requests{type="parcel"} ${2 * sent}\n`));
+    assert.ok(
+      report.prometheus.includes(`kmem_malloc_requests_total{type="parcel"} ${2 * sent}\n`),
+    );
     assert.equal(report.up, false);
     assert.deepEqual(report.sysctls, unbundled());
   });

@@ -245,6 +245,17 @@ function shown(all: CpuSums[]): CpuSums[] {
   }
   return all;
 }
+/** Samples every type, newest first. Takes the malloc lock. */
+export function malloc_samples(): { name: string; sample: TypeSample }[] {
+  const all: { name: string; sample: TypeSample }[] = [];
+  const r = machine.roots[elem(M, ROOT_MALLOC)] as malloc_root_t;
+  mtx_lock(malloc_root.lock, r);
+  for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
+    all.push({ name: get_string(mt.name, t, MALLOC_NAME_WORDS), sample: malloc_type_sample(t) });
+  }
+  mtx_unlock(malloc_root.lock, r);
+  return all;
+}
 /** What each CPU slot counted for a type: a sample. */
 export function malloc_cpu_sums(t: malloc_type_t): CpuSums[] {
   return malloc_type_sample(t).cpus;

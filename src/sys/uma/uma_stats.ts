@@ -52,7 +52,15 @@ import {
   type zone_t,
 } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { cache_of, uma, uma_each_zone, uma_root, zone_lock, zone_unlock } from './uma_int.ts';
+import {
+  cache_of,
+  uma,
+  uma_each_zone,
+  uma_root,
+  zone_lock,
+  zone_name,
+  zone_unlock,
+} from './uma_int.ts';
 
 const zone = uma_zone;
 const keg = uma_keg;
@@ -119,9 +127,20 @@ export interface ZoneCounts {
   /** The sample may be off by more than a little. */
   approximate: boolean;
 }
+/** A zone as it is sampled: `limit` 0 is none. */
+export interface ZoneRow {
+  readonly name: string;
+  readonly size: number;
+  readonly limit: number;
+  readonly counts: ZoneCounts;
+}
 /** Kegs of a zone; in a dump that is damaged not more than there can be. */
 function kegs_of(z: zone_t): number {
   return Math.min(zone.nkegs[z], KEGS_PER_ZONE);
+}
+/** Most items of a keg; 0: no limit. */
+function keg_limit(k: keg_t): number {
+  return Math.floor(keg.maxpages[k] / keg.ppera[k]) * keg.ipers[k];
 }
 /** Items of the zone's kegs that are in use or in caches: not more can be in use. */
 export function zone_held(z: zone_t): number {
@@ -182,6 +201,19 @@ export function zone_present(z: zone_t): ZoneCounts {
     sleeps: get64(zone.sleeps, z),
     approximate: s.approximate,
   };
+}
+/** Samples every zone that is not being destroyed, in list order. Takes the list's lock. */
+export function zones_present(): ZoneRow[] {
+  const all: ZoneRow[] = [];
+  const r = uma();
+  mtx_lock(uma_root.lock, r);
+  uma_each_zone((z) => {
+    if (zone.flags[z] & UMA_ZFLAG_GOING) return;
+    const limit = keg_limit(zone.kegs[elem(z, kegs_of(z) - 1)] as keg_t); // as the stream has it
+    all.push({ name: zone_name(z), size: zone.size[z], limit, counts: zone_present(z) });
+  });
+  mtx_unlock(uma_root.lock, r);
+  return all;
 }
 /** How often a sample of the zone was approximate. */
 export function zone_approximate(z: zone_t): number {
@@ -335,7 +367,7 @@ function zone_kegs(z: zone_t, u32: (at: number, v: number) => void): void {
     maxpages += keg.maxpages[k];
     pages += keg.pages[k];
     free += keg.free[k];
-    limit = Math.floor(keg.maxpages[k] / keg.ppera[k]) * keg.ipers[k];
+    limit = keg_limit(k);
   }
   const secondary = (zone.flags[z] & UMA_ZONE_SECONDARY) !== 0 && keg.zones[first] !== z;
   u32(32, keg.align[first]);
