@@ -5,7 +5,7 @@
  * IK is a temperature, S,timeval a time.  A structure that nobody here knows is
  * opaque: its first bytes are shown in hex, on request.
  */
-import { kprintf } from '../sys/observe/subr_prf.ts';
+import { kprintf } from '../sys/machine/subr_prf.ts';
 
 export type Value =
   | { form: 'string'; text: string }

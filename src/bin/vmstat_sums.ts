@@ -7,7 +7,7 @@
  * none.
  */
 import type { memstat_fetch } from '../sys/observe/memstat_sysctl.ts';
-import { kprintf } from '../sys/observe/subr_prf.ts';
+import { kprintf } from '../sys/machine/subr_prf.ts';
 
 /** Variable below vm.stats, key in JSON, words. */
 const LINES: readonly (readonly [string, string, string])[] = [

@@ -19,6 +19,7 @@
  */
 import { atomic_add, atomic_cas, atomic_load } from '../machine/atomic.ts';
 import { mem } from '../machine/memory.ts';
+import { sbuf_printf, sbuf_text_report } from '../machine/sbuf.ts';
 import { field_word } from '../machine/struct.ts';
 import {
   CTLFLAG_RWTUN,
@@ -154,8 +155,10 @@ export function mbuf_sites(): SiteCount[] {
 sysctl_proc(
   'kern.ipc.mbuf_leak_sites',
   { type: 'string', fmt: 'A', help: 'Chains that are alive, by the place where they were made' },
-  (req) => {
-    const lines = mbuf_sites().map((s) => `${s.live} live of ${s.made} made at ${s.site}\n`);
-    return req.out(encoder.encode(`${lines.join('')}\0`));
-  },
+  (req) =>
+    sbuf_text_report(req, (s) => {
+      for (const { live, made, site } of mbuf_sites()) {
+        sbuf_printf(s, '%d live of %d made at %s\n', live, made, site);
+      }
+    }),
 );

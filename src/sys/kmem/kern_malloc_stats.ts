@@ -16,6 +16,7 @@
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { field_word, NULL } from '../machine/struct.ts';
+import { sbuf_bcat, sbuf_report } from '../machine/sbuf.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import { malloc_root, malloc_type, type malloc_type_t } from '../h/malloc.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -66,15 +67,16 @@ export function malloc_stats_walk(out: StreamOut): number {
   }
   return error;
 }
+/** A walk as a report: page by page, into a buffer that is wired before the lock is taken. */
 const locked =
   (walk: (out: StreamOut) => number) =>
-  (req: SysctlRequest): number => {
-    const r = malloc_anchor();
-    mtx_lock(malloc_root.lock, r);
-    const error = walk((bytes) => req.out(bytes));
-    mtx_unlock(malloc_root.lock, r);
-    return error;
-  };
+  (req: SysctlRequest): number =>
+    sbuf_report(req, (s) => {
+      const r = malloc_anchor();
+      mtx_lock(malloc_root.lock, r);
+      walk((bytes) => sbuf_bcat(s, bytes)); // the error is latched
+      mtx_unlock(malloc_root.lock, r);
+    });
 sysctl_proc(
   'kern.malloc_stats',
   {

@@ -9,6 +9,7 @@ import { atomic_add } from '../machine/atomic.ts';
 import { boot_alloc } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
+import { type sbuf, sbuf_cat, sbuf_printf, sbuf_report } from '../machine/sbuf.ts';
 import { sysctl_proc } from '../machine/sysctl_decl.ts';
 import { KMEM_ZMAX, malloc_root } from '../h/malloc.ts';
 import { malloc_anchor } from './kern_malloc_type.ts';
@@ -28,28 +29,25 @@ export function mprof_count(size: number): void {
     atomic_add(malloc_root.profile[malloc_anchor()] + Math.ceil(size / STEP), 1);
 }
 
-function mprof_text(): string {
+function mprof_write(s: sbuf): void {
   const base = malloc_root.profile[malloc_anchor()];
-  let text = '\n  Size                    Requests  Real Size\n';
   let used = 0;
   let wasted = 0;
+  sbuf_cat(s, '\n  Size                    Requests  Real Size\n');
   for (let i = 0; i < STEPS; i++) {
     const size = i * STEP;
     const requests = mem.U32[base + i];
     let real = STEP;
     while (real < size) real *= 2;
-    text += `${`${size}`.padStart(6)}${`${requests}`.padStart(28)}${`${real}`.padStart(11)}\n`;
+    sbuf_printf(s, '%6d%28u%11d\n', size, requests, real);
     used += real * requests;
     wasted += (real - size) * requests;
   }
-  return (
-    `${text}\nTotal memory used:\t${`${used}`.padStart(30)}\n` +
-    `Total Memory wasted:\t${`${wasted}`.padStart(30)}\n`
-  );
+  sbuf_printf(s, '\nTotal memory used:\t%30u\nTotal Memory wasted:\t%30u\n', used, wasted);
 }
 
 sysctl_proc(
   'kern.mprof',
   { type: 'string', fmt: 'A', help: 'Requests per 16-byte step (option MALLOC_PROFILE)' },
-  (req) => req.out(new TextEncoder().encode(opt.MALLOC_PROFILE ? mprof_text() : '')),
+  (req) => sbuf_report(req, opt.MALLOC_PROFILE ? mprof_write : () => {}),
 );

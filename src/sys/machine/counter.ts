@@ -24,6 +24,10 @@ export interface Counter {
 }
 export const counters: Counter[] = [];
 
+/** The type that readers know a counter by: an unsigned int below vm.stats, as in BSD. */
+export function counter_type(c: Counter): 'uint' | 'u64' {
+  return c.name.startsWith('vm.stats.') ? 'uint' : 'u64';
+}
 /** Declares a 64-bit event counter under a sysctl name. */
 export function counter_u64(name: string, help: string): Counter {
   const c: Counter = { name, help, index: -1 };

@@ -33,6 +33,8 @@ export interface SysctlRequest {
   readonly new_bytes: Uint8Array | null;
   /** The name's components behind a node with a handler. */
   readonly rest: readonly number[];
+  /** Fixes how much of the old buffer may be touched: `len` bytes, 0 for all. 0, or an errno. */
+  wire(len: number): number;
 }
 export type SysctlHandler = (req: SysctlRequest) => number;
 
@@ -154,6 +156,15 @@ export function sysctl_number(type: SysctlType, value: number): Uint8Array {
   if (!wide) view.setInt32(0, value, true);
   else view.setBigInt64(0, BigInt(Math.trunc(value)), true);
   return bytes;
+}
+
+/**
+ * Fixes how much of the old buffer a handler may touch while it holds a lock:
+ * `len` bytes, 0 for all.  Does nothing for the kernel's own requests, without
+ * an old buffer, and the second time.
+ */
+export function sysctl_wire_old_buffer(req: SysctlRequest, len: number): number {
+  return req.wire(len);
 }
 
 /** Numbers the variables; the same in every thread, whatever the order of import. */

@@ -21,12 +21,13 @@
  *
  * A handler that holds a lock wires the old buffer first: here the buffer is
  * the caller's own bytes and cannot fault, so wiring only fixes how many of
- * them may be touched (validlen).
+ * them may be touched (validlen).  The reports of the floors do so, and come in
+ * pieces of a page (machine/sbuf.ts).
  *
  * Read next: sysctl_freebsd.ts, questions about the tree and nodes made at run
  * time.
  */
-import { counter_get, counters } from '../machine/counter.ts';
+import { counter_get, counter_type, counters } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
 import {
   EAGAIN,
@@ -63,7 +64,6 @@ import {
   CTLMASK_SECURE,
   CTLSHIFT_SECURE,
   CTLTYPE_NODE,
-  CTLTYPE_UINT,
   handler_enter,
   handler_leave,
   oid_child,
@@ -134,18 +134,13 @@ export class sysctl_req implements SysctlRequest {
     this.newidx += n;
     return this.new_bytes.subarray(this.newidx - n, this.newidx);
   }
-}
-
-/**
- * Fixes how much of the old buffer a handler may touch while it holds a lock:
- * `len` bytes, 0 for all.  Does nothing for the kernel's own requests, without
- * an old buffer, and the second time.
- */
-export function sysctl_wire_old_buffer(req: SysctlRequest, len: number): number {
-  if (!(req instanceof sysctl_req) || req.wired || !req.oldp || req.options.kernel) return 0;
-  req.validlen = len === 0 ? req.validlen : Math.min(len, req.validlen);
-  req.wired = true;
-  return 0;
+  /** See sysctl_wire_old_buffer. */
+  wire(len: number): number {
+    if (this.wired || !this.oldp || this.options.kernel) return 0;
+    this.validlen = len === 0 ? this.validlen : Math.min(len, this.validlen);
+    this.wired = true;
+    return 0;
+  }
 }
 
 // --- handlers of dynamic nodes ------------------------------------------------------
@@ -264,8 +259,8 @@ export function oid_run(req: sysctl_req, o: oid_t): number {
       return d.handler ? d.handler(req) : handle_variable(req, d);
     }
     case WHAT_COUNTER: {
-      const type = oid_type(o) === CTLTYPE_UINT ? 'uint' : 'u64';
-      return req.out(sysctl_number(type, counter_get(counters[oid.index[o]])));
+      const c = counters[oid.index[o]];
+      return req.out(sysctl_number(counter_type(c), counter_get(c)));
     }
     case WHAT_DYN: {
       if (oid.handler[o] === 0) return EINVAL;

@@ -25,7 +25,7 @@
  * Such a thread may not be a CPU of a machine; a machine that it boots afterwards gets
  * memory of its own.  The last dump that was opened is the one that is read.
  */
-import { counter_get, counters } from '../machine/counter.ts';
+import { counter_get, counter_type, counters } from '../machine/counter.ts';
 import { MAXCPU, thr } from '../machine/cpu.ts';
 import { EIO, ENOENT, errno_name } from '../machine/errno.ts';
 import { M, MACHINE_MAGIC, machine } from '../machine/header.ts';
@@ -223,12 +223,12 @@ function fetch_node(name: string, max: number): Uint8Array | number {
   const walk = WALKS[name];
   if (walk) return walk(max);
   const count = counters.find((c) => c.name === name);
-  if (count) return sysctl_number('u64', counter_get(count));
+  if (count) return sysctl_number(counter_type(count), counter_get(count));
   const decl = sysctl_decls.find((d) => d.name === name);
   if (!decl || !NUMBERS.includes(decl.type)) return ENOENT;
   const { handler } = decl;
   if (!handler) return sysctl_number(decl.type, sysctl_get(decl));
-  return joined(rows_of((out) => handler({ out, new_bytes: null, rest: [] }), max));
+  return joined(rows_of((out) => handler({ out, new_bytes: null, rest: [], wire: () => 0 }), max));
 }
 
 /**

@@ -24,7 +24,7 @@ import {
   memstat_strerror,
 } from './memstat.ts';
 import { type memstat_fetch, memstat_sysctl_all } from './memstat_sysctl.ts';
-import { kprintf } from './subr_prf.ts';
+import { kprintf } from '../machine/subr_prf.ts';
 
 /** Items of one kind. */
 export interface MbufKind {

@@ -31,6 +31,7 @@ import {
   sysctl_int,
   sysctl_proc,
   sysctl_ulong,
+  sysctl_wire_old_buffer,
 } from '../machine/sysctl_decl.ts';
 import { checked_quiet } from '../sync/checked.ts';
 import {
@@ -38,11 +39,9 @@ import {
   type SysctlOptions,
   sysctl,
   sysctl_read,
-  sysctl_wire_old_buffer,
   sysctlbyname,
   sysctlnametomib,
 } from './kern_sysctl.ts';
-import { sbuf_new_for_sysctl, sbuf_finish, sbuf_printf, type sbuf } from './sbuf.ts';
 import { group_described } from './sysctl_names.ts';
 import { KMEM_RELEASE } from './sysctl_std.ts';
 import {
@@ -101,14 +100,6 @@ sysctl_proc('debug.test.wired', { type: 'opaque', fmt: 'S,x', help: 'Wires 10 by
 sysctl_proc('debug.test.node', { type: 'node', fmt: 'N', help: 'Swallows numbers' }, (req) =>
   req.out(Uint8Array.from(req.rest)),
 );
-const REPORT_LINES = 262_144;
-sysctl_proc('debug.test.report', { type: 'string', fmt: 'A', help: 'Ten megabytes' }, (req) => {
-  sysctl_wire_old_buffer(req, 0);
-  const s = sbuf_new_for_sysctl(null, 4096, req) as sbuf;
-  for (let i = 0; i < REPORT_LINES; i++) sbuf_printf(s, '%08d %030d\n', i, i * 3);
-  return sbuf_finish(s);
-});
-
 before(() => {
   boot({ memory: '8M', cpus: 3, options: { INVARIANTS: true, WITNESS: true } });
   checked_quiet(true); // nobody else is at work: the tests look at nodes without the lock
@@ -407,23 +398,6 @@ test('EAGAIN starts afresh; a node with a handler gets the rest of the numbers',
   const mib = mib_of('debug.test.node');
   assert.deepEqual(sysctl([...mib, 4, 5, 6], old, null), { error: 0, oldlen: 3 });
   assert.deepEqual([...old.subarray(0, 3)], [4, 5, 6]);
-});
-
-test('a report of 10 MB passes through a buffer of 4 KB', () => {
-  const mib = mib_of('debug.test.report');
-  const size = REPORT_LINES * 40;
-  assert.ok(size > 10e6);
-  assert.deepEqual(sysctl(mib, null, null), { error: 0, oldlen: size });
-  const old = new Uint8Array(size);
-  assert.deepEqual(sysctl(mib, old, null), { error: 0, oldlen: size });
-  for (const i of [0, 1, 102, 103, 9999, REPORT_LINES - 1]) {
-    const line = new TextDecoder().decode(old.subarray(i * 40, i * 40 + 40));
-    const wanted = `${`${i}`.padStart(8, '0')} ${`${i * 3}`.padStart(30, '0')}\n`;
-    assert.equal(line, wanted);
-  }
-  const short = new Uint8Array(5000);
-  assert.deepEqual(sysctl(mib, short, null), { error: ENOMEM, oldlen: 5000 });
-  assert.deepEqual(short, old.subarray(0, 5000));
 });
 
 test('securelevel only rises, and denies guarded writes', () => {

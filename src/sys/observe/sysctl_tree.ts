@@ -33,7 +33,7 @@
  * that every node can be reached by number.
  */
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { counters } from '../machine/counter.ts';
+import { counter_type, counters } from '../machine/counter.ts';
 import { cpu_slots, thr } from '../machine/cpu.ts';
 import { M, machine, ROOT_SYSCTL } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
@@ -451,8 +451,7 @@ function plan_tree(): Plan {
     plan_leaf(top, d.name, { kind, number, what: WHAT_DECL, index });
   }
   for (const [index, c] of counters.entries()) {
-    const type = c.name.startsWith('vm.stats.') ? CTLTYPE_UINT : CTLTYPE_U64;
-    const kind = (type | CTLFLAG_RD | CTLFLAG_MPSAFE) >>> 0;
+    const kind = (TYPE[counter_type(c)] | CTLFLAG_RD | CTLFLAG_MPSAFE) >>> 0;
     plan_leaf(top, c.name, { kind, what: WHAT_COUNTER, index });
   }
   return top;

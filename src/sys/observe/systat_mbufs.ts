@@ -12,7 +12,7 @@
  * clusters of each size, tags.  What is not in use has no row.
  */
 import type { MbufFigures } from './netstat_text.ts';
-import { kprintf } from './subr_prf.ts';
+import { kprintf } from '../machine/subr_prf.ts';
 
 /** Longest bar; a larger count is cut there, and the number follows. */
 const BAR = 60;

@@ -11,7 +11,7 @@ import {
   type memory_type,
   memstat_malloc_sizes,
 } from './memstat.ts';
-import { kprintf } from './subr_prf.ts';
+import { kprintf } from '../machine/subr_prf.ts';
 
 /** Whole kilobytes that hold so many bytes. */
 export function kilobytes(bytes: number): number {

@@ -16,7 +16,6 @@ import {
 import { until, within } from '../machine/workers.test.lib.ts';
 import { mtx_lock, mtx_trylock, mtx_unlock } from './kern_mutex.ts';
 import { rw_rlock, rw_runlock } from './kern_rwlock.ts';
-import { prof_stats } from './lock_prof.ts';
 import { area, type area_t, bring_up, leave, start, the_area } from './sync.test.lib.ts';
 
 let handle: ReturnType<typeof bring_up>;
@@ -33,10 +32,10 @@ afterEach(leave);
 function read(leaf: string, written: Uint8Array | null = null): Uint8Array {
   let got = new Uint8Array();
   const out = (bytes: Uint8Array): number => {
-    got = Uint8Array.from(bytes);
+    got = Uint8Array.of(...got, ...bytes);
     return 0;
   };
-  assert.equal(decl(leaf).handler?.({ out, new_bytes: written, rest: [] }), 0);
+  assert.equal(decl(leaf).handler?.({ out, new_bytes: written, rest: [], wire: () => 0 }), 0);
   return got;
 }
 const number = (leaf: string): number => new DataView(read(leaf).buffer).getInt32(0, true);
@@ -75,7 +74,7 @@ function rows(): Row[] {
 }
 
 test('nothing measured', () => {
-  assert.equal(prof_stats(), 'No locking recorded');
+  assert.equal(new TextDecoder().decode(read('stats')), 'No locking recorded\0');
   sysctl_set(decl('enable'), 0);
   mtx_lock(area.mtx, t);
   mtx_unlock(area.mtx, t);
@@ -129,7 +128,7 @@ test('reset forgets; a read of it does not', () => {
   read('reset', sysctl_number('int', 0));
   assert.equal(number('acquisitions'), 1);
   read('reset', sysctl_number('int', 1));
-  assert.equal(prof_stats(), 'No locking recorded');
+  assert.equal(new TextDecoder().decode(read('stats')), 'No locking recorded\0');
   assert.equal(number('records'), 0);
   mtx_lock(area.mtx, t);
   mtx_unlock(area.mtx, t);

@@ -53,6 +53,7 @@ import {
   sysctl_proc,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
+import { type sbuf, sbuf_cat, sbuf_printf, sbuf_text_report } from '../machine/sbuf.ts';
 import { lock_label } from './lock_label.ts';
 import { lock_order } from './lock_order.ts';
 import { LOCK_CLASS } from './lock_word.ts';
@@ -302,26 +303,23 @@ function published(): number[] {
 export function prof_published(at: number): boolean {
   return published().includes(Math.floor((at - prof.keys[root()]) / key.sizeof));
 }
-/** The text of debug.mutex.prof.stats, without its NUL. */
-export function prof_stats(): string {
-  const rows: string[] = [];
-  const n = (value: number, width: number): string => `${Math.floor(value)}`.padStart(width);
+/** Writes debug.mutex.prof.stats. */
+function prof_stats(s: sbuf): void {
+  const whole = Math.floor;
+  let rows = 0;
   for (const record of published()) {
-    const s = sum_of(record);
-    if (s.count === 0 && s.hold === 0 && s.lock === 0) continue;
+    const t = sum_of(record);
+    if (t.count === 0 && t.hold === 0 && t.lock === 0) continue;
+    const head = ['max', 'total', 'count', 'avg', 'cnt_hold', 'cnt_lock'];
+    if (rows++ === 0) sbuf_printf(s, '\n%6s %12s %11s %5s %12s %12s name\n', ...head);
     const k = key_at(record);
-    const avg = s.count === 0 ? 0 : s.total / (s.count * 1000);
+    const avg = t.count === 0 ? 0 : t.total / (t.count * 1000);
+    const times = [t.max / 1000, t.total / 1000, t.count, avg, t.hold, t.lock].map(whole);
+    sbuf_printf(s, '%6d %12d %11d %5d %12d %12d ', ...times);
     const where = get_string(key.where, k, WHERE_WORDS);
-    rows.push(
-      `${n(s.max / 1000, 6)} ${n(s.total / 1000, 12)} ${n(s.count, 11)} ${n(avg, 5)} ` +
-        `${n(s.hold, 12)} ${n(s.lock, 12)} ${where} (${lock_order[key.cls[k]].name})`,
-    );
+    sbuf_cat(s, `${where} (${lock_order[key.cls[k]].name})\n`);
   }
-  if (rows.length === 0) return 'No locking recorded';
-  const head = ['max', 'total', 'count', 'avg', 'cnt_hold', 'cnt_lock'];
-  const widths = [6, 12, 11, 5, 12, 12];
-  const header = `${head.map((h, i) => h.padStart(widths[i])).join(' ')} name`;
-  return `\n${header}\n${rows.map((row) => `${row}\n`).join('')}`;
+  if (rows === 0) sbuf_cat(s, 'No locking recorded');
 }
 /** Forgets every record. What CPUs add meanwhile may be missed. */
 export function prof_reset(): void {
@@ -342,7 +340,7 @@ function number_of(read: (r: prof_t) => number): () => number {
 sysctl_proc(
   'debug.mutex.prof.stats',
   { type: 'string', fmt: 'A', help: 'Times of holding and waiting, by place and class of lock' },
-  (req) => req.out(new TextEncoder().encode(`${prof_stats()}\0`)),
+  (req) => sbuf_text_report(req, prof_stats),
 );
 sysctl_proc(
   'debug.mutex.prof.reset',

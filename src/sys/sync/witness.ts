@@ -53,9 +53,9 @@ import {
   struct,
   words,
 } from '../machine/struct.ts';
+import { type sbuf, sbuf_cat, sbuf_printf, sbuf_putc, sbuf_text_report } from '../machine/sbuf.ts';
 import {
   CTLFLAG_RWTUN,
-  type SysctlRequest,
   sysctl_get,
   sysctl_int,
   sysctl_proc,
@@ -493,75 +493,74 @@ function trace_text(e: Error): string {
 
 // --- what the tools see -------------------------------------------------------------
 
-function out_text(req: SysctlRequest, text: string): number {
-  return req.out(new TextEncoder().encode(`${text}\0`));
-}
-/** Every relation known, as pairs of identities. */
-function relations(): [number, number, number][] {
+/** Calls `visit` for every relation known, by identity. */
+function each_relation(visit: (from: number, to: number, v: number) => void): void {
   const r = root();
-  const list: [number, number, number][] = [];
   for (let from = 0; from < witness.ids[r]; from++) {
     for (let to = 0; to < witness.ids[r]; to++) {
       const v = atomic_load(relation(from, to));
-      if (v & KNOWN) list.push([from, to, v]);
+      if (v & KNOWN) visit(from, to, v);
     }
   }
-  return list;
+}
+/** Appends that there is nothing to tell, and returns true, if WITNESS does not run. */
+function not_running(s: sbuf): boolean {
+  if (opt.WITNESS && root() !== NULL && sysctl_get(watch) !== -1) return false;
+  sbuf_cat(s, 'Witness not running');
+  return true;
 }
 
-/** The text of debug.witness.badstacks. */
-export function witness_badstacks(): string {
-  if (!opt.WITNESS || root() === NULL || sysctl_get(watch) === -1) return 'Witness not running';
-  const all = relations();
-  const lines = [`Number of known direct relationships is ${all.length}`];
-  for (const [from, to, v] of all) {
-    if ((v & REVERSAL) === 0) continue;
-    lines.push('', `Lock order reversal between ${id_name(from)} and ${id_name(to)}!`);
-    const both =
-      from === to
-        ? [[from, to]]
-        : [
-            [from, to],
-            [to, from],
-          ];
-    for (const [a, b] of both) {
-      if ((atomic_load(relation(a, b)) & KNOWN) === 0) continue;
-      lines.push(`Lock order ${id_name(a)} -> ${id_name(b)} first seen at:`, relation_stack(a, b));
-    }
-  }
-  return `${lines.join('\n')}\n`;
+/** Writes debug.witness.badstacks. */
+function witness_badstacks(s: sbuf): void {
+  if (not_running(s)) return;
+  let known = 0;
+  each_relation(() => known++);
+  sbuf_printf(s, 'Number of known direct relationships is %d\n', known);
+  each_relation((from, to, v) => {
+    if ((v & REVERSAL) === 0) return;
+    sbuf_printf(s, '\nLock order reversal between %s and %s!\n', id_name(from), id_name(to));
+    write_seen(s, from, to);
+    if (from !== to) write_seen(s, to, from);
+  });
 }
-/** The text of debug.witness.fullgraph: a newline, then "parent","child" for each relation. */
-export function witness_fullgraph(): string {
-  if (!opt.WITNESS || root() === NULL || sysctl_get(watch) === -1) return 'Witness not running';
-  const all = relations().filter(([from, to, v]) => from !== to && (v & REVERSAL) === 0);
+function write_seen(s: sbuf, from: number, to: number): void {
+  if ((atomic_load(relation(from, to)) & KNOWN) === 0) return;
+  sbuf_printf(s, 'Lock order %s -> %s first seen at:\n', id_name(from), id_name(to));
+  sbuf_cat(s, `${relation_stack(from, to)}\n`);
+}
+/** Writes debug.witness.fullgraph: a newline, then "parent","child" for each relation. */
+function witness_fullgraph(s: sbuf): void {
+  if (not_running(s)) return;
+  const ids = witness.ids[root()];
+  const right = (from: number, to: number): boolean =>
+    from !== to && (atomic_load(relation(from, to)) & (KNOWN | REVERSAL)) === KNOWN;
   const name = (id: number): string => id_name(id).replace(/\(\w+\)$/, '');
-  const children = Map.groupBy(all, ([from]) => from);
-  const below = new Set(all.map(([, to]) => to));
   const done = new Set<number>();
-  const lines: string[] = [];
   const visit = (id: number): void => {
     if (done.has(id)) return;
     done.add(id);
-    for (const [, to] of children.get(id) ?? []) {
-      lines.push(`${name(id)},${name(to)}`);
+    for (let to = 0; to < ids; to++) {
+      if (!right(id, to)) continue;
+      sbuf_cat(s, `${name(id)},${name(to)}\n`);
       visit(to);
     }
   };
-  for (const id of children.keys()) if (!below.has(id)) visit(id);
-  for (const id of children.keys()) visit(id);
-  return `\n${lines.map((line) => `${line}\n`).join('')}`;
+  const below = new Set<number>();
+  each_relation((from, to) => right(from, to) && below.add(to));
+  sbuf_putc(s, 10);
+  for (let id = 0; id < ids; id++) if (!below.has(id)) visit(id);
+  for (let id = 0; id < ids; id++) visit(id);
 }
 const text_type = { type: 'string', fmt: 'A' } as const;
 sysctl_proc(
   'debug.witness.badstacks',
   { help: 'Pairs of locks taken in both orders, with the stacks of each', ...text_type },
-  (req) => out_text(req, witness_badstacks()),
+  (req) => sbuf_text_report(req, witness_badstacks),
 );
 sysctl_proc(
   'debug.witness.fullgraph',
   { help: 'Orders of locks seen: "parent","child" lines', ...text_type },
-  (req) => out_text(req, witness_fullgraph()),
+  (req) => sbuf_text_report(req, witness_fullgraph),
 );
 function number_of(read: (r: witness_t) => number): () => number {
   return () => (root() === NULL ? 0 : read(root()));

@@ -36,6 +36,7 @@ import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { elem, field_word, field_word64, get64, NULL } from '../machine/struct.ts';
 import { type Reading, type Sample, sample, sample_approximate } from '../machine/sample.ts';
+import { sbuf_bcat, sbuf_report } from '../machine/sbuf.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import {
   type bucket_t,
@@ -270,7 +271,7 @@ export function stream_mark(name: Uint8Array, count: number): Uint8Array {
   r.u64(NAME, count);
   return r.bytes;
 }
-/** What a stream is given to: 0, or the errno with which the walk ends. */
+/** What a stream is given to. Not 0, an errno or -1 if one is latched: the walk ends. */
 export type StreamOut = (bytes: Uint8Array) => number;
 const NO_ROW = new Uint8Array(0);
 /** A zone that has no row: who reads a dump sees that the walk goes on, and can end it. */
@@ -304,15 +305,16 @@ export function zone_stats_walk(out: StreamOut, record = zone_record): number {
   });
   return error;
 }
+/** A walk as a report: page by page, into a buffer that is wired before the lock is taken. */
 const locked =
   (walk: (out: StreamOut) => number) =>
-  (req: SysctlRequest): number => {
-    const r = uma();
-    mtx_lock(uma_root.lock, r);
-    const error = walk((bytes) => req.out(bytes));
-    mtx_unlock(uma_root.lock, r);
-    return error;
-  };
+  (req: SysctlRequest): number =>
+    sbuf_report(req, (s) => {
+      const r = uma();
+      mtx_lock(uma_root.lock, r);
+      walk((bytes) => sbuf_bcat(s, bytes)); // the error is latched
+      mtx_unlock(uma_root.lock, r);
+    });
 function zone_record(z: zone_t, cpus: number): Uint8Array {
   zone_lock(z);
   const bytes = zone_record_unlocked(z, cpus);

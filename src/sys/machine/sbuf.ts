@@ -17,14 +17,17 @@
  * A buffer of N bytes holds N - 1 and the terminating NUL.  Growing buffers
  * take powers of two from 16 while below a page, then multiples of pages.
  *
+ * The kernel's reports are written that way (sbuf_report): a floor says what it has,
+ * under its own locks, and the request takes it a page at a time.
+ *
  * A report belongs to the thread that writes it, so the buffer is the thread's
  * own and not part of the machine's memory; no lock is needed.
  */
-import { EDEADLK, EFAULT, EINVAL, ENOMEM } from '../machine/errno.ts';
-import { mem, memory_state, PAGE_SIZE } from '../machine/memory.ts';
-import { panic } from '../machine/panic.ts';
-import type { SysctlRequest } from '../machine/sysctl_decl.ts';
+import { EDEADLK, EFAULT, EINVAL, ENOMEM } from './errno.ts';
+import { mem, memory_state, PAGE_SIZE } from './memory.ts';
+import { panic } from './panic.ts';
 import { kprintf, type PrintfArg } from './subr_prf.ts';
+import { type SysctlRequest, sysctl_wire_old_buffer } from './sysctl_decl.ts';
 
 export const SBUF_FIXEDLEN = 0;
 export const SBUF_AUTOEXTEND = 1;
@@ -336,12 +339,39 @@ export function sbuf_new_for_sysctl(
   buf: Uint8Array | null,
   length: number,
   req: SysctlRequest,
+  flags = SBUF_FIXEDLEN,
 ): sbuf | null {
-  const s = sbuf_new(buf, length, SBUF_FIXEDLEN);
+  const s = sbuf_new(buf, length, flags);
   if (!s) return null;
   sbuf_set_drain(s, (data, len) => {
     const error = req.out(data);
     return error !== 0 ? -error : len;
   });
   return s;
+}
+
+/** What passes to the request at a time, bytes: however long the report is, it takes no more. */
+export const SBUF_REPORT_BYTES = 4096;
+/**
+ * Answers a request with what `write` appends, in pieces of SBUF_REPORT_BYTES at most.
+ * The caller's buffer is wired first, so that `write` may hold locks.  With
+ * SBUF_INCLUDENUL the report ends with a NUL.  The result is the handler's.
+ */
+export function sbuf_report(
+  req: SysctlRequest,
+  write: (s: sbuf) => void,
+  flags = SBUF_FIXEDLEN,
+): number {
+  const refused = sysctl_wire_old_buffer(req, 0);
+  if (refused !== 0) return refused;
+  const s = sbuf_new_for_sysctl(null, SBUF_REPORT_BYTES + 1, req, flags);
+  if (!s) return ENOMEM;
+  write(s);
+  const error = sbuf_finish(s);
+  sbuf_delete(s);
+  return error;
+}
+/** The same for a text, which ends with a NUL. */
+export function sbuf_text_report(req: SysctlRequest, write: (s: sbuf) => void): number {
+  return sbuf_report(req, write, SBUF_INCLUDENUL);
 }

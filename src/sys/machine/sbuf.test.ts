@@ -6,8 +6,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { EDEADLK, EFAULT, EIO, ENOMEM } from '../machine/errno.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { EDEADLK, EFAULT, EIO, ENOMEM } from './errno.ts';
+import { SEED } from './seed.test.lib.ts';
 import {
   SBUF_AUTOEXTEND,
   SBUF_FIXEDLEN,
