@@ -127,6 +127,34 @@ export function imports_of(source: Source): Import[] {
   return found;
 }
 
+/** Calls that declare a field, inside the braces of struct() or of a set of columns. */
+const STRUCT =
+  /\b(?:struct|columns)\s*(?:<[^(){}]*>)?\s*\(\s*'[^']*'\s*(?:,[^(){}]*)?\)\s*\(\s*\{/g;
+const FIELD = /(\w+)\s*:\s*(?:[uif]\d+|ptr|words|col\d+)\s*(?:<[^()]*?>)?\s*\(/g;
+
+export type Field = {
+  struct: string;
+  field: string;
+  at: number;
+  /** where the list of its arguments opens */
+  paren: number;
+};
+/** The fields that a file declares. */
+export function struct_fields(source: Source): Field[] {
+  const found: Field[] = [];
+  for (const match of source.code.matchAll(STRUCT)) {
+    const open = match.index + match[0].length - 1;
+    const struct = literal_at(source, match.index + match[0].indexOf("'")) ?? '';
+    const close = matching(source.code, open);
+    const body = source.code.slice(open, close < 0 ? undefined : close);
+    for (const field of body.matchAll(FIELD)) {
+      const at = open + field.index;
+      found.push({ struct, field: field[1], at, paren: at + field[0].length - 1 });
+    }
+  }
+  return found;
+}
+
 /** Prints the findings, one a line, and gives the exit code: 1 if there are any. */
 export function report(files: number, findings: Finding[], print = console.log): number {
   findings.sort((a, b) => (a.path === b.path ? a.line - b.line : a.path < b.path ? -1 : 1));

@@ -16,7 +16,10 @@ import { make_source } from './source.ts';
 const OPENING = '/* A file of the small project that tidy is tried on. */\n';
 
 const CLEAN: Record<string, string> = {
-  'src/bin/main.ts': `${OPENING}import '../sys/map/vm_map.ts';\nimport '../sys/map/hot.ts';\n`,
+  'src/bin/main.ts': `${OPENING}import '../sys/map/vm_map.ts';
+import { first } from '../sys/map/hot.ts';
+first(0);
+`,
   'src/sys/map/vm_map.ts': `${OPENING}const entry = struct<vm_map_entry_t>('vm_map_entry')({
   start: u32('m', 'first page'),
   next: ptr<vm_map_entry_t>('mo', 'neighbour above'),
@@ -34,7 +37,7 @@ checked_rule('vm_map_entry', 'o', () => '');
 import { vm_map_entry } from './vm_map.ts';
 const entry = vm_map_entry;
 export function first(e: number): number {
-  return entry.start[e];
+  return entry.start[entry.next[entry.name[e]]];
 }
 `,
 };
@@ -111,6 +114,7 @@ test('a column without lock letter', () => {
   flags: col8('a', 'what is known of it'),
   order: col16('how large'),
 });
+page.flags[0] = page.order[0];
 `;
   const found = findings({ 'src/bin/page.ts': text });
   assert_one(found, 'src/bin/page.ts:4:', /field order.*lock letter/);
@@ -158,6 +162,26 @@ test('in the kernel only the store layer reaches files, by whatever way', () => 
   assert.deepEqual(plant(HOT, 'import {', "// host_fs, 'node:fs'\nimport {"), []);
 });
 
+test('an export that nobody uses, and a field', () => {
+  const path = 'src/sys/map/vm_map.ts';
+  const more = `${CLEAN[path]}export const LONELY = 1;\nexport type lonely_t = number;\n`;
+  const line = more.split('\n').findIndex((text) => text.includes('LONELY')) + 1;
+  const found = findings({ [path]: more });
+  assert.equal(found.length, 2, found.join('\n'));
+  assert.match(found[0], new RegExp(`^${path}:${line}: nobody uses LONELY`));
+  assert.match(found[1], new RegExp(`^${path}:${line + 1}: nobody uses lonely_t`));
+  const here = `${more}const used: lonely_t = LONELY;\n`;
+  assert.deepEqual(findings({ [path]: here }), [], 'the file itself uses it');
+  const test_file = `${OPENING}import { LONELY, type lonely_t } from './vm_map.ts';\n`;
+  assert.deepEqual(findings({ [path]: more, 'src/sys/map/a.test.ts': test_file }), []);
+  const list = `${CLEAN[path]}const a = 1;\nexport { a as other };\n`;
+  assert_one(findings({ [path]: list }), path, /nobody uses other/);
+  const field = "  start: u32('m', 'first page'),\n";
+  const dead = (name: string): string[] =>
+    plant(path, field, `${field}  ${name}: u32('m', 'of no use'),\n`);
+  assert_one(dead('forgotten'), `${path}:4:`, /nobody uses the field forgotten/);
+  assert.deepEqual(dead('line_gap'), []);
+});
 test('a file that nobody imports, except workers, tests and entry points', () => {
   const lonely = 'src/sys/map/lonely.ts';
   assert_one(findings({ [lonely]: OPENING }), `${lonely}:1:`, /nobody imports/);
@@ -256,12 +280,12 @@ export function count(z: number): number {
     ...errno,
     'src/sys/uma/low.ts': lower,
     'src/lib/up.ts': [
-      `${OPENING}import '../sys/uma/low.ts';`,
+      `${OPENING}import { count, end, end_all } from '../sys/uma/low.ts';`,
       'export function up(): void {',
       `  ${body}`,
       '}\n',
     ].join('\n'),
-    'src/lib/index.test.ts': `${OPENING}import './up.ts';\n`,
+    'src/lib/index.test.ts': `${OPENING}import { up } from './up.ts';\n`,
   });
   const at = 'src/lib/up.ts:4:';
   for (const dropped of ['end(1);', 'void end_all(1);', 'if (x) end(1);', 'x(); end_all(1);']) {

@@ -15,7 +15,7 @@
  *   atomics   Atomics stays in machine/ and sync/, where its cost is known
  *   files     in the kernel only machine/store.ts reaches files; machine/host.ts, which
  *             has the handle of the host's file system, asks it about threads
- *   unused    a file that nobody imports is dead weight
+ *   unused    files, exports and fields that nobody uses are dead weight (unused.ts)
  *   width     lines of at most 100 columns
  *   length    functions of about 70 lines, rows of numbers apart, files of at most 800
  *   hot       a file marked with the words `tidy` `: hot` uses local names for
@@ -26,11 +26,10 @@
  *
  * Usage: node tools/tidy.ts [folder].  Exit code 1 if anything was found.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type Finding,
-  imports_of,
   is_test,
   line_of,
   literal_at,
@@ -40,8 +39,10 @@ import {
   read_sources,
   report,
   type Source,
+  struct_fields,
   walk,
 } from './source.ts';
+import { check_dead_fields, check_unused, package_entries } from './unused.ts';
 
 const MAX_COLUMNS = 100;
 const MAX_FILE_LINES = 800;
@@ -79,10 +80,6 @@ export function check_opening(source: Source): Finding[] {
   return [{ path: source.path, line: 1, what: `${what}: tell what this file is` }];
 }
 
-/** Calls that declare a field, inside the braces of struct() or of a set of columns. */
-const STRUCT =
-  /\b(?:struct|columns)\s*(?:<[^(){}]*>)?\s*\(\s*'[^']*'\s*(?:,[^(){}]*)?\)\s*\(\s*\{/g;
-const FIELD = /(\w+)\s*:\s*(?:[uif]\d+|ptr|words|col\d+)\s*(?:<[^()]*?>)?\s*\(/g;
 /** Letters that mean the same everywhere (sync/checked.ts). */
 const LETTERS = 'acsbh-';
 /** How a floor explains a letter of a structure to the checked boot. */
@@ -105,20 +102,10 @@ export function explained_letters(sources: Source[]): Map<string, string> {
 
 export function check_fields(source: Source, explained: Map<string, string>): Finding[] {
   const found: Finding[] = [];
-  for (const match of source.code.matchAll(STRUCT)) {
-    const open = match.index + match[0].length - 1;
-    const quote = match.index + match[0].indexOf("'");
-    const known = LETTERS + (explained.get(literal_at(source, quote) ?? '') ?? '');
-    const close = matching(source.code, open);
-    const body = source.code.slice(open, close < 0 ? undefined : close);
-    for (const field of body.matchAll(FIELD)) {
-      const at = open + field.index;
-      const paren = at + field[0].length - 1;
-      const what = field_fault(source, paren, known);
-      if (what) {
-        const line = line_of(source, at);
-        found.push({ path: source.path, line, what: `field ${field[1]}${what}` });
-      }
+  for (const { struct, field, at, paren } of struct_fields(source)) {
+    const what = field_fault(source, paren, LETTERS + (explained.get(struct) ?? ''));
+    if (what) {
+      found.push({ path: source.path, line: line_of(source, at), what: `field ${field}${what}` });
     }
   }
   return found;
@@ -271,39 +258,6 @@ function body_after(code: string, from: number): number {
     at++;
   }
   return -1;
-}
-
-/* ---- rules over all sources ---- */
-
-/** Files the outside starts: programs, tools, tests, and the entry points of the package. */
-function is_entry(path: string, entries: Set<string>): boolean {
-  if (is_test(path) || entries.has(path)) return true;
-  return /^(?:bin|tools|bench|sim|fuzz|tests|src\/bin)\//.test(path);
-}
-
-export function check_unused(sources: Source[], entries: Set<string>): Finding[] {
-  const used = new Set<string>();
-  for (const source of sources) {
-    for (const { to } of imports_of(source)) if (to !== source.path) used.add(to);
-  }
-  return sources
-    .filter(({ path }) => !used.has(path) && !is_entry(path, entries))
-    .map(({ path }) => ({ path, line: 1, what: 'nobody imports this file: use it or delete it' }));
-}
-
-/** Every file that package.json names as an export, as it lies in src. */
-export function package_entries(root: string): Set<string> {
-  const file = join(root, 'package.json');
-  if (!existsSync(file)) return new Set();
-  const { main, exports } = JSON.parse(readFileSync(file, 'utf8'));
-  const named = JSON.stringify([main, exports]).matchAll(/"\.\/([^"]+)"/g);
-  const paths = [...named].map((match) => match[1]);
-  return new Set(
-    paths.flatMap((path) => [
-      path,
-      path.replace(/^dist\//, 'src/').replace(/(?:\.d)?\.[jt]s$/, '.ts'),
-    ]),
-  );
 }
 
 /* ---- errnos ---- */
@@ -461,7 +415,7 @@ export function tidy(root: string): { files: number; findings: Finding[] } {
     ...check_errnos(source, errnos),
     ...check_words(source),
   ]);
-  findings.push(...check_unused(sources, package_entries(root)));
+  findings.push(...check_unused(sources, package_entries(root)), ...check_dead_fields(sources));
   findings.push(...prose.flatMap(check_words));
   return { files: sources.length + prose.length, findings };
 }

@@ -30,7 +30,7 @@ import { malloc_root } from '../sys/h/malloc.ts';
 import { malloc_samples } from '../sys/kmem/kern_malloc_sums.ts';
 import { malloc_anchor } from '../sys/kmem/kern_malloc_type.ts';
 import { KMEM_RELEASE } from '../sys/observe/sysctl_std.ts';
-import { vm_page_cached } from '../sys/page/vm_page_cache.ts';
+import { vm_page_cached } from '../sys/page/vm_page.ts';
 import { phys_root, vm_phys } from '../sys/page/vm_phys.ts';
 import { budget_limit_pages } from '../sys/uma/uma_budget.ts';
 import { type ZoneRow, zones_present } from '../sys/uma/uma_stats.ts';

@@ -59,7 +59,6 @@ const POLL_MS = 4;
 export const TIMER_MAX_MS = 2 ** 31 - 1;
 
 export type { AsyncOptions, Wait } from './args.ts';
-export { checkTimeout } from './args.ts';
 
 /** Whether some other living thread could free memory. Settles dead ones first. */
 export function othersCouldFree(): boolean {

@@ -67,7 +67,6 @@ export const RING_FAILED = -1;
 export const RING_TIMEOUT = -2;
 
 /** Why a ring failed. */
-export const FAULT_NONE = 0;
 export const FAULT_INPUT = 1;
 export const FAULT_WRITER_DIED = 2;
 export const FAULT_ABORTED = 3;

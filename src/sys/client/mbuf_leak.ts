@@ -37,7 +37,6 @@ import { mb } from './kern_mbuf.ts';
 /** Levels of kern.ipc.mbuf_leak. */
 export const LEAK_OFF = 0;
 export const LEAK_SIMPLE = 1;
-export const LEAK_ADVANCED = 2;
 export const LEAK_PARANOID = 3;
 
 const M_SITES = MALLOC_DEFINE('mbuf_leak', 'places where chains were made');

@@ -52,7 +52,7 @@ import {
 
 const NONE = NULL as mbuf_t;
 
-const max_linkhdr = sysctl_int('kern.ipc.max_linkhdr', {
+sysctl_int('kern.ipc.max_linkhdr', {
   value: 16,
   min: 0,
   max: MHLEN,
@@ -68,10 +68,6 @@ const max_protohdr = sysctl_int('kern.ipc.max_protohdr', {
   flags: CTLFLAG_RWTUN,
   help: 'Longest protocol header: m_pullup takes so many bytes where there is room',
 });
-/** Bytes that protocols want free in front of a packet. */
-export function m_link_headers(): number {
-  return sysctl_get(max_linkhdr);
-}
 
 // --- at the ends ---------------------------------------------------------------------------------
 

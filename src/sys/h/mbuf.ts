@@ -52,7 +52,7 @@ export const mbuf = struct<mbuf_t>(
   ext_size: i32('o', 'bytes of storage'),
   ext_ref: i32('o', 'word of the count of mbufs that share the storage'),
   ext_type: i32('o', 'EXT_*'),
-  dat: words('o', 'the rest', 36),
+  rest_gap: words('o', 'the rest of the 256 bytes', 36),
 });
 
 export const m_tag = struct<m_tag_t>('m_tag')({
@@ -119,24 +119,18 @@ export const M_COPYFLAGS =
   (M_FIB | M_HASHTYPEBITS);
 
 /* Types. */
-export const MT_NOTMBUF = 0;
 export const MT_DATA = 1;
-export const MT_HEADER = MT_DATA;
-export const MT_SONAME = 8;
 export const MT_CONTROL = 14;
 export const MT_OOBDATA = 15;
-export const MT_NTYPES = 16;
 /** The constructor leaves the mbuf as it is. */
 export const MT_NOINIT = 255;
 
 /* Kinds of external storage. */
 export const EXT_CLUSTER = 1;
-export const EXT_SFBUF = 2;
 export const EXT_JUMBOP = 3;
 export const EXT_JUMBO9 = 4;
 export const EXT_JUMBO16 = 5;
 export const EXT_PACKET = 6;
-export const EXT_MBUF = 7;
 export const EXT_NET_DRV = 100;
 export const EXT_MOD_TYPE = 200;
 export const EXT_DISPOSABLE = 300;

@@ -31,11 +31,9 @@ export const KEGS_PER_ZONE = 8;
 
 /* Flags a caller may give. */
 export const UMA_ZONE_ZINIT = 0x0002;
-export const UMA_ZONE_STATIC = 0x0004;
 export const UMA_ZONE_OFFPAGE = 0x0008;
 export const UMA_ZONE_MALLOC = 0x0010;
 export const UMA_ZONE_NOFREE = 0x0020;
-export const UMA_ZONE_MTXCLASS = 0x0040;
 export const UMA_ZONE_VM = 0x0080;
 export const UMA_ZONE_HASH = 0x0100;
 export const UMA_ZONE_SECONDARY = 0x0200;
@@ -57,10 +55,6 @@ export const UMA_ZFLAG_CACHEONLY = 0x80000000 | 0;
 
 /* Alignment masks, bytes - 1. */
 export const UMA_ALIGN_PTR = 7;
-export const UMA_ALIGN_LONG = 7;
-export const UMA_ALIGN_INT = 3;
-export const UMA_ALIGN_SHORT = 1;
-export const UMA_ALIGN_CHAR = 0;
 export const UMA_ALIGN_CACHE = -1;
 export const UMA_CACHE_ALIGN_MASK = 63;
 
@@ -208,8 +202,6 @@ export const uma_bucket = struct<bucket_t>(
 });
 export const BUCKET_HEAD_WORDS = 4;
 
-/** Items are word addresses; 0 is none. */
-export const ITEM_SHIFT = 2;
 export const UMA_SMALLEST_UNIT = 16;
 /** A slab may waste this many bytes before its header moves off the page. */
 export const UMA_MAX_WASTE = 409;

@@ -77,7 +77,6 @@ export const vm_page = columns<number>('vm_page')({
   prev: col32('w', 'queue lock: the one before'),
   wired: col32('w', 'queue lock: how often it is wired, how often it is lent'),
   map_pmap: col32('w', 'lock of its mappings: the pmap of the first one'),
-  map_page: col32('w', 'the same lock: the virtual page number of that'),
   ref: col8('wh', 'it was used: stored by any CPU that maps it'),
   mod: col8('wh', 'it was written to: the same'),
 });
@@ -89,8 +88,3 @@ export const VM_ALLOC_SYSTEM = 2;
 export const VM_ALLOC_CLASS = 3;
 export const VM_ALLOC_WIRED = 0x20;
 export const VM_ALLOC_ZERO = 0x40;
-export const VM_ALLOC_NOOBJ = 0x100;
-export const VM_ALLOC_NOBUSY = 0x200;
-
-/** Colours: consecutive pages have consecutive ones. */
-export const PQ_COLORS = 32;

@@ -110,7 +110,6 @@ export {
   M_DRAIN,
   M_NORECLAIM,
   M_NOWAIT,
-  M_USE_RESERVE,
   M_WAITOK,
   M_ZERO,
 } from '../h/malloc_flags.ts';
@@ -307,17 +306,8 @@ function malloc_fail(t: malloc_type_t, s: mtstats_t, b: number): number {
     add64(stats.failed, s, 1);
     if (b >= 0) stats.tried[s] |= 1 << b;
   }
-  malloc_last_failure();
   if (opt.INVARIANTS) malloc_type_check(t, 'malloc');
   return 0;
-}
-let last_failure = 0;
-function malloc_last_failure(): void {
-  last_failure = performance.now();
-}
-/** Seconds since this thread's last failed request; Infinity if there was none. */
-export function malloc_last_fail(): number {
-  return last_failure === 0 ? Number.POSITIVE_INFINITY : (performance.now() - last_failure) / 1000;
 }
 
 // --- with checks, and large blocks -------------------------------------------------------------

@@ -120,13 +120,9 @@ export function MALLOC_DEFINE(name: string, help: string): DeclaredType {
   declared.push(d);
   return d;
 }
-export const M_CACHE = MALLOC_DEFINE('cache', 'Various dynamically allocated caches');
 export const M_DEVBUF = MALLOC_DEFINE('devbuf', 'Memory of device drivers');
 export const M_TEMP = MALLOC_DEFINE('temp', 'Short-lived memory of the kernel');
-export const M_IOV = MALLOC_DEFINE('iov', 'Large scatter lists');
 export const M_SYSCTLOID = MALLOC_DEFINE('sysctloid', 'Dynamic sysctl nodes');
-export const M_SYSCTL = MALLOC_DEFINE('sysctl', 'Internal records of the sysctl tree');
-export const M_SYSCTLTMP = MALLOC_DEFINE('sysctltmp', 'Temporary output of sysctl handlers');
 
 // --- types -----------------------------------------------------------------------------------
 

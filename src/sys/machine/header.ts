@@ -13,7 +13,6 @@ import { hw, memory_state } from './memory.ts';
 import { i32, type Ptr, struct, u32, u64, words } from './struct.ts';
 
 export const MACHINE_MAGIC = 0x6b6d656d; // 'kmem'
-export const PHASE_NONE = 0;
 export const PHASE_BOOT = 1;
 export const PHASE_UP = 2;
 export const PHASE_DOWN = 3;
@@ -94,7 +93,6 @@ export const ROOT_MALLOC = 3;
 export const ROOT_SYSCTL = 4;
 export const ROOT_WITNESS = 5;
 export const ROOT_PROF = 6;
-export const ROOT_PAGEDAEMON = 7;
 export const ROOT_LIB = 8;
 export const ROOT_MBUF = 9;
 export const ROOT_TEST = 31;

@@ -21,17 +21,45 @@ import {
   ALLOCATOR_ANY,
   ALLOCATOR_MALLOC,
   ALLOCATOR_UMA,
+  ALLOCATOR_UNKNOWN,
   MEMSTAT_ERROR_DATAERROR,
+  MEMSTAT_ERROR_KVM,
+  MEMSTAT_ERROR_KVM_NOSYMBOL,
+  MEMSTAT_ERROR_KVM_SHORTREAD,
+  MEMSTAT_ERROR_NOMEMORY,
   MEMSTAT_ERROR_PERMISSION,
+  MEMSTAT_ERROR_TOOMANYCPUS,
   MEMSTAT_ERROR_UNDEFINED,
   MEMSTAT_ERROR_VERSION,
   type memory_type,
+  memstat_get_allocator,
+  memstat_get_approximate,
   memstat_get_bytes,
+  memstat_get_byteslimit,
+  memstat_get_caller_pointer,
   memstat_get_caller_uint64,
   memstat_get_count,
+  memstat_get_countlimit,
+  memstat_get_failures,
+  memstat_get_free,
+  memstat_get_kegfree,
+  memstat_get_memalloced,
+  memstat_get_memfreed,
+  memstat_get_name,
+  memstat_get_numallocs,
+  memstat_get_numfrees,
   memstat_get_percpu_caller_pointer,
+  memstat_get_percpu_caller_uint64,
   memstat_get_percpu_free,
   memstat_get_percpu_memalloced,
+  memstat_get_percpu_memfreed,
+  memstat_get_percpu_numallocs,
+  memstat_get_percpu_numfrees,
+  memstat_get_percpu_sizemask,
+  memstat_get_size,
+  memstat_get_sizemask,
+  memstat_get_sleeps,
+  memstat_get_zonefree,
   memstat_malloc_sizes,
   memstat_mtl_alloc,
   memstat_mtl_find,
@@ -40,8 +68,10 @@ import {
   memstat_mtl_geterror,
   memstat_mtl_next,
   memstat_mtl_types,
+  memstat_set_caller_pointer,
   memstat_set_caller_uint64,
   memstat_set_percpu_caller_pointer,
+  memstat_set_percpu_caller_uint64,
   memstat_strerror,
 } from './memstat.ts';
 import { memstat_parse_malloc } from './memstat_malloc.ts';
@@ -192,6 +222,41 @@ test('zones: what the CPUs hold back is added, shared free items count once', ()
   assert.equal(memstat_get_percpu_free(prim, 0), 8);
 });
 
+test('the accessors give what the entry has', () => {
+  const list = memstat_mtl_alloc();
+  memstat_parse_malloc(list, MALLOC);
+  memstat_parse_uma(list, ZONES);
+  const t = memstat_mtl_find(list, ALLOCATOR_MALLOC, 'new') as memory_type;
+  const z = memstat_mtl_find(list, ALLOCATOR_UMA, 'sec') as memory_type;
+  const both = (read: (t: memory_type) => unknown): unknown[] => [read(t), read(z)];
+  assert.deepEqual(both(memstat_get_name), ['new', 'sec']);
+  assert.deepEqual(both(memstat_get_allocator), [ALLOCATOR_MALLOC, ALLOCATOR_UMA]);
+  assert.deepEqual(both(memstat_get_sizemask), [5, 0]);
+  assert.deepEqual(both(memstat_get_size), [0, 24]);
+  assert.deepEqual(both(memstat_get_countlimit), [0, 0]);
+  assert.deepEqual(both(memstat_get_byteslimit), [0, 0]);
+  assert.deepEqual(both(memstat_get_memalloced), [100, 16 * 24]);
+  assert.deepEqual(both(memstat_get_memfreed), [60, 7 * 24]);
+  assert.deepEqual(both(memstat_get_numallocs), [2, 16]);
+  assert.deepEqual(both(memstat_get_numfrees), [1, 7]);
+  assert.deepEqual(both(memstat_get_count), [1, 9]);
+  assert.deepEqual(both(memstat_get_free), [0, 11]);
+  assert.deepEqual(both(memstat_get_failures), [0, 3]);
+  assert.deepEqual(both(memstat_get_sleeps), [0, 1]);
+  assert.deepEqual(both(memstat_get_zonefree), [0, 2]);
+  assert.deepEqual(both(memstat_get_kegfree), [0, 0]);
+  assert.deepEqual(both(memstat_get_approximate), [false, false]);
+  const cpu = (read: (t: memory_type, cpu: number) => number): number[] => [read(t, 0), read(t, 1)];
+  assert.deepEqual(cpu(memstat_get_percpu_memfreed), [0, 60]);
+  assert.deepEqual(cpu(memstat_get_percpu_numallocs), [2, 0]);
+  assert.deepEqual(cpu(memstat_get_percpu_numfrees), [0, 1]);
+  assert.deepEqual(cpu(memstat_get_percpu_sizemask), [1, 4]);
+  memstat_set_caller_pointer(t, 3, list);
+  assert.equal(memstat_get_caller_pointer(t, 3), list);
+  memstat_set_percpu_caller_uint64(t, 1, 2, -1n);
+  assert.equal(memstat_get_percpu_caller_uint64(t, 1, 2), 2n ** 64n - 1n);
+});
+
 test('two zones of one name are two entries, each found again in its place', () => {
   const stream = (a: bigint, b: bigint): Uint8Array => {
     const words = [7, 24, 24, 0, 0, 9, 5, 2, 0, 0];
@@ -305,7 +370,17 @@ test('every error, and the restart when the stream has grown', () => {
   assert.equal(run({ 'kern.malloc_stats': new Uint8Array(0) }), MEMSTAT_ERROR_UNDEFINED);
   assert.equal(run({ 'kern.malloc_stats': MALLOC.slice(0, -1) }), MEMSTAT_ERROR_DATAERROR);
   assert.equal(run({ 'vm.zone_stats': ENOMEM }), MEMSTAT_ERROR_VERSION, 'not for ever');
-  assert.equal(memstat_strerror(2), 'Version mismatch');
+  for (const [error, text] of [
+    [MEMSTAT_ERROR_NOMEMORY, 'Cannot allocate memory'],
+    [MEMSTAT_ERROR_VERSION, 'Version mismatch'],
+    [MEMSTAT_ERROR_TOOMANYCPUS, 'Too many CPUs'],
+    [MEMSTAT_ERROR_KVM, 'KVM error'],
+    [MEMSTAT_ERROR_KVM_NOSYMBOL, 'KVM unable to find symbol'],
+    [MEMSTAT_ERROR_KVM_SHORTREAD, 'KVM short read'],
+  ] as const) {
+    assert.equal(memstat_strerror(error), text);
+  }
+  assert.equal(memstat_mtl_find(memstat_mtl_alloc(), ALLOCATOR_UNKNOWN, 'x'), null);
   assert.equal(memstat_strerror(99), 'Unknown error');
   let tries = 0;
   const growing: memstat_fetch = (name, max) => {

@@ -16,8 +16,15 @@ import { malloc_anchor, malloc_type_attach } from '../kmem/kern_malloc_type.ts';
 import { atomic_store } from '../machine/atomic.ts';
 import { ENOMEM } from '../machine/errno.ts';
 import { M, machine, ROOT_TEST } from '../machine/header.ts';
-import { hw, PAGE_WORDS, page_word } from '../machine/memory.ts';
-import { SBUF_REPORT_BYTES } from '../machine/sbuf.ts';
+import { hw, mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
+import {
+  SBUF_REPORT_BYTES,
+  sbuf_bcopyin,
+  sbuf_copyin,
+  sbuf_finish,
+  sbuf_new_auto,
+  sbuf_text,
+} from '../machine/sbuf.ts';
 import { elem } from '../machine/struct.ts';
 import { sysctl_decls } from '../machine/sysctl_decl.ts';
 import { Crew, within } from '../machine/workers.test.lib.ts';
@@ -106,6 +113,20 @@ test('every report wires the buffer, then comes in pieces', () => {
     if (/stats|mprof|sites/.test(name)) assert.ok(seen.pieces.length > 1, `${name} is long`);
   }
   sysctl_check();
+});
+
+test('an sbuf takes strings and bytes from the memory of the machine', () => {
+  boot({ memory: '4M', cpus: 2 });
+  const t = malloc_type_attach('reports');
+  const p = malloc(64, t, M_NOWAIT);
+  mem.U8.set(new TextEncoder().encode('a string\0and more'), p * 4);
+  const s = sbuf_new_auto();
+  assert.equal(sbuf_copyin(s, p * 4, 0), 0);
+  assert.equal(sbuf_copyin(s, p * 4, 4), 0, 'three bytes, and room for a NUL');
+  assert.equal(sbuf_bcopyin(s, p * 4 + 9, 8), 0);
+  assert.equal(sbuf_finish(s), 0);
+  assert.equal(sbuf_text(s), 'a stringa sand more');
+  free(p, t);
 });
 
 test('a real report of more than 10 MB passes through 4 KiB, while workers allocate', async () => {

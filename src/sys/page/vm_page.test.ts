@@ -39,6 +39,8 @@ import {
   vm_page_free_count,
   vm_page_free_run,
   vm_page_wire,
+  pmap_copy_page,
+  pmap_zero_page,
   vm_page_zero_fill,
   vm_page_zero_idle,
 } from './vm_page.ts';
@@ -381,6 +383,20 @@ describe('damage', () => {
     assert.deepEqual(shot(), before);
     queues_agree(model);
   });
+});
+
+test('a page is copied, and zeroed, whole', () => {
+  up();
+  const [from, to] = [0, 1].map(() => vm_page_alloc(-1, VM_ALLOC_SYSTEM));
+  dirty(from);
+  dirty(to);
+  pmap_copy_page(from, to);
+  const words = (m: number) => mem.I32.slice(page_word(m), page_word(m) + PAGE_WORDS);
+  assert.deepEqual(words(to), words(from));
+  pmap_zero_page(from);
+  assert.ok(is_zero(from) && !is_zero(to));
+  for (const m of [from, to]) vm_page_free(m);
+  vm_page_check();
 });
 
 test('a page costs few bytes of the page array', () => {

@@ -79,13 +79,6 @@ export function uma_dbg_give(z: zone_t, item: number): void {
   atomic_and(s + keg.dbg_off[uma_slab.keg[s]] + (i >> 5), ~(1 << (i & 31)));
   if (!keeps_state(z, s)) trash_fill(z, item);
 }
-/** Whether an item is marked as given out. */
-export function uma_dbg_allocated(item: number): boolean {
-  const s = vtoslab(item);
-  const i = slab_index(s, item);
-  return (mem.I32[s + keg.dbg_off[uma_slab.keg[s]] + (i >> 5)] & (1 << (i & 31))) !== 0;
-}
-
 function trash_words(z: zone_t): number {
   return (zone.size[z] >> 2) - (zone.mclass[z] !== 0 ? 1 : 0);
 }

@@ -23,7 +23,9 @@ import {
   uma_zone,
   type zone_t,
 } from '../h/uma.ts';
-import { vm_page_domain } from '../page/vm_page.ts';
+import { vector } from '../machine/vectors.ts';
+import { VM_ALLOC_SYSTEM, VM_ALLOC_WIRED } from '../h/vm_page.ts';
+import { vm_page_alloc_run, vm_page_domain, vm_page_free_run } from '../page/vm_page.ts';
 import { uma_check, uma_free_or_records } from './uma_check.ts';
 import { uma_zalloc, uma_zfree } from './uma_core.ts';
 import { uma_reclaim } from './uma_drain.ts';
@@ -39,6 +41,7 @@ import {
   uma_zone_get_cur,
   uma_zone_get_max,
   uma_zone_reserve,
+  uma_zone_set_allocf,
   uma_zone_set_domain,
   uma_zone_set_init,
   uma_zone_set_max,
@@ -75,6 +78,34 @@ function names(): string[] {
   uma_each_zone((z) => void all.push(zone_name(z)));
   return all;
 }
+
+test('a keg with a supplier of its own takes pages from it, and gives them back', () => {
+  up();
+  const out = new Set<number>();
+  const allocf = vector('test_allocf', (n: number) => {
+    const m = vm_page_alloc_run(n, VM_ALLOC_SYSTEM | VM_ALLOC_WIRED);
+    if (m !== 0) out.add(m);
+    return m;
+  });
+  const freef = vector('test_freef', (m: number, n: number) => {
+    assert.ok(out.delete(m), 'a page of the supplier');
+    vm_page_free_run(m, n);
+  });
+  const z = uma_zcreate('supplied', 1000);
+  uma_zone_set_allocf(z, allocf, freef);
+  const held = take(z, 50);
+  assert.equal(held.length, 50);
+  assert.equal(out.size, uma_keg.pages[uma_zone.keg[z]]);
+  assert.ok(
+    held.every((item) => out.has(item >>> 10)),
+    'every item lies on one',
+  );
+  uma_check();
+  give(z, held);
+  assert.equal(uma_zdestroy(z), 0);
+  assert.equal(out.size, 0);
+  uma_check();
+});
 
 test("the first zones are the allocator's own, in the order that vmstat -z begins with", () => {
   up();
