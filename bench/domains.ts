@@ -14,7 +14,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { boot, shutdown } from '../src/sys/boot/main.ts';
-import { UMA_ALIGN_PTR, UMA_ZONE_VTOSLAB, type zone_t } from '../src/sys/h/uma.ts';
+import { UMA_ZONE_VTOSLAB, type zone_t } from '../src/sys/h/uma.ts';
 import { kernel_sysctlbyname } from '../src/sys/observe/kern_sysctl.ts';
 import { vm_page_count } from '../src/sys/page/vm_page.ts';
 import { uma_check } from '../src/sys/uma/uma_check.ts';
@@ -51,7 +51,7 @@ function count(name: string): number {
 /** A zone with a keg in each domain; the zones that the kegs came with, too. */
 function zone_of(domains: number): { z: zone_t; masters: zone_t[] } {
   const masters = Array.from({ length: domains }, (_, d) => {
-    const m = uma_zcreate(`domain ${d}`, ITEM_BYTES, 0, 0, 0, 0, UMA_ALIGN_PTR, UMA_ZONE_VTOSLAB);
+    const m = uma_zcreate(`domain ${d}`, ITEM_BYTES, { flags: UMA_ZONE_VTOSLAB });
     uma_zone_set_domain(m, d);
     return m;
   });

@@ -282,7 +282,7 @@ export function mbuf_init(): void {
   }
   const ctor = MB_VECTORS;
   const zone = (name: string, size: number, c: number, d: number, align: number, flags: number) =>
-    uma_zcreate(name, size, c, d, 0, 0, align, flags);
+    uma_zcreate(name, size, { ctor: c, dtor: d, align, flags });
   const all = mb_root;
   all.mbuf[r] = zone('mbuf', MSIZE, ctor.mbuf, ctor.mbuf_dtor, MSIZE - 1, UMA_ZONE_MAXBUCKET);
   const cluster = (name: string, size: number): zone_t =>
@@ -299,7 +299,7 @@ export function mbuf_init(): void {
   all.jumbop[r] = cluster('mbuf_jumbo_page', MJUMPAGESIZE);
   all.jumbo9[r] = cluster('mbuf_jumbo_9k', MJUM9BYTES);
   all.jumbo16[r] = cluster('mbuf_jumbo_16k', MJUM16BYTES);
-  all.ext_refcnt[r] = uma_zcreate('mbuf_ext_refcnt', 4, 0, 0, 0, 0, UMA_ALIGN_PTR, 0);
+  all.ext_refcnt[r] = uma_zcreate('mbuf_ext_refcnt', 4);
   const limit = (z: number, d: SysctlDecl): void => {
     if (sysctl_get(d) > 0) uma_zone_set_max(z as zone_t, sysctl_get(d));
   };

@@ -94,7 +94,7 @@ export function part_zone(
   limit: number,
 ): number {
   const anchor = part_word(e, V_ZONE);
-  const z = uma_zcreate_nowait(name, size, 0, 0, 0, 0, align - 1, 0, 0, anchor);
+  const z = uma_zcreate_nowait(name, size, { align: align - 1, anchor });
   if (z === 0) return ENOMEM;
   if (limit > 0) uma_zone_set_max(z, limit);
   return 0;
@@ -133,7 +133,7 @@ export function part_numbers(e: reg_entry_t, name: string, capacity: number): nu
   if (error !== 0) return error;
   const flags = UMA_ZONE_OFFPAGE | UMA_ZONE_NOFREE | UMA_ZONE_ZINIT;
   const anchor = part_word(e, V_ZONE);
-  const z = uma_zcreate_nowait(name, NUMBER_BYTES, 0, 0, 0, 0, 7, flags, 0, anchor);
+  const z = uma_zcreate_nowait(name, NUMBER_BYTES, { flags, anchor });
   if (z === 0) return ENOMEM;
   uma_zone_set_max(z, pages * PER_PAGE);
   let withheld = pages * PER_PAGE - capacity;

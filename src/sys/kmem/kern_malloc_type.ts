@@ -40,14 +40,7 @@ import {
   type mtstats_t,
 } from '../h/malloc.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
-import {
-  UMA_ALIGN_PTR,
-  UMA_ZONE_MALLOC,
-  uma_cache,
-  uma_keg,
-  uma_zone,
-  type zone_t,
-} from '../h/uma.ts';
+import { UMA_ZONE_MALLOC, uma_cache, uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_MALLOC } from '../sync/lock_order.ts';
@@ -90,10 +83,10 @@ export function malloc_startup(): void {
   const r = malloc_anchor();
   const type_bytes = (MALLOC_TYPE_HEAD + cpu_nobody() + 1) * 4;
   malloc_root.type_zone[r] = uma_zcreate('mt_zone', type_bytes);
-  malloc_root.stats_zone[r] = uma_zcreate('mt_stats_zone', mtstats.sizeof * 4, 0, 0, 0, 0, 63);
+  malloc_root.stats_zone[r] = uma_zcreate('mt_stats_zone', mtstats.sizeof * 4, { align: 63 });
   for (let b = 0; b < KMEM_CLASSES; b++) {
     const size = 16 << b;
-    const z = uma_zcreate(`${size}`, size, 0, 0, 0, 0, UMA_ALIGN_PTR, UMA_ZONE_MALLOC, b + 1);
+    const z = uma_zcreate(`${size}`, size, { flags: UMA_ZONE_MALLOC, mclass: b + 1 });
     malloc_root.zones[elem(r, b)] = z;
   }
   mcache_attach();

@@ -45,8 +45,8 @@ for (const INVARIANTS of [false, true]) {
       [1024, UMA_ZONE_REFCNT],
       [5000, 0],
     ]) {
-      const a = uma_zcreate('a', size, 0, 0, 0, 0, 7, flags);
-      const b = uma_zcreate('b', size, 0, 0, 0, 0, 7, flags);
+      const a = uma_zcreate('a', size, { flags });
+      const b = uma_zcreate('b', size, { flags });
       const second = uma_zsecond_create('second', 0, 0, 0, 0, a);
       assert.equal(uma_zsecond_add(second, b), 0);
       uma_zone_set_max(b, 20);

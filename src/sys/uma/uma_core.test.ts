@@ -70,7 +70,7 @@ function settled(z: zone_t, live: number): void {
 describe('constructors', () => {
   beforeEach(() => void up());
   test('ctor and dtor at each use, init and fini once in the life of a slab', () => {
-    const z = uma_zcreate('all', 48, ctor, dtor, init, fini);
+    const z = uma_zcreate('all', 48, { ctor, dtor, init, fini });
     const n = ipers(z);
     const held = [uma_zalloc_arg(z, 7, M_NOWAIT)];
     assert.equal(calls_of('init'), n, 'every item of the slab, before the first is given out');
@@ -94,7 +94,7 @@ describe('constructors', () => {
     settled(z, 0);
   });
   test('zinit and zfini when an item enters and leaves the caches of its zone', () => {
-    const master = uma_zcreate('master', 48, 0, 0, init, fini);
+    const master = uma_zcreate('master', 48, { init, fini });
     const z = uma_zsecond_create('second', ctor, dtor, zinit, zfini, master);
     const item = uma_zalloc(z, M_NOWAIT);
     assert.ok(calls.indexOf(`init 48/${M_NOWAIT}`) < calls.indexOf(`zinit 48/${M_NOWAIT}`));
@@ -123,7 +123,7 @@ describe('constructors', () => {
     settled(z, 0);
   });
   test('UMA_ZONE_ZINIT: zero at first use, kept from then on', () => {
-    const z = uma_zcreate('zinit', 48, 0, 0, 0, 0, 7, UMA_ZONE_ZINIT);
+    const z = uma_zcreate('zinit', 48, { flags: UMA_ZONE_ZINIT });
     const held = take(z, ipers(z) * 2);
     for (const item of held) assert.ok(mem.I32.subarray(item, item + 12).every((v) => v === 0));
     mem.I32[held[0] + 3] = 77;
@@ -138,13 +138,13 @@ describe('constructors', () => {
 for (const INVARIANTS of [true, false]) {
   test(`UMA_ZONE_ZINIT with UMA_ZONE_MALLOC: zero on pages that were dirty, ${INVARIANTS}`, () => {
     up({ memory: '1M', cpus: 2, options: { INVARIANTS }, set: { 'vm.idlezero_enable': 0 } });
-    const dirty = uma_zcreate('dirty', 512, 0, 0, 0, 0, 7, UMA_ZONE_OFFPAGE);
+    const dirty = uma_zcreate('dirty', 512, { flags: UMA_ZONE_OFFPAGE });
     const all: number[] = [];
     for (let n = uma_zalloc(dirty, M_NOWAIT); n !== 0; n = uma_zalloc(dirty, M_NOWAIT)) all.push(n);
     for (const item of all) mem.I32.fill(-1, item, item + 128);
     for (const item of all) uma_zfree(dirty, item);
     uma_reclaim();
-    const z = uma_zcreate('zinit', 512, 0, 0, 0, 0, 7, UMA_ZONE_ZINIT | UMA_ZONE_MALLOC);
+    const z = uma_zcreate('zinit', 512, { flags: UMA_ZONE_ZINIT | UMA_ZONE_MALLOC });
     const held = take(z, 200);
     assert.ok(held.length > 0);
     for (const item of held) assert.ok(mem.I32.subarray(item, item + 128).every((v) => v === 0));
@@ -156,7 +156,7 @@ for (const INVARIANTS of [true, false]) {
 describe('failures', () => {
   beforeEach(() => void up());
   test('a failing ctor: no dtor, zfini, an item back in its slab, counted as a free', () => {
-    const master = uma_zcreate('master', 48, 0, 0, init, fini);
+    const master = uma_zcreate('master', 48, { init, fini });
     const z = uma_zsecond_create('second', ctor, dtor, zinit, zfini, master);
     const held = take(z, 3);
     reset_calls();
@@ -175,7 +175,7 @@ describe('failures', () => {
   });
   for (const at of [1, 2, 3, 4]) {
     test(`zinit refuses item ${at} of a bucket: those before it serve, the rest go home`, () => {
-      const master = uma_zcreate('master', 48, 0, 0, init, fini);
+      const master = uma_zcreate('master', 48, { init, fini });
       const z = uma_zsecond_create('second', ctor, dtor, zinit, zfini, master);
       refuse.zinit = (n) => n === at;
       const item = uma_zalloc(z, M_NOWAIT);
@@ -206,7 +206,7 @@ describe('failures', () => {
   for (const size of [48, 1024]) {
     const place = size === 48 ? 'in' : 'off';
     test(`init refuses an item in the middle of a slab, header ${place} the page`, () => {
-      const z = uma_zcreate('inits', size, ctor, dtor, init, fini);
+      const z = uma_zcreate('inits', size, { ctor, dtor, init, fini });
       uma_reclaim();
       const free = vm_page_free_count();
       const n = ipers(z);
@@ -228,7 +228,7 @@ describe('failures', () => {
     });
   }
   test('without buckets everything works past the caches', () => {
-    const z = uma_zcreate('bucketless', 48, ctor, dtor, init, fini);
+    const z = uma_zcreate('bucketless', 48, { ctor, dtor, init, fini });
     bucket_failpoint.refuse = () => true;
     const held = take(z, 200);
     assert.equal(new Set(held).size, 200);
@@ -243,7 +243,7 @@ describe('failures', () => {
     await down();
     up({ options: { FAILPOINTS: true } });
     for (let at = 1; at <= 12; at++) {
-      const z = uma_zcreate('nth', 700, ctor, dtor, init, fini);
+      const z = uma_zcreate('nth', 700, { ctor, dtor, init, fini });
       uma_reclaim();
       const free = vm_page_free_count();
       let asked = 0;
@@ -361,7 +361,7 @@ describe('INVARIANTS', () => {
     panics(() => take(z, ipers(z)), /Memory modified after free/);
   });
   test('state that a callback keeps is no damage', () => {
-    const z = uma_zcreate('state', 48, 0, 0, init, 0);
+    const z = uma_zcreate('state', 48, { init });
     const [item] = take(z, 1);
     uma_zfree(z, item);
     mem.I32[item] = 5;

@@ -42,7 +42,7 @@ function layout(z: zone_t): { rsize: number; ipers: number; ppera: number; off: 
   };
 }
 const create = (size: number, align = 7, flags = 0): zone_t =>
-  uma_zcreate('layout', size, 0, 0, 0, 0, align, flags);
+  uma_zcreate('layout', size, { align, flags });
 
 test('the table: sizes, items of a slab, place of the header', () => {
   up({ options: { INVARIANTS: false } });

@@ -52,10 +52,10 @@ export interface Game {
 
 function make_zones(): { zones: zone_t[]; limited: zone_t; max: number } {
   const plain = uma_zcreate('plain', 48);
-  const master = uma_zcreate('master', 256, 0, 0, mark_init, mark_fini);
+  const master = uma_zcreate('master', 256, { init: mark_init, fini: mark_fini });
   const second = uma_zsecond_create('second', 0, 0, 0, 0, master);
   const off_page = uma_zcreate('off page', 1024);
-  const counted = uma_zcreate('counted', 2048, 0, 0, 0, 0, 7, UMA_ZONE_REFCNT);
+  const counted = uma_zcreate('counted', 2048, { flags: UMA_ZONE_REFCNT });
   const limited = uma_zcreate('limited', 120);
   const max = uma_zone_set_max(limited, 80);
   return { zones: [plain, master, second, off_page, counted, limited], limited, max };

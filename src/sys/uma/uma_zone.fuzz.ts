@@ -123,7 +123,7 @@ export class World {
     const flags = FLAGS[b % FLAGS.length];
     const size = SIZES[a % SIZES.length];
     // Counts and a header of its own need a slab of few items.
-    const z = uma_zcreate_nowait(`zone ${a}`, size, 0, 0, 0, 0, align, flags);
+    const z = uma_zcreate_nowait(`zone ${a}`, size, { align, flags });
     if (z !== 0) this.zones.push({ z, users: [] });
   }
   private second(zone: Zone): void {

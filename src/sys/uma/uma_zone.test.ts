@@ -15,7 +15,6 @@ import {
   KEGS_PER_ZONE,
   UMA_ZONE_NOFREE,
   UMA_ZONE_OFFPAGE,
-  UMA_ALIGN_PTR,
   UMA_ZONE_REFCNT,
   UMA_ZONE_VTOSLAB,
   uma_keg,
@@ -179,7 +178,7 @@ describe('secondary zones', () => {
 
 /** A zone whose items all lead to their slabs through the page array. */
 function vtoslab_zone(name: string, size: number): zone_t {
-  return uma_zcreate(name, size, 0, 0, 0, 0, UMA_ALIGN_PTR, UMA_ZONE_VTOSLAB);
+  return uma_zcreate(name, size, { flags: UMA_ZONE_VTOSLAB });
 }
 describe('several kegs behind one zone', () => {
   test('uma_zsecond_add says what does not fit', () => {
@@ -187,7 +186,7 @@ describe('several kegs behind one zone', () => {
     const m1 = vtoslab_zone('m1', 512);
     const m2 = vtoslab_zone('m2', 512);
     const other_size = vtoslab_zone('other size', 256);
-    const counted = uma_zcreate('counted', 512, 0, 0, 0, 0, 7, UMA_ZONE_REFCNT);
+    const counted = uma_zcreate('counted', 512, { flags: UMA_ZONE_REFCNT });
     const z = uma_zsecond_create('z', 0, 0, 0, 0, m1);
     assert.equal(uma_zsecond_add(m1, m2), EINVAL, 'm1 is no secondary zone');
     const in_page = uma_zcreate('in page', 256);
@@ -207,7 +206,7 @@ describe('several kegs behind one zone', () => {
     const zc = uma_zsecond_create('zc', 0, 0, 0, 0, counted);
     assert.equal(uma_zsecond_add(zc, m1), EINVAL);
     const plain = uma_zsecond_create('in page too', 0, 0, 0, 0, other_size);
-    const off_page = uma_zcreate('off page', 256, 0, 0, 0, 0, 7, UMA_ZONE_OFFPAGE);
+    const off_page = uma_zcreate('off page', 256, { flags: UMA_ZONE_OFFPAGE });
     assert.equal(uma_zsecond_add(plain, off_page), 0, 'distances and headers may differ');
     give(plain, take(plain, 100));
     uma_check();
@@ -304,8 +303,8 @@ describe('several kegs behind one zone', () => {
 
 test('reference counts lie in the slab and start at 0', () => {
   up();
-  const z = uma_zcreate('clusters', 2048, 0, 0, 0, 0, 7, UMA_ZONE_REFCNT);
-  const small = uma_zcreate('small', 64, 0, 0, 0, 0, 7, UMA_ZONE_REFCNT);
+  const z = uma_zcreate('clusters', 2048, { flags: UMA_ZONE_REFCNT });
+  const small = uma_zcreate('small', 64, { flags: UMA_ZONE_REFCNT });
   const none = uma_zcreate('none', 64);
   const held = [...take(z, 9), ...take(small, 100)];
   const words = held.map(uma_find_refcnt_word);
@@ -410,7 +409,7 @@ describe('the end of a zone', () => {
   test('pages of a NOFREE zone stay until then', () => {
     uma_reclaim();
     const free = uma_free_or_records();
-    const z = uma_zcreate('nofree', 1000, 0, 0, 0, 0, 7, UMA_ZONE_NOFREE);
+    const z = uma_zcreate('nofree', 1000, { flags: UMA_ZONE_NOFREE });
     give(z, take(z, 30));
     uma_reclaim();
     assert.ok(uma_keg.pages[uma_zone.keg[z]] > 0);

@@ -124,13 +124,13 @@ export function uma_startup(): void {
   fixed(uma_root.zone_keg[r], 'UMA Kegs', keg.sizeof * 4, 63);
   fixed(uma_root.zone_zone[r], 'UMA Zones', zone_words() * 4, 127);
   const internal = (name: string, bytes: number): zone_t =>
-    uma_zcreate(name, bytes, 0, 0, 0, 0, UMA_ALIGN_PTR, UMA_ZFLAG_INTERNAL);
+    uma_zcreate(name, bytes, { flags: UMA_ZFLAG_INTERNAL });
   uma_root.slab_zone[r] = internal('UMA Slabs', slab_header_words(SLAB_ITEMS_MAX, false) * 4);
   uma_root.rcnt_zone[r] = internal('UMA RCntSlabs', slab_header_words(RCNT_ITEMS_MAX, true) * 4);
   internal('UMA Hash', 256); // unused: the page array leads to every slab
   for (const [i, n] of BUCKET_SIZES.entries()) {
     const flags = UMA_ZFLAG_INTERNAL | UMA_ZFLAG_BUCKET;
-    const z = uma_zcreate(bucket_zone_name(n), bucket_bytes(n), 0, 0, 0, 0, UMA_ALIGN_PTR, flags);
+    const z = uma_zcreate(bucket_zone_name(n), bucket_bytes(n), { flags });
     uma_root.bucket_zone[elem(r, i)] = z;
   }
   uma_root.up[r] = 1;
@@ -223,46 +223,37 @@ function publish(k: keg_t, z: zone_t, anchor: number, in_hand: number): void {
   mtx_unlock(uma_root.lock, r);
 }
 
+/** What a zone may be given besides its name and size. Functions are vector numbers; 0: none. */
+export interface zone_options {
+  /** Run at every allocation and free. */
+  readonly ctor?: number;
+  readonly dtor?: number;
+  /** Run when an item enters or leaves the keg. */
+  readonly init?: number;
+  readonly fini?: number;
+  /** A mask, UMA_ALIGN_*; default UMA_ALIGN_PTR. */
+  readonly align?: number;
+  /** UMA_ZONE_*. */
+  readonly flags?: number;
+  /** Of malloc's own zones: the size class, from 1 on. */
+  readonly mclass?: number;
+  /** A word that leads to the zone from the moment on at which there is one. */
+  readonly anchor?: number;
+}
 /**
- * Makes a zone of items of `size` bytes on a keg of its own.  ctor and dtor run
- * at every allocation and free, init and fini when an item enters or leaves
- * the keg; they are vector numbers, 0 for none.  `align` is a mask.  Does not
- * sleep; panics if there is no memory for the zone itself.  UMA_ZONE_ZINIT says that
- * items are zero when they enter the keg, with UMA_ZONE_MALLOC too; pages of other
- * kegs come zeroed in any case, but the checks then leave the items as they are
- * (uma_dbg.ts).
+ * Makes a zone of items of `size` bytes on a keg of its own.  Does not sleep; panics
+ * if there is no memory for the zone itself.  UMA_ZONE_ZINIT says that items are zero
+ * when they enter the keg, with UMA_ZONE_MALLOC too; pages of other kegs come zeroed
+ * in any case, but the checks then leave the items as they are (uma_dbg.ts).
  */
-export function uma_zcreate(
-  name: string,
-  size: number,
-  ctor = 0,
-  dtor = 0,
-  init = 0,
-  fini = 0,
-  align = UMA_ALIGN_PTR,
-  flags = 0,
-  mclass = 0,
-): zone_t {
-  const z = uma_zcreate_nowait(name, size, ctor, dtor, init, fini, align, flags, mclass);
+export function uma_zcreate(name: string, size: number, o: zone_options = {}): zone_t {
+  const z = uma_zcreate_nowait(name, size, o);
   if (z === NULL) panic('uma_zcreate: no memory for the zone', name);
   return z;
 }
-/**
- * uma_zcreate for callers that can do without: NULL when there is no memory.  A
- * word `anchor` leads to the zone from the moment on at which there is one.
- */
-export function uma_zcreate_nowait(
-  name: string,
-  size: number,
-  ctor = 0,
-  dtor = 0,
-  init = 0,
-  fini = 0,
-  align = UMA_ALIGN_PTR,
-  flags = 0,
-  mclass = 0,
-  anchor = 0,
-): zone_t {
+/** uma_zcreate for callers that can do without: NULL when there is no memory. */
+export function uma_zcreate_nowait(name: string, size: number, o: zone_options = {}): zone_t {
+  const { ctor = 0, dtor = 0, init = 0, fini = 0, mclass = 0, anchor = 0, flags = 0 } = o;
   const r = uma();
   const z = zone_alloc_item(uma_root.zone_zone[r], M_NOWAIT) as zone_t;
   const k =
@@ -277,7 +268,7 @@ export function uma_zcreate_nowait(
   hw.fill(k, 0, keg.sizeof);
   const cls = flags & UMA_ZFLAG_BUCKET ? LC_BUCKET : flags & UMA_ZFLAG_INTERNAL ? LC_SLAB : LC_ZONE;
   keg.mclass[k] = mclass;
-  keg_setup(k, size, init, fini, align, flags, cls);
+  keg_setup(k, size, init, fini, o.align ?? UMA_ALIGN_PTR, flags, cls);
   zone_setup(z, k, name, flags, [ctor, dtor, 0, 0]);
   publish(k, z, anchor, 2);
   return z;
