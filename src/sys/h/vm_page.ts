@@ -77,6 +77,7 @@ export const vm_page = columns<number>('vm_page')({
   prev: col32('w', 'queue lock: the one before'),
   wired: col32('w', 'queue lock: how often it is wired, how often it is lent'),
   map_pmap: col32('w', 'lock of its mappings: the pmap of the first one'),
+  map_page: col32('w', 'the same lock: the virtual page number of that'),
   ref: col8('wh', 'it was used: stored by any CPU that maps it'),
   mod: col8('wh', 'it was written to: the same'),
 });

@@ -306,8 +306,14 @@ function malloc_fail(t: malloc_type_t, s: mtstats_t, b: number): number {
     add64(stats.failed, s, 1);
     if (b >= 0) stats.tried[s] |= 1 << b;
   }
+  last_failure = performance.now();
   if (opt.INVARIANTS) malloc_type_check(t, 'malloc');
   return 0;
+}
+let last_failure = Number.NEGATIVE_INFINITY;
+/** Seconds since this thread's last failed request; Infinity if there was none. */
+export function malloc_last_fail(): number {
+  return (performance.now() - last_failure) / 1000;
 }
 
 // --- with checks, and large blocks -------------------------------------------------------------

@@ -25,6 +25,7 @@ import {
   M_WAITOK,
   M_ZERO,
   malloc,
+  malloc_last_fail,
   malloc_type_attach,
   type malloc_type_t,
   malloc_usable_size,
@@ -350,7 +351,10 @@ test('a failed request counts nothing but its class, and vm.malloc_failed', () =
   assert.ok(malloc(500, t, M_WAITOK) !== 0, 'WAITOK requests are left alone');
   sysctl_set(rate, 1);
   assert.equal(malloc(2000, t, M_NOWAIT), 0);
+  const began = performance.now();
   assert.equal(malloc(9000, t, M_NOWAIT), 0);
+  const ago = malloc_last_fail();
+  assert.ok(ago >= 0 && ago <= (performance.now() - began) / 1000, `${ago} s`);
   assert.deepEqual(malloc_type_sums(t), { inuse: 6, bytes: 6 * 512, requests: 6, failed: 7 });
   assert.deepEqual(read_stream().get('test')?.cpus[0].slice(2, 5), [6n, 0n, 32n + 128n]);
   const hits = sysctl_read('debug.malloc.failure_count') as Uint8Array;

@@ -405,7 +405,7 @@ export function vm_page_left(m: number): void {
   left('valid or dirty blocks', page.state[m]);
   left('it is on a queue', page.queue[m]);
   left('it is wired or lent', page.wired[m]);
-  left('it is mapped', page.map_pmap[m]);
+  left('it is mapped', page.map_pmap[m] | page.map_page[m]);
   left('it is marked as used or written to', page.ref[m] | page.mod[m]);
 }
 
