@@ -2,7 +2,7 @@
  * kmem replay --compare NAME=A,B[,C…]: reads what is to be varied.
  *
  * NAME is a tunable, as with --set, or one of the options that say how a trace is
- * played: memory, cpus, type-by, verify.  All that can be wrong with the values
+ * played: memory, cpus, programs, type-by, verify.  All that can be wrong with the values
  * is found before the first run.  Two values that mean the same (64M and 65536K)
  * are one value given twice.
  */
@@ -52,6 +52,11 @@ const OPTIONS: Record<string, (text: string) => Meaning> = {
   cpus: (text) => {
     const cpus = cpus_option(text);
     return cpus === null ? CPUS_WANTED : { key: cpus, options: { cpus } };
+  },
+  programs: (text) => {
+    const programs = cpus_option(text);
+    if (programs === null) return CPUS_WANTED;
+    return { key: programs, options: { programs, cpus: programs } };
   },
   'type-by': (text) => {
     const type_by = type_by_option(text);

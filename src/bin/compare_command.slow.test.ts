@@ -18,11 +18,11 @@ test('one table, a column for each value', async () => {
   const { code, out, err } = await replay('--cpus', '1', '--compare', 'type-by=caller,none', MAKE);
   assert.deepEqual([code, err], [0, '']);
   const lines = out.trimEnd().split('\n');
-  assert.equal(lines[0], 'make.mtrace.gz: mtrace, 5,365 events, played as 1 program on 1 CPU');
+  assert.equal(lines[0], 'make.mtrace.gz: mtrace, 5,365 events, played once on CPU 1');
   const cells = new Map(lines.map((l) => l.trim().split(/ {2,}/)).map((c) => [c[0], c.slice(1)]));
   assert.deepEqual(cells.get('type-by'), ['caller', 'none']);
   assert.deepEqual(cells.get('requests served'), ['3,623', '3,623']);
-  assert.deepEqual(cells.get('never freed, blocks'), ['1,889', '1,889']);
+  assert.deepEqual(cells.get('in use at the end'), ['1,889', '1,889']);
   assert.deepEqual(cells.get('failed'), ['0', '0']);
   assert.deepEqual(cells.get('damaged blocks'), ['0', '0']);
   assert.deepEqual(cells.get('malloc types'), ['20', '1']);
@@ -85,6 +85,9 @@ test('what cannot be compared', async (t) => {
     [/--compare vm\.lowmem_period=9999: outside 0 to 3600/, ['vm.lowmem_period=1,9999', MAKE]],
     [/--compare cpus=1,2: one setting at a time/, ['verify=yes,no', '--compare', 'cpus=1,2', MAKE]],
     [/--compare cpus: it is also set/, ['cpus=1,2', '--cpus', '1', MAKE]],
+    [/--compare cpus: --programs says how many/, ['cpus=1,2', '--programs', '2', MAKE]],
+    [/--compare programs: --cpus says how many/, ['programs=1,2', '--cpus', '2', MAKE]],
+    [/one thread, which plays on one CPU; compare programs=1,2/, ['cpus=1,2', MAKE]],
     [/--compare verify: it is also set/, ['verify=yes,no', '--no-verify', MAKE]],
     [
       /--compare vm\.lowmem_period: it is/,

@@ -162,7 +162,7 @@ test('what cannot be carried out, and captures that are cut or damaged', async (
     [/--loop x: a whole number from 1/, ['--loop', 'x', HTTP2]],
     [/--write goes with one capture/, ['--write', nowhere, HTTP2, HTTP2]],
     [/--write .*out\.pcap: cannot be written \(ENOENT\)/, ['--write', nowhere, HTTP2]],
-    [/are for captures; --fit and --compare for heaps/, ['--fit', '--drop', HTTP2]],
+    [/are for captures; --fit, --compare and --programs for heaps/, ['--fit', '--drop', HTTP2]],
     [/make\.mtrace\.gz: is mtrace, no capture; /, ['--drop', MAKE]],
     [/http2\.pcap\.gz: is pcap, no recording of a heap; /, ['--fit', HTTP2]],
     [/damaged\.pcap: byte 24: packet 1 claims 2147483648 captured bytes, at most/, [damaged]],

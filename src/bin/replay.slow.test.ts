@@ -68,7 +68,8 @@ test('a raw stream, read by another program, says the same as document and truth
     const zones = join(folder, 'zones');
     const dumps = ['--sysctl-dump', `kern.malloc_stats=${malloc}`];
     dumps.push('--sysctl-dump', `vm.zone_stats=${zones}`);
-    const d = await replay_json('--cpus', String(cpus), ...dumps, file);
+    const many = file === GM ? '--programs' : '--cpus';
+    const d = await replay_json(many, String(cpus), ...dumps, file);
     const read = (...argv: string[]) =>
       JSON.parse(execFileSync('python3', [STREAMS, ...argv], { encoding: 'utf8' }));
     const m = read('malloc', malloc);

@@ -2,9 +2,9 @@
  * kmem replay: recorded heaps and captured packets on a real machine.
  *
  * Without a file it plays the bundled recordings.  For each it shows progress,
- * then a verdict (what it cost, how full and how fragmented memory was, what
- * leaked and from where), and `vmstat -m` and `vmstat -z` underneath, read from
- * the machine that played; under a capture `netstat -m`.
+ * then a verdict (what the recording says: peak, leaks, call sites; and what the
+ * machine had of it), and `vmstat -m` and `vmstat -z` underneath, read from the
+ * machine that played; under a capture `netstat -m`.
  */
 import {
   closeSync,
@@ -52,11 +52,13 @@ Plays recorded heaps (glibc mtrace, heaptrack, kmem-threads v1) through
 malloc(9), and captures of packets (pcap, pcapng) through mbufs; plain, gzip or
 zstd; \`-\` is standard input. Without FILE: the bundled ones. A pipe that is to
 be played several times (--fit, --compare, --loop) is copied to a file first.
-A recording of one program runs as N programs with --cpus N; one with threads
-keeps each thread's order and spreads the threads over the CPUs. Packets are
-received on one CPU and sent by reference on each of the others.
+A recording with threads keeps each thread's order and has its threads spread
+over the CPUs. One without is of a single thread and plays once, on one CPU;
+--programs N plays it N times at once, on N CPUs. Packets are received on one
+CPU and sent by reference on each of the others.
 
-  --cpus N              CPUs that play (default: 2, or fewer cores)
+  --cpus N              CPUs that play threads or packets (default: 2, or fewer)
+  --programs N          recordings without threads: N programs at once, N CPUs
   --memory SIZE         memory of the machine, such as 64M (default 1G)
   --fit                 find the smallest memory that plays without a failure
   --type-by WHAT        malloc types from: caller (default), module, none
@@ -73,8 +75,8 @@ received on one CPU and sent by reference on each of the others.
   --set NAME=VALUE      a boot tunable; may be repeated
                         (kmem replay --sysctl=-aT lists them)
   --compare NAME=A,B,…  play under each value, two rounds in turns, and show one
-                        table; NAME: a tunable, memory, cpus, type-by, or verify
-                        (yes,no)
+                        table; NAME: a tunable, memory, cpus, programs,
+                        type-by, or verify (yes,no)
   --json                one JSON document on stdout, and nothing else
   --sysctl='ARGUMENTS'  print sysctl(8) of the machine: vm.stats, or -a, -da …
   --sysctl-dump NAME=FILE   write a node's raw bytes after the replay
@@ -85,8 +87,8 @@ malformed lines or damage; 2 wrong usage or unreadable input
 
 examples:
   kmem replay
-  kmem replay --cpus 1 --type-by module app.mtrace.gz
-  zcat app.mtrace.gz | kmem replay --json - | jq .heap.inuse
+  kmem replay --programs 2 --type-by module app.mtrace.gz
+  zcat app.mtrace.gz | kmem replay --json - | jq .trace.never_freed_bytes
   kmem replay --fit app.mtrace.gz
   kmem replay --loop 100 capture.pcapng
   kmem replay --compare type-by=caller,module,none heaptrack.app.1234.zst
@@ -99,6 +101,8 @@ interface Wanted {
   systat: boolean;
   fit: boolean;
   compare: Setting | null;
+  /** --cpus, if it was given. */
+  asked: number | undefined;
   /** Arguments for sysctl(8), to be run on the machine of the replay. */
   sysctl: string[];
   dumps: [string, string][];
@@ -119,7 +123,10 @@ function parse(argv: readonly string[]): Wanted | null {
   const v = given.values;
   if (v.help) return null;
   const some = String(Math.min(2, availableParallelism()));
-  const cpus = cpus_option(v.cpus ?? some) ?? usage(`--cpus ${v.cpus}: ${CPUS_WANTED}`);
+  const { programs } = v;
+  if (programs !== undefined && v.cpus !== undefined) usage('--programs N has N CPUs, no --cpus');
+  const many = programs === undefined ? `--cpus ${v.cpus}` : `--programs ${programs}`;
+  const cpus = cpus_option(programs ?? v.cpus ?? some) ?? usage(`${many}: ${CPUS_WANTED}`);
   const by = v['type-by'] ?? 'caller';
   const type_by = type_by_option(by) ?? usage(`--type-by ${by}: ${TYPE_BY_WANTED}`);
   const memory = v.memory === undefined ? 0 : memory_option(v.memory);
@@ -128,8 +135,9 @@ function parse(argv: readonly string[]): Wanted | null {
   const files = given.positionals;
   if (files.includes('')) usage("'': the name of a file is empty");
   const packets = packet_options(v, files);
-  if (packets && (v.fit || v.compare)) {
-    usage('--rate, --loop, --drop and --write are for captures; --fit and --compare for heaps');
+  if (packets && (v.fit || v.compare || programs !== undefined)) {
+    const heaps = '--fit, --compare and --programs for heaps';
+    usage(`--rate, --loop, --drop and --write are for captures; ${heaps}`);
   }
   return {
     files,
@@ -138,10 +146,12 @@ function parse(argv: readonly string[]): Wanted | null {
     systat: v.systat ?? false,
     fit: v.fit ?? false,
     compare: comparison(v, set),
+    asked: v.cpus === undefined ? undefined : cpus,
     sysctl: v.sysctl ?? [],
     dumps: (v['sysctl-dump'] ?? []).map((d) => pair(d, '--sysctl-dump', 'NAME=FILE')),
     options: {
       cpus,
+      ...(programs === undefined ? {} : { programs: cpus }),
       memory: v.memory,
       type_by,
       verify: !v['no-verify'],
@@ -184,6 +194,10 @@ function comparison(v: ReturnType<typeof args>['values'], set: Record<string, st
   const { name } = setting;
   const said: Record<string, unknown> = { ...v, verify: v.verify ?? v['no-verify'], ...set };
   if (said[name] !== undefined) usage(`--compare ${name}: it is also set to one value`);
+  const other = { cpus: 'programs', programs: 'cpus' }[name];
+  if (other !== undefined && said[other] !== undefined) {
+    usage(`--compare ${name}: --${other} says how many CPUs there are, too`);
+  }
   if (name === 'memory' && v.fit) usage('--compare memory: --fit finds the memory itself');
   for (const one of ['sysctl', 'sysctl-dump'] as const) {
     if (v[one]) usage(`--compare plays on several machines: --${one} looks at one`);
@@ -196,6 +210,7 @@ function args(argv: readonly string[]) {
     allowPositionals: true,
     options: {
       cpus: { type: 'string' },
+      programs: { type: 'string' },
       memory: { type: 'string' },
       fit: { type: 'boolean' },
       'type-by': { type: 'string' },
@@ -344,7 +359,8 @@ async function one(
     const out = wanted.fit ? await fit(options, bar.note) : await play_trace(options);
     bar.end();
     const capture = is_packet_outcome(out);
-    say(`${place.first ? '' : '\n'}${capture ? packet_verdict(file, out) : verdict(file, out)}`);
+    say(place.first ? '' : '\n');
+    say(capture ? packet_verdict(file, out) : verdict(file, out, wanted.asked));
     if (capture && netstat !== '') say(`\nnetstat -m\n${netstat}`);
     if (!capture && tables !== '') say(`\n${tables}`);
     if (variables !== '') say(tables !== '' ? variables : `\n${variables}`);

@@ -7,9 +7,10 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
+import { BUNDLED, temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
 import {
   GM,
   MAKE,
@@ -21,21 +22,39 @@ import {
   truth,
 } from './replay.test.lib.ts';
 
+/** The verdict of gm, without time and memory. */
+const LINES = [
+  'gm.mtrace.gz: mtrace, 960 events, played once on CPU 1',
+  ' the recording, in bytes asked for',
+  '  requests      449 for 16,259,372 bytes, of 51 call sites',
+  '  peak          5,506,312 bytes in 233 blocks, at event 449 (47 %)',
+  '  temporary     55 blocks (12 %), freed by the next event',
+  '  never freed   2,592 bytes in 5 blocks',
+  '  most of it by 1,792 bytes in 1 block  libgomp.so.1:0xd139',
+  '                408 bytes in 2 blocks   libgomp.so.1:0xd09d',
+  '                368 bytes in 1 block    ld-linux-x86-64.so.2:0x10cb3',
+  '                24 bytes in 1 block     libgomp.so.1:0xd0fd',
+  '  peak held by  5,376,168 bytes in 3 blocks  locateResourceLimitedMemory+258',
+  '                65,728 bytes in 47 blocks    MagickMallocAligned+46',
+  '                22,576 bytes in 15 blocks    MagickMallocCleared+e',
+  '  most calls by 97 requests for 640,960 bytes  MagickMallocAligned+46',
+  '                84 requests for 2,867 bytes    libc.so.6:0x38d8d',
+  '                48 requests for 2,784 bytes    libc.so.6:0x38f23',
+  '  recording     67 frees of unknown blocks',
+  ' the machine, in size classes',
+  '  requests      449 served, 0 failed',
+  '  in use        3,104 bytes in 5 blocks at the end',
+  '  contents      every block held what was written into it',
+  '',
+];
+
 test('the verdict and both tables, line by line', async () => {
   const { code, out, err } = await replay('--cpus', '1', GM);
   assert.deepEqual([code, err], [0, '']);
   const lines = out.split('\n');
   const timeless = lines.filter((l) => !/^ {2}(time|memory) /.test(l));
-  assert.deepEqual(timeless.slice(0, 11), [
-    'gm.mtrace.gz: mtrace, 960 events, played as 1 program on 1 CPU',
-    '  requests      449 served, 0 failed; 5 blocks (3.0K) never freed',
-    '  contents      every block held what was written into it',
-    '  recording     67 frees of unknown blocks',
-    '  never freed   2,048 bytes in 1 block by libgomp.so.1:0xd139',
-    '                512 bytes in 2 blocks by libgomp.so.1:0xd09d',
-    '                512 bytes in 1 block by ld-linux-x86-64.so.2:0x10cb3',
-    '                32 bytes in 1 block by libgomp.so.1:0xd0fd',
-    '',
+  assert.deepEqual(timeless.slice(0, LINES.length + 2), [
+    ...LINES,
     'vmstat -m',
     '         Type InUse MemUse HighUse Requests  Size(s)',
   ]);
@@ -55,20 +74,44 @@ test('the verdict and both tables, line by line', async () => {
 });
 
 test('--quiet: the verdict alone; without verification nothing is claimed', async () => {
-  const argv = ['--quiet', '--no-verify', '--type-by', 'none', '--cpus', '2', GM];
+  const argv = ['--no-verify', '--type-by', 'none', '--programs', '2', GM];
   const { out } = await replay(...argv);
   assert.match(out, /^ {2}contents {6}not looked at \(--no-verify\)$/m);
-  assert.match(out, /^ {2}never freed {3}[\d,]+ bytes in 10 blocks by all$/m);
-  assert.ok(!out.includes('vmstat'));
+  assert.match(out, /^ +all +10 +\d+K /m);
+  assert.ok(!(await replay('--quiet', ...argv)).out.includes('vmstat'));
+});
+
+test('the trace is told once and exactly; N programs are N times the machine only', async () => {
+  const { out } = await replay('--quiet', MAKE);
+  assert.match(out, /^make\.mtrace\.gz: .* played once on CPU 1$/m);
+  assert.match(out, /^ {2}never freed {3}172,865 bytes in 1,889 blocks$/m);
+  assert.match(out, /^ {2}most of it by 131,136 bytes in 597 blocks +make:xcalloc\+1a$/m);
+  const [one, two] = [await replay_json(MAKE), await replay_json('--programs', '2', MAKE)];
+  assert.deepEqual(one.trace, two.trace);
+  assert.deepEqual([one.cpus, one.programs, two.cpus, two.programs], [1, 1, 2, 2]);
+  assert.equal(one.heap.inuse, one.trace.never_freed_blocks);
+  for (const key of ['inuse', 'memuse', 'requests']) {
+    assert.equal(two.heap[key], 2 * one.heap[key], key);
+  }
+  const several = (await replay('--quiet', '--programs', '2', MAKE)).out;
+  assert.match(several, /^make.* played by 2 programs at once on CPUs 1 and 2$/m);
+  assert.match(several, /^ the machine, in size classes, of the 2 programs together$/m);
+  assert.match(several, /^ {2}most of it by 131,136 bytes in 597 blocks/m);
+  const threads = await replay('--quiet', '--cpus', '2', join(BUNDLED, 'redis.threads.gz'));
+  assert.match(threads.out, /484,777 events of 5 threads, played once on CPUs 1 and 2$/m);
 });
 
 test('--json: one document, every promised name, nothing else', async () => {
-  const d = await replay_json('--cpus', '2', MAKE);
+  const d = await replay_json('--programs', '2', MAKE);
   for (const [name, value] of Object.entries(truth['make.mtrace.gz'])) {
     assert.deepEqual(d.trace[name], value, name);
   }
   const names: Record<string, string[]> = {
-    trace: ['format', 'event_lines', 'lines_by_op', 'acquisitions', 'malformed_lines'],
+    trace: [
+      ...['format', 'event_lines', 'lines_by_op', 'acquisitions', 'malformed_lines'],
+      ...['peak_live_bytes', 'peak_live_bytes_at_event', 'temporary', 'never_freed_bytes', 'sites'],
+      ...['top_never_freed_sites', 'top_call_sites_at_peak', 'top_call_sites_by_requests'],
+    ],
     heap: ['requests', 'inuse', 'memuse', 'failed', 'verify_errors', 'types', 'zones', 'kernel'],
     memory: ['size_bytes', 'kernel_peak_bytes', 'fragmentation'],
     time: ['seconds', 'ns_per_event', 'events_per_second', 'reading_seconds', 'playing_seconds'],
@@ -102,6 +145,12 @@ test('a command line that cannot be carried out', async (t) => {
     [/--cpus 0: a whole number/, ['replay', '--cpus', '0', MAKE]],
     [/--cpus 1\.5: a whole number/, ['replay', '--cpus', '1.5', MAKE]],
     [/--cpus 64: a whole number/, ['replay', '--cpus', '64', MAKE]],
+    [/--programs 0: a whole number/, ['replay', '--programs', '0', MAKE]],
+    [/--programs N has N CPUs/, ['replay', '--programs', '2', '--cpus', '2', MAKE]],
+    [
+      /are for captures; .*--programs for heaps/,
+      ['replay', '--programs', '2', '--loop', '2', MAKE],
+    ],
     [/--memory: 1K is below 1M/, ['replay', '--memory', '1K', MAKE]],
     [/--memory: 9G is above 8G/, ['replay', '--memory', '9G', MAKE]],
     [/--memory: 'much' is not a size/, ['replay', '--memory', 'much', MAKE]],
@@ -162,7 +211,27 @@ test('a broken-off pipe is played as far as it goes, packed or plain', async () 
     assert.equal(trace.damaged_at, damaged);
   }
   const { out } = await kmem(['replay', '--quiet', '-'], packed);
-  assert.match(out, /^ {2}recording {5}damaged, played up to byte [\d,]+$/m);
-  assert.match(out, /^ {16}standard input: byte 9000: the gzip data ends too early/m);
+  assert.match(out, /^ {2}recording {5}damaged, played up to byte [\d,]+: the gzip data ends/m);
   refused(await kmem(['replay', '--strict', '-'], packed), /byte 9000: the gzip data ends/, 1);
+});
+
+/** The pieces of a screen between its `…` lines; of time and memory the words count. */
+function pieces(screen: string): string[] {
+  const timeless = screen.replace(/^ {2}(time|memory) .*$/gm, (row) =>
+    row.replace(/[\d.,]+/g, '0'),
+  );
+  return timeless.split(/^…\n/m);
+}
+test("the README's screen is what the command prints", async () => {
+  const readme = readFileSync(join(import.meta.dirname, '..', '..', 'README.md'), 'utf8');
+  const [, screen] =
+    /^\$ npx kmem replay traces\/make\.mtrace\.gz\n([^`]*)```$/m.exec(readme) ?? [];
+  assert.ok(screen?.includes('…\n'));
+  const [out] = pieces((await replay(MAKE)).out);
+  let at = 0;
+  for (const piece of pieces(screen)) {
+    const found = out.indexOf(piece, at);
+    assert.ok(found >= 0, `not printed, or not in this order:\n${piece}\nof\n${out}`);
+    at = found + piece.length;
+  }
 });

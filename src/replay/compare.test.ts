@@ -67,9 +67,9 @@ test('each value is played in turns, and told as a replay under it is', async ()
 test('a value under which no machine comes up is a column without figures', async () => {
   const cpus = (n: number) => ({
     text: String(n),
-    options: (o: ReplayOptions) => ({ ...o, cpus: n }),
+    options: (o: ReplayOptions) => ({ ...o, cpus: n, programs: n }),
   });
-  const setting = { name: 'cpus', values: [cpus(1), cpus(1000)] };
+  const setting = { name: 'programs', values: [cpus(1), cpus(1000)] };
   const out = await compare(options, setting, replay, () => {});
   const [good, bad] = out.compare.runs;
   assert.equal(good.heap?.inuse, truth.never_freed_blocks);
@@ -78,11 +78,14 @@ test('a value under which no machine comes up is a column without figures', asyn
   const text = compare_text(MAKE, out);
   assert.match(text, /^ {2}requests served +3,623 +-$/m);
   assert.match(text, /^ {2}1000: .*cpus/m);
-  const none = { name: 'cpus', values: [cpus(1000), cpus(2000)] };
+  const none = { name: 'programs', values: [cpus(1000), cpus(2000)] };
   await assert.rejects(
     compare(options, none, replay, () => {}),
     { name: 'KmemError' },
   );
+  const one = { name: 'cpus', values: [cpus(1), cpus(2)] };
+  const alone = compare(options, one, replay, () => {});
+  await assert.rejects(alone, /one thread, which plays on one CPU; compare programs=1,2/);
 });
 
 /** A comparison of one figure: a column for each value, with the figure of each round. */
@@ -112,9 +115,13 @@ test('the best is marked only where it means something', async () => {
   assert.equal(pages('0 0, 5 5'), 0);
   assert.equal(pages('9 9, 5 5, 7 7', 1), 2, 'one failed');
   assert.equal(pages('9 9, 5 5', 1), -1, 'only one did the work');
-  const by_cpus = figures('cpus', 'peak_pages', '5 5, 9 9');
-  assert.equal(best_run(least, long, by_cpus), -1, 'more programs are more work');
-  assert.equal(best_run(least, { ...long, threads: 4 }, by_cpus), 0, 'threads are the same work');
+  const by = (name: string) => figures(name, 'peak_pages', '5 5, 9 9');
+  assert.equal(best_run(least, long, by('programs')), -1, 'more programs are more work');
+  assert.equal(
+    best_run(least, { ...long, threads: 4 }, by('cpus')),
+    0,
+    'threads are the same work',
+  );
   assert.equal(speed('10 11, 20 19'), 1);
   assert.equal(speed('10 20, 21 19'), -1);
   assert.equal(speed('10 11, 20 19', trace), -1, 'too short to speak of speed');

@@ -19,11 +19,12 @@
  */
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
 import type { ReplayOptions, ReplayOutcome } from './replay.ts';
+import { SourceError } from './source.ts';
 import { count, mega, SPEED_MIN_EVENTS, title } from './verdict.ts';
 
 /** What is varied. */
 export interface Setting {
-  /** A tunable, or memory, cpus, type-by, verify. */
+  /** A tunable, or memory, cpus, programs, type-by, verify. */
   name: string;
   values: { text: string; options: (o: ReplayOptions) => ReplayOptions }[];
 }
@@ -58,7 +59,7 @@ interface Row {
   text: (n: number) => string;
   /** Which way is better; null: neither. */
   best: 'least' | 'most' | null;
-  /** The figure depends on how many programs play, which --compare cpus changes. */
+  /** The figure depends on how many programs play, which --compare programs changes. */
   of_work?: true;
 }
 const share = (n: number): string => `${(n * 100).toFixed(1)} %`;
@@ -74,8 +75,8 @@ const ROWS: readonly Row[] = [
   { key: 'fit_bytes', label: 'least memory', text: mega, best: 'least', of_work: true },
   { key: 'requests', label: 'requests served', text: count, best: null },
   { key: 'failed', label: '  failed', text: count, best: null },
-  { key: 'never_freed_blocks', label: 'never freed, blocks', text: count, best: null },
-  { key: 'never_freed_bytes', label: '  bytes', text: count, best: null },
+  { key: 'never_freed_blocks', label: 'in use at the end', text: count, best: null },
+  { key: 'never_freed_bytes', label: '  bytes, in size classes', text: count, best: null },
   { key: 'verify_errors', label: 'damaged blocks', text: count, best: null },
   { key: 'types', label: 'malloc types', text: count, best: null },
   { key: 'slab_headers', label: 'slab headers', text: count, best: null },
@@ -150,6 +151,11 @@ export async function compare(
     }
   }
   const first = played.flat()[0];
+  if (first && setting.name === 'cpus' && first.outcome.trace.threads === undefined) {
+    const reason = 'is a recording with one thread, which plays on one CPU';
+    const advice = 'compare programs=1,2,… to play it several times at once';
+    throw new SourceError(String(o.names ?? o.files), null, reason, advice);
+  }
   if (first === undefined) throw errors[0];
   const runs = setting.values.map(({ text }, i) => compared_run(text, played[i], errors[i]));
   return {
@@ -197,7 +203,9 @@ function compared_run(value: string, rounds: Round[], error: Error | null): Comp
 /** The table of a comparison. */
 export function compare_text(file: string, { trace, compare: c }: Compared): string {
   const { runs } = c;
-  const cpus = c.name === 'cpus' ? null : (runs.find((r) => r.cpus !== undefined)?.cpus ?? null);
+  const played = runs.find((r) => r.cpus !== undefined);
+  const { cpus = 1, programs = 1 } = played ?? {};
+  const varied = c.name === 'cpus' || c.name === 'programs';
   const lines = [[c.name, ...runs.map((r) => `${r.value}  `)]];
   let marked = false;
   for (const row of ROWS) {
@@ -208,7 +216,7 @@ export function compare_text(file: string, { trace, compare: c }: Compared): str
     lines.push([row.label, ...values.map((v, i) => cell(row, v) + (i === best ? ' *' : '  '))]);
   }
   const widths = lines[0].map((_, i) => Math.max(...lines.map((line) => line[i].length)));
-  let text = `${title(file, trace, cpus)}\n`;
+  let text = `${title(file, trace, varied ? null : { cpus, programs })}\n`;
   for (const [label, ...cells] of lines) {
     const columns = cells.map((text, i) => text.padStart(widths[i + 1] + 2));
     text += `  ${label.padEnd(widths[0])}${columns.join('')}`.trimEnd() + '\n';
@@ -235,7 +243,7 @@ export function best_run(
   c: Comparison,
 ): number {
   if (row.best === null) return -1;
-  if (row.of_work && c.name === 'cpus' && trace.threads === undefined) return -1;
+  if (row.of_work && c.name === 'programs') return -1;
   if (SPEEDS.test(row.key) && trace.event_lines < SPEED_MIN_EVENTS) return -1;
   const ranges = c.runs.map((r, i) => {
     const rounds = r.rounds ?? [];

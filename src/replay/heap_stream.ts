@@ -14,6 +14,9 @@
  * Addresses come in two 32-bit halves (address_map.ts).  The ring may be absent
  * when only the statistics are wanted.
  *
+ * A block that goes before anything else comes or goes was a temporary one; a format
+ * that has a rule of its own for that says so, and counts them itself.
+ *
  * Always true after each call: the blocks in the address map are exactly those
  * that a player who followed all events holds.
  */
@@ -44,6 +47,10 @@ export class HeapStream {
   readonly #ids = new BlockIds();
   /* Trace thread that last obtained each block. */
   #owner = new Uint16Array(65536);
+  /* The block that the last of all changes obtained. */
+  #fresh: number = NO_BLOCK;
+  /** The parser counts temporary blocks. */
+  own_temporary = false;
 
   constructor(writer: RingWriter, stats: TraceStats, type_by: TypeBy) {
     this.#writer = writer;
@@ -72,6 +79,7 @@ export class HeapStream {
     const id = this.map.remove(lo, hi);
     if (id === NO_BLOCK) return false;
     this.#writer.put(OP_FREE | (thread << THREAD_SHIFT), id, 0, 0);
+    this.#count_temporary(id);
     this.stats.died(id);
     this.#ids.give(id);
     this.#count_release(id, thread);
@@ -98,6 +106,7 @@ export class HeapStream {
       this.obtain(lo, hi, size, site, thread, 0);
       return false;
     }
+    this.#count_temporary(id);
     stats.died(id);
     this.#count_release(id, thread);
     if (!same) {
@@ -136,6 +145,11 @@ export class HeapStream {
     const saturated = size < SIZE_SATURATED ? size : SIZE_SATURATED;
     this.#writer.put(op | (thread << THREAD_SHIFT), id, saturated, this.sites.type_of[site]);
     this.stats.born(id, size, site);
+    this.#fresh = id;
+  }
+  #count_temporary(id: number): void {
+    if (id === this.#fresh && !this.own_temporary) this.stats.temporary_at(this.stats.site_of(id));
+    this.#fresh = NO_BLOCK;
   }
 
   /* Its release bypassed the tracer: the block is gone, nobody knows since when. */

@@ -110,7 +110,6 @@ export class HeaptrackParser implements LineParser {
   #complete = false;
   #obtained = 0;
   #released = 0;
-  #temporary = 0;
   /* The allocation of the block that the event before obtained; if none, 0, the first one. */
   #fresh = 0;
   /* Raw files: allocations by back-trace and size, and that of each live block. */
@@ -128,6 +127,7 @@ export class HeaptrackParser implements LineParser {
     this.#cutter = cutter;
     this.#heap = heap;
     this.#tables = new HeaptrackSites(heap.sites);
+    heap.own_temporary = true;
   }
 
   parse(from: number, to: number): number {
@@ -186,10 +186,10 @@ export class HeaptrackParser implements LineParser {
       attached: this.#attached,
       leak_suppressions: this.#suppressions,
       ...(peak_rss_bytes > 0 ? { peak_rss_bytes } : {}),
+      ...(this.#about.recorded_ms === undefined ? {} : { peak_live_ms: stats.peak_ms }),
       event_lines: stats.event_lines,
       ...(raw ? {} : { end_line: this.#complete }),
       lines_by_op: { '+': this.#obtained, '-': this.#released },
-      temporary: this.#temporary,
       interned: {
         strings: this.#tables.strings.count,
         frames: this.#tables.frames,
@@ -249,14 +249,14 @@ export class HeaptrackParser implements LineParser {
       this.#obtain(++this.#live[n] << ADDRESS_SHIFT, n + 1, size, this.#site[n]);
       this.#fresh = n;
     } else {
-      this.#count_temporary(n);
+      this.#count_temporary(n, this.#site[n]);
       if (this.#live[n] > 0) this.#release(this.#live[n]-- << ADDRESS_SHIFT, n + 1);
       else this.#release(0, 0);
     }
     return null;
   }
-  #count_temporary(allocation: number): void {
-    if (this.#fresh === allocation) this.#temporary++;
+  #count_temporary(allocation: number, site: number): void {
+    if (this.#fresh === allocation) this.#heap.stats.temporary_at(site);
     this.#fresh = 0;
   }
 
@@ -266,7 +266,9 @@ export class HeaptrackParser implements LineParser {
         return 'not the address of a block';
       }
       const block = this.#heap.map.get(this.#lo, this.#hi);
-      if (block !== NO_BLOCK) this.#count_temporary(this.#kind_of[block]);
+      if (block !== NO_BLOCK) {
+        this.#count_temporary(this.#kind_of[block], this.#heap.stats.site_of(block));
+      }
       this.#release(this.#lo, this.#hi);
       return null;
     }
@@ -480,7 +482,7 @@ export class HeaptrackParser implements LineParser {
       return null;
     }
     if (this.#next !== to) return 'more than one number';
-    if (letter === LETTER_c) this.#about.recorded_ms = first;
+    if (letter === LETTER_c) this.#about.recorded_ms = this.#heap.stats.clock_ms = first;
     else this.#resident_pages = Math.max(this.#resident_pages, first);
     return null;
   }

@@ -5,7 +5,8 @@
  * that the recorded program made of its allocator.  Blocks are known by the
  * reader's dense ids, so that a plain array leads to the address.
  *
- * Two ways of sharing the work:
+ * Ways of sharing the work:
+ *   alone      one player plays the trace of a program with one thread
  *   programs   every player plays the whole trace: N programs on one heap
  *   threads    each player plays the threads of the trace that are its own.
  *              A block may be freed by another thread than the one that got it,
@@ -43,6 +44,9 @@ import {
 import { RING_END, RING_FAILED, type RingHandle, RingReader } from './ring.ts';
 import { TURN_IDS, Turns, turns_table } from './turns.ts';
 import { TypeNames } from './type_names.ts';
+
+/** What a player's thread is told, and answers, when there is no task for it. */
+export const DISMISSED = 'dismissed';
 
 export interface PlayerTask {
   readonly ring: RingHandle;

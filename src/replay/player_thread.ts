@@ -2,12 +2,13 @@
  * player_thread: one player's thread, as the thread that started it sees it.
  *
  * Life of a player: the thread attaches to the machine and says that it is up; it
- * gets its task; it plays, detaches and tells its totals.  What it throws, or an
+ * gets its task; it plays, detaches and tells its totals.  If it is dismissed instead,
+ * it detaches, and has none.  What it throws, or an
  * end without totals, rejects `end`, and `up` if that is still awaited.
  */
 import { Worker } from 'node:worker_threads';
 import type { PacketTask, PacketTotals } from './packet_task.ts';
-import type { PlayerTask, PlayerTotals } from './player.ts';
+import { DISMISSED, type PlayerTask, type PlayerTotals } from './player.ts';
 import type { PlayerStart } from './player_worker.ts';
 import type { Reader } from './reader.ts';
 
@@ -24,6 +25,8 @@ export class PlayerThread {
   readonly index: number;
   readonly up: Promise<void>;
   readonly end: Promise<AnyTotals>;
+  /** It was dismissed, and is no CPU any more. */
+  readonly gone: Promise<void>;
   #reader: Reader | null = null;
 
   constructor(machine: PlayerStart['machine'], index: number) {
@@ -34,6 +37,10 @@ export class PlayerThread {
       : new Worker(new URL('./player_worker.js', import.meta.url), start);
     let is_up: () => void = () => {};
     let not_up: (e: Error) => void = () => {};
+    let gone_well: () => void = () => {};
+    this.gone = new Promise((resolve) => {
+      gone_well = resolve;
+    });
     this.up = new Promise((resolve, reject) => {
       is_up = resolve;
       not_up = reject;
@@ -45,8 +52,9 @@ export class PlayerThread {
         not_up(e);
         reject(e);
       };
-      this.worker.on('message', (m: AnyTotals | 'up') => {
+      this.worker.on('message', (m: AnyTotals | 'up' | typeof DISMISSED) => {
         if (m === 'up') is_up();
+        else if (m === DISMISSED) gone_well();
         else totals = m;
       });
       this.worker.on('error', (e: Error) => fail(player_error(index, e)));
@@ -56,6 +64,12 @@ export class PlayerThread {
       });
     });
     this.end.catch(() => {}); // whoever waits for `up` hears of it first
+  }
+  /** There is nothing to play for it; then nobody waits for its `end`. */
+  async dismiss(reader: Reader): Promise<void> {
+    reader.reader_gone(this.index);
+    this.worker.postMessage(DISMISSED);
+    await Promise.race([this.gone, this.end]);
   }
   /** Gives the thread its task, which reads that reader's ring. */
   start(reader: Reader, task: AnyTask): void {

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { live_types } from './heap_figures.ts';
 import { type ReplayOptions, type ReplayOutcome, replay } from './replay.ts';
-import type { TraceDocument } from './trace_stats.ts';
+import type { SiteFigures, TraceDocument } from './trace_stats.ts';
 
 export const PLAIN: Omit<ReplayOptions, 'files' | 'cpus'> = {
   type_by: 'caller',
@@ -16,7 +16,7 @@ export const PLAIN: Omit<ReplayOptions, 'files' | 'cpus'> = {
   set: {},
 };
 
-/** Plays a file and compares everything; gives the outcome. */
+/** Plays a file, as so many programs if it has no threads, and compares everything. */
 export async function plays_as_recorded(
   file: string,
   cpus: number,
@@ -28,7 +28,8 @@ export async function plays_as_recorded(
     accounts_add_up();
     zones_add_up = true;
   };
-  const out = await replay({ ...PLAIN, ...more, files: [file], cpus, inspect });
+  const several = cpus > 1 && !file.includes('threads') ? { programs: cpus } : {};
+  const out = await replay({ ...PLAIN, ...several, ...more, files: [file], cpus, inspect });
   assert.ok(zones_add_up);
   for (const [name, value] of Object.entries(truth)) {
     assert.deepEqual(out.trace[name as keyof TraceDocument], value, name);
@@ -51,7 +52,8 @@ export async function plays_as_recorded(
   }
   assert.ok(out.memory.kernel_peak_bytes <= out.memory.size_bytes);
   assert.ok(out.time.seconds > 0 && out.time.events_per_second > 0);
-  assert.equal(out.cpus, cpus);
+  assert.deepEqual([out.cpus, out.programs], [cpus, programs]);
+  sites_add_up(trace);
   return out;
 }
 
@@ -67,6 +69,24 @@ function requests_as_recorded({ heap, trace }: ReplayOutcome, programs: number):
   const name = 'requests: every first one, and no realloc twice';
   assert.ok(heap.requests >= programs * first, `${name}: ${heap.requests} < ${first}`);
   assert.ok(heap.requests <= programs * served, `${name}: ${heap.requests} > ${served}`);
+}
+/* What is told of the call sites, added up, is what is told of the program. */
+function sites_add_up(trace: TraceDocument): void {
+  const sites = trace.sites ?? [];
+  const served = Object.values(trace.size_histogram).reduce((sum, n) => sum + n, 0);
+  const sums: [keyof SiteFigures, number][] = [
+    ['requests', served],
+    ['requested_bytes', trace.requested_bytes_total],
+    ['temporary', trace.temporary],
+    ['peak_blocks', trace.live_blocks_at_peak_bytes],
+    ['peak_bytes', trace.peak_live_bytes],
+    ['never_freed_blocks', trace.never_freed_blocks],
+    ['never_freed_bytes', trace.never_freed_bytes],
+  ];
+  for (const [key, whole] of sums) {
+    const sum = sites.reduce((n, site) => n + Number(site[key]), 0);
+    assert.equal(sum, whole, `sum of ${key} over the call sites`);
+  }
 }
 function types_add_up({ heap }: ReplayOutcome): void {
   for (const key of ['requests', 'inuse', 'memuse'] as const) {

@@ -4,6 +4,12 @@
  *      file ─► reader's thread ─► ring ─► player on CPU 1 ─┐
  *                                     └─► player on CPU 2 ─┴─► one heap
  *
+ * How many play.  A recording without threads is of a program with one thread: it is
+ * played once, on CPU 1, whatever the machine has.  One that keeps its threads apart
+ * has them spread over all CPUs.  With `programs`, a recording without threads is played
+ * by so many programs at once, each on a CPU of its own: the figures of the trace stay
+ * those of one, the machine's are those of all together.
+ *
  * This thread boots the machine and stays its CPU 0: it shows progress, and at
  * the end reads every figure back from the kernel, by sysctl, as any tool
  * would.  A machine too small for the trace is no error: requests fail, are
@@ -34,7 +40,10 @@ export interface ReplayOptions {
   readonly files: string[];
   /** What messages call them, when not so. */
   readonly names?: string[];
+  /** CPUs for players. */
   readonly cpus: number;
+  /** So many programs play the trace at once, no more than there are CPUs; absent: one. */
+  readonly programs?: number;
   /** Bytes or '64M'; absent: as much as the trace will need. */
   readonly memory?: string | number;
   readonly type_by: TypeBy;
@@ -72,7 +81,10 @@ export interface ReplayOutcome {
     playing_seconds: number;
     playing_ns_per_event: number;
   };
+  /** CPUs that played: 1 to `cpus`. */
   cpus: number;
+  /** Times that the trace was played, all at once. */
+  programs: number;
   /** Blocks were filled and looked at. */
   verified: boolean;
   complaints: string[];
@@ -81,6 +93,8 @@ export interface ReplayOutcome {
 /** Memory of a machine whose trace nobody has measured; only what is used of it is taken. */
 export const DEFAULT_MEMORY = '1G';
 const PROGRESS_MS = 100;
+/** The format that keeps threads apart. */
+const WITH_THREADS = 'kmem-threads v1';
 /** What enough memory is estimated from: part-full slabs, the kernel itself, each CPU's caches. */
 const ENOUGH_SHARE = 1.15;
 const ENOUGH_KERNEL = 256 * 1024;
@@ -145,6 +159,7 @@ async function play(
       strict: o.strict,
       loop: o.packets?.loop,
     });
+    const open = reader;
     timer = progress_timer(o, reader);
     const started = reader.done.then((r) => performance.now() - r.read_seconds * 1000);
     started.catch(() => {}); // reported by whoever waits for the players
@@ -153,6 +168,7 @@ async function play(
     const format = await format_of(reader, players);
     if (is_capture(format)) {
       if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
+      if (o.programs !== undefined) throw not_a_program(o.names ?? o.files, format);
       const played = await play_capture(o, players, reader);
       const took = await seconds(played.read);
       o.inspect?.();
@@ -160,7 +176,9 @@ async function play(
       return packet_outcome(o, played, took, { size_bytes, kernel_peak_bytes: taken });
     }
     if (o.packets) throw not_a_capture(o.names ?? o.files, format);
-    const played = await play_heap(o, players, reader);
+    const some = players.slice(0, cpus_for(o, format));
+    await Promise.all(players.slice(some.length).map((p) => p.dismiss(open)));
+    const played = await play_heap(o, some, reader);
     const took = await seconds(played.read);
     o.inspect?.();
     return outcome(o, played.read, played.totals, took);
@@ -183,6 +201,18 @@ function not_a_heap(files: string[], format: string): SourceError {
   const advice = 'captures of packets are played without --fit and --compare';
   return new SourceError(String(files), null, `is ${format}, no recording of a heap`, advice);
 }
+/** How many CPUs have something to play. */
+function cpus_for(o: ReplayOptions, format: string): number {
+  if (format !== WITH_THREADS) return o.programs ?? 1;
+  if (o.programs === undefined) return o.cpus;
+  const reason = 'is a recording with threads, which play on all CPUs as they are';
+  const advice = 'say how many with --cpus; --programs is for recordings without';
+  throw new SourceError(String(o.names ?? o.files), null, reason, advice);
+}
+function not_a_program(files: string[], format: string): SourceError {
+  const advice = '--programs is for recordings of heaps';
+  return new SourceError(String(files), null, `is ${format}`, advice);
+}
 function not_a_capture(files: string[], format: string): SourceError {
   const advice = '--rate, --loop, --drop and --write are for captures of packets';
   return new SourceError(String(files), null, `is ${format}, no capture`, advice);
@@ -194,10 +224,10 @@ async function play_heap(
 ): Promise<Played> {
   const common = {
     ring: reader.ring_handle,
-    players: o.cpus,
+    players: players.length,
     verify: o.verify,
     turns: turns_buffer(),
-    live: live_lines(o.cpus),
+    live: live_lines(players.length),
   };
   for (const p of players) p.start(reader, { ...common, index: p.index });
   const totals = (await Promise.all(players.map((p) => p.end))) as PlayerTotals[];
@@ -226,7 +256,8 @@ function outcome(
 ): ReplayOutcome {
   const sum = (f: (t: PlayerTotals) => number): number => totals.reduce((a, t) => a + f(t), 0);
   const { size_bytes: size, pages, taken } = memory_taken();
-  const programs = read.trace.threads === undefined ? o.cpus : 1;
+  const cpus = totals.length;
+  const programs = read.trace.threads === undefined ? cpus : 1;
   const events = sum((t) => t.events);
   const busiest = Math.max(...totals.map((t) => t.play_seconds));
   const failed = sum((t) => t.failed);
@@ -238,7 +269,7 @@ function outcome(
   };
   if (failed > live_number('debug.malloc.failure_count')) {
     const blocks = Math.max(...totals.map((t) => t.peak_rounded_bytes)) * ENOUGH_SHARE;
-    const kernel = size - pages * 4096 + ENOUGH_KERNEL + o.cpus * ENOUGH_EACH_CPU;
+    const kernel = size - pages * 4096 + ENOUGH_KERNEL + cpus * ENOUGH_EACH_CPU;
     memory.estimated_enough_bytes = Math.ceil((blocks + kernel) / 65536) * 65536;
     memory.estimated = true;
   }
@@ -258,7 +289,8 @@ function outcome(
       playing_seconds: busiest,
       playing_ns_per_event: (sum((t) => t.play_seconds) * 1e9) / Math.max(1, events),
     },
-    cpus: o.cpus,
+    cpus,
+    programs,
     verified: o.verify,
     complaints: totals.flatMap((t) => t.complaints),
   };

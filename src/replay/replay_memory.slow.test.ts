@@ -39,13 +39,15 @@ test('too small: failures are counted, later frees skipped, the estimate is enou
     ['redis.threads.gz', 2, '5M'],
     ['redis.threads.gz', 1, '5M'],
   ] as const) {
-    const out = await replay({ ...PLAIN, files: [trace(name)], cpus, memory });
+    const several = cpus > 1 && !name.includes('threads') ? { programs: cpus } : {};
+    const o = { ...PLAIN, ...several, files: [trace(name)], cpus };
+    const out = await replay({ ...o, memory });
     ended_normally(out, name.includes('threads') ? 1 : cpus);
     for (const [key, value] of Object.entries(truth[name])) {
       assert.deepEqual(out.trace[key as keyof typeof out.trace], value, key);
     }
     const enough = out.memory.estimated_enough_bytes ?? 0;
-    const again = await replay({ ...PLAIN, files: [trace(name)], cpus, memory: enough });
+    const again = await replay({ ...o, memory: enough });
     // Several CPUs keep spare blocks from one another, differently in each run.
     const may_fail = cpus === 1 ? 0 : out.heap.failed / 1000;
     const text = `${again.heap.failed} failed in the ${enough} bytes estimated`;
@@ -102,7 +104,7 @@ test('the smallest and the largest machines play', async () => {
     ['8G', 2],
   ] as const) {
     const file = trace('make.mtrace.gz');
-    const out = await replay({ ...PLAIN, files: [file], cpus, memory });
+    const out = await replay({ ...PLAIN, files: [file], cpus, programs: cpus, memory });
     assert.equal(out.heap.verify_errors, 0);
     if (cpus < 8) assert.equal(out.heap.inuse, cpus * out.trace.never_freed_blocks);
     else ended_normally(out, cpus);
@@ -128,7 +130,7 @@ const DYING = `
   };
   syncBuiltinESMExports();
   const { main } = await import('${new URL('../bin/main.ts', import.meta.url).href}');
-  const run = main(['replay', '--json', '--cpus', '2', process.argv[2]]);
+  const run = main(['replay', '--json', '--programs', '2', process.argv[2]]);
   const wait = setInterval(() => {
     if (started.length < 2) return;
     clearInterval(wait);

@@ -29,6 +29,25 @@ for (const [name, truth] of Object.entries(bundled)) {
   }
 }
 
+test('a program with one thread is played once, however many CPUs there are', async () => {
+  const name = 'make.mtrace.gz';
+  const file = join(BUNDLED, name);
+  const alone = await plays_as_recorded(file, 1, bundled[name]);
+  for (const cpus of [2, 3]) {
+    const out = await replay({ ...PLAIN, files: [file], cpus });
+    assert.deepEqual([out.cpus, out.programs], [1, 1]);
+    assert.equal(out.heap.inuse, out.trace.never_freed_blocks);
+    assert.deepEqual(out.heap.types, alone.heap.types);
+    const text = verdict(file, out, cpus);
+    assert.match(text, /^make\.mtrace\.gz: mtrace, 5,365 events, played once on CPU 1\n {2}CPUs /);
+    assert.match(text, new RegExp(`^ {2}CPUs +1 of ${cpus}: .*--programs ${cpus} plays`, 'm'));
+    assert.doesNotMatch(verdict(file, out), /CPUs/, 'nobody asked for more');
+  }
+  const threads = join(BUNDLED, 'redis.threads.gz');
+  const two = { ...PLAIN, cpus: 2, programs: 2 };
+  await assert.rejects(replay({ ...two, files: [threads] }), /recording with threads.*--cpus/);
+});
+
 test('INVARIANTS and WITNESS watch a replay of two programs', async () => {
   const options = { INVARIANTS: true, WITNESS: true };
   const name = 'make.mtrace.gz';
@@ -111,7 +130,7 @@ test('a block that somebody else writes into is found and told', async (t) => {
   assert.match(out.complaints[0], /^block at 0x[0-9a-f]+ \(256 bytes\): word 7 is 0x\w+ at free$/);
   const text = verdict(fifo, out);
   assert.match(text, /^ {2}contents {6}1 BLOCK WAS DAMAGED\n {16}block at 0x/m);
-  assert.match(text, /^ {2}leaks {9}none: every block was freed$/m);
+  assert.match(text, /^ {2}never freed {3}none: every block was freed$/m);
 });
 
 test('names of types: what tells sites apart stays, 31 characters, each once', () => {

@@ -20,7 +20,7 @@ export type TypeBy = 'caller' | 'module' | 'none';
 
 export const MAX_SITES = 131072;
 const MAX_ARENA_BYTES = 1 << 25;
-const FOLDED_NAME = '(other call sites)';
+export const FOLDED_NAME = '(other call sites)';
 
 const INITIAL_TABLE = 1024;
 const INITIAL_ARENA = 65536;

@@ -109,6 +109,7 @@ export class ThreadsParser implements LineParser {
       released_by_other_thread: stats.released_by_other_thread,
       threads_with_1000_events_or_more: stats.busy_threads(),
       ...stats.common(this.#heap.live_ids),
+      ...stats.sites(this.#heap.sites, this.#heap.live_ids),
     };
   }
 

@@ -20,6 +20,17 @@
  *                      before; all from 1 to 16 are in "16"
  *   released_by_*      threads: whether the releasing thread (free, or realloc
  *                      of a known block) is the one that last obtained it
+ *   temporary          blocks released, or moved by a realloc, before any other
+ *                      was obtained, released or moved; heaptrack.ts has its own rule
+ *   sites              all figures of the call sites that matter most, and what the
+ *                      others sum up to; blocks and bytes at the peak are those that
+ *                      were live behind the event of peak_live_bytes_at_event
+ *
+ * How the peak is known by site: nothing is copied when a new peak is reached, which
+ * happens at every other event while a heap grows.  What each site obtained and
+ * released *since* the newest peak is counted instead, with the peak's number beside
+ * it, by which older counts are known to be out of date.  At the end, live blocks less
+ * that are those of the peak.
  *
  * Lists are sorted by their leading figure, largest first; ties by name or by
  * size, smallest first.
@@ -30,10 +41,22 @@
  * Locks: none; the reader's thread owns all of it.
  */
 
-import type { Sites } from './sites.ts';
+import { FOLDED_NAME, type Sites } from './sites.ts';
 
 export type CountsByName = Record<string, number>;
 export type SiteRow = [name: string, blocks: number, bytes: number];
+
+/** All that is counted of a call site. */
+export interface SiteFigures {
+  name: string;
+  requests: number;
+  requested_bytes: number;
+  temporary: number;
+  peak_blocks: number;
+  peak_bytes: number;
+  never_freed_blocks: number;
+  never_freed_bytes: number;
+}
 
 export interface ThreadRow {
   events: number;
@@ -62,7 +85,8 @@ export interface TraceDocument {
   machine_bytes?: number;
   peak_rss_bytes?: number;
   recorded_ms?: number;
-  temporary?: number;
+  /** Time of the peak since the start, as of the last time that the file told before it. */
+  peak_live_ms?: number;
   interned?: CountsByName;
   threads?: number;
   released_by_acquiring_thread?: number;
@@ -77,6 +101,7 @@ export interface TraceDocument {
   never_freed_blocks: number;
   never_freed_bytes: number;
   zero_size: number;
+  temporary: number;
   failed: number;
   free_of_unknown: number;
   realloc_of_unknown: number;
@@ -87,7 +112,9 @@ export interface TraceDocument {
   top_sizes: [size: number, count: number][];
   call_sites?: number;
   top_call_sites_by_requests?: SiteRow[];
+  top_call_sites_at_peak?: SiteRow[];
   top_never_freed_sites?: SiteRow[];
+  sites?: SiteFigures[];
   uncompressed_bytes: number;
   compressed_bytes: number;
   sha256: string | null;
@@ -100,6 +127,8 @@ export interface TraceDocument {
 
 const TOP_SIZES = 16;
 const TOP_SITES = 10;
+/** Call sites with a row of their own in `sites`. */
+export const SITES_KEPT = 300;
 const BUSY_THREAD_EVENTS = 1000;
 /** Places of malformed lines that are kept. */
 export const MALFORMED_KEPT = 20;
@@ -116,6 +145,8 @@ export class MalformedLine extends Error {}
 
 export class TraceStats {
   event_lines = 0;
+  /** Milliseconds since the start, where the trace tells. */
+  clock_ms = 0;
   start_line = false;
   end_line = false;
   failed = 0;
@@ -149,12 +180,20 @@ export class TraceStats {
   #live_blocks = 0;
   #peak_bytes = 0;
   #peak_event = 0;
+  #peak_ms = 0;
   #peak_bytes_blocks = 0;
   #peak_blocks = 0;
   #block_size = new Float64Array(65536);
   #block_site = new Int32Array(65536);
   #site_requests = new Float64Array(1024);
   #site_bytes = new Float64Array(1024);
+  #site_temporary = new Float64Array(1024);
+  #temporary = 0;
+  /* What a site obtained, less what it released, since the peak of this number. */
+  #peaks = 1;
+  #since_peak = new Float64Array(1024);
+  #since_blocks = new Float64Array(1024);
+  #since_bytes = new Float64Array(1024);
 
   constructor(strict: boolean) {
     this.#strict = strict;
@@ -180,19 +219,45 @@ export class TraceStats {
     if (live > this.#peak_bytes) {
       this.#peak_bytes = live;
       this.#peak_event = this.event_lines;
+      this.#peak_ms = this.clock_ms;
       this.#peak_bytes_blocks = this.#live_blocks;
-    }
+      this.#peaks++;
+    } else this.#count_since(site, 1, size);
     if (this.#live_blocks > this.#peak_blocks) this.#peak_blocks = this.#live_blocks;
   }
 
   died(id: number): void {
     const size = this.#block_size[id];
     this.#live_blocks--;
+    this.#count_since(this.#block_site[id], -1, -size);
     if (size < EXACT_LIMIT) {
       this.#live_bytes -= size;
     } else {
       this.#live_huge_blocks--;
       this.#live_huge_bytes = this.#live_huge_blocks === 0 ? 0 : this.#live_huge_bytes - size;
+    }
+  }
+
+  /** A block of this site lived for a moment only. */
+  temporary_at(site: number): void {
+    this.#temporary++;
+    this.#site_temporary[site]++;
+  }
+  site_of(id: number): number {
+    return this.#block_site[id];
+  }
+  get peak_ms(): number {
+    return this.#peak_ms;
+  }
+
+  #count_since(site: number, blocks: number, bytes: number): void {
+    if (this.#since_peak[site] !== this.#peaks) {
+      this.#since_peak[site] = this.#peaks;
+      this.#since_blocks[site] = blocks;
+      this.#since_bytes[site] = bytes;
+    } else {
+      this.#since_blocks[site] += blocks;
+      this.#since_bytes[site] += bytes;
     }
   }
 
@@ -220,6 +285,7 @@ export class TraceStats {
       never_freed_blocks: this.#live_blocks,
       never_freed_bytes,
       zero_size: this.#small[0],
+      temporary: this.#temporary,
       failed: this.failed,
       free_of_unknown: this.free_of_unknown,
       realloc_of_unknown: this.realloc_of_unknown,
@@ -234,24 +300,46 @@ export class TraceStats {
   }
 
   sites(sites: Sites, live_ids: (fn: (id: number) => void) => void) {
-    const requests: SiteRow[] = [];
-    for (let site = 0; site < sites.names.length; site++) {
-      const count = site < this.#site_requests.length ? this.#site_requests[site] : 0;
-      if (count > 0) requests.push([sites.names[site], count, this.#site_bytes[site]]);
-    }
-    const kept = new Map<number, SiteRow>();
-    live_ids((id) => {
-      const site = this.#block_site[id];
-      const row = kept.get(site) ?? [sites.names[site], 0, 0];
-      row[1]++;
-      row[2] += this.#block_size[id];
-      kept.set(site, row);
-    });
+    const all = this.#site_figures(sites, live_ids);
+    const top = (key: keyof SiteFigures, row: (s: SiteFigures) => SiteRow): SiteRow[] =>
+      by_figure(all, key).slice(0, TOP_SITES).map(row);
     return {
-      call_sites: requests.length,
-      top_call_sites_by_requests: top_rows(requests, 1),
-      top_never_freed_sites: top_rows([...kept.values()], 2),
+      call_sites: all.length,
+      top_call_sites_by_requests: top('requests', (s) => [s.name, s.requests, s.requested_bytes]),
+      top_call_sites_at_peak: top('peak_bytes', (s) => [s.name, s.peak_blocks, s.peak_bytes]),
+      top_never_freed_sites: top('never_freed_bytes', (s) => [
+        s.name,
+        s.never_freed_blocks,
+        s.never_freed_bytes,
+      ]),
+      sites: kept_sites(all),
     };
+  }
+  /* Every site that obtained a block. */
+  #site_figures(sites: Sites, live_ids: (fn: (id: number) => void) => void): SiteFigures[] {
+    const seen = Math.min(sites.names.length, this.#site_requests.length);
+    const blocks = new Float64Array(seen);
+    const bytes = new Float64Array(seen);
+    live_ids((id) => {
+      blocks[this.#block_site[id]]++;
+      bytes[this.#block_site[id]] += this.#block_size[id];
+    });
+    const all: SiteFigures[] = [];
+    for (let site = 0; site < seen; site++) {
+      if (this.#site_requests[site] === 0) continue;
+      const moved = this.#since_peak[site] === this.#peaks;
+      all.push({
+        name: sites.names[site],
+        requests: this.#site_requests[site],
+        requested_bytes: this.#site_bytes[site],
+        temporary: this.#site_temporary[site],
+        peak_blocks: blocks[site] - (moved ? this.#since_blocks[site] : 0),
+        peak_bytes: bytes[site] - (moved ? this.#since_bytes[site] : 0),
+        never_freed_blocks: blocks[site],
+        never_freed_bytes: bytes[site],
+      });
+    }
+    return all;
   }
 
   busy_threads(): Record<string, ThreadRow> {
@@ -307,13 +395,19 @@ export class TraceStats {
   }
 
   #widen_sites(): void {
-    const requests = new Float64Array(this.#site_requests.length * 2);
-    const bytes = new Float64Array(this.#site_bytes.length * 2);
-    requests.set(this.#site_requests);
-    bytes.set(this.#site_bytes);
-    this.#site_requests = requests;
-    this.#site_bytes = bytes;
+    this.#site_requests = widened(this.#site_requests);
+    this.#site_bytes = widened(this.#site_bytes);
+    this.#site_temporary = widened(this.#site_temporary);
+    this.#since_peak = widened(this.#since_peak);
+    this.#since_blocks = widened(this.#since_blocks);
+    this.#since_bytes = widened(this.#since_bytes);
   }
+}
+
+function widened(array: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  const wide = new Float64Array(array.length * 2);
+  wide.set(array);
+  return wide;
 }
 
 /** Log2 of the histogram bucket that holds this size (1 or more). */
@@ -327,7 +421,40 @@ function bucket_shift(size: number): number {
   return Math.min(64, shift);
 }
 
-function top_rows(rows: SiteRow[], key: 1 | 2): SiteRow[] {
-  const by_name = (a: SiteRow, b: SiteRow) => (a[0] < b[0] ? -1 : Number(a[0] > b[0]));
-  return rows.sort((a, b) => b[key] - a[key] || by_name(a, b)).slice(0, TOP_SITES);
+/** The sites with any of this figure, largest first, then by name. */
+function by_figure(all: readonly SiteFigures[], key: keyof SiteFigures): SiteFigures[] {
+  const by_name = (a: SiteFigures, b: SiteFigures) => (a.name < b.name ? -1 : 1);
+  const blocks = key === 'never_freed_bytes' ? 'never_freed_blocks' : key;
+  return all
+    .filter((s) => Number(s[blocks]) > 0)
+    .sort((a, b) => Number(b[key]) - Number(a[key]) || by_name(a, b));
+}
+/** Those that lead in any figure, most never freed first, and one for all others. */
+function kept_sites(all: readonly SiteFigures[]): SiteFigures[] {
+  const leaking = by_figure(all, 'never_freed_bytes');
+  const peaking = by_figure(all, 'peak_bytes');
+  const asking = by_figure(all, 'requests');
+  if (all.length <= SITES_KEPT) return [...new Set([...leaking, ...peaking, ...asking])];
+  const share = SITES_KEPT / 3;
+  const leaders = [leaking, peaking, asking].flatMap((list) => list.slice(0, share));
+  const kept = new Set(leaders);
+  const others: SiteFigures = {
+    name: FOLDED_NAME,
+    requests: 0,
+    requested_bytes: 0,
+    temporary: 0,
+    peak_blocks: 0,
+    peak_bytes: 0,
+    never_freed_blocks: 0,
+    never_freed_bytes: 0,
+  };
+  for (const site of all) {
+    // Beyond the most that a trace may name, sites share one of this name already.
+    if (kept.has(site) && site.name !== FOLDED_NAME) continue;
+    kept.delete(site);
+    for (const key of Object.keys(others) as (keyof SiteFigures)[]) {
+      if (key !== 'name') others[key] += site[key];
+    }
+  }
+  return [...kept, others];
 }
