@@ -13,6 +13,7 @@ const HELP = `kmem: a kernel's memory subsystem for multi-threaded JavaScript
 
 usage: kmem COMMAND [options]
 
+  start              the first screen: some recordings, and what you saw
   replay [FILE...]   play recorded heaps and captured packets on several CPUs
   vmstat -m|-z|-s    what the allocators of a running program hold, or of a dump
   netstat -m         what its network buffers hold
@@ -24,8 +25,8 @@ A running program is found when it has called machine.listen(); with several of
 them, -p PID chooses.
 
 examples:
-  kmem replay                          the bundled recordings, on two CPUs
-  kmem replay --cpus 1 app.mtrace.gz   one recording, as one program
+  kmem start                           the bundled recordings, in one screen
+  kmem replay app.mtrace.gz            one recording: leaks, call sites, tables
   kmem replay --json app.mtrace.gz     one JSON document on stdout
   kmem vmstat -mz                      types and zones of the running program
   kmem vmstat -mz -M app.core          the same, of a dump that it wrote
@@ -46,17 +47,20 @@ export async function main(argv: readonly string[]): Promise<number> {
       return await live_main(command, rest);
     }
     switch (command) {
+      case 'start': {
+        const { start_main } = await import('./start.ts');
+        return await start_main(rest);
+      }
       case 'replay': {
         const { replay_main } = await import('./replay.ts');
         return await replay_main(rest);
       }
+      case undefined:
       case 'help':
       case '--help':
       case '-h':
         process.stdout.write(await help(rest[0]));
         return 0;
-      case undefined:
-        throw new UsageError('no command is given (kmem help lists them)');
       case '--version':
       case '-V': {
         const { KMEM_RELEASE } = await import('../sys/observe/sysctl_std.ts');
@@ -79,6 +83,7 @@ function is_live(command: string | undefined): command is LiveCommand {
 async function help(command: string | undefined): Promise<string> {
   if (command === undefined) return HELP;
   if (is_live(command)) return await (await import('./live.ts')).live_help(command);
+  if (command === 'start') return (await import('./start.ts')).START_HELP;
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
   throw new UsageError(`${command}: no such command (kmem help lists them)`);
 }

@@ -38,6 +38,7 @@ import {
   TYPE_BY_WANTED,
   type_by_option,
 } from './compare.ts';
+import { TRACES } from './start.ts';
 import { sysctl_main } from './sysctl.ts';
 import { systat_page } from './systat.ts';
 import { tool_context } from './tool.ts';
@@ -239,11 +240,10 @@ function pair(text: string, option: string, form: string): [string, string] {
 }
 /** The recordings that come with the package, smallest first. */
 export function bundled_traces(): string[] {
-  const folder = join(import.meta.dirname, '..', '..', 'traces');
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
+  if (!existsSync(TRACES)) return [];
+  return readdirSync(TRACES)
     .filter((f) => /\.(mtrace|threads|pcap)\.gz$/.test(f))
-    .map((f) => join(folder, f))
+    .map((f) => join(TRACES, f))
     .sort((a, b) => statSync(a).size - statSync(b).size);
 }
 
