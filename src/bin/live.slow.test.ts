@@ -144,6 +144,15 @@ describe('rounds, flags and pipes', () => {
     assert.equal(kmem_ok('systat', '-mbufs', '-c1', '--json').split('\n').length, 2);
     assert.match(kmem_ok('vmstat', '-s'), /^ +4096 bytes per page$/m);
   });
+  test('on a terminal a line says which program is shown', (t) => {
+    if (!existsSync('/usr/bin/script')) return t.skip('needs script (util-linux)');
+    const command = `exec '${process.execPath}' '${KMEM}' vmstat -m -p ${program.pid}`;
+    const env = { ...process.env, SHELL: '/bin/sh' }; // what `script` runs the command with
+    const { stdout } = spawnSync('/usr/bin/script', ['-qefc', command, '/dev/null'], { env });
+    const which = `pid ${program.pid}, 32M, booted at listen\\.test\\.program\\.ts:\\d+`;
+    assert.match(stdout.toString(), new RegExp(`^${which}\r?\n +Type InUse`));
+    assert.match(kmem_ok('vmstat', '-m'), /^ +Type InUse/, 'and nowhere else');
+  });
   test('of one that stands still, too', async () => {
     await program.ask('pause');
     const [first, second] = kmem_ok('vmstat', '-mw0.05', '-c2').split(/^(?= +Type)/m);
@@ -218,7 +227,11 @@ describe('finding a program', () => {
       assert.match(list, row);
     }
     kmem_ok('vmstat', '-m', '-p', String(one.pid));
-    kmem_ok('vmstat', '-m', '--socket', two.path);
+    for (const { pid, path } of [one, two]) {
+      const { program } = JSON.parse(kmem_ok('vmstat', '-m', '--json', '--socket', path));
+      assert.deepEqual([program.pid, program.memory], [pid, 32 << 20]);
+      assert.match(program.booted_at, /^listen\.test\.program\.ts:\d+$/);
+    }
     await endProgram(two);
     const thread = await one.ask('thread');
     await one.ask(`second ${join(runtime, 'again.sock')}`);

@@ -166,8 +166,12 @@ export async function live_main(command: LiveCommand, argv: readonly string[]): 
     return EXIT_USAGE;
   }
   const to = new Connection(found, options.timeout);
+  const { pid, hello } = found;
+  const program = hello && { pid, memory: hello.memory, booted_at: hello.site };
+  const terminal = process.stdout.isTTY === true;
   try {
-    return await run(rest, live_context(to, out, err));
+    const ctx = live_context(to, out, err);
+    return await run(rest, { ...ctx, terminal, ...(program ? { program } : {}) });
   } finally {
     await to.close();
   }

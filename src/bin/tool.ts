@@ -16,6 +16,19 @@ export const EXIT_OK = 0;
 export const EXIT_FAIL = 1;
 export const EXIT_USAGE = 2;
 
+/** The running program that is looked at. */
+export interface Program {
+  readonly pid: number;
+  /** Bytes of its machine. */
+  readonly memory: number;
+  /** Where in the program the machine was booted. */
+  readonly booted_at: string;
+}
+/** In a line. */
+export function program_text({ pid, memory, booted_at }: Program): string {
+  return `pid ${pid}, ${memory / 2 ** 20}M, booted at ${booted_at}`;
+}
+
 export interface ToolContext {
   /** One request to the machine that is looked at. */
   sysctl(
@@ -27,6 +40,10 @@ export interface ToolContext {
   fetch: memstat_fetch;
   out(data: string | Uint8Array): void;
   err(text: string): void;
+  /** The program, if it is not this one. */
+  readonly program?: Program;
+  /** The output is a terminal. */
+  readonly terminal?: boolean;
   /** It is a dump that is looked at, which does not change; absent: a machine that runs. */
   readonly dump?: {
     /** Threads ran while it was written: no figure is certain to fit the others. */
@@ -58,17 +75,19 @@ export interface Flags {
 }
 /**
  * Reads clustered one-letter flags and --json.  `letters` as in getopt(3): one
- * that a colon follows takes a value.  Null: a wrong one, after the usage went to
- * err in one line.
+ * that a colon follows takes a value; so do the long options in `longs`.  Null: a
+ * wrong one, after the usage went to err in one line.
  */
 export function tool_flags(
   argv: readonly string[],
   letters: string,
   usage: string,
   ctx: ToolContext,
+  longs: readonly string[] = [],
 ): Flags | null {
   type Option = { type: 'boolean' | 'string'; short?: string };
   const options: Record<string, Option> = { json: { type: 'boolean' } };
+  for (const name of longs) options[name] = { type: 'string' };
   for (const [, c, colon] of letters.matchAll(/(\w)(:?)/g)) {
     options[`-${c}`] = { type: colon ? 'string' : 'boolean', short: c };
   }

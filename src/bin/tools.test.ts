@@ -27,7 +27,12 @@ import {
 } from '../sys/observe/memstat.ts';
 import { sysctl_main } from './sysctl.ts';
 import { type ToolContext, tool_context } from './tool.ts';
-import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
+import {
+  type MallocSort,
+  malloc_lines,
+  vmstat_malloc_text,
+  vmstat_zone_text,
+} from '../sys/observe/vmstat_text.ts';
 import { vmstat_main } from './vmstat.ts';
 
 const out: (string | Uint8Array)[] = [];
@@ -93,20 +98,74 @@ test('vmstat -m', () => {
   const add = (name: string, fields: Partial<memory_type>): void => {
     Object.assign(memstat_mt_allocate(list, ALLOCATOR_MALLOC, name, 1), fields);
   };
-  add('a very long type name', { count: 123456, bytes: 5e9, numallocs: 1e9, sizemask: 0b1000 });
+  add('kept', { count: 3, bytes: 100, numallocs: 3, sizemask: 0b1 });
   add('unused', {});
-  add('devbuf', { count: 0, bytes: 0, numallocs: 3, sizemask: 0 });
-  add('temp', { count: 2, bytes: 1025, numallocs: 77, sizemask: 0b10011 });
-  assert.equal(
-    vmstat_malloc_text(memstat_mtl_types(list)),
-    [
-      '         Type InUse MemUse HighUse Requests  Size(s)',
-      '         temp     2     2K       -       77  16,32,256',
-      '       devbuf     0     0K       -        3  ',
-      'a very long type name 123456 4882813K       - 1000000000  128',
-      '',
-    ].join('\n'),
-  );
+  add('devbuf', { count: 0, bytes: 0, numallocs: 3, numfrees: 3, sizemask: 0 });
+  add('temp', { count: 2, bytes: 1025, numallocs: 77, numfrees: 75, sizemask: 0b10011 });
+  const types = memstat_mtl_types(list);
+  const temp = '         temp     2     2K       -       77  16,32,256';
+  const devbuf = '       devbuf     0     0K       -        3';
+  const kept = '         kept     3     1K      1K        3  16';
+  const total = '        total     5     2K       -       83';
+  const titles = '         Type InUse MemUse HighUse Requests  Size(s)';
+  const rows = (sort?: MallocSort): string[] =>
+    vmstat_malloc_text(types, { sort }).trimEnd().split('\n');
+  assert.deepEqual(rows(), [titles, temp, devbuf, kept, total]);
+  assert.deepEqual(rows('inuse'), [titles, kept, temp, devbuf, total]);
+  assert.deepEqual(rows('memuse'), [titles, temp, kept, devbuf, total]);
+  assert.deepEqual(rows('requests'), [titles, temp, devbuf, kept, total]);
+  assert.equal(vmstat_malloc_text([]), `${titles}\n`);
+  kept_types(types, (t) => (t.approximate = true));
+  assert.match(vmstat_malloc_text(types), /^ +kept +3 +1K +- +3 /m, 'not known exactly');
+});
+/** Does something to the types of which nothing was freed. */
+function kept_types(types: readonly memory_type[], to: (t: memory_type) => void): void {
+  for (const t of types) if (t.numfrees === 0 && t.numallocs > 0) to(t);
+}
+
+test('vmstat -m: long names and large figures widen their column in all rows', () => {
+  const list = memstat_mtl_alloc();
+  const add = (name: string, fields: Partial<memory_type>): void => {
+    const some = { count: 1, bytes: 16, numallocs: 2, numfrees: 1, sizemask: 0b1 };
+    Object.assign(memstat_mt_allocate(list, ALLOCATOR_MALLOC, name, 1), { ...some, ...fields });
+  };
+  add('a very long type name', { count: 123456, bytes: 5e9, numallocs: 1e9, sizemask: 0b1000 });
+  add('temp', {});
+  const types = memstat_mtl_types(list);
+  assert.deepEqual(vmstat_malloc_text(types).trimEnd().split('\n'), [
+    '                 Type  InUse   MemUse HighUse   Requests  Size(s)',
+    '                 temp      1       1K       -          2  16',
+    'a very long type name 123456 4882813K       - 1000000000  128',
+    '                total 123457 4882813K       - 1000000002',
+  ]);
+});
+
+test('vmstat -m: what changed since the table before', () => {
+  const list = memstat_mtl_alloc();
+  const grown = memstat_mt_allocate(list, ALLOCATOR_MALLOC, 'grown', 1);
+  const still = memstat_mt_allocate(list, ALLOCATOR_MALLOC, 'still', 1);
+  Object.assign(grown, { count: 10, bytes: 5000, numallocs: 20, numfrees: 10, sizemask: 0b1 });
+  Object.assign(still, { count: 1, bytes: 16, numallocs: 1, sizemask: 0b1 });
+  const types = memstat_mtl_types(list);
+  const before = malloc_lines(types);
+  const same = vmstat_malloc_text(types, { before }).trimEnd().split('\n');
+  assert.match(same[0], / {2}Size\(s\) {2}\+InUse \+MemUse \+Requests$/);
+  assert.deepEqual(same.slice(1), vmstat_malloc_text(types).trimEnd().split('\n').slice(1));
+  Object.assign(grown, { count: 7, bytes: 9100, numallocs: 25, numfrees: 18 });
+  Object.assign(memstat_mt_allocate(list, ALLOCATOR_MALLOC, 'new', 1), {
+    ...{ count: 2, bytes: 32, numallocs: 2, sizemask: 0b10 },
+  });
+  const all = memstat_mtl_types(list);
+  const lines = vmstat_malloc_text(all, { before, sort: 'requests' }).trimEnd().split('\n');
+  assert.deepEqual(lines, [
+    '         Type InUse MemUse HighUse Requests  Size(s)  +InUse +MemUse +Requests',
+    '        grown     7     9K       -       25  16           -3     +5K        +5',
+    '          new     2     1K      1K        2  32           +2     +1K        +2',
+    '        still     1     1K      1K        1  16',
+    '        total    10     9K       -       28               -1     +5K        +7',
+  ]);
+  Object.assign(grown, { count: 0, bytes: 0, numfrees: 25 });
+  assert.match(vmstat_malloc_text(all, { before }), /^ +grown +0 +0K .* -10 +-5K +\+5$/m);
 });
 
 test('vmstat -z', () => {
@@ -159,12 +218,33 @@ test('vmstat on the live machine, as JSON, and its refusals', async () => {
     'sleep',
   ]);
   out.length = 0;
-  for (const argv of [[], ['-x'], ['-m', 'da0'], ['--jso']]) {
+  const { memory, total } = document['malloc-statistics'];
+  const sum = (key: string): number =>
+    memory.reduce((n: number, t: Record<string, number>) => n + t[key], 0);
+  for (const key of ['in-use', 'memory-use-bytes', 'requests']) assert.equal(total[key], sum(key));
+  assert.equal(await vmstat_main(['-mw', '.01', '-c2', '--json', '--sort', 'memuse'], ctx), 0);
+  const [first, second] = out.map((line) => JSON.parse(String(line))['malloc-statistics']);
+  const sizes = second.memory.map((t: Record<string, number>) => t['memory-use-bytes']);
+  assert.deepEqual(
+    sizes,
+    sizes.toSorted((a: number, b: number) => b - a),
+  );
+  assert.equal(first.total['requests-more'], undefined);
+  assert.equal(second.total['requests-more'], second.total.requests - first.total.requests);
+  out.length = 0;
+  for (const argv of [
+    ...[[], ['-x'], ['-m', 'da0'], ['--jso']],
+    ...[
+      ['-m', '--sort'],
+      ['-m', '--sort', 'size'],
+      ['-z', '--sort=inuse'],
+    ],
+  ]) {
     err.length = 0;
     assert.equal(await vmstat_main(argv, ctx), 2, argv.join(' '));
     assert.match(
       err.join(''),
-      /^vmstat: .*usage: vmstat \[-msz\] \[-M FILE\] \[-w SECONDS\] \[-c COUNT\] \[--json\]\n$/,
+      /^vmstat: .*usage: vmstat \[-msz\] \[-M FILE\] \[-w SECONDS\] \[-c COUNT\] .*\[--json\]\n$/,
     );
   }
   err.length = 0;

@@ -7,24 +7,33 @@
  *
  *      -w SECONDS    again and again        -c COUNT    so many times
  *      -M FILE       of a dump instead (dump_context.ts)
+ *      --sort WHAT   types by inuse, memuse or requests, most first
+ *
+ * The types end with their sum.  Each table of types after the first one has columns of
+ * what changed since the one before.
  *
  * Columns are BSD's; --json prints the same as one document, under the names
  * of BSD's machine-readable output: one a line, if it is repeated.  Everything
  * comes out of the two statistics streams and the variables below vm.stats, so the
  * figures are the kernel's own.  A row whose sample is not exact, because its CPUs
  * moved too much meanwhile, says so in JSON: `"approximate": true`; so does every row of
- * a dump that was written while threads ran.
+ * a dump that was written while threads ran.  Of a running program JSON says which one it
+ * is; so does a line above the tables, on a terminal.
  */
-import { type memory_type, memstat_malloc_sizes } from '../sys/observe/memstat.ts';
+import type { memory_type } from '../sys/observe/memstat.ts';
 import {
   memstat_read,
   memstat_sysctl_malloc,
   memstat_sysctl_uma,
 } from '../sys/observe/memstat_sysctl.ts';
 import {
-  approximate,
   kilobytes,
-  malloc_types,
+  MALLOC_SORTS,
+  type MallocLine,
+  type MallocSort,
+  type MallocTable,
+  malloc_lines,
+  malloc_total,
   vmstat_malloc_text,
   vmstat_zone_rows,
   vmstat_zone_text,
@@ -33,6 +42,7 @@ import {
   EXIT_FAIL,
   EXIT_OK,
   EXIT_USAGE,
+  program_text,
   type ToolContext,
   tool_flags,
   tool_repeat,
@@ -40,51 +50,73 @@ import {
 } from './tool.ts';
 import { vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
 
-const USAGE = 'vmstat [-msz] [-M FILE] [-w SECONDS] [-c COUNT] [--json]';
+const USAGE = 'vmstat [-msz] [-M FILE] [-w SECONDS] [-c COUNT] [--sort WHAT] [--json]';
 
-export const VMSTAT_HELP = `usage: kmem vmstat [-msz] [-w SECONDS] [-c COUNT] [--json]
-       kmem vmstat [-msz] -M FILE [--json]
+export const VMSTAT_HELP = `usage: kmem vmstat [-msz] [-w SECONDS] [-c COUNT] [--sort WHAT] [--json]
+       kmem vmstat [-msz] -M FILE [--sort WHAT] [--json]
 
 Shows what the allocators of a running machine hold, or held when it was dumped.
 
-  -m               malloc types: blocks and memory in use, requests, sizes
+  -m               malloc types: blocks and memory in use, requests, sizes, total
   -z               zones: item size, limit, used, free, requests, failures, sleeps
   -s               sums since boot, and pages by their state
-  -w SECONDS       again and again, so far apart
+  -w SECONDS       again and again, so far apart; -m then has what changed, too
   -c COUNT         so many times (every second, unless -w says otherwise)
   -M FILE          of a dump, as machine.dump(FILE) or a panic wrote it
+  --sort WHAT      types by inuse, memuse or requests, most first
   --json           one JSON document, each time on a line of its own
 
+What a column means: kmem explain MemUse.
+
 examples:
-  kmem vmstat -m
+  kmem vmstat -m --sort memuse
   kmem vmstat -z -p 4711
   kmem vmstat -mz -w 5
   kmem vmstat -mz -M app.core
   kmem vmstat -s --json | jq '."summary-statistics"'
 `;
 
+/** A row of `vmstat -m --json`. */
 interface MallocRow {
   type: string;
   'in-use': number;
   /** Kilobytes, as the table shows them. */
   'memory-use': number;
   'memory-use-bytes': number;
+  /** The most there was of both, if it is known; otherwise absent. */
+  'high-use'?: number;
+  'high-use-bytes'?: number;
   requests: number;
-  size: number[];
+  size: readonly number[];
+  /** With -w, from the second time on. */
+  'in-use-more'?: number;
+  'memory-use-bytes-more'?: number;
+  'requests-more'?: number;
   /** The sample is not exact; absent if it is. */
   approximate?: true;
 }
-/** The rows of `vmstat -m --json`. */
-function vmstat_malloc_rows(types: readonly memory_type[]): MallocRow[] {
-  return malloc_types(types).map((t) => ({
+function malloc_row(t: MallocLine): MallocRow {
+  const high = { 'high-use': kilobytes(t.high ?? 0), 'high-use-bytes': t.high ?? 0 };
+  const { more } = t;
+  return {
     type: t.name,
     'in-use': t.count,
     'memory-use': kilobytes(t.bytes),
     'memory-use-bytes': t.bytes,
-    requests: t.numallocs,
-    size: memstat_malloc_sizes(t.sizemask),
-    ...approximate(t),
-  }));
+    ...(t.high === null ? {} : high),
+    requests: t.requests,
+    size: t.sizes,
+    ...(more && {
+      'in-use-more': more.count,
+      'memory-use-bytes-more': more.bytes,
+      'requests-more': more.requests,
+    }),
+    ...(t.approximate ? { approximate: true } : {}),
+  };
+}
+function malloc_document(lines: readonly MallocLine[], o: MallocTable): Record<string, unknown> {
+  const { type, size, ...total } = malloc_row(malloc_total(lines, o));
+  return { memory: lines.map(malloc_row), total };
 }
 
 /** Reads one allocator's types, newest numbers; null after a message. */
@@ -101,9 +133,16 @@ function read(
   if (ctx.dump?.approximate) for (const t of types) t.approximate = true;
   return types;
 }
+/** What is shown, and what was shown of the types the time before. */
+interface Shown {
+  readonly on: ReadonlySet<string>;
+  readonly sort: MallocSort | undefined;
+  before: MallocLine[] | undefined;
+}
 /** Prints everything once. */
-function report(on: ReadonlySet<string>, ctx: ToolContext): number {
-  const document: Record<string, unknown> = {};
+function report(shown: Shown, ctx: ToolContext): number {
+  const { on, sort, before } = shown;
+  const document: Record<string, unknown> = ctx.program ? { program: ctx.program } : {};
   const json = on.has('json');
   if (on.has('s')) {
     const sums = vmstat_sums(ctx.fetch);
@@ -113,8 +152,10 @@ function report(on: ReadonlySet<string>, ctx: ToolContext): number {
   if (on.has('m')) {
     const types = read(ctx, memstat_sysctl_malloc, 'kern.malloc_stats');
     if (!types) return EXIT_FAIL;
-    document['malloc-statistics'] = { memory: vmstat_malloc_rows(types) };
-    if (!json) ctx.out(vmstat_malloc_text(types));
+    const table = { sort, before };
+    shown.before = malloc_lines(types, table);
+    document['malloc-statistics'] = malloc_document(shown.before, table);
+    if (!json) ctx.out(vmstat_malloc_text(types, table));
   }
   if (on.has('z')) {
     const types = read(ctx, memstat_sysctl_uma, 'vm.zone_stats');
@@ -128,7 +169,7 @@ function report(on: ReadonlySet<string>, ctx: ToolContext): number {
 
 /** The command. Returns its exit code. */
 export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Promise<number> {
-  const flags = tool_flags(argv, 'mszw:c:', USAGE, ctx);
+  const flags = tool_flags(argv, 'mszw:c:', USAGE, ctx, ['sort']);
   if (!flags) return EXIT_USAGE;
   const { on, values, operands } = flags;
   const refuse = (text: string): number => {
@@ -143,8 +184,18 @@ export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Pr
     return refuse('-M: a dump does not change: no -w, no -c');
   const rounds = tool_rounds(values.get('w'), values.get('c'));
   if (typeof rounds === 'string') return refuse(rounds);
+  const sort = values.get('sort');
+  if (sort !== undefined && !is_sort(sort)) {
+    return refuse(`--sort ${sort}: one of ${Object.keys(MALLOC_SORTS).join(', ')} is wanted`);
+  }
+  if (sort !== undefined && !on.has('m')) return refuse('--sort: it sorts the types of -m');
+  const shown: Shown = { on, sort, before: undefined };
+  if (ctx.terminal && ctx.program && !on.has('json')) ctx.out(`${program_text(ctx.program)}\n`);
   return await tool_repeat(rounds, (n) => {
     if (n > 0 && !on.has('json')) ctx.out('\n');
-    return report(on, ctx);
+    return report(shown, ctx);
   });
+}
+function is_sort(text: string): text is MallocSort {
+  return Object.hasOwn(MALLOC_SORTS, text);
 }

@@ -567,7 +567,7 @@ describe('figures', () => {
     const at = type.alloc(100);
     const row = machine.stats().types.find((r) => r.name === 'mine');
     assert.deepEqual(row, { name: 'mine', inUse: 1, bytes: 128, requests: 1, sizes: [128] });
-    assert.match(machine.vmstat('m'), /mine +1 +1K +- +1 {2}128/);
+    assert.match(machine.vmstat('m'), /mine +1 +1K +1K +1 {2}128/);
     assert.match(machine.vmstat('z'), /UMA Kegs:/);
     type.free(at);
     const chain = machine.chain(new Uint8Array(2000));
