@@ -9,13 +9,15 @@
 #                        peers of the bench that are WebAssembly
 #   zstd                 makes compressed traces for the tests of the readers
 #   python3              an independent reader of the statistics streams, in the tests
-#   chromium             opens the page that tests the package in a browser
+#   chromium firefox-esr webkit2gtk-driver xvfb
+#                        open the page that tests the package in a browser
 #
 # Nothing of this is needed to use kmem.  A test that misses one says `skipped: needs X`.  Already
 # installed packages are left as they are; sudo is used only where we are not root.
 set -eu
 packages=(gcc make spin libjemalloc-dev libmimalloc-dev zstd python3)
-packages+=(clang lld wasi-libc libclang-rt-dev-wasm32 chromium)
+packages+=(clang lld wasi-libc libclang-rt-dev-wasm32)
+packages+=(chromium firefox-esr webkit2gtk-driver xvfb)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -11,7 +11,7 @@
  * Nothing here asks the network: the package depends on no other.
  */
 import { execFile, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
@@ -123,9 +123,4 @@ export function install(folder: string, packed: Packed): string {
 /** A command of one of the development tools. */
 export function tool(name: 'tsc' | 'vite' | 'publint' | 'attw'): string {
   return join(MODULES, '.bin', name);
-}
-/** A Chromium of this machine; undefined if there is none. */
-export function find_chromium(): string | undefined {
-  const names = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
-  return names.find((name) => existsSync(name));
 }

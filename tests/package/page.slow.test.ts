@@ -3,21 +3,20 @@
  * workers, and does in a real browser what it does in Node: two CPUs on one heap
  * where the page is isolated, one CPU on plain memory where it is not, and no call
  * that blocks the page.  By what means: page/ is built as a user would build it,
- * and opened in a headless Chromium; each part of its address is one run, whose
- * report is looked at here.
+ * and opened in Chromium, Firefox and WebKit; each part of its address is one run,
+ * whose report is looked at here.
  */
 import assert from 'node:assert/strict';
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { type Browser, chromium } from 'playwright-core';
-import { find_chromium, install, NODES, pack, run_ok, scratch, tool } from './pack.ts';
+import { type Browser, type BrowserKind, BROWSERS } from './browsers.ts';
+import { install, NODES, pack, run_ok, scratch, tool } from './pack.ts';
 import { type Served, serve } from './serve.ts';
 
 const folder = scratch();
 const project = join(folder, 'page');
 const built = join(project, 'dist');
-const MAX_MS = 300_000;
 const PLAIN = ['--outDir', 'plain'];
 
 before(() => {
@@ -73,20 +72,23 @@ interface Opened {
   // biome-ignore lint/suspicious/noExplicitAny: each run reports what it likes
   readonly report: any;
   /** What the console was told. */
-  readonly said: string[];
+  readonly said: readonly string[];
 }
-const path = find_chromium();
-describe('the browser', { skip: path ? false : 'needs chromium' }, () => {
+for (const kind of BROWSERS) {
+  const skip = kind.missing === '' ? false : `needs ${kind.missing}`;
+  describe(kind.name, { skip }, () => in_browser(kind));
+}
+function in_browser(kind: BrowserKind): void {
+  /** Who says that it has one CPU: the page, and the worker that boots its own machine. */
+  const LINES = kind.script === undefined ? 2 : 1;
   let browser: Browser;
   let isolated: Served;
   let plain: Served;
 
   before(async () => {
-    isolated = await serve(built, true);
-    plain = await serve(built, false);
-    const quiet = ['--disable-background-networking', '--disable-component-update'];
-    const args = [...quiet, '--disable-sync', '--disable-quic', '--no-first-run'];
-    browser = await chromium.launch({ executablePath: path, args, timeout: MAX_MS });
+    isolated = await serve(built, true, kind.script);
+    plain = await serve(built, false, kind.script);
+    browser = await kind.start();
   });
   after(async () => {
     await browser?.close();
@@ -95,21 +97,22 @@ describe('the browser', { skip: path ? false : 'needs chromium' }, () => {
   });
 
   async function open(from: Served, what: string): Promise<Opened> {
-    const page = await browser.newPage();
-    const said: string[] = [];
-    page.on('console', (message) => said.push(message.text()));
-    page.on('pageerror', (error) => said.push(`${error.stack}`));
-    await page.goto(`${from.url}#${what}`, { timeout: MAX_MS });
-    const ended = page.locator('body:not([data-state=working])');
-    await ended.waitFor({ state: 'attached', timeout: MAX_MS }).catch((error) => {
-      throw new Error(`#${what} did not end: ${error.message}\n${said.join('\n')}`);
-    });
-    const summary = await page.locator('#summary').textContent();
-    const state = await page.locator('body').getAttribute('data-state');
-    assert.equal(state, 'done', `#${what}: ${summary}\n${said.join('\n')}`);
-    const report = JSON.parse((await page.locator('#report').textContent()) ?? '');
-    await page.close();
-    return { report, said };
+    const { state, summary, report, said } = await browser.open(`${from.url}#${what}`);
+    assert.equal(state, 'done', `${kind.name} #${what}: ${summary}\n${said.join('\n')}`);
+    return { report: JSON.parse(report), said };
+  }
+
+  /** The run of one CPU, in a browser that shares nothing where it can be told so. */
+  async function alone(from: Served): Promise<Opened> {
+    if (!kind.start_unshared) return open(from, 'alone');
+    const shared = browser;
+    browser = await kind.start_unshared();
+    try {
+      return await open(from, 'alone');
+    } finally {
+      await browser.close();
+      browser = shared;
+    }
   }
 
   test('isolated: page and worker allocate, each frees what the other sent', async () => {
@@ -166,8 +169,8 @@ describe('the browser', { skip: path ? false : 'needs chromium' }, () => {
     assert.deepEqual([report.settled, report.used, report.lost], [3, 3, 0]);
   });
   test('not isolated: one CPU on plain memory, and it says so', async () => {
-    const { report, said } = await open(plain, 'alone');
-    assert.equal(said.length, 2, said.join('\n')); // the page, and the worker that boots its own
+    const { report, said } = await alone(plain);
+    assert.equal(said.length, LINES, said.join('\n'));
     for (const line of said) assert.match(line, /^kmem: .*not cross-origin isolated.*only CPU/);
     assert.deepEqual([report.isolated, report.shared, report.cpus], [false, false, 1]);
     assert.equal(report.handleMemory, null, 'a message does not copy the memory');
@@ -185,4 +188,13 @@ describe('the browser', { skip: path ? false : 'needs chromium' }, () => {
     assert.deepEqual(report.ownMachine, { shared: false, code: 'EDEADLK' });
     assert.deepEqual(report.sysctls, unbundled());
   });
-});
+  if (kind.start_unshared)
+    test('isolated, without SharedArrayBuffer: one CPU likewise, and a line that says why', async () => {
+      const { report, said } = await alone(isolated);
+      assert.equal(said.length, LINES, said.join('\n'));
+      for (const line of said) assert.match(line, /^kmem: .*offers no SharedArrayBuffer.*only CPU/);
+      assert.deepEqual([report.isolated, report.shared, report.cpus], [true, false, 1]);
+      assert.deepEqual([report.wrong, report.requests, report.inUse], [0, 5000, 0]);
+      assert.equal(report.codes.blocking, 'EOPNOTSUPP');
+    });
+}

@@ -1,6 +1,8 @@
 /*
  * serve: a folder of files over HTTP on this machine, for a browser.
  *
+ * A script of the test's may stand in front of each page's own.
+ *
  * With `isolated` each answer carries the two headers that make a page
  * cross-origin isolated, without which a browser lets no threads share memory.
  */
@@ -23,8 +25,8 @@ export interface Served {
   readonly url: string;
   close(): Promise<void>;
 }
-/** Serves `folder` on a free port of the loopback. */
-export async function serve(folder: string, isolated: boolean): Promise<Served> {
+/** Serves `folder` on a free port of the loopback; `script` is the first that a page runs. */
+export async function serve(folder: string, isolated: boolean, script = ''): Promise<Served> {
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://localhost');
     const path = join(
@@ -35,6 +37,7 @@ export async function serve(folder: string, isolated: boolean): Promise<Served> 
       const body = readFileSync(path);
       const type = TYPES[extname(path)] ?? 'application/octet-stream';
       response.writeHead(200, { 'Content-Type': type, ...(isolated ? ISOLATION : {}) });
+      if (script !== '' && extname(path) === '.html') response.write(`<script>${script}</script>`);
       response.end(body);
     } catch {
       response.writeHead(404).end();

@@ -40,7 +40,7 @@ function show(report: Report): void {
   document.body.dataset.state = 'done';
 }
 function fail(error: unknown): void {
-  put('summary', error instanceof Error ? `${error.stack}` : String(error));
+  put('summary', error instanceof Error ? `${error}\n${error.stack}` : String(error));
   document.body.dataset.state = 'failed';
 }
 // A machine is one to a thread: another run is another page.

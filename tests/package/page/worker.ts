@@ -99,6 +99,6 @@ self.onmessage = (e: MessageEvent<Job | 'close'>) => {
   if (e.data === 'close') return self.close();
   run(e.data).then(
     (result) => self.postMessage({ result }),
-    (error) => self.postMessage({ error: `${error?.stack ?? error}` }),
+    (error) => self.postMessage({ error: `${error}\n${error?.stack ?? ''}` }),
   );
 };
