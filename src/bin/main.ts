@@ -19,6 +19,7 @@ usage: kmem COMMAND [options]
   netstat -m         what its network buffers hold
   systat -mbufs      the same as bars, again and again
   sysctl NAME...     its kernel's variables, shown and set
+  explain TERM       what a column, a variable, a zone, a type, an error means
   help [COMMAND]     this text, or a command's
 
 A running program is found when it has called machine.listen(); with several of
@@ -31,6 +32,7 @@ examples:
   kmem vmstat -mz                      types and zones of the running program
   kmem vmstat -mz -M app.core          the same, of a dump that it wrote
   kmem sysctl vm.lowmem_period=5       set while it runs
+  kmem explain HighUse                 what a column means
 `;
 
 /** Runs a command line; returns the exit code. */
@@ -50,6 +52,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       case 'start': {
         const { start_main } = await import('./start.ts');
         return await start_main(rest);
+      }
+      case 'explain': {
+        const { explain_main } = await import('./explain.ts');
+        return explain_main(rest);
       }
       case 'replay': {
         const { replay_main } = await import('./replay.ts');
@@ -84,6 +90,7 @@ async function help(command: string | undefined): Promise<string> {
   if (command === undefined) return HELP;
   if (is_live(command)) return await (await import('./live.ts')).live_help(command);
   if (command === 'start') return (await import('./start.ts')).START_HELP;
+  if (command === 'explain') return (await import('./explain.ts')).EXPLAIN_HELP;
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
   throw new UsageError(`${command}: no such command (kmem help lists them)`);
 }

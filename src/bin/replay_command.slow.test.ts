@@ -173,6 +173,8 @@ test('a command line that cannot be carried out', async (t) => {
     ['--help'],
     ['start', '--help'],
     ['help', 'start'],
+    ['explain', '--help'],
+    ['help', 'explain'],
     ['help'],
     ['replay', '--help'],
     ['help', 'replay'],

@@ -15,6 +15,7 @@
  * document instead.
  */
 import {
+  EACCES,
   EINVAL,
   ENOENT,
   ENOMEM,
@@ -70,11 +71,13 @@ const NAME_BYTES_MAX = 1024;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
-const STRERROR: Record<number, string> = {
+/** How the tools say an errno. */
+export const STRERROR: Record<number, string> = {
   [EPERM]: 'Operation not permitted',
   [ENOENT]: 'No such file or directory',
   [EINVAL]: 'Invalid argument',
   [ENOMEM]: 'Cannot allocate memory',
+  [EACCES]: 'Permission denied',
 };
 function strerror(error: number): string {
   return STRERROR[error] ?? errno_name(error);

@@ -10,7 +10,7 @@ import type { memstat_fetch } from '../sys/observe/memstat_sysctl.ts';
 import { kprintf } from '../sys/machine/subr_prf.ts';
 
 /** Variable below vm.stats, key in JSON, words. */
-const LINES: readonly (readonly [string, string, string])[] = [
+export const SUMS_LINES: readonly (readonly [string, string, string])[] = [
   ['sys.v_swtch', 'context-switches', 'cpu context switches'],
   ['sys.v_intr', 'interrupts', 'device interrupts'],
   ['sys.v_soft', 'software-interrupts', 'software interrupts'],
@@ -61,7 +61,7 @@ export interface Sum {
 /** The sums that the machine keeps. */
 export function vmstat_sums(fetch: memstat_fetch): Sum[] {
   const found: Sum[] = [];
-  for (const [name, key, words] of LINES) {
+  for (const [name, key, words] of SUMS_LINES) {
     const bytes = fetch(`vm.stats.${name}`, 8);
     if (typeof bytes === 'number' || (bytes.length !== 4 && bytes.length !== 8)) continue;
     const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -191,7 +191,7 @@ test('a panic leaves a dump in the folder that boot was given', async () => {
   assert.equal(head.flags, DUMP_PANICKED | DUMP_QUIET);
   const [read] = await vmstat([path, '-m']);
   assert.equal(read.code, 0, read.err);
-  assert.match(read.out, /before the panic +1 +1K +- +1 +512/);
+  assert.match(read.out, /before the panic +1 +1K +1K +1 +512/);
 });
 test('a panic that cannot be dumped is a panic, and one line', async () => {
   const { line, said } = await panics(join(folder, 'no such folder'));

@@ -193,7 +193,7 @@ describe('a user', () => {
         machine.shutdown();`;
       writeFileSync(join(user, 'listens.mjs'), program);
       const said = run_ok(NODES[major], ['listens.mjs'], user);
-      assert.match(said, /^ +mine +1 +1K +- +1 {2}128\n$/);
+      assert.match(said, /^ +mine +1 +1K +1K +1 {2}128\n$/);
     });
     test(`Node ${major}: a page daemon of one's own, from kmem/worker`, () => {
       const program = `

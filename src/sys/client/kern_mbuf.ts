@@ -24,6 +24,7 @@
  *
  * Read next: uipc_mbuf.ts (release, copies, shapes of chains).
  */
+import { zone_declared } from '../machine/zone_decl.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { bytes_fill } from '../machine/bytes.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
@@ -273,6 +274,22 @@ export function mb_reclaim(): void {
 export function mbuf_boot(): void {
   machine.roots[ROOT] = boot_alloc(mb_root.sizeof, 'mbufs');
 }
+const Z_MBUF = zone_declared('mbuf', 'Mbufs without a cluster: small pieces of buffer chains');
+const Z_CLUST = zone_declared(
+  'mbuf_cluster',
+  'Clusters: 2 KiB of data that several mbufs may share',
+);
+const Z_PACK = zone_declared(
+  'mbuf_packet',
+  'Mbufs that already have a cluster, kept together because packets need both',
+);
+const Z_JUMBOP = zone_declared('mbuf_jumbo_page', 'Clusters of 4 KiB, a page');
+const Z_JUMBO9 = zone_declared('mbuf_jumbo_9k', 'Clusters of 9 KiB');
+const Z_JUMBO16 = zone_declared('mbuf_jumbo_16k', 'Clusters of 16 KiB');
+const Z_REFCNT = zone_declared(
+  'mbuf_ext_refcnt',
+  'Reference counts of storage that a program lends to a chain',
+);
 /** Makes the zones. At boot, when UMA and malloc are up. */
 export function mbuf_init(): void {
   const r = mb();
@@ -284,22 +301,22 @@ export function mbuf_init(): void {
   const zone = (name: string, size: number, c: number, d: number, align: number, flags: number) =>
     uma_zcreate(name, size, { ctor: c, dtor: d, align, flags });
   const all = mb_root;
-  all.mbuf[r] = zone('mbuf', MSIZE, ctor.mbuf, ctor.mbuf_dtor, MSIZE - 1, UMA_ZONE_MAXBUCKET);
+  all.mbuf[r] = zone(Z_MBUF, MSIZE, ctor.mbuf, ctor.mbuf_dtor, MSIZE - 1, UMA_ZONE_MAXBUCKET);
   const cluster = (name: string, size: number): zone_t =>
     zone(name, size, ctor.clust, ctor.clust_dtor, UMA_ALIGN_PTR, UMA_ZONE_REFCNT);
-  all.clust[r] = cluster('mbuf_cluster', MCLBYTES);
+  all.clust[r] = cluster(Z_CLUST, MCLBYTES);
   all.pack[r] = uma_zsecond_create(
-    'mbuf_packet',
+    Z_PACK,
     ctor.pack,
     ctor.pack_dtor,
     ctor.pack_zinit,
     ctor.pack_zfini,
     all.mbuf[r] as zone_t,
   );
-  all.jumbop[r] = cluster('mbuf_jumbo_page', MJUMPAGESIZE);
-  all.jumbo9[r] = cluster('mbuf_jumbo_9k', MJUM9BYTES);
-  all.jumbo16[r] = cluster('mbuf_jumbo_16k', MJUM16BYTES);
-  all.ext_refcnt[r] = uma_zcreate('mbuf_ext_refcnt', 4);
+  all.jumbop[r] = cluster(Z_JUMBOP, MJUMPAGESIZE);
+  all.jumbo9[r] = cluster(Z_JUMBO9, MJUM9BYTES);
+  all.jumbo16[r] = cluster(Z_JUMBO16, MJUM16BYTES);
+  all.ext_refcnt[r] = uma_zcreate(Z_REFCNT, 4);
   const limit = (z: number, d: SysctlDecl): void => {
     if (sysctl_get(d) > 0) uma_zone_set_max(z as zone_t, sysctl_get(d));
   };

@@ -8,6 +8,7 @@
  * A garbage pointer given as a type panics, always: it would scatter counts
  * over foreign memory.  Unregistering a type reports what it still holds.
  */
+import { zone_declared } from '../machine/zone_decl.ts';
 import { atomic_add, atomic_or } from '../machine/atomic.ts';
 import { v_reap_items } from '../machine/death.ts';
 import { count_add, count_pair, count_settle } from '../machine/count.ts';
@@ -78,15 +79,24 @@ export function malloc_boot(): void {
   mtx_init(malloc_root.lock, r, LC_MALLOC);
   mem.I32[field_word(mtstats.type, NULL as mtstats_t)] = NO_TYPE;
 }
+const Z_TYPES = zone_declared('mt_zone', 'Records of malloc types: rows of vmstat -m');
+const Z_STATS = zone_declared(
+  'mt_stats_zone',
+  'Counts of a malloc type on one CPU, for the types that have been used there',
+);
+const Z_CLASSES = Array.from({ length: KMEM_CLASSES }, (_, b) => {
+  const smaller = b === 0 ? 0 : 8 << b;
+  const help = `Blocks of malloc that were asked for with ${smaller + 1} to ${16 << b} bytes`;
+  return zone_declared(String(16 << b), help);
+});
 /** Makes the size classes, and the types that code declares. */
 export function malloc_startup(): void {
   const r = malloc_anchor();
   const type_bytes = (MALLOC_TYPE_HEAD + cpu_nobody() + 1) * 4;
-  malloc_root.type_zone[r] = uma_zcreate('mt_zone', type_bytes);
-  malloc_root.stats_zone[r] = uma_zcreate('mt_stats_zone', mtstats.sizeof * 4, { align: 63 });
+  malloc_root.type_zone[r] = uma_zcreate(Z_TYPES, type_bytes);
+  malloc_root.stats_zone[r] = uma_zcreate(Z_STATS, mtstats.sizeof * 4, { align: 63 });
   for (let b = 0; b < KMEM_CLASSES; b++) {
-    const size = 16 << b;
-    const z = uma_zcreate(`${size}`, size, { flags: UMA_ZONE_MALLOC, mclass: b + 1 });
+    const z = uma_zcreate(Z_CLASSES[b], 16 << b, { flags: UMA_ZONE_MALLOC, mclass: b + 1 });
     malloc_root.zones[elem(r, b)] = z;
   }
   mcache_attach();
@@ -422,7 +432,10 @@ export function malloc_type_name_of(t: number): string {
   return 'a type that is no more';
 }
 
-/** Names of the types that the kernel declares for itself. */
+/** The types that the kernel declares for itself. */
+export function declared_types(): readonly DeclaredType[] {
+  return declared;
+}
 export function declared_type_names(): string[] {
   return declared.map((d) => d.name);
 }

@@ -81,6 +81,10 @@ export function errno_name(error: number): string {
   return names[error] ?? `E${error}`;
 }
 
+/** All errnos that this kernel uses. */
+export function errnos(): number[] {
+  return Object.keys(names).map(Number);
+}
 /** The errno with a symbolic name, 0 for one this kernel does not know. */
 export function errno_of_code(code: string): number {
   return Number(Object.keys(names).find((n) => names[Number(n)] === code) ?? 0);

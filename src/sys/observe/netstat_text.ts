@@ -155,50 +155,140 @@ function sfbufs(fetch: memstat_fetch): MbufFigures['sfbufs'] {
   return current === null || peak === null || max === null ? null : { current, peak, max };
 }
 
-const JUMBO = ['4k (page size)', '9k', '16k'];
+/** What the figures in front of a line are, as the brackets behind its words name them. */
+export const NETSTAT_FIGURES: Readonly<Record<string, string>> = {
+  current: 'Items in use now.',
+  cache: 'Items that are free and ready, in the caches of the CPUs and with their zone.',
+  total: 'Items in use and free ones together.',
+  max: 'The most items that there may be, as kern.ipc limits them; 0 if there is no limit.',
+  peak: 'The most items that were in use at a time.',
+  mbufs: 'Of mbufs without a cluster.',
+  clusters: 'Of clusters of 2 KiB.',
+  'mbuf+clusters': 'Of mbufs that come with a cluster.',
+  '4k': 'Of jumbo clusters of a page, 4 KiB.',
+  '9k': 'Of jumbo clusters of 9 KiB.',
+  '16k': 'Of jumbo clusters of 16 KiB.',
+};
+/** A line of `netstat -m`: figures with `/` between, words, and what the figures are. */
+export interface NetstatLine {
+  readonly words: string;
+  readonly help: string;
+  /** Keys of NETSTAT_FIGURES; empty: there is one figure. */
+  readonly keys: readonly string[];
+  readonly unit?: 'K';
+  /** null: this kernel does not say. */
+  figures(f: MbufFigures): readonly number[] | null;
+}
+const OF_THREE = ['mbufs', 'clusters', 'mbuf+clusters'];
+const OF_JUMBO = ['4k', '9k', '16k'];
+const three = (f: MbufFigures): MbufKind[] => [f.mbufs, f.clusters, f.packets];
+const jumbo = (f: MbufFigures): MbufKind[] => [f.jumbo_page, f.jumbo_9k, f.jumbo_16k];
 
+function clusters(name: string, what: string, of: (f: MbufFigures) => MbufKind): NetstatLine {
+  return {
+    words: `${name} clusters in use`,
+    help: `Clusters of ${what}: memory that holds the data of one or several mbufs.`,
+    keys: ['current', 'cache', 'total', 'max'],
+    figures: (f) => {
+      const { current, cache, total, max } = of(f);
+      return [current, cache, total, max];
+    },
+  };
+}
+const DENIED = 'Requests that got nothing: no memory, or the limit was reached.';
+const DELAYED = 'How often a request waited because the limit was reached.';
+const UNUSED = 'Always 0: this kernel has no sendfile, and the line is kept for its readers.';
+
+/** The lines, from the first to the last. */
+export const NETSTAT_LINES: readonly NetstatLine[] = [
+  {
+    words: 'mbufs in use',
+    help:
+      'Mbufs, the pieces that buffer chains are made of, with and without a cluster: 256 bytes ' +
+      'each, of which some are the header.',
+    keys: ['current', 'cache', 'total'],
+    figures: ({ mbufs: m }) => [m.current, m.cache, m.total],
+  },
+  clusters('mbuf', '2 KiB', (f) => f.clusters),
+  {
+    words: 'mbuf+clusters out of packet secondary zone in use',
+    help: 'Mbufs that come with a cluster; both are counted in the lines above, too.',
+    keys: ['current', 'cache'],
+    figures: ({ packets: p }) => [p.current, p.cache],
+  },
+  clusters('4k (page size) jumbo', 'a page, 4 KiB', (f) => f.jumbo_page),
+  clusters('9k jumbo', '9 KiB', (f) => f.jumbo_9k),
+  clusters('16k jumbo', '16 KiB', (f) => f.jumbo_16k),
+  {
+    words: 'bytes allocated to network',
+    help: 'Memory of all mbufs, clusters and tags, in kilobytes.',
+    keys: ['current', 'cache', 'total'],
+    unit: 'K',
+    figures: ({ bytes }) =>
+      [bytes.current, bytes.cache, bytes.total].map((n) => Math.floor(n / 1024)),
+  },
+  {
+    words: 'requests for mbufs denied',
+    help: DENIED,
+    keys: OF_THREE,
+    figures: (f) => three(f).map((k) => k.denied),
+  },
+  {
+    words: 'requests for mbufs delayed',
+    help: DELAYED,
+    keys: OF_THREE,
+    figures: (f) => three(f).map((k) => k.delayed),
+  },
+  {
+    words: 'requests for jumbo clusters delayed',
+    help: DELAYED,
+    keys: OF_JUMBO,
+    figures: (f) => jumbo(f).map((k) => k.delayed),
+  },
+  {
+    words: 'requests for jumbo clusters denied',
+    help: DENIED,
+    keys: OF_JUMBO,
+    figures: (f) => jumbo(f).map((k) => k.denied),
+  },
+  {
+    words: 'sfbufs in use',
+    help: UNUSED,
+    keys: ['current', 'peak', 'max'],
+    figures: ({ sfbufs: s }) => s && [s.current, s.peak, s.max],
+  },
+  {
+    words: 'requests for sfbufs denied',
+    help: UNUSED,
+    keys: [],
+    figures: (f) => [f.sfbufs_denied],
+  },
+  {
+    words: 'requests for sfbufs delayed',
+    help: UNUSED,
+    keys: [],
+    figures: (f) => [f.sfbufs_delayed],
+  },
+  {
+    words: 'requests for I/O initiated by sendfile',
+    help: UNUSED,
+    keys: [],
+    figures: (f) => [f.sendfile_io],
+  },
+  {
+    words: 'calls to protocol drain routines',
+    help: 'How often memory was so short that those who hold packets were asked to drop some.',
+    keys: [],
+    figures: (f) => [f.drains],
+  },
+];
 /** The lines of `netstat -m`. */
 export function netstat_mbuf_text(f: MbufFigures): string {
-  const jumbo = [f.jumbo_page, f.jumbo_9k, f.jumbo_16k];
-  const requests = [f.mbufs, f.clusters, f.packets];
-  const three = (text: string, a: number[]): string => kprintf(`%ju/%ju/%ju ${text}\n`, ...a);
-  const m = f.mbufs;
-  const c = f.clusters;
-  const kbytes = [f.bytes.current, f.bytes.cache, f.bytes.total].map((n) => Math.floor(n / 1024));
-  let text = three('mbufs in use (current/cache/total)', [m.current, m.cache, m.total]);
-  const clusters = (what: string, k: MbufKind): string =>
-    kprintf(
-      `%ju/%ju/%ju/%ju ${what} in use (current/cache/total/max)\n`,
-      k.current,
-      k.cache,
-      k.total,
-      k.max,
-    );
-  text += clusters('mbuf clusters', c);
-  text += kprintf(
-    '%ju/%ju mbuf+clusters out of packet secondary zone in use (current/cache)\n',
-    f.packets.current,
-    f.packets.cache,
-  );
-  for (const [i, k] of jumbo.entries()) text += clusters(`${JUMBO[i]} jumbo clusters`, k);
-  text += kprintf('%juK/%juK/%juK bytes allocated to network (current/cache/total)\n', ...kbytes);
-  const denied = requests.map((k) => k.denied);
-  const delayed = requests.map((k) => k.delayed);
-  text += three('requests for mbufs denied (mbufs/clusters/mbuf+clusters)', denied);
-  text += three('requests for mbufs delayed (mbufs/clusters/mbuf+clusters)', delayed);
-  const of_jumbo = (key: 'delayed' | 'denied'): string =>
-    three(
-      `requests for jumbo clusters ${key} (4k/9k/16k)`,
-      jumbo.map((k) => k[key]),
-    );
-  text += of_jumbo('delayed') + of_jumbo('denied');
-  if (f.sfbufs) {
-    const s = f.sfbufs;
-    text += three('sfbufs in use (current/peak/max)', [s.current, s.peak, s.max]);
+  let text = '';
+  for (const { words, keys, unit = '', figures } of NETSTAT_LINES) {
+    const shown = figures(f)?.map((n) => kprintf('%ju', n) + unit);
+    const names = keys.length > 0 ? ` (${keys.join('/')})` : '';
+    if (shown) text += `${shown.join('/')} ${words}${names}\n`;
   }
-  text += kprintf('%ju requests for sfbufs denied\n', f.sfbufs_denied);
-  text += kprintf('%ju requests for sfbufs delayed\n', f.sfbufs_delayed);
-  text += kprintf('%ju requests for I/O initiated by sendfile\n', f.sendfile_io);
-  text += kprintf('%ju calls to protocol drain routines\n', f.drains);
   return text;
 }

@@ -10,6 +10,7 @@
  * A zone and its keg are published under the UMA lock, when they are complete.
  */
 
+import { zone_declared } from '../machine/zone_decl.ts';
 import { atomic_or } from '../machine/atomic.ts';
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_UMA } from '../machine/header.ts';
@@ -90,6 +91,27 @@ export { uma_console } from './uma_going.ts';
 
 // --- bootstrap -----------------------------------------------------------------------------
 
+const Z_KEGS = zone_declared(
+  'UMA Kegs',
+  'Kegs: a keg knows how items of a size lie in pages, and its slabs',
+);
+const Z_ZONES = zone_declared('UMA Zones', 'Zones, with a cache for each CPU in each');
+const Z_SLABS = zone_declared('UMA Slabs', 'Headers of slabs that do not lie in the page itself');
+const Z_RCNT = zone_declared(
+  'UMA RCntSlabs',
+  'Headers of slabs whose items have reference counts, such as clusters',
+);
+const Z_HASH = zone_declared(
+  'UMA Hash',
+  'Nothing: kept by its BSD name; the page array leads from an item to its slab',
+);
+const Z_BUCKETS = BUCKET_SIZES.map((n) =>
+  zone_declared(
+    bucket_zone_name(n),
+    `Buckets for ${n} free items: what the caches of CPUs are made of`,
+  ),
+);
+
 function zone_words(): number {
   return zone.sizeof + ((cpu_nobody() + 1) << CACHE_SHIFT);
 }
@@ -121,16 +143,16 @@ export function uma_startup(): void {
     zone_setup(z, k, name, UMA_ZFLAG_INTERNAL, [0, 0, 0, 0]);
     publish(k, z, 0, 0);
   };
-  fixed(uma_root.zone_keg[r], 'UMA Kegs', keg.sizeof * 4, 63);
-  fixed(uma_root.zone_zone[r], 'UMA Zones', zone_words() * 4, 127);
+  fixed(uma_root.zone_keg[r], Z_KEGS, keg.sizeof * 4, 63);
+  fixed(uma_root.zone_zone[r], Z_ZONES, zone_words() * 4, 127);
   const internal = (name: string, bytes: number): zone_t =>
     uma_zcreate(name, bytes, { flags: UMA_ZFLAG_INTERNAL });
-  uma_root.slab_zone[r] = internal('UMA Slabs', slab_header_words(SLAB_ITEMS_MAX, false) * 4);
-  uma_root.rcnt_zone[r] = internal('UMA RCntSlabs', slab_header_words(RCNT_ITEMS_MAX, true) * 4);
-  internal('UMA Hash', 256); // unused: the page array leads to every slab
+  uma_root.slab_zone[r] = internal(Z_SLABS, slab_header_words(SLAB_ITEMS_MAX, false) * 4);
+  uma_root.rcnt_zone[r] = internal(Z_RCNT, slab_header_words(RCNT_ITEMS_MAX, true) * 4);
+  internal(Z_HASH, 256); // unused: the page array leads to every slab
   for (const [i, n] of BUCKET_SIZES.entries()) {
     const flags = UMA_ZFLAG_INTERNAL | UMA_ZFLAG_BUCKET;
-    const z = uma_zcreate(bucket_zone_name(n), bucket_bytes(n), { flags });
+    const z = uma_zcreate(Z_BUCKETS[i], bucket_bytes(n), { flags });
     uma_root.bucket_zone[elem(r, i)] = z;
   }
   uma_root.up[r] = 1;

@@ -1,0 +1,279 @@
+/*
+ * kmem explain: what a word on a screen of the tools means, in a paragraph.
+ *
+ *      a column of vmstat -m or -z       declared with the printer (observe/vmstat_text.ts)
+ *      a line or figure of netstat -m    the same (observe/netstat_text.ts)
+ *      a row of systat -mbufs            the same (observe/systat_mbufs.ts)
+ *      a line of vmstat -s               the variable that it shows
+ *      a variable, counter or group      declared beside the code that reads it
+ *      a zone, a malloc type             declared beside the code that makes it
+ *      an errno, or the text of an error lib/errors.ts
+ *
+ * Nothing is written down here a second time: terms are gathered from the
+ * declarations, without a machine.  A word may mean several things (`FREE` and the
+ * `free` of something else); all are told.  Capitals do not matter, nor do brackets and
+ * colons that a screen puts around a word.  Of a variable the last part will do.
+ *
+ * A text is taken for that of an error if it holds the name of an errno, or ends in what
+ * the tools say instead of one.
+ */
+import { ERRORS } from '../lib/errors.ts';
+import '../sys/boot/main.ts'; // where everything is declared
+import { counters } from '../sys/machine/counter.ts';
+import { errno_name, errno_of_code, errnos } from '../sys/machine/errno.ts';
+import {
+  CTLFLAG_TUN,
+  CTLFLAG_WR,
+  type SysctlDecl,
+  sysctl_decls,
+} from '../sys/machine/sysctl_decl.ts';
+import { zone_decls } from '../sys/machine/zone_decl.ts';
+import { declared_types } from '../sys/kmem/kern_malloc_type.ts';
+import type { Column } from '../sys/observe/columns.ts';
+import { NETSTAT_FIGURES, NETSTAT_LINES } from '../sys/observe/netstat_text.ts';
+import { group_help } from '../sys/observe/sysctl_names.ts';
+import { SYSTAT_ALL, SYSTAT_ROWS } from '../sys/observe/systat_mbufs.ts';
+import { MALLOC_COLUMNS, MALLOC_DELTA_COLUMNS, ZONE_COLUMNS } from '../sys/observe/vmstat_text.ts';
+import { STRERROR } from './sysctl.ts';
+import { FoundWrong, UsageError } from './usage.ts';
+import { SUMS_LINES } from './vmstat_sums.ts';
+
+export const EXPLAIN_HELP = `usage: kmem explain [--json] TERM
+
+Says in a paragraph what a word on the screens of the tools means: a column of
+vmstat -m and -z, a line of vmstat -s, netstat -m and systat -mbufs, a variable
+of sysctl, a zone, a malloc type, an errno or the text of an error.
+
+  --json           a list of what it means, on stdout
+
+exit codes: 0 told; 1 no such term: the nearest ones are named; 2 wrong usage
+
+examples:
+  kmem explain HighUse
+  kmem explain requests for mbufs denied
+  kmem explain vm.lowmem_period
+  kmem explain mbuf_packet
+  kmem explain ENOMEM
+`;
+
+/** Something that can be explained. */
+export interface Term {
+  readonly name: string;
+  /** What kind of thing it is, for a sentence: `a column of vmstat -m`. */
+  readonly kind: string;
+  readonly text: string;
+}
+
+function of_columns<Row>(columns: readonly Column<Row>[], where: string): Term[] {
+  return columns.map((c) => ({ name: c.title, kind: `a column of ${where}`, text: c.help }));
+}
+/** A phrase as a sentence. */
+function sentence(phrase: string): string {
+  const whole = phrase.charAt(0).toUpperCase() + phrase.slice(1);
+  return /[.?!]$/.test(whole) ? whole : `${whole}.`;
+}
+function of_netstat(): Term[] {
+  const lines = NETSTAT_LINES.map((line) => ({
+    name: line.words,
+    kind: 'a line of netstat -m',
+    text: [line.help, ...line.keys.map((key) => `${key}: ${NETSTAT_FIGURES[key]}`)].join(' '),
+  }));
+  const figures = Object.entries(NETSTAT_FIGURES).map(([name, text]) => {
+    const there = NETSTAT_LINES.filter((line) => line.keys.includes(name)).length;
+    return { name, kind: `a figure in ${there} lines of netstat -m`, text };
+  });
+  return [...lines, ...figures];
+}
+/** How a variable may be set, and to what. */
+function of_variable(d: SysctlDecl): Term {
+  const facts = [d.unit === '' ? d.type : `${d.type}, ${d.unit}`];
+  const settable = (d.flags & CTLFLAG_WR) !== 0;
+  const tunable = (d.flags & CTLFLAG_TUN) !== 0;
+  if (d.handler === null && (settable || tunable)) facts.push(`${d.min} to ${d.max}`);
+  const when = [tunable ? 'at boot' : '', settable ? 'while it runs' : ''].filter(Boolean);
+  facts.push(when.length === 0 ? 'read only' : `set ${when.join(' and ')}`);
+  if (d.needs !== null) facts.push(`without ${d.needs} it does nothing`);
+  const kind = `a variable of sysctl (${facts.join('; ')})`;
+  return { name: d.name, kind, text: sentence(d.help) };
+}
+function of_groups(names: readonly string[]): Term[] {
+  const groups = new Map<string, number>();
+  for (const name of names) {
+    for (let at = name.indexOf('.'); at >= 0; at = name.indexOf('.', at + 1)) {
+      const group = name.slice(0, at);
+      groups.set(group, (groups.get(group) ?? 0) + 1);
+    }
+  }
+  return [...groups].map(([name, n]) => ({
+    name,
+    kind: `a group of ${n} variables of sysctl`,
+    text: sentence(group_help(name)),
+  }));
+}
+function of_sysctl(): Term[] {
+  const leaves = [
+    ...sysctl_decls.map(of_variable),
+    ...counters.map((c) => ({
+      name: c.name,
+      kind: 'a counter of sysctl (since boot)',
+      text: sentence(c.help),
+    })),
+  ];
+  const help = new Map(leaves.map((t) => [t.name, t.text]));
+  const sums = SUMS_LINES.flatMap(([variable, , words]) => {
+    const text = help.get(`vm.stats.${variable}`);
+    const line = { name: words.trim(), kind: 'a line of vmstat -s' };
+    return text === undefined ? [] : [{ ...line, text: `${text} It is vm.stats.${variable}.` }];
+  });
+  const known = new Set(leaves.map((t) => t.name));
+  const groups = of_groups([...known]).filter((t) => !known.has(t.name) && t.text !== '.');
+  return [...leaves, ...groups, ...sums];
+}
+function of_errors(): Term[] {
+  return errnos().map((errno) => {
+    const entry = ERRORS.find((e) => e.errno === errno);
+    let text = 'A number of the kernel that no call of the library throws.';
+    if (entry) {
+      const advice = entry.advice.charAt(0).toLowerCase() + entry.advice.slice(1);
+      text = `${sentence(entry.means)} What to do: ${advice}.`;
+    }
+    return { name: errno_name(errno), kind: `errno ${errno}`, text };
+  });
+}
+/** Everything that can be explained. */
+export function terms(): Term[] {
+  const rows = [...SYSTAT_ROWS, SYSTAT_ALL];
+  const zones = zone_decls.map(({ name, help }) => ({
+    name,
+    kind: 'a zone',
+    text: sentence(help),
+  }));
+  const types = declared_types().map(({ name, help }) => ({
+    name,
+    kind: 'a malloc type of the kernel',
+    text: sentence(help),
+  }));
+  return [
+    ...of_columns([...MALLOC_COLUMNS, ...MALLOC_DELTA_COLUMNS], 'vmstat -m'),
+    ...of_columns(ZONE_COLUMNS, 'vmstat -z'),
+    ...of_netstat(),
+    ...rows.map((r) => ({ name: r.name, kind: 'a row of systat -mbufs', text: r.help })),
+    ...zones,
+    ...types,
+    ...of_sysctl(),
+    ...of_errors(),
+  ];
+}
+
+// --- finding -------------------------------------------------------------------------------
+
+/** A word without what a screen puts around it. */
+function bare(text: string): string {
+  return text
+    .trim()
+    .toLowerCase()
+    .replace(/\s*\([^()]*\/[^()]*\)$/, '') // (current/cache/total)
+    .replace(/\(s\)$/, '')
+    .replace(/[:,]+$/, '');
+}
+/** The errno that a text speaks of; 0: of none. */
+function errno_in(text: string): number {
+  for (const [word] of text.matchAll(/\bE[A-Z0-9]+\b/gi)) {
+    const errno = errno_of_code(word.toUpperCase());
+    if (errno !== 0) return errno;
+  }
+  const said = bare(text);
+  const found = Object.entries(STRERROR).find(([, means]) => said.endsWith(means.toLowerCase()));
+  return found ? Number(found[0]) : /^\d+$/.test(said) && errnos().includes(+said) ? +said : 0;
+}
+/** What a text means; empty: nothing that is known. */
+export function explained(text: string, all: readonly Term[] = terms()): Term[] {
+  const wanted = bare(text);
+  const errno = errno_in(text);
+  const found = all.filter(
+    (t) => bare(t.name) === wanted || (errno !== 0 && t.kind === `errno ${errno}`),
+  );
+  if (found.length > 0) return found;
+  return all.filter((t) => t.kind.includes(' of sysctl') && t.name.endsWith(`.${wanted}`));
+}
+
+/** Changes of a character that make one word of the other; no more than `most` are counted. */
+function distance(a: string, b: string, most: number): number {
+  if (Math.abs(a.length - b.length) > most) return most + 1;
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, row[j] + 1, next[j - 1] + 1));
+    }
+    row = next;
+  }
+  return row[b.length];
+}
+const NEAREST = 5;
+/** Names that somebody may have meant, likeliest first. */
+export function nearest(text: string, all: readonly Term[] = terms()): string[] {
+  const wanted = bare(text);
+  const most = Math.max(2, Math.floor(wanted.length / 3));
+  const far = (name: string): number => {
+    const whole = bare(name);
+    const parts = [whole, whole.split('.').at(-1) ?? whole];
+    const least = Math.min(...parts.map((part) => distance(wanted, part, most)));
+    // One in the other is like one that is nearly the same.
+    const inside = wanted.length > 2 && (whole.includes(wanted) || wanted.includes(whole));
+    return inside ? Math.min(least, 1 + Math.abs(whole.length - wanted.length) / 100) : least;
+  };
+  const near = new Map<string, number>();
+  for (const { name } of all) {
+    const d = far(name);
+    if (d <= most) near.set(name, d);
+  }
+  const byDistance = [...near].sort(([a, m], [b, n]) => m - n || (a < b ? -1 : 1));
+  return byDistance.slice(0, NEAREST).map(([name]) => name);
+}
+
+// --- the command ---------------------------------------------------------------------------
+
+const WIDTH = 80;
+/** A text in lines that fit. */
+function wrapped(text: string): string {
+  let out = '';
+  let line = '';
+  for (const word of text.split(/\s+/)) {
+    if (line !== '' && line.length + 1 + word.length > WIDTH) {
+      out += `${line}\n`;
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return `${out}${line}\n`;
+}
+
+/** The command. Returns its exit code. */
+export function explain_main(argv: readonly string[]): number {
+  const words = argv.filter((word) => word !== '--json');
+  if (words.includes('--help') || words.includes('-h')) {
+    process.stdout.write(EXPLAIN_HELP);
+    return 0;
+  }
+  const option = words.find((word) => /^-[^\d\s]/.test(word));
+  if (option !== undefined) {
+    throw new UsageError(`${option}: no such option (kmem explain --help)`, 'explain');
+  }
+  const text = words.join(' ');
+  if (text.trim() === '') throw new UsageError('give a TERM (kmem explain --help)', 'explain');
+  const all = terms();
+  const found = explained(text, all);
+  if (found.length === 0) {
+    const near = nearest(text, all);
+    const hint =
+      near.length > 0 ? `near it: ${near.join(', ')}` : 'kmem sysctl -ad lists variables';
+    throw new FoundWrong(`${text}: no such term; ${hint}`);
+  }
+  if (words.length < argv.length) process.stdout.write(`${JSON.stringify(found, null, 1)}\n`);
+  else {
+    const paragraphs = found.map((t) => wrapped(`${t.name}, ${t.kind}. ${t.text}`));
+    process.stdout.write(paragraphs.join('\n'));
+  }
+  return 0;
+}
