@@ -196,3 +196,19 @@ test('to the byte what heaptrack_print says of each function', async (t) => {
   assert.match(said, new RegExp(`^calls to allocation functions: ${acquisitions} `, 'm'));
   assert.match(said, new RegExp(`^temporary memory allocations: ${temporary} `, 'm'));
 });
+
+test('a recorder that was attached half-way changes no total, as in heaptrack_print', async (t) => {
+  const head = 'v 10400 3\nX ./x\nI 1000 100\ns 1 m\ns 1 f\ni 10 1 2\nt 1 0\na 64 1\na 10 1\n';
+  const events = '+ 0\n+ 0\n+ 0\n- 0\n- 0\n+ 1\nc 5\nA\n+ 1\n- 1\n+ 1\n- 0\nc 9\n+ 1\n';
+  const file = temporary_file(t, 'attached.heaptrack', head + events);
+  const trace = await read(file);
+  assert.equal(trace.attached, true);
+  const { acquisitions, temporary, peak_live_bytes, never_freed_bytes } = trace;
+  const totals = { acquisitions, temporary, peak_live_bytes, never_freed_bytes };
+  // What heaptrack_print 1.4 says of this file, with the line A and without it.
+  const printed = { acquisitions: 7, temporary: 3, peak_live_bytes: 300, never_freed_bytes: 48 };
+  assert.deepEqual(totals, printed);
+  assert.deepEqual([trace.recorded_ms, trace.peak_live_ms], [9, 0]);
+  const before = await read(temporary_file(t, 'plain', head + events.replace('A\n', '')));
+  assert.deepEqual(before.sites, trace.sites);
+});
