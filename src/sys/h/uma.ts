@@ -132,8 +132,6 @@ export const uma_zone = struct<zone_t>(
   ),
   bucket_max: i32('c', 'largest bucket for this item size'),
   mclass: i32('c', 'malloc size class + 1, 0: no malloc zone'),
-  allocs: u64('zh', 'items given out past the caches'),
-  frees: u64('zh', 'items taken back past the caches'),
   fails: u64('zh', 'requests that failed'),
   sleeps: u64('zh', 'requests that slept for the limit'),
   lost: u64('z', 'items lost with threads that vanished'),

@@ -115,7 +115,7 @@ export function memstat_mtl_find(
  * Finds the entries of a list again while a stream is read: each once, so that the
  * n-th zone of a name in the stream is the n-th entry of that name again.
  */
-export class memstat_finder {
+class memstat_finder {
   readonly #known = new Map<string, memory_type[]>();
   constructor(list: memory_type_list, allocator: number) {
     for (let t = list.first; t; t = t.next) {
@@ -189,7 +189,7 @@ const ZERO = {
 };
 const ZERO_CPU = { memalloced: 0, memfreed: 0, numallocs: 0, numfrees: 0, sizemask: 0, free: 0 };
 /** Clears what the library owns; what the caller stored stays. */
-export function memstat_mt_reset(t: memory_type, maxcpus: number): void {
+function memstat_mt_reset(t: memory_type, maxcpus: number): void {
   Object.assign(t, ZERO);
   for (const c of t.percpu) Object.assign(c, ZERO_CPU);
   while (t.percpu.length < maxcpus) t.percpu.push({ ...ZERO_CPU, ...slots() });
@@ -205,6 +205,46 @@ export function memstat_name(bytes: Uint8Array, at: number): string {
   return new TextDecoder('utf-8', { ignoreBOM: true }).decode(
     field.slice(0, nul < 0 ? MEMTYPE_MAXNAME : nul),
   );
+}
+
+// --- streams -------------------------------------------------------------------------
+
+const STREAM_VERSION = 1;
+const STREAM_HEADER = 16;
+/** Bytes of a record for a CPU, in either stream. */
+export const MEMSTAT_PERCPU = 64;
+
+/**
+ * Brings the list up to date from a stream: a header with version, records for CPUs and
+ * entries, then for each entry `type_header` bytes that begin with its name, and the
+ * records of its CPUs.  `fill` takes the numbers of the entry at a place.  Returns a
+ * MEMSTAT_ERROR.
+ */
+export function memstat_parse(
+  list: memory_type_list,
+  bytes: Uint8Array,
+  allocator: number,
+  type_header: number,
+  fill: (t: memory_type, v: DataView, at: number, maxcpus: number) => void,
+): number {
+  if (bytes.length === 0) return MEMSTAT_ERROR_UNDEFINED;
+  if (bytes.length < STREAM_HEADER) return MEMSTAT_ERROR_VERSION;
+  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (v.getUint32(0, true) !== STREAM_VERSION) return MEMSTAT_ERROR_VERSION;
+  const maxcpus = v.getUint32(4, true);
+  const count = v.getUint32(8, true);
+  const each = type_header + MEMSTAT_PERCPU * maxcpus;
+  if (bytes.length !== STREAM_HEADER + count * each) return MEMSTAT_ERROR_DATAERROR;
+  const known = new memstat_finder(list, allocator);
+  for (let i = 0; i < count; i++) {
+    const at = STREAM_HEADER + i * each;
+    const name = memstat_name(bytes, at);
+    let t = known.take(name);
+    if (t) memstat_mt_reset(t, maxcpus);
+    else t = memstat_mt_allocate(list, allocator, name, maxcpus);
+    fill(t, v, at, maxcpus);
+  }
+  return MEMSTAT_ERROR_UNDEFINED;
 }
 
 // --- accessors -----------------------------------------------------------------------

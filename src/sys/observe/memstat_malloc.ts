@@ -13,49 +13,24 @@
  */
 import {
   ALLOCATOR_MALLOC,
-  MEMSTAT_ERROR_DATAERROR,
-  MEMSTAT_ERROR_UNDEFINED,
-  MEMSTAT_ERROR_VERSION,
+  MEMSTAT_PERCPU as PERCPU,
   type memory_type,
   type memory_type_list,
-  memstat_finder,
-  memstat_mt_allocate,
-  memstat_mt_reset,
-  memstat_name,
+  memstat_parse,
   memstat_wrap,
 } from './memstat.ts';
 
-export const MALLOC_TYPE_STREAM_VERSION = 1;
-const HEADER = 16;
 const TYPE_HEADER = 32;
-const PERCPU = 64;
 
 /** Brings the list up to date from the stream's bytes. Returns a MEMSTAT_ERROR. */
 export function memstat_parse_malloc(list: memory_type_list, bytes: Uint8Array): number {
-  if (bytes.length === 0) return MEMSTAT_ERROR_UNDEFINED;
-  if (bytes.length < HEADER) return MEMSTAT_ERROR_VERSION;
-  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (v.getUint32(0, true) !== MALLOC_TYPE_STREAM_VERSION) return MEMSTAT_ERROR_VERSION;
-  const maxcpus = v.getUint32(4, true);
-  const count = v.getUint32(8, true);
-  const each = TYPE_HEADER + PERCPU * maxcpus;
-  if (bytes.length !== HEADER + count * each) return MEMSTAT_ERROR_DATAERROR;
-  const known = new memstat_finder(list, ALLOCATOR_MALLOC);
-  for (let i = 0; i < count; i++) {
-    const at = HEADER + i * each;
-    const name = memstat_name(bytes, at);
-    let t = known.take(name);
-    if (t) memstat_mt_reset(t, maxcpus);
-    else t = memstat_mt_allocate(list, ALLOCATOR_MALLOC, name, maxcpus);
-    sum_type(t, v, at + TYPE_HEADER, maxcpus);
-  }
-  return MEMSTAT_ERROR_UNDEFINED;
+  return memstat_parse(list, bytes, ALLOCATOR_MALLOC, TYPE_HEADER, sum_type);
 }
 
-function sum_type(t: memory_type, v: DataView, first: number, maxcpus: number): void {
+function sum_type(t: memory_type, v: DataView, start: number, maxcpus: number): void {
   let [memalloced, memfreed, numallocs, numfrees, mask] = [0n, 0n, 0n, 0n, 0n];
   for (let cpu = 0; cpu < maxcpus; cpu++) {
-    const at = first + cpu * PERCPU;
+    const at = start + TYPE_HEADER + cpu * PERCPU;
     const [a, f, na, nf, m] = [0, 8, 16, 24, 32].map((o) => v.getBigUint64(at + o, true));
     memalloced += a;
     memfreed += f;

@@ -12,44 +12,19 @@
  */
 import {
   ALLOCATOR_UMA,
-  MEMSTAT_ERROR_DATAERROR,
-  MEMSTAT_ERROR_UNDEFINED,
-  MEMSTAT_ERROR_VERSION,
+  MEMSTAT_PERCPU as PERCPU,
   type memory_type,
   type memory_type_list,
-  memstat_finder,
-  memstat_mt_allocate,
-  memstat_mt_reset,
-  memstat_name,
+  memstat_parse,
   memstat_wrap,
 } from './memstat.ts';
 
-export const UMA_STREAM_VERSION = 1;
-export const UTH_ZONE_SECONDARY = 1;
-const HEADER = 16;
+const UTH_ZONE_SECONDARY = 1;
 const TYPE_HEADER = 120;
-const PERCPU = 64;
 
 /** Brings the list up to date from the stream's bytes. Returns a MEMSTAT_ERROR. */
 export function memstat_parse_uma(list: memory_type_list, bytes: Uint8Array): number {
-  if (bytes.length === 0) return MEMSTAT_ERROR_UNDEFINED;
-  if (bytes.length < HEADER) return MEMSTAT_ERROR_VERSION;
-  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (v.getUint32(0, true) !== UMA_STREAM_VERSION) return MEMSTAT_ERROR_VERSION;
-  const maxcpus = v.getUint32(4, true);
-  const count = v.getUint32(8, true);
-  const each = TYPE_HEADER + PERCPU * maxcpus;
-  if (bytes.length !== HEADER + count * each) return MEMSTAT_ERROR_DATAERROR;
-  const known = new memstat_finder(list, ALLOCATOR_UMA);
-  for (let i = 0; i < count; i++) {
-    const at = HEADER + i * each;
-    const name = memstat_name(bytes, at);
-    let t = known.take(name);
-    if (t) memstat_mt_reset(t, maxcpus);
-    else t = memstat_mt_allocate(list, ALLOCATOR_UMA, name, maxcpus);
-    fill_zone(t, v, at, maxcpus);
-  }
-  return MEMSTAT_ERROR_UNDEFINED;
+  return memstat_parse(list, bytes, ALLOCATOR_UMA, TYPE_HEADER, fill_zone);
 }
 
 function fill_zone(t: memory_type, v: DataView, at: number, maxcpus: number): void {

@@ -188,20 +188,25 @@ function zone_sample(z: zone_t): ZoneSample {
 }
 /** A zone's numbers over all CPUs. `used` is neither negative nor more than there is. */
 export function zone_present(z: zone_t): ZoneCounts {
-  const { s, cached } = zone_sample(z);
-  let allocs = get64(zone.allocs, z);
+  return zone_sum(z, zone_sample(z));
+}
+/** What a sample of a zone adds up to. */
+function zone_sum(z: zone_t, { s, cached }: ZoneSample): ZoneCounts {
+  let allocs = 0;
   for (let cpu = 0; cpu < cpu_slots(); cpu++) allocs += s.rows[cpu].allocs;
-  const k = zone.keg[z];
-  const secondary = (zone.flags[z] & UMA_ZONE_SECONDARY) !== 0 && keg.zones[k] !== z;
   return {
     allocs,
     frees: allocs - s.used,
     used: s.used,
-    free: cached + zone.full_items[z] + (secondary ? 0 : keg.free[k]),
+    free: cached + zone.full_items[z] + (zone_secondary(z) ? 0 : keg.free[zone.keg[z]]),
     fails: get64(zone.fails, z),
     sleeps: get64(zone.sleeps, z),
     approximate: s.approximate,
   };
+}
+/** Whether the free items of the zone's keg count for another zone. */
+function zone_secondary(z: zone_t): boolean {
+  return (zone.flags[z] & UMA_ZONE_SECONDARY) !== 0 && keg.zones[zone.keg[z]] !== z;
 }
 /** Samples every zone that is not being destroyed, in list order. Takes the list's lock. */
 export function zones_present(): ZoneRow[] {
@@ -230,7 +235,7 @@ export function zone_count_words(say: (word: number, n: number) => void): void {
   mtx_lock(uma_root.lock, r);
   uma_each_zone((z) => {
     say(field_word(zone.full_items, z), 1);
-    for (const f of [zone.allocs, zone.frees, zone.fails, zone.sleeps]) say(field_word64(f, z), 2);
+    for (const f of [zone.fails, zone.sleeps]) say(field_word64(f, z), 2);
     for (let cpu = 0; cpu < cpu_slots(); cpu++) {
       const c = cache_of(z, cpu);
       say(c, cache.sizeof);
@@ -328,33 +333,27 @@ export function zone_record_unlocked(z: zone_t, cpus: number): Uint8Array {
   r.bytes.set(mem.U8.subarray(at, at + UMA_NAME_WORDS * 4 - 1));
   zone_kegs(z, r.u32);
   const nocache = (zone.hooks[z] & ZH_NOCACHE) !== 0;
-  const { s } = zone_sample(z);
-  let allocs = get64(zone.allocs, z);
-  let frees = get64(zone.frees, z) + s.raw - s.used;
+  const sampled = zone_sample(z);
+  const sum = zone_sum(z, sampled);
+  let { allocs, frees } = sum;
   for (let cpu = 0; cpu < cpus; cpu++) {
-    const { allocs: a, frees: f } = s.rows[cpu];
+    const { allocs: a, frees: f } = sampled.s.rows[cpu];
     const base = TYPE_HEADER + cpu * PERCPU;
-    if (nocache || f < 0) {
-      // A CPU's frees are derived and may be below zero; a stream's number may not.
-      allocs += a;
-      frees += f;
-    } else {
-      r.u64(base, a);
-      r.u64(base + 8, f);
-    }
     if (!nocache) r.u64(base + 16, in_buckets[cpu]);
+    // A CPU's frees are derived and may be below zero; a stream's number may not.
+    if (nocache || f < 0) continue;
+    r.u64(base, a);
+    r.u64(base + 8, f);
+    allocs -= a;
+    frees -= f;
   }
-  // The spare slots are no CPUs that anybody sees: their counts are among the zone's own.
-  for (let cpu = cpus; cpu < cpu_slots(); cpu++) {
-    allocs += s.rows[cpu].allocs;
-    frees += s.rows[cpu].frees;
-  }
+  // The zone's own are the rest: such CPUs, and the spare slots, which nobody sees.
   r.u32(60, zone.full_items[z]);
   r.u32(64, zone.count[z]);
   r.u64(72, allocs);
   r.u64(80, frees);
-  r.u64(88, get64(zone.fails, z));
-  r.u64(96, get64(zone.sleeps, z));
+  r.u64(88, sum.fails);
+  r.u64(96, sum.sleeps);
   return r.bytes;
 }
 /** The part of a zone's record that comes from its kegs. */
@@ -371,7 +370,6 @@ function zone_kegs(z: zone_t, u32: (at: number, v: number) => void): void {
     free += keg.free[k];
     limit = keg_limit(k);
   }
-  const secondary = (zone.flags[z] & UMA_ZONE_SECONDARY) !== 0 && keg.zones[first] !== z;
   u32(32, keg.align[first]);
   u32(36, keg.size[first]);
   u32(40, keg.rsize[first]);
@@ -379,7 +377,7 @@ function zone_kegs(z: zone_t, u32: (at: number, v: number) => void): void {
   u32(48, limit);
   u32(52, pages);
   u32(56, free);
-  u32(68, secondary ? 1 : 0);
+  u32(68, zone_secondary(z) ? 1 : 0);
 }
 
 sysctl_proc(
