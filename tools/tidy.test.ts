@@ -180,6 +180,7 @@ test('an export that nobody uses, and a field', () => {
   const dead = (name: string): string[] =>
     plant(path, field, `${field}  ${name}: u32('m', 'of no use'),\n`);
   assert_one(dead('forgotten'), `${path}:4:`, /nobody uses the field forgotten/);
+  assert_one(dead('first'), `${path}:4:`, /nobody uses the field first/);
   assert.deepEqual(dead('line_gap'), []);
 });
 test('a file that nobody imports, except workers, tests and entry points', () => {

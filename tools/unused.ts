@@ -7,8 +7,8 @@
  *      exports   a name that a file of src exports, and that neither that file nor one
  *                that imports it mentions again.  Tests count as users; what the entry
  *                points of the package export is for the outside
- *      fields    a field of a structure that nobody reads or writes as `x.field`; those
- *                that only fill up space are called gap
+ *      fields    a field of a structure that nobody reads or writes as `x.field`, whatever
+ *                name x it has there; those that only fill up space are called gap
  *
  * Names are compared as words, so that a name is taken for used too often rather than
  * too seldom.
@@ -16,6 +16,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
+  type Field,
   type Finding,
   imports_of,
   is_test,
@@ -105,17 +106,43 @@ export function check_unused(sources: Source[], entries: Set<string>): Finding[]
 
 /** Fields that keep others apart. */
 const GAP = /(?:^|_)gap$/;
+/** Under which names a structure is known: its own, and those of consts and imports made of it. */
+function names_of_structs(sources: Source[]): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>();
+  const also = new Map<string, Set<string>>();
+  for (const { code, text } of sources) {
+    for (const m of code.matchAll(/\bconst\s+(\w+)\s*=\s*(?:struct|columns)\b[^']*'/g)) {
+      const at = m.index + m[0].length;
+      const struct = text.slice(at, text.indexOf("'", at));
+      found.set(struct, (found.get(struct) ?? new Set()).add(m[1]));
+    }
+    for (const m of code.matchAll(/\bconst\s+(\w+)\s*=\s*(\w+)\s*;/g)) add(also, m[2], m[1]);
+    for (const m of code.matchAll(/\b(\w+)\s+as\s+(\w+)\b/g)) add(also, m[1], m[2]);
+  }
+  for (const names of found.values()) {
+    for (const name of names) for (const other of also.get(name) ?? []) names.add(other);
+  }
+  return found;
+}
+function add(map: Map<string, Set<string>>, key: string, value: string): void {
+  map.set(key, (map.get(key) ?? new Set()).add(value));
+}
 
 export function check_dead_fields(sources: Source[]): Finding[] {
+  const names = names_of_structs(sources);
   const used = new Set<string>();
   for (const { code } of sources) {
-    for (const [, name] of code.matchAll(/\.\s*([\w$]+)/g)) used.add(name);
+    for (const m of code.matchAll(/([\w$]+)\s*\.\s*([\w$]+)/g)) used.add(`${m[1]}.${m[2]}`);
   }
+  const dead = ({ struct, field }: Field): boolean => {
+    const known = [...(names.get(struct) ?? [])];
+    return !GAP.test(field) && !known.some((name) => used.has(`${name}.${field}`));
+  };
   return sources
     .filter(({ path }) => !is_test(path))
     .flatMap((source) =>
       struct_fields(source)
-        .filter(({ field }) => !used.has(field) && !GAP.test(field))
+        .filter(dead)
         .map(({ field, at }) => ({
           path: source.path,
           line: line_of(source, at),

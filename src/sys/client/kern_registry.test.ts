@@ -9,8 +9,16 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { boot, shutdown } from '../boot/main.ts';
 import { pcpu, thr, UNDO_LEVELS, UNDO_PAIRS } from '../machine/cpu.ts';
 import { mem } from '../machine/memory.ts';
-import type { LockField } from '../machine/struct.ts';
-import { E_LOCK, REG_MAKING, reg_entry, type reg_entry_t, reg_root } from '../h/registry.ts';
+import { field_word, type LockField } from '../machine/struct.ts';
+import {
+  E_LOCK,
+  E_STATE,
+  E_VALUE,
+  REG_MAKING,
+  reg_entry,
+  type reg_entry_t,
+  reg_root,
+} from '../h/registry.ts';
 import { PK_WIRED } from '../h/vm_page.ts';
 import { account, account_text } from '../kmem/kmem.test.lib.ts';
 import { page_failpoint, vm_page_census } from '../page/vm_page.ts';
@@ -54,6 +62,12 @@ afterEach(() => {
   page_failpoint.refuse = null;
   slab_failpoint.refuse = null;
   shutdown();
+});
+
+test('the plain offsets of an entry are those of the structure', () => {
+  const e = 64 as reg_entry_t;
+  const offsets = [reg_entry.value, reg_entry.lock, reg_entry.count].map((f) => field_word(f, e));
+  assert.deepEqual(offsets, [e + E_VALUE, e + E_LOCK, e + E_STATE]);
 });
 
 /** Makes records, a zone and a queue; how many of them came to be. */

@@ -70,7 +70,7 @@ export const reg_entry = struct<reg_entry_t>(
   name_bytes: i32('gh', 'length of the name'),
   shape_bytes: i32('g', 'length of the shape'),
   state: i32('g', 'REG_MAKING, REG_READY, REG_GOING'),
-  spare: words('g', 'keeps the values on even words', 2),
+  even_gap: words('g', 'keeps the values on even words', 2),
   value: words('-', 'what the kind needs; pairs may be a double', REG_VALUES),
   lock: words('-', 'a lock of the kind', REG_LOCK_WORDS),
   count: words('-', 'counts and wait channels of the kind', REG_STATES),

@@ -403,7 +403,7 @@ export function vm_page_left(m: number): void {
   };
   left('it is busy', page.busy[m]);
   left('valid or dirty blocks', page.state[m]);
-  left('it is on a queue', page.queue[m]);
+  left('it is on a queue', page.queue[m] | page.next[m] | page.prev[m]);
   left('it is wired or lent', page.wired[m]);
   left('it is mapped', page.map_pmap[m] | page.map_page[m]);
   left('it is marked as used or written to', page.ref[m] | page.mod[m]);
