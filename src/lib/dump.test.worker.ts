@@ -5,11 +5,11 @@
  *      panic    boots a machine that dumps when it panics, has another thread on it, panics
  *      read     prints vmstat of dumps, as the command does
  */
+import { kconsole } from '../sys/machine/kconsole.ts';
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { vmstat_main } from '../bin/vmstat.ts';
 import { dump_context } from '../bin/dump_context.ts';
 import { KernelPanic, panic } from '../sys/machine/panic.ts';
-import { dump_console } from '../sys/observe/kern_dump.ts';
 import { attach, boot } from './index.ts';
 import { dice } from '../sys/machine/seed.test.lib.ts';
 
@@ -51,7 +51,7 @@ const jobs: Record<string, () => void | Promise<void>> = {
   },
   async panic() {
     const { folder, dump } = workerData;
-    dump_console.print = (line) => say({ line });
+    kconsole.print = (line) => say({ line });
     const machine = boot({ memory: '2M', cpus: 3, dump: folder });
     machine.type('before the panic').alloc(500);
     const other = new Worker(here, { workerData: { job: 'sleep', kmem: machine.handle, dump } });

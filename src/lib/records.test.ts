@@ -6,11 +6,11 @@
  * The race is run on two real threads that start each round together.  Afterwards no
  * number is given out twice, and the walkers find nothing.
  */
+import { kconsole } from '../sys/machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { uma_console } from '../sys/uma/uma_going.ts';
 import { fails } from './fails.test.lib.ts';
 import {
   type Item,
@@ -77,10 +77,10 @@ describe('two threads free the same item', () => {
 describe('a number that has had all of its generations', () => {
   test('is retired: no handle is ever valid again, and the records end as they should', (t) => {
     const said: string[] = [];
-    const { print } = uma_console;
-    uma_console.print = (text) => said.push(text);
+    const { print } = kconsole;
+    kconsole.print = (text) => said.push(text);
     t.after(() => {
-      uma_console.print = print;
+      kconsole.print = print;
     });
     const machine = testMachine(t, { cpus: 2 });
     const options = { capacity: 2, generations: true } as const;

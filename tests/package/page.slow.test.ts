@@ -189,7 +189,7 @@ function in_browser(kind: BrowserKind): void {
     assert.deepEqual(report.sysctls, unbundled());
   });
   if (kind.start_unshared)
-    test('isolated, without SharedArrayBuffer: one CPU likewise, and a line that says why', async () => {
+    test('isolated, but without SharedArrayBuffer: one CPU, and it says why', async () => {
       const { report, said } = await alone(isolated);
       assert.equal(said.length, LINES, said.join('\n'));
       for (const line of said) assert.match(line, /^kmem: .*offers no SharedArrayBuffer.*only CPU/);

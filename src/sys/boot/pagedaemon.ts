@@ -8,6 +8,7 @@
  * they make a file of it and put its name here.  In Node nothing is bundled,
  * and the comment tells them to leave that one alone.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import { builtin_worker } from '../machine/host.ts';
 import type { Handle } from '../machine/machdep.ts';
 
@@ -39,5 +40,5 @@ export function pagedaemon_start(handle: Handle): boolean {
 }
 /** A stopped machine is the ordinary end; anything else the other CPUs hear of as well. */
 function report(e: { message: string }): void {
-  if (!/ESHUTDOWN|stopped|generation/.test(e.message)) console.error(`page daemon: ${e.message}`);
+  if (!/ESHUTDOWN|stopped|generation/.test(e.message)) kconsole.print(`page daemon: ${e.message}`);
 }

@@ -25,6 +25,7 @@
  * Read next: uipc_mbuf.ts (release, copies, shapes of chains).
  */
 import { zone_declared } from '../machine/zone_decl.ts';
+import { kconsole } from '../machine/kconsole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { bytes_fill } from '../machine/bytes.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
@@ -81,7 +82,6 @@ import {
 import { zone_drain } from '../uma/uma_drain.ts';
 import { uma_find_refcnt_word } from '../uma/uma_keg.ts';
 import {
-  uma_console,
   uma_zcreate,
   uma_zone_exhausted as uma_zone_exhausted_,
   uma_zone_set_max,
@@ -562,7 +562,7 @@ export function m_getjcl(how: number, type: number, flags: number, size: number)
 }
 /** Attaches a 2 KiB cluster to m. Whether there was one is seen by M_EXT. */
 export function m_clget(m: mbuf_t, how: number): void {
-  if (mbuf.flags[m] & M_EXT) return uma_console.print(`m_clget: mbuf ${m * 4} already has M_EXT`);
+  if (mbuf.flags[m] & M_EXT) return kconsole.print(`m_clget: mbuf ${m * 4} already has M_EXT`);
   const r = mb();
   const z = mb_root.clust[r] as zone_t;
   if (uma_zalloc_arg(z, m, may_sleep(how)) !== 0 || (how & M_NOWAIT) === 0) return;
@@ -576,7 +576,7 @@ export function m_clget(m: mbuf_t, how: number): void {
 export function m_cljget(m: mbuf_t, how: number, size: number): number {
   const z = m_getzone(size);
   if (m !== NULL && mbuf.flags[m] & M_EXT) {
-    uma_console.print(`m_cljget: mbuf ${m * 4} already has M_EXT`);
+    kconsole.print(`m_cljget: mbuf ${m * 4} already has M_EXT`);
     return 0;
   }
   return uma_zalloc_arg(z, m, may_sleep(how));

@@ -4,6 +4,7 @@
  * shared and what is copied, who frees external storage, what becomes of packet
  * length, flags and tags, and which chain comes out.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { mem } from '../machine/memory.ts';
@@ -52,7 +53,6 @@ import { uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
 import { free, malloc } from '../kmem/kern_malloc.ts';
 import { malloc_type_attach, malloc_type_sums } from '../kmem/kern_malloc_type.ts';
 import { uma_zfree_arg } from '../uma/uma_core.ts';
-import { uma_console } from '../uma/uma_zone.ts';
 import {
   m_cljget,
   m_cljset,
@@ -198,8 +198,8 @@ describe('allocation', () => {
   test('m_clget, m_cljget, m_cljset attach; an mbuf that has storage keeps it', () => {
     up();
     const said: string[] = [];
-    const print = uma_console.print;
-    uma_console.print = (text) => void said.push(text);
+    const print = kconsole.print;
+    kconsole.print = (text) => void said.push(text);
     const a = m_get(M_NOWAIT, MT_DATA);
     m_clget(a, M_NOWAIT);
     assert.equal(mbuf.ext_type[a], EXT_CLUSTER);
@@ -208,7 +208,7 @@ describe('allocation', () => {
     assert.equal(m_cljget(a, M_NOWAIT, MJUMPAGESIZE), 0);
     assert.equal(mbuf.buf[a], had);
     assert.equal(said.filter((s) => s.includes('already has M_EXT')).length, 2);
-    uma_console.print = print;
+    kconsole.print = print;
     const b = m_get(M_NOWAIT, MT_DATA);
     const loose = m_cljget(NONE, M_NOWAIT, MJUM9BYTES);
     m_cljset(b, loose, EXT_JUMBO9);

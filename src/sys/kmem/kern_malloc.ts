@@ -17,6 +17,7 @@
  *
  * Read next: kern_malloc_type.ts (types), kern_malloc_stats.ts (the streams).
  */
+import { kconsole } from '../machine/kconsole.ts';
 import { sim_point } from '../machine/atomic.ts';
 import { COUNT_TURN, count_up } from '../machine/count.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
@@ -325,7 +326,7 @@ function flags_check(flags: number): number {
   if (wait === M_NOWAIT || wait === M_WAITOK) return flags;
   if (opt.INVARIANTS && !flags_reported) {
     flags_reported = true;
-    console.error(`Bad malloc flags: ${wait.toString(16)}\n${new Error().stack}`);
+    kconsole.print(`Bad malloc flags: ${wait.toString(16)}\n${new Error().stack}`);
   }
   return (flags & ~M_NOWAIT) | M_WAITOK;
 }

@@ -12,6 +12,7 @@
  * zero still, blocks of another type were freed under this one; the log names the
  * type, once.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import { atomic_load, atomic_or } from '../machine/atomic.ts';
 import { count_pair } from '../machine/count.ts';
 import { cpu_slots, thr } from '../machine/cpu.ts';
@@ -41,7 +42,6 @@ import { uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_page_count, vm_page_free_count } from '../page/vm_page.ts';
 import { zone_held } from '../uma/uma_stats.ts';
-import { uma_console } from '../uma/uma_zone.ts';
 
 const mt = malloc_type;
 
@@ -185,7 +185,7 @@ function add_sample(all: CpuSums[], s: Sample, least: number, most: number): voi
 /** Says once that more blocks were freed under a type than it had. */
 function tell_below(t: malloc_type_t, blocks: number, size: string): void {
   if (atomic_or(field_word(mt.told, t), MT_TOLD_BELOW) & MT_TOLD_BELOW) return;
-  uma_console.print(
+  kconsole.print(
     `Warning: memory type ${get_string(mt.name, t, MALLOC_NAME_WORDS)}: ${blocks} more ${size} ` +
       'freed than allocated; blocks of another type are freed under it',
   );

@@ -9,6 +9,7 @@
  * over foreign memory.  Unregistering a type reports what it still holds.
  */
 import { zone_declared } from '../machine/zone_decl.ts';
+import { kconsole } from '../machine/kconsole.ts';
 import { atomic_add, atomic_or } from '../machine/atomic.ts';
 import { v_reap_items } from '../machine/death.ts';
 import { count_add, count_pair, count_settle } from '../machine/count.ts';
@@ -51,7 +52,7 @@ import { item_settle } from '../uma/uma_keg.ts';
 import { mcache_switch } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
 import { cache_of, zone_lock, zone_unlock } from '../uma/uma_int.ts';
-import { uma_console, uma_zcreate } from '../uma/uma_zone.ts';
+import { uma_zcreate } from '../uma/uma_zone.ts';
 import { malloc_type_sums } from './kern_malloc_sums.ts';
 
 export { malloc_type_sums } from './kern_malloc_sums.ts';
@@ -252,7 +253,7 @@ export function malloc_uninit(t: malloc_type_t): void {
   mtx_unlock(malloc_root.lock, r);
   const left = malloc_type_sums(t);
   if (left.inuse > 0 || left.bytes > 0) {
-    uma_console.print(
+    kconsole.print(
       `Warning: memory type ${name} leaked memory on destroy ` +
         `(${left.inuse} allocations, ${left.bytes} bytes leaked).`,
     );
@@ -323,7 +324,7 @@ export function malloc_late_free_large(t: malloc_type_t, n: number): void {
 /** Says once of a type that a large block of it was freed under another. */
 export function malloc_tell_freed(p: number, t: malloc_type_t, given: malloc_type_t): void {
   if (atomic_or(field_word(mt.told, t), MT_TOLD_FREED) & MT_TOLD_FREED) return;
-  uma_console.print(
+  kconsole.print(
     `Warning: memory type ${malloc_type_name(t)}: block ${p * 4} is freed as ` +
       `${malloc_type_name(given)}; it is counted under the type it was allocated with`,
   );

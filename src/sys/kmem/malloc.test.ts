@@ -4,6 +4,7 @@
  * which words, and the counts against a ledger that the test keeps for itself.
  * The stream and kern.mprof are read from their bytes alone.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, type BootOptions, shutdown } from '../boot/main.ts';
@@ -17,7 +18,6 @@ import { VM_ALLOC_INTERRUPT } from '../h/vm_page.ts';
 import { vm_page_alloc, vm_page_wire, vm_page_free_count } from '../page/vm_page.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { uma_reclaim } from '../uma/uma_drain.ts';
-import { uma_console } from '../uma/uma_zone.ts';
 import { account, account_text } from './kmem.test.lib.ts';
 import {
   free,
@@ -265,8 +265,8 @@ test('a garbage type panics, always, in every call', () => {
 test('types: found by name, made once, undone with a report', () => {
   up();
   const said: string[] = [];
-  const print = uma_console.print;
-  uma_console.print = (text) => said.push(text);
+  const print = kconsole.print;
+  kconsole.print = (text) => said.push(text);
   try {
     assert.equal(malloc_type_attach('test'), t);
     assert.equal(malloc_desc2type('test'), t);
@@ -288,7 +288,7 @@ test('types: found by name, made once, undone with a report', () => {
     assert.equal(malloc_desc2type('leaky'), 0);
     assert.throws(() => malloc(1, v, M_NOWAIT), /malloc: bad malloc type/);
   } finally {
-    uma_console.print = print;
+    kconsole.print = print;
   }
   abandon();
 });

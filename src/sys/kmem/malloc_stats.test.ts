@@ -6,6 +6,7 @@
  * allocations is shown by a thread that allocates and frees in the middle of each
  * reading.  Then a thread that dies in a carry, and frees under a wrong type.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
@@ -21,7 +22,6 @@ import {
   memstat_sysctl_malloc,
 } from '../observe/memstat_sysctl.ts';
 import { uma_check } from '../uma/uma_check.ts';
-import { uma_console } from '../uma/uma_zone.ts';
 import { free, M_NOWAIT, malloc, malloc_class, realloc } from './kern_malloc.ts';
 import { malloc_type_sample } from './kern_malloc_sums.ts';
 import { malloc_type_attach } from './kern_malloc_type.ts';
@@ -37,15 +37,15 @@ import {
 import { CARRY_BLOCKS, RING_SIZE, TYPE } from './malloc_stats.test.worker.ts';
 
 const said: string[] = [];
-const print = uma_console.print;
-uma_console.print = (text) => void said.push(text);
+const print = kconsole.print;
+kconsole.print = (text) => void said.push(text);
 afterEach(async () => {
   sample_between.run = null;
   said.length = 0;
   await down().catch(() => {});
 });
 process.on('exit', () => {
-  uma_console.print = print;
+  kconsole.print = print;
 });
 
 const PAIRS = [

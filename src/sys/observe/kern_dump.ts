@@ -23,6 +23,7 @@
  *
  * Read next: kvm.ts, which reads it.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import { atomic_load } from '../machine/atomic.ts';
 import {
   away_begin,
@@ -247,10 +248,6 @@ export function kern_dump(path: string): DumpResult {
   return { size: done.size, written: done.written, quiet: done.quiet };
 }
 
-/** Where the line about a panic's dump goes. */
-export const dump_console = {
-  print: (text: string): void => console.error(text),
-};
 /** The file of a panic's dump: no other panic has that name. */
 function panic_path(folder: string): string {
   const id = (machine.id_low[M] >>> 0).toString(16);
@@ -268,5 +265,5 @@ export function panic_dump(): void {
   } catch (e) {
     said = `kmem: panic: no dump was written: ${(e as Error).message}`;
   }
-  dump_console.print(said);
+  kconsole.print(said);
 }

@@ -4,6 +4,7 @@
  * handlers on shared memory; a random sequence of calls against a naive model
  * of the tree (fast-check prints the seed); and no memory left at the end.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import fc from 'fast-check';
@@ -59,7 +60,6 @@ import {
   type oid_t,
   str_write,
   sysctl_check,
-  sysctl_console,
   sysctl_oid,
   sysctl_root,
   tree,
@@ -70,12 +70,12 @@ import {
 const printed: string[] = [];
 let word = 0;
 let vendor = NULL as oid_t;
-const print = sysctl_console.print;
+const print = kconsole.print;
 
 before(() => {
   boot({ memory: '8M', cpus: 2, options: { INVARIANTS: true, WITNESS: true } });
   checked_quiet(true); // nobody else is at work: the tests look at nodes without the lock
-  sysctl_console.print = (line) => printed.push(line);
+  kconsole.print = (line) => printed.push(line);
   word = malloc(256, M_TEMP.t, M_WAITOK | M_ZERO);
   vendor = oid_named(oid_root(), 'vendor');
 });
@@ -85,7 +85,7 @@ afterEach(() => {
   assert.equal(blocks(), 0, 'no memory of dynamic nodes is left');
 });
 after(() => {
-  sysctl_console.print = print;
+  kconsole.print = print;
   free(word, M_TEMP.t);
   shutdown();
 });

@@ -20,6 +20,7 @@
  * on paper, so that it happens whole or not at all.  Removal waits for
  * handlers that run: the caller holds no lock that a handler takes.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import {
   EBUSY,
   EEXIST,
@@ -82,7 +83,6 @@ import {
   type oid_t,
   str_words,
   str_write,
-  sysctl_console,
   sysctl_oid,
   tree_rlock,
   tree_runlock,
@@ -134,7 +134,7 @@ function query_debug(req: SysctlRequest): number {
     for (let o = oid.child[parent]; o !== NULL; o = oid.next[o]) {
       const what = oid_type(o) === CTLTYPE_NODE ? 'Node' : oid_fmt(o) || '-';
       const handler = oid_has_handler(o) ? ' handler' : '';
-      sysctl_console.print(`${' '.repeat(depth)}${oid.number[o]} ${oid_name(o)} ${what}${handler}`);
+      kconsole.print(`${' '.repeat(depth)}${oid.number[o]} ${oid_name(o)} ${what}${handler}`);
       print(o, depth + 2);
     }
   };
@@ -381,7 +381,7 @@ function removable(entries: readonly oid_t[]): boolean {
 }
 function detach_oid(o: oid_t): boolean {
   if (!oid_unlink(o)) {
-    sysctl_console.print(`sysctl_unregister_oid: failed to unregister sysctl`);
+    kconsole.print(`sysctl_unregister_oid: failed to unregister sysctl`);
     return false;
   }
   oid.kind[o] = (oid.kind[o] | CTLFLAG_DYING) >>> 0;
@@ -433,12 +433,12 @@ function add_locked(parent: oid_t, nbr: number, o: oid_t): oid_t {
       oid.refcnt[old]++;
       return old;
     }
-    sysctl_console.print(`can't re-use a leaf (${name})!`);
+    kconsole.print(`can't re-use a leaf (${name})!`);
     return NULL as oid_t;
   }
   const usable = nbr >= 0 && nbr < CTL_AUTO_START && oid_child(parent, nbr) === NULL;
   if (nbr !== OID_AUTO && !usable) {
-    sysctl_console.print(`sysctl: number ${nbr} is no good for '${name}': it gets another`);
+    kconsole.print(`sysctl: number ${nbr} is no good for '${name}': it gets another`);
   }
   oid.number[o] = usable ? nbr : oid_auto(parent);
   oid_link(parent, o);
@@ -556,7 +556,7 @@ export function sysctl_remove_oid(o: oid_t, del: boolean, recurse: boolean): num
 function remove_locked(o: oid_t, recurse: boolean, gone: oid_t[]): number {
   if (!oid_valid(o)) return EINVAL;
   if ((oid.kind[o] & CTLFLAG_DYN) === 0) {
-    sysctl_console.print(`can't remove non-dynamic nodes!`);
+    kconsole.print(`can't remove non-dynamic nodes!`);
     return EINVAL;
   }
   if (oid.refcnt[o] > 1) {
@@ -565,7 +565,7 @@ function remove_locked(o: oid_t, recurse: boolean, gone: oid_t[]): number {
   }
   if (oid.child[o] !== NULL) {
     if (!recurse) {
-      sysctl_console.print(`Warning: ${oid_path(o)} is not empty: its children stay`);
+      kconsole.print(`Warning: ${oid_path(o)} is not empty: its children stay`);
       return ENOTEMPTY;
     }
     for (let c = oid.child[o]; c !== NULL; ) {
@@ -633,7 +633,7 @@ function move_locked(o: oid_t, parent: oid_t): number {
   for (let at = parent; at !== NULL; at = oid.parent[at]) if (at === o) return EINVAL;
   if (oid_named(parent, oid_name(o)) !== NULL) return EEXIST;
   if (!oid_unlink(o)) {
-    sysctl_console.print('sysctl_move_oid: failed to unregister sysctl');
+    kconsole.print('sysctl_move_oid: failed to unregister sysctl');
     return EINVAL;
   }
   oid.number[o] = oid_auto(parent);

@@ -6,6 +6,7 @@
  * that still ran would see it.  With `stuck` it enters a handler that never
  * returns, and waits to be killed.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach, detach } from '../boot/main.ts';
 import { M_WAITOK } from '../h/malloc_flags.ts';
@@ -29,14 +30,13 @@ import {
   oid_root,
   OID_AUTO,
   sysctl_check,
-  sysctl_console,
   tree_rlock,
   tree_runlock,
 } from './sysctl_tree.ts';
 
 const ALIVE = 0x600d;
 const SPINS = 300;
-sysctl_console.print = () => {}; // refusals are part of the game
+kconsole.print = () => {}; // refusals are part of the game
 
 const SLOW = sysctl_handler('test.slow', (req, arg1) => {
   for (let i = 0; i < SPINS; i++) if (mem.I32[arg1] !== ALIVE) return EIO;

@@ -5,6 +5,7 @@
  * rule about short buffers, wiring and restarting.  Runs with INVARIANTS and
  * WITNESS; nodes that misbehave on purpose are declared here.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
@@ -60,7 +61,6 @@ import {
   type oid_t,
   sysctl_check,
   sysctl_oid,
-  sysctl_console,
   tree_rlock,
   tree_runlock,
   WHAT_COUNTER,
@@ -287,15 +287,15 @@ test('name and name2oid, where nothing is found', () => {
 
 test('{0,0} prints the tree for the privileged and answers ENOENT', () => {
   const printed: string[] = [];
-  const old = sysctl_console.print;
-  sysctl_console.print = (line) => printed.push(line);
+  const old = kconsole.print;
+  kconsole.print = (line) => printed.push(line);
   try {
     assert.equal(sysctl([0, 0], new Uint8Array(8), null).error, ENOENT);
     assert.ok(printed.some((l) => /^ {2}1 ostype A handler$/.test(l)));
     assert.equal(printed.length, nodes().length);
     assert.equal(sysctl([0, 0], null, null, { user: true }).error, EPERM);
   } finally {
-    sysctl_console.print = old;
+    kconsole.print = old;
   }
 });
 

@@ -144,11 +144,6 @@ const root = struct<root_t>(
 });
 export const sysctl_root = root;
 
-/** Where messages for the console go. */
-export const sysctl_console: { print: (text: string) => void } = {
-  print: (text) => console.error(text),
-};
-
 /** The tree's own record; 0 before the tree is built. */
 export function tree(): root_t {
   return machine.roots[elem(M, ROOT_SYSCTL)] as root_t;

@@ -39,6 +39,7 @@ import { pcpu, thr } from '../machine/cpu.ts';
 import { EINVAL } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_WITNESS } from '../machine/header.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
+import { kconsole } from '../machine/kconsole.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import {
@@ -120,11 +121,11 @@ function root(): witness_t {
 
 // --- the sink ------------------------------------------------------------------
 
-let console_sink = (text: string): void => console.error(text);
+let report_sink = (text: string): void => kconsole.print(text);
 /** Sends reports to `sink` instead of the console; null restores it. Returns the old sink. */
 export function witness_console(sink: ((text: string) => void) | null): (text: string) => void {
-  const old = console_sink;
-  console_sink = sink ?? ((text) => console.error(text));
+  const old = report_sink;
+  report_sink = sink ?? ((text) => kconsole.print(text));
   return old;
 }
 /** Violations reported by all threads since boot. */
@@ -134,7 +135,7 @@ export function witness_reports(): number {
 }
 function report(text: string): void {
   atomic_add(field_word(witness.reports, root()), 1);
-  console_sink(text);
+  report_sink(text);
 }
 
 // --- boot ----------------------------------------------------------------------

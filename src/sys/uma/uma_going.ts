@@ -21,6 +21,7 @@
  * a cache that is bare stays so.  A zone of the same name may be made at once;
  * the tools do not show zones that are going.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import { atomic_load, atomic_or } from '../machine/atomic.ts';
 import {
   CPU_DEAD,
@@ -58,13 +59,6 @@ const keg = uma_keg;
 
 /** How long the end of a zone waits for another CPU's reclaim, ms; later others end it. */
 const GOING_WAIT_MS = 100;
-
-/** What the end of a zone has to say; tests replace it. */
-export const uma_console = {
-  print: (text: string): void => {
-    console.error(text);
-  },
-};
 
 /** Marks a zone: it gives out nothing more. The word `anchor`, if given, leads to it no longer. */
 export function uma_zone_going(z: zone_t, anchor = 0): void {
@@ -159,7 +153,7 @@ function zone_end(z: zone_t): void {
     keg_drain(k, 0);
   }
   const left = unpublish(z);
-  if (left !== null) uma_console.print(left);
+  if (left !== null) kconsole.print(left);
   const r = uma();
   if (pcpu.in_hand_items[thr.pc] > 0 && top() === k) zone_free_item(uma_root.zone_keg[r], k);
   zone_free_item(uma_root.zone_zone[r], z);

@@ -4,6 +4,7 @@
  * printed, reference counts, limits and reserves, preallocation, the leak
  * report, and the allocator's own zones at the top of the list.
  */
+import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { atomic_add } from '../machine/atomic.ts';
@@ -32,7 +33,6 @@ import { uma, uma_each_zone, uma_root, zone_name } from './uma_int.ts';
 import { uma_find_refcnt, uma_find_refcnt_word, vtoslab } from './uma_keg.ts';
 import { zone_present } from './uma_stats.ts';
 import {
-  uma_console,
   uma_prealloc,
   uma_zcreate,
   uma_zdestroy,
@@ -50,14 +50,14 @@ import {
 } from './uma_zone.ts';
 import { down, panics, up } from './uma.test.lib.ts';
 
-const real_print = uma_console.print;
+const real_print = kconsole.print;
 const printed: string[] = [];
 beforeEach(() => {
   printed.length = 0;
-  uma_console.print = (text) => void printed.push(text);
+  kconsole.print = (text) => void printed.push(text);
 });
 afterEach(async () => {
-  uma_console.print = real_print;
+  kconsole.print = real_print;
   await down();
 });
 const ipers = (z: zone_t): number => uma_keg.ipers[uma_zone.keg[z]];

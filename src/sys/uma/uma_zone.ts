@@ -87,8 +87,6 @@ const ZH_FULL = ZH_FULL_;
 const zone = uma_zone;
 const keg = uma_keg;
 
-export { uma_console } from './uma_going.ts';
-
 // --- bootstrap -----------------------------------------------------------------------------
 
 const Z_KEGS = zone_declared(
