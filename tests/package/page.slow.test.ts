@@ -74,49 +74,59 @@ interface Opened {
   /** What the console was told. */
   readonly said: readonly string[];
 }
-for (const kind of BROWSERS) {
-  const skip = kind.missing === '' ? false : `needs ${kind.missing}`;
-  describe(kind.name, { skip }, () => in_browser(kind));
-}
-function in_browser(kind: BrowserKind): void {
-  /** Who says that it has one CPU: the page, and the worker that boots its own machine. */
-  const LINES = kind.script === undefined ? 2 : 1;
-  let browser: Browser;
-  let isolated: Served;
-  let plain: Served;
+/** A browser, and the page served to it with and without the headers that isolate it. */
+class Pages {
+  readonly kind: BrowserKind;
+  #browser: Browser | null = null;
+  #isolated: Served | null = null;
+  #plain: Served | null = null;
 
-  before(async () => {
-    isolated = await serve(built, true, kind.script);
-    plain = await serve(built, false, kind.script);
-    browser = await kind.start();
-  });
-  after(async () => {
-    await browser?.close();
-    await isolated?.close();
-    await plain?.close();
-  });
-
-  async function open(from: Served, what: string): Promise<Opened> {
-    const { state, summary, report, said } = await browser.open(`${from.url}#${what}`);
-    assert.equal(state, 'done', `${kind.name} #${what}: ${summary}\n${said.join('\n')}`);
-    return { report: JSON.parse(report), said };
+  constructor(kind: BrowserKind) {
+    this.kind = kind;
   }
-
+  async begin(): Promise<void> {
+    this.#isolated = await serve(built, true, this.kind.script);
+    this.#plain = await serve(built, false, this.kind.script);
+    this.#browser = await this.kind.start();
+  }
+  async end(): Promise<void> {
+    await this.#browser?.close();
+    await this.#isolated?.close();
+    await this.#plain?.close();
+  }
+  open(what: string): Promise<Opened> {
+    return this.#open(this.#browser, this.#isolated, what);
+  }
   /** The run of one CPU, in a browser that shares nothing where it can be told so. */
-  async function alone(from: Served): Promise<Opened> {
-    if (!kind.start_unshared) return open(from, 'alone');
-    const shared = browser;
-    browser = await kind.start_unshared();
+  async alone(isolated: boolean): Promise<Opened> {
+    const from = isolated ? this.#isolated : this.#plain;
+    const other = (await this.kind.start_unshared?.()) ?? null;
     try {
-      return await open(from, 'alone');
+      return await this.#open(other ?? this.#browser, from, 'alone');
     } finally {
-      await browser.close();
-      browser = shared;
+      await other?.close();
     }
   }
-
+  async #open(browser: Browser | null, from: Served | null, what: string): Promise<Opened> {
+    assert.ok(browser !== null && from !== null, 'it has begun');
+    const { state, summary, report, said } = await browser.open(`${from.url}#${what}`);
+    assert.equal(state, 'done', `${this.kind.name} #${what}: ${summary}\n${said.join('\n')}`);
+    return { report: JSON.parse(report), said };
+  }
+}
+for (const kind of BROWSERS) {
+  const skip = kind.missing === '' ? false : `needs ${kind.missing}`;
+  describe(kind.name, { skip }, () => {
+    const pages = new Pages(kind);
+    before(() => pages.begin());
+    after(() => pages.end());
+    shared_runs(pages);
+    lone_runs(pages);
+  });
+}
+function shared_runs(pages: Pages): void {
   test('isolated: page and worker allocate, each frees what the other sent', async () => {
-    const { report, said } = await open(isolated, '');
+    const { report, said } = await pages.open('');
     const { sent } = report;
     assert.deepEqual(said, []);
     assert.deepEqual([report.isolated, report.shared, report.cpus], [true, true, 2]);
@@ -131,7 +141,7 @@ function in_browser(kind: BrowserKind): void {
     assert.deepEqual(report.sysctls, unbundled());
   });
   test('isolated: no call blocks the page; each that would says what to call', async () => {
-    const { report, said } = await open(isolated, 'blocking');
+    const { report, said } = await pages.open('blocking');
     assert.deepEqual(said, []);
     const instead = {
       'mutex.lock': 'lockAsync',
@@ -158,18 +168,22 @@ function in_browser(kind: BrowserKind): void {
     assert.equal(report.answer, 'all given back, 1,2 received');
   });
   test("isolated: the page daemon, the library's own worker, is woken", async () => {
-    const { report, said } = await open(isolated, 'daemon');
+    const { report, said } = await pages.open('daemon');
     assert.deepEqual(said, []);
     assert.ok(report.wakeups > 0);
   });
   test('isolated: a worker that ends without a word gives back its slot', async () => {
-    const { report, said } = await open(isolated, 'dies');
+    const { report, said } = await pages.open('dies');
     assert.deepEqual(said, []);
     assert.deepEqual(report.attached, [2, 2, 2]);
     assert.deepEqual([report.settled, report.used, report.lost], [3, 3, 0]);
   });
+}
+function lone_runs(pages: Pages): void {
+  /** Who says that it has one CPU: the page, and the worker that boots its own machine. */
+  const LINES = pages.kind.script === undefined ? 2 : 1;
   test('not isolated: one CPU on plain memory, and it says so', async () => {
-    const { report, said } = await alone(plain);
+    const { report, said } = await pages.alone(false);
     assert.equal(said.length, LINES, said.join('\n'));
     for (const line of said) assert.match(line, /^kmem: .*not cross-origin isolated.*only CPU/);
     assert.deepEqual([report.isolated, report.shared, report.cpus], [false, false, 1]);
@@ -188,9 +202,9 @@ function in_browser(kind: BrowserKind): void {
     assert.deepEqual(report.ownMachine, { shared: false, code: 'EDEADLK' });
     assert.deepEqual(report.sysctls, unbundled());
   });
-  if (kind.start_unshared)
+  if (pages.kind.start_unshared)
     test('isolated, but without SharedArrayBuffer: one CPU, and it says why', async () => {
-      const { report, said } = await alone(isolated);
+      const { report, said } = await pages.alone(true);
       assert.equal(said.length, LINES, said.join('\n'));
       for (const line of said) assert.match(line, /^kmem: .*offers no SharedArrayBuffer.*only CPU/);
       assert.deepEqual([report.isolated, report.shared, report.cpus], [true, false, 1]);
