@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { OP_FREE, OP_REALLOC } from '../src/replay/events.ts';
+import { OP_FREE, OP_REALLOC } from '../src/replay/ring/events.ts';
 import {
   HEAD_WORDS,
   load_events,

@@ -29,10 +29,10 @@ import {
   OP_SITE,
   SIZE_SATURATED,
   site_units,
-} from '../src/replay/events.ts';
-import { open_reader } from '../src/replay/reader.ts';
-import { RING_END, RING_FAILED, RING_TIMEOUT, RingReader } from '../src/replay/ring.ts';
-import { TYPES_MAX } from '../src/replay/type_names.ts';
+} from '../src/replay/ring/events.ts';
+import { open_reader } from '../src/replay/read/reader.ts';
+import { RING_END, RING_FAILED, RING_TIMEOUT, RingReader } from '../src/replay/ring/ring.ts';
+import { TYPES_MAX } from '../src/replay/read/type_names.ts';
 
 export const MAGIC = 0x6b6d6576;
 export const VERSION = 1;

@@ -4,7 +4,7 @@
  * The loop of peers/replay.c, statement for statement: look at the event, ask
  * the heap, write the first word of a new or moved block, note its address.
  */
-import { OP_FREE, OP_REALLOC } from '../src/replay/events.ts';
+import { OP_FREE, OP_REALLOC } from '../src/replay/ring/events.ts';
 import { CHUNK_OPS, now_ns, type Pattern } from './child.ts';
 import { load_events, PLAY_WORDS, passes, replay_pattern } from './event_file.ts';
 import { type Heap, out_of_memory } from './heap_loops.ts';

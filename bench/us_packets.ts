@@ -7,13 +7,13 @@
  * passes of the capture; putting it into the reader's ring before each is not timed.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { CaptureReading } from '../src/replay/pcap_reading.ts';
-import { play_packets } from '../src/replay/packet_player.ts';
-import { PacketQueue, pause, QUEUE_BYTES, retry_given } from '../src/replay/packet_queue.ts';
-import { type Outlet, PacketReceiver } from '../src/replay/packet_receiver.ts';
-import { live_limits } from '../src/replay/packet_replay.ts';
-import { type PacketTask, PLAIN_PACKETS } from '../src/replay/packet_task.ts';
-import { make_ring, type RingHandle, RingReader, RingWriter } from '../src/replay/ring.ts';
+import { CaptureReading } from '../src/replay/read/pcap_reading.ts';
+import { play_packets } from '../src/replay/packet/packet_player.ts';
+import { PacketQueue, pause, QUEUE_BYTES, retry_given } from '../src/replay/packet/packet_queue.ts';
+import { type Outlet, PacketReceiver } from '../src/replay/packet/packet_receiver.ts';
+import { live_limits } from '../src/replay/packet/packet_replay.ts';
+import { type PacketTask, PLAIN_PACKETS } from '../src/replay/packet/packet_task.ts';
+import { make_ring, type RingHandle, RingReader, RingWriter } from '../src/replay/ring/ring.ts';
 import { attach, boot } from '../src/sys/boot/main.ts';
 import { M_WAITOK, M_ZERO } from '../src/sys/h/malloc_flags.ts';
 import type { mbuf_t } from '../src/sys/h/mbuf.ts';

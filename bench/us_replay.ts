@@ -7,7 +7,7 @@
  * the statistics are on.  The loop is that of peers/replay.c, with the type of
  * each block added.
  */
-import { OP_ALIGNED, OP_FREE, OP_REALLOC } from '../src/replay/events.ts';
+import { OP_ALIGNED, OP_FREE, OP_REALLOC } from '../src/replay/ring/events.ts';
 import { boot } from '../src/sys/boot/main.ts';
 import {
   free,

@@ -10,7 +10,7 @@
  * keeps 256 and lets go of one drawn at random, and takes the SHA-256 of every byte.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { Digest } from '../../src/replay/pcap_stats.ts';
+import { Digest } from '../../src/replay/read/pcap_stats.ts';
 import { now_ns, SEED, serve, xorshift } from '../child.ts';
 import { capture_packets, PASSES } from '../packet_feed.ts';
 

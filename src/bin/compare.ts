@@ -9,9 +9,9 @@
 import { KmemError } from '../sys/machine/errno.ts';
 import { kenv_tunables } from '../sys/machine/kenv.ts';
 import { memory_size } from '../sys/machine/memory.ts';
-import type { Setting } from '../replay/compare.ts';
-import type { ReplayOptions } from '../replay/replay.ts';
-import type { TypeBy } from '../replay/sites.ts';
+import type { Setting } from '../replay/heap/compare.ts';
+import type { ReplayOptions } from '../replay/heap/replay.ts';
+import type { TypeBy } from '../replay/read/sites.ts';
 import { UsageError } from './usage.ts';
 
 const FORM = 'NAME=A,B is wanted, with two values or more';

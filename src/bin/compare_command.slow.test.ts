@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { BUNDLED } from '../replay/traces.test.common.ts';
+import { BUNDLED } from '../replay/read/traces.test.common.ts';
 import { kmem_each, MAKE, refused, replay, replay_json, truth } from './replay.test.lib.ts';
 
 const EDGES = join(BUNDLED, 'edges.mtrace.gz');

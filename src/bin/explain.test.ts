@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { live_types } from '../replay/heap_figures.ts';
+import { live_types } from '../replay/heap/heap_figures.ts';
 import { boot, shutdown } from '../sys/boot/main.ts';
 import { errno_name, errnos } from '../sys/machine/errno.ts';
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';

@@ -12,7 +12,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
+import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
 import {
   ended,
   kmem,

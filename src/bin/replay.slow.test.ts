@@ -12,7 +12,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
+import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
 import {
   GM,
   KMEM,

@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { BUNDLED, heap_truth, temporary_file } from '../replay/traces.test.common.ts';
+import { BUNDLED, heap_truth, temporary_file } from '../replay/read/traces.test.common.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 export const KMEM = join(ROOT, 'bin', 'kmem.js');

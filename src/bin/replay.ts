@@ -21,15 +21,24 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
-import { type Compared, compare, compare_text, type Setting } from '../replay/compare.ts';
-import { live_types } from '../replay/heap_figures.ts';
-import { is_packet_outcome, live_mbufs, type PacketOutcome } from '../replay/packet_replay.ts';
-import type { PacketOptions } from '../replay/packet_task.ts';
-import { packet_verdict } from '../replay/packet_verdict.ts';
-import { play_trace, type ReplayOptions, type ReplayOutcome, replay } from '../replay/replay.ts';
-import { fit } from '../replay/fit.ts';
-import { is_rereadable, SourceError, spool, STDIN_NAME } from '../replay/source.ts';
-import { progress_line, verdict } from '../replay/verdict.ts';
+import { type Compared, compare, compare_text, type Setting } from '../replay/heap/compare.ts';
+import { live_types } from '../replay/heap/heap_figures.ts';
+import {
+  is_packet_outcome,
+  live_mbufs,
+  type PacketOutcome,
+} from '../replay/packet/packet_replay.ts';
+import type { PacketOptions } from '../replay/packet/packet_task.ts';
+import { packet_verdict } from '../replay/packet/packet_verdict.ts';
+import {
+  play_trace,
+  type ReplayOptions,
+  type ReplayOutcome,
+  replay,
+} from '../replay/heap/replay.ts';
+import { fit } from '../replay/heap/fit.ts';
+import { is_rereadable, SourceError, spool, STDIN_NAME } from '../replay/read/source.ts';
+import { progress_line, verdict } from '../replay/heap/verdict.ts';
 import {
   CPUS_WANTED,
   compared_setting,

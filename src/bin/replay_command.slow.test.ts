@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
+import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
 import {
   GM,
   MAKE,

@@ -12,7 +12,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/traces.test.common.ts';
+import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
 import { ended, GM, KMEM, kmem, MAKE, type Run, refused, replay } from './replay.test.lib.ts';
 
 const HTTP2 = join(BUNDLED, 'http2.pcap.gz');

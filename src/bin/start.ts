@@ -15,11 +15,18 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
-import { live_types } from '../replay/heap_figures.ts';
-import { is_packet_outcome, type PacketOutcome } from '../replay/packet_replay.ts';
-import { play_trace, type ReplayOptions, type ReplayOutcome } from '../replay/replay.ts';
-import { short_site } from '../replay/type_names.ts';
-import { count, counted, cpu_list, damage_row, mega, progress_line } from '../replay/verdict.ts';
+import { live_types } from '../replay/heap/heap_figures.ts';
+import { is_packet_outcome, type PacketOutcome } from '../replay/packet/packet_replay.ts';
+import { play_trace, type ReplayOptions, type ReplayOutcome } from '../replay/heap/replay.ts';
+import { short_site } from '../replay/read/type_names.ts';
+import {
+  count,
+  counted,
+  cpu_list,
+  damage_row,
+  mega,
+  progress_line,
+} from '../replay/heap/verdict.ts';
 import { vmstat_malloc_text } from '../sys/observe/vmstat_text.ts';
 import { UsageError } from './usage.ts';
 

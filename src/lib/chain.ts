@@ -19,7 +19,7 @@
  * A chain belongs to one thread at a time, and to one owner: who passes it to
  * concat() or a stream gives it away.  Every call is refused once it is freed.  A
  * chain is freed by free() or `using`; the garbage collector only reports what was
- * lost (leak.ts).
+ * lost (chain_leak.ts).
  *
  * No call waits unless `wait` is given.  When memory or a limit runs out, ENOMEM
  * is thrown and the chain is as it was.
@@ -114,7 +114,7 @@ import {
   noteMade,
   noteReleased,
   noteTouched,
-} from './leak.ts';
+} from './chain_leak.ts';
 import { type Address, bytesAt, textOf } from './memory.ts';
 import { MallocType } from './type.ts';
 import { type AsyncOptions, type Wait, waitFor } from './wait.ts';

@@ -301,7 +301,7 @@ export class Machine implements Disposable, AsyncDisposable {
   }
   /**
    * Places in the program that made chains, with how many of them are alive, over
-   * all threads: as far as kern.ipc.mbuf_leak notes them (leak.ts).  A sample.
+   * all threads: as far as kern.ipc.mbuf_leak notes them (chain_leak.ts).  A sample.
    */
   chainSites(): SiteCount[] {
     return this.#look('chainSites', () => mbuf_sites());
