@@ -387,8 +387,8 @@ const ELSEWHERE = new Set([
   'MallocType.trace',
   'Mutex.wordFor',
   'Mutex.letGo',
-  'Mutex.lockBy',
   'Mutex.deadFor',
+  'Mutex.taskFor',
 ]);
 /** Methods of TypeScript's `protected` kind. */
 const PROTECTED = new Set(

@@ -57,8 +57,6 @@ import {
   m_demote,
   m_extadd,
   m_freem,
-  M_TRAILINGSPACE,
-  M_WRITABLE,
   m_sanity,
 } from '../sys/client/uipc_mbuf.ts';
 import { m_adj, m_cat, m_split } from '../sys/client/uipc_mbuf_shape.ts';
@@ -67,6 +65,7 @@ import {
   dropHead,
   fill,
   isMbuf,
+  lacking,
   lastOf,
   moveHeader,
   NONE,
@@ -101,6 +100,7 @@ import {
   canRoom,
   chainFailure,
   chainMemory,
+  type ChainWant,
   checkPossible,
   sleepForChains,
 } from './chain_wait.ts';
@@ -260,7 +260,9 @@ export class Chain
   }
   #appendOrWait(bytes: Uint8Array, wait: Wait): this {
     if (!this.#append(bytes)) {
-      this.#again('append', bytes.length, wait, this.#canAppend(bytes), () => this.#append(bytes));
+      this.#again('append', bytes.length, wait, this.#want('append', bytes).can, () =>
+        this.#append(bytes),
+      );
     }
     return this;
   }
@@ -275,7 +277,7 @@ export class Chain
     const bytes = sourceBytes('appendAsync', source);
     checkPossible('appendAsync', bytes.length);
     const { length } = bytes;
-    return chainMemory(this.#ctx, 'appendAsync', options, this.#canAppend(bytes), () => {
+    return chainMemory(this.#ctx, this.#want('appendAsync', bytes), options, () => {
       this.#live('appendAsync');
       if (bytes.length !== length) {
         const text = `the source had ${length} bytes, and ${bytes.length} when there was memory`;
@@ -770,14 +772,12 @@ export class Chain
       sleep: (ms) => sleepForChains(ms, can),
     });
   }
-  /** Whether there may be memory for what does not fit behind the end. */
-  #canAppend(bytes: Uint8Array): Can {
-    return (pages) => {
-      if (this.#ended !== '') return true; // asked once more, it says so
-      const last = this.#m === NONE ? NONE : this.#end();
-      const here = last !== NONE && M_WRITABLE(last) ? M_TRAILINGSPACE(last) : 0;
-      return here >= bytes.length || canRoom(bytes.length - here, pages);
-    };
+  /** Memory for what does not fit behind the end. */
+  #want(op: string, bytes: Uint8Array): ChainWant {
+    const lacks = (): number => lacking(this.#m === NONE ? NONE : this.#end(), bytes.length);
+    const over = (): boolean => this.#ended !== ''; // asked once more, it says so
+    const can: Can = (pages) => over() || lacks() === 0 || canRoom(lacks(), pages);
+    return { op, key: `${lacks()}`, can, over };
   }
   /** Whether there may be an mbuf for each piece that has bytes from `from` to `to`. */
   #canRefer(from: number, to: number): Can {

@@ -151,6 +151,11 @@ export function fill(first: mbuf_t, src: Uint8Array, at: number, end: number): m
     if (mbuf.next[m] === NONE) return m;
   }
 }
+/** How many of n bytes have no room behind `last`, the end of a chain or NONE. */
+export function lacking(last: mbuf_t, n: number): number {
+  const here = last !== NONE && M_WRITABLE(last) ? M_TRAILINGSPACE(last) : 0;
+  return Math.max(0, n - here);
+}
 /**
  * Appends src behind `last`: into its room, then into new mbufs.  Returns the
  * last mbuf then; NONE: no memory.  The packet length is left to the caller.

@@ -24,8 +24,7 @@
  * Locks.  Marks are set under the keg's lock.  Counts are looked at without one,
  * after the sleeper is queued.
  */
-import { ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
-import { poll } from '../sys/machine/cpu.ts';
+import { ENOMEM } from '../sys/machine/errno.ts';
 import { memory_state } from '../sys/machine/memory.ts';
 import { mb_root, MCLBYTES, MHLEN, MINCLSIZE, MJUM9BYTES, MJUMPAGESIZE } from '../sys/h/mbuf.ts';
 import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
@@ -43,13 +42,14 @@ import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { zone_name } from '../sys/uma/uma_int.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
-import { asyncOptionsOf } from './args.ts';
+import type { AsyncOptions } from './args.ts';
 import { bytesPossible } from './chain_mbuf.ts';
 import { channels } from './channels.ts';
-import { type Context, giveBack, gone, inKernel, type Mortal, tell } from './context.ts';
+import { type Context, giveBack, inKernel, tell } from './context.ts';
 import { kmemError } from './errors.ts';
+import { Line, Sleep, type Why } from './line.ts';
 import { armForPages, memoryFailure, sleepForPages } from './type.ts';
-import { type AsyncOptions, checkAbort, sayWaits, slices, TIMER_MAX_MS, WordWait } from './wait.ts';
+import { slices } from './wait.ts';
 
 // --- what there is -----------------------------------------------------------------------------
 
@@ -201,104 +201,47 @@ export function sleepForChains(ms: number, can: Can): void {
 /** First pause where the counts promised too much, ms; it doubles up to a slice. */
 const PAUSE_MS = 1;
 
-interface Waiter {
-  readonly op: string;
-  readonly can: Can;
-  /** Makes the request. True: it is over, by success or failure. */
-  attempt(): boolean;
-  fail(error: unknown): void;
-}
-
-/** The requests of one thread that wait. */
-class Waiters implements Mortal {
-  readonly #ctx: Context;
-  readonly #all = new Set<Waiter>();
-  #running = false;
-  #wait: WordWait | null = null;
+/** The requests of one thread for memory of chains: all wait together. */
+class ChainLine extends Line {
   #asleep: { word: number; wchan: number }[] = [];
+  /** How long the last pause was, ms; 0: there was none. */
+  #pause = 0;
 
   constructor(ctx: Context) {
-    this.#ctx = ctx;
+    super(ctx, null);
   }
-  add(w: Waiter): void {
-    this.#all.add(w);
-    if (this.#running) this.#wait?.cut();
-    else void this.#run();
-  }
-  remove(w: Waiter): void {
-    this.#all.delete(w);
-    if (this.#all.size === 0) this.#wait?.cut();
-  }
-  /** The thread leaves the machine: what belongs to that is given back. */
-  bury(): void {
-    this.#leave(true);
-  }
-  async #run(): Promise<void> {
-    this.#running = true;
-    this.#ctx.waits.add(this);
-    try {
-      for (let pause = 0; this.#all.size > 0; ) {
-        const expired = await this.#sleep(pause);
-        if (!this.#ctx.up) break;
-        this.#ctx.enter('chain');
-        poll();
-        const missed = this.#ask(expired && pause === 0);
-        pause = missed ? Math.min(Math.max(PAUSE_MS, pause * 2), slices.asyncMs) : 0;
-      }
-    } catch (e) {
-      this.#fail(() => e);
-    }
-    this.#running = false;
-    this.#ctx.waits.delete(this);
-    if (!this.#ctx.up) this.#fail((op) => left(op));
-  }
-  #fail(why: (op: string) => unknown): void {
-    const all = [...this.#all];
-    this.#all.clear();
-    for (const w of all) w.fail(why(w.op));
-  }
-  /** Waits for a wake-up, or for `pause` ms if that is not 0. True: time ran out. */
-  async #sleep(pause: number): Promise<boolean> {
-    if (pause === 0) {
-      inKernel('chain', () => this.#queue());
-      if (this.#some()) {
-        this.#leave(false);
-        return false;
-      }
-    }
-    const words = this.#asleep.map(({ word }) => word);
-    const wait = new WordWait(this.#ctx, words, 1, pause || slices.asyncMs);
-    this.#wait = wait;
-    await wait.over();
-    this.#wait = null;
-    if (this.#ctx.up) this.#leave(false);
-    return wait.expired;
-  }
-  #some(): boolean {
-    for (const w of this.#all) if (w.can()) return true;
-    return false;
+  protected look(why: Why): Sleep | null {
+    // What it was told is spent: the counts say whether there is anything.
+    giveBack('chain', () => this.#unqueue(false));
+    if (why === 'late') this.sweep();
+    const missed = this.#ask(why === 'late' && this.#pause === 0);
+    if (this.count === 0) return null;
+    this.#pause = missed ? Math.min(Math.max(PAUSE_MS, this.#pause * 2), slices.asyncMs) : 0;
+    if (missed) return new Sleep([], 1, this.#pause);
+    inKernel('chain', () => this.#queue());
+    if (this.wants().some(({ can }) => can?.())) return null;
+    return this.sleepOn(
+      this.#asleep.map(({ word }) => word),
+      1,
+      slices.asyncMs,
+    );
   }
   /** Asks for those whose memory seems to be there, or for all. True: one got none nevertheless. */
   #ask(all: boolean): boolean {
-    let missed = false;
-    for (const w of [...this.#all]) {
-      if (!this.#all.has(w)) continue; // ended by another's success
-      const can = w.can();
-      if (!can && !all) continue;
-      if (w.attempt()) this.#all.delete(w);
-      else missed ||= can;
-    }
-    return missed;
+    const promised = new Set<unknown>();
+    this.ask(Number.POSITIVE_INFINITY, (want) => {
+      if (want.can?.()) promised.add(want);
+      else if (!all) return false;
+      return true;
+    });
+    return this.wants().some((want) => promised.has(want));
   }
   /** Queues this thread wherever something may change. With a full table, the timer ends it. */
   #queue(): void {
     if (!memory_state.shared) return;
     const wchans = new Set<number>([channel()]);
     for (const which of ZONES) if (atLimit(which)) wchans.add(kegOf(which));
-    for (const w of this.#all) {
-      if (wchans.has(phys_root()) || !w.can(Number.POSITIVE_INFINITY)) continue;
-      wchans.add(phys_root());
-    }
+    if (this.wants().some(({ can }) => can?.(Number.POSITIVE_INFINITY))) wchans.add(phys_root());
     for (const wchan of wchans) {
       const word = sleepq_async_add(wchan, 'keglimit');
       if (word !== 0) this.#asleep.push({ word, wchan });
@@ -306,90 +249,51 @@ class Waiters implements Mortal {
     if (wchans.has(phys_root())) armForPages();
     markFrees();
   }
-  #leave(passOn: boolean): void {
+  #unqueue(passOn: boolean): void {
     const asleep = this.#asleep;
     this.#asleep = [];
-    if (asleep.length > 0) giveBack('chain', () => this.#unqueue(asleep, passOn));
-  }
-  #unqueue(asleep: readonly { word: number; wchan: number }[], passOn: boolean): void {
     for (const { word, wchan } of asleep) {
-      const chosen = sleepq_async_end(word);
-      WordWait.settle(word);
-      if (passOn && chosen) wakeup_one(wchan);
+      if (sleepq_async_end(word) > 0 && passOn) wakeup_one(wchan);
     }
+  }
+  protected leave(): void {
+    giveBack('chain', () => this.#unqueue(true));
+  }
+  protected joined(): boolean {
+    return true;
+  }
+  protected quit(): void {}
+  protected override begins(): void {
+    inKernel('chain', countSleep);
   }
 }
 
-function left(op: string): unknown {
-  try {
-    return gone(op);
-  } catch (e) {
-    return e;
-  }
+const lines = new WeakMap<Context, ChainLine>();
+function lineOf(ctx: Context): ChainLine {
+  const known = lines.get(ctx) ?? new ChainLine(ctx);
+  lines.set(ctx, known);
+  return known;
 }
-const waiters = new WeakMap<Context, Waiters>();
-function waitersOf(ctx: Context): Waiters {
-  const known = waiters.get(ctx);
-  if (known) return known;
-  const made = new Waiters(ctx);
-  waiters.set(ctx, made);
-  return made;
+/** What a chain waits for. */
+export interface ChainWant {
+  readonly op: string;
+  /** Requests with the same key fail alike. */
+  readonly key: string;
+  /** Whether there seems to be enough. */
+  readonly can: Can;
+  /** Whether it is pointless by now, which the attempt says. */
+  readonly over?: () => boolean;
 }
 /**
  * Repeats `attempt` in the event loop until memory for a chain is there; undefined
- * is "not now".  `can` tells whether there seems to be enough.  Rejects with what
- * attempt throws, the signal's reason, ETIMEDOUT, ESHUTDOWN, EINVAL for a bad timeout.
+ * is "not now".  Rejects with what attempt throws, the signal's reason, ETIMEDOUT, ESHUTDOWN,
+ * EINVAL for a bad timeout.
  */
-export async function chainMemory<T>(
+export function chainMemory<T>(
   ctx: Context,
-  op: string,
+  want: ChainWant,
   options: AsyncOptions | undefined,
-  can: Can,
   attempt: () => T | undefined,
 ): Promise<T> {
-  const { signal, timeout } = asyncOptionsOf(op, options);
-  checkAbort(signal);
-  ctx.enter(op);
-  const first = attempt();
-  if (first !== undefined) return first;
-  const ms = timeout ?? Number.POSITIVE_INFINITY;
-  sayWaits(op, 'a chain', ms);
-  inKernel(op, countSleep);
-  const all = waitersOf(ctx);
-  let end = (): void => {};
-  try {
-    return await new Promise<T>((resolve, reject) => {
-      const w: Waiter = {
-        op,
-        can,
-        attempt: () => {
-          try {
-            const got = attempt();
-            if (got !== undefined) resolve(got);
-            return got !== undefined;
-          } catch (e) {
-            reject(e);
-            return true;
-          }
-        },
-        fail: reject,
-      };
-      // Taken out at once: what it got now would be nobody's.
-      const stop = (why: unknown): void => {
-        all.remove(w);
-        reject(why);
-      };
-      const late = (): void => stop(kmemError(ETIMEDOUT, op, `a chain: not in ${timeout} ms`));
-      const timer = ms <= TIMER_MAX_MS ? setTimeout(late, ms) : undefined;
-      const aborted = (): void => stop(signal?.reason);
-      signal?.addEventListener('abort', aborted, { once: true });
-      end = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', aborted);
-      };
-      all.add(w);
-    });
-  } finally {
-    end();
-  }
+  return lineOf(ctx).wait({ ...want, name: 'a chain', attempt }, options);
 }

@@ -7,8 +7,8 @@
  *
  * They lie in the machine's memory: every thread finds them by name, WITNESS
  * proves the order in which they are taken, the lock profile times them.  A
- * lock belongs to a thread, not to a task: two tasks of one event loop that
- * want it take turns through lockAsync.
+ * lock belongs to a thread, not to a task: tasks of one event loop that want it
+ * take turns through lockAsync, in the order in which they came (lock_line.ts).
  *
  * A lock outlives its owner.  If a thread dies, or ends, with a mutex or the
  * exclusive hold of an rwlock, the lock is abandoned: what it guards may be half
@@ -28,7 +28,7 @@
  * Code of the program (getters of options, predicates) never runs under a lock
  * by accident: options are read before anything is taken.
  */
-import { atomic_load, atomic_or, atomic_cas, atomic_notify } from '../sys/machine/atomic.ts';
+import { atomic_load } from '../sys/machine/atomic.ts';
 import { now_ms } from '../sys/machine/clock.ts';
 import { tid_cpu } from '../sys/machine/cpu.ts';
 import { reap_all } from '../sys/machine/death.ts';
@@ -69,7 +69,7 @@ import {
   rw_wunlock_word,
 } from '../sys/sync/kern_rwlock.ts';
 import { LC_USER_MTX, LC_USER_SX } from '../sys/sync/lock_order.ts';
-import { abandoned, GRANT, LK_WAITERS, lock_owner_tid, word_owner } from '../sys/sync/lock_word.ts';
+import { abandoned, lock_owner_tid } from '../sys/sync/lock_word.ts';
 import { rw_end, rw_recover, rw_settle, rw_unrecover } from '../sys/sync/rw_death.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
 import { asyncOptionsOf, checkFunction, shown, timeoutOf } from './args.ts';
@@ -79,12 +79,15 @@ import {
   type Context,
   enter,
   gone,
+  giveBack,
   mayBlock,
   type Mortal,
 } from './context.ts';
 import { KernelPanic, kmemError } from './errors.ts';
+import { ChannelLine, type Want, whyGone } from './line.ts';
+import { LockLine } from './lock_line.ts';
 import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
-import { type AsyncOptions, checkAbort, slices, waitForAsync, waitWord } from './wait.ts';
+import { type AsyncOptions, checkAbort, sayWaits, slices } from './wait.ts';
 
 /** How long taking a lock, or waiting for a condition, may last. */
 export interface LockOptions {
@@ -147,7 +150,8 @@ abstract class Named implements Mortal, Disposable {
     };
     const l = this.word;
     release(this.entry, busy, () => {
-      if (this.ctx.endWaits(this)) this.passOn(l);
+      this.ctx.endWaits(this);
+      this.passOn(l);
     });
     this.ctx.forget(this.#kind, this.name);
     this.bury();
@@ -161,13 +165,6 @@ abstract class Named implements Mortal, Disposable {
   /** @internal */
   bury(): void {
     this.word = 0;
-  }
-  /**
-   * Whether this thread has let go of it.
-   * @internal
-   */
-  get buried(): boolean {
-    return this.word === 0;
   }
   protected refuse(op: string, errno: number, why: string): never {
     throw kmemError(errno, op, `${this.#kind} '${this.name}': ${why}`);
@@ -240,13 +237,25 @@ function isLater(value: unknown): boolean {
   return true;
 }
 
+/** A condition's wait for its mutex. */
+export interface LockTask {
+  readonly taken: Promise<unknown>;
+  /** Ends the wait, if it is not over. */
+  end(why: unknown): void;
+}
+
 /** The kernel's mutex, found by name in every thread. Made by machine.mutex(). */
 export class Mutex extends Lock {
   readonly #held: Disposable;
+  readonly #line: LockLine;
 
   /** Use machine.mutex(name). */
   constructor(ctx: Context, name: string) {
     super(ctx, 'mutex', name, (l) => mtx_init(WORD, l, LC_USER_MTX));
+    this.#line = new LockLine(ctx, this, {
+      word: () => this.word,
+      settle: (l) => void this.ownerDead(l),
+    });
     this.#held = { [Symbol.dispose]: () => this.owned && this.unlock() };
   }
   /**
@@ -299,40 +308,22 @@ export class Mutex extends Lock {
    * likewise.  Rejects with the signal's reason, ETIMEDOUT, EOWNERDEAD or EINVAL.
    */
   async lockAsync(options?: AsyncOptions): Promise<Disposable> {
-    const { signal, timeout } = asyncOptionsOf('lockAsync', options);
-    checkAbort(signal);
-    if (!(await this.lockBy(performance.now() + (timeout ?? FOREVER), signal))) {
-      checkAbort(signal);
-      this.refuse('lockAsync', ETIMEDOUT, `it was taken for ${timeout} ms`);
-    }
+    await this.#line.wait(this.#want('lockAsync'), options);
     return this.#held;
   }
-  /**
-   * Takes the mutex, waiting in the event loop until `deadline`.  False: not taken in time,
-   * or the signal was aborted, or this thread let go of `also`, for which it is wanted.
-   * @internal
-   */
-  async lockBy(deadline: number, signal: AbortSignal | undefined, also?: Named): Promise<boolean> {
-    for (let waited = false; ; waited = true) {
-      const l = this.live('lockAsync');
-      if (signal?.aborted === true || also?.buried === true) {
-        mtx_leave(l, waited);
-        return false;
-      }
-      const error = mtx_owned_word(l) ? EDEADLK : mtx_trylock_word(l);
-      if (error === 0) {
-        // Others may sleep on it, and their flag went with the unlock.
-        if (waited) atomic_or(l, LK_WAITERS);
-        return true;
-      }
-      if (error === EOWNERDEAD) this.#dead('lockAsync', l);
-      const left = deadline - performance.now();
-      if (left <= 0) {
-        mtx_leave(l, waited);
-        return false;
-      }
-      await this.#waitAsync(l, left, signal, also === undefined ? [this] : [this, also]);
-    }
+  #want(op: string): Want<true> {
+    return {
+      op,
+      name: `mutex '${this.name}'`,
+      late: 'it was taken for',
+      key: 0,
+      attempt: () => {
+        const l = this.live(op);
+        const error = mtx_owned_word(l) ? EDEADLK : this.#line.take(l);
+        if (error === EOWNERDEAD) this.#dead(op, l);
+        return error === 0 || undefined;
+      },
+    };
   }
   /** Runs `fn` with the mutex held over its awaits, and waits in the event loop for the mutex. */
   async runAsync<T>(fn: () => T | Promise<T>, options?: AsyncOptions): Promise<T> {
@@ -366,6 +357,17 @@ export class Mutex extends Lock {
     if (this.word !== 0 && mtx_owned_word(this.word)) mtx_unlock_word(this.word);
   }
   /**
+   * Takes the mutex for a condition, waiting in the event loop; null: at once.
+   * @internal
+   */
+  taskFor(op: string, ms: number, signal: AbortSignal | undefined): LockTask | null {
+    const want = this.#want(op);
+    const line = this.#line;
+    if (!line.behind(0) && want.attempt()) return null;
+    const task = line.join(want, ms, signal);
+    return { taken: task.promise, end: (why) => line.end(task, why) };
+  }
+  /**
    * Throws the EOWNERDEAD that a condition met when it wanted the mutex back.
    * @internal
    */
@@ -397,23 +399,6 @@ export class Mutex extends Lock {
     return mtx_settle(l);
   }
 
-  async #waitAsync(
-    l: number,
-    ms: number,
-    signal: AbortSignal | undefined,
-    of: readonly Mortal[],
-  ): Promise<void> {
-    const v = atomic_load(l);
-    if (word_owner(v) === 0 || abandoned(v)) return;
-    if ((v & LK_WAITERS) === 0 && atomic_cas(l, v, v | LK_WAITERS) !== v) return;
-    await waitWord(of, this.ctx, l, v | LK_WAITERS, ms, signal);
-    this.live('lockAsync');
-    const now = atomic_load(l);
-    // Handed over: perhaps to us, perhaps to a thread that gave up.  Anybody may have it.
-    if (word_owner(now) === GRANT) {
-      if (atomic_cas(l, now, 0) === now) atomic_notify(l, 1);
-    } else if (word_owner(now) !== 0) this.ownerDead(l);
-  }
   #own(op: string): never {
     this.refuse(op, EDEADLK, 'this thread holds it already');
   }
@@ -559,9 +544,21 @@ export class RwLock extends Lock {
 
 /** What threads wait for with a mutex in hand, found by name. Made by machine.condition(). */
 export class Condition extends Named {
+  readonly #named: string;
+  readonly #line: ChannelLine;
+
   /** Use machine.condition(name). */
   constructor(ctx: Context, name: string) {
     super(ctx, 'condition', name, () => {});
+    this.#named = `condition '${name}'`;
+    this.#line = new ChannelLine({
+      ctx,
+      of: this,
+      op: 'waitAsync',
+      wmesg: 'cv',
+      wakes: 'only',
+      channel: () => this.#channel('waitAsync'),
+    });
   }
   /**
    * Gives the mutex up, sleeps until somebody signals, takes it again.  False
@@ -619,29 +616,82 @@ export class Condition extends Named {
   async waitAsync(mutex: Mutex, holds: () => boolean, options?: AsyncOptions): Promise<void> {
     this.#wants('waitAsync', mutex);
     mutex.wordFor('waitAsync');
-    let held = true; // by this call: another task of the thread may have it meanwhile
+    let wanted: AsyncOptions;
     try {
       checkFunction('waitAsync', holds);
-      await waitForAsync({
-        ctx: this.ctx,
-        of: this,
-        op: 'waitAsync',
-        name: `condition '${this.name}'`,
-        wmesg: 'cv',
-        options,
-        wchan: () => this.#channel('waitAsync'),
-        attempt: () => (this.#test('waitAsync', holds) ? true : undefined),
-        letGo: () => {
-          held = false;
-          mutex.letGo();
-        },
-        back: async (deadline, signal) => {
-          held = await mutex.lockBy(deadline, signal, this);
-          return held;
-        },
-      });
+      wanted = asyncOptionsOf('waitAsync', options);
+      checkAbort(wanted.signal);
     } catch (e) {
-      if (held && !(e instanceof KernelPanic)) mutex.letGo();
+      mutex.letGo();
+      throw e;
+    }
+    if (this.#tested(mutex, holds)) return;
+    const { signal, timeout = FOREVER } = wanted;
+    const chan = this.#channel('waitAsync');
+    sayWaits('waitAsync', this.#named, timeout);
+    // What it was told, and the wait for the mutex: both end with the condition.
+    let told = false;
+    let task: LockTask | null = null;
+    const bury = (): void => {
+      if (told) giveBack('waitAsync', () => wakeup_one(chan));
+      told = false;
+      task?.end(whyGone('waitAsync', this.ctx));
+    };
+    const want = {
+      op: 'waitAsync',
+      name: this.#named,
+      key: 0,
+      attempt: () => (told = true),
+    };
+    const wait = { of: [this], bury };
+    this.ctx.waits.add(wait);
+    try {
+      const deadline = performance.now() + timeout;
+      const left = (): number => Math.max(0, deadline - performance.now());
+      for (;;) {
+        // It is in the line before the mutex is given up: no signal falls between.
+        const signalled = this.#line.join(want, left(), signal);
+        mutex.letGo();
+        await this.#inTime(signalled.promise);
+        this.#channel('waitAsync'); // disposed of: it says so
+        checkAbort(signal);
+        const last = left() === 0;
+        task = mutex.taskFor('waitAsync', left(), signal);
+        const taken = task === null || (await this.#inTime(task.taken));
+        task = null;
+        if (taken && this.word !== 0 && this.#tested(mutex, holds)) break;
+        if (taken && this.word !== 0 && !last && !signal?.aborted) continue;
+        if (taken) mutex.letGo();
+        this.#channel('waitAsync');
+        checkAbort(signal);
+        this.refuse('waitAsync', ETIMEDOUT, `not in ${timeout} ms`);
+      }
+      told = false;
+    } catch (e) {
+      if (this.ctx.up) bury();
+      this.ctx.waits.delete(wait);
+      throw e;
+    }
+    this.ctx.waits.delete(wait);
+  }
+  /** A wait of waitAsync. False: its time is over. This thread is not parked. */
+  async #inTime(wait: Promise<unknown>): Promise<boolean> {
+    let late = false;
+    try {
+      await wait;
+    } catch (e) {
+      if ((e as { errno?: number }).errno !== ETIMEDOUT) throw e;
+      late = true;
+    }
+    while (this.ctx.parked !== null) await this.ctx.parked;
+    return !late;
+  }
+  /** Asks the predicate; the mutex is given up if that throws. */
+  #tested(mutex: Mutex, holds: () => boolean): boolean {
+    try {
+      return this.#test('waitAsync', holds);
+    } catch (e) {
+      if (!(e instanceof KernelPanic)) mutex.letGo();
       throw e;
     }
   }

@@ -14,7 +14,7 @@ import { describe, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { KmemError, type Machine, testMachine } from './index.ts';
 import { FILE, kill_makers, KINDS, lost, make_and_end, zones_now } from './making.test.lib.ts';
-import { RACE, RACE_SHAPE } from './making.test.worker.ts';
+import { RACE, RACE_SHAPE, SMALL_QUEUE } from './making.test.worker.ts';
 import { slices } from './wait.ts';
 import { pcpu, pcpu_of } from '../sys/machine/cpu.ts';
 import { until } from '../sys/machine/workers.test.lib.ts';
@@ -145,20 +145,19 @@ describe('waits', () => {
 
   test('waits of dead threads give their records back', async (t) => {
     const machine = testMachine(t);
-    const q = machine.queue('q');
     for (let i = 0; i < 8; i++) {
       const worker = start(machine, 'waits');
       await once(worker, 'message');
       await worker.terminate();
     }
     await until(() => sleepq_list().length === 0, 'no record of a dead thread is on a chain');
-    const all = Array.from({ length: 200 }, () => q.popAsync({ timeout: 20_000 }));
+    const queues = Array.from({ length: 200 }, (_, i) => machine.queue(`q${i}`, SMALL_QUEUE));
+    const all = queues.map((q) => q.popAsync({ timeout: 20_000 }));
     await until(() => sleepq_list().length === 200, 'each has a record of the table');
-    for (let i = 0; i < 200; i++) q.tryPush(i);
-    const got = await Promise.all(all);
+    for (const [i, q] of queues.entries()) q.tryPush(i);
     assert.deepEqual(
-      got.map(Number).sort((x, y) => x - y),
-      Array.from({ length: 200 }, (_, i) => i),
+      await Promise.all(all),
+      queues.map((_, i) => i),
     );
   });
 });

@@ -17,6 +17,7 @@ const say = (what: unknown): void => port?.postMessage(what);
 
 /** Words of the race for one number: which round, its number, who is at the line, the answer. */
 export const RACE = { round: 0, item: 1, ready: 2, answer: 3 } as const;
+export const SMALL_QUEUE = { capacity: 4 };
 export const RACE_SHAPE = [{ a: 'i32' }, { capacity: 1000 }] as const;
 
 const jobs = {
@@ -54,10 +55,14 @@ const jobs = {
     say(machine.cpu);
     setInterval(() => {}, 1000);
   },
-  /** Waits for many values in the event loop, and stays. */
+  /** Waits for the values of many queues in the event loop, and stays. */
   waits(machine: Machine): void {
-    const q = machine.queue('q');
-    for (let i = 0; i < 40; i++) q.popAsync().catch(() => {});
+    for (let i = 0; i < 40; i++) {
+      machine
+        .queue(`q${i}`, SMALL_QUEUE)
+        .popAsync()
+        .catch(() => {});
+    }
     setTimeout(() => say('waiting'), 5);
   },
   /** Frees the number of each round, at the same time as the test does. */

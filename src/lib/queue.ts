@@ -39,11 +39,12 @@ import {
   tell,
 } from './context.ts';
 import { kmemError } from './errors.ts';
+import { ChannelLine } from './line.ts';
 import type { Address, Item } from './memory.ts';
 import { type Fields, type ItemHandle, RecordSet } from './records.ts';
 import { E_LOCK, E_STATE, E_VALUE, entryShape, obtain, release, WORD } from './registry.ts';
 import { MallocType } from './type.ts';
-import { type AsyncOptions, slices, waitForAsync } from './wait.ts';
+import { type AsyncOptions, slices } from './wait.ts';
 import { Zone } from './zone.ts';
 
 /** What a queue's values are. */
@@ -127,6 +128,9 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   /** Most values in the queue. */
   readonly capacity: number;
   readonly #ctx: Context;
+  readonly #named: string;
+  readonly #poppers: ChannelLine;
+  readonly #pushers: ChannelLine;
   #e: number;
 
   /** Use machine.queue(name, options). */
@@ -137,6 +141,18 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
     this.name = name;
     this.capacity = capacity;
     this.#ctx = ctx;
+    this.#named = `queue '${name}'`;
+    const line = (op: string, wmesg: string, channel: number): ChannelLine =>
+      new ChannelLine({
+        ctx,
+        of: this,
+        op,
+        wmesg,
+        wakes: 'each',
+        channel: () => this.#live(op) + channel,
+      });
+    this.#poppers = line('popAsync', 'qpop', S_ITEMS);
+    this.#pushers = line('pushAsync', 'qpush', S_SPACE);
   }
   /** What the queue is, as EEXIST shows it. */
   get shape(): string {
@@ -218,32 +234,18 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   /** push that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT, ESHUTDOWN. */
   async pushAsync(value: T, options?: AsyncOptions): Promise<void> {
     this.#check('pushAsync', value);
-    await waitForAsync({
-      ctx: this.#ctx,
-      of: this,
-      op: 'pushAsync',
-      name: `queue '${this.name}'`,
-      wmesg: 'qpush',
-      options,
-      wchan: () => this.#live('pushAsync') + S_SPACE,
-      attempt: () => this.tryPush(value) || undefined,
-    });
+    const attempt = (): true | undefined => this.tryPush(value) || undefined;
+    await this.#pushers.wait({ op: 'pushAsync', name: this.#named, key: 0, attempt }, options);
   }
   /**
    * pop that waits in the event loop; undefined when the queue is closed and
    * empty.  Rejects with the signal's reason, or ETIMEDOUT.
    */
   async popAsync(options?: AsyncOptions): Promise<T | undefined> {
-    const got = await waitForAsync<T | typeof EMPTY>({
-      ctx: this.#ctx,
-      of: this,
-      op: 'popAsync',
-      name: `queue '${this.name}'`,
-      wmesg: 'qpop',
-      options,
-      wchan: () => this.#live('popAsync') + S_ITEMS,
-      attempt: () => this.tryPop() ?? (this.closed ? this.#last() : undefined),
-    });
+    const attempt = (): T | typeof EMPTY | undefined =>
+      this.tryPop() ?? (this.closed ? this.#last() : undefined);
+    const want = { op: 'popAsync', name: this.#named, key: 0, attempt };
+    const got = await this.#poppers.wait(want, options);
     return got === EMPTY ? undefined : got;
   }
   /** The values as they come, in the event loop, until the queue is closed and empty. */

@@ -66,11 +66,19 @@ import {
 } from './args.ts';
 import { type Context, enter, gone, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
+import type { ChannelLine } from './line.ts';
 import type { Item } from './memory.ts';
 import { E_VALUE, entryShape, obtain } from './registry.ts';
 import { type AllocOptions, memoryFailure, zeroFlags } from './type.ts';
 import type { AsyncOptions } from './wait.ts';
-import { entryZone, zoneAlloc, zoneAllocAsync, zoneFailure, zoneRelease } from './zone.ts';
+import {
+  entryZone,
+  zoneAlloc,
+  zoneAllocAsync,
+  zoneFailure,
+  zoneLine,
+  zoneRelease,
+} from './zone.ts';
 
 const mem = mem_;
 const atomic_cas = atomic_cas_;
@@ -243,6 +251,8 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
   readonly #fields: readonly (keyof F & string)[];
   /** Word of item 0, which does not exist. */
   readonly #base: number;
+  readonly #line: ChannelLine;
+  readonly #mine = (): zone_t => this.#zone('allocAsync');
   #z: zone_t;
 
   /** Use machine.records(name, fields, options). */
@@ -258,6 +268,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
     this.#fields = shape.names;
     this.#base = mem.I32[this.#e + E_VALUE + V_START] - 4;
     this.#z = entryZone(this.#e);
+    this.#line = zoneLine(this, ctx, this.#mine);
     const table = mem.I32[this.#e + E_VALUE + V_COLUMNS];
     for (const [i, field] of this.#fields.entries()) {
       const at = mem.I32[table + i] * 4 + i * SKEW_BYTES;
@@ -297,8 +308,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
   async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<H> {
     const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
-    const zone = (): zone_t => this.#zone('allocAsync');
-    const w = await zoneAllocAsync(this, this.#ctx, zone, NOWAIT, wanted);
+    const w = await zoneAllocAsync(this.#line, this.name, this.#mine, NOWAIT, wanted);
     return this.#made(w, flags !== NOWAIT);
   }
   /**

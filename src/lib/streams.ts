@@ -48,7 +48,7 @@ import {
 import { m_getjcl } from '../sys/client/kern_mbuf.ts';
 import { m_freem } from '../sys/client/uipc_mbuf.ts';
 import { Chain } from './chain.ts';
-import { canRoom, chainFailure, chainMemory } from './chain_wait.ts';
+import { type Can, canRoom, chainFailure, chainMemory } from './chain_wait.ts';
 import { checkOptions, type Known, shown, what, whole } from './args.ts';
 import { Held } from './chain_held.ts';
 import { cluster, fill, NONE, room } from './chain_mbuf.ts';
@@ -219,7 +219,8 @@ class Intake implements Mortal {
       return { more: n === bytes.length ? more : this.copied(bytes.subarray(n)) };
     };
     const options = { signal: this.#stop.signal };
-    chainMemory(this.#ctx, 'read', options, (pages) => canRoom(n, pages), attempt).then(
+    const can: Can = (pages) => canRoom(n, pages);
+    chainMemory(this.#ctx, { op: 'read', key: `${n}`, can }, options, attempt).then(
       ({ more }) => {
         if (more && !this.#stop.signal.aborted) this.resumed(null);
       },

@@ -57,8 +57,9 @@ import {
 import { channels } from './channels.ts';
 import { type Context, enter, failed, gone, type Mortal, tell } from './context.ts';
 import { kmemError, type MemoryReason } from './errors.ts';
+import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
-import { type AsyncOptions, type Wait, waitFor, waitForAsync } from './wait.ts';
+import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const vm_phys = vm_phys_;
@@ -184,6 +185,7 @@ export class MallocType implements Mortal, Disposable {
   /** Where blocks begin, by kind of page: a bit for each word. */
   private readonly starts: Int32Array;
   readonly #ctx: Context;
+  readonly #line: ChannelLine;
   #t: malloc_type_t;
   readonly #end: number;
 
@@ -196,6 +198,15 @@ export class MallocType implements Mortal, Disposable {
     this.#t = t;
     this.#end = memory_state.size / 4;
     this.starts = startsOf(ctx);
+    this.#line = new ChannelLine({
+      ctx,
+      of: this,
+      op: 'allocAsync',
+      wmesg: 'vmwait',
+      wakes: 'look',
+      channel: phys_root,
+      arm: armForPages,
+    });
     this.trace(ctx.traced);
   }
   /**
@@ -288,17 +299,10 @@ export class MallocType implements Mortal, Disposable {
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
     this.#type('allocAsync');
     this.#checkPossible('allocAsync', size);
-    const p = await waitForAsync({
-      ctx: this.#ctx,
-      of: this,
-      op: 'allocAsync',
-      name: `type '${this.name}'`,
-      wmesg: 'vmwait',
-      options: wanted,
-      wchan: phys_root,
-      arm: armForPages,
-      attempt: () => malloc(size, this.#type('allocAsync'), flags) || undefined,
-    });
+    const attempt = (): number | undefined =>
+      malloc(size, this.#type('allocAsync'), flags) || undefined;
+    const want = { op: 'allocAsync', name: `type '${this.name}'`, key: size, attempt };
+    const p = await this.#line.wait(want, wanted);
     this.#tell(size, p);
     return (p * 4) as Address;
   }

@@ -29,6 +29,7 @@ import {
   uma_zfree as uma_zfree_,
   uma_zfreed_last as uma_zfreed_last_,
 } from '../sys/uma/uma_core.ts';
+import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { keg_item_starts } from '../sys/uma/uma_keg.ts';
 import { part_zone } from '../sys/client/kern_registry_parts.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
@@ -46,12 +47,13 @@ import {
   ZERO,
 } from './args.ts';
 import { channels } from './channels.ts';
-import { type Context, enter, giveBack, gone, type Mortal, tell } from './context.ts';
+import { type Context, enter, giveBack, gone, inKernel, type Mortal, tell } from './context.ts';
 import { kmemError } from './errors.ts';
+import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, type Item } from './memory.ts';
 import { E_VALUE, entryShape, obtain, release } from './registry.ts';
 import { type AllocOptions, armForPages, memoryFailure, sleepForPages, zeroFlags } from './type.ts';
-import { type AsyncOptions, waitFor, waitForAsync } from './wait.ts';
+import { type AsyncOptions, waitFor } from './wait.ts';
 
 const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
@@ -171,25 +173,32 @@ export function zoneAlloc(
     sleep: (ms) => sleepForZone(z, ms),
   });
 }
-/** The same in the event loop. */
+/** The tasks of this thread that wait for an item of a zone. `zone` throws once that is gone. */
+export function zoneLine(of: Mortal, ctx: Context, zone: () => zone_t): ChannelLine {
+  const op = 'allocAsync';
+  return new ChannelLine({
+    ctx,
+    of,
+    op,
+    wmesg: 'keglimit',
+    wakes: 'look',
+    channel: () => (uma_zone_exhausted(zone()) ? uma_zone.keg[zone()] : phys_root()),
+    arm: armForPages,
+    begins: () => {
+      if (uma_zone_exhausted(zone())) inKernel(op, () => uma_zone_want(zone(), 1));
+    },
+  });
+}
+/** zoneAlloc in the event loop. */
 export function zoneAllocAsync(
-  of: Mortal & { readonly name: string },
-  ctx: Context,
+  line: ChannelLine,
+  name: string,
   zone: () => zone_t,
   flags: number,
   options: AsyncOptions | undefined,
 ): Promise<number> {
-  return waitForAsync({
-    ctx,
-    of,
-    op: 'allocAsync',
-    name: `zone '${of.name}'`,
-    wmesg: 'keglimit',
-    options,
-    wchan: () => (uma_zone_exhausted(zone()) ? uma_zone.keg[zone()] : phys_root()),
-    arm: armForPages,
-    attempt: () => zalloc(zone(), flags) || undefined,
-  });
+  const attempt = (): number | undefined => zalloc(zone(), flags) || undefined;
+  return line.wait({ op: 'allocAsync', name: `zone '${name}'`, key: 0, attempt }, options);
 }
 /** Ends a zone that nobody uses; one that still holds items is left as it is, and reported. */
 export function zoneRelease(
@@ -230,6 +239,8 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   readonly #ctor: ZoneOptions['ctor'] | null;
   /** Where in a page items begin, a bit for each word. */
   readonly #starts: Int32Array;
+  readonly #line: ChannelLine;
+  readonly #mine = (): zone_t => this.#zone('allocAsync');
   #keg: keg_t;
   #z: zone_t;
 
@@ -251,6 +262,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     this.#keg = uma_zone.keg[z] as keg_t;
     this.#starts = keg_item_starts(this.#keg);
     this.#z = z;
+    this.#line = zoneLine(this, ctx, this.#mine);
   }
 
   /** What the zone is, as EEXIST shows it. */
@@ -279,8 +291,8 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
     const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
-    const zone = (): zone_t => this.#zone('allocAsync');
-    return this.#made('allocAsync', await zoneAllocAsync(this, this.#ctx, zone, flags, wanted));
+    const w = await zoneAllocAsync(this.#line, this.name, this.#mine, flags, wanted);
+    return this.#made('allocAsync', w);
   }
   /**
    * Gives an item back: any thread may.  Never waits.  Throws EFAULT for what is no item of

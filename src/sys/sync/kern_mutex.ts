@@ -134,6 +134,16 @@ export function mtx_trylock_word(l: number): number {
   if (opt.MUTEX_PROFILING) prof_acquired(l, false, 0);
   return 0;
 }
+/** The same for a waiter that was told: the mutex may have been handed over to it. */
+export function mtx_trylock_told(l: number): number {
+  const v = atomic_load(l);
+  if (word_owner(v) !== GRANT || atomic_cas(l, v, thr.tid | LK_WAITERS) !== v) {
+    return mtx_trylock_word(l);
+  }
+  if (opt.WITNESS) witness_lock(l, true);
+  if (opt.MUTEX_PROFILING) prof_acquired(l, true, 0);
+  return 0;
+}
 function mtx_refused(l: number): never {
   throw new KmemError(EOWNERDEAD, 'mtx_lock', `${lock_name(l)}: ${mtx_why(l)}`);
 }

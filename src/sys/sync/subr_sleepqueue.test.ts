@@ -21,6 +21,9 @@ import {
   sleepq_abort,
   sleepq_async_add,
   sleepq_async_end,
+  sleepq_async_less,
+  sleepq_async_more,
+  sleepq_async_take,
   sleepq_check,
   sleepq_list,
   tsleep,
@@ -177,20 +180,52 @@ test('many sleepers of one event loop: woken in order, until the table is full',
   }
   assert.ok(words.length >= 64, `${words.length} at once`);
   const waiting = words.map((w) => Atomics.waitAsync(mem.I32, w, 1));
-  assert.equal(sleepq_async_end(words[1]), false, 'the second gives up');
+  assert.equal(sleepq_async_end(words[1]), 0, 'the second gives up');
   assert.equal(wakeup_n(wchan, 2), 2);
   assert.equal(await waiting[0].value, 'ok');
   assert.equal(await waiting[2].value, 'ok');
-  assert.equal(sleepq_async_end(words[0]), true);
-  assert.equal(sleepq_async_end(words[2]), true);
+  assert.equal(sleepq_async_end(words[0]), 1);
+  assert.equal(sleepq_async_end(words[2]), 1);
   sleepq_check();
   const other = start(handle, 'sleep', { ms: 1 }); // a worker of its own on the same channel
   await within(other.done, 'the worker');
   assert.equal(wakeup(wchan), words.length - 3);
-  for (const w of words.slice(3)) assert.equal(sleepq_async_end(w), true);
+  for (const w of words.slice(3)) assert.equal(sleepq_async_end(w), 1);
   assert.notEqual(sleepq_async_add(wchan, 'again'), 0);
   cv_broadcast(wchan);
   assert.equal(gate(), 1);
+});
+
+test('a sleeper that stands for tasks is told once for each, and others in between', async () => {
+  const [a, b] = [sleepq_async_add(wchan, 'three', 3), sleepq_async_add(wchan, 'one')];
+  assert.deepEqual(
+    sleepq_list().map(({ wmesg, tasks }) => [wmesg, tasks]),
+    [
+      ['three', 3],
+      ['one', 1],
+    ],
+  );
+  const other = start(handle, 'sleep', { ms: 60_000 }); // a worker sleeps behind them
+  await until(() => sleepq_list().length === 3, 'it sleeps');
+  assert.equal(wakeup_n(wchan, 1), 1);
+  assert.equal(Atomics.load(mem.I32, a), 0, 'the oldest is told');
+  assert.equal(wakeup_n(wchan, 2), 2);
+  await within(other.done, 'it comes after the one, before the next of the three');
+  assert.equal(Atomics.load(mem.I32, b), 0);
+  sleepq_check();
+  assert.equal(sleepq_async_end(b), 1);
+  assert.equal(sleepq_async_take(a, 3), 1);
+  assert.equal(Atomics.load(mem.I32, a), 1, 'it waits for more');
+  assert.equal(wakeup(wchan), 3, 'all its tasks');
+  assert.equal(wakeup(wchan), 0, 'it is off the chain');
+  assert.equal(sleepq_async_more(a), true, 'wake-ups may have found nobody');
+  assert.equal(wakeup_n(wchan, 1), 1);
+  assert.equal(sleepq_async_less(a, 3), 3, 'one task is left, and one wake-up for it');
+  assert.equal(sleepq_async_take(a, 1), 1);
+  assert.equal(sleepq_async_more(a), false);
+  sleepq_check();
+  assert.equal(sleepq_async_end(a), 0);
+  assert.deepEqual(sleepq_list(), []);
 });
 
 test('references of three workers: exactly one sees the last go', async () => {

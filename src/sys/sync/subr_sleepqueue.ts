@@ -8,7 +8,9 @@
  *      chain[hash(wchan)]   lock · count · head -> sleeper -> sleeper
  *
  * Each CPU has one sleep record; a table of further ones serves callers that
- * wait in their event loop (waitAsync), of which one thread may have many.
+ * wait in their event loop (waitAsync).  One of these stands for all the tasks of a
+ * thread that wait for the same: it takes as many wake-ups as there are tasks, and
+ * goes to the end of the chain after each, so that threads take turns.
  * A sleeper waits on a word of its own record only.
  *
  * Life of a sleep: under the chain lock the record goes to the tail and its
@@ -23,7 +25,7 @@
  *
  * A chain lock is innermost.  A death inside it is repaired by making the list
  * anew from the records, which say where they belong and in which order.
- * Modelled in models/sleepq.pml.
+ * Modelled in models/sleepq.pml, with sleepers that are one task each.
  */
 import {
   atomic_add,
@@ -112,6 +114,8 @@ const sleeper = struct<sleeper_t>(
   cpu: i32('qh', 'slot of the thread; of a table entry while it waits'),
   used: i32('a', 'table entries: taken'),
   owed: i32('q', 'asleep, or woken but not back yet: its wake-up is not used'),
+  tasks: i32('q', 'table entries: tasks that it stands for'),
+  told: i32('q', 'table entries: wake-ups that were given and not taken yet'),
   wmesg: words('qh', 'why, for the tools', WMESG_WORDS),
 });
 export const sleepq_sleeper = sleeper;
@@ -176,9 +180,13 @@ export function sleepq_boot(): void {
 function chain_link(c: chain_t, s: sleeper_t, wchan: number, wmesg: string): void {
   sleeper.wchan[s] = wchan;
   sleeper.result[s] = 0;
+  set_string(sleeper.wmesg, s, WMESG_WORDS, wmesg);
+  chain_append(c, s);
+}
+/** The record says what it waits for. */
+function chain_append(c: chain_t, s: sleeper_t): void {
   sleeper.next[s] = NULL as sleeper_t;
   sleeper.ticket[s] = chain.tickets[c]++;
-  set_string(sleeper.wmesg, s, WMESG_WORDS, wmesg);
   atomic_store(field_word(sleeper.on, s), 1); // after wchan: abort looks from outside the lock
   const tail = chain.tail[c];
   if (tail === NULL) chain.head[c] = s;
@@ -197,6 +205,18 @@ function chain_unlink(c: chain_t, s: sleeper_t): void {
   if (chain.tail[c] === s) chain.tail[c] = before;
   sleeper.on[s] = 0;
   atomic_add(field_word(chain.count, c), -1);
+}
+/** Others come first now.  The record is on the chain all the time, for a rebuild. */
+function chain_to_tail(c: chain_t, s: sleeper_t): void {
+  if (chain.tail[c] === s) return;
+  let before = NULL as sleeper_t;
+  for (let at = chain.head[c]; at !== s; at = sleeper.next[at]) before = at;
+  if (before === NULL) chain.head[c] = sleeper.next[s];
+  else sleeper.next[before] = sleeper.next[s];
+  sleeper.next[s] = NULL as sleeper_t;
+  sleeper.ticket[s] = chain.tickets[c]++;
+  sleeper.next[chain.tail[c]] = s;
+  chain.tail[c] = s;
 }
 
 // --- sleeping ----------------------------------------------------------------
@@ -321,7 +341,7 @@ function sleepq_timeout(s: sleeper_t): void {
   mtx_unlock(chain.lock, c);
 }
 
-/** Wakes up to `n` sleepers on `wchan`, oldest first. Returns how many. */
+/** Wakes up to `n` sleepers or tasks on `wchan`, oldest first. Returns how many. */
 export function wakeup_n(wchan: number, n: number): number {
   const c = chain_of(wchan);
   if (atomic_load(field_word(chain.count, c)) === 0) return 0;
@@ -332,15 +352,16 @@ export function wakeup_n(wchan: number, n: number): number {
   for (let s = chain.head[c]; s !== NULL && woken < n; ) {
     const next = sleeper.next[s];
     if (sleeper.wchan[s] === wchan) {
-      const w = sleeper_choose(c, s, 0);
-      if (woken++ === 0) word = w;
+      const w = field_word(sleeper.word, s);
+      woken += sleeper_tell(c, s, n - woken);
+      if (word === 0) word = w;
       else if (more === null) more = [w];
       else more.push(w);
     }
     s = next;
   }
   mtx_unlock(chain.lock, c);
-  if (woken > 0) atomic_notify(word, 1);
+  if (word !== 0) atomic_notify(word, 1);
   if (more !== null) for (const w of more) atomic_notify(w, 1);
   return woken;
 }
@@ -355,6 +376,24 @@ function sleeper_choose(c: chain_t, s: sleeper_t, result: number): number {
   const w = field_word(sleeper.word, s);
   atomic_store(w, 0);
   return w;
+}
+/**
+ * Gives a sleeper a wake-up, or one that stands for tasks up to `n`; returns how many.
+ * It stays on the chain as long as it stands for more.
+ */
+function sleeper_tell(c: chain_t, s: sleeper_t, n: number): number {
+  const lacking = sleeper.tasks[s] - sleeper.told[s];
+  if (sleeper.tasks[s] === 0) {
+    sleeper_choose(c, s, 0);
+    return 1;
+  }
+  const told = Math.min(n, lacking);
+  sleeper.told[s] += told;
+  if (told < lacking) {
+    chain_to_tail(c, s);
+    atomic_store(field_word(sleeper.word, s), 0);
+  } else sleeper_choose(c, s, 0);
+  return told;
 }
 /** Wakes everybody who sleeps on `wchan`. */
 export function wakeup(wchan: number): number {
@@ -384,10 +423,10 @@ export function sleepq_abort(cpu: number, error = EINTR): void {
 // --- sleepers in an event loop -----------------------------------------------
 
 /**
- * Takes a record of the table and queues it on `wchan`; the caller then waits
- * with waitAsync on the word returned.  0: the table is full.
+ * Takes a record of the table and queues it on `wchan`, for so many tasks; the caller
+ * then waits with waitAsync while the word returned is 1.  0: the table is full.
  */
-export function sleepq_async_add(wchan: number, wmesg: string): number {
+export function sleepq_async_add(wchan: number, wmesg: string, tasks = 1): number {
   const q = root();
   for (let i = cpu_slots(); i < sleepq.sleepers[q]; i++) {
     const s = sleeper_at(i);
@@ -395,6 +434,8 @@ export function sleepq_async_add(wchan: number, wmesg: string): number {
       const c = chain_of(wchan);
       mtx_lock(chain.lock, c);
       sleeper.cpu[s] = thr.cpu;
+      sleeper.tasks[s] = tasks;
+      sleeper.told[s] = 0;
       chain_link(c, s, wchan, wmesg);
       atomic_store(field_word(sleeper.word, s), 1);
       mtx_unlock(chain.lock, c);
@@ -404,33 +445,93 @@ export function sleepq_async_add(wchan: number, wmesg: string): number {
   }
   return 0;
 }
-/** Gives an async sleeper back. True if a waker had chosen it. */
-export function sleepq_async_end(word: number): boolean {
-  const s = (word - field_word(sleeper.word, 0 as sleeper_t)) as sleeper_t;
+function async_sleeper(word: number): sleeper_t {
+  return (word - field_word(sleeper.word, 0 as sleeper_t)) as sleeper_t;
+}
+/**
+ * Takes the wake-ups that an async sleeper was given, and queues it again for so many
+ * tasks; returns how many.  If it had no more tasks than that, further wake-ups may have
+ * found nobody.
+ */
+export function sleepq_async_take(word: number, tasks: number): number {
+  const s = async_sleeper(word);
   const c = chain_of(sleeper.wchan[s]);
   mtx_lock(chain.lock, c);
-  const chosen = sleeper.on[s] === 0;
-  if (!chosen) chain_unlink(c, s);
-  atomic_store(field_word(sleeper.word, s), 0);
+  const told = sleeper.told[s];
+  sleeper.told[s] = 0;
+  sleeper.tasks[s] = tasks;
+  if (sleeper.on[s] === 0) chain_append(c, s);
+  atomic_store(word, 1);
+  mtx_unlock(chain.lock, c);
+  return told;
+}
+/**
+ * One more task waits with an async sleeper.  True: it had been told so often as it had
+ * tasks, so that further wake-ups may have found nobody.
+ */
+export function sleepq_async_more(word: number): boolean {
+  const s = async_sleeper(word);
+  const c = chain_of(sleeper.wchan[s]);
+  mtx_lock(chain.lock, c);
+  const off = sleeper.on[s] === 0;
+  sleeper.tasks[s]++;
+  if (off) chain_append(c, s);
+  mtx_unlock(chain.lock, c);
+  return off;
+}
+/**
+ * So many tasks of an async sleeper have ended; at least one is left.  Returns the
+ * wake-ups that are too many now: they are for others.
+ */
+export function sleepq_async_less(word: number, tasks: number): number {
+  const s = async_sleeper(word);
+  const c = chain_of(sleeper.wchan[s]);
+  mtx_lock(chain.lock, c);
+  const left = sleeper.tasks[s] - tasks;
+  const over = Math.max(0, sleeper.told[s] - left);
+  sleeper.tasks[s] = left;
+  sleeper.told[s] -= over;
+  if (sleeper.told[s] === left && sleeper.on[s] !== 0) chain_unlink(c, s);
+  mtx_unlock(chain.lock, c);
+  return over;
+}
+/** Gives an async sleeper back. Returns the wake-ups that it was given and did not take. */
+export function sleepq_async_end(word: number): number {
+  const s = async_sleeper(word);
+  const c = chain_of(sleeper.wchan[s]);
+  mtx_lock(chain.lock, c);
+  if (sleeper.on[s] !== 0) chain_unlink(c, s);
+  const told = sleeper.told[s];
+  sleeper.told[s] = 0;
+  sleeper.tasks[s] = 0;
+  atomic_store(word, 0);
   sleeper.cpu[s] = -1; // nobody's, so that no reaper takes it for a dead CPU's
   mtx_unlock(chain.lock, c);
   atomic_add(field_word(sleeper.used, s), -1);
-  return chosen;
+  return told;
 }
 
 /** Calls `fn` with the lock of each chain. */
 export function sleepq_each_lock(fn: (l: number) => void): void {
   for (let i = 0; i < sleepq.chains[root()]; i++) fn(chain_at(i) + chain.lock);
 }
+/** One who sleeps; `tasks`: so many of an event loop. */
+export interface Asleep {
+  readonly cpu: number;
+  readonly wchan: number;
+  readonly wmesg: string;
+  readonly tasks: number;
+}
 /** Who sleeps where, for the tools: a sample. */
-export function sleepq_list(): { cpu: number; wchan: number; wmesg: string }[] {
+export function sleepq_list(): Asleep[] {
   const q = root();
-  const list = [];
+  const list: Asleep[] = [];
   for (let i = 0; i < sleepq.sleepers[q]; i++) {
     const s = sleeper_at(i);
     if (sleeper.on[s]) {
       const wmesg = get_string(sleeper.wmesg, s, WMESG_WORDS);
-      list.push({ cpu: sleeper.cpu[s], wchan: sleeper.wchan[s], wmesg });
+      const tasks = Math.max(1, sleeper.tasks[s]);
+      list.push({ cpu: sleeper.cpu[s], wchan: sleeper.wchan[s], wmesg, tasks });
     }
   }
   return list;
@@ -527,8 +628,9 @@ function reap_async_sleepers(cpu: number): void {
     const s = sleeper_at(i);
     if (sleeper.cpu[s] !== cpu || atomic_load(field_word(sleeper.used, s)) === 0) continue;
     const wchan = sleeper.wchan[s];
-    // Chosen by a waker that it never heard: the wake-up goes to the next.
-    if (sleepq_async_end(field_word(sleeper.word, s))) wakeup_one(wchan);
+    // Wake-ups that it never took go to the next.
+    const told = sleepq_async_end(field_word(sleeper.word, s));
+    if (told > 0) wakeup_n(wchan, told);
   }
 }
 /** Takes a dead CPU off its chain; a wake-up it was sent goes to the next. */
@@ -558,6 +660,7 @@ export function sleepq_check(): void {
     for (let s = chain.head[c]; s !== NULL; s = sleeper.next[s]) {
       if (!sleeper.on[s]) panic('sleepq_check: off, but on a chain', s * 4);
       if (chain_of(sleeper.wchan[s]) !== c) panic('sleepq_check: on a wrong chain', s * 4);
+      if (sleeper.told[s] > sleeper.tasks[s]) panic('sleepq_check: told too often', s * 4);
       if (sleeper.next[s] === NULL && chain.tail[c] !== s) panic('sleepq_check: tail', i);
       if (++n > sleepq.sleepers[q]) panic('sleepq_check: the chain is a ring', i);
     }
