@@ -289,8 +289,18 @@ function operand(run: Run, word: string): void {
   if (!mib) return unknown(run, name);
   const k = oidfmt(run, mib);
   if (!k) throw new Fatal(`couldn't find format of oid '${name}'`);
-  if ((k.kind & CTLTYPE) === NODE) return show_all(run, mib);
+  if ((k.kind & CTLTYPE) === NODE) {
+    return mib.join() === DEBUG.join() ? show_debug(run) : show_all(run, mib);
+  }
   if (show_var(run, mib, run.on.has('n'))) line_end(run);
+}
+/** sysctl.debug: the tree, as the kernel prints it. */
+const DEBUG = [0, 0];
+const DEBUG_BYTES_MAX = 2 ** 20;
+function show_debug(run: Run): void {
+  const bytes = ask(run, DEBUG, DEBUG_BYTES_MAX);
+  // A number: the kernel of this process has printed it on the console.
+  if (typeof bytes === 'object') run.ctx.out(text_of(bytes));
 }
 
 function usage_error(flags: Flags): string | null {

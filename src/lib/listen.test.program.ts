@@ -7,13 +7,15 @@
  *      figures         what its own machine.stats() says
  *      get NAME        a variable, as the program sees it
  *      second PATH     one more socket, for the same machine
+ *      try PATH        the same: whether that went well
+ *      close           closes what try opened
  *      thread          a thread with a machine of its own, that listens too
  *      end             ends the workers, proves the structures, and exits
  */
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import { assertNoLeaks, boot, type Machine } from './index.ts';
+import { assertNoLeaks, boot, type Listener, type Machine } from './index.ts';
 import { SEED } from '../sys/machine/seed.test.lib.ts';
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -45,12 +47,22 @@ async function main(): Promise<void> {
   for (const n of [0, 1]) machine.worker(file, { workerData: { n, seed: SEED } });
   for (const n of [0, 1]) while (machine.roots.get(`still ${n}`) === undefined) await pause(2);
   const { path } = await machine.listen();
+  let tried: Listener | undefined;
   const obey: Record<string, (argument: string) => unknown> = {
     pause: () => still(machine),
     run: () => machine.roots.set('pause', 0),
     figures: () => figures(machine),
     get: (name) => machine.sysctl(name),
     second: async (at) => (await machine.listen({ path: at })).path,
+    try: (at) =>
+      machine.listen({ path: at }).then(
+        (listener) => {
+          tried = listener;
+          return 'listens';
+        },
+        (e) => e.code,
+      ),
+    close: () => tried?.close().then(() => 'closed'),
     thread: () =>
       new Promise((resolve) => {
         new Worker(fileURLToPath(import.meta.url)).once('message', resolve);

@@ -6,23 +6,28 @@
  * out, or does not read.  Sockets, processes and signals are real.
  */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import {
+import fs, {
   chmodSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { describe, test } from 'node:test';
-import { threadId } from 'node:worker_threads';
+import { isMainThread, threadId } from 'node:worker_threads';
 import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
+import { within } from '../sys/machine/workers.test.lib.ts';
 import { KmemError, type Listener, type Machine, testMachine } from './index.ts';
 import { endProgram, runtimeFolder, startProgram, TestClient } from './listen.test.lib.ts';
 import { requestFrame } from './wire.ts';
@@ -294,6 +299,30 @@ describe('what it says', () => {
     await once(client.socket, 'close');
     assert.equal(client.bodies.length, 10);
   });
+  test('what the kernel prints for a client goes to the client', async (t) => {
+    const machine = testMachine(t);
+    const listener = await machine.listen();
+    const client = new TestClient(listener.path);
+    await client.hello();
+    const shout = console.error;
+    const printed: unknown[] = [];
+    console.error = (line) => printed.push(line);
+    t.after(() => {
+      console.error = shout;
+    });
+    const tree = await client.request([0, 0], 2 ** 20);
+    assert.equal(tree?.error, 0);
+    const text = new TextDecoder().decode(tree?.bytes);
+    assert.match(text, /^0 sysctl Node\n {2}0 debug Node handler\n/);
+    assert.match(text, /\d+ zone_stats /);
+    assert.ok(text.endsWith('\n\0'));
+    assert.equal((await client.request([0, 0], null))?.oldlen, tree?.oldlen);
+    const cut = await client.request([0, 0], 100);
+    assert.deepEqual([cut?.error, cut?.oldlen], [12, 100], 'ENOMEM, and the beginning');
+    assert.deepEqual(cut?.bytes, tree?.bytes.subarray(0, 100));
+    assert.deepEqual(printed, []);
+    client.socket.destroy();
+  });
   test('two machines in one process, and two sockets of one machine', async () => {
     const program = await startProgram();
     const paths = [
@@ -330,6 +359,163 @@ describe('what it says', () => {
     await once(second.child, 'exit');
     const own = await machine.listen();
     assert.deepEqual(readdirSync(folder), [own.path.slice(folder.length + 1)]);
+  });
+});
+
+describe('several that want one path', () => {
+  async function tries(machine: Machine, path: string): Promise<Listener[]> {
+    const all = await Promise.allSettled([1, 2, 3].map(() => machine.listen({ path })));
+    const open = all.flatMap((r) => (r.status === 'fulfilled' ? [r.value] : []));
+    for (const r of all) {
+      if (r.status === 'rejected') assert.equal((r.reason as KmemError).code, 'EADDRINUSE');
+    }
+    return open;
+  }
+  test('exactly one succeeds: on a free path, on a stale one, in several processes', async (t) => {
+    const machine = testMachine(t);
+    const program = await startProgram();
+    const others = [await startProgram(), await startProgram()];
+    program.child.kill('SIGKILL');
+    await once(program.child, 'exit');
+    for (let round = 0; round < 10; round++) {
+      const path = round % 2 === 0 ? join(runtime, `free-${round}.sock`) : program.path;
+      // Stale: its inode stays when the listener is gone.
+      const stale = createServer().listen(join(runtime, 'bound'));
+      await once(stale, 'listening');
+      rmSync(path, { force: true });
+      if (round % 2 === 1) linkSync(join(runtime, 'bound'), path);
+      await new Promise((resolve) => stale.close(resolve));
+      const theirs = others.map((other) => other.ask(`try ${path}`));
+      const mine = await tries(machine, path);
+      const answers = await Promise.all(theirs);
+      const won = [...mine.map(() => 'listens'), ...answers.filter((a) => a !== 'EADDRINUSE')];
+      assert.deepEqual(won, ['listens'], `${round}: ${answers}`);
+      const client = new TestClient(path);
+      const { pid } = (await client.hello()) ?? {};
+      assert.equal(pid, [process.pid, ...others.map((o) => o.pid)][1 + answers.indexOf('listens')]);
+      client.socket.destroy();
+      for (const listener of mine) await listener.close();
+      for (const other of others) await other.ask('close');
+      assert.ok(!existsSync(path));
+    }
+    for (const other of others) await endProgram(other);
+    assert.deepEqual(
+      readdirSync(runtime).filter((name) => name.startsWith('.')),
+      [],
+      'no trace of how it was made',
+    );
+  });
+  test('what is no stale socket stays, on a file system without links too', async (t) => {
+    const machine = testMachine(t);
+    const { linkSync: link } = fs;
+    const path = join(runtime, 'there');
+    t.after(() => {
+      fs.linkSync = link;
+    });
+    for (const links of [true, false]) {
+      if (!links) {
+        fs.linkSync = () => {
+          throw Object.assign(new Error('no links here'), { code: 'EPERM' });
+        };
+      }
+      writeFileSync(path, 'text');
+      await refused('EADDRINUSE', machine, path);
+      assert.equal(readFileSync(path, 'utf8'), 'text');
+      rmSync(path);
+      const [listener, ...more] = await tries(machine, path);
+      assert.deepEqual(more, []);
+      const client = new TestClient(path);
+      assert.equal((await client.hello())?.pid, process.pid);
+      await listener.close();
+      assert.ok(!existsSync(path));
+    }
+  });
+  test('a claim that a killed program left is taken away', async (t) => {
+    const machine = testMachine(t);
+    const program = await startProgram();
+    program.child.kill('SIGKILL');
+    await once(program.child, 'exit');
+    const name = program.path.slice(folder.length + 1);
+    const claim = join(folder, `.${name}.claim`);
+    mkdirSync(claim);
+    utimesSync(claim, 1, 1);
+    const listener = await machine.listen({ path: program.path });
+    await listener.close();
+    assert.deepEqual(readdirSync(folder), []);
+  });
+});
+
+describe('a signal', () => {
+  /** Runs a program that listens and then does as `more` says; sends it the signal. */
+  async function killed(signal: NodeJS.Signals, more = ''): Promise<unknown[]> {
+    const program = `
+      import { boot } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};
+      const machine = boot({ memory: '8M', cpus: 1 });
+      const { path } = await machine.listen();
+      setInterval(() => {}, 1000);
+      ${more}
+      console.log(path);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const said: string[] = [];
+    const lines = createInterface(child.stdout);
+    lines.on('line', (line) => said.push(line));
+    await once(lines, 'line');
+    const [path] = said;
+    assert.ok(existsSync(path));
+    child.kill(signal);
+    const exit = await within(once(child, 'exit'), `the end by ${signal}`);
+    return [...exit, existsSync(path), ...said.slice(1)];
+  }
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    test(`${signal} kills the program as ever, and its socket goes`, async () => {
+      assert.deepEqual(await killed(signal), [null, signal, false]);
+    });
+  }
+  test("the program's own handler decides, and the socket stays as long as it runs", async () => {
+    const own = `
+      const { existsSync } = await import('node:fs');
+      process.on('SIGTERM', async () => {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        console.log(existsSync(path), process.listenerCount('SIGTERM'));
+        process.exit(7);
+      });`;
+    assert.deepEqual(await killed('SIGTERM', own), [7, null, false, 'true 1']);
+    const again = `
+      process.once('SIGINT', async () => {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        console.log('cleaned up');
+        process.kill(process.pid, 'SIGINT');
+      });`;
+    assert.deepEqual(await killed('SIGINT', again), [null, 'SIGINT', false, 'cleaned up']);
+  });
+  test('a library that counts handlers finds its own only', async () => {
+    const counts = `
+      const hear = () => {
+        if (process.listeners('SIGTERM').length !== 1) return console.log('somebody else hears');
+        process.off('SIGTERM', hear);
+        process.kill(process.pid, 'SIGTERM');
+      };
+      process.on('SIGTERM', hear);`;
+    assert.deepEqual(await killed('SIGTERM', counts), [null, 'SIGTERM', false]);
+  });
+  test('no handler of ours is left when the socket is closed, or not wanted', async (t) => {
+    const count = (): number[] =>
+      ['SIGINT', 'SIGTERM', 'SIGHUP', 'newListener', 'removeListener'].map((name) =>
+        process.listenerCount(name),
+      );
+    const before = count();
+    const machine = testMachine(t);
+    const off = await machine.listen({ signals: false });
+    assert.deepEqual(count(), before);
+    const listeners = [];
+    for (const i of [1, 2]) listeners.push(await machine.listen({ path: join(runtime, `s${i}`) }));
+    if (isMainThread) assert.notDeepEqual(count(), before);
+    for (const listener of [off, ...listeners]) await listener.close();
+    assert.deepEqual(count(), before);
+    const e = await machine.listen({ signals: 'yes' as never }).catch((x) => x);
+    assert.equal(e.code, 'EINVAL');
   });
 });
 
@@ -411,6 +597,61 @@ describe('clients that misbehave', () => {
     assert.equal(reply?.error, 0);
     silent.socket.destroy();
   });
+  test('who sends a byte now and then is cut off; who sends whole requests is not', async (t) => {
+    const machine = testMachine(t);
+    const timeout = 500;
+    const listener = await machine.listen({ timeout });
+    const busy = new TestClient(listener.path);
+    await busy.hello();
+    const mib = await busy.mib('vm.zone_count');
+    const slow = new TestClient(listener.path);
+    await slow.hello();
+    // Each byte is a sign of life, and a request of 1 MiB would take hours.
+    slow.socket.write(words(2 ** 20));
+    const frame = requestFrame({ tag: 1, mib, room: 4, value: null });
+    const half = frame.length >> 1;
+    busy.socket.write(frame.subarray(0, half)); // half of the next request is always there
+    let pause = 0;
+    while (!slow.closed) {
+      const from = performance.now();
+      slow.socket.write(Uint8Array.of(1));
+      busy.socket.write(frame.subarray(half));
+      busy.socket.write(frame.subarray(0, half));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      pause = Math.max(pause, performance.now() - from);
+    }
+    // This process stood still for so long that half a request was due.
+    if (pause < timeout / 2) assert.equal(busy.closed, false);
+    await wellServed(listener);
+    busy.socket.destroy();
+  });
+  test('idle clients make room, those that were idle for longest first', async (t) => {
+    const machine = testMachine(t);
+    const listener = await machine.listen();
+    const idle: TestClient[] = [];
+    for (let i = 0; i < 256; i++) {
+      idle.push(new TestClient(listener.path));
+      await idle[i].hello();
+    }
+    const mib = await idle[0].mib('vm.zone_count'); // the first is the last that was served
+    for (let i = 0; i < 20; i++) await wellServed(listener);
+    await idle[1].end();
+    const shut = idle.map(({ closed }, i) => (closed ? i : -1)).filter((i) => i >= 0);
+    assert.deepEqual(
+      shut,
+      shut.map((_, i) => 1 + i),
+    );
+    const more = Array.from({ length: 10 }, () => new TestClient(listener.path));
+    for (const client of more) assert.equal((await client.hello())?.pid, process.pid);
+    for (const client of idle.slice(2, 11)) await client.end();
+    assert.equal((await idle[0].request(mib, 4))?.error, 0);
+    assert.equal((await idle[255].request(mib, 4))?.error, 0);
+    // None is idle: who leaves a request unfinished makes room too.
+    for (const client of [...idle, ...more]) if (!client.closed) client.socket.write(words(24));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await wellServed(listener);
+    for (const client of [...idle, ...more]) client.socket.destroy();
+  });
   test('who never reads: what is held for it is bounded, then it is cut off', async (t) => {
     const machine = testMachine(t);
     const listener = await machine.listen({ timeout: 300 });
@@ -425,8 +666,7 @@ describe('clients that misbehave', () => {
     const before = process.memoryUsage().arrayBuffers;
     const frame = requestFrame({ tag: 1, mib, room: 2 ** 15, value: null });
     for (let i = 0; i < requests; i++) client.socket.write(frame);
-    // The end is seen by who writes: a paused socket does not look.  What it writes is a
-    // sign of life to the other side, so it does that less often than the timeout.
+    // The end is seen by who writes: a paused socket does not look.
     for (let look = 1; !client.closed; look++) {
       if (look % 100 === 0) client.socket.write(frame);
       most = Math.max(most, process.memoryUsage().arrayBuffers - before);

@@ -11,17 +11,23 @@
  * folder with mode 0700 (socket_folder.ts), and it is never a TCP port.
  *
  * Life of the socket.  It is bound and gets its mode in a folder of its own, which
- * nobody else may enter, and is then linked to its path.  So a socket that can be
- * seen listens already, and one that refuses a connection is stale.  It goes when
- * it is closed, when the thread leaves the machine, and when the thread ends by
- * itself; after SIGKILL it stays until somebody meets it: the next tool or listener.
+ * nobody else may enter, and is then put at its path (socket_publish.ts).  So a socket
+ * that can be seen listens already, and one that refuses a connection is stale.  It goes when
+ * it is closed, when the thread leaves the machine, when the thread ends by itself, and
+ * before SIGINT, SIGTERM or SIGHUP ends the process (at_signal.ts); after SIGKILL it stays
+ * until somebody meets it: the next tool or listener.
  *
  * The program is never disturbed.  Neither the socket nor its clients keep the
  * process alive.  Requests of all clients are served in turns, one of each, for at
  * most TURN_MS of each WINDOW_MS.  What a client can make us hold is bounded: a
- * request of 1 MiB, one reply more than the socket takes.  Who does not read, or
- * leaves a request unfinished, is cut off after a time; who sends anything but
- * requests, at once.
+ * request of 1 MiB, one reply more than the socket takes.  A client has a time for each
+ * request, from its first byte to its last, and for reading what is sent, however many
+ * bytes come meanwhile: then it is cut off.  Who sends anything but requests is cut off at
+ * once.  CLIENTS_MAX may be connected; one more takes the place of the one that has been
+ * idle for longest, so that nobody who only stays connected locks the tools out.
+ *
+ * What sysctl.debug prints on the kernel's console is the client's that asks for it: it is the
+ * value that is sent, and nothing of it is printed here.
  *
  * A request that finds the machine down, or runs into a panic, closes the socket,
  * quietly: the program finds out by its own next call.
@@ -42,10 +48,12 @@ import {
 } from '../sys/machine/errno.ts';
 import { M, machine as header, SITE_WORDS } from '../sys/machine/header.ts';
 import { host_js_tid } from '../sys/machine/host.ts';
+import { kconsole } from '../sys/machine/kconsole.ts';
 import { get64, get_string } from '../sys/machine/struct.ts';
 import { sysctl } from '../sys/observe/kern_sysctl.ts';
 import { bracket, type Context, type Mortal } from './context.ts';
-import { checkOptions, type Known, shown } from './args.ts';
+import { checkBoolean, checkOptions, type Known, shown } from './args.ts';
+import { atSignal } from './at_signal.ts';
 import { KernelPanic, KmemError, kmemError } from './errors.ts';
 import { hostAtExit, hostBuiltin } from './host.ts';
 import {
@@ -57,6 +65,7 @@ import {
   socketName,
   socketOwner,
 } from './socket_folder.ts';
+import { type Connects, OWN, probe, publish, unlinked } from './socket_publish.ts';
 import {
   Frames,
   helloFrame,
@@ -71,12 +80,14 @@ import {
 /** Most time for requests, ms, of each window of time, ms. */
 const TURN_MS = 2;
 const WINDOW_MS = 4;
-/** Clients at a time: more are sent away. */
+/** Clients at a time: one more takes the place of another. */
 const CLIENTS_MAX = 256;
 /** How long a client may leave a request unfinished, or replies unread, ms. */
 const STALL_MS = 10_000;
 /** An old value up to here goes through a buffer that is kept. */
 const ROOM_KEPT = 65536;
+/** sysctl.debug: prints the tree. */
+const DEBUG = [0, 0];
 const NOTHING = new Uint8Array(0);
 
 export interface ListenOptions {
@@ -90,13 +101,19 @@ export interface ListenOptions {
    * cut off, ms; 10,000 unless given.
    */
   readonly timeout?: number;
+  /**
+   * Whether the socket's file is removed before SIGINT, SIGTERM or SIGHUP ends the process:
+   * true unless given.  While the program has no handler of its own, such a signal is
+   * then acted on when the event loop comes round.  In a worker there are no signals.
+   */
+  readonly signals?: boolean;
 }
 
-const OPTIONS: Known = ['path', 'timeout'];
+const OPTIONS: Known = ['path', 'timeout', 'signals'];
 
 interface Socket {
   on(event: 'data', hear: (chunk: Uint8Array) => void): void;
-  on(event: 'error' | 'end' | 'drain' | 'timeout' | 'close' | 'connect', hear: () => void): void;
+  on(event: 'error' | 'end' | 'drain' | 'close' | 'connect', hear: () => void): void;
   on(event: 'error', hear: (e: Error) => void): void;
   write(bytes: Uint8Array): boolean;
   end(): void;
@@ -104,19 +121,16 @@ interface Socket {
   pause(): void;
   resume(): void;
   unref(): void;
-  setTimeout(ms: number): void;
 }
 interface Server {
-  maxConnections: number;
   on(event: 'error', hear: (e: Error) => void): void;
   once(event: 'listening', hear: () => void): void;
   listen(options: { path: string; exclusive: true }): void;
   close(done: () => void): void;
   unref(): void;
 }
-interface Net {
+interface Net extends Connects {
   createServer(options: { allowHalfOpen: true }, hear: (socket: Socket) => void): Server;
-  connect(path: string): Socket;
 }
 
 class Client {
@@ -126,6 +140,8 @@ class Client {
   blocked = false;
   /** It will send no more. */
   ended = false;
+  /** Cuts it off if it leaves a request unfinished, or replies unread. */
+  deadline: ReturnType<typeof setTimeout> | null = null;
 
   constructor(socket: Socket) {
     this.socket = socket;
@@ -158,7 +174,7 @@ export class Listener implements AsyncDisposable, Mortal {
   constructor(
     ctx: Context,
     up: () => boolean,
-    bound: { path: string; server: Server; remove: () => void; stallMs: number },
+    bound: { path: string; server: Server; remove: () => void; stallMs: number; signals: boolean },
   ) {
     this.path = bound.path;
     this.#ctx = ctx;
@@ -166,7 +182,11 @@ export class Listener implements AsyncDisposable, Mortal {
     this.#server = bound.server;
     this.#remove = bound.remove;
     this.#stallMs = bound.stallMs;
-    this.#atExit = hostAtExit(bound.remove);
+    const calls = [hostAtExit(bound.remove)];
+    if (bound.signals) calls.push(atSignal(bound.remove));
+    this.#atExit = () => {
+      for (const off of calls) off();
+    };
     ctx.waits.add(this);
   }
   /** Closes the socket, removes its file, cuts off its clients. Again: does nothing. */
@@ -188,7 +208,7 @@ export class Listener implements AsyncDisposable, Mortal {
     this.#ctx.waits.delete(this);
     if (this.#timer) clearTimeout(this.#timer);
     this.#ready.clear();
-    for (const c of this.#clients) c.socket.destroy();
+    for (const c of [...this.#clients]) this.#cut(c);
     this.#server?.close(done);
     this.#server = null;
   }
@@ -201,12 +221,9 @@ export class Listener implements AsyncDisposable, Mortal {
     const c = new Client(socket);
     socket.unref();
     socket.on('error', () => socket.destroy());
-    socket.on('timeout', () => socket.destroy());
-    socket.on('close', () => {
-      this.#clients.delete(c);
-      this.#ready.delete(c);
-    });
+    socket.on('close', () => this.#cut(c));
     if (this.#closed || !this.#live()) return socket.destroy();
+    if (this.#clients.size >= CLIENTS_MAX && !this.#makeRoom()) return socket.destroy();
     this.#clients.add(c);
     socket.on('data', (chunk) => {
       c.frames.push(chunk);
@@ -221,6 +238,28 @@ export class Listener implements AsyncDisposable, Mortal {
       this.#look(c);
     });
     socket.write(this.#hello());
+  }
+  #cut(c: Client): void {
+    this.#clients.delete(c);
+    this.#ready.delete(c);
+    if (c.deadline !== null) clearTimeout(c.deadline);
+    c.deadline = null;
+    c.socket.destroy();
+  }
+  /** Cuts off the client that has been idle for longest, or owes something for longest. */
+  #makeRoom(): boolean {
+    let owing: Client | null = null;
+    // In the order in which they were served last, or came.
+    for (const c of this.#clients) {
+      if (this.#ready.has(c)) continue;
+      if (c.deadline === null) {
+        this.#cut(c);
+        return true;
+      }
+      owing ??= c;
+    }
+    if (owing !== null) this.#cut(owing);
+    return owing !== null;
   }
   #hello(): Uint8Array {
     return helloFrame({
@@ -250,9 +289,17 @@ export class Listener implements AsyncDisposable, Mortal {
     // Nothing is taken from who does not read, or has more to be served than fits.
     if (c.blocked || (ready && held > REQUEST_BYTES_MAX)) c.socket.pause();
     else c.socket.resume();
-    const owes = c.blocked || (held > 0 && !ready);
-    c.socket.setTimeout(owes ? this.#stallMs : 0);
+    this.#time(c, c.blocked || (held > 0 && !ready));
     if (c.ended && !ready && !c.blocked) c.socket.end();
+  }
+  /** A client begins to owe something, or owes nothing more; its time runs on if it still does. */
+  #time(c: Client, owes: boolean): void {
+    if (owes === (c.deadline !== null)) return;
+    if (c.deadline !== null) clearTimeout(c.deadline);
+    c.deadline = null;
+    if (!owes) return;
+    c.deadline = setTimeout(() => this.#cut(c), this.#stallMs);
+    c.deadline.unref?.();
   }
   /** Serves one request of each client in turn, as long as there is time for it. */
   #turn(): void {
@@ -284,8 +331,11 @@ export class Listener implements AsyncDisposable, Mortal {
       request = requestOf(body);
     } catch (e) {
       if (!(e instanceof WireError)) throw e;
-      return c.socket.destroy();
+      return this.#cut(c);
     }
+    this.#time(c, false); // the time for the next one is its own
+    this.#clients.delete(c); // and in again: the last that was served
+    this.#clients.add(c);
     if (!this.#live()) return;
     let reply: Reply;
     try {
@@ -303,7 +353,28 @@ export class Listener implements AsyncDisposable, Mortal {
     unpark();
     return bracket(() => this.#ask(r), park);
   }
-  #ask({ tag, mib, room, value }: Request): Reply {
+  /** Asks the kernel. What sysctl.debug prints is for the client. */
+  #ask(r: Request): Reply {
+    if (r.mib.join() !== DEBUG.join()) return this.#sysctl(r);
+    const { print } = kconsole;
+    let said = '';
+    kconsole.print = (line) => {
+      said += `${line}\n`;
+    };
+    const reply = bracket(
+      () => this.#sysctl(r),
+      () => {
+        kconsole.print = print;
+      },
+    );
+    if (reply.error !== ENOENT) return reply; // refused
+    const text = new TextEncoder().encode(`${said}\0`);
+    if (r.room === null) return { tag: r.tag, error: 0, oldlen: text.length, bytes: NOTHING };
+    const bytes = text.subarray(0, r.room);
+    const error = bytes.length < text.length ? ENOMEM : 0;
+    return { tag: r.tag, error, oldlen: bytes.length, bytes };
+  }
+  #sysctl({ tag, mib, room, value }: Request): Reply {
     const reply = (r: { error: number; oldlen: number }, old: Uint8Array | null): Reply => {
       const some = old !== null && (r.error === 0 || r.error === ENOMEM);
       const bytes = some ? old.subarray(0, r.oldlen) : NOTHING;
@@ -368,18 +439,6 @@ function ownPath(host: Host): string {
   if (typeof fault === 'string') throw kmemError(EACCES, 'listen', `${fault}, or give a path`);
   return path;
 }
-/** Whether nobody listens at a socket any more. */
-function isStale(net: Net, path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(path);
-    const is = (stale: boolean): void => {
-      socket.destroy();
-      resolve(stale);
-    };
-    socket.on('connect', () => is(false));
-    socket.on('error', (e: Error) => is((e as { code?: string }).code === 'ECONNREFUSED'));
-  });
-}
 /** Removes sockets of programs that were killed. */
 async function sweep(host: Host, net: Net, folder: string): Promise<void> {
   let names: string[];
@@ -393,36 +452,7 @@ async function sweep(host: Host, net: Net, folder: string): Promise<void> {
     if (!owner || owner.pid === host.pid || host.hasProcess(owner.pid)) continue;
     const path = `${folder}/${name}`;
     // The process may live where this one cannot see it: in another container.
-    if (await isStale(net, path)) unlinked(host, path);
-  }
-}
-function unlinked(host: Host, path: string): void {
-  try {
-    host.fs.unlinkSync(path);
-  } catch {
-    // Somebody else was faster.
-  }
-}
-/** Gives the socket its path, where a stale one may lie. */
-async function publish(host: Host, net: Net, own: string, path: string): Promise<void> {
-  for (let tries = 0; ; tries++) {
-    try {
-      return host.fs.linkSync(own, path);
-    } catch (e) {
-      if ((e as { code?: string }).code !== 'EEXIST') return host.fs.renameSync(own, path);
-    }
-    let socket = true;
-    try {
-      socket = host.fs.lstatSync(path).isSocket();
-    } catch {
-      continue; // it went in between
-    }
-    const stale = socket && tries < 3 && (await isStale(net, path));
-    if (stale) unlinked(host, path);
-    else {
-      const what = socket ? 'a program listens there already' : 'a file that is no socket is there';
-      throw kmemError(EADDRINUSE, 'listen', `${path}: ${what}`);
-    }
+    if ((await probe(net, path)) === 'stale') unlinked(host, path);
   }
 }
 function bind(server: Server, path: string): Promise<void> {
@@ -439,11 +469,11 @@ async function open(host: Host, net: Net, server: Server, path: string): Promise
   let own = '';
   try {
     hidden = host.fs.mkdtempSync(`${folder}/.k`);
-    own = `${hidden}/s`;
+    own = `${hidden}/${OWN}`;
     checkBytes(host, own);
     await bind(server, own);
     host.fs.chmodSync(own, 0o600);
-    await publish(host, net, own, path);
+    await publish(host, net, hidden, path);
   } catch (e) {
     server.close(() => {});
     if (e instanceof KmemError) throw e;
@@ -466,14 +496,15 @@ async function open(host: Host, net: Net, server: Server, path: string): Promise
 /** The options, read once. Throws EINVAL. */
 function optionsOf(options: ListenOptions): ListenOptions {
   checkOptions('listen', options, OPTIONS);
-  const { path, timeout = STALL_MS } = options;
+  const { path, timeout = STALL_MS, signals = true } = options;
   if (path !== undefined && (typeof path !== 'string' || !/^[^\0]+$/.test(path))) {
     throw kmemError(EINVAL, 'listen', `path ${shown(path)}: give the path of a socket`);
   }
   if (typeof timeout !== 'number' || !(timeout >= 1 && timeout < 2 ** 31)) {
     throw kmemError(EINVAL, 'listen', `timeout ${shown(timeout)}: give milliseconds, at least 1`);
   }
-  return path === undefined ? { timeout } : { path, timeout };
+  checkBoolean('listen', 'signals', signals);
+  return path === undefined ? { timeout, signals } : { path, timeout, signals };
 }
 /** Opens the socket of a thread that is in the machine. See Machine.listen. */
 export async function listen(
@@ -494,10 +525,10 @@ export async function listen(
   }
   let listener: Listener | null = null;
   const server = net.createServer({ allowHalfOpen: true }, (socket) => listener?.welcome(socket));
-  server.maxConnections = CLIENTS_MAX;
   const remove = await open(host, net, server, path);
   server.unref();
-  listener = new Listener(ctx, up, { path, server, remove, stallMs: options.timeout ?? STALL_MS });
+  const { timeout: stallMs = STALL_MS, signals = true } = options;
+  listener = new Listener(ctx, up, { path, server, remove, stallMs, signals });
   if (!up()) {
     await listener.close();
     throw kmemError(ESHUTDOWN, 'listen', 'this thread left the machine meanwhile');

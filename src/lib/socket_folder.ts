@@ -28,11 +28,12 @@ export interface Files {
   lstatSync(path: string): Stat;
   statSync(path: string): Stat;
 }
-interface Stat {
+export interface Stat {
   readonly uid: number;
   readonly mode: number;
   readonly ino: number;
   readonly dev: number;
+  readonly mtimeMs: number;
   isDirectory(): boolean;
   isSocket(): boolean;
 }

@@ -43,7 +43,11 @@
  *
  * A frame that is longer than 1 MiB, shorter than its own fields, or has more than
  * 24 numbers ends the connection: nobody who speaks this wire sends one.  So does
- * leaving a frame unfinished, or replies unread, for ten seconds.
+ * leaving a frame unfinished, or replies unread, for ten seconds, whatever comes meanwhile;
+ * and being idle for longest among 256 clients, when one more comes.
+ *
+ * What the kernel would print on its console for {0, 0}, sysctl.debug, is the old value: lines
+ * of text, with a zero byte at the end.
  */
 
 /** Longest request, bytes after its length. */

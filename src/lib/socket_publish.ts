@@ -1,0 +1,168 @@
+/*
+ * socket_publish: how a socket that listens already gets its path.
+ *
+ *      FOLDER/.kXXXXXX/s     where it was bound: nobody else may enter
+ *      FOLDER/.NAME.claim    there while somebody puts a socket in the place of another
+ *      FOLDER/NAME           its path
+ *
+ * Where nothing is, it is linked to its path, which fails if something is there by then.
+ * Only a stale socket of this user gives way: one that nobody listens at any more.  Of
+ * several that want its place one has the claim at a time, and looks again whether the
+ * very socket is there that it found stale; so exactly one of them succeeds, and the
+ * others find that one listening.  The old socket is moved away, looked at once more, and put
+ * back if it is another: nothing that is not stale is ever lost.
+ *
+ * A claim lasts for a few calls that do not wait.  One that is old was left by a program that was
+ * killed between them.
+ */
+import { EADDRINUSE } from '../sys/machine/errno.ts';
+import { kmemError } from './errors.ts';
+import type { Host, Stat } from './socket_folder.ts';
+
+/** Name of the socket in the folder where it is bound. */
+export const OWN = 's';
+const OLD = 'old';
+/** A claim that lasts so long is nobody's, ms. */
+const CLAIM_MS = 5000;
+/** How often others may be in the way, and how long to wait for them, ms. */
+const TRIES = 100;
+const AGAIN_MS = 10;
+
+interface Connection {
+  on(event: 'connect', hear: () => void): void;
+  on(event: 'error', hear: (e: Error) => void): void;
+  destroy(): void;
+}
+/** Of the host's sockets, as much as is used here. */
+export interface Connects {
+  connect(path: string): Connection;
+}
+
+/** Whether somebody listens at a socket; gone: there is none. */
+export function probe(net: Connects, path: string): Promise<'live' | 'stale' | 'gone'> {
+  return new Promise((resolve) => {
+    const socket = net.connect(path);
+    const is = (what: 'live' | 'stale' | 'gone'): void => {
+      socket.destroy();
+      resolve(what);
+    };
+    socket.on('connect', () => is('live'));
+    socket.on('error', (e) => {
+      const { code } = e as { code?: string };
+      is(code === 'ECONNREFUSED' ? 'stale' : code === 'ENOENT' ? 'gone' : 'live');
+    });
+  });
+}
+/** Removes a file that may be gone already. */
+export function unlinked(host: Host, path: string): void {
+  try {
+    host.fs.unlinkSync(path);
+  } catch {
+    // Somebody else was faster.
+  }
+}
+function codeOf(e: unknown): string {
+  return (e as { code?: string }).code ?? '';
+}
+/** What is at a path; null: nothing. */
+function statOf(host: Host, path: string): Stat | null {
+  try {
+    return host.fs.lstatSync(path);
+  } catch (e) {
+    if (codeOf(e) === 'ENOENT') return null;
+    throw e;
+  }
+}
+function same(a: Stat | null, b: Stat | null): boolean {
+  return a === null || b === null ? a === b : a.ino === b.ino && a.dev === b.dev;
+}
+
+/**
+ * Gives the socket in the folder `hidden` its path.  Throws EADDRINUSE if something is
+ * there that is no stale socket of this user, and what the host says.
+ */
+export async function publish(
+  host: Host,
+  net: Connects,
+  hidden: string,
+  path: string,
+): Promise<void> {
+  const taken = (what: string): never => {
+    throw kmemError(EADDRINUSE, 'listen', `${path}: ${what}`);
+  };
+  for (let tries = 0; tries < TRIES; tries++) {
+    const there = statOf(host, path);
+    if (there !== null) {
+      if (!there.isSocket()) taken('a file that is no socket is there');
+      if (there.uid !== host.uid) taken(`a socket of another user (${there.uid}) is there`);
+      const found = await probe(net, path);
+      if (found === 'gone') continue;
+      if (found === 'live') taken('a program listens there already');
+    }
+    if (there === null ? linked(host, hidden, path) : replaced(host, hidden, path, there)) return;
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+  }
+  taken('other programs are about to listen there');
+}
+/** False: something is there by now. */
+function linked(host: Host, hidden: string, path: string): boolean {
+  try {
+    host.fs.linkSync(`${hidden}/${OWN}`, path);
+    return true;
+  } catch (e) {
+    if (codeOf(e) === 'EEXIST') return false;
+    // A file system without links: the name is taken under the claim instead.
+    return claimed(host, path, () => {
+      if (statOf(host, path) !== null) return false;
+      host.fs.renameSync(`${hidden}/${OWN}`, path);
+      return true;
+    });
+  }
+}
+/** Puts the socket in the place of a stale one. False: others are faster. */
+function replaced(host: Host, hidden: string, path: string, stale: Stat): boolean {
+  return (
+    claimed(host, path, () => {
+      if (!same(statOf(host, path), stale)) return false;
+      const old = `${hidden}/${OLD}`;
+      host.fs.renameSync(path, old);
+      if (same(statOf(host, old), stale)) {
+        unlinked(host, old);
+        return true;
+      }
+      try {
+        host.fs.linkSync(old, path); // it came in between: it goes back
+        unlinked(host, old);
+      } catch (e) {
+        if (codeOf(e) === 'EEXIST') unlinked(host, old);
+        else host.fs.renameSync(old, path);
+      }
+      return false;
+    }) && linked(host, hidden, path)
+  );
+}
+/** Runs `fn` with the claim of a path. False: somebody else has it. */
+function claimed(host: Host, path: string, fn: () => boolean): boolean {
+  const at = path.lastIndexOf('/') + 1;
+  const claim = `${path.slice(0, at)}.${path.slice(at)}.claim`;
+  try {
+    host.fs.mkdirSync(claim, { mode: 0o700 });
+  } catch (e) {
+    if (codeOf(e) !== 'EEXIST') throw e;
+    const left = statOf(host, claim);
+    if (left !== null && Date.now() - left.mtimeMs > CLAIM_MS) removed(host, claim);
+    return false;
+  }
+  try {
+    return fn();
+  } finally {
+    removed(host, claim);
+  }
+}
+function removed(host: Host, folder: string): void {
+  try {
+    host.fs.rmdirSync(folder);
+  } catch {
+    // Somebody else was faster.
+  }
+}
