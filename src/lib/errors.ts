@@ -140,9 +140,10 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     EBUSY,
-    'a machine is up in this thread already, or memory is still in use at the end, or the ' +
-      'thread is parked: inside away() or park()',
-    'use current(), shut the first one down; free what the text lists; come back first',
+    'a machine is up in this thread already, of this copy of the package or of another; or ' +
+      'memory is still in use at the end, or the thread is parked: inside away() or park()',
+    'use current(), shut the first one down; let all import one copy; free what the text ' +
+      'lists; come back first',
   ),
   entry(
     EOWNERDEAD,

@@ -85,6 +85,7 @@ import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
 import { checked_letters } from './checked_letters.ts';
+import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
 import { panic_dump } from '../observe/kern_dump.ts';
@@ -275,6 +276,7 @@ export function boot(o: BootOptions = {}): Booted {
     const site = get_string(machine.site, M, SITE_WORDS);
     throw new KmemError(EBUSY, 'boot', `a machine is up in this thread, booted at ${site}`);
   }
+  copies_check('boot');
   boot_check(o);
   const tunables = kenv_tunables(o.set ?? {});
   machine_freeze();
@@ -357,6 +359,7 @@ export function attach(handle: Handle): number {
   if (thr.cpu >= 0) {
     throw new KmemError(EBUSY, 'attach', `this thread is CPU ${thr.cpu} of a machine already`);
   }
+  copies_check('attach');
   machine_freeze();
   machine_find(handle);
   const until = now_ms() + SETTLE_WAIT_MS;

@@ -81,6 +81,10 @@ export function host_cpus(): number {
 export function host_js_tid(): number {
   return threads?.threadId ?? 0;
 }
+/** An object that all code of this thread sees, and no other thread. */
+export function host_thread_object(): object {
+  return threads ?? globalThis;
+}
 /** The host's id of this thread, 0 where there is none to be had. */
 export function host_tid(): number {
   if (!linux || !host_fs) return 0;
