@@ -12,6 +12,7 @@
  * Exit codes are the command's; 1 also if no machine is found, it does not answer,
  * or it goes away; 2 if several are running and none was chosen.
  */
+import { EINVAL } from '../sys/machine/errno.ts';
 import {
   choose_machine,
   Connection,
@@ -126,6 +127,8 @@ export function live_context(
   return {
     sysctl: (mib, oldp, newp) => {
       const { error, oldlen, bytes } = ask(mib, oldp ? oldp.length : null, newp);
+      const why = error === EINVAL && bytes.length > 0;
+      if (why) return { error, oldlen, reason: new TextDecoder().decode(bytes) };
       oldp?.set(bytes);
       return { error, oldlen };
     },

@@ -246,6 +246,7 @@ function parse_kelvin(text: string, digits: number): bigint | null {
   return BigInt(Math.round(kelvin * 10 ** digits));
 }
 
+const WHY_BYTES = 512;
 function set_var(run: Run, name: string, text: string): void {
   const { ctx } = run;
   const mib = name2oid(run, name);
@@ -261,13 +262,15 @@ function set_var(run: Run, name: string, text: string): void {
   const bytes = parse_value(name, k, text);
   const old = (k.kind & CTLTYPE) === OPAQUE ? false : show_var(run, mib, run.on.has('n'));
   const before = run.document[name];
-  const { error } = ctx.sysctl(mib, null, bytes);
+  // Room for the old value: a text that says why comes there too.
+  const number = (k.kind & CTLTYPE) in NUMBER_NAMES;
+  const { error, reason } = ctx.sysctl(mib, number ? new Uint8Array(WHY_BYTES) : null, bytes);
   if (error !== 0) {
     if (old) line_end(run);
     if (error === EOPNOTSUPP) throw new Fatal(`${name}: value is not available`);
     if (error === ENOTDIR) throw new Fatal(`${name}: specification is incomplete`);
     if (error === ENOMEM) throw new Fatal(`${name}: type is unknown to this program`);
-    ctx.err(`sysctl: ${name}: ${strerror(error)}\n`);
+    ctx.err(`sysctl: ${name}: ${strerror(error)}${reason === undefined ? '' : `: ${reason}`}\n`);
     run.warnings++;
     return;
   }

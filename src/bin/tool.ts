@@ -9,7 +9,7 @@
  * Exit codes: 0 done; 1 something asked for could not be had; 2 wrong usage.
  */
 import { parseArgs } from 'node:util';
-import { sysctl } from '../sys/observe/kern_sysctl.ts';
+import { sysctl, type SysctlResult } from '../sys/observe/kern_sysctl.ts';
 import { type memstat_fetch, memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 
 export const EXIT_OK = 0;
@@ -31,11 +31,7 @@ export function program_text({ pid, memory, booted_at }: Program): string {
 
 export interface ToolContext {
   /** One request to the machine that is looked at. */
-  sysctl(
-    mib: readonly number[],
-    oldp: Uint8Array | null,
-    newp: Uint8Array | null,
-  ): { error: number; oldlen: number };
+  sysctl(mib: readonly number[], oldp: Uint8Array | null, newp: Uint8Array | null): SysctlResult;
   /** A node's bytes by name, at most `max`; an errno otherwise. */
   fetch: memstat_fetch;
   out(data: string | Uint8Array): void;

@@ -4,7 +4,8 @@
  *      kmem:boot       { cpu, memory }          kmem:attach    { cpu }
  *      kmem:shutdown   { cpu }                  kmem:detach    { cpu }
  *      kmem:malloc     { type, size, address }  kmem:free      { type, address }
- *      kmem:enomem     { op, type | zone, reason, size, freeBytes, longestRun }
+ *      kmem:enomem     { op, type | zone, reason, size, freeBytes, longestRun,
+ *                                                      holders }
  *      kmem:wait       { op, name, ms }         a call begins to wait for memory
  *      kmem:leak       { kind, name, count, bytes }
  *      kmem:exit       { threadId, code }       a worker that was adopted ended

@@ -44,6 +44,9 @@ import {
   KmemError as KernelError,
 } from '../sys/machine/errno.ts';
 
+import type { Holder } from '../sys/kmem/kern_holders.ts';
+
+export type { Holder } from '../sys/kmem/kern_holders.ts';
 export { KernelPanic } from '../sys/machine/panic.ts';
 
 /** Why a request for memory failed. */
@@ -70,6 +73,8 @@ export interface ErrorDetails {
   readonly freeBytes?: number;
   /** Bytes in the longest run of free pages: no larger block can be had. */
   readonly longestRun?: number;
+  /** ENOMEM: who holds most of the memory, up to three, the largest first. */
+  readonly holders?: readonly Holder[];
   /** Byte address the call was about. */
   readonly address?: number;
   /** Name of the malloc type. */
@@ -107,7 +112,8 @@ function entry(errno: number, means: string, advice: string): ErrorEntry {
 export const ERRORS: readonly ErrorEntry[] = [
   entry(
     ENOMEM,
-    'no memory, or the limit of a zone or of records is reached; `reason` says which',
+    'no memory, or the limit of a zone or of records is reached; `reason` says which, `holders` ' +
+      'who has most of the memory',
     'free something, raise the limit, or wait: alloc(size, { wait: ms }), allocAsync',
   ),
   entry(

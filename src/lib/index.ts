@@ -22,7 +22,7 @@ export type { Listener, ListenOptions } from './listen.ts';
 export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
 export type { TestContext } from './testing.ts';
 export { ERRORS, KernelPanic, KmemError } from './errors.ts';
-export type { ErrorDetails, ErrorEntry, Leak, MemoryReason } from './errors.ts';
+export type { ErrorDetails, ErrorEntry, Holder, Leak, MemoryReason } from './errors.ts';
 export type { Address, Item, Place, Source } from './memory.ts';
 export type {
   AllocAsyncOptions,

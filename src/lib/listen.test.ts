@@ -25,6 +25,7 @@ import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { isMainThread, threadId } from 'node:worker_threads';
 import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
 import { within } from '../sys/machine/workers.test.lib.ts';
@@ -298,6 +299,44 @@ describe('what it says', () => {
     client.socket.end();
     await once(client.socket, 'close');
     assert.equal(client.bodies.length, 10);
+  });
+  test('why a value is refused: to a client, to the tool, to the program', async (t) => {
+    const machine = testMachine(t, { memory: '32M' });
+    const listener = await machine.listen();
+    const client = new TestClient(listener.path);
+    await client.hello();
+    const limits = ['nmbclusters', 'nmbjumbop', 'nmbjumbo9', 'nmbjumbo16'].map((name) =>
+      Number(machine.sysctl(`kern.ipc.${name}`)),
+    );
+    const nmbufs = Number(machine.sysctl('kern.ipc.nmbufs'));
+    const least = limits.reduce((a, b) => a + b, 0) + 50_000 - limits[0];
+    const why =
+      `kern.ipc.nmbufs must grow first, from ${nmbufs} to ${least}: ` +
+      'each cluster needs an mbuf';
+    const mib = await client.mib('kern.ipc.nmbclusters');
+    const value = new Uint8Array(Int32Array.of(50_000).buffer);
+    const refusal = await client.request(mib, 200, value);
+    assert.deepEqual([refusal?.error, new TextDecoder().decode(refusal?.bytes)], [22, why]);
+    assert.deepEqual((await client.request(mib, null, value))?.bytes.length, 0);
+    assert.throws(
+      () => machine.sysctl('kern.ipc.nmbclusters', 50_000),
+      (e: KmemError) => e.code === 'EINVAL' && e.message.endsWith(`nmbclusters: ${why}`),
+    );
+    const main = fileURLToPath(new URL('../../bin/kmem.js', import.meta.url));
+    const args = ['sysctl', '--socket', listener.path, 'kern.ipc.nmbclusters=50000'];
+    const tool = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const said = (await within(tool.stderr.toArray(), 'the tool')).join('');
+    assert.ok(said.endsWith(`kern.ipc.nmbclusters: Invalid argument: ${why}\n`), said);
+    // It is as it says: one less does not do.
+    machine.sysctl('kern.ipc.nmbufs', least - 1);
+    assert.throws(() => machine.sysctl('kern.ipc.nmbclusters', 50_000), /must grow first/);
+    machine.sysctl('kern.ipc.nmbufs', least);
+    assert.equal((await client.request(mib, 200, value))?.error, 0);
+    assert.throws(
+      () => machine.sysctl('kern.ipc.nmbclusters', 49_999),
+      /is 50000 and may only grow/,
+    );
+    client.socket.destroy();
   });
   test('what the kernel prints for a client goes to the client', async (t) => {
     const machine = testMachine(t);

@@ -50,7 +50,7 @@ import { M, machine as header, SITE_WORDS } from '../sys/machine/header.ts';
 import { host_js_tid } from '../sys/machine/host.ts';
 import { kconsole } from '../sys/machine/kconsole.ts';
 import { get64, get_string } from '../sys/machine/struct.ts';
-import { sysctl } from '../sys/observe/kern_sysctl.ts';
+import { sysctl, type SysctlResult } from '../sys/observe/kern_sysctl.ts';
 import { bracket, type Context, type Mortal } from './context.ts';
 import { checkBoolean, checkOptions, type Known, shown } from './args.ts';
 import { atSignal } from './at_signal.ts';
@@ -375,7 +375,11 @@ export class Listener implements AsyncDisposable, Mortal {
     return { tag: r.tag, error, oldlen: bytes.length, bytes };
   }
   #sysctl({ tag, mib, room, value }: Request): Reply {
-    const reply = (r: { error: number; oldlen: number }, old: Uint8Array | null): Reply => {
+    const reply = (r: SysctlResult, old: Uint8Array | null): Reply => {
+      if (r.reason !== undefined && old !== null) {
+        const why = new TextEncoder().encode(r.reason).subarray(0, old.length);
+        return { tag, error: r.error, oldlen: why.length, bytes: why };
+      }
       const some = old !== null && (r.error === 0 || r.error === ENOMEM);
       const bytes = some ? old.subarray(0, r.oldlen) : NOTHING;
       return { tag, error: r.error, oldlen: r.oldlen, bytes };

@@ -37,6 +37,7 @@ import {
   malloc_usable_size,
   realloc,
 } from '../sys/kmem/kern_malloc.ts';
+import { type Holder, largest_holders } from '../sys/kmem/kern_holders.ts';
 import { kmem_left, kmem_limit } from '../sys/kmem/kmem_size.ts';
 import { block_begins, block_starts, whatis } from '../sys/kmem/kern_whatis.ts';
 import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
@@ -55,7 +56,7 @@ import {
   ZERO,
 } from './args.ts';
 import { channels } from './channels.ts';
-import { type Context, enter, failed, gone, type Mortal, tell } from './context.ts';
+import { type Context, enter, failed, gone, inKernel, type Mortal, tell } from './context.ts';
 import { kmemError, type MemoryReason } from './errors.ts';
 import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
@@ -135,12 +136,20 @@ export function memoryFailure(
           : 'full';
   const name = 'type' in what ? `type '${what.type}'` : `zone '${what.zone}'`;
   const held = reason === 'limit' ? `vm.kmem_size is ${limit}, ` : '';
+  const holders = reason === 'too large' ? [] : inKernel(op, () => largest_holders(HOLDERS));
   const text =
     `${reason}: no ${size} bytes for ${name} ` +
-    `(${held}${freeBytes} bytes free, longest run ${longestRun})`;
-  const details = { reason, size, freeBytes, longestRun, ...what };
+    `(${held}${freeBytes} bytes free, longest run ${longestRun})${holdersText(holders)}`;
+  const details = { reason, size, freeBytes, longestRun, holders, ...what };
   if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
   return kmemError(ENOMEM, op, text, details);
+}
+/** So many of those that hold memory are named. */
+const HOLDERS = 3;
+function holdersText(holders: readonly Holder[]): string {
+  if (holders.length === 0) return '';
+  const each = holders.map(({ kind, name, bytes }) => `${kind} '${name}' (${bytes} bytes)`);
+  return `; most is held by ${each.join(', ')}`;
 }
 /** Sleeps until pages come back, at most `ms`. */
 export function sleepForPages(ms: number): void {

@@ -46,6 +46,9 @@
  * leaving a frame unfinished, or replies unread, for ten seconds, whatever comes meanwhile;
  * and being idle for longest among 256 clients, when one more comes.
  *
+ * Error 22 (EINVAL) for a new value may be followed by a text that says why, in place of the
+ * old value, as far as there is room.
+ *
  * What the kernel would print on its console for {0, 0}, sysctl.debug, is the old value: lines
  * of text, with a zero byte at the end.
  */

@@ -29,7 +29,7 @@ import { kconsole } from '../machine/kconsole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { bytes_fill } from '../machine/bytes.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { EINVAL, ENOMEM } from '../machine/errno.ts';
+import { ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine as machine_, ROOT_MBUF } from '../machine/header.ts';
 import { mem as mem_, PAGE_SIZE, ptoa } from '../machine/memory.ts';
 import { once, opt as opt_ } from '../machine/opt.ts';
@@ -125,7 +125,7 @@ export function mbuf_attach(): void {
 // --- limits ----------------------------------------------------------------------------------
 
 const AUTOMATIC = -1;
-const knob = (name: string, help: string, check?: (n: number) => number): SysctlDecl =>
+const knob = (name: string, help: string, check?: (n: number) => number | string): SysctlDecl =>
   sysctl_int(name, {
     value: AUTOMATIC,
     min: AUTOMATIC,
@@ -155,12 +155,24 @@ function grows(d: SysctlDecl, n: number): boolean {
   const now = sysctl_get(d);
   return n >= 0 && now !== 0 && (n === 0 || n >= now);
 }
+/** Why a limit may not become what was given. */
+function grows_only(d: SysctlDecl): string {
+  const now = sysctl_get(d);
+  return now === 0
+    ? 'there is no limit, and none can be set again'
+    : `it is ${now} and may only grow`;
+}
 /** A limit of clusters in one zone. */
 function cluster_limit(name: string, help: string, z: (r: mb_root_t) => zone_t): SysctlDecl {
   const d: SysctlDecl = knob(name, help, (n) => {
     const now = sysctl_get(d);
     if (n === now) return 0;
-    if (!grows(d, n) || (n > 0 && !mbufs_cover(n - now))) return EINVAL;
+    if (!grows(d, n)) return grows_only(d);
+    if (n > 0 && !mbufs_cover(n - now)) {
+      const least = clusters_limited() + n - now;
+      const is = sysctl_get(nmbufs);
+      return `kern.ipc.nmbufs must grow first, from ${is} to ${least}: each cluster needs an mbuf`;
+    }
     uma_zone_set_max(z(mb()), n);
     if (d === nmbclusters) for (const subscriber of nmbclusters_change) subscriber(n);
     return 0;
@@ -193,7 +205,13 @@ const nmbufs: SysctlDecl = knob(
   'Most mbufs, 0: no limit; may grow at run time, covers all clusters',
   (n) => {
     if (n === sysctl_get(nmbufs)) return 0;
-    if (!grows(nmbufs, n) || !covers_clusters(n)) return EINVAL;
+    if (!grows(nmbufs, n)) return grows_only(nmbufs);
+    if (!covers_clusters(n)) {
+      const most = CLUSTER_LIMITS.find((d) => sysctl_get(d) === 0);
+      return most === undefined
+        ? `there may be ${clusters_limited()} clusters, and each needs an mbuf`
+        : `${most.name} has no limit, and each cluster needs an mbuf: only 0, no limit, covers it`;
+    }
     uma_zone_set_max(mb_root.mbuf[mb()] as zone_t, n);
     return 0;
   },

@@ -52,8 +52,8 @@ export interface SysctlDecl {
   readonly max: number;
   readonly value: number;
   readonly handler: SysctlHandler | null;
-  /** Called after a write; may refuse it with an errno, before it takes effect. */
-  readonly check: ((value: number) => number) | null;
+  /** Called before a write takes effect: 0, the errno that refuses it, or why it is EINVAL. */
+  readonly check: ((value: number) => number | string) | null;
   /** The kernel option without which it does nothing. */
   readonly needs: keyof Options | null;
   /** Position of its 64-bit word among the variables; -1: it has none. */
@@ -69,7 +69,7 @@ export interface IntOptions {
   unit?: string;
   flags?: number;
   number?: number;
-  check?: (value: number) => number;
+  check?: (value: number) => number | string;
   needs?: keyof Options;
 }
 

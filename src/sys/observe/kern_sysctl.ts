@@ -103,6 +103,8 @@ export interface SysctlResult {
 
 /** One request on its way through the tree. */
 export class sysctl_req implements SysctlRequest {
+  /** Why it was refused, where the errno alone does not say it. */
+  reason = '';
   readonly oldp: Uint8Array | null;
   readonly new_bytes: Uint8Array | null;
   readonly options: SysctlOptions;
@@ -245,6 +247,10 @@ function handle_variable(req: sysctl_req, d: SysctlDecl): number {
   if (value < d.min || value > d.max) return EINVAL;
   if (d.needs !== null && value !== d.value && !opt[d.needs]) return EOPNOTSUPP;
   const refused = d.check ? d.check(value) : 0;
+  if (typeof refused === 'string') {
+    req.reason = refused;
+    return EINVAL;
+  }
   if (refused !== 0) return refused;
   sysctl_set(d, value);
   return 0;
@@ -391,7 +397,10 @@ function requested(
       poll();
       continue;
     }
-    if (error !== 0 && error !== ENOMEM) return { error, oldlen: oldp ? oldp.length : 0 };
+    if (error !== 0 && error !== ENOMEM) {
+      const oldlen = oldp ? oldp.length : 0;
+      return req.reason === '' ? { error, oldlen } : { error, oldlen, reason: req.reason };
+    }
     const cut = oldp !== null && req.oldidx > req.validlen;
     return { error, oldlen: cut ? req.validlen : req.oldidx };
   }
