@@ -12,6 +12,8 @@ import diagnostics from 'node:diagnostics_channel';
 import { describe, test } from 'node:test';
 import { boot, KmemError, type Machine, testMachine, type Zone } from './index.ts';
 import { fails, failsAsync } from './fails.test.lib.ts';
+import { writableChains } from './chain_web.ts';
+import { chainWritable } from './streams.ts';
 
 /** What is no number from 0 on in any way. */
 const ODD: readonly unknown[] = [
@@ -58,6 +60,60 @@ function refusesOdd(
     assert.fail(`${what} was accepted`);
   }
 }
+
+describe('what is to be true or false', () => {
+  /** Neither true nor false, whatever a condition makes of it. */
+  const NEITHER = ['yes', 'false', '', 1, 0, null, {}, [], () => true, 1n];
+  test('at boot: kernel options too; nothing is up afterwards', () => {
+    for (const odd of NEITHER as never[]) {
+      for (const name of ['debug', 'checked', 'fresh', 'pagedaemon']) {
+        const e = fails('EINVAL', () => boot({ memory: '8M', [name]: odd }));
+        assert.match(e.message, new RegExp(`boot: ${name}: .* is no boolean`));
+      }
+      const e = fails('EINVAL', () => boot({ memory: '8M', options: { INVARIANTS: odd } }));
+      assert.match(e.message, /options INVARIANTS: .* is no boolean/);
+    }
+    const machine = boot({ memory: '8M', debug: false, fresh: undefined, options: {} });
+    machine.shutdown();
+  });
+  test('in every call that has such an option; nothing is taken or changed', async (t) => {
+    const machine = testMachine(t);
+    const type = machine.type('t');
+    const z = machine.zone('z', { size: 64 });
+    const R = machine.records('r', { x: 'i32' }, { capacity: 10 });
+    const block = type.alloc(64);
+    const chain = machine.chain();
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    for (const odd of NEITHER as never[]) {
+      const zero = { zero: odd };
+      for (const call of [
+        () => type.alloc(16, zero),
+        () => type.tryAlloc(16, zero),
+        () => type.realloc(block, 500, zero),
+        () => z.alloc(zero),
+        () => z.tryAlloc(zero),
+        () => R.alloc(zero),
+        () => R.tryAlloc(zero),
+        () => machine.records('s', { x: 'i32' }, { capacity: 10, generations: odd }),
+        () => chain.adopt(type, block, 64, { front: odd }),
+        () => machine.trace(odd),
+        () => writableChains(machine, writable, { shared: odd }),
+        () => chainWritable(process.stderr, { shared: odd }),
+      ]) {
+        const e = fails('EINVAL', call);
+        assert.match(e.message, /neither true nor false/);
+      }
+      await failsAsync('EINVAL', type.allocAsync(16, zero));
+      await failsAsync('EINVAL', z.allocAsync(zero));
+      await failsAsync('EINVAL', R.allocAsync(zero));
+      await failsAsync('EINVAL', machine.listen({ signals: odd }));
+    }
+    assert.equal(readable.locked || writable.locked, false);
+    assert.deepEqual([type.stats.inUse, z.used, chain.length], [1, 0, 0]);
+    type.free(block);
+    z.free(z.alloc({ zero: true }));
+  });
+});
 
 describe('odd arguments', () => {
   test('are refused by each call, and nothing is changed', (t) => {

@@ -81,9 +81,9 @@ function unknownOption(op: string, name: string, known: Known): never {
   const text = `option ${shown(name)}: there is no such option; known: ${known.join(', ')}`;
   throw kmemError(EINVAL, op, text);
 }
-/** Throws EINVAL for an option that is neither true nor false; none is as good as false. */
-export function checkBoolean(op: string, name: string, value: unknown): void {
-  if (value === undefined || typeof value === 'boolean') return;
+/** An option that is true or false, as it was read; false if there is none. Throws EINVAL. */
+export function booleanOf(op: string, name: string, value: unknown): boolean {
+  if (value === undefined || typeof value === 'boolean') return value ?? false;
   throw kmemError(EINVAL, op, `${name} ${shown(value)} is neither true nor false`);
 }
 /** Throws EINVAL for a timeout that is no time. */

@@ -81,7 +81,7 @@ import {
   stands,
   writable,
 } from './chain_mbuf.ts';
-import { checkOptions, isBytes, shown, waitOf, what, whole } from './args.ts';
+import { booleanOf, checkOptions, isBytes, shown, waitOf, what, whole } from './args.ts';
 import {
   ADOPT,
   type Adopted,
@@ -313,7 +313,8 @@ export class Chain
    */
   adopt(type: MallocType, address: Address, n: number, options?: AdoptOptions): this {
     checkOptions('adopt', options, ADOPT);
-    const { offset = 0, front = false } = options ?? {};
+    const { offset = 0, front: given } = options ?? {};
+    const front = booleanOf('adopt', 'front', given);
     if (!(type instanceof MallocType)) {
       throw kmemError(EINVAL, 'adopt', `${what(type)} is no type of this machine`);
     }

@@ -17,7 +17,7 @@
  * resolves.
  */
 import { EINVAL, ESHUTDOWN } from '../sys/machine/errno.ts';
-import { checkOptions, shown, timeoutOf } from './args.ts';
+import { booleanOf, checkOptions, shown, timeoutOf } from './args.ts';
 import { Chain } from './chain.ts';
 import type { ChainSource } from './chain_args.ts';
 import { Held } from './chain_held.ts';
@@ -94,7 +94,7 @@ export function writableChains(
   options: WritableChainsOptions = {},
 ): WritableStream<Chain> {
   checkOptions('writableChains', options, ['shared']);
-  const { shared = false } = options;
+  const shared = booleanOf('writableChains', 'shared', options.shared);
   const context = contextOf('writableChains', machine);
   const writer = unlocked(
     'writableChains',

@@ -52,7 +52,7 @@ import { kconsole } from '../sys/machine/kconsole.ts';
 import { get64, get_string } from '../sys/machine/struct.ts';
 import { sysctl, type SysctlResult } from '../sys/observe/kern_sysctl.ts';
 import { bracket, type Context, type Mortal } from './context.ts';
-import { checkBoolean, checkOptions, type Known, shown } from './args.ts';
+import { booleanOf, checkOptions, type Known, shown } from './args.ts';
 import { atSignal } from './at_signal.ts';
 import { KernelPanic, KmemError, kmemError } from './errors.ts';
 import { hostAtExit, hostBuiltin } from './host.ts';
@@ -507,7 +507,7 @@ function optionsOf(options: ListenOptions): ListenOptions {
   if (typeof timeout !== 'number' || !(timeout >= 1 && timeout < 2 ** 31)) {
     throw kmemError(EINVAL, 'listen', `timeout ${shown(timeout)}: give milliseconds, at least 1`);
   }
-  checkBoolean('listen', 'signals', signals);
+  booleanOf('listen', 'signals', signals);
   return path === undefined ? { timeout, signals } : { path, timeout, signals };
 }
 /** Opens the socket of a thread that is in the machine. See Machine.listen. */

@@ -46,7 +46,7 @@ import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
 import { Chain } from './chain.ts';
 import type { ChainOptions, ChainSource } from './chain_args.ts';
-import { checkFunction, checkObject, shown } from './args.ts';
+import { booleanOf, checkFunction, checkObject, shown } from './args.ts';
 import {
   bracket,
   checkName,
@@ -474,7 +474,7 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   trace(on: boolean): void {
     this.#live('trace');
-    this.#ctx.traced = on;
+    this.#ctx.traced = booleanOf('trace', 'on', on);
     for (const m of this.#ctx.named.values()) if (m instanceof MallocType) m.trace(on);
   }
   /**
@@ -687,6 +687,10 @@ const VALUES = {
   domains: ['number'],
   seed: ['number'],
   atomics: ['string'],
+  checked: ['boolean'],
+  debug: ['boolean'],
+  fresh: ['boolean'],
+  pagedaemon: ['boolean'],
 } as const;
 /** Throws EINVAL for values of other types. */
 function checkValues(
@@ -703,9 +707,9 @@ function checkValues(
 /** Options as plain data: each was read once, so that no getter runs in the middle of the boot. */
 function plainOptions(given: BootOptions): BootOptions {
   const plain = { ...given };
-  const { memory, cpus, domains, seed, atomics } = plain;
-  const values = { memory, cpus, domains, seed, atomics };
-  checkValues('', values, (name) => VALUES[name as keyof typeof VALUES]);
+  for (const name of Object.keys(VALUES) as (keyof typeof VALUES)[]) {
+    checkValues('', { [name]: plain[name] }, () => VALUES[name]);
+  }
   for (const name of ['options', 'set'] as const) {
     const part: unknown = plain[name];
     if (part === undefined) continue;
@@ -715,6 +719,7 @@ function plainOptions(given: BootOptions): BootOptions {
     Object.assign(plain, { [name]: { ...part } });
   }
   checkValues('set ', plain.set ?? {}, () => ['number', 'string']);
+  checkValues('options ', plain.options ?? {}, () => ['boolean']);
   return plain;
 }
 /**

@@ -56,6 +56,7 @@ import {
   ALLOC,
   ALLOC_ASYNC,
   asyncOptionsOf,
+  booleanOf,
   checkFunction,
   checkOptions,
   type Known,
@@ -221,7 +222,12 @@ export function recordsShapeOf(name: string, fields: Fields, o: RecordsOptions):
     }
     return kind as FieldKind;
   });
-  return { names, kinds, capacity, generations: Boolean(generations) };
+  return {
+    names,
+    kinds,
+    capacity,
+    generations: booleanOf('records', `'${name}': generations`, generations),
+  };
 }
 /** What the records are, as EEXIST shows it. */
 export function recordsShapeText(o: RecordsShape): string {

@@ -49,7 +49,7 @@ import { m_getjcl } from '../sys/client/kern_mbuf.ts';
 import { m_freem } from '../sys/client/uipc_mbuf.ts';
 import { Chain } from './chain.ts';
 import { type Can, canRoom, chainFailure, chainMemory } from './chain_wait.ts';
-import { checkOptions, type Known, shown, what, whole } from './args.ts';
+import { booleanOf, checkOptions, type Known, shown, what, whole } from './args.ts';
 import { Held } from './chain_held.ts';
 import { cluster, fill, NONE, room } from './chain_mbuf.ts';
 import { type Context, contextOf, giveBack, machineStopped, type Mortal } from './context.ts';
@@ -394,7 +394,7 @@ function socketOptionsOf(op: string, options: ChainSocketOptions): Required<Chai
     const text = `highWaterMark ${shown(highWaterMark)} is no whole number of chains`;
     throw kmemError(EINVAL, op, text);
   }
-  return { readBytes, highWaterMark, allowHalfOpen: Boolean(allowHalfOpen) };
+  return { readBytes, highWaterMark, allowHalfOpen: booleanOf(op, 'allowHalfOpen', allowHalfOpen) };
 }
 /**
  * Connects to a server, as net.connect does; what comes is read straight into
@@ -483,10 +483,9 @@ class ChainWritable extends Writable {
   readonly #unsent = new Held(() => this.destroy());
   readonly #plan: WritePlan;
 
-  constructor(target: Writable, options: ChainWritableOptions) {
+  constructor(target: Writable, shared: boolean) {
     super({ objectMode: true, highWaterMark: HIGH_WATER_MARK });
     this.#target = target;
-    const shared = options.shared ?? false;
     this.#plan = { target, unsent: this.#unsent, copy: !shared, lend: shared };
     target.on('error', (error) => this.destroy(error));
     target.on('close', () => this.destroy());
@@ -523,5 +522,5 @@ export function chainWritable(target: Writable, options: ChainWritableOptions = 
     if (typeof target?.[call] === 'function') continue;
     throw kmemError(EINVAL, 'chainWritable', `${shown(target)} is no stream to write to`);
   }
-  return new ChainWritable(target, options);
+  return new ChainWritable(target, booleanOf('chainWritable', 'shared', options.shared));
 }

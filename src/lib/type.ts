@@ -48,6 +48,7 @@ import {
   ALLOC,
   ALLOC_ASYNC,
   asyncOptionsOf,
+  booleanOf,
   checkOptions,
   checkWait,
   type Known,
@@ -168,7 +169,7 @@ export function zeroFlags(
 ): number {
   if (options === undefined) return NOWAIT;
   checkOptions(op, options, known);
-  return NOWAIT | (options.zero ? M_ZERO : 0);
+  return NOWAIT | (booleanOf(op, 'zero', options.zero) ? M_ZERO : 0);
 }
 
 /** Where blocks begin in each kind of page: the same for all types of a machine. */
@@ -386,7 +387,7 @@ export class MallocType implements Mortal, Disposable {
     let wait: Wait = false;
     if (options !== undefined) {
       checkOptions('alloc', options, ALLOC);
-      if (options.zero) flags |= M_ZERO;
+      if (booleanOf('alloc', 'zero', options.zero)) flags |= M_ZERO;
       wait = checkWait('alloc', options.wait);
     }
     const t = this.#type('alloc');
