@@ -361,13 +361,13 @@ export class Listener implements AsyncDisposable, Mortal {
     kconsole.print = (line) => {
       said += `${line}\n`;
     };
-    const reply = bracket(
-      () => this.#sysctl(r),
+    const { error: refused } = bracket(
+      () => sysctl(r.mib, null, r.value), // once: each call prints
       () => {
         kconsole.print = print;
       },
     );
-    if (reply.error !== ENOENT) return reply; // refused
+    if (refused !== ENOENT) return { tag: r.tag, error: refused, oldlen: 0, bytes: NOTHING };
     const text = new TextEncoder().encode(`${said}\0`);
     if (r.room === null) return { tag: r.tag, error: 0, oldlen: text.length, bytes: NOTHING };
     const bytes = text.subarray(0, r.room);
