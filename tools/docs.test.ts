@@ -1,9 +1,11 @@
 /*
  * The pages say what is there: the README's program is the example of that name,
- * every link leads to a file and a heading, and every `npm run` is a script.  All
- * of it is read from the pages and the project as they lie here.
+ * every link leads to a file and a heading, every `npm run` is a script, and the five
+ * lines for each kind of user run.  All of it is read from the pages and the project as
+ * they lie here.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -12,6 +14,14 @@ import { project_root, walk } from './source.ts';
 const ROOT = project_root();
 const pages = walk(ROOT, '').filter((path) => path.endsWith('.md'));
 const text_of = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+
+/** What stands before the five lines of a kind of user. */
+const before = (http: boolean): string => `
+  import { createServer } from '${http ? 'node:http' : 'node:net'}';
+  import { assertNoLeaks, boot } from '${new URL('../src/lib/index.ts', import.meta.url)}';
+  import { wrapSocket } from '${new URL('../src/lib/streams.ts', import.meta.url)}';
+  const machine = boot({ memory: '64M' });
+`;
 
 /** A heading as a link names it: small letters, `-` for blanks, no other signs. */
 function anchor(heading: string): string {
@@ -60,6 +70,19 @@ describe('pages', () => {
       named.filter((name) => !scripts.has(name)),
       [],
     );
+  });
+  test('the five lines for each kind of user run', () => {
+    const page = text_of('README.md');
+    const begin = page.slice(page.indexOf('## Where to begin'), page.indexOf('## How fast'));
+    const blocks = [...begin.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, lines]) => lines);
+    assert.equal(blocks.length, 4);
+    for (const lines of blocks) {
+      assert.equal(lines.trimEnd().split('\n').length, 5);
+      const program = `${before(/collect/.test(lines))}${lines}setImmediate(() => process.exit());`;
+      const args = ['--input-type=module-typescript', '-e', program];
+      const ran = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' });
+      assert.equal(ran.status, 0, `${lines}${ran.stderr}`);
+    }
   });
   test("the README's program is examples/hello.ts", () => {
     const shown = /^```ts\n([\s\S]*?)^```$/m.exec(text_of('README.md'))?.[1];
