@@ -10,7 +10,8 @@
  * libraries which count handlers find their own only.  That is a moment later: Node stops
  * hearing of a signal when the last handler goes.  It comes back when the last of the
  * program's is gone, which may then send itself the signal.  The process ends by the signal,
- * as it would have without us.
+ * as it would have without us: a terminal that the program reads raw is set right first, which
+ * Node does itself before SIGINT and SIGTERM, but only while nobody ever heard of them.
  *
  * A handler in JavaScript runs when the event loop comes round: a thread that computes, or
  * blocks, hears of the signal later.  Workers have no signals.
@@ -27,6 +28,7 @@ interface SignalProcess {
   off(event: string, hear: (arg: never) => void): void;
   listenerCount(event: string): number;
   kill(pid: number, signal: Signal): void;
+  readonly stdin: { readonly isRaw?: boolean; setRawMode?(raw: boolean): void };
 }
 const { process } = globalThis as unknown as { process?: SignalProcess };
 
@@ -42,7 +44,17 @@ function ends(signal: Signal): void {
   for (const fn of all) fn();
   all.clear();
   unhook();
+  if (signal !== 'SIGHUP') cook(); // whose terminal is gone
   process?.kill(process.pid, signal);
+}
+/** Gives the terminal back as it was before the program read it raw. */
+function cook(): void {
+  if (!hostBuiltin<{ isatty(fd: number): boolean }>('node:tty')?.isatty(0)) return;
+  try {
+    if (process?.stdin.isRaw) process.stdin.setRawMode?.(false);
+  } catch {
+    // It is gone: nobody will miss it.
+  }
 }
 function install(signal: Signal): void {
   if (ours.has(signal)) return;

@@ -94,8 +94,16 @@ export function isWorker(worker: unknown): worker is WorkerLike {
   );
 }
 
+/** What is done when this thread ends by itself: one handler of the host for all of it. */
+const atExit = new Set<() => void>();
+function exits(): void {
+  for (const fn of atExit) fn();
+}
 /** Runs `fn` when this thread ends by itself; returns what calls that off. */
 export function hostAtExit(fn: () => void): () => void {
-  world.process?.once?.('exit', fn);
-  return () => world.process?.off?.('exit', fn);
+  if (atExit.size === 0) world.process?.once?.('exit', exits);
+  atExit.add(fn);
+  return () => {
+    if (atExit.delete(fn) && atExit.size === 0) world.process?.off?.('exit', exits);
+  };
 }

@@ -484,6 +484,27 @@ describe('several that want one path', () => {
   });
 });
 
+/**
+ * Runs a program on a terminal of its own and sends it a signal.  Says whether lines are
+ * edited and echoed: before, when the program has spoken, at its end; and whether it was the
+ * signal that ended it.
+ */
+const TERMINAL = `
+import os, signal, subprocess, sys, termios
+number = getattr(signal, sys.argv[1])
+ours, theirs = os.openpty()
+both = termios.ECHO | termios.ICANON
+edited = lambda: termios.tcgetattr(theirs)[3] & both == both
+before = edited()
+command = [sys.argv[2], '--input-type=module', '-e', sys.argv[3]]
+child = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE)
+child.stdout.readline()
+raw = edited()
+child.send_signal(number)
+child.wait()
+print(before, raw, edited(), child.returncode == -number)
+`;
+
 describe('a signal', () => {
   /** Runs a program that listens and then does as `more` says; sends it the signal. */
   async function killed(signal: NodeJS.Signals, more = ''): Promise<unknown[]> {
@@ -512,6 +533,21 @@ describe('a signal', () => {
       assert.deepEqual(await killed(signal), [null, signal, false]);
     });
   }
+  test('the terminal that a program reads raw is given back before it dies', () => {
+    const program = `
+      import { boot } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};
+      const machine = boot({ memory: '8M', cpus: 1 });
+      await machine.listen();
+      process.stdin.setRawMode(true);
+      process.stdin.resume();
+      console.log('raw');`;
+    for (const signal of ['SIGTERM', 'SIGINT']) {
+      const args = ['-c', TERMINAL, signal, process.execPath, program];
+      const run = spawnSync('python3', args, { encoding: 'utf8' });
+      assert.equal(run.stderr, '');
+      assert.equal(run.stdout, 'True False True True\n', signal);
+    }
+  });
   test("the program's own handler decides, and the socket stays as long as it runs", async () => {
     const own = `
       const { existsSync } = await import('node:fs');
@@ -549,7 +585,12 @@ describe('a signal', () => {
     const off = await machine.listen({ signals: false });
     assert.deepEqual(count(), before);
     const listeners = [];
-    for (const i of [1, 2]) listeners.push(await machine.listen({ path: join(runtime, `s${i}`) }));
+    // More of them than the host lets somebody have handlers without a warning.
+    const exits = process.listenerCount('exit');
+    for (let i = 0; i < 12; i++) {
+      listeners.push(await machine.listen({ path: join(runtime, `s${i}`) }));
+    }
+    assert.ok(process.listenerCount('exit') <= exits + 1);
     if (isMainThread) assert.notDeepEqual(count(), before);
     for (const listener of [off, ...listeners]) await listener.close();
     assert.deepEqual(count(), before);
