@@ -149,6 +149,7 @@ test('what is misspelt', async () => {
   assert.equal(nearest('vm.lowmem_perid', all)[0], 'vm.lowmem_period');
   assert.ok(nearest('nmbcluster', all).includes('kern.ipc.nmbclusters'));
   assert.deepEqual(nearest('qqqqqqqqqqqqqqqqqqqqqqqqqqqq', all), []);
+  for (const odd of ['[', '.*', '\u{1f984}']) assert.deepEqual(nearest(odd, all), []);
   const failed = async (...argv: string[]): Promise<[number, string]> => {
     const heard = listen(process.stderr);
     const code = await main(['explain', ...argv]);

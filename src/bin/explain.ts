@@ -215,7 +215,8 @@ const NEAREST = 5;
 /** Names that somebody may have meant, likeliest first. */
 export function nearest(text: string, all: readonly Term[] = terms()): string[] {
   const wanted = bare(text);
-  const most = Math.max(2, Math.floor(wanted.length / 3));
+  // With all its letters changed it would be like any word.
+  const most = Math.min(Math.max(2, Math.floor(wanted.length / 3)), wanted.length - 1);
   const far = (name: string): number => {
     const whole = bare(name);
     const parts = [whole, whole.split('.').at(-1) ?? whole];
