@@ -1,7 +1,8 @@
 /*
  * Shown: of several copies of the package in one thread only one is in a machine, whichever
  * comes first, by boot or by attach, and the error of the other names both; when the first has
- * left, the other may boot; copies in two threads share one machine.  The copies are real:
+ * left, the other may boot; copies in two threads share one machine; the list by which they find
+ * one another holds only those that are in a machine.  The copies are real:
  * the sources, the same in another folder, and these compiled to JavaScript as a package has them.
  */
 import assert from 'node:assert/strict';
@@ -12,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import workerThreads, { Worker } from 'node:worker_threads';
 import * as ours from '../../lib/index.ts';
 import { within } from '../machine/workers.test.lib.ts';
 
@@ -90,6 +91,20 @@ describe('two copies in one thread', () => {
       next.shutdown();
     });
   }
+  test('the list of a thread keeps none that is in no machine, and bears any record', () => {
+    const holder = workerThreads as unknown as Record<symbol, unknown>;
+    const list = Symbol.for('kmem.copies');
+    for (const record of [[{}, null, 'x', { up: 1 }, { up: () => 5 }], {}, 'x', null]) {
+      holder[list] = record;
+      for (const name of ['sources', 'again', 'compiled']) {
+        copies[name].boot({ memory: '8M', cpus: 2 }).shutdown();
+        assert.equal((holder[list] as unknown[]).length, 1);
+      }
+      const machine = ours.boot({ memory: '8M', cpus: 2 });
+      refused('boot', 'sources', 'again', () => copies.again.boot());
+      machine.shutdown();
+    }
+  });
   test('each in a thread of its own: one machine', async () => {
     const machine = ours.boot({ memory: '8M', cpus: 4 });
     const workers = ['again', 'compiled'].map((name) => {

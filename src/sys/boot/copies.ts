@@ -40,20 +40,33 @@ function where(url: string): string {
   const folder = /^(.*\/)sys\/boot\/copies\.[jt]s$/.exec(url)?.[1] ?? url;
   return folder.startsWith('file://') ? decodeURIComponent(folder.slice('file://'.length)) : folder;
 }
-function copies(): Copy[] {
-  const holder = host_thread_object() as { [LIST]?: Copy[] };
-  holder[LIST] ??= [];
-  return holder[LIST];
+/** The other copies that are in a machine. From here on this one is among those that can be asked. */
+function others_up(): { path: string; site: string }[] {
+  const holder = host_thread_object() as { [LIST]?: unknown };
+  const list: unknown[] = Array.isArray(holder[LIST]) ? holder[LIST] : [];
+  const up: { path: string; site: string }[] = [];
+  const asked: unknown[] = [own];
+  for (const other of list) {
+    const site = other === own ? null : site_of(other);
+    if (site === null) continue;
+    asked.push(other);
+    up.push({ path: String((other as Partial<Copy>).path), site });
+  }
+  // Who is not in a machine comes back when it wants to be in one; until then nothing keeps it.
+  holder[LIST] = asked;
+  return up;
+}
+/** Where a copy's machine was booted; null: it is in none, or is no record of a copy. */
+function site_of(other: unknown): string | null {
+  const up = (other as Partial<Copy> | null)?.up;
+  const site: unknown = typeof up === 'function' ? up.call(other) : null;
+  return typeof site === 'string' ? site : null;
 }
 /** Throws EBUSY if another copy is in a machine in this thread. */
 export function copies_check(op: string): void {
-  const all = copies();
-  if (!all.includes(own)) all.push(own);
-  for (const other of all) {
-    const site = other === own ? null : other.up();
-    if (site === null) continue;
+  for (const { path, site } of others_up()) {
     const text =
-      `another copy of kmem is in a machine in this thread: ${other.path}, ` +
+      `another copy of kmem is in a machine in this thread: ${path}, ` +
       `booted at ${site}; this one is ${own.path}: let all import the same one`;
     throw new KmemError(EBUSY, op, text);
   }
