@@ -40,7 +40,7 @@ function where(url: string): string {
   const folder = /^(.*\/)sys\/boot\/copies\.[jt]s$/.exec(url)?.[1] ?? url;
   return folder.startsWith('file://') ? decodeURIComponent(folder.slice('file://'.length)) : folder;
 }
-/** The other copies that are in a machine. From here on this one is among those that can be asked. */
+/** The other copies that are in a machine. From here on this one is among those to be asked. */
 function others_up(): { path: string; site: string }[] {
   const holder = host_thread_object() as { [LIST]?: unknown };
   const list: unknown[] = Array.isArray(holder[LIST]) ? holder[LIST] : [];
