@@ -25,6 +25,7 @@
  * hold with enough memory, rounded as malloc rounds.  Players add up the lines
  * now and then to find the peaks; alone, a player looks each time and is exact.
  */
+import { ENOMEM, KmemError } from '../../sys/machine/errno.ts';
 import { mem } from '../../sys/machine/memory.ts';
 import { away } from '../../sys/boot/main.ts';
 import { free, M_NOWAIT, malloc, type malloc_type_t, realloc } from '../../sys/kmem/kern_malloc.ts';
@@ -100,6 +101,8 @@ export class Player {
   readonly #task: PlayerTask;
   readonly #types: malloc_type_t[] = [];
   readonly #names = new TypeNames();
+  /** Call sites without a type, for want of memory, by number. */
+  readonly #untyped = new Map<number, string>();
   /** Address (word index) by id; shared between players of a threads trace. */
   #at: Int32Array;
   #size: Uint32Array;
@@ -201,8 +204,8 @@ export class Player {
 
   /** `room` is what malloc is asked for, no less than `size`. */
   #alloc(id: number, size: number, room: number, site: number): void {
-    const t = this.#types[site];
-    const p = malloc(room, t, M_NOWAIT);
+    const t = this.#types[site] || this.#late_type(site);
+    const p = t === 0 ? 0 : malloc(room, t, M_NOWAIT);
     this.#size[id] = size;
     this.#type[id] = t;
     if (p === 0) {
@@ -309,7 +312,19 @@ export class Player {
   // --- growth --------------------------------------------------------------------------------
 
   #site(site: number, name: string): void {
-    this.#types[site] = this.#names.type(name, malloc_type_find_or_make);
+    try {
+      this.#types[site] = this.#names.type(name, malloc_type_find_or_make);
+    } catch (e) {
+      if (!(e instanceof KmemError && e.errno === ENOMEM)) throw e;
+      this.#types[site] = 0 as malloc_type_t;
+      this.#untyped.set(site, name);
+    }
+  }
+  /** The type that a site had no memory for; 0 still: what is requested there fails. */
+  #late_type(site: number): malloc_type_t {
+    const name = this.#untyped.get(site);
+    if (name !== undefined && this.#untyped.delete(site)) this.#site(site, name);
+    return this.#types[site];
   }
   #widen(id: number): void {
     let n = this.#at.length;

@@ -29,8 +29,6 @@ import { is_capture } from '../read/pcap_reading.ts';
 import { live_lines, type PlayerTotals } from './player.ts';
 import { PlayerThread } from './player_thread.ts';
 import type { PlayerStart } from './player_worker.ts';
-import { malloc_type_find_or_make } from '../../sys/kmem/kern_malloc_type.ts';
-import { OTHER } from '../read/type_names.ts';
 import { open_reader, type Reader, type TraceResult } from '../read/reader.ts';
 import type { RingProgress } from '../ring/ring.ts';
 import { SourceError } from '../read/source.ts';
@@ -231,8 +229,6 @@ async function play_heap(
     turns: turns_buffer(),
     live: live_lines(players.length),
   };
-  // Before the first player fills the memory: the last one has this type at least.
-  malloc_type_find_or_make(OTHER);
   for (const p of players) p.start(reader, { ...common, index: p.index });
   const totals = (await Promise.all(players.map((p) => p.end))) as PlayerTotals[];
   return { read: await reader.done, totals };
