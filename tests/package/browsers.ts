@@ -70,16 +70,23 @@ async function watch(look: () => Promise<Look>, said: readonly string[]): Promis
   }
 }
 
-async function start_chromium(executablePath: string): Promise<Browser> {
-  const quiet = ['--disable-background-networking', '--disable-component-update'];
-  const args = [...quiet, '--disable-sync', '--disable-quic', '--no-first-run'];
-  const browser = await chromium.launch({ executablePath, args, timeout: MAX_MS });
+/** As much of a page as the two libraries have in common. */
+interface Page {
+  on(event: 'console', hear: (message: { text(): string }) => void): unknown;
+  on(event: 'pageerror', hear: (error: Error) => void): unknown;
+  goto(url: string, options: { timeout: number }): Promise<unknown>;
+  evaluate(script: string): Promise<unknown>;
+  close(): Promise<void>;
+}
+/** A browser of either library. */
+function by_pages(browser: { newPage(): Promise<unknown>; close(): Promise<void> }): Browser {
   return {
     async open(url) {
-      const page = await browser.newPage();
+      const page = (await browser.newPage()) as Page;
       const said: string[] = [];
       page.on('console', (message) => said.push(message.text()));
-      page.on('pageerror', (error) => said.push(`${error.stack}`));
+      // Only some browsers begin a stack with the message.
+      page.on('pageerror', (error) => said.push(`${error}\n${error.stack}`));
       await page.goto(url, { timeout: MAX_MS });
       const seen = await watch(() => page.evaluate(LOOK) as Promise<Look>, said);
       await page.close();
@@ -88,21 +95,13 @@ async function start_chromium(executablePath: string): Promise<Browser> {
     close: () => browser.close(),
   };
 }
+async function start_chromium(executablePath: string): Promise<Browser> {
+  const quiet = ['--disable-background-networking', '--disable-component-update'];
+  const args = [...quiet, '--disable-sync', '--disable-quic', '--no-first-run'];
+  return by_pages(await chromium.launch({ executablePath, args, timeout: MAX_MS }));
+}
 async function start_firefox(executablePath: string): Promise<Browser> {
-  const browser = await launch({ browser: 'firefox', executablePath, timeout: MAX_MS });
-  return {
-    async open(url) {
-      const page = await browser.newPage();
-      const said: string[] = [];
-      page.on('console', (message) => said.push(message.text()));
-      page.on('pageerror', (error) => said.push(`${error}`));
-      await page.goto(url, { timeout: MAX_MS });
-      const seen = await watch(() => page.evaluate(LOOK) as Promise<Look>, said);
-      await page.close();
-      return seen;
-    },
-    close: () => browser.close(),
-  };
+  return by_pages(await launch({ browser: 'firefox', executablePath, timeout: MAX_MS }));
 }
 
 // --- WebKit, by plain WebDriver ----------------------------------------------------------
@@ -129,11 +128,13 @@ async function started(
   await Promise.race([ready(child), ended]);
   return child;
 }
+/** WebDriver's answer that a command failed. */
+class Refused extends Error {}
 async function command(url: string, body?: object, method = 'POST'): Promise<unknown> {
   const sent = body === undefined ? {} : { body: JSON.stringify(body) };
   const answer = await fetch(url, { method, ...sent });
   const { value } = (await answer.json()) as { value: { error?: string; message?: string } };
-  if (!answer.ok) throw new Error(`WebDriver: ${value.error}: ${value.message}`);
+  if (!answer.ok) throw new Refused(`WebDriver: ${value.error}: ${value.message}`);
   return value;
 }
 /** Keeps what the console is told. */
@@ -179,7 +180,15 @@ async function start_webkit(shared: boolean): Promise<Browser> {
     async open(url) {
       await command(`${session}/url`, { url: 'about:blank' });
       await command(`${session}/url`, { url });
-      const seen = await watch(() => run(`return ${LOOK}`) as Promise<Look>, []);
+      const said: string[] = [];
+      // A script is refused whose page is replaced by the next one before it answers.
+      const look = (): Promise<Look> =>
+        (run(`return ${LOOK}`) as Promise<Look>).catch((e) => {
+          if (!(e instanceof Refused)) throw e;
+          if (said.at(-1) !== e.message) said.push(e.message);
+          return null;
+        });
+      const seen = await watch(look, said);
       return { ...seen, said: (await run('return window.said')) as string[] };
     },
     async close() {
