@@ -57,8 +57,11 @@ function importers_of(sources: Source[]): Map<string, Source[]> {
   }
   return importers;
 }
-function words_of(text: string): Set<string> {
-  return new Set(text.match(/[\w$]+/g) ?? []);
+/** How often each word stands in a text. */
+function words_of(text: string): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const word of text.match(/[\w$]+/g) ?? []) found.set(word, (found.get(word) ?? 0) + 1);
+  return found;
 }
 
 /** What bin/kmem.js starts, by a path that it puts together. */
@@ -79,10 +82,6 @@ export function exports_of(source: Source): { name: string; at: number }[] {
   return found;
 }
 
-function counts(code: string, name: string): number {
-  return (code.match(/[\w$]+/g) ?? []).filter((word) => word === name).length;
-}
-
 export function check_unused(sources: Source[], entries: Set<string>): Finding[] {
   const importers = importers_of(sources);
   const words = new Map(sources.map((source) => [source, words_of(source.code)]));
@@ -97,7 +96,7 @@ export function check_unused(sources: Source[], entries: Set<string>): Finding[]
     if (STARTED.test(path)) continue;
     for (const { name, at } of exports_of(source)) {
       if (users.some((user) => words.get(user)?.has(name))) continue;
-      if (counts(source.code, name) > 1) continue;
+      if ((words.get(source)?.get(name) ?? 0) > 1) continue;
       found.push({ path, line: line_of(source, at), what: `nobody uses ${name}: delete it` });
     }
   }

@@ -33,8 +33,8 @@ import {
   type MallocSort,
   type MallocTable,
   malloc_lines,
+  malloc_lines_text,
   malloc_total,
-  vmstat_malloc_text,
   vmstat_zone_rows,
   vmstat_zone_text,
 } from '../sys/observe/vmstat_text.ts';
@@ -155,7 +155,7 @@ function report(shown: Shown, ctx: ToolContext): number {
     const table = { sort, before };
     shown.before = malloc_lines(types, table);
     document['malloc-statistics'] = malloc_document(shown.before, table);
-    if (!json) ctx.out(vmstat_malloc_text(types, table));
+    if (!json) ctx.out(malloc_lines_text(shown.before, table));
   }
   if (on.has('z')) {
     const types = read(ctx, memstat_sysctl_uma, 'vm.zone_stats');

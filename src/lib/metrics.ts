@@ -22,7 +22,7 @@
  * the samples of types and zones cost (machine/sample.ts).
  */
 import { type Counter, counter_get, counters } from '../sys/machine/counter.ts';
-import { EINVAL, KmemError } from '../sys/machine/errno.ts';
+import { KmemError } from '../sys/machine/errno.ts';
 import { M, machine } from '../sys/machine/header.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { get64 } from '../sys/machine/struct.ts';
@@ -34,8 +34,7 @@ import { vm_page_cached } from '../sys/page/vm_page.ts';
 import { phys_root, vm_phys } from '../sys/page/vm_phys.ts';
 import { budget_limit_pages } from '../sys/uma/uma_budget.ts';
 import { type ZoneRow, zones_present } from '../sys/uma/uma_stats.ts';
-import { checkOptions, type Known, shown } from './args.ts';
-import { kmemError } from './errors.ts';
+import { booleanOf, checkOptions, type Known } from './args.ts';
 import { memoryStats } from './stats.ts';
 import { sysctls, sysctlValue } from './sysctl.ts';
 
@@ -62,9 +61,7 @@ const OPTIONS: Known = ['sysctls'];
 export function wantsSysctls(op: string, options: MetricsOptions | undefined): boolean {
   if (options === undefined) return false;
   checkOptions(op, options, OPTIONS);
-  const { sysctls = false } = options;
-  if (typeof sysctls === 'boolean') return sysctls;
-  throw kmemError(EINVAL, op, `sysctls: ${shown(sysctls)} is neither true nor false`);
+  return booleanOf(op, 'sysctls', options.sysctls);
 }
 
 // --- the families ------------------------------------------------------------------------------
@@ -73,8 +70,8 @@ const PREFIX = 'kmem_';
 const NONE: Labels = {};
 
 type Family = readonly [name: string, kind: Metric['kind'], help: string];
-/** An event counter: its name as a variable, and what to multiply it by. */
-const EVENTS: readonly (readonly [string, string, number, string])[] = [
+/** An event counter: its name as a variable, what to multiply it by, and a help of its own. */
+const EVENTS: readonly (readonly [string, string, number, string?])[] = [
   ['memory_taken_bytes_total', 'vm.stats.vm.v_talloc', PAGE_SIZE, 'Memory taken in pages'],
   ['memory_freed_bytes_total', 'vm.stats.vm.v_tfree', PAGE_SIZE, 'Memory given back in pages'],
   [
@@ -89,13 +86,13 @@ const EVENTS: readonly (readonly [string, string, number, string])[] = [
     PAGE_SIZE,
     'Memory zeroed because a request wanted it',
   ],
-  ['memory_refusals_total', 'vm.kmem_refused', 1, 'Times vm.kmem_size kept malloc or a zone small'],
+  ['memory_refusals_total', 'vm.kmem_refused', 1],
   ['page_daemon_wakeups_total', 'vm.stats.vm.v_pdwakeups', 1, 'Times the page daemon was woken'],
-  ['reclaims_total', 'vm.reclaims', 1, 'Times memory was reclaimed from all zones'],
+  ['reclaims_total', 'vm.reclaims', 1],
   ['drains_total', 'vm.drains', 1, 'Caches of threads handed over on request'],
   ['drains_late_total', 'vm.drain_late', 1, 'Threads that did not hand over in time'],
   ['drain_naps_total', 'vm.drain_sleeps', 1, 'Naps while waiting for caches to be handed over'],
-  ['dead_threads_total', 'vm.reap.cpus', 1, 'Threads that vanished and were settled'],
+  ['dead_threads_total', 'vm.reap.cpus', 1],
   ['dead_items_lost_total', 'vm.reap.items_lost', 1, 'Items lost when threads vanished'],
   [
     'dead_recovered_bytes_total',
@@ -103,13 +100,13 @@ const EVENTS: readonly (readonly [string, string, number, string])[] = [
     PAGE_SIZE,
     'Memory recovered from the hands of vanished threads',
   ],
-  ['dead_locks_total', 'vm.reap.locks', 1, 'Locks taken over from vanished threads'],
-  ['late_writes_total', 'debug.quarantine.found', 1, 'Freed large blocks that were written to'],
+  ['dead_locks_total', 'vm.reap.locks', 1],
+  ['late_writes_total', 'debug.quarantine.found', 1],
   ['samples_approximate_total', 'debug.stats_approximate', 1, 'Samples that were not exact'],
   ['samples_clamped_total', 'debug.stats_clamped', 1, 'Sums brought back into what is possible'],
-  ['mbuf_copy_failures_total', 'kern.ipc.m_mcfail', 1, 'Copies of chains that found no memory'],
-  ['mbuf_pullup_failures_total', 'kern.ipc.m_mpfail', 1, 'm_pullup calls that failed'],
-  ['mbuf_drains_total', 'kern.ipc.mb_drains', 1, 'Calls of the protocol drain routines'],
+  ['mbuf_copy_failures_total', 'kern.ipc.m_mcfail', 1],
+  ['mbuf_pullup_failures_total', 'kern.ipc.m_mpfail', 1],
+  ['mbuf_drains_total', 'kern.ipc.mb_drains', 1],
 ];
 const LEVELS: readonly (readonly [string, string, () => number])[] = [
   ['memory_zero_bytes', 'Free memory known to be zero', () => pages(vm_phys.zeroed[phys_root()])],
@@ -162,10 +159,13 @@ const ZONES: readonly (readonly [...Family, (z: ZoneRow) => number])[] = [
 
 const pages = (n: number): number => n * PAGE_SIZE;
 let by_name: ReadonlyMap<string, Counter> | null = null;
+function event(name: string): Counter {
+  by_name ??= new Map(counters.map((c) => [c.name, c]));
+  return by_name.get(name) as Counter;
+}
 /** The sum of an event counter, all 64 bits of it; below vm.stats the variable shows 32. */
 function events(name: string): number {
-  by_name ??= new Map(counters.map((c) => [c.name, c]));
-  return counter_get(by_name.get(name) as Counter);
+  return counter_get(event(name));
 }
 function single(name: string, kind: Metric['kind'], help: string, value: number): Metric {
   return { name: PREFIX + name, kind, help, values: [{ labels: NONE, value }] };
@@ -229,7 +229,9 @@ export function metrics(all: boolean): Metric[] {
     { name: `${PREFIX}build_info`, kind: 'gauge', help: 'Version of kmem', values: release },
     ...MEMORY.map(([name, key, help]) => single(name, 'gauge', help, memory[key])),
     ...LEVELS.map(([name, help, read]) => single(name, 'gauge', help, read())),
-    ...EVENTS.map(([name, of, by, help]) => single(name, 'counter', help, events(of) * by)),
+    ...EVENTS.map(([name, of, by, help = event(of).help]) =>
+      single(name, 'counter', help, events(of) * by),
+    ),
     // Oldest first, so that a new zone of a name in use does not change the other's labels.
     ...labelled(TYPES, 'type', malloc_samples().reverse()),
     ...labelled(ZONES, 'zone', zones_present().reverse()),

@@ -16,11 +16,9 @@
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { field_word, NULL } from '../machine/struct.ts';
-import { sbuf_bcat, sbuf_report } from '../machine/sbuf.ts';
-import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
+import { sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import { malloc_root, malloc_type, type malloc_type_t } from '../h/malloc.ts';
-import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { type StreamOut, stream_mark, stream_record } from '../uma/uma_stats.ts';
+import { type StreamOut, stream_mark, stream_record, stream_report } from '../uma/uma_stats.ts';
 import { malloc_cpu_sums, malloc_type_approximate } from './kern_malloc_sums.ts';
 import { malloc_anchor } from './kern_malloc_type.ts';
 
@@ -67,16 +65,6 @@ export function malloc_stats_walk(out: StreamOut): number {
   }
   return error;
 }
-/** A walk as a report: page by page, into a buffer that is wired before the lock is taken. */
-const locked =
-  (walk: (out: StreamOut) => number) =>
-  (req: SysctlRequest): number =>
-    sbuf_report(req, (s) => {
-      const r = malloc_anchor();
-      mtx_lock(malloc_root.lock, r);
-      walk((bytes) => sbuf_bcat(s, bytes)); // the error is latched
-      mtx_unlock(malloc_root.lock, r);
-    });
 sysctl_proc(
   'kern.malloc_stats',
   {
@@ -84,7 +72,7 @@ sysctl_proc(
     fmt: 's,malloc_type_ustats',
     help: 'Statistics of all malloc types, as a stream',
   },
-  locked(malloc_stats_walk),
+  stream_report(malloc_root.lock, malloc_anchor, malloc_stats_walk),
 );
 sysctl_proc(
   'kern.malloc_approximate',
@@ -93,7 +81,7 @@ sysctl_proc(
     fmt: 'S,malloc_type_marks',
     help: 'Samples of each malloc type that were not exact: its name, 32 bytes, and a 64-bit count',
   },
-  locked(malloc_marks_walk),
+  stream_report(malloc_root.lock, malloc_anchor, malloc_marks_walk),
 );
 sysctl_value(
   'kern.malloc_count',

@@ -437,6 +437,7 @@ export function malloc_type_name_of(t: number): string {
 export function declared_types(): readonly DeclaredType[] {
   return declared;
 }
+/** Their names. */
 export function declared_type_names(): string[] {
   return declared.map((d) => d.name);
 }

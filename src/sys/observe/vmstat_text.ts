@@ -193,9 +193,12 @@ export function malloc_total(lines: readonly MallocLine[], o: MallocTable = {}):
   };
 }
 
-/** The table of `vmstat -m`, with the sum of all rows as the last one. */
+/** The table of `vmstat -m`. */
 export function vmstat_malloc_text(types: readonly memory_type[], o: MallocTable = {}): string {
-  const lines = malloc_lines(types, o);
+  return malloc_lines_text(malloc_lines(types, o), o);
+}
+/** The same of rows, with the sum of all as the last one. */
+export function malloc_lines_text(lines: readonly MallocLine[], o: MallocTable = {}): string {
   const columns = o.before ? [...MALLOC_COLUMNS, ...MALLOC_DELTA_COLUMNS] : MALLOC_COLUMNS;
   const rows = lines.length > 0 ? [...lines, malloc_total(lines, o)] : [];
   const text = columns_text(columns, rows);

@@ -34,7 +34,7 @@ import { M, machine } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
-import { elem, field_word, field_word64, get64, NULL } from '../machine/struct.ts';
+import { elem, field_word, field_word64, get64, type LockField, NULL } from '../machine/struct.ts';
 import { type Reading, type Sample, sample, sample_approximate } from '../machine/sample.ts';
 import { sbuf_bcat, sbuf_report } from '../machine/sbuf.ts';
 import { type SysctlRequest, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
@@ -310,16 +310,23 @@ export function zone_stats_walk(out: StreamOut, record = zone_record): number {
   });
   return error;
 }
-/** A walk as a report: page by page, into a buffer that is wired before the lock is taken. */
-const locked =
-  (walk: (out: StreamOut) => number) =>
-  (req: SysctlRequest): number =>
+/**
+ * A walk under the lock `f` of the record `p` as a report: page by page, into a buffer that
+ * is wired before the lock is taken.
+ */
+export function stream_report<P extends number>(
+  f: LockField<P>,
+  p: () => P,
+  walk: (out: StreamOut) => number,
+): (req: SysctlRequest) => number {
+  return (req) =>
     sbuf_report(req, (s) => {
-      const r = uma();
-      mtx_lock(uma_root.lock, r);
+      const r = p();
+      mtx_lock(f, r);
       walk((bytes) => sbuf_bcat(s, bytes)); // the error is latched
-      mtx_unlock(uma_root.lock, r);
+      mtx_unlock(f, r);
     });
+}
 function zone_record(z: zone_t, cpus: number): Uint8Array {
   zone_lock(z);
   const bytes = zone_record_unlocked(z, cpus);
@@ -387,7 +394,7 @@ sysctl_proc(
     fmt: 's,struct uma_type_header',
     help: 'Statistics of all zones, as a stream; zones that are being destroyed are left out',
   },
-  locked((out) => zone_stats_walk(out)),
+  stream_report(uma_root.lock, uma, (out) => zone_stats_walk(out)),
 );
 sysctl_proc(
   'vm.zone_approximate',
@@ -396,7 +403,7 @@ sysctl_proc(
     fmt: 'S,uma_zone_marks',
     help: 'Samples of each zone that were not exact: its name, 32 bytes, and a 64-bit count',
   },
-  locked(zone_marks_walk),
+  stream_report(uma_root.lock, uma, zone_marks_walk),
 );
 sysctl_value(
   'vm.zone_count',
