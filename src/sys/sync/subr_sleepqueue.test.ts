@@ -2,12 +2,13 @@
  * Shows that no wake-up is lost, that a sleep ends with the right errno, and
  * that sleepers are woken oldest first: real workers pass tokens through
  * msleep and through a condition variable, time out, are aborted, and wait in
- * an event loop.  The walker over the chains runs at the end of each test.
+ * an event loop, or die on the way there.  The walker over the chains runs at the end of
+ * each test.
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { pcpu, thr } from '../machine/cpu.ts';
+import { pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { EINTR, EWOULDBLOCK } from '../machine/errno.ts';
 import type { Handle } from '../machine/machdep.ts';
 import { mem } from '../machine/memory.ts';
@@ -15,7 +16,7 @@ import { SEED } from '../machine/seed.test.lib.ts';
 import { field_word } from '../machine/struct.ts';
 import { sleep, until, within } from '../machine/workers.test.lib.ts';
 import { cv_broadcast, cv_timedwait, cv_wait_until } from './kern_condvar.ts';
-import { mtx_lock, mtx_owned, mtx_unlock } from './kern_mutex.ts';
+import { mtx_lock, mtx_lock_word, mtx_owned, mtx_unlock, mtx_unlock_word } from './kern_mutex.ts';
 import {
   msleep,
   sleepq_abort,
@@ -24,6 +25,7 @@ import {
   sleepq_async_less,
   sleepq_async_more,
   sleepq_async_take,
+  sleepq_chain_lock,
   sleepq_check,
   sleepq_list,
   tsleep,
@@ -37,6 +39,7 @@ import {
   type area_t,
   bring_up,
   leave,
+  reaped,
   start,
   stop_jobs,
   the_area,
@@ -194,6 +197,32 @@ test('many sleepers of one event loop: woken in order, until the table is full',
   assert.notEqual(sleepq_async_add(wchan, 'again'), 0);
   cv_broadcast(wchan);
   assert.equal(gate(), 1);
+});
+
+test('a thread that dies on the way to its sleeper leaves the table as it was', async () => {
+  const room = (): number => {
+    const words: number[] = [];
+    for (;;) {
+      const w = sleepq_async_add(wchan, 'async');
+      if (w === 0) break;
+      words.push(w);
+    }
+    for (const w of words) sleepq_async_end(w);
+    return words.length;
+  };
+  const before = room();
+  const l = sleepq_chain_lock(wchan);
+  assert.equal(mtx_lock_word(l, 0), 0);
+  const dying = [start(handle, 'async'), start(handle, 'async')];
+  for (const job of dying) {
+    const cpu = await within(job.up, 'start');
+    const waits = (): boolean => atomic_load(field_word(pcpu.waiting, pcpu_of(cpu))) === l;
+    await until(waits, 'it has taken a record and waits for its chain');
+    await job.worker.terminate();
+  }
+  mtx_unlock_word(l);
+  await reaped(dying.length);
+  assert.equal(room(), before);
 });
 
 test('a sleeper that stands for tasks is told once for each, and others in between', async () => {

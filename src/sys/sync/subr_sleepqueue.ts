@@ -29,6 +29,7 @@
  */
 import {
   atomic_add,
+  atomic_cas,
   atomic_load,
   atomic_notify,
   atomic_store,
@@ -112,7 +113,7 @@ const sleeper = struct<sleeper_t>(
   word: i32('a', '1 while asleep: the word it waits on'),
   ticket: i32('q', 'order of arrival'),
   cpu: i32('qh', 'slot of the thread; of a table entry while it waits'),
-  used: i32('a', 'table entries: taken'),
+  used: i32('a', 'table entries: 1 + slot of the CPU that has it; 0: nobody'),
   owed: i32('q', 'asleep, or woken but not back yet: its wake-up is not used'),
   tasks: i32('q', 'table entries: tasks that it stands for'),
   told: i32('q', 'table entries: wake-ups that were given and not taken yet'),
@@ -430,7 +431,8 @@ export function sleepq_async_add(wchan: number, wmesg: string, tasks = 1): numbe
   const q = root();
   for (let i = cpu_slots(); i < sleepq.sleepers[q]; i++) {
     const s = sleeper_at(i);
-    if (atomic_add(field_word(sleeper.used, s), 1) === 0) {
+    // One step says whose it is: the reaper finds it wherever its owner dies.
+    if (atomic_cas(field_word(sleeper.used, s), 0, thr.cpu + 1) === 0) {
       const c = chain_of(wchan);
       mtx_lock(chain.lock, c);
       sleeper.cpu[s] = thr.cpu;
@@ -441,7 +443,6 @@ export function sleepq_async_add(wchan: number, wmesg: string, tasks = 1): numbe
       mtx_unlock(chain.lock, c);
       return field_word(sleeper.word, s);
     }
-    atomic_add(field_word(sleeper.used, s), -1);
   }
   return 0;
 }
@@ -505,9 +506,8 @@ export function sleepq_async_end(word: number): number {
   sleeper.told[s] = 0;
   sleeper.tasks[s] = 0;
   atomic_store(word, 0);
-  sleeper.cpu[s] = -1; // nobody's, so that no reaper takes it for a dead CPU's
   mtx_unlock(chain.lock, c);
-  atomic_add(field_word(sleeper.used, s), -1);
+  atomic_store(field_word(sleeper.used, s), 0);
   return told;
 }
 
@@ -626,7 +626,7 @@ function reap_async_sleepers(cpu: number): void {
   const q = root();
   for (let i = cpu_slots(); i < sleepq.sleepers[q]; i++) {
     const s = sleeper_at(i);
-    if (sleeper.cpu[s] !== cpu || atomic_load(field_word(sleeper.used, s)) === 0) continue;
+    if (atomic_load(field_word(sleeper.used, s)) !== cpu + 1) continue;
     const wchan = sleeper.wchan[s];
     // Wake-ups that it never took go to the next.
     const told = sleepq_async_end(field_word(sleeper.word, s));

@@ -26,7 +26,7 @@ import {
   rw_wunlock,
 } from './kern_rwlock.ts';
 import { refcount_acquire, refcount_release } from './refcount.ts';
-import { msleep, sleepq_abort, wakeup, wakeup_one } from './subr_sleepqueue.ts';
+import { msleep, sleepq_abort, sleepq_async_add, wakeup, wakeup_one } from './subr_sleepqueue.ts';
 import { area, type area_t, CELLS, join, the_area } from './sync.test.lib.ts';
 import { save, undo_begin, undo_begin_private, undo_end } from './undo.ts';
 import { witness_console } from './witness.ts';
@@ -294,6 +294,10 @@ function job_sleep(t: area_t, { ms, wchan = 0 }: Args & { ms?: number; wchan?: n
   mtx_unlock(area.mtx, t);
   return { error, order, cpu: curcpu() };
 }
+/** A sleeper of an event loop. */
+function job_async(t: area_t): Counts {
+  return { word: sleepq_async_add(field_word(area.tokens, t), 'async') };
+}
 /** Sleeps again and again until `stop`: every sleep must end with an abort. */
 function job_abortable(t: area_t): Counts {
   let aborted = 0;
@@ -360,6 +364,7 @@ const jobs: Record<string, (t: area_t, args: Args) => Counts> = {
   hold: job_hold,
   take: job_take,
   sleep: job_sleep,
+  async: job_async,
   abortable: job_abortable,
   aborter: job_aborter,
   spin: job_spin,
