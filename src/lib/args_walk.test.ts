@@ -381,6 +381,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
 const ELSEWHERE = new Set([
   'constructor',
   'bury',
+  'toJSON', // inspect.test.ts
   'Machine.dump', // writes a file: dump.test.ts
   'MallocType.freeWith',
   'MallocType.allocWith',

@@ -84,6 +84,7 @@ import {
   type Mortal,
 } from './context.ts';
 import { KernelPanic, kmemError } from './errors.ts';
+import { showsItself } from './inspect.ts';
 import { ChannelLine, type Want, whyGone } from './line.ts';
 import { LockLine } from './lock_line.ts';
 import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
@@ -248,6 +249,9 @@ export interface LockTask {
 export class Mutex extends Lock {
   readonly #held: Disposable;
   readonly #line: LockLine;
+  static {
+    showsItself(Mutex.prototype, 'Mutex', ({ name }) => ({ name }));
+  }
 
   /** Use machine.mutex(name). */
   constructor(ctx: Context, name: string) {
@@ -416,6 +420,9 @@ export class Mutex extends Lock {
 export class RwLock extends Lock {
   readonly #reads: Disposable = { [Symbol.dispose]: () => this.unlockRead() };
   readonly #writes: Disposable = { [Symbol.dispose]: () => this.unlockWrite() };
+  static {
+    showsItself(RwLock.prototype, 'RwLock', ({ name }) => ({ name }));
+  }
 
   /** Use machine.rwlock(name). */
   constructor(ctx: Context, name: string) {
@@ -546,6 +553,9 @@ export class RwLock extends Lock {
 export class Condition extends Named {
   readonly #named: string;
   readonly #line: ChannelLine;
+  static {
+    showsItself(Condition.prototype, 'Condition', ({ name }) => ({ name }));
+  }
 
   /** Use machine.condition(name). */
   constructor(ctx: Context, name: string) {

@@ -59,6 +59,7 @@ import {
 } from './context.ts';
 import { kmemError } from './errors.ts';
 import { hostAtExit, hostWorker, isWorker, type WorkerLike, type WorkerOptions } from './host.ts';
+import { showsItself } from './inspect.ts';
 import { listen, type Listener, type ListenOptions } from './listen.ts';
 import { Condition, Mutex, RwLock } from './locks.ts';
 import {
@@ -165,6 +166,11 @@ export class Machine implements Disposable, AsyncDisposable {
   readonly #booted: boolean;
   readonly #workers = new Set<WorkerLike>();
   readonly #atExit: () => void;
+  static {
+    showsItself(Machine.prototype, 'Machine', ({ cpu, shared, u8 }) => {
+      return { cpu, shared, bytes: u8?.length };
+    });
+  }
 
   /** Use boot(), attach() or current(). */
   constructor(handle: Handle, booted: boolean) {

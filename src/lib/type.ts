@@ -59,6 +59,7 @@ import {
 import { channels } from './channels.ts';
 import { type Context, enter, failed, gone, inKernel, type Mortal, tell } from './context.ts';
 import { kmemError, type MemoryReason } from './errors.ts';
+import { showsItself } from './inspect.ts';
 import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
 import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
@@ -198,6 +199,9 @@ export class MallocType implements Mortal, Disposable {
   readonly #line: ChannelLine;
   #t: malloc_type_t;
   readonly #end: number;
+  static {
+    showsItself(MallocType.prototype, 'MallocType', ({ name }) => ({ name }));
+  }
 
   /** Use machine.type(name). */
   constructor(ctx: Context, name: string) {
