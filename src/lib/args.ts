@@ -67,18 +67,23 @@ export function checkObject(op: string, options: unknown): void {
 }
 /**
  * Throws EINVAL for options that are no object, or that have a name which the call does
- * not know; none are as good as empty ones.
+ * not know; none are as good as empty ones.  The message calls each a `noun`.
  */
-export function checkOptions(op: string, options: object | undefined, known: Known): void {
+export function checkOptions(
+  op: string,
+  options: object | undefined,
+  known: Known,
+  noun = 'option',
+): void {
   checkObject(op, options);
   for (const name in options) {
     let i = known.length - 1;
     while (i >= 0 && known[i] !== name) i--; // includes() takes longer than all the rest
-    if (i < 0 && !(name in Object.prototype)) unknownOption(op, name, known);
+    if (i < 0 && !(name in Object.prototype)) unknownOption(op, name, known, noun);
   }
 }
-function unknownOption(op: string, name: string, known: Known): never {
-  const text = `option ${shown(name)}: there is no such option; known: ${known.join(', ')}`;
+function unknownOption(op: string, name: string, known: Known, noun: string): never {
+  const text = `${noun} ${shown(name)}: there is no such ${noun}; known: ${known.join(', ')}`;
   throw kmemError(EINVAL, op, text);
 }
 /** An option that is true or false, as it was read; false if there is none. Throws EINVAL. */

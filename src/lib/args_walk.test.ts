@@ -595,7 +595,14 @@ describe('names', () => {
     ]) {
       assert.throws(call, { code: 'EINVAL' });
     }
-    machine.records('r', { x: 'f64' }, { capacity: 1 });
+    const says = (call: () => unknown, message: RegExp): void => assert.throws(call, { message });
+    says(
+      () => machine.records('r', { count: 'u8' } as never, { capacity: 1 }),
+      /count: records have/,
+    );
+    says(() => machine.records('r', { 'a-b': 'u8' }, { capacity: 1 }), /field 'a-b': a name is/);
+    const r = machine.records('r', { x: 'f64' }, { capacity: 1 });
+    says(() => r.set(r.alloc(), { y: 1 } as never), /set: field 'y': there is no such field/);
     machine.shutdown();
   });
 });

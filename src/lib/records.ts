@@ -99,14 +99,18 @@ export interface FieldViews {
   f64: Float64Array;
 }
 /** What a field can be: 'i8' to 'u32' for integers, 'f32' and 'f64' for floats. */
-export type FieldKind = keyof FieldViews;
+export type FieldKind = 'i8' | 'u8' | 'i16' | 'u16' | 'i32' | 'u32' | 'f32' | 'f64';
 /** Fields by name. */
 export type Fields = Readonly<Record<string, FieldKind>>;
 /** What the records have beside their fields: no field can be called so. */
 type Taken = keyof RecordSet<string, Fields> | keyof typeof Object.prototype | 'then' | '__proto__';
+/** No field has this type: TypeScript names it where a field is called like a member of records. */
+export interface NameIsTaken<K> {
+  readonly taken: K;
+}
 /** Fields whose names are free: one whose name is taken is no field to TypeScript either. */
 export type FreeFields<F extends Fields> = {
-  readonly [K in keyof F]: K extends Taken ? never : F[K];
+  readonly [K in keyof F]: K extends Taken ? NameIsTaken<K> : F[K];
 };
 declare const handle: unique symbol;
 /** An item of records with `generations`: records.index() gives its number, or ESTALE. */
@@ -217,8 +221,11 @@ export function recordsShapeOf(name: string, fields: Fields, o: RecordsOptions):
     if (typeof kind !== 'string' || !Object.hasOwn(VIEWS, kind)) {
       bad(`field ${field}: ${shown(kind)} is none of ${Object.keys(VIEWS).join(' ')}`);
     }
-    if (RESERVED.has(field) || field in RecordSet.prototype || !/^[A-Za-z_$][\w$]*$/.test(field)) {
-      bad(`field ${field}: this name is taken or no identifier; choose another`);
+    if (RESERVED.has(field) || field in RecordSet.prototype) {
+      bad(`field ${field}: records have a member of that name themselves; choose another`);
+    }
+    if (!/^[A-Za-z_$][\w$]*$/.test(field)) {
+      bad(`field ${shown(field)}: a name is letters, digits, _ and $, and no digit first`);
     }
     return kind as FieldKind;
   });
@@ -407,7 +414,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
     if (typeof values !== 'object' || values === null) {
       throw kmemError(EINVAL, 'set', `${shown(values)} is no object`, { zone: this.name });
     }
-    checkOptions('set', values, this.#fields);
+    checkOptions('set', values, this.#fields, 'field');
     const given = this.#fields.map((field) => this.#value(field, values[field]));
     const n = this.#index('set', item);
     for (const [i, field] of this.#fields.entries()) {
