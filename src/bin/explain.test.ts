@@ -1,12 +1,14 @@
 /*
  * Shown: every word that the tools' screens show, and every name of the kernel's, can be explained:
- * titles as the tables print them, lines of netstat -m and systat, each zone and type and variable
- * of a machine that runs, each errno; what is misspelt is named with what is near it.
+ * titles as the tables print them, lines of netstat -m and systat, rows of a replay, each zone and
+ * type and variable of a machine that runs, each figure that it collects, each errno; what is
+ * misspelt is named with what is near it.
  * By what means: the words are taken from the screens of a real machine, not from the declarations;
  * the command's text, exit code and JSON.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { metrics } from '../lib/metrics.ts';
 import { live_types } from '../replay/heap/heap_figures.ts';
 import { boot, shutdown } from '../sys/boot/main.ts';
 import { errno_name, errnos } from '../sys/machine/errno.ts';
@@ -15,6 +17,7 @@ import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 import { EXPLAIN_HELP, explain_main, explained, nearest, type Term, terms } from './explain.ts';
 import { main } from './main.ts';
+import { HTTP2, kmem, MAKE } from './replay.test.lib.ts';
 import { sysctl_main } from './sysctl.ts';
 import { tool_context } from './tool.ts';
 import { vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
@@ -95,8 +98,26 @@ describe('every word of a screen', () => {
       assert.ok(kinds(words).includes('a line of netstat -m'), words);
       const [, keys = ''] = /\(([^()]*\/[^()]*)\)$/.exec(words) ?? [];
       for (const key of keys.split('/').filter(Boolean)) {
-        assert.ok(kinds(key).includes('a figure in lines of netstat -m'), key);
+        assert.match(kinds(key).join('\n'), /^a figure in (a line|lines) of netstat -m$/m, key);
       }
+    }
+  });
+  test('rows of what replay says, as it is printed', async () => {
+    const { out } = await kmem(['replay', '--quiet', MAKE, HTTP2]);
+    const rows = [...out.matchAll(/^ {2}(?=\S)(.{13}) /gm)].map(([, label]) => label.trimEnd());
+    assert.ok(
+      rows.length > 12 && rows.includes('never freed') && rows.includes('mbufs'),
+      `${rows}`,
+    );
+    for (const label of rows) {
+      assert.ok(kinds(label).includes('a row of what replay says'), label);
+    }
+  });
+  test('figures for Prometheus', () => {
+    const figures = metrics(false).filter((m) => m.name !== 'kmem_build_info');
+    assert.ok(figures.length > 40);
+    for (const { name, kind } of figures) {
+      assert.deepEqual(kinds(name), [`a ${kind} of machine.collect(), for Prometheus`], name);
     }
   });
   test('errnos, by name, by number, and in the text of an error', () => {
@@ -149,6 +170,7 @@ test('what is misspelt', async () => {
   assert.equal(nearest('vm.lowmem_perid', all)[0], 'vm.lowmem_period');
   assert.ok(nearest('nmbcluster', all).includes('kern.ipc.nmbclusters'));
   assert.deepEqual(nearest('qqqqqqqqqqqqqqqqqqqqqqqqqqqq', all), []);
+  assert.deepEqual(nearest('foo', all), [], 'two letters of three are no slip');
   for (const odd of ['[', '.*', '\u{1f984}']) assert.deepEqual(nearest(odd, all), []);
   const failed = async (...argv: string[]): Promise<[number, string]> => {
     const heard = listen(process.stderr);

@@ -7,6 +7,8 @@
  *      a line of vmstat -s               the variable that it shows
  *      a variable, counter or group      declared beside the code that reads it
  *      a zone, a malloc type             declared beside the code that makes it
+ *      a row of a replay's verdict       declared before it is used (replay/rows.ts)
+ *      a figure for Prometheus           lib/metrics.ts
  *      an errno, or the text of an error lib/errors.ts
  *
  * Nothing is written down here a second time: terms are gathered from the
@@ -18,6 +20,8 @@
  * the tools say instead of one.
  */
 import { ERRORS } from '../lib/errors.ts';
+import { families } from '../lib/metrics.ts';
+import { ROWS, WORDS } from '../replay/rows.ts';
 import '../sys/boot/main.ts'; // where everything is declared
 import { counters } from '../sys/machine/counter.ts';
 import { errno_name, errno_of_code, errnos } from '../sys/machine/errno.ts';
@@ -41,8 +45,9 @@ import { SUMS_LINES } from './vmstat_sums.ts';
 export const EXPLAIN_HELP = `usage: kmem explain [--json] TERM
 
 Says in a paragraph what a word on the screens of the tools means: a column of
-vmstat -m and -z, a line of vmstat -s, netstat -m and systat -mbufs, a variable
-of sysctl, a zone, a malloc type, an errno or the text of an error.
+vmstat -m and -z, a line of vmstat -s, netstat -m and systat -mbufs, a row of
+what replay says, a variable of sysctl, a zone, a malloc type, a figure for
+Prometheus, an errno or the text of an error.
 
   --json           a list of what it means, on stdout
 
@@ -50,6 +55,7 @@ exit codes: 0 told; 1 no such term: the nearest ones are named; 2 wrong usage
 
 examples:
   kmem explain HighUse
+  kmem explain never freed
   kmem explain requests for mbufs denied
   kmem explain vm.lowmem_period
   kmem explain mbuf_packet
@@ -80,7 +86,8 @@ function of_netstat(): Term[] {
   }));
   const figures = Object.entries(NETSTAT_FIGURES).map(([name, text]) => {
     const there = NETSTAT_LINES.filter((line) => line.keys.includes(name)).length;
-    return { name, kind: `a figure in ${there} lines of netstat -m`, text };
+    const where = there === 1 ? 'a line' : `${there} lines`;
+    return { name, kind: `a figure in ${where} of netstat -m`, text };
   });
   return [...lines, ...figures];
 }
@@ -106,7 +113,7 @@ function of_groups(names: readonly string[]): Term[] {
   }
   return [...groups].map(([name, n]) => ({
     name,
-    kind: `a group of ${n} variables of sysctl`,
+    kind: n === 1 ? 'a group of one variable of sysctl' : `a group of ${n} variables of sysctl`,
     text: sentence(group_help(name)),
   }));
 }
@@ -140,6 +147,16 @@ function of_errors(): Term[] {
     return { name: errno_name(errno), kind: `errno ${errno}`, text };
   });
 }
+function of_replay(): Term[] {
+  const under = (kind: string, words: Readonly<Record<string, string>>): Term[] =>
+    Object.entries(words).map(([name, text]) => ({ name, kind, text }));
+  return [...under('a row of what replay says', ROWS), ...under('a word of replay', WORDS)];
+}
+function of_metrics(): Term[] {
+  return families().map(([name, kind, help]) => {
+    return { name, kind: `a ${kind} of machine.collect(), for Prometheus`, text: sentence(help) };
+  });
+}
 /** Everything that can be explained. */
 export function terms(): Term[] {
   const rows = [...SYSTAT_ROWS, SYSTAT_ALL];
@@ -161,6 +178,8 @@ export function terms(): Term[] {
     ...zones,
     ...types,
     ...of_sysctl(),
+    ...of_replay(),
+    ...of_metrics(),
     ...of_errors(),
   ];
 }
@@ -212,11 +231,16 @@ function distance(a: string, b: string, most: number): number {
   return row[b.length];
 }
 const NEAREST = 5;
+/** Of a word so short, two changed letters are no slip. */
+const SHORT = 3;
 /** Names that somebody may have meant, likeliest first. */
 export function nearest(text: string, all: readonly Term[] = terms()): string[] {
   const wanted = bare(text);
   // With all its letters changed it would be like any word.
-  const most = Math.min(Math.max(2, Math.floor(wanted.length / 3)), wanted.length - 1);
+  const most = Math.min(
+    wanted.length <= SHORT ? 1 : Math.max(2, Math.floor(wanted.length / 3)),
+    wanted.length - 1,
+  );
   const far = (name: string): number => {
     const whole = bare(name);
     const parts = [whole, whole.split('.').at(-1) ?? whole];
@@ -268,7 +292,9 @@ export function explain_main(argv: readonly string[]): number {
   if (found.length === 0) {
     const near = nearest(text, all);
     const hint =
-      near.length > 0 ? `near it: ${near.join(', ')}` : 'kmem sysctl -ad lists variables';
+      near.length > 0
+        ? `near it: ${near.join(', ')}`
+        : 'what a program itself named is not known here; kmem sysctl -ad lists variables';
     throw new FoundWrong(`${text}: no such term; ${hint}`);
   }
   if (words.length < argv.length) process.stdout.write(`${JSON.stringify(found, null, 1)}\n`);

@@ -17,6 +17,7 @@ import {
   ended,
   kmem,
   kmem_each,
+  HTTP2,
   MAKE,
   refused,
   replay,
@@ -24,7 +25,6 @@ import {
   start,
 } from './replay.test.lib.ts';
 
-const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
 const truth = JSON.parse(readFileSync(join(BUNDLED, 'truth.json'), 'utf8'))['http2.pcap.gz'];
 
 test('the verdict and netstat -m, line by line', async () => {

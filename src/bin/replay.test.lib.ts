@@ -13,6 +13,7 @@ import { BUNDLED, heap_truth, temporary_file } from '../replay/read/traces.test.
 
 const ROOT = join(import.meta.dirname, '..', '..');
 export const KMEM = join(ROOT, 'bin', 'kmem.js');
+export const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
 export const MAKE = join(BUNDLED, 'make.mtrace.gz');
 export const GM = join(BUNDLED, 'gm.mtrace.gz');
 export const truth = heap_truth(BUNDLED) ?? {};

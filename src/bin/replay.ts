@@ -71,7 +71,8 @@ CPU and sent by reference on each of the others.
   --programs N          recordings without threads: N programs at once, N CPUs
   --memory SIZE         memory of the machine, such as 64M (default 1G)
   --fit                 find the smallest memory that plays without a failure
-  --type-by WHAT        malloc types from: caller (default), module, none
+  --type-by WHAT        malloc types from: caller (default), module, none;
+                        realloc leaves a block with the type it has
   --no-verify           do not fill and check blocks (for timing)
   --strict              a malformed line or record, or a recording that is cut
                         or damaged, ends the replay with exit code 1; without

@@ -219,6 +219,18 @@ function variables(): Metric[] {
   return all;
 }
 
+// --- their names -------------------------------------------------------------------------------
+
+/** Every family that is always there: for `kmem explain`. */
+export function families(): Family[] {
+  return [
+    ...MEMORY.map(([name, , help]): Family => [PREFIX + name, 'gauge', help]),
+    ...LEVELS.map(([name, help]): Family => [PREFIX + name, 'gauge', help]),
+    ...EVENTS.map(([name, , , help]): Family => [PREFIX + name, 'counter', help]),
+    ...[...TYPES, ...ZONES].map(([name, kind, help]): Family => [PREFIX + name, kind, help]),
+  ];
+}
+
 // --- all of them ---------------------------------------------------------------------------------
 
 /** The figures now; with `all` every numeric variable as well. */

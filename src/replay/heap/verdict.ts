@@ -11,14 +11,13 @@ import type { ReplayOutcome } from './replay.ts';
 import type { RingProgress } from '../ring/ring.ts';
 import type { SiteRow, TraceDocument } from '../read/trace_stats.ts';
 import { short_site } from '../read/type_names.ts';
+import { row, type ROWS } from '../rows.ts';
 
 const MB = 2 ** 20;
 const PAGE_BYTES = 4096;
 /** Call sites shown by what they never freed, and by another figure. */
 const LEAKS_SHOWN = 5;
 const SITES_SHOWN = 3;
-/** Width of a row's label. */
-const LABEL = 14;
 /** Speeds of shorter traces say how fast the code gets warm, and nothing else. */
 export const SPEED_MIN_EVENTS = 10_000;
 
@@ -31,9 +30,6 @@ export function count(n: number): string {
 }
 export function counted(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`;
-}
-export function row(label: string, text: string): string {
-  return `  ${label.padEnd(LABEL)}${text}\n`;
 }
 
 /** CPUs as they are numbered; the machine's CPU 0 watches. */
@@ -111,7 +107,7 @@ function in_blocks([, n, of]: SiteRow): string {
   return `${bytes(of)} in ${counted(n, 'block')}`;
 }
 function sites(
-  label: string,
+  label: keyof typeof ROWS,
   rows: readonly SiteRow[] | undefined,
   most: number,
   figures: (row: SiteRow) => string,
@@ -147,7 +143,7 @@ function oddities(trace: TraceDocument): string {
     counted_odd(trace.failed, 'request refused when recorded', 'requests refused when recorded'),
   ].filter((what) => what !== '');
   const damage = damage_row(trace);
-  const label = (i: number): string => (i + damage.length === 0 ? 'recording' : '');
+  const label = (i: number): 'recording' | '' => (i + damage.length === 0 ? 'recording' : '');
   let text = damage + odd.map((what, i) => row(label(i), what)).join('');
   const first = trace.malformed[0];
   if (first !== undefined) text += row('', `first: ${first}`);

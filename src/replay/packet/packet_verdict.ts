@@ -2,15 +2,8 @@
  * packet_verdict: the outcome of a packet replay, for people.
  */
 import type { PacketOutcome } from './packet_replay.ts';
-import {
-  count,
-  counted,
-  damage_row,
-  mega,
-  row,
-  short_name,
-  SPEED_MIN_EVENTS,
-} from '../heap/verdict.ts';
+import { count, counted, damage_row, mega, short_name, SPEED_MIN_EVENTS } from '../heap/verdict.ts';
+import { row } from '../rows.ts';
 
 const PROTOCOLS_A_LINE = 5;
 

@@ -1,0 +1,71 @@
+/*
+ * rows: the words of a replay's verdict, each with what it means.
+ *
+ *      never freed   172,865 bytes in 1,889 blocks
+ *      └ label       └ text, of heap/verdict.ts or packet/packet_verdict.ts
+ *
+ * A verdict is rows of a label and a text.  A label is declared here, with its meaning,
+ * before a verdict can use it: row() takes no other one, and `kmem explain` tells the
+ * meaning.  WORDS are those inside the texts that a reader may not know.
+ */
+
+/** Width of a row's label. */
+const LABEL = 14;
+
+/** What stands to the left, by label. */
+export const ROWS = {
+  CPUs: 'How many of the CPUs that were asked for have something to play.',
+  requests:
+    'In the first part: blocks that the recorded program asked for, refused ones included, ' +
+    'the bytes of those it got, and the number of call sites. In the second: requests that ' +
+    'the machine served.',
+  peak:
+    'The most bytes that the recorded program had in use at a time, as it asked for them, in ' +
+    'how many blocks, and when that was.',
+  temporary:
+    'Blocks that were freed, or moved by a realloc, before anything else was obtained or ' +
+    'freed: work for the allocator that a local variable or a buffer used again would save.',
+  'never freed':
+    'What the recorded program had in use when the recording ended: what leaked, and what is ' +
+    'kept until the end on purpose.',
+  'most of it by': 'The call sites of what was never freed, most bytes first.',
+  'peak held by': 'The call sites of what was in use at the peak, most bytes first.',
+  'most calls by': 'The call sites that asked most often, with the sum of bytes.',
+  recording:
+    'What is unusual about the recording: where it is damaged or cut, lines that make no ' +
+    'sense, blocks that were freed without having been obtained.',
+  memory:
+    'Pages that the machine took at the peak, of all that it has; of blocks also the part of ' +
+    'these pages that the program had not asked for: rounding to size classes, free blocks, ' +
+    'headers.',
+  fit: 'The smallest memory with which the recording plays without a failure (--fit).',
+  'in use': 'Blocks that are in use when the replay ends, in bytes of size classes.',
+  'too small': 'Requests failed: about how much memory would have been enough.',
+  contents:
+    'Whether what was written into the blocks or packets was still in them when they were ' +
+    'freed or sent.',
+  time: 'How long the replay took; reading and unpacking the file are part of it.',
+  capture: 'The link types of a capture of packets, its bytes, and how long it was recorded.',
+  protocols: 'Packets of a capture by protocol.',
+  mbufs: 'Whether all mbufs, clusters and tags were given back when the packets had been sent.',
+} as const;
+
+/** What stands inside a verdict, by word. */
+export const WORDS = {
+  'call site':
+    'A place in the recorded program that asks for memory: module, function and offset, or ' +
+    'module and address where the name is not known. vmstat -m has a malloc type for each, ' +
+    'and a block that realloc grows stays with the type, and so with the call site, that ' +
+    'obtained it first; the rows of call sites name the realloc.',
+  'size class':
+    'A size that malloc rounds requests up to: 16, 32 … 4096 bytes; above, whole pages. ' +
+    'vmstat -z has a zone for each.',
+  'malformed line':
+    'A line of the recording that does not follow the format. It is left out; the last line ' +
+    'of a file that was cut is one, as a rule.',
+} as const;
+
+/** A row: what it is, and what there is to say. A row without a label continues the one above. */
+export function row(label: keyof typeof ROWS | '', text: string): string {
+  return `  ${label.padEnd(LABEL)}${text}\n`;
+}
