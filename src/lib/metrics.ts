@@ -226,7 +226,9 @@ export function families(): Family[] {
   return [
     ...MEMORY.map(([name, , help]): Family => [PREFIX + name, 'gauge', help]),
     ...LEVELS.map(([name, help]): Family => [PREFIX + name, 'gauge', help]),
-    ...EVENTS.map(([name, , , help]): Family => [PREFIX + name, 'counter', help]),
+    ...EVENTS.map(
+      ([name, of, , help = event(of).help]): Family => [PREFIX + name, 'counter', help],
+    ),
     ...[...TYPES, ...ZONES].map(([name, kind, help]): Family => [PREFIX + name, kind, help]),
   ];
 }
