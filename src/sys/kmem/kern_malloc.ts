@@ -25,7 +25,6 @@ import {
   hot as hot_,
   MCACHE_SHIFT as MCACHE_SHIFT_,
   mcache as mcache_,
-  mcache_of,
   type mcache_t,
   pcpu as pcpu_,
   poll,
@@ -56,7 +55,7 @@ import {
   type mtstats_t,
 } from '../h/malloc.ts';
 import { M_DRAIN, M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
-import { type bucket_t, uma_bucket } from '../h/uma.ts';
+import { type bucket_t, uma_bucket, uma_cache } from '../h/uma.ts';
 import {
   PK_LARGE,
   PK_MASK as PK_MASK_,
@@ -76,6 +75,7 @@ import { vm_page_get_run, vm_page_put_run } from '../page/vm_page_cache.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64_two, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
 import { budget_enter, budget_hold, budget_large, budget_leave } from '../uma/uma_budget.ts';
+import { bucket_put, bucket_take } from '../uma/uma_cache.ts';
 import {
   cache_make_room,
   cache_refill_slow,
@@ -87,6 +87,7 @@ import {
   zone_free_item,
 } from '../uma/uma_core.ts';
 import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
+import { my_cache } from '../uma/uma_int.ts';
 import {
   page_request,
   slab_index,
@@ -135,6 +136,7 @@ const pcpu = pcpu_;
 
 const mt = malloc_type;
 const bucket = uma_bucket;
+const cache = uma_cache;
 const page = vm_page;
 const stats = mtstats;
 
@@ -261,18 +263,9 @@ function small_item_slow(b: number, flags: number): number {
   const z = malloc_zone(b);
   if ((flags & M_NORECLAIM) === 0) poll_uma();
   // The slow path is also taken for a type's first use on this CPU: then there are items.
-  if (
-    bucket.cnt[mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t] === 0 &&
-    !cache_refill_slow(z, flags)
-  ) {
-    return zone_alloc_item(z, flags);
-  }
-  const bk = mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t;
-  const n = bucket.cnt[bk] - 1;
-  if (n < 0) return zone_alloc_item(z, flags); // the fast path is switched off
-  const item = bucket.item[elem(bk, n)];
-  bucket.cnt[bk] = n;
-  return item;
+  const c = my_cache(z);
+  if (bucket.cnt[cache.cur[c]] > 0 || cache_refill_slow(z, flags)) return bucket_take(cache.cur[c]);
+  return zone_alloc_item(z, flags);
 }
 function free_slow(p: number, t: malloc_type_t, b: number): void {
   const outer = kernel_enter();
@@ -289,14 +282,10 @@ function free_small(p: number, t: malloc_type_t, b: number): void {
   poll_uma();
   const s = malloc_stats_block(t);
   const z = malloc_zone(b);
-  const now = mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t;
-  const room = bucket.cnt[now] < bucket.entries[now];
-  if (room || (mcache.off[mcache_of(thr.cpu)] === 0 && cache_make_room(z))) {
-    const bk = mcache.bucket[elem(mcache_of(thr.cpu), b)] as bucket_t;
-    const n = bucket.cnt[bk];
-    bucket.item[elem(bk, n)] = p;
-    bucket.cnt[bk] = n + 1;
-  } else zone_free_item(z, p);
+  const c = my_cache(z);
+  const now = cache.cur[c];
+  if (bucket.cnt[now] < bucket.entries[now] || cache_make_room(z)) bucket_put(cache.cur[c], p);
+  else zone_free_item(z, p);
   if (s !== NULL) count_free(s, b);
   else malloc_late_free(t, b);
 }

@@ -141,15 +141,15 @@ export const pcpu = struct<pcpu_t>(
 
 export type mcache_t = Ptr<'mcache'>;
 /*
- * Where malloc's fast path finds the current bucket of each size class: a record
- * for each CPU at a fixed place, so that the CPU number alone leads there.
+ * Where malloc's fast path finds the current bucket of each size class: a record for
+ * each CPU at a fixed place, so that the CPU number and the class lead there without
+ * arithmetic of their own.  By way of the zones' caches a pair takes 1 ns more.
  */
 export const mcache = struct<mcache_t>(
   'mcache',
   MCACHE_WORDS,
 )({
   bucket: words('t', 'bucket of each size class', MCACHE_SLOTS),
-  off: i32('t', 'the fast path is switched off'),
 });
 /** The record of a CPU. */
 export function mcache_of(cpu: number): mcache_t {

@@ -23,7 +23,7 @@ import {
   type zone_t,
 } from '../h/uma.ts';
 import { save } from '../sync/undo.ts';
-import { cache_of, uma, uma_root } from './uma_int.ts';
+import { uma, uma_root } from './uma_int.ts';
 
 const zone = uma_zone;
 const cache = uma_cache;
@@ -42,21 +42,24 @@ export function cache_end(c: cache_t): void {
 export function cache_set_cur(z: zone_t, c: cache_t, b: bucket_t): void {
   cache.cur[c] = b;
   const mclass = zone.mclass[z];
-  if (mclass !== 0 && mcache.off[mcache_of(thr.cpu)] === 0) {
-    mcache.bucket[elem(mcache_of(thr.cpu), mclass - 1)] = b;
-  }
-}
-/** Points every malloc class of a CPU at the null bucket, or back at its cache. */
-export function mcache_switch(cpu: number, zones: readonly zone_t[], on: boolean): void {
-  const nothing = uma_root.null_bucket[uma()];
-  const mine = mcache_of(cpu);
-  mcache.off[mine] = on ? 0 : 1;
-  for (const z of zones) {
-    const b = on ? cache.cur[cache_of(z, cpu)] : nothing;
-    mcache.bucket[elem(mine, zone.mclass[z] - 1)] = b;
-  }
+  if (mclass !== 0) mcache.bucket[elem(mcache_of(thr.cpu), mclass - 1)] = b;
 }
 
+/** Takes the last item of a bucket that has some. */
+export function bucket_take(b: bucket_t): number {
+  const n = bucket.cnt[b] - 1;
+  const item = bucket.item[elem(b, n)];
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n;
+  return item;
+}
+/** Puts an item behind the last one of a bucket that has room. */
+export function bucket_put(b: bucket_t, item: number): void {
+  const n = bucket.cnt[b];
+  bucket.item[elem(b, n)] = item;
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n + 1;
+}
 /**
  * Moves the later half of bucket `from`, the items freed last, into the empty
  * bucket `to`; these are the cache's cur and spare.  A program that goes to and

@@ -41,7 +41,7 @@ import { reap_pending } from '../machine/death.ts';
 import { hw as hw_, mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { add64, elem, field_word, NULL } from '../machine/struct.ts';
+import { add64, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
 import {
@@ -70,6 +70,8 @@ import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { witness_sleep } from '../sync/witness.ts';
 import { bucket_alloc, bucket_free } from './uma_bucket.ts';
 import {
+  bucket_put,
+  bucket_take,
   cache_begin,
   cache_end,
   cache_set_cur,
@@ -90,7 +92,14 @@ import {
   type Tally,
   vtoslab,
 } from './uma_keg.ts';
-import { uma, uma_root as uma_root_, zone_lock, zone_name, zone_unlock } from './uma_int.ts';
+import {
+  my_cache,
+  uma,
+  uma_root as uma_root_,
+  zone_lock,
+  zone_name,
+  zone_unlock,
+} from './uma_int.ts';
 
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const hw = hw_;
@@ -116,10 +125,6 @@ export type dtor_t = (item: number, size: number, arg: number) => void;
 
 const CACHES = uma_zone.sizeof;
 const SHIFT = CACHE_SHIFT;
-/** Cache of zone z on this CPU. */
-function my_cache(z: zone_t): cache_t {
-  return ((z + CACHES + (thr.cpu << SHIFT)) | 0) as number as cache_t;
-}
 
 /* The fast paths are written out, so that V8 can inline them (kern_malloc.ts). */
 const NO_FAST_ALLOC = ZH_CTOR | ZH_DEBUG;
@@ -263,12 +268,10 @@ function zfree_hooks(z: zone_t, item: number, arg: number): void {
   if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], arg);
   if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
   const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
-  const n = bucket.cnt[b];
-  if (n >= bucket.entries[b] || (hooks & (ZH_FULL | ZH_NOCACHE)) !== 0) {
+  if (bucket.cnt[b] >= bucket.entries[b] || (hooks & (ZH_FULL | ZH_NOCACHE)) !== 0) {
     return uma_zfree_slow(z, item);
   }
-  bucket.item[elem(b, n)] = item;
-  bucket.cnt[b] = n + 1;
+  bucket_put(b, item);
 }
 function zone_fini_item(z: zone_t, item: number): void {
   if (zone.zfini[z] !== 0) {
@@ -302,10 +305,7 @@ export function uma_zalloc_slow(z: zone_t, arg: number, flags: number): number {
 }
 /** An item of the cache, checked, constructed and zeroed. */
 function cache_take(z: zone_t, c: cache_t, b: bucket_t, arg: number, flags: number): number {
-  const n = bucket.cnt[b] - 1;
-  const item = bucket.item[elem(b, n)];
-  if (opt.SIM) sim_point(b);
-  bucket.cnt[b] = n;
+  const item = bucket_take(b);
   cache_count(c);
   return uma_zalloc_finish(z, item, arg, flags);
 }
@@ -493,10 +493,7 @@ function zfree_slow(z: zone_t, item: number): void {
     zone_free_item(z, item);
     return;
   }
-  const b = cache.cur[my_cache(z)];
-  const n = bucket.cnt[b];
-  bucket.item[elem(b, n)] = item;
-  bucket.cnt[b] = n + 1;
+  bucket_put(cache.cur[my_cache(z)], item);
 }
 /** Brings a bucket with room under the fast path. False: there is none to be had. */
 export function cache_make_room(z: zone_t): boolean {

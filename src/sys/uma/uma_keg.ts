@@ -90,6 +90,7 @@ import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { budget_enter, budget_hold, budget_leave } from './uma_budget.ts';
+import { bucket_put } from './uma_cache.ts';
 import { zone_alloc_item, zone_free_item } from './uma_core.ts';
 import { uma, uma_root } from './uma_int.ts';
 
@@ -444,10 +445,8 @@ export function keg_fill(k: keg_t, b: bucket_t, want: number, flags: number): vo
     const s = keg_ready_slab(k);
     if (s === NULL) return;
     undo_begin(keg.lock, k);
-    const n = bucket.cnt[b];
     save(bucket.cnt, b);
-    bucket.item[elem(b, n)] = slab_take(k, s);
-    bucket.cnt[b] = n + 1;
+    bucket_put(b, slab_take(k, s));
     undo_end();
   }
 }
