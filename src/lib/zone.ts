@@ -27,7 +27,8 @@ import { phys_root } from '../sys/page/vm_phys.ts';
 import {
   uma_zalloc as uma_zalloc_,
   uma_zfree as uma_zfree_,
-  uma_zfreed_last as uma_zfreed_last_,
+  uma_cache_give as uma_cache_give_,
+  uma_zfreed_last,
 } from '../sys/uma/uma_core.ts';
 import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { keg_item_starts } from '../sys/uma/uma_keg.ts';
@@ -57,7 +58,7 @@ import { type AsyncOptions, waitFor } from './wait.ts';
 
 const zalloc = uma_zalloc_;
 const zfree = uma_zfree_;
-const zfreed_last = uma_zfreed_last_;
+const cache_give = uma_cache_give_;
 const page = vm_page;
 const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
 const NOWAIT = M_NOWAIT | M_DRAIN;
@@ -310,11 +311,10 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
       (w << 2) >>> 0 !== item ||
       page.index[w >>> PAGE_WORD_SHIFT] !== this.#keg ||
       ((this.#starts[(w >>> 5) & 31] >>> w) & 1) === 0 ||
-      zfreed_last(this.#z, w)
+      !cache_give(this.#z, w)
     ) {
-      return this.#freeFar(item);
+      this.#freeFar(item);
     }
-    zfree(this.#z, w);
   }
   /** The byte address of an item, for load, store and the whole-memory views. */
   address(item: Item<N>): Address {
@@ -407,7 +407,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     };
     if ((w | 0) !== w || w < 0 || w >= this.#end) wrong('is no item');
     if (!item_of_keg(this.#keg, w)) wrong(`is no item of zone '${this.name}': it is ${whatis(w)}`);
-    if (zfreed_last(z, w)) wrong(`of zone '${this.name}' is free already: it was freed twice`);
+    if (uma_zfreed_last(z, w)) wrong(`of zone '${this.name}' is free already: it was freed twice`);
     zfree(z, w);
   }
 }

@@ -217,13 +217,15 @@ export function uma_cache_take(z: zone_t): number {
 }
 /**
  * Puts an item, destructed already, into this CPU's cache.  False: it has no room
- * for it now; the client calls uma_zfree_arg, which destructs once more.
+ * for it now, or has this very item on top; the client calls uma_zfree_arg, which
+ * destructs once more, or asks uma_zfreed_last first.
  */
 export function uma_cache_give(z: zone_t, item: number): boolean {
   if ((zone.hooks[z] & (ZH_DEBUG | ZH_FULL | ZH_NOCACHE)) !== 0) return false;
   const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
   const n = bucket.cnt[b];
-  if (n >= bucket.entries[b]) return false;
+  // Below the first item is the bucket's own head: the zone that it came from, no item.
+  if (n >= bucket.entries[b] || bucket.item[((b + n - 1) | 0) as bucket_t] === item) return false;
   bucket.item[((b + n) | 0) as bucket_t] = item;
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n + 1;
