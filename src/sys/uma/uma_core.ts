@@ -224,8 +224,8 @@ export function uma_cache_give(z: zone_t, item: number): boolean {
   if ((zone.hooks[z] & (ZH_DEBUG | ZH_FULL | ZH_NOCACHE)) !== 0) return false;
   const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
   const n = bucket.cnt[b];
-  // Below the first item is the bucket's own head: the zone that it came from, no item.
-  if (n >= bucket.entries[b] || bucket.item[((b + n - 1) | 0) as bucket_t] === item) return false;
+  if (n >= bucket.entries[b]) return false;
+  if (n > 0 && bucket.item[((b + n - 1) | 0) as bucket_t] === item) return false;
   bucket.item[((b + n) | 0) as bucket_t] = item;
   if (opt.SIM) sim_point(b);
   bucket.cnt[b] = n + 1;
