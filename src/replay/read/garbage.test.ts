@@ -119,6 +119,36 @@ test('a truncated or damaged gzip or zstd file is played as far as it unpacks', 
   }
 });
 
+test('a plain file cut in its last line is told to be cut, and the line is no event', async (t) => {
+  const mtrace = '= Start\n@ a:[0x1] + 0x10 0x20\n@ a:[0x1] + 0x20 0x1000\n= End\n';
+  const threads = '# kmem-threads v1\n1\tm\t0x10\t32\n1\tm\t0x20\t4096\n# end\n';
+  for (const text of [mtrace, threads]) {
+    const first = text.indexOf('\n', 20) + 1;
+    const number = text.indexOf('\n', first);
+    const places = [first, first + 1, first + 9, number - 2, number, number + 1];
+    for (const end of [...places, text.length - 2, text.length - 1, text.length]) {
+      const kept = text.slice(0, end);
+      const lines = kept.slice(0, kept.lastIndexOf('\n') + 1);
+      const rest = kept.slice(lines.length);
+      const events = lines.match(/^[@1]/gm)?.length;
+      const whole = rest === '' || rest === '= End' || rest.startsWith('#');
+      const file = temporary_file(t, 'kept', end === number ? gzipSync(kept) : kept);
+      const what = JSON.stringify(rest);
+      const { trace } = await read([file]);
+      assert.equal(trace.event_lines, events, what);
+      assert.equal(trace.requested_bytes_total, events === 2 ? 4128 : 32, what);
+      assert.equal(trace.malformed_lines, 0, what);
+      assert.equal(trace.damaged_at, whole ? undefined : end, what);
+      const strict = read([file], { strict: true });
+      if (whole) await strict;
+      else {
+        await assert.rejects(strict, { fault: 'strict' });
+        assert.match(trace.damage ?? '', /kept: line \d: the file ends in the middle of this line/);
+      }
+    }
+  }
+});
+
 test('what is not there or no file', async (t) => {
   const folder = temporary_folder(t);
   assert.match((await refused(join(folder, 'absent'))).message, /no such file/);
@@ -215,12 +245,11 @@ test('binary noise is not a trace, packed or not', async (t) => {
 test('noise behind a good beginning is counted, with the first places', async (t) => {
   const random = random_from(SEED);
   const noise = Buffer.from(Uint8Array.from({ length: 300_000 }, () => random(256)));
-  /* A newline at the very end would end the last line, not begin another. */
-  noise[noise.length - 1] = 0x78;
+  noise[noise.length - 1] = 0x0a;
   const good = '= Start\n@ a:[0x1] + 0x10 0x20\n';
   const file = temporary_file(t, 'noise', Buffer.concat([Buffer.from(good), noise]));
   const { trace } = await read([file]);
-  const lines = noise.toString('latin1').split('\n').length;
+  const lines = noise.toString('latin1').split('\n').length - 1;
   assert.equal(trace.malformed_lines, lines, `seed ${SEED}`);
   assert.equal(trace.malformed.length, 20);
   assert.ok(trace.malformed[0].startsWith(`${file}:3: `));
@@ -280,14 +309,14 @@ test('every odd line of mtrace', async (t) => {
     ['= Stop', true],
     ['0x10', true],
     [' - 0x10', true],
-    ['@ a:[0x1] < 0x20', true],
+    ['@ a:[0x1] < 0x20', false],
   ];
-  const text = lines.map(([line]) => line).join('\n');
+  const text = lines.map(([line]) => `${line}\n`).join('');
   const { trace } = await read([temporary_file(t, 'odd', text)]);
   const places = trace.malformed.map((place) => Number(/:(\d+): /.exec(place)?.[1]));
   const expected = lines.flatMap(([, bad], i) => (bad ? [i + 1] : []));
-  /* The last line itself is good: the trace ends before its second half. */
   assert.deepEqual(places, expected);
+  assert.match(trace.damage ?? '', /the recording ends between a realloc's '<' and '>' lines/);
   assert.equal(trace.malformed_lines, expected.length);
   assert.equal(trace.failed, 1);
   assert.equal(trace.acquired_while_live, 1);
@@ -324,7 +353,7 @@ test('every odd line of threads', async (t) => {
     ['1\tf\t0x20\t0', false],
     ['1\tf\t0x0\t0', true],
   ];
-  const text = lines.map(([line]) => line).join('\n');
+  const text = lines.map(([line]) => `${line}\n`).join('');
   const { outcome, players } = await play({ files: [temporary_file(t, 'odd', text)], cpus: 1 });
   assert.ok(outcome.result, outcome.error?.message ?? 'no result');
   const { trace } = outcome.result;

@@ -146,12 +146,6 @@ export class HeaptrackParser implements LineParser {
     }
   }
 
-  /** heaptrack ends every line, so this one is cut. */
-  parse_last(from: number, to: number): void {
-    if (this.parse_cut(from, to) || this.#cutter.bytes[from] === HASH) return;
-    this.#bad('the file ends in the middle of this line');
-  }
-
   /**
    * A cut number is another number.  Yet an event that has begun did happen, and heaptrack_print
    * counts it for the allocation that is named so far; so does this.
@@ -160,8 +154,9 @@ export class HeaptrackParser implements LineParser {
     this.#heap.stats.line++;
     const { bytes } = this.#cutter;
     const op = bytes[from];
-    if (this.#raw !== false || (op !== PLUS && op !== MINUS)) return false;
-    return bytes[from + 1] === BLANK && this.#event(bytes, op, from + 2, to) === null;
+    const event = this.#raw === false && (op === PLUS || op === MINUS);
+    if (event && bytes[from + 1] === BLANK) this.#event(bytes, op, from + 2, to);
+    return op === HASH;
   }
 
   long_line(): void {
@@ -169,7 +164,9 @@ export class HeaptrackParser implements LineParser {
     this.#too_long(this.#cutter.bytes[this.#rest]);
   }
 
-  finish(): void {}
+  finish(): string {
+    return '';
+  }
 
   document(): Omit<TraceDocument, 'uncompressed_bytes' | 'compressed_bytes' | 'sha256'> {
     const stats = this.#heap.stats;

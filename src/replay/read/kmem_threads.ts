@@ -78,15 +78,13 @@ export class ThreadsParser implements LineParser {
     }
   }
 
-  parse_last(from: number, to: number): void {
-    this.#heap.stats.line++;
-    this.#line(this.#cutter.bytes, from, to);
-  }
-
-  /** A cut number is another number. */
-  parse_cut(): boolean {
-    this.#heap.stats.line++;
-    return false;
+  /** A cut number is another number; a comment is a comment. */
+  parse_cut(from: number): boolean {
+    const { stats } = this.#heap;
+    stats.line++;
+    const comment = this.#cutter.bytes[from] === HASH;
+    if (comment) stats.notes++;
+    return comment;
   }
 
   long_line(): void {
@@ -94,7 +92,9 @@ export class ThreadsParser implements LineParser {
     this.#too_long();
   }
 
-  finish(): void {}
+  finish(): string {
+    return '';
+  }
 
   document(): Omit<TraceDocument, 'uncompressed_bytes' | 'compressed_bytes' | 'sha256'> {
     const stats = this.#heap.stats;

@@ -17,6 +17,10 @@
  * The parser gets the whole range and calls newline_at() itself, so that its
  * loop stays in one function.  It answers with the first byte it did not use.
  *
+ * The recorders end every line, so a last line without its newline is cut: its last number
+ * may be another one.  It is no event (of heaptrack's a begun one is), and the file is told
+ * to be cut.
+ *
  * A line longer than MAX_LINE_BYTES is reported once and skipped up to its end,
  * however long it is; nothing grows.
  */
@@ -35,9 +39,7 @@ const NEWLINE_WORD = 0x0a0a0a0a;
 export interface LineParser {
   /** Uses up all complete lines in [from, to); returns where the incomplete one begins. */
   parse(from: number, to: number): number;
-  /** The last line of a file, which has no newline. */
-  parse_last(from: number, to: number): void;
-  /** The last line of a file of which the rest is lost. False: nothing could be made of it. */
+  /** The last line of a file, without its newline. True: nothing can be missing in it. */
   parse_cut(from: number, to: number): boolean;
   /** A line was too long; it counts as one malformed line. */
   long_line(): void;
@@ -73,28 +75,13 @@ export class LineCutter {
     }
   }
 
-  /** The file is over: its last line may lack a newline; answers whether it did. */
+  /** The file is over. False: its last line is cut. */
   finish(parser: LineParser): boolean {
-    const unended = this.#held > 0;
-    if (unended) {
-      this.bytes[this.#held] = NEWLINE;
-      parser.parse_last(0, this.#held);
-    }
-    this.#begin_anew();
-    return unended;
-  }
-  /** The file is cut here. */
-  finish_cut(parser: LineParser): void {
-    if (this.#held > 0) {
-      this.bytes[this.#held] = NEWLINE;
-      parser.parse_cut(0, this.#held);
-    }
-    this.#begin_anew();
-  }
-
-  #begin_anew(): void {
+    this.bytes[this.#held] = NEWLINE;
+    const whole = this.#held === 0 || parser.parse_cut(0, this.#held);
     this.#held = 0;
     this.#skipping = false;
+    return whole;
   }
 
   #hold(rest: number, to: number, parser: LineParser): void {

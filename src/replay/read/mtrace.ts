@@ -87,15 +87,13 @@ export class MtraceParser implements LineParser {
     }
   }
 
-  parse_last(from: number, to: number): void {
-    this.#heap.stats.line++;
-    this.#line(this.#cutter.bytes, this.#cutter.view, from, to);
-  }
-
-  /** A cut number is another number. */
-  parse_cut(): boolean {
-    this.#heap.stats.line++;
-    return false;
+  /** A cut number is another number. Of banners, `= End` is whole without its newline. */
+  parse_cut(from: number, to: number): boolean {
+    const { stats } = this.#heap;
+    stats.line++;
+    const banner = this.#banner(this.#cutter.bytes, from, to);
+    if (banner) stats.notes++;
+    return banner;
   }
 
   long_line(): void {
@@ -104,10 +102,8 @@ export class MtraceParser implements LineParser {
   }
 
   /** The last file is read: a realloc may be left half. */
-  finish(): void {
-    if (!this.#old_due) return;
-    this.#old_due = false;
-    this.#heap.stats.malformed_line("the trace ends between a realloc's '<' and '>' lines");
+  finish(): string {
+    return this.#old_due ? "the recording ends between a realloc's '<' and '>' lines" : '';
   }
 
   document(): Omit<TraceDocument, 'uncompressed_bytes' | 'compressed_bytes' | 'sha256'> {
@@ -276,16 +272,19 @@ export class MtraceParser implements LineParser {
     return bytes[this.#blank] === BLANK ? FIELD_NIL : FIELD_BAD;
   }
 
+  /* Whether it is `= Start` or `= End`, which are noted. */
+  #banner(bytes: Uint8Array, from: number, to: number): boolean {
+    const text = new TextDecoder().decode(bytes.subarray(from, Math.min(to, from + 16)));
+    const { stats } = this.#heap;
+    if (text === '= Start') stats.start_line = true;
+    if (text === '= End') stats.end_line = true;
+    return text === '= Start' || text === '= End';
+  }
   /* A line whose last field is no number: a banner, or garbage. */
   #other_slow(bytes: Uint8Array, from: number, to: number): void {
     const stats = this.#heap.stats;
     if (bytes[from] === EQUALS) {
-      const text = new TextDecoder().decode(bytes.subarray(from, Math.min(to, from + 16)));
-      const start = text === '= Start';
-      const end = text === '= End';
-      if (start) stats.start_line = true;
-      if (end) stats.end_line = true;
-      if (start || end) stats.notes++;
+      if (this.#banner(bytes, from, to)) stats.notes++;
       else this.#bad('a banner other than `= Start` and `= End`');
       return;
     }

@@ -11,7 +11,8 @@
  *
  * Damage behind something good is taken as the end of its file: what is before it
  * is played, the document says where it was, and a strict reading fails there.
- * Where nothing good is, the file is refused.
+ * Where nothing good is, the file is refused.  A last line without its newline is
+ * such damage, packed or plain: a crash cut the recording there.
  *
  * The ring's state tells players how it went: ended, or failed after the last
  * good event.  The caller gets the document or the error.
@@ -59,9 +60,11 @@ export interface TraceResult<Document = TraceDocument> {
 }
 
 const NEWLINE = 10;
+const CUT_ADVICE = 'fetch or record it again, or replay without --strict';
 
 interface TraceParser extends LineParser {
-  finish(): void;
+  /** All files are read. What is missing at the end of the last; '': nothing. */
+  finish(): string;
   document(): Omit<TraceDocument, 'uncompressed_bytes' | 'compressed_bytes' | 'sha256'>;
 }
 
@@ -131,7 +134,8 @@ class TraceReading {
       }
       if (this.#capture) await this.#capture_passes(this.#capture);
       if (!this.#aborted) {
-        this.#parser?.finish();
+        const missing = this.#parser?.finish() ?? '';
+        if (missing !== '') this.#cut(missing, this.#plain_bytes);
         this.#heap.end();
       }
     } catch (error) {
@@ -173,27 +177,36 @@ class TraceReading {
     }
     if (!good) this.#finish_damaged(source);
     else if (this.#capture) this.#capture.finish();
-    else this.#finish_lines(malformed_lines, notes);
+    else this.#finish_lines(source, malformed_lines, notes);
     this.#note_progress(source);
     this.#raw_bytes += source.raw_bytes;
     this.#plain_bytes += source.plain_bytes;
   }
   /* The last line may be cut; a file of which no other line made sense is no recording. */
-  #finish_lines(malformed_before: number, notes_before: number): void {
+  #finish_lines(source: ByteSource, malformed_before: number, notes_before: number): void {
     const stats = this.#stats;
-    const unended = this.#cutter.finish(this.#parser as TraceParser);
+    const cut = this.#cutter.finish(this.#parser as TraceParser) ? 0 : 1;
     const malformed = stats.malformed_lines - malformed_before;
     const notes = stats.notes - notes_before;
-    const only_cut = malformed === 1 && unended && notes > 0;
-    if (malformed === 0 || stats.line - malformed - notes > 0 || only_cut) return;
-    const reason = `no line of this file was understood as ${this.#format}`;
-    const place = `${stats.file}:`;
-    const first = stats.malformed.find((what) => what.startsWith(place));
-    const advice = `the first: ${first?.slice(place.length) ?? 'see the file'}`;
-    throw new SourceError(stats.file, null, reason, advice);
+    const ends = 'the file ends in the middle of this line';
+    const understood = stats.line - malformed - notes - cut > 0;
+    if (!understood && (malformed > 0 || (cut > 0 && notes === 0))) {
+      const reason = `no line of this file was understood as ${this.#format}`;
+      const place = `${stats.file}:`;
+      const first = stats.malformed.find((what) => what.startsWith(place));
+      const advice = `the first: ${first?.slice(place.length) ?? `${stats.line}: ${ends}`}`;
+      throw new SourceError(stats.file, null, reason, advice);
+    }
+    if (cut > 0) this.#cut(`line ${stats.line}: ${ends}`, source.plain_bytes);
+  }
+  /* The recorder was stopped before it wrote the rest. */
+  #cut(reason: string, at: number): void {
+    const error = new SourceError(this.#stats.file, null, reason, CUT_ADVICE, 'damaged');
+    if (this.#options.strict) throw made_strict(error);
+    this.#note_damage(error, at);
   }
   #finish_damaged(source: ByteSource): void {
-    if (this.#parser) this.#cutter.finish_cut(this.#parser);
+    if (this.#parser) this.#cutter.finish(this.#parser);
     this.#capture?.finish_damaged(source.plain_bytes);
   }
 
@@ -201,11 +214,10 @@ class TraceReading {
   #give_up(error: unknown, at: number): void {
     if (!(error instanceof SourceError) || error.fault !== 'damaged') throw error;
     if ((this.#capture?.packets ?? this.#stats.event_lines) === 0) throw error;
-    if (this.#options.strict) {
-      const { file, offset, reason } = error;
-      const advice = 'fetch or record it again, or replay without --strict';
-      throw new SourceError(file, offset, reason, advice, 'strict');
-    }
+    if (this.#options.strict) throw made_strict(error);
+    this.#note_damage(error, at);
+  }
+  #note_damage(error: SourceError, at: number): void {
     if (this.#damage !== null) return;
     this.#damage = error;
     this.#damaged_at = at;
@@ -316,6 +328,9 @@ class TraceReading {
   }
 }
 
+function made_strict({ file, offset, reason }: SourceError): SourceError {
+  return new SourceError(file, offset, reason, CUT_ADVICE, 'strict');
+}
 function strict_error(stats: TraceStats): SourceError {
   const place = `${stats.file}:${stats.line}: `;
   const reason = `line ${stats.line}: ${stats.malformed[0].slice(place.length)}`;
