@@ -188,8 +188,8 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     ENAMETOOLONG,
-    "a name has more than 31 bytes, a socket's path more than 107, or another path more than " +
-      'the host takes',
+    "a name has more than 31 bytes, a socket's path more than 107 or its folder more than 96, or " +
+      'another path more than the host takes',
     'shorten it',
   ),
   entry(

@@ -2,6 +2,7 @@
  * What the tests of the control socket share: a folder for sockets, a program in
  * another process (listen.test.program.ts), and a client that can misbehave.
  */
+import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -11,6 +12,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { SEED } from '../sys/machine/seed.test.lib.ts';
+import { KmemError, type Listener, type Machine } from './index.ts';
 import {
   Frames,
   type Hello,
@@ -61,6 +63,19 @@ export async function endProgram({ child, ask }: Program): Promise<void> {
   const answer = await ask('end');
   const [code, signal] = await exit;
   if (answer !== 'ended' || code !== 0) throw new Error(`${answer}, ${code}, ${signal}`);
+}
+
+/** Tries to listen, in vain, and gives what is said. */
+export async function refused(code: string, machine: Machine, path?: string): Promise<string> {
+  const options = path === undefined ? {} : { path };
+  const e = await machine.listen(options).then(
+    (l: Listener) => assert.fail(`listens at ${l.path}`),
+    (e: unknown) => e,
+  );
+  assert.ok(e instanceof KmemError, `${e}`);
+  assert.equal(e.code, code, e.message);
+  assert.ok(!e.message.includes('\n'));
+  return e.message;
 }
 
 /** A client by hand. */

@@ -8,17 +8,14 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import fs, {
+import {
   chmodSync,
   existsSync,
-  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   rmSync,
   symlinkSync,
-  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -29,25 +26,13 @@ import { fileURLToPath } from 'node:url';
 import { isMainThread, threadId } from 'node:worker_threads';
 import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
 import { within } from '../sys/machine/workers.test.lib.ts';
-import { KmemError, type Listener, type Machine, testMachine } from './index.ts';
-import { endProgram, runtimeFolder, startProgram, TestClient } from './listen.test.lib.ts';
+import { type KmemError, type Listener, testMachine } from './index.ts';
+import { endProgram, refused, runtimeFolder, startProgram, TestClient } from './listen.test.lib.ts';
 import { requestFrame } from './wire.ts';
 
 const runtime = runtimeFolder();
 const folder = join(runtime, 'kmem');
 const mode = (path: string): number => lstatSync(path).mode & 0o777;
-
-async function refused(code: string, machine: Machine, path?: string): Promise<string> {
-  const options = path === undefined ? {} : { path };
-  const e = await machine.listen(options).then(
-    (l: Listener) => assert.fail(`listens at ${l.path}`),
-    (e: unknown) => e,
-  );
-  assert.ok(e instanceof KmemError, `${e}`);
-  assert.equal(e.code, code, e.message);
-  assert.ok(!e.message.includes('\n'));
-  return e.message;
-}
 
 describe('the socket', () => {
   test('is where the tools look, and nobody else may use it', async (t) => {
@@ -398,89 +383,6 @@ describe('what it says', () => {
     await once(second.child, 'exit');
     const own = await machine.listen();
     assert.deepEqual(readdirSync(folder), [own.path.slice(folder.length + 1)]);
-  });
-});
-
-describe('several that want one path', () => {
-  async function tries(machine: Machine, path: string): Promise<Listener[]> {
-    const all = await Promise.allSettled([1, 2, 3].map(() => machine.listen({ path })));
-    const open = all.flatMap((r) => (r.status === 'fulfilled' ? [r.value] : []));
-    for (const r of all) {
-      if (r.status === 'rejected') assert.equal((r.reason as KmemError).code, 'EADDRINUSE');
-    }
-    return open;
-  }
-  test('exactly one succeeds: on a free path, on a stale one, in several processes', async (t) => {
-    const machine = testMachine(t);
-    const program = await startProgram();
-    const others = [await startProgram(), await startProgram()];
-    program.child.kill('SIGKILL');
-    await once(program.child, 'exit');
-    for (let round = 0; round < 10; round++) {
-      const path = round % 2 === 0 ? join(runtime, `free-${round}.sock`) : program.path;
-      // Stale: its inode stays when the listener is gone.
-      const stale = createServer().listen(join(runtime, 'bound'));
-      await once(stale, 'listening');
-      rmSync(path, { force: true });
-      if (round % 2 === 1) linkSync(join(runtime, 'bound'), path);
-      await new Promise((resolve) => stale.close(resolve));
-      const theirs = others.map((other) => other.ask(`try ${path}`));
-      const mine = await tries(machine, path);
-      const answers = await Promise.all(theirs);
-      const won = [...mine.map(() => 'listens'), ...answers.filter((a) => a !== 'EADDRINUSE')];
-      assert.deepEqual(won, ['listens'], `${round}: ${answers}`);
-      const client = new TestClient(path);
-      const { pid } = (await client.hello()) ?? {};
-      assert.equal(pid, [process.pid, ...others.map((o) => o.pid)][1 + answers.indexOf('listens')]);
-      client.socket.destroy();
-      for (const listener of mine) await listener.close();
-      for (const other of others) await other.ask('close');
-      assert.ok(!existsSync(path));
-    }
-    for (const other of others) await endProgram(other);
-    assert.deepEqual(
-      readdirSync(runtime).filter((name) => name.startsWith('.')),
-      [],
-      'no trace of how it was made',
-    );
-  });
-  test('what is no stale socket stays, on a file system without links too', async (t) => {
-    const machine = testMachine(t);
-    const { linkSync: link } = fs;
-    const path = join(runtime, 'there');
-    t.after(() => {
-      fs.linkSync = link;
-    });
-    for (const links of [true, false]) {
-      if (!links) {
-        fs.linkSync = () => {
-          throw Object.assign(new Error('no links here'), { code: 'EPERM' });
-        };
-      }
-      writeFileSync(path, 'text');
-      await refused('EADDRINUSE', machine, path);
-      assert.equal(readFileSync(path, 'utf8'), 'text');
-      rmSync(path);
-      const [listener, ...more] = await tries(machine, path);
-      assert.deepEqual(more, []);
-      const client = new TestClient(path);
-      assert.equal((await client.hello())?.pid, process.pid);
-      await listener.close();
-      assert.ok(!existsSync(path));
-    }
-  });
-  test('a claim that a killed program left is taken away', async (t) => {
-    const machine = testMachine(t);
-    const program = await startProgram();
-    program.child.kill('SIGKILL');
-    await once(program.child, 'exit');
-    const name = program.path.slice(folder.length + 1);
-    const claim = join(folder, `.${name}.claim`);
-    mkdirSync(claim);
-    utimesSync(claim, 1, 1);
-    const listener = await machine.listen({ path: program.path });
-    await listener.close();
-    assert.deepEqual(readdirSync(folder), []);
   });
 });
 

@@ -65,7 +65,15 @@ import {
   socketName,
   socketOwner,
 } from './socket_folder.ts';
-import { type Connects, OWN, probe, publish, unlinked } from './socket_publish.ts';
+import {
+  type Connects,
+  HIDDEN_BYTES,
+  hide,
+  probe,
+  publish,
+  sweep,
+  unlinked,
+} from './socket_publish.ts';
 import {
   Frames,
   helloFrame,
@@ -92,8 +100,9 @@ const NOTHING = new Uint8Array(0);
 
 export interface ListenOptions {
   /**
-   * Path of the socket, at most 107 bytes; its folder must be there.  Unless given:
-   * PID-THREAD.sock in the user's own folder, where the tools look.
+   * Path of the socket, at most 107 bytes, of which its folder may have 96 (where Unix sockets
+   * take 103, as on macOS: 92); the folder must be there.  Unless given: PID-THREAD.sock in the
+   * user's own folder, where the tools look.
    */
   readonly path?: string;
   /**
@@ -422,12 +431,20 @@ function hostFailed(path: string, e: unknown): never {
   const why = code === 'ENOENT' ? 'its folder is not there' : `the host says ${code}`;
   throw kmemError(errno, 'listen', `${path}: ${why}`);
 }
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf('/')) || '/';
+}
+/** The socket is bound in a folder beside its path, so that one must fit, too. */
 function checkBytes(host: Host, path: string): void {
-  const bytes = new TextEncoder().encode(path).length;
+  const long = (text: string): number => new TextEncoder().encode(text).length;
   const most = pathBytesMax(host);
-  if (bytes <= most) return;
-  const text = `${path}: ${bytes} bytes, a Unix socket takes ${most}: give a shorter path`;
-  throw kmemError(ENAMETOOLONG, 'listen', text);
+  const refuse = (what: string): never => {
+    throw kmemError(ENAMETOOLONG, 'listen', `${what}: give a shorter path`);
+  };
+  if (long(path) > most) refuse(`${path}: ${long(path)} bytes, a Unix socket takes ${most}`);
+  const folder = folderOf(path);
+  const room = most - HIDDEN_BYTES;
+  if (long(folder) > room) refuse(`${folder}: ${long(folder)} bytes, its folder may have ${room}`);
 }
 /** The path in the user's own folder, which is made. */
 function ownPath(host: Host): string {
@@ -443,15 +460,17 @@ function ownPath(host: Host): string {
   if (typeof fault === 'string') throw kmemError(EACCES, 'listen', `${fault}, or give a path`);
   return path;
 }
-/** Removes sockets of programs that were killed. */
-async function sweep(host: Host, net: Net, folder: string): Promise<void> {
+/** Removes what programs that were killed left where the socket shall be. */
+async function clean(host: Host, net: Net, folder: string, ours: boolean): Promise<void> {
   let names: string[];
   try {
     names = host.fs.readdirSync(folder);
   } catch (e) {
+    if (!ours) return; // a folder in which one may write, and no more; or none
     hostFailed(folder, e);
   }
-  for (const name of names) {
+  await sweep(host, net, folder, names, ours);
+  for (const name of ours ? names : []) {
     const owner = socketOwner(name);
     if (!owner || owner.pid === host.pid || host.hasProcess(owner.pid)) continue;
     const path = `${folder}/${name}`;
@@ -468,13 +487,10 @@ function bind(server: Server, path: string): Promise<void> {
 }
 /** Binds a socket that others cannot see, and links it to its path. */
 async function open(host: Host, net: Net, server: Server, path: string): Promise<() => void> {
-  const folder = path.slice(0, path.lastIndexOf('/')) || '/';
   let hidden = '';
   let own = '';
   try {
-    hidden = host.fs.mkdtempSync(`${folder}/.k`);
-    own = `${hidden}/${OWN}`;
-    checkBytes(host, own);
+    ({ hidden, own } = hide(host, folderOf(path)));
     await bind(server, own);
     host.fs.chmodSync(own, 0o600);
     await publish(host, net, hidden, path);
@@ -524,9 +540,7 @@ export async function listen(
   }
   const path = options.path === undefined ? ownPath(host) : absolute(options.path);
   checkBytes(host, path);
-  if (options.path === undefined) {
-    await sweep(host, net, path.slice(0, path.lastIndexOf('/')));
-  }
+  await clean(host, net, folderOf(path), options.path === undefined);
   let listener: Listener | null = null;
   const server = net.createServer({ allowHalfOpen: true }, (socket) => listener?.welcome(socket));
   const remove = await open(host, net, server, path);

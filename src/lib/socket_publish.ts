@@ -13,16 +13,19 @@
  * back if it is another: nothing that is not stale is ever lost.
  *
  * A claim lasts for a few calls that do not wait.  One that is old was left by a program that was
- * killed between them.
+ * killed between them, and so was a folder in which nobody listens: sweep() removes it when
+ * the next program listens beside it.
  */
 import { EADDRINUSE } from '../sys/machine/errno.ts';
 import { kmemError } from './errors.ts';
 import type { Host, Stat } from './socket_folder.ts';
 
-/** Name of the socket in the folder where it is bound. */
-export const OWN = 's';
+/** Name of the socket in the folder where it is bound, and of one that was moved there. */
+const OWN = 's';
 const OLD = 'old';
-/** A claim that lasts so long is nobody's, ms. */
+const HIDDEN = /^\.k[A-Za-z0-9]{6}$/;
+const CLAIM = /^\..+\.claim$/;
+/** A claim, or a folder where nobody listens, that lasts so long is nobody's, ms. */
 const CLAIM_MS = 5000;
 /** How often others may be in the way, and how long to wait for them, ms. */
 const TRIES = 100;
@@ -75,6 +78,53 @@ function statOf(host: Host, path: string): Stat | null {
 }
 function same(a: Stat | null, b: Stat | null): boolean {
   return a === null || b === null ? a === b : a.ino === b.ino && a.dev === b.dev;
+}
+
+/** Makes a folder beside a path that nobody else may enter; also the path of the socket in it. */
+export function hide(host: Host, folder: string): { hidden: string; own: string } {
+  const hidden = host.fs.mkdtempSync(`${folder}/.k`);
+  return { hidden, own: `${hidden}/${OWN}` };
+}
+/** By how much the path of the socket in that folder is longer than the folder's beside it. */
+export const HIDDEN_BYTES = `/.kXXXXXX/${OWN}`.length;
+
+/**
+ * Removes what killed programs of this user left in a folder while they made a socket.  In one
+ * that is `ours` nobody else makes anything, so there an empty folder is such a thing, too.
+ */
+export async function sweep(
+  host: Host,
+  net: Connects,
+  folder: string,
+  names: readonly string[],
+  ours: boolean,
+): Promise<void> {
+  for (const name of names) {
+    const path = `${folder}/${name}`;
+    const claim = ours && CLAIM.test(name);
+    if ((claim || HIDDEN.test(name)) && isOld(host, path)) await sweepOne(host, net, path, ours);
+  }
+}
+function isOld(host: Host, path: string): boolean {
+  const stat = statOf(host, path);
+  if (!stat?.isDirectory() || stat.uid !== host.uid) return false;
+  return Date.now() - stat.mtimeMs > CLAIM_MS;
+}
+async function sweepOne(host: Host, net: Connects, path: string, ours: boolean): Promise<void> {
+  let names: string[];
+  try {
+    names = host.fs.readdirSync(path);
+  } catch {
+    return; // Somebody else was faster, or it is not ours to look into.
+  }
+  if (names.length === 0 && !ours) return;
+  for (const name of names) {
+    const socket = `${path}/${name}`;
+    if ((name !== OWN && name !== OLD) || !statOf(host, socket)?.isSocket()) return;
+    if ((await probe(net, socket)) === 'live') return;
+  }
+  for (const name of names) unlinked(host, `${path}/${name}`);
+  removed(host, path);
 }
 
 /**
