@@ -7,6 +7,7 @@
  * the command's text, exit code and JSON.
  */
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { metrics } from '../lib/metrics.ts';
 import { live_types } from '../replay/heap/heap_figures.ts';
@@ -14,6 +15,7 @@ import { boot, shutdown } from '../sys/boot/main.ts';
 import { errno_name, errnos } from '../sys/machine/errno.ts';
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
+import { wmesgs } from '../sys/machine/wmesg.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 import { EXPLAIN_HELP, explain_main, explained, nearest, type Term, terms } from './explain.ts';
 import { main } from './main.ts';
@@ -143,6 +145,20 @@ describe('every word of a screen', () => {
   });
 });
 
+test('each reason to sleep, and no sleep has another', async () => {
+  assert.ok(wmesgs.length > 0);
+  for (const { name } of wmesgs) assert.ok(kinds(name).includes('why a thread sleeps'), name);
+  const root = new URL('..', import.meta.url); // the sources
+  for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
+    if (!/^(lib|sys)\/.*[^.]+\.ts$/.test(file) || /\.(test|fuzz|stress)\b/.test(file)) continue;
+    const text = readFileSync(new URL(file, root), 'utf8');
+    const sleeps = /(?:\b(?:msleep|tsleep|cv_\w+|sleepq_async_add)\([^;{}]*|wmesg: )'\w+'/.exec(
+      text,
+    );
+    assert.equal(sleeps, null, `${file}: declare it in sys/machine/wmesg.ts`);
+  }
+});
+
 test('each term says something, in whole sentences, and no term twice', () => {
   const seen = new Set<string>();
   for (const { name, kind, text } of all) {
@@ -181,6 +197,23 @@ test('what is misspelt', async () => {
   assert.deepEqual(await failed('HihgUse'), [1, near]);
   assert.deepEqual((await failed())[0], 2);
   assert.match((await failed('--foo', 'InUse'))[1], /^kmem explain: --foo: no such option/);
+});
+
+test('a command that is misspelt', async () => {
+  const errors = async (...argv: string[]): Promise<string> => {
+    const heard = listen(process.stderr);
+    const code = await main(argv);
+    const text = heard();
+    assert.equal(code, 2);
+    return text;
+  };
+  const near = (name: string): string => `; near it: ${name} (kmem help lists them)\n`;
+  assert.equal(await errors('repaly'), `kmem: repaly: no such command${near('replay')}`);
+  assert.equal(await errors('help', 'Stats'), `kmem: Stats: no such command${near('start')}`);
+  assert.equal(
+    await errors('frobnicate'),
+    'kmem: frobnicate: no such command (kmem help lists them)\n',
+  );
 });
 
 test('the command: a paragraph each, or JSON', () => {

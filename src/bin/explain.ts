@@ -7,6 +7,7 @@
  *      a line of vmstat -s               the variable that it shows
  *      a variable, counter or group      declared beside the code that reads it
  *      a zone, a malloc type             declared beside the code that makes it
+ *      why a thread sleeps              machine/wmesg.ts
  *      a row of a replay's verdict       declared before it is used (replay/rows.ts)
  *      a figure for Prometheus           lib/metrics.ts
  *      an errno, or the text of an error lib/errors.ts
@@ -33,11 +34,13 @@ import {
 } from '../sys/machine/sysctl_decl.ts';
 import { zone_decls } from '../sys/machine/zone_decl.ts';
 import { declared_types } from '../sys/kmem/kern_malloc_type.ts';
+import { wmesgs } from '../sys/machine/wmesg.ts';
 import type { Column } from '../sys/observe/columns.ts';
 import { NETSTAT_FIGURES, NETSTAT_LINES } from '../sys/observe/netstat_text.ts';
 import { group_help } from '../sys/observe/sysctl_names.ts';
 import { SYSTAT_ALL, SYSTAT_ROWS } from '../sys/observe/systat_mbufs.ts';
 import { MALLOC_COLUMNS, MALLOC_DELTA_COLUMNS, ZONE_COLUMNS } from '../sys/observe/vmstat_text.ts';
+import { nearest_of } from './nearest.ts';
 import { STRERROR } from './sysctl.ts';
 import { FoundWrong, UsageError } from './usage.ts';
 import { SUMS_LINES } from './vmstat_sums.ts';
@@ -46,8 +49,8 @@ export const EXPLAIN_HELP = `usage: kmem explain [--json] TERM
 
 Says in a paragraph what a word on the screens of the tools means: a column of
 vmstat -m and -z, a line of vmstat -s, netstat -m and systat -mbufs, a row of
-what replay says, a variable of sysctl, a zone, a malloc type, a figure for
-Prometheus, an errno or the text of an error.
+what replay says, a variable of sysctl, a zone, a malloc type, why a thread
+sleeps, a figure for Prometheus, an errno or the text of an error.
 
   --json           a list of what it means, on stdout
 
@@ -177,6 +180,7 @@ export function terms(): Term[] {
     ...rows.map((r) => ({ name: r.name, kind: 'a row of systat -mbufs', text: r.help })),
     ...zones,
     ...types,
+    ...wmesgs.map(({ name, help }) => ({ name, kind: 'why a thread sleeps', text: help })),
     ...of_sysctl(),
     ...of_replay(),
     ...of_metrics(),
@@ -216,46 +220,10 @@ export function explained(text: string, all: readonly Term[] = terms()): Term[] 
   return all.filter((t) => t.kind.includes(' of sysctl') && t.name.endsWith(`.${wanted}`));
 }
 
-/** Changes of a character that make one word of the other; no more than `most` are counted. */
-function distance(a: string, b: string, most: number): number {
-  if (Math.abs(a.length - b.length) > most) return most + 1;
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, row[j] + 1, next[j - 1] + 1));
-    }
-    row = next;
-  }
-  return row[b.length];
-}
-const NEAREST = 5;
-/** Of a word so short, two changed letters are no slip. */
-const SHORT = 3;
 /** Names that somebody may have meant, likeliest first. */
 export function nearest(text: string, all: readonly Term[] = terms()): string[] {
-  const wanted = bare(text);
-  // With all its letters changed it would be like any word.
-  const most = Math.min(
-    wanted.length <= SHORT ? 1 : Math.max(2, Math.floor(wanted.length / 3)),
-    wanted.length - 1,
-  );
-  const far = (name: string): number => {
-    const whole = bare(name);
-    const parts = [whole, whole.split('.').at(-1) ?? whole];
-    const least = Math.min(...parts.map((part) => distance(wanted, part, most)));
-    // One in the other is like one that is nearly the same.
-    const inside = wanted.length > 2 && (whole.includes(wanted) || wanted.includes(whole));
-    return inside ? Math.min(least, 1 + Math.abs(whole.length - wanted.length) / 100) : least;
-  };
-  const near = new Map<string, number>();
-  for (const { name } of all) {
-    const d = far(name);
-    if (d <= most) near.set(name, d);
-  }
-  const byDistance = [...near].sort(([a, m], [b, n]) => m - n || (a < b ? -1 : 1));
-  return byDistance.slice(0, NEAREST).map(([name]) => name);
+  const names = all.map(({ name }) => name);
+  return nearest_of(bare(text), names, (name) => [bare(name), bare(name).split('.').at(-1) ?? '']);
 }
 
 // --- the command ---------------------------------------------------------------------------

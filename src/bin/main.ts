@@ -74,7 +74,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         return 0;
       }
       default:
-        throw new UsageError(`${command}: no such command (kmem help lists them)`);
+        throw await no_such(command);
     }
   } catch (e) {
     return failure(command ?? '', e);
@@ -92,7 +92,14 @@ async function help(command: string | undefined): Promise<string> {
   if (command === 'start') return (await import('./start.ts')).START_HELP;
   if (command === 'explain') return (await import('./explain.ts')).EXPLAIN_HELP;
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
-  throw new UsageError(`${command}: no such command (kmem help lists them)`);
+  throw await no_such(command);
+}
+const COMMANDS = [...LIVE_COMMANDS, 'start', 'replay', 'explain', 'help'];
+async function no_such(command: string): Promise<UsageError> {
+  const { nearest_of } = await import('./nearest.ts');
+  const near = nearest_of(command.toLowerCase(), COMMANDS);
+  const hint = near.length > 0 ? `; near it: ${near.join(', ')}` : '';
+  return new UsageError(`${command}: no such command${hint} (kmem help lists them)`);
 }
 
 /** Errors that a user can do something about, or must know of, and their exit codes. */

@@ -38,6 +38,7 @@ import {
   wakeup,
   wakeup_one,
 } from '../sys/sync/subr_sleepqueue.ts';
+import { W_KEGLIMIT } from '../sys/machine/wmesg.ts';
 import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { zone_name } from '../sys/uma/uma_int.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
@@ -189,7 +190,7 @@ export function sleepForChains(ms: number, can: Can): void {
   for (let left = ms; left > 0 && !can(); left = until - performance.now()) {
     // Pages that somebody frees wake nobody here: it is the buffers of others that may.
     const most = can(Number.POSITIVE_INFINITY) ? PAGES_MS : left;
-    tsleep(channel(), 'keglimit', Math.min(most, left), () => {
+    tsleep(channel(), W_KEGLIMIT, Math.min(most, left), () => {
       markFrees();
       return !can();
     });
@@ -243,7 +244,7 @@ class ChainLine extends Line {
     for (const which of ZONES) if (atLimit(which)) wchans.add(kegOf(which));
     if (this.wants().some(({ can }) => can?.(Number.POSITIVE_INFINITY))) wchans.add(phys_root());
     for (const wchan of wchans) {
-      const word = sleepq_async_add(wchan, 'keglimit');
+      const word = sleepq_async_add(wchan, W_KEGLIMIT);
       if (word !== 0) this.#asleep.push({ word, wchan });
     }
     if (wchans.has(phys_root())) armForPages();

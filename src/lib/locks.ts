@@ -72,6 +72,7 @@ import { LC_USER_MTX, LC_USER_SX } from '../sys/sync/lock_order.ts';
 import { abandoned, lock_owner_tid } from '../sys/sync/lock_word.ts';
 import { rw_end, rw_recover, rw_settle, rw_unrecover } from '../sys/sync/rw_death.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
+import { W_CV } from '../sys/machine/wmesg.ts';
 import { asyncOptionsOf, checkFunction, shown, timeoutOf } from './args.ts';
 import {
   bracket,
@@ -565,7 +566,7 @@ export class Condition extends Named {
       ctx,
       of: this,
       op: 'waitAsync',
-      wmesg: 'cv',
+      wmesg: W_CV,
       wakes: 'only',
       channel: () => this.#channel('waitAsync'),
     });
@@ -587,7 +588,7 @@ export class Condition extends Named {
     checkMayBlock(op, 'waitAsync');
     if (!memory_state.shared) this.refuse(op, EDEADLK, 'no other thread could signal');
     const slice = Math.min(ms, slices.sleepMs); // a signal may go to a thread that died
-    const error = msleep(chan, WORD, l, 'cv', slice);
+    const error = msleep(chan, WORD, l, W_CV, slice);
     if (error === EOWNERDEAD) {
       wakeup_one(chan); // if it was a signal that ended the sleep, it is another's
       mutex.deadFor(op);

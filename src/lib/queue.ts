@@ -26,6 +26,7 @@ import { LC_REGISTRY } from '../sys/sync/lock_order.ts';
 import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_enter_proved, kernel_leave, kernel_threw } from '../sys/sync/subr_trap.ts';
 import { save_word, undo_begin, undo_end } from '../sys/sync/undo.ts';
+import { W_QPOP, W_QPUSH } from '../sys/machine/wmesg.ts';
 import { checkOptions, type Known, shown, timeoutOf, wholeIn } from './args.ts';
 import { channels } from './channels.ts';
 import {
@@ -151,8 +152,8 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
         wakes: 'each',
         channel: () => this.#live(op) + channel,
       });
-    this.#poppers = line('popAsync', 'qpop', S_ITEMS);
-    this.#pushers = line('pushAsync', 'qpush', S_SPACE);
+    this.#poppers = line('popAsync', W_QPOP, S_ITEMS);
+    this.#pushers = line('pushAsync', W_QPUSH, S_SPACE);
   }
   /** What the queue is, as EEXIST shows it. */
   get shape(): string {

@@ -42,6 +42,7 @@ import { kmem_left, kmem_limit } from '../sys/kmem/kmem_size.ts';
 import { block_begins, block_starts, whatis } from '../sys/kmem/kern_whatis.ts';
 import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
 import { kernel_enter_proved, kernel_leave } from '../sys/sync/subr_trap.ts';
+import { W_VMWAIT } from '../sys/machine/wmesg.ts';
 import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
 import { phys_longest, phys_root, vm_phys as vm_phys_ } from '../sys/page/vm_phys.ts';
 import {
@@ -216,7 +217,7 @@ export class MallocType implements Mortal, Disposable {
       ctx,
       of: this,
       op: 'allocAsync',
-      wmesg: 'vmwait',
+      wmesg: W_VMWAIT,
       wakes: 'look',
       channel: phys_root,
       arm: armForPages,

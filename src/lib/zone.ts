@@ -23,6 +23,7 @@ import { vm_page } from '../sys/h/vm_page.ts';
 import { item_of_keg, whatis } from '../sys/kmem/kern_whatis.ts';
 import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
 import { msleep } from '../sys/sync/subr_sleepqueue.ts';
+import { W_KEGLIMIT } from '../sys/machine/wmesg.ts';
 import { phys_root } from '../sys/page/vm_phys.ts';
 import {
   uma_zalloc as uma_zalloc_,
@@ -150,7 +151,7 @@ export function sleepForZone(z: zone_t, ms: number): void {
   // Looked at under the lock: who gives an item back clears the mark before it wakes us.
   if (uma_zone_exhausted(z)) {
     add64(uma_zone.sleeps, z, 1);
-    msleep(k, uma_keg.lock, k, 'keglimit', ms); // errno: the caller asks again in any case
+    msleep(k, uma_keg.lock, k, W_KEGLIMIT, ms); // errno: the caller asks again in any case
   }
   mtx_unlock(uma_keg.lock, k);
 }
@@ -181,7 +182,7 @@ export function zoneLine(of: Mortal, ctx: Context, zone: () => zone_t): ChannelL
     ctx,
     of,
     op,
-    wmesg: 'keglimit',
+    wmesg: W_KEGLIMIT,
     wakes: 'look',
     channel: () => (uma_zone_exhausted(zone()) ? uma_zone.keg[zone()] : phys_root()),
     arm: armForPages,

@@ -28,6 +28,7 @@ import {
 } from '../page/vm_page.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
+import { W_PSLEEP } from '../machine/wmesg.ts';
 import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
 import { uma_going_finish } from '../uma/uma_going.ts';
 
@@ -94,7 +95,7 @@ export function vm_pageout(): never {
   const ph = phys_root();
   for (;;) {
     vm_pageout_round(state);
-    tsleep(pagedaemon_wchan(), 'psleep', SLEEP_MS, () => {
+    tsleep(pagedaemon_wchan(), W_PSLEEP, SLEEP_MS, () => {
       atomic_store(field_word(vm_phys.daemon_sleeps, ph), 1);
       return !vm_page_count_min() || state.fruitless;
     });

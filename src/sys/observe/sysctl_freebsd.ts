@@ -38,6 +38,7 @@ import { free, malloc } from '../kmem/kern_malloc.ts';
 import { M_SYSCTLOID } from '../kmem/kern_malloc_type.ts';
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
+import { W_OIDRM } from '../machine/wmesg.ts';
 import {
   oid_find,
   type oid_handler,
@@ -315,7 +316,7 @@ export function oid_free(o: oid_t): void {
 /** Waits until no handler of an unlinked node runs, then frees it. No lock is held. */
 export function oid_drain_free(o: oid_t): void {
   while (oid_running(o) > 0) {
-    tsleep(o, 'oidrm', Number.POSITIVE_INFINITY, () => oid_running(o) > 0);
+    tsleep(o, W_OIDRM, Number.POSITIVE_INFINITY, () => oid_running(o) > 0);
   }
   oid_free(o);
 }

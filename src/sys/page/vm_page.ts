@@ -72,6 +72,7 @@ import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { LC_FREE } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
+import { W_VMWAIT } from '../machine/wmesg.ts';
 import {
   DOMAINS_MAX,
   PHYS_COLUMNS,
@@ -463,7 +464,7 @@ export function vm_wait(ms: number): number {
   if (cpus_attached() <= 1 && !opt.SIM) return EDEADLK;
   mtx_lock(phys.lock, ph);
   atomic_store(field_word(phys.wanted, ph), 1);
-  const error = msleep(ph, phys.lock, ph, 'vmwait', ms);
+  const error = msleep(ph, phys.lock, ph, W_VMWAIT, ms);
   mtx_unlock(phys.lock, ph);
   return error === EWOULDBLOCK ? EWOULDBLOCK : 0;
 }

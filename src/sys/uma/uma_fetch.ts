@@ -40,6 +40,7 @@ import {
 } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
+import { W_KEGLIMIT, W_ZONELIMIT } from '../machine/wmesg.ts';
 import { vm_wait } from '../page/vm_page.ts';
 import { zone_return_item } from './uma_core.ts';
 import { my_cache } from './uma_int.ts';
@@ -210,7 +211,7 @@ function zone_wait(z: zone_t, k: keg_t, flags: number): boolean {
   keg.waiters[k]++;
   keg_mark_full(z, k);
   // errno: woken or late, the caller looks again
-  msleep(k, keg.lock, k, zone.flags[z] & UMA_ZFLAG_MULTI ? 'zonelimit' : 'keglimit', WAIT_SLICE_MS);
+  msleep(k, keg.lock, k, zone.flags[z] & UMA_ZFLAG_MULTI ? W_ZONELIMIT : W_KEGLIMIT, WAIT_SLICE_MS);
   keg.waiters[k]--;
   mtx_unlock(keg.lock, k);
   return true;
