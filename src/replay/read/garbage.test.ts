@@ -30,6 +30,7 @@ import {
   temporary_folder,
 } from './traces.test.common.ts';
 import { TraceStats } from './trace_stats.ts';
+import { type Engine, make_engine, Unpacking } from './unpack.ts';
 
 const { gunzipSync, gzipSync } = zlib;
 const MAKE = readFileSync(join(BUNDLED, 'make.mtrace.gz'));
@@ -116,6 +117,35 @@ test('a truncated or damaged gzip or zstd file is played as far as it unpacks', 
         return e.fault === 'strict' && (other || place.test(e.message));
       });
     }
+  }
+});
+
+test('of a long damaged pipe all is given that unpacks', async () => {
+  const random = random_from(SEED);
+  const text = Buffer.from(Uint8Array.from({ length: 4_000_000 }, () => random(64) + 32));
+  for (const [kind, pack] of [
+    ['gzip', gzipSync],
+    ['zstd', zlib.zstdCompressSync],
+  ] as const) {
+    const bytes = Buffer.from(pack(text));
+    const at = 2_000_000 + random(500_000);
+    bytes.fill(0xff, at, at + 300_000); // over the head of a block
+    async function* pipe(): AsyncGenerator<Uint8Array> {
+      for (let from = 0; from < bytes.length; from += 65536) {
+        yield bytes.subarray(from, from + 65536);
+      }
+    }
+    const unpacking = new Unpacking(kind, pipe(), null);
+    const given: Uint8Array[] = [];
+    for await (const chunk of unpacking.chunks(make_engine(kind) as Engine)) {
+      given.push(Buffer.from(chunk));
+    }
+    unpacking.close();
+    const best = best_unpacked(kind, bytes);
+    assert.ok(best.length > 1 << 20);
+    assert.equal(Buffer.concat(given).length, best.length, `${kind}, seed ${SEED}`);
+    assert.ok(Buffer.concat(given).equals(best), `${kind}, seed ${SEED}`);
+    assert.equal(unpacking.broken?.early, false);
   }
 });
 

@@ -14,9 +14,8 @@
  * quickly up to the call that failed, then a byte a call, which loses nothing but
  * a few bytes at the very place.
  *
- * For that the raw bytes are needed again.  A file is read a second time; of a
- * pipe its first KEPT_BYTES are kept, and behind them what the failing call had
- * put out is lost.
+ * For that the raw bytes are needed again.  A file is read a second time.  Of a pipe a second
+ * engine follows the first, a chunk of raw bytes behind it, so that only one chunk is kept.
  *
  * Several packed pieces one behind the other are one stream, as the tools take
  * them.  Zeros behind the last one are padding.  Anything else there is damage.
@@ -31,8 +30,6 @@ export type Raw = AsyncIterator<Uint8Array>;
 
 /** Bytes of plain text unpacked at once. */
 export const INFLATED_BYTES = 1 << 19;
-/** First bytes of a pipe that are kept, to be unpacked again. */
-const KEPT_BYTES = 1 << 20;
 
 /** Bytes of the file unpacked at once while it is unpacked again. */
 const STEP_BYTES = 4096;
@@ -56,24 +53,6 @@ export function make_engine(packer: Packer, held_bytes = INFLATED_BYTES): Engine
   return zlib.createZstdDecompress(options) as Engine;
 }
 
-/** Bytes of a pipe, as long as they are few. */
-class Kept {
-  #chunks: Uint8Array[] | null = [];
-  #bytes = 0;
-
-  add(chunk: Uint8Array): void {
-    this.#bytes += chunk.length;
-    if (this.#bytes > KEPT_BYTES) this.#chunks = null;
-    this.#chunks?.push(chunk);
-  }
-  async *again(): AsyncGenerator<Uint8Array> {
-    yield* this.#chunks ?? [];
-  }
-  get whole(): boolean {
-    return this.#chunks !== null;
-  }
-}
-
 /** One packed file.  chunks() is iterated once; then `broken` says whether that was all of it. */
 export class Unpacking {
   /** Null: the file was unpacked to its end. */
@@ -82,7 +61,10 @@ export class Unpacking {
   readonly #raw: Raw;
   /** Reads the file again from its beginning; null: that cannot be done. */
   readonly #again: (() => AsyncIterable<Uint8Array>) | null;
-  readonly #kept = new Kept();
+  /** Of a pipe: what has unpacked all chunks but the last. */
+  #behind: Steps | null = null;
+  /** The last chunk that the engine was given. */
+  #last: Uint8Array = NOTHING;
   #engine: Engine | null = null;
   #given = 0;
   /** These end a wait of #feed: the engine is of no use any more; something was taken from it. */
@@ -97,6 +79,7 @@ export class Unpacking {
 
   async *chunks(engine: Engine): AsyncGenerator<Uint8Array> {
     this.#engine = engine;
+    if (this.#again === null) this.#behind = new Steps(this.#packer);
     engine.once('close', () => this.#stop());
     let unreadable: unknown = null;
     const feeding = this.#feed(engine).catch((error) => {
@@ -122,6 +105,7 @@ export class Unpacking {
   /** Nobody wants more. */
   close(): void {
     this.#engine?.destroy();
+    this.#behind?.close();
   }
 
   /* Ends when the engine fails; throws what the file's reading throws. */
@@ -129,11 +113,13 @@ export class Unpacking {
     for (;;) {
       const { done, value } = await this.#raw.next();
       if (done) break;
-      if (this.#again === null) this.#kept.add(value);
+      const follows = this.#behind?.through(this.#last);
+      this.#last = value;
       const used = await new Promise<boolean>((resolve) => {
         this.#stop = () => resolve(false);
         engine.write(value, (error) => resolve(!error));
       });
+      await follows;
       if (!used) return;
     }
     while (engine.readableLength > 0 && !engine.destroyed) {
@@ -147,13 +133,11 @@ export class Unpacking {
 
   /* Gives what the failing call, and those before it that nobody saw, had put out. */
   async *#rescue(broken: Broken): AsyncGenerator<Uint8Array> {
-    if (this.#again === null && !this.#kept.whole) return;
-    const engine = make_engine(this.#packer, STEP_HELD_BYTES) as Engine;
-    const steps = new Steps(engine);
-    this.#engine = engine;
-    let skip = this.#given;
-    let at = 0;
-    for await (const chunk of this.#again === null ? this.#kept.again() : this.#again()) {
+    const steps = this.#behind ?? new Steps(this.#packer);
+    this.#behind = steps; // which close() ends
+    let skip = this.#given - steps.given;
+    let at = steps.taken;
+    for await (const chunk of this.#again === null ? [this.#last] : this.#again()) {
       for (let from = 0; from < chunk.length; ) {
         const before = broken.at - at;
         const n = before > 0 ? Math.min(before, chunk.length - from, STEP_BYTES) : 1;
@@ -174,10 +158,14 @@ export class Unpacking {
 
 /** An engine that unpacks a piece at a time, and shows what came of each. */
 class Steps {
+  /** Bytes that it took, and that came of them. */
+  taken = 0;
+  given = 0;
   readonly #engine: Engine;
   #failed: () => void = () => {};
 
-  constructor(engine: Engine) {
+  constructor(packer: Packer) {
+    const engine = make_engine(packer, STEP_HELD_BYTES) as Engine;
     this.#engine = engine;
     engine.on('error', () => {});
     engine.once('close', () => this.#failed());
@@ -190,7 +178,20 @@ class Steps {
       this.#failed = () => resolve(false);
       engine.write(piece, (error) => resolve(!error));
     });
-    return good ? (engine.read() ?? NOTHING) : null;
+    if (!good) return null;
+    const plain: Uint8Array = engine.read() ?? NOTHING;
+    this.taken += piece.length;
+    this.given += plain.length;
+    return plain;
+  }
+  /** Takes a chunk of which nobody wants to see what comes of it. */
+  async through(chunk: Uint8Array): Promise<void> {
+    for (let from = 0; from < chunk.length; from += STEP_BYTES) {
+      if ((await this.take(chunk.subarray(from, from + STEP_BYTES))) === null) return;
+    }
+  }
+  close(): void {
+    this.#engine.destroy();
   }
 }
 
