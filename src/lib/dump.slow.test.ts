@@ -200,9 +200,13 @@ test('what is no dump, or not one of ours, or was cut: one line and exit code 1'
   };
   const cut = (length: number): string => made(readFileSync(good), length);
   const desc = 176 + 20; // of the first note
+  const fifo = fresh();
+  assert.equal(spawnSync('mkfifo', [fifo]).status, 0);
   const cases: [RegExp, string][] = [
     [/ENOENT: there is no such file/, join(folder, 'none')],
     [/EISDIR/, folder],
+    [/EINVAL: it is no regular file/, fifo],
+    [/EINVAL: it is no regular file/, '/dev/zero'],
     [/byte 0: it ends here: too short/, made('')],
     [/byte 0: no ELF file/, made('x'.repeat(10_000))],
     [/byte 0: only zeros: a dump that was not finished/, made('', 100_000)],
@@ -234,7 +238,7 @@ test('what is no dump, or not one of ours, or was cut: one line and exit code 1'
   const shown = kmem('-mzM', good);
   assert.deepEqual([shown.code, shown.err], [0, '']);
   assert.match(shown.out, /some +1 +1K[\s\S]*ITEM/);
-  const ran = kmem('-m', '-M', all[3].path);
+  const ran = kmem('-m', '-M', all[5].path);
   assert.deepEqual([ran.code, ran.out], [1, '']);
   assert.match(ran.err, /^kmem vmstat: .*: byte 0: no ELF file.*\n$/);
   for (const [message, ...args] of [

@@ -12,7 +12,7 @@ interface FsLike {
   readlinkSync(path: string): string;
   readFileSync(path: string, encoding: string): string;
   existsSync(path: string): boolean;
-  statSync(path: string, options: { throwIfNoEntry: false }): object | undefined;
+  statSync(path: string, options: { throwIfNoEntry: false }): StatLike | undefined;
   writeSync(fd: number, data: Uint8Array): number;
   writeSync(fd: number, bytes: Uint8Array, from: number, n: number, at: number): number;
   openSync(path: string, flags: string, mode?: number): number;
@@ -23,6 +23,10 @@ interface FsLike {
   readSync(fd: number, into: Uint8Array, from: number, n: number, at: number): number;
   fsyncSync(fd: number): void;
   closeSync(fd: number): void;
+}
+interface StatLike {
+  isFile(): boolean;
+  isDirectory(): boolean;
 }
 interface FileLike {
   readonly size: number;

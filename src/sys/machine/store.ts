@@ -46,7 +46,7 @@ import { host_fs, host_sleep } from './host.ts';
 import { opt } from './opt.ts';
 
 /* How a store is opened. */
-/** To be read; the file must be there. */
+/** To be read; the file must be there, and be a regular one: a pipe could make its reader wait. */
 export const STORE_READ = 1;
 /** To be read and written; the file must be there. */
 export const STORE_WRITE = 2;
@@ -126,6 +126,7 @@ export function store_open(path: string, how: number): number {
   const place = free_place();
   if (place < 0) return -EMFILE;
   const fs = host_fs;
+  if (how === STORE_READ && is_special(path)) return -EINVAL;
   const fd = host_call(() => fs.openSync(path, FLAGS[how], how === STORE_NEW ? OWNER_ONLY : MODE));
   if (fd < 0) return fd;
   let made: Made | null = null;
@@ -134,6 +135,14 @@ export function store_open(path: string, how: number): number {
     if (error < 0) return unmade(path, fd, error);
   }
   return enter(place, { kind: 'file', writable: how !== STORE_READ, fd, bytes: null, made });
+}
+/** Whether what is there is neither a file nor a folder, of which reading tells by itself. */
+function is_special(path: string): boolean {
+  const special = host_try(() => {
+    const stat = host_fs?.statSync(path, { throwIfNoEntry: false });
+    return stat !== undefined && !stat.isFile() && !stat.isDirectory() ? 1 : 0;
+  });
+  return special === 1; // errno: the opening tells it
 }
 function identity({ dev, ino }: { dev: number; ino: number }): { dev: number; ino: number } {
   return { dev, ino };

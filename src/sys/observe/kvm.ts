@@ -27,7 +27,7 @@
  */
 import { counter_get, counter_type, counters } from '../machine/counter.ts';
 import { MAXCPU, thr } from '../machine/cpu.ts';
-import { EIO, ENOENT, errno_name } from '../machine/errno.ts';
+import { EINVAL, EIO, ENOENT, errno_name } from '../machine/errno.ts';
 import { M, MACHINE_MAGIC, machine } from '../machine/header.ts';
 import { machine_layout } from '../machine/machdep.ts';
 import { memory_bind, memory_create, memory_state } from '../machine/memory.ts';
@@ -260,4 +260,7 @@ export function kvm_open(path: string): Kvm | string {
     damage: () => damage,
   };
 }
-const WHY: Record<number, string> = { [ENOENT]: 'there is no such file' };
+const WHY: Record<number, string> = {
+  [ENOENT]: 'there is no such file',
+  [EINVAL]: 'it is no regular file',
+};
