@@ -6,7 +6,8 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { project_root, walk } from './source.ts';
@@ -83,6 +84,19 @@ describe('pages', () => {
       const ran = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' });
       assert.equal(ran.status, 0, `${lines}${ran.stderr}`);
     }
+  });
+  test('the program with workers runs from its own file', (t) => {
+    const page = text_of('README.md');
+    const section = page.slice(page.indexOf('## A program and its workers'));
+    const program = /^```ts\n([\s\S]*?)^```$/m.exec(section)?.[1] ?? '';
+    assert.match(program, /from 'kmem'/);
+    const folder = mkdtempSync(join(tmpdir(), 'kmem-readme-'));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const file = join(folder, 'program.mts');
+    const index = new URL('../src/lib/index.ts', import.meta.url).href;
+    writeFileSync(file, program.replace("from 'kmem'", `from '${index}'`));
+    const ran = spawnSync(process.execPath, [file], { encoding: 'utf8' });
+    assert.deepEqual([ran.status, ran.stdout], [0, '4711: 1\n'], ran.stderr);
   });
   test("the README's program is examples/hello.ts", () => {
     const shown = /^```ts\n([\s\S]*?)^```$/m.exec(text_of('README.md'))?.[1];
