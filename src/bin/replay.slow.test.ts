@@ -121,14 +121,18 @@ test('input that cannot be read', async (t) => {
   refused(await replay('--json', MAKE, join(folder, 'absent')), /absent: no such file/);
 });
 
-test('too small a machine is told, and exits as played', async () => {
+test('too small a machine is told, by the exit code too', async () => {
   const { code, out } = await replay('--quiet', '--cpus', '1', '--memory', '2M', GM);
-  assert.equal(code, 0);
+  assert.equal(code, 1);
   assert.match(
     out,
     /^ {2}too small {5}about \d.*M would be enough \(estimated; --fit finds out\)$/m,
   );
   const fits = await replay('--quiet', '--fit', '--cpus', '1', '--memory', '8M', MAKE);
+  assert.equal(fits.code, 0);
+  const never = await replay('--quiet', '--fit', '--cpus', '1', '--memory', '2M', GM);
+  assert.equal(never.code, 1);
+  assert.match(never.out, /^ {2}fit {11}none: this memory is too small$/m);
   assert.match(fits.out, /^ {2}fit {11}1\.00M is the least that plays without a failure$/m);
 });
 

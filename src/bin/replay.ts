@@ -93,8 +93,10 @@ CPU and sent by reference on each of the others.
   --sysctl-dump NAME=FILE   write a node's raw bytes after the replay
   --quiet               no progress, no tables: the verdict alone
 
-exit codes: 0 played; 1 verify errors, bytes or mbufs lost, or with --strict
-malformed lines or damage; 2 wrong usage or unreadable input
+exit codes: 0 played; 1 the memory was too small for some requests (row
+\`too small\`, or \`fit\` none; with --compare see row \`failed\`), verify errors,
+bytes or mbufs lost, or with --strict malformed lines or damage; 2 wrong usage
+or unreadable input
 
 examples:
   kmem replay
@@ -282,7 +284,7 @@ export async function replay_main(argv: readonly string[]): Promise<number> {
         ? await compared(wanted, wanted.compare, file, place)
         : await one(wanted, file, place);
       documents.push({ file, ...out });
-      if (damaged(out)) code = 1;
+      if (damaged(out) || too_small(out)) code = 1;
     } finally {
       source.remove();
     }
@@ -407,6 +409,12 @@ function damaged(out: ReplayOutcome | PacketOutcome | Compared): boolean {
   if (is_packet_outcome(out)) return !out.verdict.good;
   const heaps = 'compare' in out ? out.compare.runs.map((r) => r.heap) : [out.heap];
   return heaps.some((heap) => (heap?.verify_errors ?? 0) > 0);
+}
+/** Requests failed for want of memory; those that were made to fail do not count. */
+function too_small(out: ReplayOutcome | PacketOutcome | Compared): boolean {
+  if (is_packet_outcome(out) || 'compare' in out) return false;
+  const { estimated_enough_bytes, fit_bytes } = out.memory;
+  return estimated_enough_bytes !== undefined || fit_bytes === null;
 }
 /** Malformed lines and damage can be played around; under --strict they are what was looked for. */
 function strict_error(e: unknown): unknown {
