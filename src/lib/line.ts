@@ -485,6 +485,10 @@ export class ChannelLine extends Line {
     const wchan = this.#place.channel();
     const told = inKernel(this.#place.op, () => this.#queue(wchan));
     this.#place.arm?.();
+    /*
+     * At the end of a slice all are asked: a waker may have died with any number of wake-ups in
+     * its hand, and of a condition nobody but the waiter can tell whether its predicate holds.
+     */
     const all = why === 'late' || (wakes !== 'only' && (why === 'joined' || this.#missed));
     this.#missed = false;
     const ended = this.ask(all || wakes === 'look' ? ALL : told);

@@ -259,7 +259,9 @@ export class MallocType implements Mortal, Disposable {
   }
   /**
    * Gives a block back: any thread may.  0 is no block.  Throws EFAULT for what is no block, and
-   * for the one that this thread gave back last.
+   * for the one that this thread gave back last.  A block of another type is taken, and a warning
+   * names the types: for a small one when the figures are looked at; with INVARIANTS it is a
+   * KernelPanic.
    */
   free(address: Address): void {
     let p = 0;
@@ -277,8 +279,9 @@ export class MallocType implements Mortal, Disposable {
     free(p, this.t);
   }
   /**
-   * Makes a block fit `size` bytes, keeping its contents; returns where it is
-   * now.  Throws ENOMEM (the old block is still there), EINVAL, EFAULT.
+   * Makes a block of this type fit `size` bytes, keeping its contents; returns where it is
+   * now.  Of a block of another type it does as free does.  Throws ENOMEM (the old block is
+   * still there), EINVAL, EFAULT.
    */
   realloc(address: Address, size: number, options?: { zero?: boolean }): Address {
     this.#checkSize('realloc', size);
