@@ -126,7 +126,7 @@ export function checkWait(op: string, wait: unknown): Wait {
 export interface AsyncOptions {
   /** Ends the wait: the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Longest wait, ms; the promise rejects with ETIMEDOUT. */
+  /** Longest wait, ms; the promise rejects with ETIMEDOUT. Default: as long as it takes. */
   readonly timeout?: number;
 }
 /** They, read once. Throws EINVAL. */

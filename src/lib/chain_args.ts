@@ -21,10 +21,11 @@ export interface ChainOptions {
 }
 /** Names of AdoptOptions. */
 export const ADOPT: Known = ['offset', 'front'];
+/** How a block becomes part of a chain. */
 export interface AdoptOptions {
   /** Where in the block the bytes begin. Default 0. */
   readonly offset?: number;
-  /** The bytes go in front of the chain instead of behind it. */
+  /** The bytes go in front of the chain instead of behind it. Default false. */
   readonly front?: boolean;
 }
 /** Bytes of a block that become part of a chain. */

@@ -54,6 +54,7 @@ export type MemoryReason = 'full' | 'fragmented' | 'too large' | 'limit';
 
 /** One thing that is still in use where nothing should be. */
 export interface Leak {
+  /** What it is. */
   readonly kind: 'type' | 'zone' | 'records' | 'queue' | 'mbuf' | 'chain';
   /** Its name; of chains, the place in the program that made them. */
   readonly name: string;

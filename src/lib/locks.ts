@@ -109,6 +109,7 @@ function limit(ms: number): number {
 
 /** What mutexes, rwlocks and conditions have in common: a name, and an end. */
 abstract class Named implements Mortal, Disposable {
+  /** Its name, the same in every thread. */
   readonly name: string;
   protected readonly ctx: Context;
   protected readonly entry: number;

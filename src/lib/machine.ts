@@ -129,7 +129,8 @@ const LEAVE_MS = 500;
 
 /**
  * A thread's hold on a machine: made by boot() or attach().  Everything named is the
- * same in every thread.  After detach() or shutdown() its calls throw ESHUTDOWN.
+ * same in every thread; a name has 1 to 31 bytes (else EINVAL, ENAMETOOLONG).  After
+ * detach() or shutdown() its calls throw ESHUTDOWN.
  */
 export class Machine implements Disposable, AsyncDisposable {
   /** What another thread needs in order to attach: plain data, to be cloned and posted. */
@@ -205,8 +206,7 @@ export class Machine implements Disposable, AsyncDisposable {
   // --- memory by name --------------------------------------------------------------------
 
   /**
-   * The malloc type of that name, made if there is none.  Does not wait.  Throws
-   * ENOMEM, EINVAL or ENAMETOOLONG for a bad name, ESHUTDOWN.
+   * The malloc type of that name, made if there is none.  Does not wait.  Throws ENOMEM.
    */
   type(name: string): MallocType {
     checkName('type', name);
@@ -239,17 +239,17 @@ export class Machine implements Disposable, AsyncDisposable {
     const make = () => new RecordSet<N, F, ItemOf<N, O>>(this.#ctx, name, shape);
     return this.#shaped('records', name, recordsShapeText(shape), make) as Made;
   }
-  /** The mutex of that name, made if there is none. Throws ENOMEM, EINVAL. */
+  /** The mutex of that name, made if there is none. Throws ENOMEM. */
   mutex(name: string): Mutex {
     checkName('mutex', name);
     return this.#ctx.once('mutex', name, () => new Mutex(this.#ctx, name));
   }
-  /** The shared/exclusive lock of that name, made if there is none. Throws ENOMEM, EINVAL. */
+  /** The shared/exclusive lock of that name, made if there is none. Throws ENOMEM. */
   rwlock(name: string): RwLock {
     checkName('rwlock', name);
     return this.#ctx.once('rwlock', name, () => new RwLock(this.#ctx, name));
   }
-  /** The condition of that name, made if there is none. Throws ENOMEM, EINVAL. */
+  /** The condition of that name, made if there is none. Throws ENOMEM. */
   condition(name: string): Condition {
     checkName('condition', name);
     return this.#ctx.once('condition', name, () => new Condition(this.#ctx, name));
@@ -436,7 +436,8 @@ export class Machine implements Disposable, AsyncDisposable {
   }
   /**
    * The figures of memory, types and zones in the text format of Prometheus, version 0.0.4;
-   * with { sysctls: true } every variable too.  Any thread answers for all.
+   * with { sysctls: true } every variable too.  Any thread answers for all.  Serve it as
+   * `text/plain; version=0.0.4`.
    */
   collect(options?: MetricsOptions): string {
     const all = wantsSysctls('collect', options);
@@ -447,7 +448,10 @@ export class Machine implements Disposable, AsyncDisposable {
     const all = wantsSysctls('metrics', options);
     return this.#look('metrics', () => metrics(all));
   }
-  /** Registers them with OpenTelemetry's API object; dispose of the result to end that. */
+  /**
+   * Registers them with OpenTelemetry's API object; dispose of the result to end that.  Throws
+   * EINVAL for what is not that API, ESHUTDOWN.
+   */
   observe(api: OtelApi, options?: MetricsOptions): Disposable {
     this.#live('observe');
     if (typeof api?.metrics?.getMeter !== 'function') {
@@ -530,7 +534,8 @@ export class Machine implements Disposable, AsyncDisposable {
 
   /**
    * Starts a worker that finds the handle in its workerData (beside
-   * options.workerData, as `kmem`; alone if there is none), and hears its end.
+   * options.workerData, as `kmem`; alone if there is none), and hears its end.  The host's own
+   * type has all members: machine.worker<Worker>(…), of node:worker_threads.
    * Bundlers want to see the worker made: adopt(new Worker(new URL(...))) there.
    * Throws EINVAL for what the host refuses, EOPNOTSUPP where there are no workers.
    */

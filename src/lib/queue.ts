@@ -62,9 +62,9 @@ export type ValueOf<O> = O extends MallocType
       : number;
 /** The shape of a queue; every thread that asks for the queue gives the same. */
 export interface QueueOptions<O> {
-  /** The type or zone whose blocks or items are handed over; none: plain numbers. */
+  /** The type, zone or records whose blocks or items are handed over; none: plain numbers. */
   readonly of?: O;
-  /** Most values in the queue. Default 256. */
+  /** Most values in the queue, 1 to 2^24. Default 256. */
   readonly capacity?: number;
 }
 /** How long push and pop wait. */
@@ -125,6 +125,7 @@ const EMPTY = Symbol('empty');
 
 /** A bounded queue of numbers, found by name in every thread. Made by machine.queue(). */
 export class Queue<T extends QueueValue = number> implements Mortal, Disposable {
+  /** Its name, the same in every thread. */
   readonly name: string;
   /** Most values in the queue. */
   readonly capacity: number;
@@ -240,7 +241,7 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   }
   /**
    * pop that waits in the event loop; undefined when the queue is closed and
-   * empty.  Rejects with the signal's reason, or ETIMEDOUT.
+   * empty.  Rejects with the signal's reason, ETIMEDOUT, ESHUTDOWN.
    */
   async popAsync(options?: AsyncOptions): Promise<T | undefined> {
     const attempt = (): T | typeof EMPTY | undefined =>

@@ -130,9 +130,12 @@ export type Columns<F extends Fields> = { readonly [K in keyof F]: FieldViews[F[
 
 /** The shape of records beside their fields; every thread gives the same. */
 export interface RecordsOptions {
-  /** Most items at a time; the memory for all of them is taken at once. */
+  /** Most items at a time, 1 to 2^27; the memory for all of them is taken at once. */
   readonly capacity: number;
-  /** alloc gives handles that go stale when their item is freed; `index` checks them. */
+  /**
+   * alloc gives handles that go stale when their item is freed; `index` checks them.  Default
+   * false: it gives the numbers themselves.
+   */
   readonly generations?: boolean;
 }
 
@@ -254,6 +257,7 @@ export type Values<F extends Fields> = { [K in keyof F]?: number };
 export class RecordSet<N extends string, F extends Fields, H = Item<N>>
   implements Mortal, Disposable
 {
+  /** Their name, the same in every thread. */
   readonly name: N;
   /** Most items at a time. Numbers are 1 to this. */
   readonly capacity: number;

@@ -36,11 +36,13 @@ import type { ZoneStats } from './zone.ts';
 
 /** A malloc type, as vmstat -m shows it. */
 export interface TypeRow {
+  /** Its name, as given to machine.type(). */
   readonly name: string;
   /** Blocks in use. */
   readonly inUse: number;
   /** Bytes in use, as size classes round them. */
   readonly bytes: number;
+  /** Allocations since boot; a realloc that moves a block is one. */
   readonly requests: number;
   /** Size classes that were asked for, bytes. */
   readonly sizes: readonly number[];
@@ -61,9 +63,13 @@ export interface MemoryStats {
   /** Threads that are attached. */
   readonly cpus: number;
 }
+/** What machine.stats() gives: a sample of all threads, while they run. */
 export interface Stats {
+  /** The memory as a whole. */
   readonly memory: MemoryStats;
+  /** The malloc types that were used, the kernel's own among them. */
   readonly types: readonly TypeRow[];
+  /** All zones, the kernel's own among them. */
   readonly zones: readonly ZoneStats[];
 }
 

@@ -33,6 +33,7 @@ export type SysctlValue =
 
 /** What a variable is. */
 export interface SysctlInfo {
+  /** Its name, such as 'vm.lowmem_period'. */
   readonly name: string;
   /** Type of its value; 'opaque' ones are bytes or a structure. */
   readonly type: 'node' | 'int' | 'string' | 's64' | 'opaque' | 'uint' | 'long' | 'ulong' | 'u64';

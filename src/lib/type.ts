@@ -83,12 +83,13 @@ export interface AllocOptions {
 }
 /** How allocAsync makes a block, and how long it waits. */
 export interface AllocAsyncOptions extends AsyncOptions {
-  /** The memory is zero. */
+  /** The memory is zero. Otherwise it holds what its last user left. */
   readonly zero?: boolean;
 }
 
 /** Numbers of a malloc type over all threads. */
 export interface TypeStats {
+  /** Its name. */
   readonly name: string;
   /** Blocks in use. */
   readonly inUse: number;
@@ -184,6 +185,7 @@ function startsOf(ctx: Context): Int32Array {
 
 /** Blocks of any size under one name, counted over all threads. Made by machine.type(). */
 export class MallocType implements Mortal, Disposable {
+  /** Its name, the same in every thread. */
   readonly name: string;
   /*
    * What the two fast paths look at: the type, and the end of memory in words;

@@ -70,7 +70,7 @@ const NO_KEG = -1 as keg_t;
 export interface ZoneOptions {
   /** Bytes of an item, 1 to 2^24. */
   readonly size: number;
-  /** Most items at a time, over all threads; rounded up to whole slabs (zone.limit). */
+  /** Most items at a time, over all threads; rounded up to whole slabs. Default: no limit. */
   readonly limit?: number;
   /** Items start at multiples of this: a power of two, 4 to 4096. Default 8. */
   readonly align?: number;
@@ -79,6 +79,7 @@ export interface ZoneOptions {
 }
 /** Numbers of a zone over all threads. */
 export interface ZoneStats {
+  /** Its name. */
   readonly name: string;
   /** Bytes of an item. */
   readonly size: number;
@@ -230,6 +231,7 @@ function reportLeft(kind: 'zone' | 'records', name: string, count: number, bytes
 
 /** Items of one size, found by name in every thread. Made by machine.zone(). */
 export class Zone<N extends string = string> implements Mortal, Disposable {
+  /** Its name, the same in every thread. */
   readonly name: N;
   /** Bytes of an item. */
   readonly size: number;

@@ -123,22 +123,22 @@ export interface BootOptions {
   options?: Partial<Options>;
   /**
    * Boots with guards on every structure field and column, which test the rule of its lock
-   * letter, and with WITNESS: about 175 times slower, for tests.
+   * letter, and with WITNESS: about 175 times slower, for tests.  Default false.
    */
   checked?: boolean;
   /**
    * Finds what a program does wrong with memory: INVARIANTS (every double free, writes after
    * free, overwritten kernel records) and QUARANTINE (the same for large blocks). For tests
-   * and for the hunt: some times slower.
+   * and for the hunt: some times slower.  Default false.
    */
   debug?: boolean;
   /** Tunables: name and value, such as { 'vm.kmem_size': 2 ** 24 }. */
   set?: Record<string, number | string>;
-  /** New memory even where the old one could serve again. */
+  /** New memory even where the old one could serve again. Default false. */
   fresh?: boolean;
   /** How atomic operations are done. Default 'auto': by WebAssembly where there is any. */
   atomics?: AtomicsKind;
-  /** Starts the page daemon in a thread of its own; it takes one of the slots. */
+  /** Starts the page daemon in a thread of its own; it takes one of the slots. Default false. */
   pagedaemon?: boolean;
   /** Memory domains, 1 to 8: parts of memory that CPUs prefer. Default 1. */
   domains?: number;
