@@ -6,12 +6,14 @@
  * that is wrong ends no reader's patience.
  */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import {
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import fs, {
   closeSync,
   copyFileSync,
   existsSync,
   openSync,
+  readdirSync,
   readFileSync,
   statSync,
   truncateSync,
@@ -46,6 +48,11 @@ afterEach(() => {
   store_faults.next = null;
 });
 
+/** What lies there by that name, whole or in the making. */
+function files_of(path: string): string[] {
+  const all = readdirSync(folder).map((name) => join(folder, name));
+  return all.filter((file) => file === path || file.startsWith(`${path}.`));
+}
 test('while two threads allocate: none waits for it, it can be read, and says so', async () => {
   const machine = boot({ memory: '8M', cpus: 4 });
   const { workers, word } = await two(machine);
@@ -136,8 +143,8 @@ test('every fault at every operation: no file is left, an error says path and re
         } else {
           const e = fails(code, () => machine.dump(path));
           assert.ok(e.message.startsWith(`${code}: dump: ${path}: `), e.message);
-          assert.ok(!e.message.includes('\n') && !e.message.includes('it is left'), e.message);
-          assert.equal(existsSync(path), false, name);
+          assert.ok(!e.message.includes('\n') && !e.message.includes('.part is left'), e.message);
+          assert.deepEqual(files_of(path), [], name);
         }
         store_faults.next = null;
       }
@@ -148,6 +155,46 @@ test('every fault at every operation: no file is left, an error says path and re
   const all = await vmstat(...whole.map((path): [string, string] => [path, '-m']));
   for (const { out, path, err } of all) assert.equal(out, live, `${path} ${err}`);
   machine.check();
+  machine.shutdown();
+});
+
+test('a dumper that is killed leaves nothing by that name, and the next writes it', async () => {
+  const path = fresh();
+  const store = new URL('../sys/machine/store.ts', import.meta.url).href;
+  const program = `
+    import { boot } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};
+    import { store_fault_at } from ${JSON.stringify(store)};
+    const machine = boot({ memory: '16M' });
+    store_fault_at('sync', 2, { what: 'slow', ms: 1e6 });
+    machine.dump(${JSON.stringify(path)});`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: 'inherit',
+  });
+  const exit = once(child, 'exit');
+  await until(() => files_of(path).length > 0, 'it writes');
+  assert.ok(!existsSync(path), 'not before it is whole');
+  child.kill('SIGKILL');
+  await exit;
+  assert.ok(!existsSync(path));
+  assert.match(files_of(path).join(), /^\S+\.part$/);
+  const machine = boot({ memory: '2M' });
+  machine.dump(path);
+  machine.shutdown();
+  const [{ code }] = await vmstat([path, '-m']);
+  assert.equal(code, 0);
+});
+
+test('a file gets its name where there are no links, too', () => {
+  const machine = boot({ memory: '2M' });
+  const { linkSync: link } = fs;
+  fs.linkSync = () => {
+    throw Object.assign(new Error('no links here'), { code: 'EPERM' });
+  };
+  const path = fresh();
+  machine.dump(path);
+  fails('EEXIST', () => machine.dump(path));
+  fs.linkSync = link;
+  assert.deepEqual(files_of(path), [path]);
   machine.shutdown();
 });
 

@@ -20,6 +20,8 @@ interface FsLike {
   lstatSync(path: string): FileLike;
   ftruncateSync(fd: number, size: number): void;
   unlinkSync(path: string): void;
+  linkSync(from: string, to: string): void;
+  renameSync(from: string, to: string): void;
   readSync(fd: number, into: Uint8Array, from: number, n: number, at: number): number;
   fsyncSync(fd: number): void;
   closeSync(fd: number): void;

@@ -50,6 +50,8 @@ import {
   store_abandon,
   store_close,
   store_discard,
+  store_free_name,
+  store_name,
   store_fault_at,
   store_faults,
   store_open,
@@ -266,6 +268,37 @@ describe('a file that is made anew', () => {
     assert.equal(store_open(join(there, 'x'), STORE_NEW), -ENOTDIR);
     assert.deepEqual(Uint8Array.from(readFileSync(there)), bytes(10));
     assert.ok(lstatSync(nowhere).isSymbolicLink() && !existsSync(join(folder, 'none')));
+  });
+  test('is named at its end, where nothing may be, not even a link', () => {
+    const [part, path, there] = [fresh(), fresh(), fresh()];
+    symlinkSync(join(folder, 'none'), there);
+    assert.equal(store_free_name(there), EEXIST);
+    assert.equal(store_free_name(path), 0);
+    assert.equal(store_free_name(join(path, 'x')), 0, 'the opening says that there is no folder');
+    const st = store_open(part, STORE_NEW);
+    assert.equal(store_write(st, 0, bytes(10)), 0);
+    const no_links = () => () => {
+      throw failing('EPERM');
+    };
+    assert.equal(store_name(st, there), EEXIST);
+    assert.equal(
+      with_host('linkSync', no_links, () => store_name(st, there)),
+      EEXIST,
+    );
+    assert.equal(store_name(st, path), 0);
+    assert.deepEqual([existsSync(part), existsSync(path)], [false, true]);
+    assert.equal(
+      with_host('linkSync', no_links, () => store_name(st, part)),
+      0,
+    );
+    assert.deepEqual([existsSync(part), existsSync(path)], [true, false]);
+    assert.equal(store_discard(st), 0, 'by the name that it has now');
+    assert.equal(existsSync(part), false);
+    assert.equal(store_name(st, path), EBADF);
+    writeFileSync(path, '');
+    const old = store_open(path, STORE_WRITE);
+    assert.equal(store_name(old, part), EINVAL, 'it made no file');
+    assert.equal(store_close(old), 0);
   });
   test('is gone when it is discarded, and its number too', () => {
     const path = fresh();

@@ -16,7 +16,8 @@
  *
  * A file that is made with STORE_NEW is this user's alone, and was not there before, not
  * even as a link.  store_discard takes it away again, and so does a close that fails:
- * what could not be written to its end leaves nothing behind.
+ * what could not be written to its end leaves nothing behind.  store_name gives it its
+ * name at the end: then whoever finds the name finds all of the file.
  *
  * Reading beyond the end gives fewer bytes.  Writing is all or an error; after an error
  * the bytes of that write may be there in part.  Calls of the host that are interrupted
@@ -33,12 +34,15 @@
 import { sim_point } from './atomic.ts';
 import {
   EBADF,
+  EEXIST,
   EINTR,
   EINVAL,
   EIO,
   EMFILE,
+  ENOENT,
   ENOSPC,
   EOPNOTSUPP,
+  EPERM,
   EROFS,
   errno_of_code,
 } from './errno.ts';
@@ -68,6 +72,7 @@ export type StoreOp =
   | 'write'
   | 'truncate'
   | 'sync'
+  | 'name'
   | 'discard'
   | 'close';
 export type StoreKind = 'file' | 'memory';
@@ -99,7 +104,7 @@ interface Store {
   /** Of a memory store: its bytes. */
   readonly bytes: Uint8Array | null;
   /** The file that this store has made; null of all others. */
-  readonly made: Made | null;
+  made: Made | null;
 }
 /** A file by its path, and what tells it from another that is put there. */
 interface Made {
@@ -179,6 +184,44 @@ export function store_close(number: number): number {
   const closed = let_go(st);
   const error = fault?.what === 'fail' ? fault.errno : closed;
   if (error !== 0 && st.made) remove_file(st.made); // errno: the one of the close is told
+  return error;
+}
+/** Whether nothing is at a path, not even a link that leads nowhere: 0, EEXIST, or why not. */
+export function store_free_name(path: string): number {
+  const fs = host_fs;
+  if (!fs) return EOPNOTSUPP;
+  const error = host_call(() => answered(() => fs.lstatSync(path)));
+  return error === 0 ? EEXIST : error === -ENOENT ? 0 : -error;
+}
+/**
+ * Gives the file that a store has made (STORE_NEW) another name, at which nothing may be, in one
+ * step.  0, or an errno: EINVAL if the store has made none.
+ */
+export function store_name(number: number, to: string): number {
+  const st = find(number);
+  const fs = host_fs;
+  if (st === null) return EBADF;
+  const { made } = st;
+  if (made === null || !fs) return EINVAL;
+  const fault = fault_of('name', st.kind, number);
+  if (fault?.what === 'fail') return fault.errno;
+  const linked = host_call(() => answered(() => fs.linkSync(made.path, to)));
+  // Not every file system has links.
+  if (linked === -EPERM || linked === -EOPNOTSUPP) return 0 - renamed(st, made, to);
+  if (linked !== 0) return 0 - linked;
+  st.made = { ...made, path: to };
+  return 0 - host_call(() => answered(() => fs.unlinkSync(made.path)));
+}
+/* Where a file has one name only: the new one is taken first, by an empty file. */
+function renamed(st: Store, made: Made, to: string): number {
+  const fs = host_fs;
+  if (!fs) return -EOPNOTSUPP;
+  const fd = host_call(() => fs.openSync(to, FLAGS[STORE_NEW], OWNER_ONLY));
+  if (fd < 0) return fd;
+  host_try(() => answered(() => fs.closeSync(fd))); // errno: nothing was written
+  const error = host_call(() => answered(() => fs.renameSync(made.path, to)));
+  if (error === 0) st.made = { ...made, path: to };
+  else host_try(() => answered(() => fs.unlinkSync(to))); // errno: `error` came first
   return error;
 }
 /**

@@ -1,7 +1,7 @@
 /*
  * kern_dump: the whole memory of the machine, written to a file.
  *
- *      counts -> away -> pages, 4 MiB at a time -> back -> counts -> headers -> close
+ *      counts -> away -> pages, 4 MiB at a time -> back -> counts -> headers -> name -> close
  *
  * The file is dump_elf.ts's: pages that are zero throughout are not written and become
  * holes.  Each piece is copied before it is looked at, so that what was found to be zero
@@ -14,9 +14,9 @@
  * that it is quiet; its figures are those of the live machine.  After a panic no lock is touched,
  * and a dump is quiet if all other CPUs have stopped.
  *
- * Whole or not at all.  The file is made anew (STORE_NEW), and removed when anything
- * fails.  If the thread dies meanwhile nobody removes it; the headers are written last,
- * so nobody takes it for a dump.
+ * Whole or not at all.  The file is made anew (STORE_NEW) as PATH.TID-TIME.part, and removed
+ * when anything fails; it gets its name when it is whole.  If the thread dies meanwhile nobody
+ * removes it, under that other name; the headers are written last, so nobody takes it for a dump.
  *
  * A dump holds whatever the program keeps in the machine: keys, passwords, other
  * people's data.  It is its owner's alone (mode 0600).
@@ -53,9 +53,10 @@ import {
   KmemError,
 } from '../machine/errno.ts';
 import { FOLDER_WORDS, M, machine, PANIC_TEXT_WORDS } from '../machine/header.ts';
-import { host_js_tid, host_who, host_who_tid } from '../machine/host.ts';
+import { host_js_tid, host_tid, host_who, host_who_tid } from '../machine/host.ts';
 import { mem, PAGE_WORDS } from '../machine/memory.ts';
 import { STORE_NEW, store_close, store_discard, store_open } from '../machine/store.ts';
+import { store_free_name, store_name } from '../machine/store.ts';
 import { store_sync, store_truncate, store_write } from '../machine/store.ts';
 import { field_word, get64, get_string } from '../machine/struct.ts';
 import { malloc_count_words } from '../kmem/kern_malloc_sums.ts';
@@ -220,9 +221,9 @@ function dump_error(path: string, error: number, what: string): KmemError {
   return new KmemError(error, 'dump', `${path}: ${why}${what ? ` (${what})` : ''}`);
 }
 /** Takes the file away; the text says if it is still there. */
-function undone(st: number, what: string): string {
+function undone(st: number, what: string, part: string): string {
   const left = store_discard(st);
-  return left === 0 ? what : `${what}; it is left, empty: ${errno_name(left)}`;
+  return left === 0 ? what : `${what}; ${part} is left, empty: ${errno_name(left)}`;
 }
 
 /**
@@ -233,16 +234,21 @@ function undone(st: number, what: string): string {
  */
 export function kern_dump(path: string): DumpResult {
   const room = dump_room();
-  const st = store_open(path, STORE_NEW);
+  const taken = store_free_name(path);
+  if (taken !== 0) throw dump_error(path, taken, '');
+  const part = `${path}.${host_tid()}-${Date.now().toString(36)}.part`;
+  const st = store_open(part, STORE_NEW);
   if (st < 0) throw dump_error(path, -st, '');
   let done: DumpDone;
   try {
     done = dump_store(st, room);
   } catch (e) {
-    undone(st, '');
+    undone(st, '', part);
     throw e;
   }
-  if (done.error !== 0) throw dump_error(path, done.error, undone(st, done.what));
+  if (done.error !== 0) throw dump_error(path, done.error, undone(st, done.what, part));
+  const named = store_name(st, path);
+  if (named !== 0) throw dump_error(path, named, undone(st, 'giving it its name', part));
   const error = store_close(st);
   if (error !== 0) throw dump_error(path, error, 'closing it');
   return { size: done.size, written: done.written, quiet: done.quiet };
