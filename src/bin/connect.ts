@@ -135,7 +135,7 @@ function table_of(found: readonly Found[]): string {
   const rows = found.map(({ path, pid, hello }) => [
     String(pid),
     hello ? `${hello.memory / 2 ** 20}M` : '-',
-    hello ? hello.site : 'does not answer',
+    hello ? hello.bootedAt : 'does not answer',
     path,
   ]);
   rows.unshift(['PID', 'MEMORY', 'BOOTED AT', 'SOCKET']);

@@ -170,7 +170,7 @@ export async function live_main(command: LiveCommand, argv: readonly string[]): 
   }
   const to = new Connection(found, options.timeout);
   const { pid, hello } = found;
-  const program = hello && { pid, memory: hello.memory, booted_at: hello.site };
+  const program = hello && { pid, memory: hello.memory, booted_at: hello.bootedAt };
   const terminal = process.stdout.isTTY === true;
   try {
     const ctx = live_context(to, out, err);

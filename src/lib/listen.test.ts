@@ -47,7 +47,7 @@ describe('the socket', () => {
     assert.equal(hello?.pid, process.pid);
     assert.equal(hello?.thread, threadId);
     assert.equal(hello?.memory, machine.memory().size);
-    assert.match(hello?.site ?? '', /^listen\.test\.[jt]s:\d+$/);
+    assert.match(hello?.bootedAt ?? '', /^listen\.test\.[jt]s:\d+$/);
     await Promise.all([listener.close(), listener.close(), client.end()]);
     assert.ok(!existsSync(listener.path));
     const again = await machine.listen({ path: join(runtime, 'mine.sock') });

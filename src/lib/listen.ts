@@ -276,7 +276,7 @@ export class Listener implements AsyncDisposable, Mortal {
       thread: host_js_tid(),
       machine: header.id_low[M],
       memory: get64(header.size_bytes, M),
-      site: get_string(header.site, M, SITE_WORDS),
+      bootedAt: get_string(header.site, M, SITE_WORDS),
     });
   }
   /** False: the machine is down, and the socket goes with it. */

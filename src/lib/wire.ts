@@ -14,8 +14,8 @@
  *                20   4   thread: Node's number of the thread that listens, 0 the main one
  *                24   4   machine: equal for two sockets of one machine in one process
  *                28   8   memory of the machine, bytes, u64
- *                36   4   site: bytes of the text that follows
- *                40   …   site: file:line that booted the machine, UTF-8
+ *                36   4   booted at: bytes of the text that follows
+ *                40   …   booted at: file:line that booted the machine, UTF-8
  *
  *      request    4   4   tag: any number; the reply has it too
  *                 8   4   flags: 1 the old value is wanted, 2 there is a new value
@@ -75,7 +75,7 @@ export interface Hello {
   readonly thread: number;
   readonly machine: number;
   readonly memory: number;
-  readonly site: string;
+  readonly bootedAt: string;
 }
 export interface Request {
   readonly tag: number;
@@ -108,16 +108,16 @@ function wrong(what: string): never {
 }
 
 export function helloFrame(h: Hello): Uint8Array {
-  const site = new TextEncoder().encode(h.site).subarray(0, SITE_BYTES_MAX);
-  const { bytes, v } = frame(HELLO_FIELDS + site.length);
+  const bootedAt = new TextEncoder().encode(h.bootedAt).subarray(0, SITE_BYTES_MAX);
+  const { bytes, v } = frame(HELLO_FIELDS + bootedAt.length);
   for (let i = 0; i < MAGIC.length; i++) bytes[WORD + i] = MAGIC.charCodeAt(i);
   v.setUint32(12, VERSION, true);
   v.setUint32(16, h.pid, true);
   v.setUint32(20, h.thread, true);
   v.setInt32(24, h.machine, true);
   v.setBigUint64(28, BigInt(h.memory), true);
-  v.setUint32(36, site.length, true);
-  bytes.set(site, WORD + HELLO_FIELDS);
+  v.setUint32(36, bootedAt.length, true);
+  bytes.set(bootedAt, WORD + HELLO_FIELDS);
   return bytes;
 }
 /** Reads what follows the length. Throws WireError. */
@@ -133,7 +133,7 @@ export function helloOf(body: Uint8Array): Hello {
     thread: v.getUint32(16, true),
     machine: v.getInt32(20, true),
     memory: Number(v.getBigUint64(24, true)),
-    site: new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+    bootedAt: new TextDecoder('utf-8', { ignoreBOM: true }).decode(
       body.slice(HELLO_FIELDS, HELLO_FIELDS + n),
     ),
   };

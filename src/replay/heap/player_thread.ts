@@ -48,7 +48,7 @@ export class PlayerThread {
     this.end = new Promise((resolve, reject) => {
       let totals: AnyTotals | null = null;
       const fail = (e: Error): void => {
-        this.#reader?.reader_gone(index);
+        this.#reader?.player_gone(index);
         not_up(e);
         reject(e);
       };
@@ -67,7 +67,7 @@ export class PlayerThread {
   }
   /** There is nothing to play for it; then nobody waits for its `end`. */
   async dismiss(reader: Reader): Promise<void> {
-    reader.reader_gone(this.index);
+    reader.player_gone(this.index);
     this.worker.postMessage(DISMISSED);
     await Promise.race([this.gone, this.end]);
   }

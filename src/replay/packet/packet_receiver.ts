@@ -21,7 +21,7 @@
  * Requests are made with M_NOWAIT.  M_WAITOK would sleep inside one request while
  * this thread holds the first half of a packet; if the machine is too small for
  * all of it, nobody would ever wake it.  Out here it is seen that all packets are
- * given back and that this one still does not fit, and the replay ends (packet_fit).
+ * given back and that this one still does not fit, and the replay ends (packet_needs).
  *
  * The ring's units are released after the packet was handed over: a packet that
  * was lost half-way, because m_pullup frees what it cannot serve, is received
@@ -60,7 +60,7 @@ import {
   packet_units,
   piece_units,
 } from '../ring/packet_events.ts';
-import { never_fits } from './packet_fit.ts';
+import { never_fits } from './packet_needs.ts';
 import { HeaderParser } from '../read/packet_headers.ts';
 import {
   CAPTURE_COOKIE,

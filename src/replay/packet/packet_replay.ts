@@ -103,7 +103,7 @@ export async function play_capture(
   const packets = o.packets ?? PLAIN_PACKETS;
   const common = { ring: reader.ring_handle, senders, queues, verify: o.verify, limits, packets };
   for (const p of players) {
-    if (p.index > 0) reader.reader_gone(p.index); // only the receiver reads
+    if (p.index > 0) reader.player_gone(p.index); // only the receiver reads
     p.start(reader, { ...common, index: p.index, seed: 1 + p.index });
   }
   const totals = (await Promise.all(players.map((p) => p.end))) as PacketTotals[];

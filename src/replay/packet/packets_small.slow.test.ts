@@ -8,7 +8,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { packet_needs } from './packet_fit.ts';
+import { packet_needs } from './packet_needs.ts';
 import { PLAIN_PACKETS } from './packet_task.ts';
 import { is_packet_outcome } from './packet_replay.ts';
 import { left_behind, NOTHING, plays_packets } from './packets.test.lib.ts';

@@ -120,7 +120,7 @@ test('a reading that nobody wants to the end says what was read', async (t) => {
   const file = temporary_file(t, 'long', pcap(packets));
   const reader = open_reader({ files: [file], cpus: 1 });
   await reader.format;
-  reader.reader_gone(0);
+  reader.player_gone(0);
   const { trace, aborted } = await reader.done;
   assert.equal(aborted, true);
   const document: { format: string; packets?: number } = trace;

@@ -57,7 +57,7 @@ export interface Reader {
   /** Bytes and events so far; cheap, no message is sent. */
   progress(): RingProgress;
   /** A player's thread is gone: do not wait for it. */
-  reader_gone(index: number): void;
+  player_gone(index: number): void;
   /** Calls the reading off; players get RING_FAILED, `done` rejects. */
   abort(): Promise<void>;
 }
@@ -90,7 +90,7 @@ export function open_reader(options: ReaderOptions): Reader {
     format,
     done,
     progress: () => control.progress(),
-    reader_gone: (index) => control.reader_gone(index),
+    player_gone: (index) => control.reader_gone(index),
     abort: async () => {
       called_off.yet = true;
       control.fail(FAULT_ABORTED);

@@ -59,20 +59,20 @@ export class TypeNames {
   readonly #taken = new Map<string, string>();
 
   /** A name of at most 31 characters that no other site has. */
-  name(site: string): string {
-    const base = short_site(site) || OTHER;
+  name(site_name: string): string {
+    const base = short_site(site_name) || OTHER;
     let name = base;
-    for (let n = 2; this.#taken.has(name) && this.#taken.get(name) !== site; n++) {
+    for (let n = 2; this.#taken.has(name) && this.#taken.get(name) !== site_name; n++) {
       const tail = `~${n}`;
       name = base.slice(0, NAME_MAX - tail.length) + tail;
     }
-    this.#taken.set(name, site);
+    this.#taken.set(name, site_name);
     return name;
   }
 
   /** The type for a site, made by `make`; `other` beyond the limit or without memory. */
-  type(site: string, make: (name: string) => malloc_type_t): malloc_type_t {
-    const t = this.#taken.size < TYPES_MAX ? make(this.name(site)) : (0 as malloc_type_t);
+  type(site_name: string, make: (name: string) => malloc_type_t): malloc_type_t {
+    const t = this.#taken.size < TYPES_MAX ? make(this.name(site_name)) : (0 as malloc_type_t);
     if (t !== 0) return t;
     const other = make(OTHER);
     if (other === 0) {

@@ -67,7 +67,7 @@ test('a player that dies is declared gone, and the reader goes on', async () => 
   const reader = open_reader({ files: [MAKE], cpus: 2, ring_events: 16 });
   const living = start_player({ ring: reader.ring_handle, index: 1 });
   /* Reader 0 never reads: without the next line the ring stays full for ever. */
-  reader.reader_gone(0);
+  reader.player_gone(0);
   const totals = await living;
   assert.equal(totals.ended, true);
   await reader.done;

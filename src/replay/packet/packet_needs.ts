@@ -1,5 +1,5 @@
 /*
- * packet_fit: what a packet takes of mbufs and clusters, and what to do when a
+ * packet_needs: what a packet takes of mbufs and clusters, and what to do when a
  * machine has less.
  *
  *      bytes left          taken for them
