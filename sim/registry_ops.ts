@@ -13,6 +13,7 @@
 import { i32, type Ptr, struct } from '../src/sys/machine/struct.ts';
 import { type reg_entry_t, reg_root, type RegKind } from '../src/sys/h/registry.ts';
 import { PK_WIRED } from '../src/sys/h/vm_page.ts';
+import { queue_init } from '../src/sys/client/kern_queue.ts';
 import {
   registry_add,
   registry_check,
@@ -29,12 +30,7 @@ import {
   registry_use,
   registry_used_by_others,
 } from '../src/sys/client/kern_registry.ts';
-import {
-  part_columns,
-  part_numbers,
-  part_ring,
-  part_zone,
-} from '../src/sys/client/kern_registry_parts.ts';
+import { part_columns, part_numbers, part_zone } from '../src/sys/client/kern_registry_parts.ts';
 import { free, M_NOWAIT, malloc } from '../src/sys/kmem/kern_malloc.ts';
 import { malloc_desc2type, malloc_type_sums } from '../src/sys/kmem/kern_malloc_type.ts';
 import { vm_page_census } from '../src/sys/page/vm_page.ts';
@@ -55,7 +51,7 @@ const COLUMNS = [CAPACITY, 2 * 4096, 40];
 
 function build(e: reg_entry_t, kind: RegKind, name: string): boolean {
   if (kind === 'zone') return part_zone(e, name, 64, 8, 10) === 0;
-  if (kind === 'queue') return part_ring(e, 20) === 0;
+  if (kind === 'queue') return queue_init(e, 20) === 0;
   return part_numbers(e, name, CAPACITY) === 0 && part_columns(e, 'sim columns', COLUMNS) === 0;
 }
 function obtain(kind: RegKind, name: string): void {

@@ -386,7 +386,7 @@ const ELSEWHERE = new Set([
   'MallocType.freeWith',
   'MallocType.allocWith',
   'MallocType.trace',
-  'Mutex.wordFor',
+  'Mutex.entryFor',
   'Mutex.letGo',
   'Mutex.deadFor',
   'Mutex.taskFor',

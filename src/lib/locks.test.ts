@@ -13,6 +13,7 @@ import { cpu_alive, reap_all } from '../sys/machine/death.ts';
 import { host_sees_threads } from '../sys/machine/host.ts';
 import { SEED } from '../sys/machine/seed.test.lib.ts';
 import { until } from '../sys/machine/workers.test.lib.ts';
+import { reg_entry } from '../sys/h/registry.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
 import { mtx_end } from '../sys/sync/kern_mutex.ts';
 import { sleepq_list } from '../sys/sync/subr_sleepqueue.ts';
@@ -21,7 +22,7 @@ import { fails, failsAsync } from './fails.test.lib.ts';
 import { type LockOptions, type Machine, testMachine } from './index.ts';
 import { ended, idOf, killMills, result, said, start } from './locks.test.lib.ts';
 import { AREA_WORDS, type End, type Kind, take } from './locks.test.worker.ts';
-import { E_LOCK, withEntry } from './registry.ts';
+import { withEntry } from './registry.ts';
 
 const skip = host_sees_threads() ? false : 'needs /proc to see that a thread is gone';
 type LockKind = 'mutex' | 'rwlock';
@@ -39,7 +40,7 @@ async function afterEnd(machine: Machine, kind: Kind, end: End): Promise<number>
   return id;
 }
 function lockWord(kind: LockKind, name: string): number {
-  return withEntry(kind, name, (e) => e + E_LOCK);
+  return withEntry(kind, name, (e) => e + reg_entry.lock);
 }
 const waitsFor = (l: number) => (): boolean => (atomic_load(l) & 3) !== 0;
 

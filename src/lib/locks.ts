@@ -43,6 +43,8 @@ import {
   ETIMEDOUT,
 } from '../sys/machine/errno.ts';
 import { memory_state } from '../sys/machine/memory.ts';
+import { field_word } from '../sys/machine/struct.ts';
+import { reg_cv, reg_entry, type reg_entry_t } from '../sys/h/registry.ts';
 import {
   mtx_end,
   mtx_init,
@@ -88,7 +90,7 @@ import { KernelPanic, kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { ChannelLine, type Want, whyGone } from './line.ts';
 import { LockLine } from './lock_line.ts';
-import { E_LOCK, E_STATE, type Kind, obtain, release, WORD } from './registry.ts';
+import { type Kind, obtain, release } from './registry.ts';
 import { type AsyncOptions, checkAbort, sayWaits, slices } from './wait.ts';
 
 /** How long taking a lock, or waiting for a condition, may last. */
@@ -112,17 +114,17 @@ abstract class Named implements Mortal, Disposable {
   /** Its name, the same in every thread. */
   readonly name: string;
   protected readonly ctx: Context;
-  protected readonly entry: number;
+  protected readonly entry: reg_entry_t;
   readonly #kind: Kind;
   /** Word of the lock or of the condition; 0: buried. */
   protected word: number;
 
-  constructor(ctx: Context, kind: Kind, name: string, init: (l: number) => void) {
+  constructor(ctx: Context, kind: Kind, name: string, init: (e: reg_entry_t) => void) {
     this.name = name;
     this.ctx = ctx;
     this.#kind = kind;
-    this.entry = obtain(kind, name, kind, (e) => init(e + E_LOCK));
-    this.word = this.entry + E_LOCK;
+    this.entry = obtain(kind, name, kind, init);
+    this.word = this.entry + reg_entry.lock;
   }
   protected live(op: string): number {
     if (this.word === 0) {
@@ -257,7 +259,7 @@ export class Mutex extends Lock {
 
   /** Use machine.mutex(name). */
   constructor(ctx: Context, name: string) {
-    super(ctx, 'mutex', name, (l) => mtx_init(WORD, l, LC_USER_MTX));
+    super(ctx, 'mutex', name, (e) => mtx_init(reg_entry.lock, e, LC_USER_MTX));
     this.#line = new LockLine(ctx, this, {
       word: () => this.word,
       settle: (l) => void this.ownerDead(l),
@@ -346,14 +348,14 @@ export class Mutex extends Lock {
     return result;
   }
   /**
-   * The lock word, for a condition.
+   * Its entry, for a condition. Throws EPERM if this thread may not give it up.
    * @internal
    */
-  wordFor(op: string): number {
+  entryFor(op: string): reg_entry_t {
     const l = this.live(op);
     if (!mtx_owned_word(l)) this.refuse(op, EPERM, 'this thread does not hold it');
     if (this.recovering) this.refuse(op, EPERM, 'recover() may not give it up');
-    return l;
+    return this.entry;
   }
   /**
    * Gives the mutex back if this thread has it.
@@ -428,7 +430,7 @@ export class RwLock extends Lock {
 
   /** Use machine.rwlock(name). */
   constructor(ctx: Context, name: string) {
-    super(ctx, 'rwlock', name, (l) => rw_init(WORD, l, LC_USER_SX));
+    super(ctx, 'rwlock', name, (e) => rw_init(reg_entry.lock, e, LC_USER_SX));
   }
   /**
    * Takes the lock shared: other readers may have it too.  Waits while a writer
@@ -486,7 +488,7 @@ export class RwLock extends Lock {
   tryUpgrade(): boolean {
     const l = this.live('tryUpgrade');
     if (!rw_rowned_word(l)) this.#no('tryUpgrade', 'shared');
-    return rw_try_upgrade(WORD, l);
+    return rw_try_upgrade(reg_entry.lock, this.entry);
   }
   /**
    * Turns the exclusive hold into a shared one. Throws EPERM without one, ENOLCK if
@@ -494,7 +496,8 @@ export class RwLock extends Lock {
    */
   downgrade(): void {
     const l = this.#written('downgrade');
-    if (!rw_downgrade(WORD, l)) this.refuse('downgrade', ENOLCK, rw_why(l, ENOLCK));
+    if (!rw_downgrade(reg_entry.lock, this.entry))
+      this.refuse('downgrade', ENOLCK, rw_why(l, ENOLCK));
   }
   /** Runs `fn`, which is synchronous, with the lock held shared. Throws as run does. */
   read<T>(fn: () => T, options?: LockOptions): T {
@@ -585,11 +588,11 @@ export class Condition extends Named {
   }
   #wait(op: string, mutex: Mutex, ms: number): boolean {
     const chan = this.#channel(op);
-    const l = mutex.wordFor(op);
+    const mtx = mutex.entryFor(op);
     checkMayBlock(op, 'waitAsync');
     if (!memory_state.shared) this.refuse(op, EDEADLK, 'no other thread could signal');
     const slice = Math.min(ms, slices.sleepMs); // a signal may go to a thread that died
-    const error = msleep(chan, WORD, l, W_CV, slice);
+    const error = msleep(chan, reg_entry.lock, mtx, W_CV, slice);
     if (error === EOWNERDEAD) {
       wakeup_one(chan); // if it was a signal that ended the sleep, it is another's
       mutex.deadFor(op);
@@ -606,7 +609,7 @@ export class Condition extends Named {
     this.#wants('waitUntil', mutex);
     checkFunction('waitUntil', holds);
     const deadline = performance.now() + timeoutOf('waitUntil', options);
-    mutex.wordFor('waitUntil');
+    mutex.entryFor('waitUntil');
     for (let slept = false; ; slept = true) {
       try {
         if (this.#test('waitUntil', holds)) return true;
@@ -627,7 +630,7 @@ export class Condition extends Named {
    */
   async waitAsync(mutex: Mutex, holds: () => boolean, options?: AsyncOptions): Promise<void> {
     this.#wants('waitAsync', mutex);
-    mutex.wordFor('waitAsync');
+    mutex.entryFor('waitAsync');
     let wanted: AsyncOptions;
     try {
       checkFunction('waitAsync', holds);
@@ -734,6 +737,6 @@ export class Condition extends Named {
   }
   #channel(op: string): number {
     this.live(op);
-    return this.entry + E_STATE;
+    return field_word(reg_cv.signal, this.entry);
   }
 }

@@ -106,7 +106,7 @@ import {
   recordsShapeOf,
   recordsShapeText,
 } from './records.ts';
-import { joinRegistry, othersAttached, registryCheck } from './registry.ts';
+import { registry_check, registry_join, registry_others } from '../sys/client/kern_registry.ts';
 import { Roots } from './roots.ts';
 import { callSite } from './site.ts';
 import {
@@ -526,7 +526,7 @@ export class Machine implements Disposable, AsyncDisposable {
       quarantine_check();
       sleepq_check();
       sysctl_check();
-      registryCheck();
+      registry_check();
     });
   }
 
@@ -635,7 +635,7 @@ export class Machine implements Disposable, AsyncDisposable {
     await Promise.all([...this.#workers].map((worker) => worker.terminate()));
     // A browser does not say when they are gone: their locks do.
     const until = performance.now() + LEAVE_MS;
-    while (web_locks_used() && othersAttached() && performance.now() < until) {
+    while (web_locks_used() && registry_others() && performance.now() < until) {
       await web_locks_look();
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
@@ -744,7 +744,7 @@ export function boot(options?: BootOptions): Machine {
   kernel_probe();
   const { handle } = kernel_boot(plain);
   set_string(header.site, M, SITE_WORDS, callSite());
-  joinRegistry();
+  registry_join();
   if (!memory_state.shared) {
     console.warn(
       `kmem: ${memory_unshared()}: no memory can be shared, the machine has this thread ` +
@@ -781,7 +781,7 @@ export function attach(from: Handle | { readonly kmem: Handle }): Machine {
   kernel_attach({ kmem, memory, layout, id, generation });
   const handle = machine_handle();
   live = new Machine(handle, false);
-  joinRegistry();
+  registry_join();
   if (channels.attach.hasSubscribers) channels.attach.publish({ cpu: live.cpu });
   return live;
 }
@@ -791,7 +791,7 @@ export function current(): Machine | null {
   const handle = kernel_current();
   if (handle) {
     live = new Machine(handle, false); // booted or attached underneath the façade
-    joinRegistry();
+    registry_join();
   }
   return live;
 }

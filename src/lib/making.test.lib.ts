@@ -11,7 +11,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { Worker } from 'node:worker_threads';
 import type { Machine } from './index.ts';
-import { eachEntry, entryName } from './registry.ts';
+import { registry_name } from '../sys/client/kern_registry.ts';
+import { eachEntry } from './registry.ts';
 import { reap_all } from '../sys/machine/death.ts';
 import { PK_WIRED } from '../sys/h/vm_page.ts';
 import { account, account_text } from '../sys/kmem/kmem.test.lib.ts';
@@ -79,7 +80,7 @@ export function lost(machine: Machine, zones: number): { pages: number; items: s
 }
 function left(): [MakingKind, string][] {
   const found: [MakingKind, string][] = [];
-  eachEntry((e, kind) => found.push([kind as MakingKind, entryName(e)]));
+  eachEntry((e, kind) => found.push([kind as MakingKind, registry_name(e)]));
   return found;
 }
 /** Zones of the machine now. */

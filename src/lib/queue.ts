@@ -11,21 +11,28 @@
  * A value is an address, an item, or a number; a block is handed over by its
  * address, without a copy, and who pops it may free it.
  *
- * The ring changes under a mutex of recovery class `undo`: head and count go
- * into the undo log before they change, so that a thread may die at any point of
- * push or pop and the queue goes on; at most the value in its hands is lost.
- * Threads sleep on the kernel's sleep queues (wait channels qpush, qpop).
+ * The ring, its lock and the sleeping are the kernel's (sys/client/kern_queue.ts), which
+ * also says what a death in the middle of a push or pop leaves behind: at most the value
+ * in the dead thread's hands is lost.  Here is what the façade adds: which arguments are
+ * right, how long to wait, and errors with words.  A wait is cut into slices, because a
+ * wake-up may have gone to a thread that died.
  */
 import { poll } from '../sys/machine/cpu.ts';
-import { EDEADLK, EINVAL, ENOMEM, ESHUTDOWN, ETIMEDOUT } from '../sys/machine/errno.ts';
-import { mem, memory_state } from '../sys/machine/memory.ts';
-import { type reg_entry_t, V_RING as V_RING_ } from '../sys/h/registry.ts';
-import { part_ring } from '../sys/client/kern_registry_parts.ts';
-import { mtx_init, mtx_lock, mtx_unlock_word } from '../sys/sync/kern_mutex.ts';
-import { LC_REGISTRY } from '../sys/sync/lock_order.ts';
-import { msleep, wakeup, wakeup_one } from '../sys/sync/subr_sleepqueue.ts';
+import { EAGAIN, EDEADLK, EINVAL, ENOMEM, ESHUTDOWN, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { memory_state } from '../sys/machine/memory.ts';
+import { field_word, NULL, type WordField } from '../sys/machine/struct.ts';
+import { type reg_entry_t, reg_queue } from '../sys/h/registry.ts';
+import {
+  queue_close,
+  queue_ended,
+  queue_init,
+  queue_put,
+  queue_sleep_items,
+  queue_sleep_space,
+  queue_take,
+} from '../sys/client/kern_queue.ts';
+import { registry_shape } from '../sys/client/kern_registry.ts';
 import { kernel_enter_proved, kernel_leave, kernel_threw } from '../sys/sync/subr_trap.ts';
-import { save_word, undo_begin, undo_end } from '../sys/sync/undo.ts';
 import { W_QPOP, W_QPUSH } from '../sys/machine/wmesg.ts';
 import { checkOptions, type Known, shown, timeoutOf, wholeIn } from './args.ts';
 import { channels } from './channels.ts';
@@ -35,7 +42,6 @@ import {
   enter,
   gone,
   inKernel,
-  mayBlock,
   type Mortal,
   tell,
 } from './context.ts';
@@ -43,7 +49,7 @@ import { kmemError } from './errors.ts';
 import { ChannelLine } from './line.ts';
 import type { Address, Item } from './memory.ts';
 import { type Fields, type ItemHandle, RecordSet } from './records.ts';
-import { E_LOCK, E_STATE, E_VALUE, entryShape, obtain, release, WORD } from './registry.ts';
+import { obtain, release } from './registry.ts';
 import { MallocType } from './type.ts';
 import { type AsyncOptions, slices } from './wait.ts';
 import { Zone } from './zone.ts';
@@ -76,18 +82,7 @@ export interface QueueWait {
 const OPTIONS: Known = ['of', 'capacity'];
 const CAPACITY = 256;
 const CAPACITY_MAX = 2 ** 24;
-const V_RING = E_VALUE + V_RING_; // word of the first value: even
-const S_HEAD = E_STATE;
-const S_COUNT = E_STATE + 1;
-const S_CLOSED = E_STATE + 2;
-/* Wait channels: words that nobody reads. */
-const S_ITEMS = E_STATE + 3;
-const S_SPACE = E_STATE + 4;
 
-/** Values in the queue of an entry: for the leak check. */
-export function queueCount(e: number): number {
-  return mem.I32[e + S_COUNT];
-}
 /** The options of a queue, read once. */
 export interface QueueShape {
   /** What its values are, as EEXIST shows it. */
@@ -114,14 +109,13 @@ export function queueShapeOf(name: string, options: QueueOptions<QueueOf> | unde
 export function queueShapeText({ of, capacity }: QueueShape): string {
   return `${of}, capacity ${capacity}`;
 }
-function makeRing(e: number, name: string, capacity: number): void {
-  mtx_init(WORD, e + E_LOCK, LC_REGISTRY);
-  if (part_ring(e as reg_entry_t, capacity) !== 0) {
-    throw kmemError(ENOMEM, 'queue', `no memory for the ring of '${name}'`);
-  }
+function make(e: reg_entry_t, name: string, capacity: number): void {
+  if (queue_init(e, capacity) === 0) return;
+  throw kmemError(ENOMEM, 'queue', `no memory for the ring of '${name}'`);
 }
 
-const EMPTY = Symbol('empty');
+/** The queue is closed, and nothing is left in it. */
+const ENDED = Symbol('ended');
 
 /** A bounded queue of numbers, found by name in every thread. Made by machine.queue(). */
 export class Queue<T extends QueueValue = number> implements Mortal, Disposable {
@@ -133,40 +127,40 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   readonly #named: string;
   readonly #poppers: ChannelLine;
   readonly #pushers: ChannelLine;
-  #e: number;
+  #e: reg_entry_t;
 
   /** Use machine.queue(name, options). */
   constructor(ctx: Context, name: string, given: QueueShape) {
     const { capacity } = given;
     const shape = queueShapeText(given);
-    this.#e = obtain('queue', name, shape, (e) => makeRing(e, name, capacity));
+    this.#e = obtain('queue', name, shape, (e) => make(e, name, capacity));
     this.name = name;
     this.capacity = capacity;
     this.#ctx = ctx;
     this.#named = `queue '${name}'`;
-    const line = (op: string, wmesg: string, channel: number): ChannelLine =>
+    const line = (op: string, wmesg: string, channel: WordField<reg_entry_t>): ChannelLine =>
       new ChannelLine({
         ctx,
         of: this,
         op,
         wmesg,
         wakes: 'each',
-        channel: () => this.#live(op) + channel,
+        channel: () => field_word(channel, this.#live(op)),
       });
-    this.#poppers = line('popAsync', W_QPOP, S_ITEMS);
-    this.#pushers = line('pushAsync', W_QPUSH, S_SPACE);
+    this.#poppers = line('popAsync', W_QPOP, reg_queue.items);
+    this.#pushers = line('pushAsync', W_QPUSH, reg_queue.space);
   }
   /** What the queue is, as EEXIST shows it. */
   get shape(): string {
-    return entryShape(this.#live('shape'));
+    return registry_shape(this.#live('shape'));
   }
   /** Values in the queue: a sample while threads run. */
   get length(): number {
-    return mem.I32[this.#live('length') + S_COUNT];
+    return reg_queue.count[this.#live('length')];
   }
   /** Whether close() was called. */
   get closed(): boolean {
-    return mem.I32[this.#live('closed') + S_CLOSED] !== 0;
+    return reg_queue.closed[this.#live('closed')] !== 0;
   }
   /**
    * Puts a value at the end, waiting while the queue is full.  Throws ETIMEDOUT,
@@ -177,34 +171,16 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
     const ms = timeoutOf('push', options);
     this.#check('push', value);
     const e = this.#live('push');
-    const outer = kernel_enter_proved();
-    try {
-      mtx_lock(WORD, e + E_LOCK);
-      if (!this.#put(e, value)) this.#pushSlow(e, value, ms);
-      mtx_unlock_word(e + E_LOCK);
-      wakeup_one(e + S_ITEMS);
-    } catch (x) {
-      kernel_threw(x, outer, 'push');
-    }
-    kernel_leave(outer);
+    let error = this.#put('push', e, value);
+    if (error === EAGAIN) error = this.#pushSlow(e, value, ms);
+    if (error === ESHUTDOWN) this.#closed('push');
   }
   /** Puts a value at the end if there is room. Never waits. Throws ESHUTDOWN if it is closed. */
   tryPush(value: T): boolean {
     this.#check('tryPush', value);
-    const e = this.#live('tryPush');
-    const outer = kernel_enter_proved();
-    let done = false;
-    try {
-      mtx_lock(WORD, e + E_LOCK);
-      done = this.#put(e, value);
-      mtx_unlock_word(e + E_LOCK);
-      if (done) wakeup_one(e + S_ITEMS);
-    } catch (x) {
-      kernel_threw(x, outer, 'tryPush');
-    }
-    kernel_leave(outer);
-    if (!done && mem.I32[e + S_CLOSED] !== 0) this.#closed('tryPush');
-    return done;
+    const error = this.#put('tryPush', this.#live('tryPush'), value);
+    if (error === ESHUTDOWN) this.#closed('tryPush');
+    return error === 0;
   }
   /**
    * Takes the first value, waiting while the queue is empty; undefined when it is
@@ -212,26 +188,12 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
    */
   pop(options?: QueueWait): T | undefined {
     const ms = timeoutOf('pop', options);
-    return this.#pop('pop', this.#live('pop'), ms);
-  }
-  #pop(op: 'pop' | 'tryPop', e: number, ms: number): T | undefined {
-    const outer = kernel_enter_proved();
-    let value: T | typeof EMPTY = EMPTY;
-    try {
-      mtx_lock(WORD, e + E_LOCK);
-      value = this.#take(e);
-      if (value === EMPTY && op === 'pop') value = this.#popSlow(e, ms);
-      mtx_unlock_word(e + E_LOCK);
-      if (value !== EMPTY) wakeup_one(e + S_SPACE);
-    } catch (x) {
-      kernel_threw(x, outer, op);
-    }
-    kernel_leave(outer);
-    return value === EMPTY ? undefined : value;
+    const e = this.#live('pop');
+    return this.#take('pop', e) ?? this.#popSlow(e, ms);
   }
   /** Takes the first value; undefined if there is none. Never waits. */
   tryPop(): T | undefined {
-    return this.#pop('tryPop', this.#live('tryPop'), 0);
+    return this.#take('tryPop', this.#live('tryPop'));
   }
   /** push that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT, ESHUTDOWN. */
   async pushAsync(value: T, options?: AsyncOptions): Promise<void> {
@@ -244,11 +206,11 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
    * empty.  Rejects with the signal's reason, ETIMEDOUT, ESHUTDOWN.
    */
   async popAsync(options?: AsyncOptions): Promise<T | undefined> {
-    const attempt = (): T | typeof EMPTY | undefined =>
+    const attempt = (): T | typeof ENDED | undefined =>
       this.tryPop() ?? (this.closed ? this.#last() : undefined);
     const want = { op: 'popAsync', name: this.#named, key: 0, attempt };
     const got = await this.#poppers.wait(want, options);
-    return got === EMPTY ? undefined : got;
+    return got === ENDED ? undefined : got;
   }
   /** The values as they come, in the event loop, until the queue is closed and empty. */
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
@@ -261,13 +223,7 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   /** Ends the queue for all threads: no push any more; pops take what is left, then undefined. */
   close(): void {
     const e = this.#live('close');
-    inKernel('close', () => {
-      mtx_lock(WORD, e + E_LOCK);
-      mem.I32[e + S_CLOSED] = 1;
-      mtx_unlock_word(e + E_LOCK);
-      wakeup(e + S_ITEMS);
-      wakeup(e + S_SPACE);
-    });
+    inKernel('close', () => queue_close(e));
   }
   /**
    * Lets go of the queue; with its last user it ends, if it is empty.  This thread's
@@ -275,13 +231,13 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
    */
   dispose(): number {
     const e = this.#e;
-    if (e === 0) return 0;
+    if (e === NULL) return 0;
     enter('dispose');
     let left = 0;
     this.#ctx.forget('queue', this.name);
     this.bury();
     const busy = (): boolean => {
-      left = queueCount(e);
+      left = reg_queue.count[e];
       return left > 0;
     };
     release(e, busy, () => this.#ctx.endWaits(this));
@@ -294,11 +250,11 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   }
   /** @internal */
   bury(): void {
-    this.#e = 0;
+    this.#e = NULL as reg_entry_t;
   }
 
-  #live(op: string): number {
-    if (this.#e === 0) gone(op, this.#ctx);
+  #live(op: string): reg_entry_t {
+    if (this.#e === NULL) gone(op, this.#ctx);
     enter(op);
     return this.#e;
   }
@@ -306,68 +262,60 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
     if (typeof value === 'number') return;
     throw kmemError(EINVAL, op, `queue '${this.name}': ${shown(value)} is not a number`);
   }
-  /** The lock is held. False: full, or closed. */
-  #put(e: number, value: T): boolean {
-    const n = mem.I32[e + S_COUNT];
-    if (n >= this.capacity || mem.I32[e + S_CLOSED] !== 0) return false;
-    const at = (mem.I32[e + S_HEAD] + n) % this.capacity;
-    mem.F64[(mem.I32[e + V_RING] >> 1) + at] = value as number; // nobody's before the count says so
-    undo_begin(WORD, e + E_LOCK);
-    save_word(e + S_COUNT);
-    mem.I32[e + S_COUNT] = n + 1;
-    undo_end();
-    return true;
-  }
-  /** The lock is held. */
-  #take(e: number): T | typeof EMPTY {
-    const n = mem.I32[e + S_COUNT];
-    if (n === 0) return EMPTY;
-    const head = mem.I32[e + S_HEAD];
-    const value = mem.F64[(mem.I32[e + V_RING] >> 1) + head] as T;
-    undo_begin(WORD, e + E_LOCK);
-    save_word(e + S_HEAD);
-    save_word(e + S_COUNT);
-    mem.I32[e + S_HEAD] = head + 1 === this.capacity ? 0 : head + 1;
-    mem.I32[e + S_COUNT] = n - 1;
-    undo_end();
-    return value;
-  }
-  /** The lock is held; given up where this throws. */
-  #pushSlow(e: number, value: T, ms: number): void {
-    const deadline = performance.now() + ms;
-    while (!this.#put(e, value)) {
-      if (mem.I32[e + S_CLOSED] !== 0) this.#leave(e, () => this.#closed('push'));
-      this.#sleep(e, 'push', S_SPACE, deadline, ms);
+  /** Puts a value, by a call that has entered. 0, EAGAIN if it is full, ESHUTDOWN if closed. */
+  #put(op: string, e: reg_entry_t, value: T): number {
+    const outer = kernel_enter_proved();
+    let error = 0;
+    try {
+      error = queue_put(e, value as number);
+    } catch (x) {
+      kernel_threw(x, outer, op);
     }
+    kernel_leave(outer);
+    return error;
   }
-  #popSlow(e: number, ms: number): T | typeof EMPTY {
+  /** Takes a value, by a call that has entered; undefined if there is none. */
+  #take(op: string, e: reg_entry_t): T | undefined {
+    const outer = kernel_enter_proved();
+    let value: number | undefined;
+    try {
+      value = queue_take(e);
+    } catch (x) {
+      kernel_threw(x, outer, op);
+    }
+    kernel_leave(outer);
+    return value as T | undefined;
+  }
+  /** 0, or ESHUTDOWN. */
+  #pushSlow(e: reg_entry_t, value: T, ms: number): number {
     const deadline = performance.now() + ms;
     for (;;) {
-      const value = this.#take(e);
-      if (value !== EMPTY || mem.I32[e + S_CLOSED] !== 0) return value;
-      this.#sleep(e, 'pop', S_ITEMS, deadline, ms);
+      this.#sleep(e, 'push', deadline, ms);
+      const error = this.#put('push', e, value);
+      if (error !== EAGAIN) return error;
     }
   }
-  #sleep(e: number, op: 'push' | 'pop', channel: number, deadline: number, ms: number): void {
+  #popSlow(e: reg_entry_t, ms: number): T | undefined {
+    const deadline = performance.now() + ms;
+    while (!queue_ended(e)) {
+      this.#sleep(e, 'pop', deadline, ms);
+      const value = this.#take('pop', e);
+      if (value !== undefined) return value;
+    }
+    return undefined;
+  }
+  /** Sleeps for a slice, unless there is something by then. */
+  #sleep(e: reg_entry_t, op: 'push' | 'pop', deadline: number, ms: number): void {
     const left = deadline - performance.now();
     if (left <= 0) {
       const text = `queue '${this.name}': ${op === 'push' ? 'full' : 'empty'} for ${ms} ms`;
-      this.#leave(e, () => {
-        throw kmemError(ETIMEDOUT, op, text);
-      });
+      throw kmemError(ETIMEDOUT, op, text);
     }
-    if (!memory_state.shared) this.#leave(e, () => this.#alone(op));
-    if (!mayBlock()) this.#leave(e, () => checkMayBlock(op, `${op}Async`));
-    // A wake-up may have gone to a thread that died.
+    if (!memory_state.shared) this.#alone(op);
+    checkMayBlock(op, `${op}Async`);
     const slice = Math.min(left, slices.sleepMs);
-    // errno: woken, late or called off, the loop looks again with the lock
-    msleep(e + channel, WORD, e + E_LOCK, `q${op}`, slice);
+    inKernel(op, () => (op === 'push' ? queue_sleep_space(e, slice) : queue_sleep_items(e, slice)));
     poll();
-  }
-  #leave(e: number, say: () => void): never {
-    mtx_unlock_word(e + E_LOCK);
-    say();
-    throw new Error('queue: somebody must say why');
   }
   #alone(op: string): never {
     throw kmemError(EDEADLK, op, `queue '${this.name}': no other thread could end this wait`);
@@ -376,8 +324,8 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
     throw kmemError(ESHUTDOWN, op, `queue '${this.name}' is closed`);
   }
   /** Closed: a value that came in before is still there to be taken. */
-  #last(): T | typeof EMPTY {
-    return this.tryPop() ?? EMPTY;
+  #last(): T | typeof ENDED {
+    return this.tryPop() ?? ENDED;
   }
 }
 function reportLeft(name: string, count: number): void {

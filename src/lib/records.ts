@@ -9,49 +9,45 @@
  * touches nothing else.  All memory is taken when the records are made, so the
  * capacity holds and alloc never asks for pages.
  *
- * Numbers come from a zone of 16-byte items whose pages are one reserved run:
- *
- *      run    | item 1 | item 2 | item 3 | ...       number = 1 + (word - start) / 4
- *
- * so alloc and free have a zone's per-CPU caches.  The first word of such an item
- * counts allocations and frees: odd means live.  It finds double frees, makes handles
- * that go stale (generations), and is what iteration looks at.  The numbers of the
- * last page above the capacity are never given out, and the zone's pages never go back
- * before the records end.  How the parts come and go: sys/client/kern_registry_parts.ts.
- *
- * Free changes the count by compare-and-swap, so that of two threads that free one
- * number in the same instant exactly one succeeds.  Alloc stores it plainly: an item
- * that is not live is nobody else's.
+ * Numbers, how they are taken and given, and what a death costs are the kernel's
+ * (sys/client/kern_records.ts).  They have a zone's per-CPU caches, so alloc and free cost
+ * what they cost there.  A number that is freed twice is found.  How the parts come
+ * and go: sys/client/kern_registry_parts.ts.
  *
  * Checked handles.  With `generations` alloc gives a handle instead of a number, which
  * index() turns into a number as long as its item is in use:
  *
- *      handle = -(generation * 2^32 + number)      generation = (count + 1) / 2, 1 to 2^21 - 1
+ *      const h = P.alloc();      P.x[P.index(h)] = 1.5;      P.free(h);
+ *      P.index(h)                ESTALE
  *
- * It is no number to TypeScript, and none that means anything at run time: below
- * -2^32, it is no index of a column, no address, no length, and no usual mistake (-1).
- * A number that has had all of its generations is retired: it stays allocated, by
- * nobody, so that no handle is ever valid again; the capacity is one less.
+ * A handle is no number to TypeScript, and none that means anything at run time: below
+ * -2^32.  A number that has had all of its 2^21 - 1 generations is retired: it is given out
+ * no more, and the capacity is one less.
  */
 import { EINVAL, ESTALE } from '../sys/machine/errno.ts';
-import { atomic_add, atomic_cas as atomic_cas_ } from '../sys/machine/atomic.ts';
-import { mem as mem_ } from '../sys/machine/memory.ts';
+import { mem } from '../sys/machine/memory.ts';
+import { NULL } from '../sys/machine/struct.ts';
 import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
-import {
-  NUMBER_RETIRED,
-  type reg_entry_t,
-  V_COLUMNS,
-  V_RETIRED,
-  V_START,
-} from '../sys/h/registry.ts';
+import { type reg_entry_t, reg_records } from '../sys/h/registry.ts';
 import type { zone_t } from '../sys/h/uma.ts';
+import {
+  records_alloc as records_alloc_,
+  records_alloc_handle as records_alloc_handle_,
+  records_free as records_free_,
+  records_free_handle as records_free_handle_,
+  records_handle,
+  records_handle_number,
+  records_index,
+  records_live,
+  records_most,
+  records_used,
+} from '../sys/client/kern_records.ts';
+import { registry_shape } from '../sys/client/kern_registry.ts';
 import {
   part_columns,
   part_numbers,
   part_numbers_bytes,
 } from '../sys/client/kern_registry_parts.ts';
-import { uma_zalloc as uma_zalloc_, uma_zfree as uma_zfree_ } from '../sys/uma/uma_core.ts';
-import { zone_present } from '../sys/uma/uma_stats.ts';
 import {
   ALLOC,
   ALLOC_ASYNC,
@@ -69,22 +65,16 @@ import { type Context, enter, gone, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { ChannelLine } from './line.ts';
 import type { Item } from './memory.ts';
-import { E_VALUE, entryShape, obtain } from './registry.ts';
+import { obtain } from './registry.ts';
 import { type AllocOptions, memoryFailure, zeroFlags } from './type.ts';
 import type { AsyncOptions } from './wait.ts';
-import {
-  entryZone,
-  zoneAlloc,
-  zoneAllocAsync,
-  zoneFailure,
-  zoneLine,
-  zoneRelease,
-} from './zone.ts';
+import { zoneAlloc, zoneAllocAsync, zoneFailure, zoneLine, zoneRelease } from './zone.ts';
 
-const mem = mem_;
-const atomic_cas = atomic_cas_;
-const zalloc = uma_zalloc_;
-const zfree = uma_zfree_;
+// Local names: V8 takes them for constants, imported ones it does not.
+const records_alloc = records_alloc_;
+const records_alloc_handle = records_alloc_handle_;
+const records_free = records_free_;
+const records_free_handle = records_free_handle_;
 const NOWAIT = M_NOWAIT | M_DRAIN;
 
 /** The kinds of field: one column each. */
@@ -154,18 +144,6 @@ const CAPACITY_MAX = 2 ** 27;
 const FIELDS_MAX = 64;
 /** Columns start at different cache lines of their pages: alike, they slow one another. */
 const SKEW_BYTES = 192;
-/** A handle is negative: the item's number, and its generation times this. */
-const HANDLE_SHIFT = 2 ** 32;
-/** Words of an item are 4 apart: a shift turns numbers into words. */
-const NUMBER_SHIFT = 2;
-
-/** Items of records in use, by their entry: retired numbers are nobody's. */
-export function recordsInUse(e: number): number {
-  return zone_present(entryZone(e)).used - retired(e);
-}
-function retired(e: number): number {
-  return mem.I32[e + E_VALUE + V_RETIRED];
-}
 
 // --- making ------------------------------------------------------------
 
@@ -264,29 +242,25 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
   /** Whether alloc gives handles. */
   readonly generations: boolean;
   readonly #ctx: Context;
-  readonly #e: number;
   readonly #fields: readonly (keyof F & string)[];
-  /** Word of item 0, which does not exist. */
-  readonly #base: number;
   readonly #line: ChannelLine;
-  readonly #mine = (): zone_t => this.#zone('allocAsync');
-  #z: zone_t;
+  readonly #mine = (): zone_t => reg_records.zone[this.#live('allocAsync')];
+  /** NULL once it was disposed of. */
+  #e: reg_entry_t;
 
   /** Use machine.records(name, fields, options). */
   constructor(ctx: Context, name: N, shape: RecordsShape) {
     const { kinds, capacity } = shape;
     this.#e = obtain('records', name, recordsShapeText(shape), (e) => {
-      make(e as reg_entry_t, name, kinds, capacity);
+      make(e, name, kinds, capacity);
     });
     this.name = name;
     this.capacity = capacity;
     this.generations = shape.generations;
     this.#ctx = ctx;
     this.#fields = shape.names;
-    this.#base = mem.I32[this.#e + E_VALUE + V_START] - 4;
-    this.#z = entryZone(this.#e);
     this.#line = zoneLine(this, ctx, this.#mine);
-    const table = mem.I32[this.#e + E_VALUE + V_COLUMNS];
+    const table = reg_records.columns[this.#e];
     for (const [i, field] of this.#fields.entries()) {
       const at = mem.I32[table + i] * 4 + i * SKEW_BYTES;
       const view = new VIEWS[kinds[i]](mem.U8.buffer as ArrayBuffer, at, capacity + 1);
@@ -296,8 +270,7 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
 
   /** What the records are, as EEXIST shows it. */
   get shape(): string {
-    this.#zone('shape');
-    return entryShape(this.#e);
+    return registry_shape(this.#live('shape'));
   }
   /**
    * Takes an item: a number from 1 on, or a handle with `generations`.  Fields
@@ -305,28 +278,24 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
    * given.  Throws ENOMEM with reason 'limit' when all `capacity` are in use.
    */
   alloc(options?: AllocOptions): H {
-    const z = this.#z;
-    if (z === 0 || options !== undefined) return this.#allocWith(options);
-    const w = zalloc(z, NOWAIT);
-    if (w === 0) this.#fail();
-    const count = (mem.I32[w] + 1) | 0; // odd: live
-    mem.I32[w] = count;
-    const item = (w - this.#base) >> 2;
-    // Written out: a call may fail for want of stack, and the item would be nobody's.
-    return (this.generations ? -((count + 1) >>> 1) * HANDLE_SHIFT - item : item) as H;
+    const e = this.#e;
+    if (e === NULL || options !== undefined) return this.#allocWith(options);
+    const item = this.generations ? records_alloc_handle(e, NOWAIT) : records_alloc(e, NOWAIT);
+    return (item === 0 ? this.#fail() : item) as H;
   }
   /** An item if there is one, undefined if not. Never waits. */
   tryAlloc(options?: { zero?: boolean }): H | undefined {
     const flags = zeroFlags('tryAlloc', options, ZERO);
-    const w = zalloc(this.#zone('tryAlloc'), M_NOWAIT);
-    return w === 0 ? undefined : this.#made(w, flags !== NOWAIT);
+    const item = this.#ask('tryAlloc', M_NOWAIT);
+    return item === 0 ? undefined : this.#made(item, flags !== NOWAIT);
   }
   /** alloc that waits in the event loop. Rejects with the signal's reason, ETIMEDOUT. */
   async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<H> {
     const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
-    const w = await zoneAllocAsync(this.#line, this.name, this.#mine, NOWAIT, wanted);
-    return this.#made(w, flags !== NOWAIT);
+    const ask = (): number => this.#ask('allocAsync', NOWAIT);
+    const item = await zoneAllocAsync(this.#line, this.name, ask, wanted);
+    return this.#made(item, flags !== NOWAIT);
   }
   /**
    * Gives an item back: any thread may.  Throws EINVAL for a number that is not in use
@@ -334,42 +303,17 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
    * item exactly one succeeds.  Never waits.
    */
   free(item: H): void {
-    if (this.generations) return this.#freeHandle(item);
-    const z = this.#z;
-    const n = item as number;
-    if (z === 0 || typeof n !== 'number' || (n | 0) !== n || n < 1 || n > this.capacity)
-      return this.#bad('free', item);
-    const w = this.#base + (n << NUMBER_SHIFT);
-    const count = mem.I32[w];
-    if ((count & 1) === 0 || atomic_cas(w, count, (count + 1) | 0) !== count)
-      return this.#bad('free', item);
-    try {
-      zfree(z, w);
-    } catch (e) {
-      mem.I32[w] = count; // there was no stack for it: the item is in use as before
-      throw e;
-    }
-  }
-  #freeHandle(item: H): void {
-    const z = this.#z;
-    const n = this.#number(item);
-    if (z === 0 || n === 0) return this.#bad('free', item);
-    const w = this.#base + (n << NUMBER_SHIFT);
-    const count = generationOf(item as number) * 2 - 1;
-    if (atomic_cas(w, count, count + 1) !== count) return this.#bad('free', item);
-    try {
-      if (count + 1 === NUMBER_RETIRED) atomic_add(this.#e + E_VALUE + V_RETIRED, 1);
-      else zfree(z, w);
-    } catch (e) {
-      mem.I32[w] = count;
-      throw e;
-    }
+    const e = this.#e;
+    if (e === NULL || typeof item !== 'number') return this.#bad('free', item);
+    if (this.generations) {
+      if (records_free_handle(e, item) !== 0) this.#bad('free', item);
+    } else if ((item | 0) !== item || records_free(e, item) !== 0) this.#bad('free', item);
   }
   /** Whether a number is in use; with generations, whether the handle is not stale. */
   has(item: H): boolean {
-    this.#zone('has');
-    if (this.generations) return this.#valid(item) !== 0;
-    return wholeIn(item, 1, this.capacity) && this.#live(item);
+    const e = this.#live('has');
+    if (this.generations) return records_index(e, item as number) !== 0;
+    return wholeIn(item, 1, this.capacity) && records_live(e, item);
   }
   /**
    * The index of an item in its columns.  With generations the handle is checked: ESTALE
@@ -377,33 +321,31 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
    */
   index(item: H): number {
     if (!this.generations) return item as number;
-    this.#zone('index');
-    const n = this.#valid(item);
+    const n = records_index(this.#live('index'), item as number);
     if (n === 0) this.#bad('index', item);
     return n;
   }
   /** Items in use over all threads: a sample while they run. */
   get count(): number {
-    this.#zone('count');
-    return recordsInUse(this.#e);
+    return records_used(this.#live('count'));
   }
   /** Calls `fn` with the column index of every item in use, in order of number. */
   forEach(fn: (index: number) => void): void {
-    this.#zone('forEach');
+    const e = this.#live('forEach');
     checkFunction('forEach', fn);
-    for (let n = 1, w = this.#base + 4; n <= this.capacity; n++, w += 4) {
-      if ((mem.I32[w] & 1) === 0) continue;
+    for (let n = 1; n <= this.capacity; n++) {
+      if (!records_live(e, n)) continue;
       fn(n);
       // fn may have left the machine, or disposed of the records.
-      if (this.#z === 0) gone('forEach', this.#ctx);
+      if (this.#e === NULL) gone('forEach', this.#ctx);
     }
   }
   /** The items in use (handles, with generations), in order of number: a sample. */
   *[Symbol.iterator](): Generator<H, void, undefined> {
     for (let n = 1; n <= this.capacity; n++) {
-      this.#zone('iteration');
-      const count = mem.I32[this.#base + (n << NUMBER_SHIFT)];
-      if ((count & 1) !== 0) yield this.#item(n, count);
+      const e = this.#live('iteration');
+      const item = this.generations ? records_handle(e, n) : records_live(e, n) ? n : 0;
+      if (item !== 0) yield item as H;
     }
   }
   /** All fields of an item as an object: for looking, not for loops. Throws as index does. */
@@ -436,13 +378,14 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
    * Returns the items in use if they stay for that reason.
    */
   dispose(): number {
-    const z = this.#z;
-    if (z === 0) return 0;
+    const e = this.#e;
+    if (e === NULL) return 0;
     enter('dispose');
-    const inUse = (): number => recordsInUse(this.#e);
+    const z = reg_records.zone[e];
+    const inUse = (): number => records_used(e);
     this.#ctx.forget('records', this.name);
     this.bury();
-    return zoneRelease('records', this.#e, this.name, inUse, () => this.#ctx.endWaits(this));
+    return zoneRelease('records', e, z, this.name, inUse, () => this.#ctx.endWaits(this));
   }
   /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
@@ -450,75 +393,57 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
   }
   /** @internal */
   bury(): void {
-    this.#z = 0 as zone_t;
+    this.#e = NULL as reg_entry_t;
   }
 
-  #zone(op: string): zone_t {
-    if (this.#z === 0) gone(op, this.#ctx);
+  #live(op: string): reg_entry_t {
+    if (this.#e === NULL) gone(op, this.#ctx);
     enter(op);
-    return this.#z;
+    return this.#e;
+  }
+  #ask(op: string, flags: number): number {
+    const e = this.#live(op);
+    return this.generations ? records_alloc_handle(e, flags) : records_alloc(e, flags);
   }
   /** `index`, for calls that are not for loops: what is no index is refused too. */
   #index(op: string, item: H): number {
-    this.#zone(op);
-    const n = this.generations ? this.#valid(item) : item;
+    const e = this.#live(op);
+    const n = this.generations ? records_index(e, item as number) : item;
     if (!wholeIn(n, 1, this.capacity)) return this.#bad(op, item);
     return n;
   }
   #column(field: string): FieldViews[FieldKind] {
     return (this as unknown as Record<string, FieldViews[FieldKind]>)[field];
   }
-  #live(n: number): boolean {
-    return (mem.I32[this.#base + (n << NUMBER_SHIFT)] & 1) !== 0;
-  }
-  /** The number in a handle, be it stale or not; 0 if it is none. */
-  #number(item: unknown): number {
-    if (typeof item !== 'number' || !Number.isSafeInteger(item)) return 0;
-    const n = -item - generationOf(item) * HANDLE_SHIFT;
-    return item < -HANDLE_SHIFT && n >= 1 && n <= this.capacity ? n : 0;
-  }
-  /** The number in a handle of an item in use; 0 if it is stale or none. */
-  #valid(item: unknown): number {
-    const n = this.#number(item);
-    if (n === 0) return 0;
-    const count = generationOf(item as number) * 2 - 1;
-    return mem.I32[this.#base + (n << NUMBER_SHIFT)] === count ? n : 0;
-  }
-  #item(n: number, count: number): H {
-    return (this.generations ? -((count + 1) >>> 1) * HANDLE_SHIFT - n : n) as H;
-  }
-  #made(w: number, zero = false): H {
-    const count = (mem.I32[w] + 1) | 0;
-    mem.I32[w] = count;
-    const n = (w - this.#base) >> NUMBER_SHIFT;
-    if (zero) for (const field of this.#fields) this.#column(field)[n] = 0;
-    return this.#item(n, count);
+  #made(item: number, zero: boolean): H {
+    if (zero) {
+      const n = this.generations ? records_handle_number(this.#e, item) : item;
+      for (const field of this.#fields) this.#column(field)[n] = 0;
+    }
+    return item as H;
   }
   #allocWith(options: AllocOptions | undefined): H {
     const flags = zeroFlags('alloc', options, ALLOC);
     const wait = waitOf('alloc', options, ALLOC);
-    const w = zoneAlloc(this.#zone('alloc'), this.name, this.#most(), NOWAIT, wait);
-    return this.#made(w, flags !== NOWAIT);
-  }
-  /** Numbers that can be in use at a time. */
-  #most(): number {
-    return this.capacity - retired(this.#e);
+    const e = this.#live('alloc');
+    const attempt = (): number => this.#ask('alloc', NOWAIT);
+    const ask = { zone: reg_records.zone[e], name: this.name, limit: records_most(e), attempt };
+    return this.#made(zoneAlloc(ask, wait), flags !== NOWAIT);
   }
   #fail(): never {
-    throw zoneFailure('alloc', this.#z, this.name, this.#most());
+    const e = this.#e;
+    throw zoneFailure('alloc', reg_records.zone[e], this.name, records_most(e));
   }
   #bad(op: string, item: unknown): never {
-    this.#zone(op);
+    const e = this.#live(op);
     const what = { zone: this.name };
     const text = shown(item);
     if (!this.generations) {
       const why = `${text} is not the number of an item in use (freed twice?)`;
       throw kmemError(EINVAL, op, why, what);
     }
-    if (this.#number(item) === 0) throw kmemError(EINVAL, op, `${text} is no handle`, what);
+    if (records_handle_number(e, item as number) === 0)
+      throw kmemError(EINVAL, op, `${text} is no handle`, what);
     throw kmemError(ESTALE, op, `${text} is the handle of an item that was freed`, what);
   }
-}
-function generationOf(handle: number): number {
-  return Math.floor(-handle / HANDLE_SHIFT);
 }

@@ -15,18 +15,14 @@
  * taken back before the lock is given up.
  */
 import { EEXIST, ENOENT, ENOMEM } from '../sys/machine/errno.ts';
-import { E_LOCK, E_STATE, E_VALUE, type reg_entry_t, type RegKind } from '../sys/h/registry.ts';
+import type { reg_entry_t, RegKind } from '../sys/h/registry.ts';
 import {
   registry_add,
-  registry_check,
   registry_each,
   registry_end,
   registry_find,
-  registry_join,
   registry_key,
   registry_lock,
-  registry_name,
-  registry_others,
   registry_ready,
   registry_settle,
   registry_shape,
@@ -35,17 +31,10 @@ import {
   registry_used_by_others,
 } from '../sys/client/kern_registry.ts';
 import { uma_reclaim } from '../sys/uma/uma_drain.ts';
-import type { LockField } from '../sys/machine/struct.ts';
 import { inKernel, underLock } from './context.ts';
 import { kmemError } from './errors.ts';
 
-export { E_LOCK, E_STATE, E_VALUE };
 export type Kind = RegKind;
-/** An entry, as far as it is a number to the rest of the façade. */
-const entry = (e: number): reg_entry_t => e as reg_entry_t;
-
-/** No lock is embedded in a structure here: the word itself is given. */
-export const WORD = 0 as LockField<number>;
 
 function locked<T>(op: string, run: () => T): T {
   return underLock(op, registry_lock, run, registry_unlock);
@@ -63,15 +52,12 @@ function making<T>(op: string, run: () => T): T {
     return locked(op, run);
   }
 }
-/** The name of an entry. */
-export function entryName(e: number): string {
-  return registry_name(entry(e));
-}
-/** The shape of an entry. */
-export function entryShape(e: number): string {
-  return registry_shape(entry(e));
-}
-function add(kind: Kind, name: string, shape: string, build: (e: number) => void): reg_entry_t {
+function add(
+  kind: Kind,
+  name: string,
+  shape: string,
+  build: (e: reg_entry_t) => void,
+): reg_entry_t {
   const e = registry_add(registry_key(kind, name), shape);
   if (e === 0) throw kmemError(ENOMEM, kind, `no memory for an entry of the registry: '${name}'`);
   build(e);
@@ -89,8 +75,8 @@ export function obtain(
   kind: Kind,
   name: string,
   shape: string | null,
-  build: (e: number) => void,
-): number {
+  build: (e: reg_entry_t) => void,
+): reg_entry_t {
   const key = registry_key(kind, name);
   return making(kind, () => {
     let e = registry_find(key);
@@ -112,42 +98,26 @@ export function obtain(
  * it is not `busy`, it ends and its name is free again.  `leave` ends this thread's waits
  * for it, while the object is there for sure.
  */
-export function release(e: number, busy: () => boolean, leave: () => void): void {
+export function release(e: reg_entry_t, busy: () => boolean, leave: () => void): void {
   const ended = locked('dispose', () => {
-    const stays = registry_used_by_others(entry(e)) || busy();
+    const stays = registry_used_by_others(e) || busy();
     leave();
-    if (stays) registry_use(entry(e), false);
-    else registry_end(entry(e));
+    if (stays) registry_use(e, false);
+    else registry_end(e);
     return !stays;
   });
   if (ended) inKernel('dispose', registry_settle);
 }
 /** Runs `fn` on the entry of a name (0: there is none) under the registry's lock. */
-export function withEntry<T>(kind: Kind, name: string, fn: (e: number) => T): T {
+export function withEntry<T>(kind: Kind, name: string, fn: (e: reg_entry_t) => T): T {
   const key = registry_key(kind, name);
   return making(kind, () => fn(registry_find(key)));
 }
 /** Makes the entry of a name that has none. The registry's lock is held (withEntry). */
-export function addEntry(kind: Kind, name: string, fill: (e: number) => void): void {
+export function addEntry(kind: Kind, name: string, fill: (e: reg_entry_t) => void): void {
   add(kind, name, '', fill);
 }
-/** Takes an entry out and frees it. The registry's lock is held (withEntry). */
-export function dropEntry(e: number): void {
-  registry_end(entry(e));
-}
 /** Calls `fn` for every entry, under the registry's lock. */
-export function eachEntry(fn: (e: number, kind: Kind) => void): void {
+export function eachEntry(fn: (e: reg_entry_t, kind: Kind) => void): void {
   locked('registry', () => registry_each(fn));
-}
-/** This thread joins as one of the program's. */
-export function joinRegistry(): void {
-  registry_join();
-}
-/** Whether another living thread of the program is attached. */
-export function othersAttached(): boolean {
-  return registry_others();
-}
-/** Proves the registry: counts, hashes, states. Panics if it is wrong. The machine is quiet. */
-export function registryCheck(): void {
-  registry_check();
 }

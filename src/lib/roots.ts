@@ -8,20 +8,18 @@
  * structure begins.  It changes as a whole, under the registry's lock: a reader
  * never sees half of it.  What a root points at is not freed with it.
  */
-import { mem } from '../sys/machine/memory.ts';
+import { get64, NULL, set64 } from '../sys/machine/struct.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
+import { type reg_entry_t, reg_value } from '../sys/h/registry.ts';
 import { shown } from './args.ts';
 import type { ItemHandle } from './records.ts';
 import { checkName, type Context } from './context.ts';
 import { kmemError } from './errors.ts';
-import { addEntry, dropEntry, E_VALUE, eachEntry, entryName, withEntry } from './registry.ts';
+import { registry_end, registry_name } from '../sys/client/kern_registry.ts';
+import { addEntry, eachEntry, withEntry } from './registry.ts';
 
 /** What a root is: a number, as addresses and items are, or a checked handle. */
 export type RootValue = number | ItemHandle;
-/** Index of an entry's value as a double. */
-function place(e: number): number {
-  return (e + E_VALUE) >> 1;
-}
 
 /** Named numbers that every thread finds. At machine.roots. */
 export class Roots {
@@ -34,7 +32,9 @@ export class Roots {
   /** The value of a name; undefined if there is none. Throws EINVAL, ENAMETOOLONG. */
   get<T extends RootValue = number>(name: string): T | undefined {
     this.#check('roots.get', name);
-    return withEntry('root', name, (e) => (e === 0 ? undefined : (mem.F64[place(e)] as T)));
+    return withEntry('root', name, (e) =>
+      e === NULL ? undefined : (get64(reg_value.value, e) as T),
+    );
   }
   /** Gives a name a value, making it if need be. Throws ENOMEM, EINVAL, ENAMETOOLONG. */
   set(name: string, value: RootValue): void {
@@ -46,8 +46,8 @@ export class Roots {
   delete(name: string): boolean {
     this.#check('roots.delete', name);
     return withEntry('root', name, (e) => {
-      if (e !== 0) dropEntry(e);
-      return e !== 0;
+      if (e !== NULL) registry_end(e);
+      return e !== NULL;
     });
   }
   /**
@@ -64,10 +64,10 @@ export class Roots {
     if (next !== undefined) checkValue('roots.compareAndSwap', name, next);
     if (expected !== undefined) checkValue('roots.compareAndSwap', name, expected);
     return withEntry('root', name, (e) => {
-      const had = e === 0 ? undefined : (mem.F64[place(e)] as T);
+      const had = e === NULL ? undefined : (get64(reg_value.value, e) as T);
       if (!Object.is(had, expected)) return had;
       if (next !== undefined) store(name, e, next);
-      else if (e !== 0) dropEntry(e);
+      else if (e !== NULL) registry_end(e);
       return had;
     });
   }
@@ -76,7 +76,7 @@ export class Roots {
     this.#check('roots.names', 'x');
     const names: string[] = [];
     eachEntry((e, kind) => {
-      if (kind === 'root') names.push(entryName(e));
+      if (kind === 'root') names.push(registry_name(e));
     });
     return names.sort();
   }
@@ -89,11 +89,8 @@ function checkValue(op: string, name: string, value: RootValue): void {
   if (typeof value === 'number' && !Number.isNaN(value)) return;
   throw kmemError(EINVAL, op, `'${name}': ${shown(value)} is not a number`);
 }
-function store(name: string, e: number, given: RootValue): void {
+function store(name: string, e: reg_entry_t, given: RootValue): void {
   const value = given as number;
-  if (e !== 0) mem.F64[place(e)] = value;
-  else
-    addEntry('root', name, (made) => {
-      mem.F64[place(made)] = value;
-    });
+  if (e !== NULL) set64(reg_value.value, e, value);
+  else addEntry('root', name, (made) => set64(reg_value.value, made, value));
 }

@@ -29,16 +29,16 @@ import { checkFunction, checkObject, checkOptions, shown } from './args.ts';
 import { contextOf } from './context.ts';
 import { kmemError, type Leak } from './errors.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
-import { queueCount } from './queue.ts';
-import { recordsInUse } from './records.ts';
-import { eachEntry, entryName } from './registry.ts';
-import { entryZone } from './zone.ts';
+import { reg_queue, reg_records, reg_zone } from '../sys/h/registry.ts';
+import { records_used } from '../sys/client/kern_records.ts';
+import { registry_name } from '../sys/client/kern_registry.ts';
+import { eachEntry } from './registry.ts';
 
 /** What the façade and the kernel keep for themselves. */
 function ownTypes(): Set<string> {
   const own = new Set(declared_type_names());
   eachEntry((e, kind) => {
-    if (kind === 'records') own.add(entryName(e)); // their columns
+    if (kind === 'records') own.add(registry_name(e)); // their columns
   });
   return own;
 }
@@ -73,13 +73,13 @@ export function leaks(machine: Machine): Leak[] {
     if (inuse > 0 && !own.has(name)) found.push({ kind: 'type', name, count: inuse, bytes });
   });
   eachEntry((e, kind) => {
-    const name = entryName(e);
+    const name = registry_name(e);
     if (kind === 'zone' || kind === 'records') {
-      const z = entryZone(e);
-      const count = kind === 'zone' ? zone_present(z).used : recordsInUse(e);
+      const z = kind === 'zone' ? reg_zone.zone[e] : reg_records.zone[e];
+      const count = kind === 'zone' ? zone_present(z).used : records_used(e);
       if (count > 0) found.push({ kind, name, count, bytes: count * uma_zone.size[z] });
     } else if (kind === 'queue') {
-      const count = queueCount(e);
+      const count = reg_queue.count[e];
       if (count > 0) found.push({ kind, name, count, bytes: count * 8 });
     }
   });

@@ -18,7 +18,7 @@ import type { Wait } from './args.ts';
 import { channels } from './channels.ts';
 import { checkMayBlock, inKernel, tell } from './context.ts';
 import { kmemError } from './errors.ts';
-import { othersAttached } from './registry.ts';
+import { registry_others } from '../sys/client/kern_registry.ts';
 
 /**
  * How long a single wait lasts before it looks around, ms: what a wake-up costs that
@@ -43,7 +43,7 @@ export type { AsyncOptions, Wait } from './args.ts';
 export function othersCouldFree(): boolean {
   if (!memory_state.shared || cpus_attached() <= 1) return false;
   reap_all();
-  return othersAttached();
+  return registry_others();
 }
 
 export interface BlockingWait {

@@ -14,15 +14,12 @@
  * go past the caches, so that a waiting thread sees them: that is the back-pressure.
  */
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
-import { mem, memory_state, PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_ } from '../sys/machine/memory.ts';
-import { add64 } from '../sys/machine/struct.ts';
+import { memory_state, PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_ } from '../sys/machine/memory.ts';
 import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
-import { type reg_entry_t, V_ZONE } from '../sys/h/registry.ts';
-import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
+import { type reg_entry_t, reg_zone } from '../sys/h/registry.ts';
+import { type keg_t, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { vm_page } from '../sys/h/vm_page.ts';
 import { item_of_keg, whatis } from '../sys/kmem/kern_whatis.ts';
-import { mtx_lock, mtx_unlock } from '../sys/sync/kern_mutex.ts';
-import { msleep } from '../sys/sync/subr_sleepqueue.ts';
 import { W_KEGLIMIT } from '../sys/machine/wmesg.ts';
 import { phys_root } from '../sys/page/vm_phys.ts';
 import {
@@ -33,9 +30,10 @@ import {
 } from '../sys/uma/uma_core.ts';
 import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { keg_item_starts } from '../sys/uma/uma_keg.ts';
+import { registry_shape } from '../sys/client/kern_registry.ts';
 import { part_zone } from '../sys/client/kern_registry_parts.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
-import { uma_zone_exhausted, uma_zone_get_max } from '../sys/uma/uma_zone.ts';
+import { uma_zone_exhausted, uma_zone_get_max, uma_zone_sleep } from '../sys/uma/uma_zone.ts';
 import {
   ALLOC,
   ALLOC_ASYNC,
@@ -53,7 +51,7 @@ import { type Context, enter, giveBack, gone, inKernel, type Mortal, tell } from
 import { kmemError } from './errors.ts';
 import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, type Item } from './memory.ts';
-import { E_VALUE, entryShape, obtain, release } from './registry.ts';
+import { obtain, release } from './registry.ts';
 import { type AllocOptions, armForPages, memoryFailure, sleepForPages, zeroFlags } from './type.ts';
 import { type AsyncOptions, waitFor } from './wait.ts';
 
@@ -102,10 +100,6 @@ const OPTIONS: Known = ['size', 'limit', 'align', 'ctor'];
 const SIZE_MAX = 2 ** 24;
 const ALIGN_MAX = 4096;
 
-/** The zone behind an entry of kind zone or records. */
-export function entryZone(e: number): zone_t {
-  return mem.I32[e + E_VALUE + V_ZONE] as zone_t;
-}
 /** The options of a zone, read once and whole. */
 export interface ZoneShape {
   readonly size: number;
@@ -147,33 +141,29 @@ export function zoneFailure(op: string, z: zone_t, name: string, limit: number):
 /** Sleeps until an item may be free: for the limit if that is what is in the way, or for pages. */
 export function sleepForZone(z: zone_t, ms: number): void {
   if (!uma_zone_exhausted(z)) return sleepForPages(ms);
-  const k = uma_zone.keg[z] as keg_t;
-  mtx_lock(uma_keg.lock, k);
-  // Looked at under the lock: who gives an item back clears the mark before it wakes us.
-  if (uma_zone_exhausted(z)) {
-    add64(uma_zone.sleeps, z, 1);
-    msleep(k, uma_keg.lock, k, W_KEGLIMIT, ms); // errno: the caller asks again in any case
-  }
-  mtx_unlock(uma_keg.lock, k);
+  uma_zone_sleep(z, ms);
 }
-/** A word of zone `z`, waiting as told. Throws ENOMEM, EDEADLK, ETIMEDOUT, EOPNOTSUPP. */
-export function zoneAlloc(
-  z: zone_t,
-  name: string,
-  limit: number,
-  flags: number,
-  wait: Wait,
-): number {
-  const w = zalloc(z, flags);
-  if (w !== 0) return w;
-  if (!wait) throw zoneFailure('alloc', z, name, limit);
+/** What asks a zone for an item. */
+export interface ZoneAsk {
+  readonly zone: zone_t;
+  readonly name: string;
+  /** Most items at a time, for the error. */
+  readonly limit: number;
+  /** Asks once; 0: there is none now. Items of records are asked for in another way. */
+  readonly attempt: () => number;
+}
+/** What `attempt` gives, waiting as told. Throws ENOMEM, EDEADLK, ETIMEDOUT, EOPNOTSUPP. */
+export function zoneAlloc({ zone, name, limit, attempt }: ZoneAsk, wait: Wait): number {
+  const got = attempt();
+  if (got !== 0) return got;
+  if (!wait) throw zoneFailure('alloc', zone, name, limit);
   return waitFor({
     op: 'alloc',
     name: `zone '${name}'`,
     instead: 'allocAsync',
     wait,
-    attempt: () => zalloc(z, flags),
-    sleep: (ms) => sleepForZone(z, ms),
+    attempt,
+    sleep: (ms) => sleepForZone(zone, ms),
   });
 }
 /** The tasks of this thread that wait for an item of a zone. `zone` throws once that is gone. */
@@ -196,26 +186,25 @@ export function zoneLine(of: Mortal, ctx: Context, zone: () => zone_t): ChannelL
 export function zoneAllocAsync(
   line: ChannelLine,
   name: string,
-  zone: () => zone_t,
-  flags: number,
+  ask: () => number,
   options: AsyncOptions | undefined,
 ): Promise<number> {
-  const attempt = (): number | undefined => zalloc(zone(), flags) || undefined;
+  const attempt = (): number | undefined => ask() || undefined;
   return line.wait({ op: 'allocAsync', name: `zone '${name}'`, key: 0, attempt }, options);
 }
 /** Ends a zone that nobody uses; one that still holds items is left as it is, and reported. */
 export function zoneRelease(
   kind: 'zone' | 'records',
-  e: number,
+  e: reg_entry_t,
+  z: zone_t,
   name: string,
   inUse: () => number,
   leave: () => void,
 ): number {
+  const size = uma_zone.size[z];
   let left = 0;
-  let size = 0;
   const busy = (): boolean => {
     left = inUse();
-    size = uma_zone.size[entryZone(e)];
     return left > 0;
   };
   release(e, busy, leave);
@@ -238,7 +227,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   /** Most items at a time, as the kernel rounded it; 0: no limit. */
   readonly limit: number;
   readonly #ctx: Context;
-  readonly #e: number;
+  readonly #e: reg_entry_t;
   readonly #end: number;
   readonly #ctor: ZoneOptions['ctor'] | null;
   /** Where in a page items begin, a bit for each word. */
@@ -252,11 +241,11 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   constructor(ctx: Context, name: N, shape: ZoneShape | undefined) {
     this.#e = obtain('zone', name, shape ? zoneShapeText(shape) : null, (e) => {
       const o = shape as ZoneShape;
-      if (part_zone(e as reg_entry_t, name, o.size, o.align, o.limit ?? 0) !== 0) {
+      if (part_zone(e, name, o.size, o.align, o.limit ?? 0) !== 0) {
         throw kmemError(ENOMEM, 'zone', `no memory for '${name}'`, { zone: name });
       }
     });
-    const z = entryZone(this.#e);
+    const z = reg_zone.zone[this.#e];
     this.name = name;
     this.size = uma_zone.size[z];
     this.limit = uma_zone_get_max(z);
@@ -272,7 +261,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   /** What the zone is, as EEXIST shows it. */
   get shape(): string {
     this.#zone('shape');
-    return entryShape(this.#e);
+    return registry_shape(this.#e);
   }
   /**
    * Takes an item; its contents are what its last user left, unless `zero`.
@@ -295,7 +284,8 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   async allocAsync(options?: AsyncOptions & { zero?: boolean }): Promise<Item<N>> {
     const flags = zeroFlags('allocAsync', options, ALLOC_ASYNC);
     const wanted = asyncOptionsOf('allocAsync', options, ALLOC_ASYNC);
-    const w = await zoneAllocAsync(this.#line, this.name, this.#mine, flags, wanted);
+    const ask = (): number => zalloc(this.#mine(), flags);
+    const w = await zoneAllocAsync(this.#line, this.name, ask, wanted);
     return this.#made('allocAsync', w);
   }
   /**
@@ -356,7 +346,7 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     const inUse = (): number => zone_present(z).used;
     this.#ctx.forget('zone', this.name);
     this.bury();
-    return zoneRelease('zone', this.#e, this.name, inUse, () => this.#ctx.endWaits(this));
+    return zoneRelease('zone', this.#e, z, this.name, inUse, () => this.#ctx.endWaits(this));
   }
   /** dispose() at the end of a `using`. */
   [Symbol.dispose](): void {
@@ -394,7 +384,9 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   #allocWith(options: AllocOptions | undefined): Item<N> {
     const flags = zeroFlags('alloc', options, ALLOC);
     const wait = waitOf('alloc', options, ALLOC);
-    const w = zoneAlloc(this.#zone('alloc'), this.name, this.limit, flags, wait);
+    const zone = this.#zone('alloc');
+    const { name, limit } = this;
+    const w = zoneAlloc({ zone, name, limit, attempt: () => zalloc(zone, flags) }, wait);
     return this.#made('alloc', w);
   }
   #fail(): never {

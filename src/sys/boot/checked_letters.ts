@@ -352,6 +352,10 @@ function client_letters(): void {
   };
   checked_letter('reg_root', 'g', registry_lock);
   checked_letter('reg_entry', 'g', registry_lock);
+  checked_letter('reg_zone', 'g', registry_lock);
+  checked_letter('reg_records', 'g', registry_lock);
+  checked_letter('reg_queue', 'g', registry_lock);
+  checked_letter('reg_value', 'g', registry_lock);
   checked_letter('sysctl_root', 't', tree_lock);
   checked_rule('sysctl_oid', 't', (a) => {
     const wrong = checked_lock(tree_lock(), a.write);

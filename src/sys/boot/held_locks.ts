@@ -14,12 +14,12 @@ import { thr } from '../machine/cpu.ts';
 import { mem } from '../machine/memory.ts';
 import { registry_each, registry_name, registry_root } from '../client/kern_registry.ts';
 import { malloc_root } from '../h/malloc.ts';
-import { E_LOCK, reg_root } from '../h/registry.ts';
+import { reg_queue, reg_root } from '../h/registry.ts';
 import { uma_keg } from '../h/uma.ts';
 import { malloc_anchor } from '../kmem/kern_malloc_type.ts';
 import { sysctl_root, tree } from '../observe/sysctl_tree.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
-import { mtx_owned_word } from '../sync/kern_mutex.ts';
+import { mtx_owned, mtx_owned_word } from '../sync/kern_mutex.ts';
 import { rw_wowned } from '../sync/kern_rwlock.ts';
 import { lock_name } from '../sync/lock_label.ts';
 import { user_class } from '../sync/lock_order.ts';
@@ -42,7 +42,8 @@ export function kernel_locks_held(): string[] {
   held_mutex(phys_root() + vm_phys.lock, held);
   held_mutex(registry_root() + reg_root.lock, held);
   registry_each((e, kind) => {
-    if (kind === 'queue' && mtx_owned_word(e + E_LOCK)) held.push(`of queue '${registry_name(e)}'`);
+    if (kind === 'queue' && mtx_owned(reg_queue.lock, e))
+      held.push(`of queue '${registry_name(e)}'`);
   });
   sleepq_each_lock((l) => held_mutex(l, held));
   for (const f of [sysctl_root.lock, sysctl_root.mem_lock]) {

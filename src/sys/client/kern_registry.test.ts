@@ -9,15 +9,18 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { boot, shutdown } from '../boot/main.ts';
 import { pcpu, thr, UNDO_LEVELS, UNDO_PAIRS } from '../machine/cpu.ts';
 import { mem } from '../machine/memory.ts';
-import { field_word, type LockField } from '../machine/struct.ts';
+import { elem, field_word, field_word64, type LockField } from '../machine/struct.ts';
 import {
-  E_LOCK,
-  E_STATE,
-  E_VALUE,
   REG_MAKING,
+  REG_STATES,
+  reg_cv,
   reg_entry,
   type reg_entry_t,
+  reg_queue,
+  reg_records,
   reg_root,
+  reg_value,
+  reg_zone,
 } from '../h/registry.ts';
 import { PK_WIRED } from '../h/vm_page.ts';
 import { account, account_text } from '../kmem/kmem.test.lib.ts';
@@ -47,7 +50,8 @@ import {
   registry_use,
   registry_used_by_others,
 } from './kern_registry.ts';
-import { part_columns, part_numbers, part_ring, part_zone } from './kern_registry_parts.ts';
+import { queue_init } from './kern_queue.ts';
+import { part_columns, part_numbers, part_zone } from './kern_registry_parts.ts';
 
 const WORD = 0 as LockField<number>;
 const CAPACITY = 3000;
@@ -64,10 +68,25 @@ afterEach(() => {
   shutdown();
 });
 
-test('the plain offsets of an entry are those of the structure', () => {
+test('the structure of each kind lies over the entry, part by part', () => {
   const e = 64 as reg_entry_t;
-  const offsets = [reg_entry.value, reg_entry.lock, reg_entry.count].map((f) => field_word(f, e));
-  assert.deepEqual(offsets, [e + E_VALUE, e + E_LOCK, e + E_STATE]);
+  const first = field_word(reg_entry.value, e);
+  assert.equal(field_word(reg_zone.zone, e), first);
+  assert.equal(field_word(reg_records.zone, e), first);
+  assert.equal(field_word(reg_queue.ring, e), first);
+  assert.equal(field_word64(reg_value.value, e), first);
+  assert.equal(first % 2, 0, 'a double may lie there');
+  assert.equal(reg_queue.lock, reg_entry.lock);
+  assert.equal(field_word(reg_queue.head, e), field_word(reg_entry.count, e));
+  // Whoever sleeps on a channel is woken when the entry ends: registry_end wakes these words.
+  const last = field_word(reg_entry.count, elem(e, REG_STATES - 1));
+  for (const channel of [reg_queue.items, reg_queue.space, reg_cv.signal]) {
+    const word = field_word(channel, e);
+    assert.ok(word >= field_word(reg_entry.count, e) && word <= last);
+  }
+  for (const kind of [reg_zone, reg_records, reg_queue, reg_value, reg_cv]) {
+    assert.ok(kind.sizeof <= reg_entry.sizeof);
+  }
 });
 
 /** Makes records, a zone and a queue; how many of them came to be. */
@@ -87,7 +106,7 @@ function make_all(): number {
     return part_numbers(e, 'x', CAPACITY) === 0 && part_columns(e, 'columns', columns) === 0;
   });
   make('zone', (e) => part_zone(e, 'x', 300, 8, 50) === 0);
-  make('queue', (e) => part_ring(e, 600) === 0);
+  make('queue', (e) => queue_init(e, 600) === 0);
   return made;
 }
 function end_all(): void {
@@ -184,10 +203,10 @@ test('locks are found by their owner, and called by their name', () => {
   registry_lock();
   const entry = (kind: 'mutex' | 'rwlock', name: string): number => {
     const e = registry_add(registry_key(kind, name), kind);
-    if (kind === 'mutex') mtx_init(WORD, e + E_LOCK, LC_USER_MTX);
-    else rw_init(WORD, e + E_LOCK, LC_USER_SX);
+    if (kind === 'mutex') mtx_init(reg_entry.lock, e, LC_USER_MTX);
+    else rw_init(reg_entry.lock, e, LC_USER_SX);
     registry_ready(e);
-    return e + E_LOCK;
+    return e + reg_entry.lock;
   };
   const [m, free, r, w] = [
     entry('mutex', 'index'),

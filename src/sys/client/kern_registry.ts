@@ -30,6 +30,7 @@
  *   - every entry is found by its name, and the count is theirs
  *   - nobody is at work, no block is between, every entry is READY
  *   - users are tids of their own slot
+ *   - queues and numbers of records are as kern_queue.ts and kern_records.ts say
  *
  * Unlike FreeBSD, where each kind of named object (shm, sem) has a dictionary of
  * its own: one serves all kinds here.
@@ -44,8 +45,6 @@ import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import {
-  E_LOCK,
-  E_STATE,
   REG_BUCKETS,
   REG_GOING,
   REG_KINDS,
@@ -69,6 +68,8 @@ import { rw_read_holds } from '../sync/rw_row.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { wakeup } from '../sync/subr_sleepqueue.ts';
 import { uma_going_end } from '../uma/uma_going.ts';
+import { queue_check } from './kern_queue.ts';
+import { records_check } from './kern_records.ts';
 import { registry_end_parts } from './kern_registry_parts.ts';
 
 const root = reg_root;
@@ -251,7 +252,7 @@ function registry_end_work(r: reg_root_t): void {
   entry.state[e] = REG_GOING;
   registry_end_parts(e);
   // Whoever still waits here waits for an object that is no more, and another may lie here soon.
-  for (let i = 0; i < REG_STATES; i++) wakeup(e + E_STATE + i);
+  for (let i = 0; i < REG_STATES; i++) wakeup(field_word(entry.count, elem(e, i)));
   registry_unlink(r, e);
 }
 /** Takes the entry of the work off its bucket; its block is `fresh` then. */
@@ -345,11 +346,11 @@ function forget(cpu: number): void {
 
 /** The lock word of a mutex or rwlock, 0 for another kind. */
 function lock_of(e: reg_entry_t, kind: RegKind): number {
-  return kind === 'mutex' || kind === 'rwlock' ? e + E_LOCK : 0;
+  return kind === 'mutex' || kind === 'rwlock' ? e + entry.lock : 0;
 }
 /** What the lock at `l` is called: "mutex 'index'"; '' if no entry is there. Takes no lock. */
 export function registry_lock_label(l: number): string {
-  const e = (l - E_LOCK) as reg_entry_t;
+  const e = (l - entry.lock) as reg_entry_t;
   const kind = REG_KINDS[reg_entry.kind[e] - 1];
   const n = reg_entry.name_bytes[e];
   const sound = (kind === 'mutex' || kind === 'rwlock') && n > 0 && n <= NAME_BYTES_MAX;
@@ -377,8 +378,8 @@ export function registry_locks_held(): string[] {
  */
 function abandon_locks(tid: number): void {
   registry_each((e, kind) => {
-    if (kind === 'mutex') mtx_abandon(e + E_LOCK, tid);
-    else if (kind === 'rwlock') rw_abandon(e + E_LOCK, tid);
+    if (kind === 'mutex') mtx_abandon(e + entry.lock, tid);
+    else if (kind === 'rwlock') rw_abandon(e + entry.lock, tid);
   });
 }
 
@@ -429,6 +430,8 @@ export function registry_check(): void {
       panic('registry_check: an entry is not found by its name', name);
     }
     if (entry.state[e] !== REG_READY) panic('registry_check: state', name, entry.state[e]);
+    if (kind === 'queue') queue_check(e);
+    else if (kind === 'records') records_check(e);
     for (let cpu = 0; cpu < cpu_slots(); cpu++) {
       const tid = mem.I32[user_word(e, cpu)];
       if (tid !== 0 && tid_cpu(tid) !== cpu) panic('registry_check: a user', name, cpu, tid);

@@ -5,7 +5,7 @@
  *      zone      a zone
  *      records   a run of pages --> slabs of a zone, page by page
  *                a table, and a block for each column
- *      queue     a ring
+ *      queue     a ring (kern_queue.ts)
  *
  * Every part has a word in its entry, its anchor, that leads to it.  A part comes
  * into being, moves or goes in one undo section together with its anchor: a block
@@ -20,37 +20,28 @@
  * of one run, so that the place of an item in memory is its number.  The zone
  * may not grow: its limit is the run.  The items of the last page above the
  * capacity are withheld for good (uma_keg.ts).  A number whose generations are used up
- * stays allocated, by nobody, until the records end (lib/records.ts).
+ * stays allocated, by nobody, until the records end (kern_records.ts).
  */
 import { pcpu, thr } from '../machine/cpu.ts';
 import { ENOMEM } from '../machine/errno.ts';
-import { mem, PAGE_SIZE, page_word } from '../machine/memory.ts';
-import { elem, field_word } from '../machine/struct.ts';
+import { PAGE_SIZE, page_word } from '../machine/memory.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
 import {
+  number,
+  REG_KINDS,
   reg_entry,
   type reg_entry_t,
+  reg_records,
   reg_root,
   type reg_root_t,
-  V_CAPACITY,
-  V_COLUMNS,
-  NUMBER_RETIRED,
-  V_NCOLUMNS,
-  V_RETIRED,
-  V_RING,
-  V_RUN,
-  V_RUN_PAGES,
-  V_START,
-  V_TYPE,
-  V_ZONE,
+  reg_zone,
 } from '../h/registry.ts';
-import { REG_KINDS } from '../h/registry.ts';
-import type { malloc_type_t } from '../h/malloc.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
-import { UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT, type zone_t } from '../h/uma.ts';
+import { UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT } from '../h/uma.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { M, machine, ROOT_LIB } from '../machine/header.ts';
 import { free_at, malloc_at } from '../kmem/kern_malloc.ts';
-import { MALLOC_DEFINE, malloc_type_find_or_make } from '../kmem/kern_malloc_type.ts';
+import { malloc_type_find_or_make } from '../kmem/kern_malloc_type.ts';
 import {
   vm_page_alloc_run,
   vm_page_free_run,
@@ -59,29 +50,16 @@ import {
   vm_page_wired,
 } from '../page/vm_page.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
-import { uma_zfree } from '../uma/uma_core.ts';
 import { uma_zone_going } from '../uma/uma_going.ts';
-import {
-  uma_zcreate_nowait,
-  uma_zone_add_page,
-  uma_zone_get_max,
-  uma_zone_set_max,
-} from '../uma/uma_zone.ts';
+import { uma_zcreate_nowait, uma_zone_add_page, uma_zone_set_max } from '../uma/uma_zone.ts';
+import { queue_end } from './kern_queue.ts';
+import { records_end } from './kern_records.ts';
 
 const entry = reg_entry;
+const records = reg_records;
 
-export const M_QUEUE = MALLOC_DEFINE('queue', 'Rings of the queues of programs');
-
-const NUMBER_BYTES = 16;
+const NUMBER_BYTES = number.sizeof * 4;
 const PER_PAGE = PAGE_SIZE / NUMBER_BYTES;
-
-/** The word of a value. */
-export function part_word(e: reg_entry_t, v: number): number {
-  return field_word(entry.value, elem(e, v));
-}
-function value(e: reg_entry_t, v: number): number {
-  return entry.value[elem(e, v)];
-}
 
 // --- zones -----------------------------------------------------------------------------------
 
@@ -93,7 +71,7 @@ export function part_zone(
   align: number,
   limit: number,
 ): number {
-  const anchor = part_word(e, V_ZONE);
+  const anchor = field_word(reg_zone.zone, e);
   const z = uma_zcreate_nowait(name, size, { align: align - 1, anchor });
   if (z === 0) return ENOMEM;
   if (limit > 0) uma_zone_set_max(z, limit);
@@ -105,14 +83,14 @@ export function part_zone(
 /** Moves `n` pages from the end of the anchored run into this CPU's hand, or back. */
 function run_move(e: reg_entry_t, n: number, to_hand: boolean): number {
   const r = machine.roots[elem(M, ROOT_LIB)] as reg_root_t;
-  const pages = value(e, V_RUN_PAGES) + (to_hand ? -n : n);
-  const m = value(e, V_RUN) + (to_hand ? pages : pages - n);
+  const pages = records.run_pages[e] + (to_hand ? -n : n);
+  const m = records.run[e] + (to_hand ? pages : pages - n);
   undo_begin(reg_root.lock, r);
-  save(entry.value, elem(e, V_RUN_PAGES));
+  save(records.run_pages, e);
   save(pcpu.in_hand_n, thr.pc);
   if (to_hand) vm_page_in_hand(m, n);
   else vm_page_settle();
-  entry.value[elem(e, V_RUN_PAGES)] = pages;
+  records.run_pages[e] = pages;
   undo_end();
   return m;
 }
@@ -121,8 +99,8 @@ function part_run(e: reg_entry_t, pages: number): number {
   const m = vm_page_alloc_run(pages, VM_ALLOC_SYSTEM);
   if (m === 0) return ENOMEM;
   vm_page_wired(m, pages);
-  entry.value[elem(e, V_RUN)] = m;
-  entry.value[elem(e, V_START)] = page_word(m);
+  records.run[e] = m;
+  records.base[e] = page_word(m) - number.sizeof;
   run_move(e, pages, false);
   return 0;
 }
@@ -132,12 +110,13 @@ export function part_numbers(e: reg_entry_t, name: string, capacity: number): nu
   const error = part_run(e, pages);
   if (error !== 0) return error;
   const flags = UMA_ZONE_OFFPAGE | UMA_ZONE_NOFREE | UMA_ZONE_ZINIT;
-  const anchor = part_word(e, V_ZONE);
+  const anchor = field_word(records.zone, e);
   const z = uma_zcreate_nowait(name, NUMBER_BYTES, { flags, anchor });
   if (z === 0) return ENOMEM;
   uma_zone_set_max(z, pages * PER_PAGE);
+  records.capacity[e] = capacity;
   let withheld = pages * PER_PAGE - capacity;
-  while (value(e, V_RUN_PAGES) > 0) {
+  while (records.run_pages[e] > 0) {
     const m = run_move(e, 1, true);
     if (!uma_zone_add_page(z, m, withheld)) {
       run_move(e, 1, false);
@@ -146,18 +125,6 @@ export function part_numbers(e: reg_entry_t, name: string, capacity: number): nu
     withheld = 0; // the last page of the run came first
   }
   return 0;
-}
-/** Numbers that are given out no more go back to the zone, which is about to end. */
-function retired_give_back(e: reg_entry_t, z: zone_t): void {
-  if (value(e, V_RETIRED) === 0) return;
-  const start = value(e, V_START);
-  const end = start + (uma_zone_get_max(z) * NUMBER_BYTES) / 4;
-  for (let w = start; w < end; w += NUMBER_BYTES / 4) {
-    if (mem.I32[w] !== NUMBER_RETIRED) continue;
-    mem.I32[w] = 0; // first: it must not go back twice
-    uma_zfree(z, w);
-  }
-  entry.value[elem(e, V_RETIRED)] = 0;
 }
 /** Bytes that part_numbers wants in one piece: for messages. */
 export function part_numbers_bytes(capacity: number): number {
@@ -170,20 +137,11 @@ export function part_numbers_bytes(capacity: number): number {
 export function part_columns(e: reg_entry_t, name: string, bytes: readonly number[]): number {
   const t = malloc_type_find_or_make(name, M_NOWAIT | M_NORECLAIM);
   if (t === 0) return PAGE_SIZE;
-  entry.value[elem(e, V_TYPE)] = t;
-  const table = malloc_at(bytes.length * 4, t, part_word(e, V_COLUMNS));
+  records.type[e] = t;
+  const table = malloc_at(bytes.length * 4, t, field_word(records.columns, e));
   if (table === 0) return bytes.length * 4;
-  entry.value[elem(e, V_NCOLUMNS)] = bytes.length; // its words count only now that they are zero
+  records.ncolumns[e] = bytes.length; // its words count only now that they are zero
   for (const [i, size] of bytes.entries()) if (malloc_at(size, t, table + i) === 0) return size;
-  return 0;
-}
-
-// --- rings -------------------------------------------------------------------------------------
-
-/** Makes the ring of a queue. 0, or ENOMEM. */
-export function part_ring(e: reg_entry_t, capacity: number): number {
-  if (malloc_at(capacity * 8, M_QUEUE.t, part_word(e, V_RING)) === 0) return ENOMEM;
-  entry.value[elem(e, V_CAPACITY)] = capacity;
   return 0;
 }
 
@@ -191,18 +149,27 @@ export function part_ring(e: reg_entry_t, capacity: number): number {
 
 /** Ends every part that the entry leads to. The registry's lock is held. */
 export function registry_end_parts(e: reg_entry_t): void {
-  const kind = REG_KINDS[entry.kind[e] - 1];
-  if (kind === 'queue') return free_at(part_word(e, V_RING), M_QUEUE.t);
-  if (kind !== 'zone' && kind !== 'records') return;
-  const z = value(e, V_ZONE) as zone_t;
-  if (z !== 0 && kind === 'records') retired_give_back(e, z);
-  if (z !== 0) uma_zone_going(z, part_word(e, V_ZONE));
-  if (kind === 'zone') return;
-  const t = value(e, V_TYPE) as malloc_type_t;
-  const table = value(e, V_COLUMNS);
-  for (let i = value(e, V_NCOLUMNS) - 1; i >= 0; i--) free_at(table + i, t);
-  entry.value[elem(e, V_NCOLUMNS)] = 0; // before the table goes: its words count no longer
-  if (table !== 0) free_at(part_word(e, V_COLUMNS), t);
-  const pages = value(e, V_RUN_PAGES);
+  switch (REG_KINDS[entry.kind[e] - 1]) {
+    case 'queue':
+      return queue_end(e);
+    case 'zone':
+      if (reg_zone.zone[e] !== NULL) uma_zone_going(reg_zone.zone[e], field_word(reg_zone.zone, e));
+      return;
+    case 'records':
+      return end_records(e);
+  }
+}
+function end_records(e: reg_entry_t): void {
+  const z = records.zone[e];
+  if (z !== NULL) {
+    records_end(e);
+    uma_zone_going(z, field_word(records.zone, e));
+  }
+  const t = records.type[e];
+  const table = records.columns[e];
+  for (let i = records.ncolumns[e] - 1; i >= 0; i--) free_at(table + i, t);
+  records.ncolumns[e] = 0; // before the table goes: its words count no longer
+  if (table !== NULL) free_at(field_word(records.columns, e), t);
+  const pages = records.run_pages[e];
   if (pages > 0) vm_page_free_run(run_move(e, pages, true), pages);
 }

@@ -10,6 +10,7 @@
  * A zone and its keg are published under the UMA lock, when they are complete.
  */
 
+import { W_KEGLIMIT } from '../machine/wmesg.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { atomic_or } from '../machine/atomic.ts';
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
@@ -18,7 +19,7 @@ import { cpu_nobody, pcpu, thr } from '../machine/cpu.ts';
 import { PAGE_SIZE, hw, mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, field_word, NULL, set_string } from '../machine/struct.ts';
+import { add64, elem, field_word, NULL, set_string } from '../machine/struct.ts';
 import { M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
@@ -54,6 +55,7 @@ import {
 import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_BUCKET, LC_SLAB, LC_UMA, LC_UMA_DRAIN, LC_ZONE } from '../sync/lock_order.ts';
+import { msleep } from '../sync/subr_sleepqueue.ts';
 import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { bucket_bytes, bucket_bytes_max, bucket_max_for, bucket_zone_name } from './uma_bucket.ts';
 import { zone_alloc_item, zone_free_item } from './uma_core.ts';
@@ -380,6 +382,20 @@ export function uma_zone_get_cur(z: zone_t): number {
 /** Whether the limit was hit and nothing came back since. */
 export function uma_zone_exhausted(z: zone_t): boolean {
   return (zone.hooks[z] & ZH_FULL) !== 0;
+}
+/**
+ * Sleeps at most `ms` while the zone is at its limit. The caller asks again: woken, late or
+ * called off, the item may be another's by then.
+ */
+export function uma_zone_sleep(z: zone_t, ms: number): void {
+  const k = zone.keg[z];
+  mtx_lock(keg.lock, k);
+  // Looked at under the lock: who gives an item back clears the mark before it wakes us.
+  if (uma_zone_exhausted(z)) {
+    add64(zone.sleeps, z, 1);
+    msleep(k, keg.lock, k, W_KEGLIMIT, ms); // errno: the caller asks again in any case
+  }
+  mtx_unlock(keg.lock, k);
 }
 /** Keeps `n` items for requests with M_USE_RESERVE. */
 export function uma_zone_reserve(z: zone_t, n: number): void {
