@@ -29,7 +29,7 @@
  *
  * Deaths and exceptions.  Between the zone's cache and the store of the count, and between
  * the swap of the count and the zone's cache, a number is in the hands of one CPU.  If it
- * dies there, that number is lost until the records end; nothing else is.  No function is
+ * dies there, that number is lost, and counts as used; nothing else is.  No function is
  * called between the two steps of records_alloc, because a call may fail for want of stack.
  *
  * Locks.  None.  The zone has its own; the making and the end of all numbers are under

@@ -420,6 +420,7 @@ export function registry_reap(cpu: number): void {
 /** Proves the registry. Panics if it is wrong. The machine is quiet. */
 export function registry_check(): void {
   const r = registry_root();
+  const queues: reg_entry_t[] = [];
   registry_lock();
   let n = 0;
   registry_each((e, kind) => {
@@ -430,7 +431,7 @@ export function registry_check(): void {
       panic('registry_check: an entry is not found by its name', name);
     }
     if (entry.state[e] !== REG_READY) panic('registry_check: state', name, entry.state[e]);
-    if (kind === 'queue') queue_check(e);
+    if (kind === 'queue') queues.push(e);
     else if (kind === 'records') records_check(e);
     for (let cpu = 0; cpu < cpu_slots(); cpu++) {
       const tid = mem.I32[user_word(e, cpu)];
@@ -440,4 +441,5 @@ export function registry_check(): void {
   if (n !== root.count[r]) panic('registry_check: count', n, root.count[r]);
   if (root.work[r] !== NULL || root.fresh[r] !== NULL) panic('registry_check: work is left');
   registry_unlock();
+  for (const e of queues) queue_check(e); // their locks are of the same class
 }
