@@ -35,10 +35,11 @@ import { bytes_in } from '../sys/machine/bytes.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { mem } from '../sys/machine/memory.ts';
 import { panic } from '../sys/machine/panic.ts';
-import { field_word } from '../sys/machine/struct.ts';
+import { field_word, NULL } from '../sys/machine/struct.ts';
 import { kernel_enter_proved, kernel_leave, kernel_probe } from '../sys/sync/subr_trap.ts';
 import { vector } from '../sys/machine/vectors.ts';
 import type { malloc_type_t } from '../sys/h/malloc.ts';
+import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import {
   EXT_MOD_TYPE,
   M_EXT,
@@ -61,26 +62,24 @@ import {
 } from '../sys/client/uipc_mbuf.ts';
 import { m_adj, m_cat, m_split } from '../sys/client/uipc_mbuf_shape.ts';
 import {
-  append,
-  dropHead,
-  fill,
-  isMbuf,
-  lacking,
-  lastOf,
-  moveHeader,
-  NONE,
-  NOWAIT,
-  own,
-  PIECE_MAX,
-  piecesIn,
-  prepend,
-  pullup,
-  room,
-  share,
-  sharedBytes,
-  stands,
-  writable,
-} from './chain_mbuf.ts';
+  M_PIECE_MAX,
+  m_adj_head,
+  m_append_keep,
+  m_fill,
+  m_find,
+  m_getroom,
+  m_lacking,
+  m_last,
+  m_makewritable,
+  m_move_header,
+  m_pieces,
+  m_prepend_keep,
+  m_pullup_keep,
+  m_share,
+  m_shared_bytes,
+  m_valid,
+  m_writable,
+} from '../sys/client/uipc_mbuf_keep.ts';
 import { booleanOf, checkOptions, isBytes, shown, waitOf, what, whole } from './args.ts';
 import {
   ADOPT,
@@ -121,6 +120,9 @@ import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // A local name: V8 takes it for a constant, an imported one it does not.
 const mbuf = mbuf_;
+const NONE = NULL as mbuf_t;
+/** Chains do not wait for memory; what others cache is given the time to come. */
+const NOWAIT = M_NOWAIT | M_DRAIN;
 
 /** Marks the packet header of a chain that release() sent off. */
 const RELEASED = 0x43484e31;
@@ -170,7 +172,7 @@ export class Chain
   /** Use machine.adoptChain(). */
   static adopt(ctx: Context, number: number): Chain {
     ctx.enter('adoptChain');
-    const known = isMbuf(number);
+    const known = m_valid(number);
     const m = (known ? number / 4 : 0) as mbuf_t;
     const header = known ? field_word(mbuf.header, m) : 0;
     // Plain looks first: the exchange must not touch what is no released chain's first mbuf.
@@ -237,7 +239,7 @@ export class Chain
   /** Whether every byte may be written without copying: no other chain refers to it. */
   get writable(): boolean {
     this.#live('writable');
-    return writable(this.#m, 0, this.#length());
+    return m_writable(this.#m, 0, this.#length());
   }
   /** Whether it was freed, released, or given away. */
   get freed(): boolean {
@@ -298,7 +300,7 @@ export class Chain
     const attempt = (): boolean =>
       this.#m === NONE
         ? this.#append(bytes)
-        : inKernel('prepend', () => this.#take(prepend(this.#m, bytes)));
+        : inKernel('prepend', () => this.#take(m_prepend_keep(this.#m, bytes, NOWAIT)));
     if (!attempt()) {
       const can: Can = (pages) => canRoom(bytes.length, pages);
       this.#again('prepend', bytes.length, wait, can, attempt);
@@ -341,7 +343,7 @@ export class Chain
     mbuf.len[m] = n;
     const total = this.#length() + n;
     if (header) {
-      if (this.#m !== NONE) moveHeader(m, this.#m);
+      if (this.#m !== NONE) m_move_header(m, this.#m);
       else this.#last = m;
       mbuf.next[m] = this.#m;
       this.#m = m;
@@ -378,7 +380,7 @@ export class Chain
         m_demote(m, true);
         m_cat(last, m);
         mbuf.plen[this.#m] = total;
-        this.#last = lastOf(last);
+        this.#last = m_last(last);
       }
     }
   }
@@ -417,7 +419,8 @@ export class Chain
     if (end === from) return Chain.of(this.#ctx, NONE);
     const n = end - from;
     let m = NONE;
-    const refer = (): boolean => inKernel('slice', () => (m = share(this.#m, from, n))) !== NONE;
+    const refer = (): boolean =>
+      inKernel('slice', () => (m = m_share(this.#m, from, n, NOWAIT))) !== NONE;
     if (!refer()) this.#again('slice', n, wait, this.#canRefer(from, end), refer);
     return Chain.of(this.#ctx, m);
   }
@@ -470,12 +473,13 @@ export class Chain
   pullup(n: number, options?: ChainOptions): this {
     const wait = waitOf('pullup', options);
     this.#range('pullup', n);
-    if (n > PIECE_MAX) {
-      const text = `${n} bytes are more than a piece holds (${PIECE_MAX}): use toUint8Array`;
+    if (n > M_PIECE_MAX) {
+      const text = `${n} bytes are more than a piece holds (${M_PIECE_MAX}): use toUint8Array`;
       throw kmemError(EINVAL, 'pullup', text);
     }
     if (n === 0) return this;
-    const attempt = (): boolean => inKernel('pullup', () => this.#take(pullup(this.#m, n)));
+    const attempt = (): boolean =>
+      inKernel('pullup', () => this.#take(m_pullup_keep(this.#m, n, NOWAIT)));
     if (!attempt()) this.#again('pullup', n, wait, (pages) => canPiece(n, pages), attempt);
     return this;
   }
@@ -483,7 +487,7 @@ export class Chain
   discard(n: number): this {
     const length = this.#range('discard', n);
     if (n === length) this.#clear();
-    else if (n > 0) inKernel('discard', () => this.#take(dropHead(this.#m, n)));
+    else if (n > 0) inKernel('discard', () => this.#take(m_adj_head(this.#m, n)));
     return this;
   }
   /** Takes all but the first `n` bytes off. Never waits. Throws EINVAL if there are fewer. */
@@ -589,19 +593,7 @@ export class Chain
       throw kmemError(EINVAL, 'indexOf', `${shown(what)} is no byte`);
     }
     const needle = typeof what === 'number' ? Uint8Array.of(what) : sourceBytes('indexOf', what);
-    if (needle.length === 0) return from;
-    let start = 0;
-    for (let m = this.#m; m !== NONE; m = mbuf.next[m]) {
-      const n = mbuf.len[m];
-      const view = start + n > from && n > 0 ? bytesAt(mtod(m), n) : null;
-      for (let at = Math.max(0, from - start); view !== null; at++) {
-        at = view.indexOf(needle[0], at);
-        if (at < 0 || start + at + needle.length > end) break;
-        if (stands(m, at, needle)) return start + at;
-      }
-      start += n;
-    }
-    return -1;
+    return needle.length === 0 ? from : m_find(this.#m, from, end, needle);
   }
 
   // --- its end -----------------------------------------------------------------------------
@@ -650,7 +642,7 @@ export class Chain
     this.#live('check');
     const wrong = this.#m === NONE ? '' : m_sanity(this.#m);
     if (wrong !== '') panic(`chain: ${wrong}`);
-    if (this.#last !== NONE && this.#last !== lastOf(this.#m)) panic('chain: last mbuf');
+    if (this.#last !== NONE && this.#last !== m_last(this.#m)) panic('chain: last mbuf');
   }
 
   // --- inside ------------------------------------------------------------------------------
@@ -708,7 +700,7 @@ export class Chain
     throw kmemError(EINVAL, op, `${shown(at)} is no place in a chain of ${this.#length()} bytes`);
   }
   #end(): mbuf_t {
-    if (this.#last === NONE) this.#last = lastOf(this.#m);
+    if (this.#last === NONE) this.#last = m_last(this.#m);
     return this.#last;
   }
   #append(bytes: Uint8Array): boolean {
@@ -726,21 +718,24 @@ export class Chain
   #appendIn(bytes: Uint8Array): boolean {
     const n = bytes.length;
     if (this.#m === NONE) {
-      const m = room(n, true);
+      const m = m_getroom(NOWAIT, n, true);
       if (m === NONE) return false;
-      this.#last = fill(m, bytes, 0, n);
+      this.#last = m_fill(m, bytes, 0, n);
       mbuf.plen[m] = n;
       this.#m = m;
       return true;
     }
-    const last = append(this.#end(), bytes);
+    const last = m_append_keep(this.#end(), bytes, NOWAIT);
     if (last === NONE) return false;
     this.#last = last;
     mbuf.plen[this.#m] += n;
     return true;
   }
   #own(from: number, to: number): boolean {
-    return this.#m === NONE || inKernel('write', () => this.#take(own(this.#m, from, to)));
+    return (
+      this.#m === NONE ||
+      inKernel('write', () => this.#take(m_makewritable(this.#m, from, to, NOWAIT)))
+    );
   }
   /** The chain begins at `m` now, and may end elsewhere. False: there was no memory. */
   #take(m: mbuf_t): boolean {
@@ -775,20 +770,20 @@ export class Chain
   }
   /** Memory for what does not fit behind the end. */
   #want(op: string, bytes: Uint8Array): ChainWant {
-    const lacks = (): number => lacking(this.#m === NONE ? NONE : this.#end(), bytes.length);
+    const lacks = (): number => m_lacking(this.#m === NONE ? NONE : this.#end(), bytes.length);
     const over = (): boolean => this.#ended !== ''; // asked once more, it says so
     const can: Can = (pages) => over() || lacks() === 0 || canRoom(lacks(), pages);
     return { op, key: `${lacks()}`, can, over };
   }
   /** Whether there may be an mbuf for each piece that has bytes from `from` to `to`. */
   #canRefer(from: number, to: number): Can {
-    return (pages) => canMbufs(piecesIn(this.#m, from, to), pages);
+    return (pages) => canMbufs(m_pieces(this.#m, from, to), pages);
   }
   /** Makes the bytes from `from` to `to` the chain's own, waiting as told. */
   #ownOrWait(op: string, from: number, to: number, wait: Wait): void {
     const attempt = (): boolean => this.#own(from, to);
     if (attempt()) return;
-    const can: Can = (pages) => canRoom(sharedBytes(this.#m, from, to), pages);
+    const can: Can = (pages) => canRoom(m_shared_bytes(this.#m, from, to), pages);
     this.#again(op, to - from, wait, can, attempt);
   }
 }

@@ -44,7 +44,7 @@ import { zone_name } from '../sys/uma/uma_int.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
 import type { AsyncOptions } from './args.ts';
-import { bytesPossible } from './chain_mbuf.ts';
+import { mb_bytes_possible } from '../sys/client/uipc_mbuf_keep.ts';
 import { channels } from './channels.ts';
 import { type Context, giveBack, inKernel, tell } from './context.ts';
 import { kmemError } from './errors.ts';
@@ -153,7 +153,7 @@ export function chainFailure(op: string, size: number): Error {
 
 /** Throws ENOMEM for more bytes than all limits together allow: waiting would not help. */
 export function checkPossible(op: string, size: number): void {
-  const most = bytesPossible();
+  const most = mb_bytes_possible();
   if (size <= most) return;
   const text = `too large: ${size} bytes are more than all clusters together hold (${most})`;
   throw kmemError(ENOMEM, op, text, { reason: 'too large', size });

@@ -32,7 +32,8 @@
 import { type NetConnectOpts, type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { Duplex, Writable } from 'node:stream';
 import { EINVAL } from '../sys/machine/errno.ts';
-import { M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { NULL } from '../sys/machine/struct.ts';
+import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import {
   M_PKTHDR,
   mbuf,
@@ -51,7 +52,7 @@ import { Chain } from './chain.ts';
 import { type Can, canRoom, chainFailure, chainMemory } from './chain_wait.ts';
 import { booleanOf, checkOptions, type Known, shown, what, whole } from './args.ts';
 import { Held } from './chain_held.ts';
-import { cluster, fill, NONE, room } from './chain_mbuf.ts';
+import { m_fill, m_getcl_any, m_getroom } from '../sys/client/uipc_mbuf_keep.ts';
 import { type Context, contextOf, giveBack, machineStopped, type Mortal } from './context.ts';
 import { KmemError, kmemError } from './errors.ts';
 import { byHost } from './host.ts';
@@ -71,6 +72,9 @@ export interface ChainSocketOptions {
   /** Bytes of the clusters read into: 2048, 4096, 9216 or 16384. Default 4096. */
   readonly readBytes?: number;
 }
+const NONE = NULL as mbuf_t;
+/** Chains do not wait for memory; what others cache is given the time to come. */
+const NOWAIT = M_NOWAIT | M_DRAIN;
 const SOCKET_OPTIONS: Known = ['highWaterMark', 'allowHalfOpen', 'readBytes'];
 const HIGH_WATER_MARK = 16;
 const READ_SIZES = [MCLBYTES, MJUMPAGESIZE, MJUM9BYTES, MJUM16BYTES];
@@ -157,7 +161,7 @@ class Intake implements Mortal {
   #cluster(): mbuf_t {
     const big = this.#size > MCLBYTES;
     const m = big ? m_getjcl(M_NOWAIT, MT_DATA, M_PKTHDR, this.#size) : NONE;
-    return m !== NONE ? m : cluster(true);
+    return m !== NONE ? m : m_getcl_any(NOWAIT, true);
   }
   /** Where the socket reads to next. */
   readonly buffer = (): Uint8Array => {
@@ -212,7 +216,7 @@ class Intake implements Mortal {
     this.stalled = true;
     const n = Math.min(bytes.length, MCLBYTES);
     const attempt = (): { more: boolean } | undefined => {
-      const m = room(n, true);
+      const m = m_getroom(NOWAIT, n, true);
       if (m === NONE) return undefined;
       this.stalled = false;
       const more = this.deliver(filled(m, bytes, 0, n));
@@ -250,13 +254,13 @@ class Intake implements Mortal {
 function packet(bytes: Uint8Array, at: number): mbuf_t {
   const left = bytes.length - at;
   for (let n = left; ; n = Math.ceil(n / 2)) {
-    const m = n === left || canRoom(n) ? room(n, true) : NONE;
+    const m = n === left || canRoom(n) ? m_getroom(NOWAIT, n, true) : NONE;
     if (m !== NONE) return filled(m, bytes, at, n);
     if (n <= MCLBYTES) return NONE;
   }
 }
 function filled(m: mbuf_t, bytes: Uint8Array, at: number, n: number): mbuf_t {
-  fill(m, bytes, at, at + n);
+  m_fill(m, bytes, at, at + n);
   mbuf.plen[m] = n;
   return m;
 }

@@ -1,11 +1,16 @@
 /*
- * chain_mbuf: what a chain of the façade does to its mbufs.
+ * uipc_mbuf_keep: what a chain may have done to it without being lost.
  *
- * The kernel's own calls free a packet when memory runs out in the middle of a
- * pullup or a prepend: right for a driver, which can do nothing with the rest.  A
- * program's data must not vanish.  So each call here first takes the memory it
- * needs, all or nothing, and only then moves bytes; NONE, or false, says that
- * there was none and that the chain is as it was.
+ *      m_append_keep m_prepend_keep    bytes at the ends
+ *      m_adj_head                      bytes off the head
+ *      m_pullup_keep                   bytes that must lie in one piece
+ *      m_share m_makewritable          clusters that two chains refer to, and that one must own
+ *
+ * The calls of BSD free a packet when memory runs out in the middle of a pullup or a
+ * prepend (uipc_mbuf_shape.ts): right for a driver, which can do nothing with the rest.
+ * A program's data must not vanish.  So each call here first takes the memory it needs,
+ * all or nothing, and only then moves bytes; NULL says that there was none, and that the
+ * chain is as it was.
  *
  *      first                                                     last
  *      [ header | data ] -> [ data in a cluster ] -> ... -> [ data | room ]
@@ -13,11 +18,20 @@
  * The first mbuf of a chain has the packet header, which knows the length.  A
  * header can move only to an mbuf whose data lies outside of it, or that has none
  * yet, because it lies where the data would be.
+ *
+ * Locks.  None: a chain belongs to one CPU at a time.  Whether storage is shared is read
+ * from its count (M_WRITABLE); a count of one cannot rise behind the owner's back.
+ *
+ * Deaths.  A chain is in its owner's hands alone, so it goes with a CPU that dies: its
+ * mbufs and its share of clusters stay counted as used.  What other chains refer to is
+ * untouched.  Nobody frees the chain of a dead CPU.
+ *
+ * Unlike NetBSD, whose m_ensure_contig and m_makewritable promise the same: here all calls
+ * do, and `how` says for all of a call's requests whether others' caches are called in.
  */
-import { bcopy, bytes_in } from '../sys/machine/bytes.ts';
-import { mem as mem_, memory_state, ptoa, word_page } from '../sys/machine/memory.ts';
-import { NULL } from '../sys/machine/struct.ts';
-import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { bcopy, bytes_in } from '../machine/bytes.ts';
+import { mem as mem_, memory_state, ptoa, word_page } from '../machine/memory.ts';
+import { NULL } from '../machine/struct.ts';
 import {
   M_EXT,
   M_PKTHDR,
@@ -36,14 +50,14 @@ import {
   MSIZE,
   MT_DATA,
   mtod,
-} from '../sys/h/mbuf.ts';
+} from '../h/mbuf.ts';
 import {
   type slab_t,
   uma_slab as uma_slab_,
   uma_zone as uma_zone_,
   type zone_t,
-} from '../sys/h/uma.ts';
-import { PK_MASK, PK_SLAB, vm_page as vm_page_ } from '../sys/h/vm_page.ts';
+} from '../h/uma.ts';
+import { PK_MASK, PK_SLAB, vm_page as vm_page_ } from '../h/vm_page.ts';
 import {
   m_clget,
   m_get,
@@ -52,7 +66,7 @@ import {
   m_getjcl,
   mb,
   mbuf_put,
-} from '../sys/client/kern_mbuf.ts';
+} from './kern_mbuf.ts';
 import {
   M_TRAILINGSPACE,
   M_WRITABLE,
@@ -62,10 +76,9 @@ import {
   m_freem,
   m_move_pkthdr,
   mb_dupcl,
-} from '../sys/client/uipc_mbuf.ts';
-import { vm_page_count } from '../sys/page/vm_page.ts';
-import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
-import { whole } from './args.ts';
+} from './uipc_mbuf.ts';
+import { vm_page_count } from '../page/vm_page.ts';
+import { uma_zone_get_max } from '../uma/uma_zone.ts';
 
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
@@ -76,40 +89,37 @@ const uma_zone = uma_zone_;
 const mbuf = mbuf_;
 const m_getcl = m_getcl_;
 
-/** Chains do not wait for memory; what others cache is given the time to come. */
-export const NOWAIT = M_NOWAIT | M_DRAIN;
-
-export const NONE = NULL as mbuf_t;
+const NONE = NULL as mbuf_t;
 
 // --- memory ----------------------------------------------------------------------------------
 
 /** An mbuf with a 2 KiB cluster; with none ready, one that packets nobody uses hold. */
-export function cluster(header: boolean): mbuf_t {
-  const m = m_getcl(NOWAIT, MT_DATA, header ? M_PKTHDR : 0);
+export function m_getcl_any(how: number, header: boolean): mbuf_t {
+  const m = m_getcl(how, MT_DATA, header ? M_PKTHDR : 0);
   if (m !== NONE) return m;
-  const bare = header ? m_gethdr(NOWAIT, MT_DATA) : m_get(NOWAIT, MT_DATA);
+  const bare = header ? m_gethdr(how, MT_DATA) : m_get(how, MT_DATA);
   if (bare === NONE) return bare;
-  m_clget(bare, NOWAIT);
+  m_clget(bare, how);
   if ((mbuf.flags[bare] & M_EXT) !== 0) return bare;
   mbuf_put(bare);
   return NONE;
 }
 /** An mbuf for up to n bytes; fewer fit if n is more than a page. */
-function one(n: number, header: boolean): mbuf_t {
+function m_getone(how: number, n: number, header: boolean): mbuf_t {
   if (n > MCLBYTES) {
-    const m = m_getjcl(NOWAIT, MT_DATA, header ? M_PKTHDR : 0, MJUMPAGESIZE);
+    const m = m_getjcl(how, MT_DATA, header ? M_PKTHDR : 0, MJUMPAGESIZE);
     if (m !== NONE) return m;
   }
-  if (n >= MINCLSIZE) return cluster(header);
-  return header ? m_gethdr(NOWAIT, MT_DATA) : m_get(NOWAIT, MT_DATA);
+  if (n >= MINCLSIZE) return m_getcl_any(how, header);
+  return header ? m_gethdr(how, MT_DATA) : m_get(how, MT_DATA);
 }
 /** Empty mbufs with room for n bytes: all or nothing. n may be 0: one mbuf. */
-export function room(n: number, header: boolean): mbuf_t {
-  const first = one(n, header);
+export function m_getroom(how: number, n: number, header: boolean): mbuf_t {
+  const first = m_getone(how, n, header);
   if (first === NONE) return NONE;
   let left = n - (m_end(first) - m_start(first));
   for (let last = first; left > 0; ) {
-    const next = one(left, false);
+    const next = m_getone(how, left, false);
     if (next === NONE) {
       m_freem(first);
       return NONE;
@@ -121,14 +131,14 @@ export function room(n: number, header: boolean): mbuf_t {
   return first;
 }
 /** One empty mbuf with a packet header that holds n bytes, at most MJUM16BYTES. */
-function onePiece(n: number): mbuf_t {
-  if (n <= MHLEN) return m_gethdr(NOWAIT, MT_DATA);
-  if (n <= MCLBYTES) return cluster(true);
+function m_getpiece(how: number, n: number): mbuf_t {
+  if (n <= MHLEN) return m_gethdr(how, MT_DATA);
+  if (n <= MCLBYTES) return m_getcl_any(how, true);
   const size = n <= MJUMPAGESIZE ? MJUMPAGESIZE : n <= MJUM9BYTES ? MJUM9BYTES : MJUM16BYTES;
-  return m_getjcl(NOWAIT, MT_DATA, M_PKTHDR, size);
+  return m_getjcl(how, MT_DATA, M_PKTHDR, size);
 }
 /** Most bytes that a chain can ever have under the limits of now, in this memory. */
-export function bytesPossible(): number {
+export function mb_bytes_possible(): number {
   const r = mb();
   const bytes = (field: { [at: number]: number }, size: number): number => {
     const n = uma_zone_get_max(field[r] as zone_t);
@@ -141,7 +151,7 @@ export function bytesPossible(): number {
 // --- bytes in --------------------------------------------------------------------------------
 
 /** Fills empty mbufs from `first` on with src from `at` on. Returns the last. */
-export function fill(first: mbuf_t, src: Uint8Array, at: number, end: number): mbuf_t {
+export function m_fill(first: mbuf_t, src: Uint8Array, at: number, end: number): mbuf_t {
   let get = at;
   for (let m = first; ; m = mbuf.next[m]) {
     const n = Math.min(end - get, m_end(m) - mbuf.off[m]);
@@ -152,7 +162,7 @@ export function fill(first: mbuf_t, src: Uint8Array, at: number, end: number): m
   }
 }
 /** How many of n bytes have no room behind `last`, the end of a chain or NONE. */
-export function lacking(last: mbuf_t, n: number): number {
+export function m_lacking(last: mbuf_t, n: number): number {
   const here = last !== NONE && M_WRITABLE(last) ? M_TRAILINGSPACE(last) : 0;
   return Math.max(0, n - here);
 }
@@ -160,20 +170,20 @@ export function lacking(last: mbuf_t, n: number): number {
  * Appends src behind `last`: into its room, then into new mbufs.  Returns the
  * last mbuf then; NONE: no memory.  The packet length is left to the caller.
  */
-export function append(last: mbuf_t, src: Uint8Array): mbuf_t {
+export function m_append_keep(last: mbuf_t, src: Uint8Array, how: number): mbuf_t {
   const n = src.length;
   const here = Math.min(n, M_WRITABLE(last) ? M_TRAILINGSPACE(last) : 0);
-  const more = here < n ? room(n - here, false) : NONE;
+  const more = here < n ? m_getroom(how, n - here, false) : NONE;
   if (here < n && more === NONE) return NONE;
   bytes_in(mtod(last) + mbuf.len[last], src, 0, here);
   mbuf.len[last] += here;
   if (more === NONE) return last;
-  const end = fill(more, src, here, n);
+  const end = m_fill(more, src, here, n);
   mbuf.next[last] = more;
   return end;
 }
 /** Puts src in front. Returns the first mbuf then; NONE: no memory. Counts the length. */
-export function prepend(first: mbuf_t, src: Uint8Array): mbuf_t {
+export function m_prepend_keep(first: mbuf_t, src: Uint8Array, how: number): mbuf_t {
   const n = src.length;
   const total = mbuf.plen[first] + n;
   if (M_WRITABLE(first) && mbuf.off[first] - m_start(first) >= n) {
@@ -183,18 +193,18 @@ export function prepend(first: mbuf_t, src: Uint8Array): mbuf_t {
     mbuf.plen[first] = total;
     return first;
   }
-  const top = room(n, true);
+  const top = m_getroom(how, n, true);
   if (top === NONE) return NONE;
-  moveHeader(top, first);
+  m_move_header(top, first);
   // In one piece it goes to the end of its storage: there is room for more in front.
   if (mbuf.next[top] === NONE) m_align(top, n);
-  const last = fill(top, src, 0, n);
+  const last = m_fill(top, src, 0, n);
   mbuf.next[last] = first;
   mbuf.plen[top] = total;
   return top;
 }
 /** Moves the packet header to an mbuf that has no data inside; what it may be used for stays. */
-export function moveHeader(to: mbuf_t, from: mbuf_t): void {
+export function m_move_header(to: mbuf_t, from: mbuf_t): void {
   const rdonly = mbuf.flags[to] & M_RDONLY;
   m_move_pkthdr(to, from);
   mbuf.flags[to] = (mbuf.flags[to] & ~M_RDONLY) | rdonly;
@@ -203,7 +213,7 @@ export function moveHeader(to: mbuf_t, from: mbuf_t): void {
 // --- bytes off -------------------------------------------------------------------------------
 
 /** Takes n bytes off mbufs without a header, and frees what gets empty. Returns the rest. */
-function dropPlain(first: mbuf_t, n: number): mbuf_t {
+function m_adj_plain(first: mbuf_t, n: number): mbuf_t {
   let m = first;
   let left = n;
   while (m !== NONE && left >= mbuf.len[m]) {
@@ -217,7 +227,7 @@ function dropPlain(first: mbuf_t, n: number): mbuf_t {
   return m;
 }
 /** Takes n bytes off the head of a chain that has more, and frees what gets empty. */
-export function dropHead(first: mbuf_t, n: number): mbuf_t {
+export function m_adj_head(first: mbuf_t, n: number): mbuf_t {
   const total = mbuf.plen[first] - n;
   let top = first;
   let left = n;
@@ -229,12 +239,12 @@ export function dropHead(first: mbuf_t, n: number): mbuf_t {
     const next = mbuf.next[top];
     if (mbuf.len[top] > 0 || next === NONE) break;
     if ((mbuf.flags[next] & M_EXT) !== 0) {
-      moveHeader(next, top);
+      m_move_header(next, top);
       m_free(top);
       top = next;
     } else {
       // The header cannot move to data that lies in its mbuf: it stays, in an empty one.
-      mbuf.next[top] = dropPlain(next, left);
+      mbuf.next[top] = m_adj_plain(next, left);
       left = 0;
     }
   }
@@ -245,24 +255,24 @@ export function dropHead(first: mbuf_t, n: number): mbuf_t {
 // --- one piece -------------------------------------------------------------------------------
 
 /** Longest piece that pullup makes, bytes. */
-export const PIECE_MAX = MJUM16BYTES;
+export const M_PIECE_MAX = MJUM16BYTES;
 /** Brings the first n bytes into the first mbuf. Returns that; NONE: no memory. */
-export function pullup(first: mbuf_t, n: number): mbuf_t {
+export function m_pullup_keep(first: mbuf_t, n: number, how: number): mbuf_t {
   const have = mbuf.len[first];
   if (have >= n) return first;
   if (M_WRITABLE(first) && M_TRAILINGSPACE(first) >= n - have) {
     const next = mbuf.next[first];
     m_copydata(next, 0, n - have, mem.U8, mtod(first) + have);
     mbuf.len[first] = n;
-    mbuf.next[first] = dropPlain(next, n - have);
+    mbuf.next[first] = m_adj_plain(next, n - have);
     return first;
   }
-  const top = onePiece(n);
+  const top = m_getpiece(how, n);
   if (top === NONE) return NONE;
-  moveHeader(top, first);
+  m_move_header(top, first);
   m_copydata(first, 0, n, mem.U8, mtod(top));
   mbuf.len[top] = n;
-  mbuf.next[top] = dropPlain(first, n);
+  mbuf.next[top] = m_adj_plain(first, n);
   return top;
 }
 
@@ -272,8 +282,8 @@ export function pullup(first: mbuf_t, n: number): mbuf_t {
  * A chain of `n` bytes from `from` on: clusters are shared, what lies in an mbuf
  * is copied.  NONE: no memory.
  */
-export function share(chain: mbuf_t, from: number, n: number): mbuf_t {
-  const top = m_gethdr(NOWAIT, MT_DATA);
+export function m_share(chain: mbuf_t, from: number, n: number, how: number): mbuf_t {
+  const top = m_gethdr(how, MT_DATA);
   if (top === NONE) return NONE;
   mbuf.plen[top] = n;
   let at = chain;
@@ -296,7 +306,7 @@ export function share(chain: mbuf_t, from: number, n: number): mbuf_t {
     left -= count;
     skip += count;
     if (left === 0) break;
-    const next = m_get(NOWAIT, MT_DATA);
+    const next = m_get(how, MT_DATA);
     if (next === NONE) {
       m_freem(top);
       return NONE;
@@ -307,7 +317,7 @@ export function share(chain: mbuf_t, from: number, n: number): mbuf_t {
   return top;
 }
 /** Whether all bytes from `from` to `to` may be written. */
-export function writable(chain: mbuf_t, from: number, to: number): boolean {
+export function m_writable(chain: mbuf_t, from: number, to: number): boolean {
   let at = 0;
   for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
     const end = at + mbuf.len[m];
@@ -316,8 +326,8 @@ export function writable(chain: mbuf_t, from: number, to: number): boolean {
   }
   return true;
 }
-/** Bytes of the mbufs that `own` would replace. */
-export function sharedBytes(chain: mbuf_t, from: number, to: number): number {
+/** Bytes of the mbufs that `m_makewritable` would replace. */
+export function m_shared_bytes(chain: mbuf_t, from: number, to: number): number {
   let at = 0;
   let n = 0;
   for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
@@ -332,14 +342,14 @@ export function sharedBytes(chain: mbuf_t, from: number, to: number): number {
  * refer to are replaced by copies.  Returns the first mbuf; NONE: no memory, and
  * nothing was replaced.
  */
-export function own(chain: mbuf_t, from: number, to: number): mbuf_t {
+export function m_makewritable(chain: mbuf_t, from: number, to: number, how: number): mbuf_t {
   const shared: { m: mbuf_t; prev: mbuf_t; copy: mbuf_t }[] = [];
   let at = 0;
   let prev = NONE;
   for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
     const end = at + mbuf.len[m];
     if (end > from && end > at && !M_WRITABLE(m)) {
-      const copy = room(mbuf.len[m], (mbuf.flags[m] & M_PKTHDR) !== 0);
+      const copy = m_getroom(how, mbuf.len[m], (mbuf.flags[m] & M_PKTHDR) !== 0);
       if (copy === NONE) {
         for (const s of shared) m_freem(s.copy);
         return NONE;
@@ -352,9 +362,9 @@ export function own(chain: mbuf_t, from: number, to: number): mbuf_t {
   let top = chain;
   // From behind: an mbuf before a replaced one is still the one that was seen.
   for (const s of shared.reverse()) {
-    if ((mbuf.flags[s.m] & M_PKTHDR) !== 0) moveHeader(s.copy, s.m);
+    if ((mbuf.flags[s.m] & M_PKTHDR) !== 0) m_move_header(s.copy, s.m);
     const data = mtod(s.m);
-    const last = fill(s.copy, mem.U8, data, data + mbuf.len[s.m]);
+    const last = m_fill(s.copy, mem.U8, data, data + mbuf.len[s.m]);
     mbuf.next[last] = m_free(s.m);
     if (s.prev === NONE) top = s.copy;
     else mbuf.next[s.prev] = s.copy;
@@ -362,13 +372,13 @@ export function own(chain: mbuf_t, from: number, to: number): mbuf_t {
   return top;
 }
 /** The last mbuf. */
-export function lastOf(m: mbuf_t): mbuf_t {
+export function m_last(m: mbuf_t): mbuf_t {
   let last = m;
   while (mbuf.next[last] !== NONE) last = mbuf.next[last];
   return last;
 }
 /** Pieces that have bytes from `from` to `to`. */
-export function piecesIn(chain: mbuf_t, from: number, to: number): number {
+export function m_pieces(chain: mbuf_t, from: number, to: number): number {
   let n = 0;
   let at = 0;
   for (let m = chain; m !== NONE && at < to; m = mbuf.next[m]) {
@@ -378,7 +388,7 @@ export function piecesIn(chain: mbuf_t, from: number, to: number): number {
   return n;
 }
 /** Whether the bytes stand in the chain from byte `off` of m on; there are as many. */
-export function stands(m: mbuf_t, off: number, bytes: Uint8Array): boolean {
+function m_stands(m: mbuf_t, off: number, bytes: Uint8Array): boolean {
   const U8 = mem.U8;
   let at = m;
   let i = off;
@@ -392,9 +402,25 @@ export function stands(m: mbuf_t, off: number, bytes: Uint8Array): boolean {
   }
   return true;
 }
+/** Where `bytes`, one at least, first stand from `from` up to `end`; -1: nowhere. */
+export function m_find(chain: mbuf_t, from: number, end: number, bytes: Uint8Array): number {
+  let start = 0;
+  for (let m = chain; m !== NONE; m = mbuf.next[m]) {
+    const n = mbuf.len[m];
+    const piece = mem.U8.subarray(mtod(m), mtod(m) + (start + n > from ? n : 0));
+    for (let at = Math.max(0, from - start); piece.length > 0; at++) {
+      at = piece.indexOf(bytes[0], at);
+      if (at < 0 || start + at + bytes.length > end) break;
+      if (m_stands(m, at, bytes)) return start + at;
+    }
+    start += n;
+  }
+  return -1;
+}
 /** Whether a number is the byte address of an item of the zone of mbufs. */
-export function isMbuf(at: number): boolean {
-  if (!whole(at) || at % MSIZE !== 0 || at + MSIZE > memory_state.size || at === 0) return false;
+export function m_valid(at: number): boolean {
+  if (!Number.isSafeInteger(at) || at <= 0 || at % MSIZE !== 0 || at + MSIZE > memory_state.size)
+    return false;
   const page = word_page(at / 4);
   if ((vm_page.info[page] & PK_MASK) !== PK_SLAB) return false;
   const s = vm_page.owner[page] as slab_t;
