@@ -93,6 +93,16 @@ import {
   m_unshare,
 } from './uipc_mbuf_shape.ts';
 import {
+  m_adj_head,
+  m_append_keep,
+  m_last,
+  m_makewritable,
+  m_prepend_keep,
+  m_pullup_keep,
+  m_share,
+  m_writable,
+} from './uipc_mbuf_keep.ts';
+import {
   m_tag_alloc,
   m_tag_copy_chain,
   m_tag_data,
@@ -161,6 +171,8 @@ interface Case {
   readonly build: () => mbuf_t;
   /** Calls, checks, frees. False: memory had run out. */
   readonly run: (top: mbuf_t) => boolean;
+  /** It says itself where memory is to end (with_items). */
+  readonly itself?: true;
 }
 function done(ok: boolean, ...chains: mbuf_t[]): boolean {
   for (const c of chains) m_freem(c);
@@ -210,6 +222,33 @@ const or_kept = (name: string, build: () => mbuf_t, f: (t: mbuf_t) => mbuf_t): C
     const n = f(top);
     whole(n === NONE ? top : n, 0, len);
     return done(n !== NONE, n === NONE ? top : n);
+  },
+});
+/** A call that makes bytes `from` to `to` of the chain, or leaves the very same mbufs. */
+const keeps = (
+  name: string,
+  plan: readonly Piece[],
+  [from, to]: readonly [number, number],
+  f: (t: mbuf_t) => mbuf_t,
+): Case => ({
+  name,
+  build: () => tagged(plan),
+  run(top) {
+    const len = m_length(top).len;
+    const before = mbufs_of(top);
+    const lens = before.map((n) => mbuf.len[n]);
+    const n = f(top);
+    if (n === NONE) {
+      assert.deepEqual(mbufs_of(top), before, 'the very same mbufs');
+      assert.deepEqual(
+        before.map((b) => mbuf.len[b]),
+        lens,
+      );
+    }
+    const now = n === NONE ? top : n;
+    whole(now, n === NONE ? 0 : from, n === NONE ? len : to);
+    assert.deepEqual(tag_ids(now), [2, 1]);
+    return done(n !== NONE, now);
   },
 });
 /** m_pulldown in one of its ways; the chain is freed where it fails. */
@@ -287,6 +326,23 @@ function unshare(top: mbuf_t): boolean {
     whole(copy, 0, LEN);
     if (n !== NONE) whole(n, 0, LEN);
     return done(n !== NONE, n, copy);
+  });
+}
+/** A chain whose clusters another one refers to: what it had, it has in any case. */
+function makewritable(top: mbuf_t): boolean {
+  const copy = m_copym(top, 0, M_COPYALL, M_NOWAIT);
+  assert.notEqual(copy, NONE);
+  assert.equal(m_writable(top, 0, LEN), false);
+  return with_items(() => {
+    const before = mbufs_of(top);
+    const n = m_makewritable(top, 0, LEN, M_NOWAIT);
+    if (n === NONE) assert.deepEqual(mbufs_of(top), before, 'the very same mbufs');
+    const now = n === NONE ? top : n;
+    whole(now, 0, LEN);
+    whole(copy, 0, LEN);
+    assert.equal(m_writable(now, 0, LEN), n !== NONE);
+    assert.deepEqual(tag_ids(now), [2, 1]);
+    return done(n !== NONE, now, copy);
   });
 }
 /** The part of a case that is to be short of memory; the rest before it is not. */
@@ -374,7 +430,7 @@ const CASES: readonly Case[] = [
   ),
   or_freed('m_copyup', mixed, (t) => m_copyup(t, 120, 30)),
   or_freed('m_unshare of a chain that is its own', mixed, (t) => m_unshare(t, M_NOWAIT)),
-  { name: 'm_unshare', build: mixed, run: unshare },
+  { name: 'm_unshare', build: mixed, run: unshare, itself: true },
   or_kept('m_defrag', mixed, (t) => m_defrag(t, M_NOWAIT)),
   or_kept('m_collapse', plain(hdr(168), m(216), m(216), m(216), m(216), m(216), cl(2048)), (t) =>
     m_collapse(t, M_NOWAIT, 3),
@@ -394,6 +450,27 @@ const CASES: readonly Case[] = [
       );
     },
   },
+  keeps('m_append_keep', MIXED, [0, LEN + 9000], (t) => {
+    const end = m_append_keep(m_last(t), bytes(LEN, LEN + 9000), M_NOWAIT);
+    if (end === NONE) return NONE;
+    assert.equal(m_last(t), end);
+    mbuf.plen[t] += 9000;
+    return t;
+  }),
+  keeps('m_prepend_keep a little', MIXED, [-30, LEN], (t) =>
+    m_prepend_keep(t, bytes(-30, 0), M_NOWAIT),
+  ),
+  keeps('m_prepend_keep much', MIXED, [-9000, LEN], (t) =>
+    m_prepend_keep(t, bytes(-9000, 0), M_NOWAIT),
+  ),
+  keeps('m_pullup_keep of a cluster', MIXED, [0, LEN], (t) => m_pullup_keep(t, 1700, M_NOWAIT)),
+  keeps('m_pullup_keep of a page', MIXED, [0, LEN], (t) => m_pullup_keep(t, 4000, M_NOWAIT)),
+  keeps('m_adj_head, then m_pullup_keep', MIXED, [60, LEN], (t) => {
+    const kept = m_pullup_keep(t, 1000, M_NOWAIT);
+    return kept === NONE ? NONE : m_adj_head(kept, 60);
+  }),
+  copies('m_share', 700, 4840, (t) => m_share(t, 700, 4140, M_NOWAIT)),
+  { name: 'm_makewritable', build: mixed, run: makewritable, itself: true },
   pulls('copies the piece', [hdr(100), cl(1500)], 200, 300, false),
   pulls('copies a small piece', [hdr(100), cl(200)], 150, 100, false),
   pulls('of a jumbo cluster', [hdr(100), jumbo(MJUMPAGESIZE, 3500)], 120, 300, false),
@@ -416,6 +493,7 @@ const CASES: readonly Case[] = [
   {
     name: 'm_tag_copy_chain',
     build: mixed,
+    itself: true,
     run(top) {
       const to = chain([hdr(1)]);
       return with_items(() => {
@@ -429,6 +507,7 @@ const CASES: readonly Case[] = [
   {
     name: 'm_dup_pkthdr',
     build: mixed,
+    itself: true,
     run(top) {
       const to = chain([m(0)]);
       return with_items(() => {
@@ -497,7 +576,7 @@ function attempt(c: Case, around: (part: () => boolean) => boolean): boolean {
   };
   try {
     // A case that says itself where memory is to end runs in full outside.
-    if (c.run === unshare || c.name === 'm_tag_copy_chain' || c.name === 'm_dup_pkthdr') {
+    if (c.itself) {
       const ok = c.run(top);
       assert.ok(deferred);
       return ok;
