@@ -81,7 +81,15 @@ test('surfaces see boot, observe, machine and floors 6 and 7; lib what it wraps'
       assert.equal(link(surface, part).length, 1, `${surface} to ${part}`);
     }
   }
-  for (const floor of TOWER) assert.deepEqual(link('lib', `sys/${floor}`), []);
+  for (const part of seen) assert.deepEqual(link('lib', part), []);
+  for (const part of ['sys/sync', 'sys/page', 'sys/uma', 'sys/object', 'sys/map']) {
+    assert.equal(link('lib', part).length, 1, `lib to ${part}, which is not what it wraps`);
+  }
+  for (const file of ['sync/kern_mutex', 'uma/uma_core', 'page/vm_page', 'map/vm_pageout']) {
+    const text = `import { b } from '../sys/${file}.ts';\n`;
+    assert.deepEqual(findings({ 'src/lib/a.ts': text }), [], file);
+    assert.equal(findings({ 'src/bin/a.ts': text }).length, 1, `bin to ${file}`);
+  }
   for (const surface of ['bin', 'replay', 'web']) {
     assert.equal(link('lib', surface).length, 1);
     assert.equal(link('sys/observe', surface).length, 1);

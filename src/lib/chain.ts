@@ -52,6 +52,7 @@ import {
 import { free } from '../sys/kmem/kern_malloc.ts';
 import { malloc_type_find_or_make } from '../sys/kmem/kern_malloc_type.ts';
 import { m_get, m_gethdr } from '../sys/client/kern_mbuf.ts';
+import { mb_can_mbufs, mb_can_piece, mb_can_room } from '../sys/client/kern_mbuf_supply.ts';
 import {
   m_copydata,
   m_copypacket,
@@ -94,9 +95,6 @@ import {
 import { ChainNumbers } from './chain_numbers.ts';
 import {
   type Can,
-  canMbufs,
-  canPiece,
-  canRoom,
   chainFailure,
   chainMemory,
   type ChainWant,
@@ -302,7 +300,7 @@ export class Chain
         ? this.#append(bytes)
         : inKernel('prepend', () => this.#take(m_prepend_keep(this.#m, bytes, NOWAIT)));
     if (!attempt()) {
-      const can: Can = (pages) => canRoom(bytes.length, pages);
+      const can: Can = (pages) => mb_can_room(bytes.length, pages);
       this.#again('prepend', bytes.length, wait, can, attempt);
     }
     return this;
@@ -461,7 +459,7 @@ export class Chain
     else {
       const cut = (): boolean =>
         inKernel('split', () => (rest = m_split(this.#m, at, NOWAIT))) !== NONE;
-      if (!cut()) this.#again('split', end - at, wait, (pages) => canMbufs(1, pages), cut);
+      if (!cut()) this.#again('split', end - at, wait, (pages) => mb_can_mbufs(1, pages), cut);
     }
     this.#last = NONE;
     return Chain.of(this.#ctx, rest);
@@ -480,7 +478,7 @@ export class Chain
     if (n === 0) return this;
     const attempt = (): boolean =>
       inKernel('pullup', () => this.#take(m_pullup_keep(this.#m, n, NOWAIT)));
-    if (!attempt()) this.#again('pullup', n, wait, (pages) => canPiece(n, pages), attempt);
+    if (!attempt()) this.#again('pullup', n, wait, (pages) => mb_can_piece(n, pages), attempt);
     return this;
   }
   /** Takes the first `n` bytes off and frees what held them. Never waits. Throws EINVAL. */
@@ -772,18 +770,18 @@ export class Chain
   #want(op: string, bytes: Uint8Array): ChainWant {
     const lacks = (): number => m_lacking(this.#m === NONE ? NONE : this.#end(), bytes.length);
     const over = (): boolean => this.#ended !== ''; // asked once more, it says so
-    const can: Can = (pages) => over() || lacks() === 0 || canRoom(lacks(), pages);
+    const can: Can = (pages) => over() || lacks() === 0 || mb_can_room(lacks(), pages);
     return { op, key: `${lacks()}`, can, over };
   }
   /** Whether there may be an mbuf for each piece that has bytes from `from` to `to`. */
   #canRefer(from: number, to: number): Can {
-    return (pages) => canMbufs(m_pieces(this.#m, from, to), pages);
+    return (pages) => mb_can_mbufs(m_pieces(this.#m, from, to), pages);
   }
   /** Makes the bytes from `from` to `to` the chain's own, waiting as told. */
   #ownOrWait(op: string, from: number, to: number, wait: Wait): void {
     const attempt = (): boolean => this.#own(from, to);
     if (attempt()) return;
-    const can: Can = (pages) => canRoom(m_shared_bytes(this.#m, from, to), pages);
+    const can: Can = (pages) => mb_can_room(m_shared_bytes(this.#m, from, to), pages);
     this.#again(op, to - from, wait, can, attempt);
   }
 }

@@ -5,32 +5,34 @@
  *                                  |                                   |
  *                            counts say yes ------> again <------ something freed
  *
- * A chain asks for several buffers of several sizes, all or nothing.  A request
- * that is refused gives back what it had got so far, and that looks like a free to
- * everybody who waits: two that wake each other so would never rest.  So a waiter
- * first looks at the counts of the zones, and asks only if what it needs seems to be
- * there.  A count may promise too much (items in the cache of a thread that does not
- * answer, pages that do not lie together), never too little; where it promised too
- * much the waiter tries again after a pause that doubles.
+ * What counts say and what is slept on is the kernel's (sys/client/kern_mbuf_supply.ts): a
+ * waiter first looks there, and asks only if what it needs seems to be there, because a
+ * request that is refused half-way looks like a free to the others who wait.  Where the
+ * counts promised too much it tries again after a pause that doubles.
  *
- * Who is woken by what.  Whatever is given back takes an mbuf along, so that waiters
- * sleep on the keg of the mbufs, after marking all zones of buffers as full: frees
- * then go past the caches and wake.  The mark is gone with the first free, therefore
- * it is set before each sleep.  In the event loop a thread waits at the kegs that are
- * at their limit as well, because a limit may be raised, and for pages if these are
- * short.  All its requests wait together, as one sleeper; the oldest is asked for
- * first, and a small one may pass a large one.
+ * In the event loop a thread waits at the kegs that are at their limit as well, because a
+ * limit may be raised, and for pages if these are short.  All its requests wait together,
+ * as one sleeper; the oldest is asked for first, and a small one may pass a large one.
  *
- * Locks.  Marks are set under the keg's lock.  Counts are looked at without one,
- * after the sleeper is queued.
+ * Counts are looked at after the sleeper is queued.
  */
 import { ENOMEM } from '../sys/machine/errno.ts';
 import { memory_state } from '../sys/machine/memory.ts';
-import { mb_root, MCLBYTES, MHLEN, MINCLSIZE, MJUM9BYTES, MJUMPAGESIZE } from '../sys/h/mbuf.ts';
-import { type keg_t, uma_keg, uma_zone, type zone_t } from '../sys/h/uma.ts';
-import { mb, nmbclusters_change } from '../sys/client/kern_mbuf.ts';
-import { vm_page_free_count } from '../sys/page/vm_page.ts';
-import { phys_root } from '../sys/page/vm_phys.ts';
+import { nmbclusters_change } from '../sys/client/kern_mbuf.ts';
+import {
+  MB_ZONES,
+  mb_at_limit,
+  mb_bytes_possible,
+  mb_channel,
+  mb_count_sleep,
+  mb_full_zones,
+  mb_keg,
+  mb_supply,
+  mb_want,
+  mb_zone,
+} from '../sys/client/kern_mbuf_supply.ts';
+import { W_KEGLIMIT } from '../sys/machine/wmesg.ts';
+import { vm_wait_arm, vm_wait_channel } from '../sys/page/vm_page.ts';
 import {
   sleepq_async_add,
   sleepq_async_end,
@@ -38,61 +40,15 @@ import {
   wakeup,
   wakeup_one,
 } from '../sys/sync/subr_sleepqueue.ts';
-import { W_KEGLIMIT } from '../sys/machine/wmesg.ts';
-import { uma_zone_want } from '../sys/uma/uma_fetch.ts';
 import { zone_name } from '../sys/uma/uma_int.ts';
-import { zone_present } from '../sys/uma/uma_stats.ts';
 import { uma_zone_get_max } from '../sys/uma/uma_zone.ts';
 import type { AsyncOptions } from './args.ts';
-import { mb_bytes_possible } from '../sys/client/uipc_mbuf_keep.ts';
 import { channels } from './channels.ts';
 import { type Context, giveBack, inKernel, tell } from './context.ts';
 import { kmemError } from './errors.ts';
 import { Line, Sleep, type Why } from './line.ts';
-import { armForPages, memoryFailure, sleepForPages } from './type.ts';
+import { memoryFailure, sleepForPages } from './type.ts';
 import { slices } from './wait.ts';
-
-// --- what there is -----------------------------------------------------------------------------
-
-/** The zones that have a keg of their own; that of the mbufs serves the packets too. */
-const ZONES = ['clust', 'mbuf', 'jumbop', 'jumbo9', 'jumbo16', 'ext_refcnt'] as const;
-type ZoneName = (typeof ZONES)[number];
-
-function zoneOf(which: ZoneName | 'pack'): zone_t {
-  return mb_root[which][mb()] as zone_t;
-}
-function kegOf(which: ZoneName): keg_t {
-  return uma_zone.keg[zoneOf(which)];
-}
-/** Items in use: what packets that nobody uses hold is not. */
-function used(which: ZoneName): number {
-  const n = zone_present(zoneOf(which));
-  if (which === 'clust') return n.used - zone_present(zoneOf('pack')).free;
-  if (which !== 'mbuf') return n.used;
-  // Over both zones of the keg: an mbuf may leave by the one and come back by the other.
-  const packets = zone_present(zoneOf('pack'));
-  return n.allocs + packets.allocs - n.frees - packets.frees;
-}
-/** Items that could be had while so many pages are free: a sample, rather too many than too few. */
-function supply(which: ZoneName, freePages: number): number {
-  const k = kegOf(which);
-  const slab = uma_keg.ppera[k];
-  const most = uma_keg.maxpages[k];
-  const pages = uma_keg.pages[k];
-  const more = most === 0 ? freePages : Math.min(freePages, Math.max(0, most - pages));
-  const slabs = Math.ceil(pages / slab) + Math.floor(more / slab);
-  return slabs * uma_keg.ipers[k] - used(which);
-}
-
-/** Pages that are free, or would be if idle buffers of all sizes were reclaimed. */
-function reachable(): number {
-  let pages = vm_page_free_count();
-  for (const which of ZONES) {
-    const k = kegOf(which);
-    pages += Math.floor(Math.max(0, supply(which, 0)) / uma_keg.ipers[k]) * uma_keg.ppera[k];
-  }
-  return pages;
-}
 
 /**
  * Whether memory for a request seems to be there.  `freePages`: with so many free
@@ -100,52 +56,18 @@ function reachable(): number {
  */
 export type Can = (freePages?: number) => boolean;
 
-/** For n bytes in new mbufs, as `room` takes them. */
-export function canRoom(n: number, freePages = reachable()): boolean {
-  const jumbo = n <= MCLBYTES ? 0 : Math.ceil((n - MCLBYTES) / MJUMPAGESIZE);
-  const jumbos = jumbo === 0 ? 0 : Math.min(jumbo, Math.max(0, supply('jumbop', freePages)));
-  const left = Math.max(0, n - jumbos * MJUMPAGESIZE);
-  const over = left % MCLBYTES;
-  const clusters = Math.floor(left / MCLBYTES) + (over >= MINCLSIZE ? 1 : 0);
-  if (clusters > 0 && supply('clust', freePages) < clusters) return false;
-  return canMbufs(Math.max(1, jumbos + clusters), freePages);
-}
-/** For so many mbufs without storage outside. */
-export function canMbufs(n: number, freePages = reachable()): boolean {
-  return supply('mbuf', freePages) >= n;
-}
-/** For n bytes in one piece. */
-export function canPiece(n: number, freePages = reachable()): boolean {
-  if (!canMbufs(1, freePages)) return false;
-  if (n <= MHLEN) return true;
-  if (n <= MCLBYTES) return supply('clust', freePages) >= 1;
-  if (n <= MJUMPAGESIZE) return supply('jumbop', freePages) >= 1;
-  return supply(n <= MJUM9BYTES ? 'jumbo9' : 'jumbo16', freePages) >= 1;
-}
-
 // --- why there is none ---------------------------------------------------------------------------
 
-function atLimit(which: ZoneName): boolean {
-  const k = kegOf(which);
-  return uma_keg.maxpages[k] > 0 && uma_keg.pages[k] + uma_keg.ppera[k] > uma_keg.maxpages[k];
-}
-/** The zones whose limit may be in the way of `size` bytes, emptiest first. */
-function fullZones(size: number): ZoneName[] {
-  const first: ZoneName = size < MINCLSIZE ? 'mbuf' : 'clust';
-  const free = (which: ZoneName): number => supply(which, 0);
-  const full = ZONES.filter(atLimit).sort((a, b) => +(b === first) - +(a === first));
-  return full.sort((a, b) => free(a) - free(b));
-}
 /** Why a chain got no memory for `size` bytes. */
 export function chainFailure(op: string, size: number): Error {
-  const [full] = fullZones(size);
+  const [full] = mb_full_zones(size);
   if (full === undefined) return memoryFailure(op, size, { zone: 'mbuf' });
-  const z = zoneOf(full);
+  const z = mb_zone(full);
   const zone = zone_name(z);
   const details = { reason: 'limit', size, zone } as const;
   if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
   const limit = uma_zone_get_max(z);
-  const free = Math.max(0, supply(full, 0));
+  const free = Math.max(0, mb_supply(full, 0));
   const how = free === 0 ? `all ${limit}` : `all but ${free} of ${limit}`;
   const text = `limit: ${how} items of '${zone}' are in use, ${size} bytes were asked for`;
   return kmemError(ENOMEM, op, text, details);
@@ -161,21 +83,8 @@ export function checkPossible(op: string, size: number): void {
 
 // --- asking to be told ---------------------------------------------------------------------------
 
-/** What waiters sleep on. */
-function channel(): number {
-  return kegOf('mbuf');
-}
-/** Makes the next free of each zone go past the caches, and wake. */
-function markFrees(): void {
-  for (const which of ZONES) uma_zone_want(zoneOf(which), 0);
-}
-/** Counts a request that sleeps for a limit. */
-function countSleep(): void {
-  const [full] = fullZones(MCLBYTES);
-  if (full !== undefined) uma_zone_want(zoneOf(full), 1);
-}
 // A limit that was raised is no free: it wakes the keg's own sleepers only.
-nmbclusters_change.push(() => void wakeup(channel()));
+nmbclusters_change.push(() => void wakeup(mb_channel()));
 
 /** Pause of a thread that blocks, where the counts promised too much, ms. */
 const UNREACHED_MS = 5;
@@ -185,13 +94,13 @@ const PAGES_MS = 20;
 export function sleepForChains(ms: number, can: Can): void {
   // There is some that the request could not get at: nobody would wake us for it.
   if (can()) return sleepForPages(Math.min(ms, UNREACHED_MS));
-  countSleep();
+  mb_count_sleep();
   const until = performance.now() + ms;
   for (let left = ms; left > 0 && !can(); left = until - performance.now()) {
     // Pages that somebody frees wake nobody here: it is the buffers of others that may.
     const most = can(Number.POSITIVE_INFINITY) ? PAGES_MS : left;
-    tsleep(channel(), W_KEGLIMIT, Math.min(most, left), () => {
-      markFrees();
+    tsleep(mb_channel(), W_KEGLIMIT, Math.min(most, left), () => {
+      mb_want();
       return !can();
     });
   }
@@ -240,15 +149,16 @@ class ChainLine extends Line {
   /** Queues this thread wherever something may change. With a full table, the timer ends it. */
   #queue(): void {
     if (!memory_state.shared) return;
-    const wchans = new Set<number>([channel()]);
-    for (const which of ZONES) if (atLimit(which)) wchans.add(kegOf(which));
-    if (this.wants().some(({ can }) => can?.(Number.POSITIVE_INFINITY))) wchans.add(phys_root());
+    const wchans = new Set<number>([mb_channel()]);
+    for (const which of MB_ZONES) if (mb_at_limit(which)) wchans.add(mb_keg(which));
+    if (this.wants().some(({ can }) => can?.(Number.POSITIVE_INFINITY)))
+      wchans.add(vm_wait_channel());
     for (const wchan of wchans) {
       const word = sleepq_async_add(wchan, W_KEGLIMIT);
       if (word !== 0) this.#asleep.push({ word, wchan });
     }
-    if (wchans.has(phys_root())) armForPages();
-    markFrees();
+    if (wchans.has(vm_wait_channel())) vm_wait_arm();
+    mb_want();
   }
   #unqueue(passOn: boolean): void {
     const asleep = this.#asleep;
@@ -265,7 +175,7 @@ class ChainLine extends Line {
   }
   protected quit(): void {}
   protected override begins(): void {
-    inKernel('chain', countSleep);
+    inKernel('chain', mb_count_sleep);
   }
 }
 

@@ -47,9 +47,10 @@ import {
   mtod,
 } from '../sys/h/mbuf.ts';
 import { m_getjcl } from '../sys/client/kern_mbuf.ts';
+import { mb_can_room } from '../sys/client/kern_mbuf_supply.ts';
 import { m_freem } from '../sys/client/uipc_mbuf.ts';
 import { Chain } from './chain.ts';
-import { type Can, canRoom, chainFailure, chainMemory } from './chain_wait.ts';
+import { type Can, chainFailure, chainMemory } from './chain_wait.ts';
 import { booleanOf, checkOptions, type Known, shown, what, whole } from './args.ts';
 import { Held } from './chain_held.ts';
 import { m_fill, m_getcl_any, m_getroom } from '../sys/client/uipc_mbuf_keep.ts';
@@ -223,7 +224,7 @@ class Intake implements Mortal {
       return { more: n === bytes.length ? more : this.copied(bytes.subarray(n)) };
     };
     const options = { signal: this.#stop.signal };
-    const can: Can = (pages) => canRoom(n, pages);
+    const can: Can = (pages) => mb_can_room(n, pages);
     chainMemory(this.#ctx, { op: 'read', key: `${n}`, can }, options, attempt).then(
       ({ more }) => {
         if (more && !this.#stop.signal.aborted) this.resumed(null);
@@ -254,7 +255,7 @@ class Intake implements Mortal {
 function packet(bytes: Uint8Array, at: number): mbuf_t {
   const left = bytes.length - at;
   for (let n = left; ; n = Math.ceil(n / 2)) {
-    const m = n === left || canRoom(n) ? m_getroom(NOWAIT, n, true) : NONE;
+    const m = n === left || mb_can_room(n) ? m_getroom(NOWAIT, n, true) : NONE;
     if (m !== NONE) return filled(m, bytes, at, n);
     if (n <= MCLBYTES) return NONE;
   }

@@ -20,13 +20,11 @@
  * The fast path is the kernel's malloc and free with a few comparisons around them.
  */
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
-import { atomic_store } from '../sys/machine/atomic.ts';
 import {
   memory_state,
   PAGE_SIZE,
   PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_,
 } from '../sys/machine/memory.ts';
-import { field_word } from '../sys/machine/struct.ts';
 import { M_DRAIN, M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
 import { KMEM_CLASSES, type malloc_type_t } from '../sys/h/malloc.ts';
 import { vm_page } from '../sys/h/vm_page.ts';
@@ -42,9 +40,15 @@ import { kmem_left, kmem_limit } from '../sys/kmem/kmem_size.ts';
 import { block_begins, block_starts, whatis } from '../sys/kmem/kern_whatis.ts';
 import { malloc_type_find_or_make, malloc_type_sums } from '../sys/kmem/kern_malloc_type.ts';
 import { kernel_enter_proved, kernel_leave } from '../sys/sync/subr_trap.ts';
+import {
+  vm_page_count,
+  vm_page_free_count,
+  vm_wait,
+  vm_wait_arm,
+  vm_wait_channel,
+} from '../sys/page/vm_page.ts';
 import { W_VMWAIT } from '../sys/machine/wmesg.ts';
-import { vm_page_count, vm_page_free_count, vm_wait } from '../sys/page/vm_page.ts';
-import { phys_longest, phys_root, vm_phys as vm_phys_ } from '../sys/page/vm_phys.ts';
+import { phys_longest } from '../sys/page/vm_phys.ts';
 import {
   ALLOC,
   ALLOC_ASYNC,
@@ -66,7 +70,6 @@ import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
 import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
-const vm_phys = vm_phys_;
 const malloc = malloc_;
 const free = free_;
 const freed_last = malloc_freed_last_;
@@ -159,10 +162,6 @@ function holdersText(holders: readonly Holder[]): string {
 export function sleepForPages(ms: number): void {
   vm_wait(ms); // errno: the caller asks again, and looks itself whether waiting helps
 }
-/** Asks for a wake-up when pages come back. */
-export function armForPages(): void {
-  atomic_store(field_word(vm_phys.wanted, phys_root()), 1);
-}
 
 /** The flags of a request with these options, read once: it waits for hand-overs at most. */
 export function zeroFlags(
@@ -221,8 +220,8 @@ export class MallocType implements Mortal, Disposable {
       op: 'allocAsync',
       wmesg: W_VMWAIT,
       wakes: 'look',
-      channel: phys_root,
-      arm: armForPages,
+      channel: vm_wait_channel,
+      arm: vm_wait_arm,
     });
     this.trace(ctx.traced);
   }

@@ -21,7 +21,7 @@ import { type keg_t, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { vm_page } from '../sys/h/vm_page.ts';
 import { item_of_keg, whatis } from '../sys/kmem/kern_whatis.ts';
 import { W_KEGLIMIT } from '../sys/machine/wmesg.ts';
-import { phys_root } from '../sys/page/vm_phys.ts';
+import { vm_wait_arm, vm_wait_channel } from '../sys/page/vm_page.ts';
 import {
   uma_zalloc as uma_zalloc_,
   uma_zfree as uma_zfree_,
@@ -52,7 +52,7 @@ import { kmemError } from './errors.ts';
 import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, type Item } from './memory.ts';
 import { obtain, release } from './registry.ts';
-import { type AllocOptions, armForPages, memoryFailure, sleepForPages, zeroFlags } from './type.ts';
+import { type AllocOptions, memoryFailure, sleepForPages, zeroFlags } from './type.ts';
 import { type AsyncOptions, waitFor } from './wait.ts';
 
 const zalloc = uma_zalloc_;
@@ -175,8 +175,8 @@ export function zoneLine(of: Mortal, ctx: Context, zone: () => zone_t): ChannelL
     op,
     wmesg: W_KEGLIMIT,
     wakes: 'look',
-    channel: () => (uma_zone_exhausted(zone()) ? uma_zone.keg[zone()] : phys_root()),
-    arm: armForPages,
+    channel: () => (uma_zone_exhausted(zone()) ? uma_zone.keg[zone()] : vm_wait_channel()),
+    arm: vm_wait_arm,
     begins: () => {
       if (uma_zone_exhausted(zone())) inKernel(op, () => uma_zone_want(zone(), 1));
     },

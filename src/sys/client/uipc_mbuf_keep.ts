@@ -30,7 +30,7 @@
  * do, and `how` says for all of a call's requests whether others' caches are called in.
  */
 import { bcopy, bytes_in } from '../machine/bytes.ts';
-import { mem as mem_, memory_state, ptoa, word_page } from '../machine/memory.ts';
+import { mem as mem_, memory_state, word_page } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';
 import {
   M_EXT,
@@ -77,8 +77,6 @@ import {
   m_move_pkthdr,
   mb_dupcl,
 } from './uipc_mbuf.ts';
-import { vm_page_count } from '../page/vm_page.ts';
-import { uma_zone_get_max } from '../uma/uma_zone.ts';
 
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
@@ -136,16 +134,6 @@ function m_getpiece(how: number, n: number): mbuf_t {
   if (n <= MCLBYTES) return m_getcl_any(how, true);
   const size = n <= MJUMPAGESIZE ? MJUMPAGESIZE : n <= MJUM9BYTES ? MJUM9BYTES : MJUM16BYTES;
   return m_getjcl(how, MT_DATA, M_PKTHDR, size);
-}
-/** Most bytes that a chain can ever have under the limits of now, in this memory. */
-export function mb_bytes_possible(): number {
-  const r = mb();
-  const bytes = (field: { [at: number]: number }, size: number): number => {
-    const n = uma_zone_get_max(field[r] as zone_t);
-    return n === 0 ? Number.POSITIVE_INFINITY : n * size;
-  };
-  const limited = bytes(mb_root.clust, MCLBYTES) + bytes(mb_root.jumbop, MJUMPAGESIZE);
-  return Math.min(limited, ptoa(vm_page_count()));
 }
 
 // --- bytes in --------------------------------------------------------------------------------

@@ -468,6 +468,14 @@ export function vm_wait(ms: number): number {
   mtx_unlock(phys.lock, ph);
   return error === EWOULDBLOCK ? EWOULDBLOCK : 0;
 }
+/** What vm_wait sleeps on, for those who wait in their own way. */
+export function vm_wait_channel(): number {
+  return phys_root();
+}
+/** Asks for a wake-up on it when pages come back. */
+export function vm_wait_arm(): void {
+  atomic_store(field_word(phys.wanted, phys_root()), 1);
+}
 
 // --- zeroing ahead -------------------------------------------------------------------------
 
