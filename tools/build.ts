@@ -7,6 +7,7 @@
  * The compiler strips the types and turns `./x.ts` into `./x.js` in imports.  Two
  * things it leaves to us: a worker's file is named by `new URL('./x.ts',
  * import.meta.url)`, which is no import, and files that are no source have to be copied.
+ * phrases.ts takes out what is written for readers of the source.
  *
  * Node takes a millisecond of processor time for a module that it loads, and every
  * thread loads some 130: in a few files it is a fifth of that.  A bundler left to
@@ -20,6 +21,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
+import { without_phrases } from './phrases.ts';
 import { walk } from './source.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -68,7 +70,9 @@ async function build(): Promise<number> {
   const made = walk(join(ROOT, 'dist'), '').map((path) => join(ROOT, 'dist', path));
   for (const path of made) {
     const code = readFileSync(path, 'utf8');
-    const fixed = path.endsWith('.d.ts') ? rewrite_types(code) : rewrite_workers(code);
+    const fixed = path.endsWith('.d.ts')
+      ? rewrite_types(code)
+      : without_phrases(rewrite_workers(code), path);
     if (fixed !== code) writeFileSync(path, fixed);
   }
   const others = walk(ROOT, 'src').filter((path) => !path.endsWith('.ts'));

@@ -1,0 +1,44 @@
+/*
+ * What is shown: phrases for readers of the source leave the published code, and nothing else
+ * does.  By what means: small modules are put in.  That the kernel without its phrases is
+ * the same kernel is shown by the façade's tests on the compiled package (tests/package).
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { without_phrases } from './phrases.ts';
+
+const FROM = "import { i32, lock_words, u32 as word, words } from '../machine/struct.js';\n";
+
+test('the phrase of each field goes; letters, names, counts and other texts stay', () => {
+  const code = `${FROM}f({
+  a: i32('c', 'a phrase, (with) "marks" and \\'more\\''),
+  b: words('m', 'in ' + 'two parts', 7),
+  c: lock_words(2, 'UMA lock', 'the lock'),
+  d: i32(unchecked('because'), 'x'),
+  e: other('c', 'kept'),
+  f: i32('c', named),
+});
+panic('kept', 'too'); const t = ['kept', 'as well'];\n`;
+  assert.equal(
+    without_phrases(code, 'dist/sys/uma/uma_core.js'),
+    `${FROM}f({
+  a: i32('c', ''),
+  b: words('m', '', 7),
+  c: lock_words(2, 'UMA lock', ''),
+  d: i32(unchecked('because'), ''),
+  e: other('c', 'kept'),
+  f: i32('c', named),
+});
+panic('kept', 'too'); const t = ['kept', 'as well'];\n`,
+  );
+});
+test('functions of the same names from elsewhere keep their arguments', () => {
+  const code = "import { i32 } from './other.js';\nimport './struct.js';\ni32('c', 'kept');\n";
+  assert.equal(without_phrases(code, 'dist/sys/x.js'), code);
+});
+test('lines of the tables of boot/main lose theirs, there alone', () => {
+  const code = "const T = [[run, 'why'], [() => go(1), 'why'], ['a', 'b'], [x, y]];\n";
+  const bare = "const T = [[run, ''], [() => go(1), ''], ['a', 'b'], [x, y]];\n";
+  assert.equal(without_phrases(code, '/p/dist/sys/boot/main.js'), bare);
+  assert.equal(without_phrases(code, '/p/dist/sys/boot/other.js'), code);
+});

@@ -1,0 +1,90 @@
+/*
+ * phrases: takes out of the published code what is written for readers of the source alone.
+ *
+ *      lock: i32('c', 'the lock of the list')         ->   lock: i32('c', '')
+ *      [vm_page_reap, 'pages in its hand go back']    ->   [vm_page_reap, '']
+ *
+ * Each field of a structure, and each line of the tables in boot/main.ts, has its phrase.
+ * tools/letters.ts prints those of the fields, from the source; no program reads either
+ * kind at run time.  They are a twentieth of what a page loads.  The help of variables and
+ * counters is another thing: programs ask for it.
+ *
+ * What is a phrase is found in the syntax tree, not by its looks: the argument `help` of the
+ * functions of machine/struct.ts, and the second element of a pair whose first is a function.
+ */
+import { parseAst } from 'rolldown/parseAst';
+
+/** Which argument of a function of machine/struct.ts is the phrase. */
+const HELP_ARGUMENT: Readonly<Record<string, number>> = {
+  u32: 1,
+  i32: 1,
+  ptr: 1,
+  u64: 1,
+  words: 1,
+  lock_words: 2,
+  col8: 1,
+  col16: 1,
+  col32: 1,
+};
+/** The file whose pairs are lines of tables. */
+const TABLES = /\bsys\/boot\/main\.js$/;
+
+interface Node {
+  readonly type: string;
+  readonly start: number;
+  readonly end: number;
+  readonly [key: string]: unknown;
+}
+function is_node(value: unknown): value is Node {
+  return typeof (value as Partial<Node> | null)?.type === 'string';
+}
+/** Every node below one, the inner ones after the outer. */
+function* below(node: Node): Generator<Node> {
+  yield node;
+  for (const value of Object.values(node)) {
+    for (const inner of Array.isArray(value) ? value : [value]) {
+      if (is_node(inner)) yield* below(inner);
+    }
+  }
+}
+/** Whether a node is text and nothing else: a literal, or literals added up. */
+function is_text(node: Node): boolean {
+  if (node.type === 'Literal') return typeof node.value === 'string';
+  if (node.type !== 'BinaryExpression' || node.operator !== '+') return false;
+  return is_text(node.left as Node) && is_text(node.right as Node);
+}
+/** The names that a module has of machine/struct.ts. */
+function struct_names(tree: Node): Set<string> {
+  const imports = (tree.body as Node[]).filter(
+    ({ type, source }) =>
+      type === 'ImportDeclaration' && /\/struct\.js$/.test(String((source as Node).value)),
+  );
+  const names = imports.flatMap(({ specifiers }) => specifiers as Node[]);
+  return new Set(names.map(({ local }) => String((local as Node).name)));
+}
+function phrase_of(node: Node, names: Set<string>, tables: boolean): Node | undefined {
+  if (node.type === 'CallExpression') {
+    const name = String((node.callee as Node).name);
+    return names.has(name) ? (node.arguments as Node[])[HELP_ARGUMENT[name]] : undefined;
+  }
+  if (!tables || node.type !== 'ArrayExpression') return undefined;
+  const [run, why] = node.elements as Node[];
+  const called = run?.type === 'Identifier' || run?.type === 'ArrowFunctionExpression';
+  return called ? why : undefined;
+}
+/** The code of a compiled module without its phrases. */
+export function without_phrases(code: string, path: string): string {
+  const tables = TABLES.test(path);
+  if (!tables && !/\/struct\.js['"]/.test(code)) return code;
+  const tree = parseAst(code) as unknown as Node;
+  const names = struct_names(tree);
+  const phrases = [...below(tree)]
+    .map((node) => phrase_of(node, names, tables))
+    .filter((phrase) => phrase !== undefined && is_text(phrase)) as Node[];
+  let stripped = code;
+  // From the end on, so that the places before it stay where they are.
+  for (const { start, end } of phrases.sort((a, b) => b.start - a.start)) {
+    stripped = `${stripped.slice(0, start)}''${stripped.slice(end)}`;
+  }
+  return stripped;
+}
