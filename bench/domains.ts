@@ -13,7 +13,7 @@
  */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { boot, shutdown } from '../src/sys/boot/main.ts';
+import { boot, shutdown } from '../src/sys/boot/whole.ts';
 import { UMA_ZONE_VTOSLAB, type zone_t } from '../src/sys/h/uma.ts';
 import { kernel_sysctlbyname } from '../src/sys/observe/kern_sysctl.ts';
 import { vm_page_count } from '../src/sys/page/vm_page.ts';

@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import { parentPort, workerData } from 'node:worker_threads';
-import { attach, detach } from '../src/sys/boot/main.ts';
+import { attach, detach } from '../src/sys/boot/whole.ts';
 import { M_NOWAIT } from '../src/sys/h/malloc_flags.ts';
 import type { zone_t } from '../src/sys/h/uma.ts';
 import type { Handle } from '../src/sys/machine/machdep.ts';

@@ -16,7 +16,7 @@
  * for (pair.ts).
  */
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
-import { attach, boot } from '../src/sys/boot/main.ts';
+import { attach, boot } from '../src/sys/boot/whole.ts';
 import { free, M_NOWAIT, malloc, malloc_type_attach } from '../src/sys/kmem/kern_malloc.ts';
 import { mem } from '../src/sys/machine/memory.ts';
 import { uma_zcreate } from '../src/sys/uma/uma_zone.ts';

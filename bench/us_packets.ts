@@ -14,7 +14,7 @@ import { type Outlet, PacketReceiver } from '../src/replay/packet/packet_receive
 import { live_limits } from '../src/replay/packet/packet_replay.ts';
 import { type PacketTask, PLAIN_PACKETS } from '../src/replay/packet/packet_task.ts';
 import { make_ring, type RingHandle, RingReader, RingWriter } from '../src/replay/ring/ring.ts';
-import { attach, boot } from '../src/sys/boot/main.ts';
+import { attach, boot } from '../src/sys/boot/whole.ts';
 import { M_WAITOK, M_ZERO } from '../src/sys/h/malloc_flags.ts';
 import type { mbuf_t } from '../src/sys/h/mbuf.ts';
 import { malloc } from '../src/sys/kmem/kern_malloc.ts';

@@ -8,7 +8,7 @@
  * each block added.
  */
 import { OP_ALIGNED, OP_FREE, OP_REALLOC } from '../src/replay/ring/events.ts';
-import { boot } from '../src/sys/boot/main.ts';
+import { boot } from '../src/sys/boot/whole.ts';
 import {
   free,
   M_NOWAIT,

@@ -23,7 +23,7 @@
  * the seed; whether it spins or sleeps while it waits changes nothing.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { attach } from '../src/sys/boot/main.ts';
+import { attach } from '../src/sys/boot/whole.ts';
 import { counter_get } from '../src/sys/machine/counter.ts';
 import { thr, thr_set } from '../src/sys/machine/cpu.ts';
 import { death_oracle, reap_all, v_reap_items } from '../src/sys/machine/death.ts';

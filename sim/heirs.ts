@@ -16,7 +16,7 @@
  * copy of the memory.  So each death of a chain finds all that the ones before left.  Most
  * of them die in the middle of a change, where most is left.
  */
-import { attach, boot, detach, shutdown } from '../src/sys/boot/main.ts';
+import { attach, boot, detach, shutdown } from '../src/sys/boot/whole.ts';
 import { pcpu, type pcpu_t, thr } from '../src/sys/machine/cpu.ts';
 import { slot_joined, slot_start, slot_take, thr_forget } from '../src/sys/machine/cpu_slots.ts';
 import { cpus_attached, death_oracle, reap_all } from '../src/sys/machine/death.ts';

@@ -21,7 +21,7 @@
  *
  * Always true: the same seed gives the same steps and the same trace hash.
  */
-import { detach, shutdown } from '../src/sys/boot/main.ts';
+import { detach, shutdown } from '../src/sys/boot/whole.ts';
 import { counter_get } from '../src/sys/machine/counter.ts';
 import { type pcpu_t, thr, thr_set } from '../src/sys/machine/cpu.ts';
 import {

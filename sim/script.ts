@@ -22,7 +22,7 @@
  * is killed; in all others, sleeping CPUs that only a slice would wake are a
  * deadlock and are reported.
  */
-import { boot, type Booted } from '../src/sys/boot/main.ts';
+import { boot, type Booted } from '../src/sys/boot/whole.ts';
 import { pcpu, pcpu_of, thr } from '../src/sys/machine/cpu.ts';
 import { M, machine } from '../src/sys/machine/header.ts';
 import { mem, memory_state } from '../src/sys/machine/memory.ts';

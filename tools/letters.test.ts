@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { abandon, boot } from '../src/sys/boot/main.ts';
+import { abandon, boot } from '../src/sys/boot/whole.ts';
 import { i32, type Ptr, struct, struct_layouts, unchecked } from '../src/sys/machine/struct.ts';
 import { letter_rows, letters_missing } from './letters.ts';
 

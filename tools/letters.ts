@@ -12,7 +12,7 @@
  *
  * Usage: node tools/letters.ts [part of a name ...].  Exit code 1 if a letter is missing.
  */
-import { boot, shutdown } from '../src/sys/boot/main.ts';
+import { boot, shutdown } from '../src/sys/boot/whole.ts';
 import { column_layouts, struct_layouts } from '../src/sys/machine/struct.ts';
 import { checked_has_rule } from '../src/sys/sync/checked.ts';
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { BUNDLED } from '../replay/read/traces.test.common.ts';
 import { CTLFLAG_TUN, type SysctlDecl, sysctl_decls } from '../sys/machine/sysctl_decl.ts';
-import '../sys/boot/main.ts'; // where all of them are declared
+import '../sys/boot/whole.ts'; // where all of them are declared
 import { GM, kmem_each, MAKE, refused, replay } from './replay.test.lib.ts';
 
 const EDGES = join(BUNDLED, 'edges.mtrace.gz');

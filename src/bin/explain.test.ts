@@ -11,7 +11,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { metrics } from '../lib/metrics.ts';
 import { live_types } from '../replay/heap/heap_figures.ts';
-import { boot, shutdown } from '../sys/boot/main.ts';
+import { boot, shutdown } from '../sys/boot/whole.ts';
 import { errno_name, errnos } from '../sys/machine/errno.ts';
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';

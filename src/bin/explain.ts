@@ -20,10 +20,10 @@
  * A text is taken for that of an error if it holds the name of an errno, or ends in what
  * the tools say instead of one.
  */
-import { ERRORS } from '../lib/errors.ts';
+import { ERRORS } from '../lib/error_table.ts';
 import { families } from '../lib/metrics.ts';
 import { ROWS, WORDS } from '../replay/rows.ts';
-import '../sys/boot/main.ts'; // where everything is declared
+import '../sys/boot/whole.ts'; // where everything is declared
 import { counters } from '../sys/machine/counter.ts';
 import { errno_name, errno_of_code, errnos } from '../sys/machine/errno.ts';
 import {

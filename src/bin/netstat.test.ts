@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { live_types } from '../replay/heap/heap_figures.ts';
-import { boot, shutdown } from '../sys/boot/main.ts';
+import { boot, shutdown } from '../sys/boot/whole.ts';
 import { m_clget, m_get, m_getcl, m_gethdr, m_getjcl } from '../sys/client/kern_mbuf.ts';
 import { m_copypacket, m_freem } from '../sys/client/uipc_mbuf.ts';
 import { m_pullup } from '../sys/client/uipc_mbuf_shape.ts';

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
-import { boot, shutdown } from '../sys/boot/main.ts';
+import { boot, shutdown } from '../sys/boot/whole.ts';
 import { EACCES } from '../sys/machine/errno.ts';
 import {
   CTLFLAG_RD,

@@ -13,16 +13,21 @@
  *      machine.roots          named words
  *      machine.mutex(…)       and rwlock, condition, queue: by name, over all threads
  *
- * This file lists what there is; each thing is explained where it is made.
+ * This file lists what there is; each thing is explained where it is made.  core.ts is
+ * the smaller entry, with the same functions.
  */
 /// <reference lib="esnext.disposable" preserve="true" />
+import './whole.ts';
+
 export { attach, boot, current, Machine } from './machine.ts';
 export type { BootOptions, DumpResult, Handle } from './machine.ts';
 export type { Listener, ListenOptions } from './listen.ts';
 export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
 export type { TestContext } from './testing.ts';
-export { ERRORS, KernelPanic, KmemError } from './errors.ts';
-export type { ErrorDetails, ErrorEntry, Holder, Leak, MemoryReason } from './errors.ts';
+export { ERRORS } from './error_table.ts';
+export type { ErrorEntry } from './error_table.ts';
+export { KernelPanic, KmemError } from './errors.ts';
+export type { ErrorDetails, Holder, Leak, MemoryReason } from './errors.ts';
 export type { Address, Item, Place, Source } from './memory.ts';
 export type {
   AllocAsyncOptions,
@@ -51,7 +56,8 @@ export type { SiteCount } from '../sys/client/mbuf_leak.ts';
 export type { Roots } from './roots.ts';
 export type { Condition, LockOptions, Mutex, RwLock } from './locks.ts';
 export type { Queue, QueueOf, QueueOptions, QueueWait, ValueOf } from './queue.ts';
-export type { MemoryStats, Stats, TypeRow } from './stats.ts';
+export type { MemoryStats } from './memory_stats.ts';
+export type { Stats, TypeRow } from './stats.ts';
 export type { SysctlInfo, SysctlValue } from './sysctl.ts';
 export type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
 export type { AsyncOptions, Wait } from './wait.ts';

@@ -40,11 +40,11 @@ import { quarantine_check } from '../sys/kmem/kern_quarantine.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
 import { lowmem_subscribe } from '../sys/map/vm_pageout.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
-import { mbuf_sites, type SiteCount } from '../sys/client/mbuf_leak.ts';
-import { type DumpResult, kern_dump } from '../sys/observe/kern_dump.ts';
+import type { SiteCount } from '../sys/client/mbuf_leak.ts';
+import type { DumpResult } from '../sys/observe/kern_dump.ts';
 import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
-import { Chain } from './chain.ts';
+import type { Chain } from './chain.ts';
 import type { ChainOptions, ChainSource } from './chain_args.ts';
 import { booleanOf, checkFunction, checkObject, shown } from './args.ts';
 import {
@@ -60,7 +60,7 @@ import {
 import { kmemError } from './errors.ts';
 import { hostAtExit, hostWorker, isWorker, type WorkerLike, type WorkerOptions } from './host.ts';
 import { showsItself } from './inspect.ts';
-import { listen, type Listener, type ListenOptions } from './listen.ts';
+import type { Listener, ListenOptions } from './listen.ts';
 import { Condition, Mutex, RwLock } from './locks.ts';
 import {
   bytesAt,
@@ -79,15 +79,9 @@ import {
   wholeViews,
   writeText,
 } from './memory.ts';
-import {
-  type Metric,
-  type MetricsOptions,
-  metrics,
-  observeWith,
-  type OtelApi,
-  prometheusText,
-  wantsSysctls,
-} from './metrics.ts';
+import { memoryStats, type MemoryStats } from './memory_stats.ts';
+import type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
+import { part } from './parts.ts';
 import {
   Queue,
   type QueueOf,
@@ -109,15 +103,7 @@ import {
 import { registry_check, registry_join, registry_others } from '../sys/client/kern_registry.ts';
 import { Roots } from './roots.ts';
 import { callSite } from './site.ts';
-import {
-  memoryStats,
-  type MemoryStats,
-  netstatText,
-  type Stats,
-  stats,
-  vmstatTypes,
-  vmstatZones,
-} from './stats.ts';
+import type { Stats } from './stats.ts';
 import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } from './sysctl.ts';
 import { MallocType } from './type.ts';
 import { Zone, type ZoneOptions, zoneShapeOf, zoneShapeText } from './zone.ts';
@@ -296,21 +282,21 @@ export class Machine implements Disposable, AsyncDisposable {
    * Chain.append does; ESHUTDOWN.
    */
   chain(source?: ChainSource, options?: ChainOptions): Chain {
-    return Chain.make(this.#ctx, source, options);
+    return part('chain')(this.#ctx, source, options);
   }
   /**
    * The chain that a thread let go of by release().  Throws EINVAL for a number that
    * is none, or that was adopted already.
    */
   adoptChain(released: number): Chain {
-    return Chain.adopt(this.#ctx, released);
+    return part('adoptChain')(this.#ctx, released);
   }
   /**
    * Places in the program that made chains, with how many of them are alive, over
    * all threads: as far as kern.ipc.mbuf_leak notes them (chain_leak.ts).  A sample.
    */
   chainSites(): SiteCount[] {
-    return this.#look('chainSites', () => mbuf_sites());
+    return this.#look('chainSites', part('chainSites'));
   }
   /**
    * What modules of the façade that stand beside it (streams) need of this thread.
@@ -402,7 +388,7 @@ export class Machine implements Disposable, AsyncDisposable {
 
   /** Where every byte is: memory, types, zones. A sample; stops nobody. Throws ESHUTDOWN. */
   stats(): Stats {
-    return this.#look('stats', () => stats());
+    return this.#look('stats', part('stats'));
   }
   /** Figures of the memory as a whole, bytes: cheap. Throws ESHUTDOWN. */
   memory(): MemoryStats {
@@ -413,11 +399,12 @@ export class Machine implements Disposable, AsyncDisposable {
     if (what !== 'm' && what !== 'z') {
       throw kmemError(EINVAL, 'vmstat', `${shown(what)} is no table: 'm' or 'z'`);
     }
-    return this.#look('vmstat', () => (what === 'm' ? vmstatTypes() : vmstatZones()));
+    const table = part('vmstat');
+    return this.#look('vmstat', () => table(what));
   }
   /** The text of `netstat -m`: mbufs and clusters in use, denied, delayed. Throws ESHUTDOWN. */
   netstat(): string {
-    return this.#look('netstat', () => netstatText());
+    return this.#look('netstat', part('netstat'));
   }
   /**
    * A variable of the kernel, decoded; with `value` it is set, and the old value
@@ -440,13 +427,11 @@ export class Machine implements Disposable, AsyncDisposable {
    * `text/plain; version=0.0.4`.
    */
   collect(options?: MetricsOptions): string {
-    const all = wantsSysctls('collect', options);
-    return this.#look('collect', () => prometheusText(all));
+    return this.#look('collect', part('collect')(options));
   }
   /** The same figures as data. */
   metrics(options?: MetricsOptions): Metric[] {
-    const all = wantsSysctls('metrics', options);
-    return this.#look('metrics', () => metrics(all));
+    return this.#look('metrics', part('metrics')(options));
   }
   /**
    * Registers them with OpenTelemetry's API object; dispose of the result to end that.  Throws
@@ -461,8 +446,7 @@ export class Machine implements Disposable, AsyncDisposable {
         `${shown(api)} is not OpenTelemetry's API: pass the module`,
       );
     }
-    const all = wantsSysctls('observe', options);
-    return observeWith(api, all);
+    return part('observe')(api, options);
   }
   /**
    * Calls `fn` from this thread's event loop when memory runs short, at most once in
@@ -496,7 +480,7 @@ export class Machine implements Disposable, AsyncDisposable {
    */
   async listen(options: ListenOptions = {}): Promise<Listener> {
     this.#live('listen');
-    return await listen(this.#ctx, () => this.up, options);
+    return await part('listen')(this.#ctx, () => this.up, options);
   }
   /**
    * Writes the whole memory to a new file, which `kmem vmstat -M` reads: an ELF core file
@@ -510,9 +494,10 @@ export class Machine implements Disposable, AsyncDisposable {
     if (typeof path !== 'string' || path === '' || path.includes('\0')) {
       throw kmemError(EINVAL, 'dump', `path: ${shown(path)}: give that of a file to be made`);
     }
+    const write = part('dump');
     // Nobody runs after a panic, and the memory cannot be booted again before this thread leaves.
-    if (!this.#left && machinePanicked()) return kern_dump(path);
-    return this.#look('dump', () => kern_dump(path));
+    if (!this.#left && machinePanicked()) return write(path);
+    return this.#look('dump', () => write(path));
   }
   /**
    * Proves the allocator's lists, the sleep queues, the sysctl tree and the

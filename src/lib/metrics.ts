@@ -35,7 +35,7 @@ import { phys_root, vm_phys } from '../sys/page/vm_phys.ts';
 import { budget_limit_pages } from '../sys/uma/uma_budget.ts';
 import { type ZoneRow, zones_present } from '../sys/uma/uma_stats.ts';
 import { booleanOf, checkOptions, type Known } from './args.ts';
-import { memoryStats } from './stats.ts';
+import { memoryStats } from './memory_stats.ts';
 import { sysctls, sysctlValue } from './sysctl.ts';
 
 type Labels = Readonly<Record<string, string>>;

@@ -7,10 +7,6 @@
  * number in use negative, or more than the memory holds.  Two zones of one name are
  * two rows.
  */
-import { cpus_attached } from '../sys/machine/death.ts';
-import { PAGE_SIZE } from '../sys/machine/memory.ts';
-import { M, machine } from '../sys/machine/header.ts';
-import { get64 } from '../sys/machine/struct.ts';
 import {
   ALLOCATOR_MALLOC,
   type memory_type,
@@ -28,10 +24,9 @@ import {
   vmstat_zone_rows,
   vmstat_zone_text,
 } from '../sys/observe/vmstat_text.ts';
-import { vm_page_count, vm_page_free_count } from '../sys/page/vm_page.ts';
-import { phys_longest } from '../sys/page/vm_phys.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { kmemError } from './errors.ts';
+import { memoryStats, type MemoryStats } from './memory_stats.ts';
 import type { ZoneStats } from './zone.ts';
 
 /** A malloc type, as vmstat -m shows it. */
@@ -49,20 +44,6 @@ export interface TypeRow {
   /** Present if the sample may be off by more than 64 blocks. */
   readonly approximate?: true;
 }
-export interface MemoryStats {
-  /** Bytes of the whole memory. */
-  readonly size: number;
-  /** Bytes that are managed as pages: all but what the kernel took at boot. */
-  readonly managed: number;
-  /** Bytes in free pages. */
-  readonly free: number;
-  /** Bytes in pages that types, zones and their caches hold. */
-  readonly held: number;
-  /** Bytes in the longest run of free pages: the largest block to be had. */
-  readonly longestRun: number;
-  /** Threads that are attached. */
-  readonly cpus: number;
-}
 /** What machine.stats() gives: a sample of all threads, while they run. */
 export interface Stats {
   /** The memory as a whole. */
@@ -77,19 +58,6 @@ function rows(): memory_type[] {
   const all = memstat_read(memstat_sysctl_all, memstat_fetch_live());
   if (typeof all === 'string') throw kmemError(EINVAL, 'stats', all);
   return all;
-}
-/** Figures of the memory as a whole. */
-export function memoryStats(): MemoryStats {
-  const managed = vm_page_count() * PAGE_SIZE;
-  const free = vm_page_free_count() * PAGE_SIZE;
-  return {
-    size: get64(machine.size_bytes, M),
-    managed,
-    free,
-    held: managed - free,
-    longestRun: phys_longest() * PAGE_SIZE,
-    cpus: cpus_attached(),
-  };
 }
 /** Memory, types and zones. */
 export function stats(): Stats {

@@ -6,7 +6,7 @@
  * rounds for each worker, and places through which blocks change hands.
  */
 import assert from 'node:assert/strict';
-import { abandon, boot, shutdown } from '../../src/sys/boot/main.ts';
+import { abandon, boot, shutdown } from '../../src/sys/boot/whole.ts';
 import { atomic_load, atomic_store, atomic_xchg } from '../../src/sys/machine/atomic.ts';
 import { counter_get } from '../../src/sys/machine/counter.ts';
 import { thr } from '../../src/sys/machine/cpu.ts';

@@ -6,7 +6,7 @@
  * word; a block that was given out twice or lost its contents ends the worker
  * with a message.
  */
-import { abandon, attach, detach } from '../../src/sys/boot/main.ts';
+import { abandon, attach, detach } from '../../src/sys/boot/whole.ts';
 import { atomic_add, atomic_load, atomic_xchg } from '../../src/sys/machine/atomic.ts';
 import { mem } from '../../src/sys/machine/memory.ts';
 import { dice } from '../../src/sys/machine/seed.test.lib.ts';

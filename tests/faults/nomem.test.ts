@@ -10,7 +10,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { TypeNames } from '../../src/replay/read/type_names.ts';
-import { boot, shutdown } from '../../src/sys/boot/main.ts';
+import { boot, shutdown } from '../../src/sys/boot/whole.ts';
 import { pcpu, thr } from '../../src/sys/machine/cpu.ts';
 import { ENOMEM, KmemError } from '../../src/sys/machine/errno.ts';
 import { mem } from '../../src/sys/machine/memory.ts';

@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { abandon, attach, boot, type Booted, shutdown } from '../../src/sys/boot/main.ts';
+import { abandon, attach, boot, type Booted, shutdown } from '../../src/sys/boot/whole.ts';
 import { cpu_alive, cpus_attached, reap_all } from '../../src/sys/machine/death.ts';
 import { M, machine, PHASE_DOWN } from '../../src/sys/machine/header.ts';
 import { poll, thr } from '../../src/sys/machine/cpu.ts';

@@ -3,7 +3,7 @@
  * it passes, and stands still at the one where it is to die.
  */
 import { workerData } from 'node:worker_threads';
-import { abandon, attach, boot, detach, shutdown } from '../../src/sys/boot/main.ts';
+import { abandon, attach, boot, detach, shutdown } from '../../src/sys/boot/whole.ts';
 import type { Handle } from '../../src/sys/machine/machdep.ts';
 import { M_WAITOK } from '../../src/sys/h/malloc_flags.ts';
 import { free, malloc } from '../../src/sys/kmem/kern_malloc.ts';

@@ -27,7 +27,7 @@
  */
 import { ENOMEM, KmemError } from '../../sys/machine/errno.ts';
 import { mem } from '../../sys/machine/memory.ts';
-import { away } from '../../sys/boot/main.ts';
+import { away } from '../../sys/boot/whole.ts';
 import { free, M_NOWAIT, malloc, type malloc_type_t, realloc } from '../../sys/kmem/kern_malloc.ts';
 import { malloc_type_find_or_make } from '../../sys/kmem/kern_malloc_type.ts';
 import {

@@ -6,7 +6,7 @@
  * A recording may have work for fewer CPUs than there are: the others are dismissed.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { attach, detach } from '../../sys/boot/main.ts';
+import { attach, detach } from '../../sys/boot/whole.ts';
 import type { Handle } from '../../sys/machine/machdep.ts';
 import { play_packets } from '../packet/packet_player.ts';
 import { DISMISSED, Player } from './player.ts';

@@ -15,7 +15,7 @@
  * would.  A machine too small for the trace is no error: requests fail, are
  * counted, and the outcome says what would have been enough.
  */
-import { boot, shutdown } from '../../sys/boot/main.ts';
+import { boot, shutdown } from '../../sys/boot/whole.ts';
 import type { Options } from '../../sys/machine/opt.ts';
 import { heap_figures, type HeapFigures, live_number } from './heap_figures.ts';
 import {

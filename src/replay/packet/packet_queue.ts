@@ -31,7 +31,7 @@
  * Always true: 0 <= head - tail <= QUEUE_SLOTS, and tail - done packets wait with
  * the sender.
  */
-import { away } from '../../sys/boot/main.ts';
+import { away } from '../../sys/boot/whole.ts';
 import {
   atomic_add,
   atomic_load,

@@ -27,7 +27,7 @@
  * was lost half-way, because m_pullup frees what it cannot serve, is received
  * again.
  */
-import { away } from '../../sys/boot/main.ts';
+import { away } from '../../sys/boot/whole.ts';
 import { bcopy, bytes_in } from '../../sys/machine/bytes.ts';
 import { mem } from '../../sys/machine/memory.ts';
 import { opt } from '../../sys/machine/opt.ts';

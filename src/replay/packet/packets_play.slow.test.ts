@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { boot, shutdown } from '../../sys/boot/main.ts';
+import { boot, shutdown } from '../../sys/boot/whole.ts';
 import { uma_check } from '../../sys/uma/uma_check.ts';
 import { play_capture } from './packet_replay.ts';
 import { PLAIN_PACKETS } from './packet_task.ts';

@@ -17,7 +17,7 @@
  *
  * Always true: done <= seen of any player that has come as far in the trace.
  */
-import { away } from '../../sys/boot/main.ts';
+import { away } from '../../sys/boot/whole.ts';
 import { ENOMEM, KmemError } from '../../sys/machine/errno.ts';
 
 /** Blocks that may live at once in a trace with threads. */

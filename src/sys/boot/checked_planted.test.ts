@@ -42,7 +42,7 @@ import { uma_hand_over } from '../uma/uma_drain.ts';
 import { cache_of, uma, uma_root } from '../uma/uma_int.ts';
 import { vtoslab } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
-import { abandon, boot, shutdown } from './main.ts';
+import { abandon, boot, shutdown } from './whole.ts';
 
 afterEach(() => {
   try {

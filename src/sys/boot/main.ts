@@ -57,6 +57,15 @@ import { type Line, life, life_begin } from '../machine/life.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
 import { OPTION_NAMES, type Options, opt_word } from '../machine/opt.ts';
 import { KernelPanic } from '../machine/panic.ts';
+import {
+  checked_boot,
+  checked_letters,
+  panic_dump,
+  parts_refuse,
+  parts_refuse_dump,
+  prof_boot,
+  witness_boot,
+} from '../machine/parts.ts';
 import { store_files } from '../machine/store.ts';
 import { field_word, get_string, set_string } from '../machine/struct.ts';
 import { web_locks_attach } from '../machine/web_locks.ts';
@@ -84,11 +93,11 @@ import {
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
-import { checked_letters } from './checked_letters.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
-import { panic_dump } from '../observe/kern_dump.ts';
+import '../sync/lock_prof_vars.ts';
+import '../sync/witness_vars.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
 import { sysctl_reap, tree_recover } from '../observe/sysctl_tree.ts';
 import {
@@ -105,13 +114,10 @@ import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts'
 import { PK_MALLOC, PK_SLAB } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
-import { checked_boot } from '../sync/checked.ts';
-import { prof_boot } from '../sync/lock_prof.ts';
 import { lock_order } from '../sync/lock_order.ts';
 import { rw_leave } from '../sync/rw_death.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
 import { undo_private_reap } from '../sync/undo.ts';
-import { witness_boot } from '../sync/witness.ts';
 
 /** What a machine is like; all of it may be left out. */
 export interface BootOptions {
@@ -280,15 +286,17 @@ export function boot(o: BootOptions = {}): Booted {
   boot_check(o);
   const tunables = kenv_tunables(o.set ?? {});
   machine_freeze();
+  const options = opt_word({
+    ...kenv_options(tunables),
+    ...o.options,
+    ...(o.debug ? { INVARIANTS: true, QUARANTINE: true } : {}),
+    ...(o.checked ? { CHECKED: true } : {}),
+  });
+  parts_refuse('boot', options);
   const taken = machine_boot({
     size: memory_size(o.memory ?? '64M'),
     cpus: o.cpus ?? Math.min(host_cpus() + 2, MAXCPU),
-    options: opt_word({
-      ...kenv_options(tunables),
-      ...o.options,
-      ...(o.debug ? { INVARIANTS: true, QUARANTINE: true } : {}),
-      ...(o.checked ? { CHECKED: true } : {}),
-    }),
+    options,
     atomics: o.atomics ?? 'auto',
     fresh: o.fresh ?? false,
     domains: boot_domains(o.domains ?? 1),
@@ -348,6 +356,7 @@ function boot_check_dump(folder: unknown): void {
     throw new KmemError(ENAMETOOLONG, 'boot', text);
   }
   if (!store_files()) throw new KmemError(EOPNOTSUPP, 'boot', 'dump: this host has no files');
+  parts_refuse_dump('boot');
 }
 function boot_domains(n: number): number {
   if (Number.isInteger(n) && n >= 1 && n <= 8) return n;
@@ -379,6 +388,7 @@ function attach_as(handle: Handle, taken: Taken): void {
     // Nobody boots this memory while the slot is held: the machine that it is, it stays.
     if (taken.heir) machine_refuses(handle);
     machine_bind(handle, COLUMNS);
+    parts_refuse('attach', machine.options[M]);
     checked_boot();
     checked_letters();
   } catch (e) {

@@ -7,7 +7,7 @@ import { KmemError } from '../machine/errno.ts';
 import { host_end, host_started } from '../machine/host.ts';
 import type { Handle } from '../machine/machdep.ts';
 import { vm_pageout } from '../map/vm_pageout.ts';
-import { abandon, attach } from './main.ts';
+import { abandon, attach } from './whole.ts';
 
 host_started((handle) => {
   try {

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { MT_DATA, type mbuf_t } from '../h/mbuf.ts';
 import { bytes_fill, bytes_in } from '../machine/bytes.ts';

@@ -34,6 +34,7 @@ import { boot_alloc, M, machine as machine_, ROOT_MBUF } from '../machine/header
 import { mem as mem_, PAGE_SIZE, ptoa } from '../machine/memory.ts';
 import { once, opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import { checked_fresh, checked_publish, witness_sleep } from '../machine/parts.ts';
 import { elem, NULL as NULL_ } from '../machine/struct.ts';
 import {
   CTLFLAG_RDTUN,
@@ -69,8 +70,6 @@ import {
 } from '../h/mbuf.ts';
 import { UMA_ALIGN_PTR, UMA_ZONE_MAXBUCKET, UMA_ZONE_REFCNT, type zone_t } from '../h/uma.ts';
 import { vm_page_count } from '../page/vm_page.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
-import { witness_sleep } from '../sync/witness.ts';
 import {
   uma_cache_give as uma_cache_give_,
   uma_cache_take as uma_cache_take_,

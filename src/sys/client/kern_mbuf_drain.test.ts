@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { M_PKTHDR, type mbuf_t, MT_DATA } from '../h/mbuf.ts';
 import { uma_bucket } from '../h/uma.ts';

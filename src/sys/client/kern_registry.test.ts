@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { pcpu, thr, UNDO_LEVELS, UNDO_PAIRS } from '../machine/cpu.ts';
 import { mem } from '../machine/memory.ts';
 import { elem, field_word, field_word64, type LockField } from '../machine/struct.ts';

@@ -12,7 +12,7 @@
  * What a caller must not do is not done: bytes that others share are not
  * written, only made writable by m_unshare first.
  */
-import { abandon, boot } from '../boot/main.ts';
+import { abandon, boot } from '../boot/whole.ts';
 import { mem } from '../machine/memory.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { get64, NULL } from '../machine/struct.ts';

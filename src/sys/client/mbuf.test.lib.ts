@@ -9,7 +9,7 @@
  * after a test that every zone has in use what the test says, and walks all.
  */
 import assert from 'node:assert/strict';
-import { abandon, type BootOptions, boot, shutdown } from '../boot/main.ts';
+import { abandon, type BootOptions, boot, shutdown } from '../boot/whole.ts';
 import type { Handle } from '../machine/machdep.ts';
 import { mem } from '../machine/memory.ts';
 import { KernelPanic } from '../machine/panic.ts';

@@ -7,7 +7,7 @@
  * The bytes of a chain follow from its first four.  The others wait for
  * clusters, or hold packets, for one part of a scripted test.
  */
-import { attach, detach } from '../boot/main.ts';
+import { attach, detach } from '../boot/whole.ts';
 import {
   atomic_load,
   atomic_notify,

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { abandon } from '../boot/main.ts';
+import { abandon } from '../boot/whole.ts';
 import { mem } from '../machine/memory.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { mbuf, mtod } from '../h/mbuf.ts';

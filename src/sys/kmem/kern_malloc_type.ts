@@ -18,6 +18,7 @@ import { cpu_nobody, cpu_slots, mcache, mcache_of, pcpu, thr } from '../machine/
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
 import { hw, mem, memory_state } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import {
   add64,
   elem,
@@ -43,7 +44,6 @@ import {
 } from '../h/malloc.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ZONE_MALLOC, uma_cache, uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_MALLOC } from '../sync/lock_order.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';

@@ -3,7 +3,7 @@
  * a machine is walked and replaced every few thousand steps.
  */
 import assert from 'node:assert/strict';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { account, account_text } from './kmem.test.lib.ts';
 import { MallocModel } from './malloc.model.ts';

@@ -7,7 +7,7 @@
 import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { abandon, boot, type BootOptions, shutdown } from '../boot/main.ts';
+import { abandon, boot, type BootOptions, shutdown } from '../boot/whole.ts';
 import { thr } from '../machine/cpu.ts';
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { account, account_text } from './kmem.test.lib.ts';

@@ -7,7 +7,7 @@
  * marked must be right, give or take SAMPLE_APART.
  */
 import assert from 'node:assert/strict';
-import { abandon, boot, shutdown } from '../boot/main.ts';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { count_pair } from '../machine/count.ts';
 import { counter_get, counters } from '../machine/counter.ts';

@@ -9,7 +9,7 @@
  *                 or in the hand of one of the two
  *      carrying   stands in the middle of a carry, and is killed there
  */
-import { attach, detach } from '../boot/main.ts';
+import { attach, detach } from '../boot/whole.ts';
 import { thr } from '../machine/cpu.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { M, machine, ROOT_TEST } from '../machine/header.ts';

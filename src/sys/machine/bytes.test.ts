@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { bcopy, bytes_fill, bytes_in, bytes_out } from './bytes.ts';
 import { mem } from './memory.ts';
 import { free, malloc, malloc_type_attach } from '../kmem/kern_malloc.ts';

@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { abandon, boot, shutdown } from '../boot/main.ts';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { atomic_store } from './atomic.ts';
 import { count_add, count_read, count_settle, count_up } from './count.ts';
 import { boot_page, COUNT_AFTER } from './count.test.worker.ts';

@@ -2,7 +2,7 @@
  * The worker of count.test.ts: it counts as the fast paths do, in two words of a
  * page that both threads find, and jumps ahead from one turn of the count to the next.
  */
-import { attach, detach } from '../boot/main.ts';
+import { attach, detach } from '../boot/whole.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { atomic_load, atomic_store } from './atomic.ts';

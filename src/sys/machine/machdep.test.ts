@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { abandon, attach, boot, current, detach, shutdown } from '../boot/main.ts';
+import { abandon, attach, boot, current, detach, shutdown } from '../boot/whole.ts';
 import { now_ms } from './clock.ts';
 import { counter_add, counter_get, counter_u64 } from './counter.ts';
 import { critical_enter, critical_exit, curcpu, park, pcpu, thr, unpark } from './cpu.ts';

@@ -3,7 +3,7 @@
  * thing and says how it went.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { attach, detach } from '../boot/main.ts';
+import { attach, detach } from '../boot/whole.ts';
 import { poll } from './cpu.ts';
 import { counter_add, counter_u64 } from './counter.ts';
 import { host_sleep } from './host.ts';

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { freemem } from 'node:os';
 import { afterEach, test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { KmemError } from './errno.ts';
 import { boot_alloc, M, machine } from './header.ts';
 import {

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { M_WAITOK } from '../h/malloc_flags.ts';
 import { free, malloc } from '../kmem/kern_malloc.ts';
 import { M_DEVBUF, M_TEMP } from '../kmem/kern_malloc_type.ts';

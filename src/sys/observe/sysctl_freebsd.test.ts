@@ -8,7 +8,7 @@ import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import fc from 'fast-check';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import {
   EBUSY,
   EEXIST,

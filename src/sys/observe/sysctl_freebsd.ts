@@ -31,12 +31,12 @@ import {
   ENOTEMPTY,
   EPERM,
 } from '../machine/errno.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { field_word64, NULL } from '../machine/struct.ts';
 import { CTLFLAG_RD, CTLFLAG_RW, type SysctlRequest, sysctl_proc } from '../machine/sysctl_decl.ts';
 import { M_WAITOK } from '../h/malloc_flags.ts';
 import { free, malloc } from '../kmem/kern_malloc.ts';
 import { M_SYSCTLOID } from '../kmem/kern_malloc_type.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
 import { W_OIDRM } from '../machine/wmesg.ts';
 import {

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
 import { free, malloc } from '../kmem/kern_malloc.ts';
 import { M_TEMP } from '../kmem/kern_malloc_type.ts';

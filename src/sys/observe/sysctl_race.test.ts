@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { host_sees_threads } from '../machine/host.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { CTLFLAG_RD } from '../machine/sysctl_decl.ts';

@@ -8,7 +8,7 @@
  */
 import { kconsole } from '../machine/kconsole.ts';
 import { parentPort, workerData } from 'node:worker_threads';
-import { attach, detach } from '../boot/main.ts';
+import { attach, detach } from '../boot/whole.ts';
 import { M_WAITOK } from '../h/malloc_flags.ts';
 import { free, malloc } from '../kmem/kern_malloc.ts';
 import { M_TEMP } from '../kmem/kern_malloc_type.ts';

@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { mbuf_site, mbuf_site_take } from '../client/mbuf_leak.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { malloc_root, type malloc_type_t } from '../h/malloc.ts';

@@ -9,7 +9,7 @@ import { kconsole } from '../machine/kconsole.ts';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import {
   EAGAIN,
   EFAULT,

@@ -38,6 +38,7 @@ import { cpu_slots, thr } from '../machine/cpu.ts';
 import { M, machine, ROOT_SYSCTL } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { elem, i32, lock_words, NULL, type Ptr, ptr, struct, u32, u64 } from '../machine/struct.ts';
 import {
   CTLFLAG_MPSAFE,
@@ -48,7 +49,6 @@ import {
   type SysctlType,
   sysctl_decls,
 } from '../machine/sysctl_decl.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import {
   RW_WORDS,
   rw_assert,

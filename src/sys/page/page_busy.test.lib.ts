@@ -5,7 +5,7 @@
  * another is killed and replaced.  At the end every page is free, cached, of a slab, or
  * of the table, and as many as there were.
  */
-import { boot, shutdown } from '../boot/main.ts';
+import { boot, shutdown } from '../boot/whole.ts';
 import { PK_HAND, PK_OBJECT } from '../h/vm_page.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { abandon, boot, shutdown } from '../boot/main.ts';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { PK_FREE, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { KernelPanic } from '../machine/panic.ts';
 import { SEED } from '../machine/seed.test.lib.ts';

@@ -3,7 +3,7 @@
  * out and drops them, with up to a dozen busy at a time and two in its hand, until it is
  * told to stop or is killed.
  */
-import { attach, detach } from '../boot/main.ts';
+import { attach, detach } from '../boot/whole.ts';
 import { PK_WIRED, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
 import { dice } from '../machine/seed.test.lib.ts';

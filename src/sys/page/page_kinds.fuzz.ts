@@ -8,7 +8,7 @@
  * says, and caches, queues and all kinds together are all pages there are.  Now and then
  * the walkers prove the lists as well.  The machine is small, so that it runs dry.
  */
-import { boot } from '../boot/main.ts';
+import { boot } from '../boot/whole.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { uma_keg, type zone_t } from '../h/uma.ts';
 import {

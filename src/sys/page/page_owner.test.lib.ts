@@ -5,7 +5,7 @@
  * what a memory object is to vm_page_busy.ts, without the object.  Its line for the
  * reaper is that of a real owner: a page belongs to nobody unless the table leads to it.
  */
-import '../boot/main.ts'; // the tables of life are filled
+import '../boot/whole.ts'; // the tables of life are filled
 import { life } from '../machine/life.ts';
 import { M, machine, ROOT_TEST } from '../machine/header.ts';
 import { hw, PAGE_WORDS, page_word } from '../machine/memory.ts';

@@ -7,7 +7,7 @@
  * operation phys_check proves bitmaps, tree and counts.  The machine is small,
  * so that runs collide and the queues run dry.
  */
-import { boot } from '../boot/main.ts';
+import { boot } from '../boot/whole.ts';
 import { PAGE_WORDS, mem, page_word } from '../machine/memory.ts';
 import { elem } from '../machine/struct.ts';
 import { sysctl_decls, sysctl_set } from '../machine/sysctl_decl.ts';

@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { abandon, type BootOptions, boot, shutdown } from '../boot/main.ts';
+import { abandon, type BootOptions, boot, shutdown } from '../boot/whole.ts';
 import { counter_get, counters } from '../machine/counter.ts';
 import { KernelPanic } from '../machine/panic.ts';
 import { mem, PAGE_WORDS, page_word } from '../machine/memory.ts';

@@ -53,10 +53,18 @@ import { host_sees_threads } from '../machine/host.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import {
+  prof_acquired,
+  prof_contended,
+  prof_released,
+  witness_checkorder,
+  witness_init,
+  witness_lock,
+  witness_unlock,
+} from '../machine/parts.ts';
 import { field_word, type LockField } from '../machine/struct.ts';
 import { sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import { lock_order } from './lock_order.ts';
-import { prof_acquired, prof_contended, prof_released } from './lock_prof.ts';
 import { lock_name } from './lock_label.ts';
 import { lock_take_over } from './lock_takeover.ts';
 import {
@@ -72,7 +80,6 @@ import {
   word_owner,
   unrecovered_word,
 } from './lock_word.ts';
-import { witness_checkorder, witness_init, witness_lock, witness_unlock } from './witness.ts';
 
 export const MTX_WORDS = 4;
 const RECURSE = 2;

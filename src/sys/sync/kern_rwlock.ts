@@ -46,12 +46,20 @@ import { ENOLCK, EOWNERDEAD, EWOULDBLOCK, KmemError } from '../machine/errno.ts'
 import { mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import {
+  prof_acquired,
+  prof_contended,
+  prof_released,
+  witness_checkorder,
+  witness_init,
+  witness_lock,
+  witness_unlock,
+} from '../machine/parts.ts';
 import { elem, field_word, type LockField } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { lock_slice, spins_allowed } from './kern_mutex.ts';
 import { lock_name } from './lock_label.ts';
 import { user_class } from './lock_order.ts';
-import { prof_acquired, prof_contended, prof_released } from './lock_prof.ts';
 import {
   abandoned,
   abandoned_why,
@@ -76,7 +84,6 @@ import {
   row_word,
   rw_read_holds,
 } from './rw_row.ts';
-import { witness_checkorder, witness_init, witness_lock, witness_unlock } from './witness.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const pcpu = pcpu_;

@@ -24,8 +24,9 @@
  * The profiler takes no lock.  A recursion is not counted.  Resetting while
  * CPUs run may miss what is being added at that moment.
  *
- * Everything is behind `if (opt.MUTEX_PROFILING)` at its callers, and while
- * enable is 0 an acquisition costs one load.
+ * Everything is behind `if (opt.MUTEX_PROFILING)` at its callers, which call by way of
+ * machine/parts.ts, and while enable is 0 an acquisition costs one load.  What it keeps in the
+ * memory is declared in lock_prof_vars.ts.
  */
 import { atomic_add, atomic_cas, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
@@ -33,35 +34,25 @@ import { cpu_slots, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_PROF } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
-import {
-  elem,
-  field_word,
-  get_string,
-  i32,
-  NULL,
-  type Ptr,
-  ptr,
-  set_string,
-  struct,
-  words,
-} from '../machine/struct.ts';
-import {
-  CTLFLAG_RW,
-  sysctl_get,
-  sysctl_int,
-  sysctl_number,
-  sysctl_proc,
-  sysctl_value,
-} from '../machine/sysctl_decl.ts';
-import { type sbuf, sbuf_cat, sbuf_printf, sbuf_text_report } from '../machine/sbuf.ts';
+import { elem, field_word, get_string, NULL, set_string } from '../machine/struct.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
+import { type sbuf, sbuf_cat, sbuf_printf } from '../machine/sbuf.ts';
 import { lock_label } from './lock_label.ts';
 import { lock_order } from './lock_order.ts';
 import { LOCK_CLASS } from './lock_word.ts';
+import {
+  prof,
+  prof_enable,
+  prof_key,
+  type prof_key_t,
+  prof_root,
+  type prof_t,
+  WHERE_WORDS,
+} from './lock_prof_vars.ts';
 import { stack_save, stack_where } from './subr_stack.ts';
 
 const RECORDS_MAX = 1000;
 const HASH_SIZE = 1009;
-const WHERE_WORDS = 12;
 /** Spare words that carry the holder's record: of a mutex, and of an rw or sx lock. */
 const MTX_SPARE = 3;
 const RW_SPARE = 5;
@@ -74,47 +65,12 @@ const T_LOCK = 4;
 const T_DOUBLES = 5;
 const NS_PER_MS = 1e6;
 
-type prof_t = Ptr<'lock_prof'>;
-type prof_key_t = Ptr<'lock_prof_key'>;
-
-/*
- * Locks: (a) atomic  (c) constant once booted  (o) written before its number is published
- */
-const prof = struct<prof_t>('lock_prof')({
-  records_max: i32('c', 'room for records'),
-  hash_size: i32('c', 'slots of the hash table'),
-  slots: i32('c', 'first slot'),
-  keys: ptr<prof_key_t>('c', 'first key'),
-  times: i32('c', 'first double of CPU 0, at an even word'),
-  cpu_words: i32('c', 'words from one CPU to the next'),
-  records: i32('a', 'records taken'),
-  rejected: i32('a', 'acquisitions for which there was no record'),
-  collisions: i32('a', 'slots passed by while looking for a key'),
-  epoch: i32('a', 'goes up at every reset'),
-});
-const key = struct<prof_key_t>('lock_prof_key')({
-  cls: i32('o', 'class of the lock'),
-  line: i32('o', 'hash of the key'),
-  where: words('o', 'file:line, or the name of the lock', WHERE_WORDS),
-});
-
-const enable = sysctl_int('debug.mutex.prof.enable', {
-  value: 0,
-  min: 0,
-  max: 1,
-  help: 'Measure how long locks are held and waited for; needs the option MUTEX_PROFILING',
-  needs: 'MUTEX_PROFILING',
-});
-
-function root(): prof_t {
-  return machine.roots[elem(M, ROOT_PROF)] as prof_t;
-}
 function key_at(i: number): prof_key_t {
-  return (prof.keys[root()] + i * key.sizeof) as prof_key_t;
+  return (prof.keys[prof_root()] + i * prof_key.sizeof) as prof_key_t;
 }
 /** Index into mem.F64 of the figures of `cpu` in record `i`. */
 function times_at(cpu: number, i: number): number {
-  const r = root();
+  const r = prof_root();
   return ((prof.times[r] + cpu * prof.cpu_words[r]) >> 1) + i * T_DOUBLES;
 }
 
@@ -126,7 +82,7 @@ export function prof_boot(): void {
   prof.records_max[r] = records;
   prof.hash_size[r] = records === RECORDS_MAX ? HASH_SIZE : records + 9;
   prof.slots[r] = boot_alloc(prof.hash_size[r], 'lock profile');
-  prof.keys[r] = boot_alloc(records * key.sizeof, 'lock profile keys') as prof_key_t;
+  prof.keys[r] = boot_alloc(records * prof_key.sizeof, 'lock profile keys') as prof_key_t;
   prof.cpu_words[r] = Math.ceil((records * T_DOUBLES * 2) / 32) * 32;
   prof.times[r] = boot_alloc(prof.cpu_words[r] * cpu_slots(), 'lock profile times', 32);
   machine.roots[elem(M, ROOT_PROF)] = r;
@@ -152,7 +108,7 @@ interface Mine {
 }
 const mine_by_cpu: Mine[] = [];
 function mine(): Mine {
-  const epoch = atomic_load(field_word(prof.epoch, root()));
+  const epoch = atomic_load(field_word(prof.epoch, prof_root()));
   const m = mine_by_cpu[thr.cpu];
   const id = machine.id_low[M];
   if (m && m.tid === thr.tid && m.epoch === epoch && m.id === id) return m;
@@ -161,7 +117,7 @@ function mine(): Mine {
   return made;
 }
 function running(): boolean {
-  return thr.cpu >= 0 && root() !== NULL && sysctl_get(enable) !== 0;
+  return thr.cpu >= 0 && prof_root() !== NULL && sysctl_get(prof_enable) !== 0;
 }
 
 /** The record of a place and class, made if need be; -1: there is no room. */
@@ -169,7 +125,7 @@ function record_of(m: Mine, where: string, cls: number): number {
   const text = `${where} ${cls}`;
   const known = m.known.get(text);
   if (known !== undefined) return known;
-  const r = root();
+  const r = prof_root();
   let h = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
   const size = prof.hash_size[r];
@@ -197,12 +153,14 @@ function record_is(i: number, where: string, cls: number, hash: number): boolean
   const k = key_at(i);
   const cut = where.slice(0, WHERE_WORDS * 4 - 1);
   return (
-    key.line[k] === hash && key.cls[k] === cls && get_string(key.where, k, WHERE_WORDS) === cut
+    prof_key.line[k] === hash &&
+    prof_key.cls[k] === cls &&
+    get_string(prof_key.where, k, WHERE_WORDS) === cut
   );
 }
 /** A filled record that no slot names yet. */
 function record_make(m: Mine, where: string, cls: number, hash: number): number {
-  const r = root();
+  const r = prof_root();
   if (m.unused < 0) {
     const n = atomic_add(field_word(prof.records, r), 1);
     if (n >= prof.records_max[r]) {
@@ -212,9 +170,9 @@ function record_make(m: Mine, where: string, cls: number, hash: number): number 
     m.unused = n;
   }
   const k = key_at(m.unused);
-  key.cls[k] = cls;
-  key.line[k] = hash;
-  set_string(key.where, k, WHERE_WORDS, where);
+  prof_key.cls[k] = cls;
+  prof_key.line[k] = hash;
+  set_string(prof_key.where, k, WHERE_WORDS, where);
   return m.unused;
 }
 
@@ -229,7 +187,7 @@ function spare(l: number): number {
 export function prof_contended(l: number): void {
   if (!running() || mine().holds.some((h) => h.lock === l)) return;
   const record = atomic_load(spare(l)) - 1;
-  if (record < 0 || record >= prof.records_max[root()]) return;
+  if (record < 0 || record >= prof.records_max[prof_root()]) return;
   mem.F64[times_at(thr.cpu, record) + T_HOLD]++;
 }
 /** A lock was taken, after `waited_ms` if it was held by another. */
@@ -244,7 +202,7 @@ export function prof_acquired(l: number, contended: boolean, _waited_ms: number)
   const where = lock_label(l) || stack_where(stack_save());
   const record = record_of(m, where, mem.I32[l + LOCK_CLASS]);
   if (record < 0) {
-    atomic_add(field_word(prof.rejected, root()), 1);
+    atomic_add(field_word(prof.rejected, prof_root()), 1);
     return;
   }
   if (contended) mem.F64[times_at(thr.cpu, record) + T_LOCK]++;
@@ -253,7 +211,7 @@ export function prof_acquired(l: number, contended: boolean, _waited_ms: number)
 }
 /** A lock is given back. */
 export function prof_released(l: number): void {
-  if (thr.cpu < 0 || root() === NULL) return;
+  if (thr.cpu < 0 || prof_root() === NULL) return;
   const m = mine();
   const at = m.holds.findLastIndex((h) => h.lock === l);
   if (at < 0 || m.holds[at].depth-- > 0) return;
@@ -289,8 +247,8 @@ function sum_of(record: number): Sum {
 }
 /** Records that a slot names, in the order in which they were taken. */
 function published(): number[] {
-  if (root() === NULL) return [];
-  const r = root();
+  if (prof_root() === NULL) return [];
+  const r = prof_root();
   const list: number[] = [];
   for (let i = 0; i < prof.hash_size[r]; i++) {
     const v = atomic_load(prof.slots[r] + i);
@@ -301,10 +259,10 @@ function published(): number[] {
 
 /** Whether a slot names the record with this key: from then on it stays as it is. */
 export function prof_published(at: number): boolean {
-  return published().includes(Math.floor((at - prof.keys[root()]) / key.sizeof));
+  return published().includes(Math.floor((at - prof.keys[prof_root()]) / prof_key.sizeof));
 }
 /** Writes debug.mutex.prof.stats. */
-function prof_stats(s: sbuf): void {
+export function prof_stats(s: sbuf): void {
   const whole = Math.floor;
   let rows = 0;
   for (const record of published()) {
@@ -316,14 +274,18 @@ function prof_stats(s: sbuf): void {
     const avg = t.count === 0 ? 0 : t.total / (t.count * 1000);
     const times = [t.max / 1000, t.total / 1000, t.count, avg, t.hold, t.lock].map(whole);
     sbuf_printf(s, '%6d %12d %11d %5d %12d %12d ', ...times);
-    const where = get_string(key.where, k, WHERE_WORDS);
-    sbuf_cat(s, `${where} (${lock_order[key.cls[k]].name})\n`);
+    const where = get_string(prof_key.where, k, WHERE_WORDS);
+    sbuf_cat(s, `${where} (${lock_order[prof_key.cls[k]].name})\n`);
   }
   if (rows === 0) sbuf_cat(s, 'No locking recorded');
 }
+/** The acquisitions in all records. */
+export function prof_acquisitions(): number {
+  return published().reduce((n, record) => n + sum_of(record).count, 0);
+}
 /** Forgets every record. What CPUs add meanwhile may be missed. */
 export function prof_reset(): void {
-  const r = root();
+  const r = prof_root();
   if (r === NULL) return;
   atomic_add(field_word(prof.epoch, r), 1); // threads forget the numbers they know
   for (let i = 0; i < prof.hash_size[r]; i++) atomic_store(prof.slots[r] + i, 0);
@@ -333,49 +295,3 @@ export function prof_reset(): void {
   atomic_store(field_word(prof.rejected, r), 0);
   atomic_store(field_word(prof.collisions, r), 0);
 }
-
-function number_of(read: (r: prof_t) => number): () => number {
-  return () => (root() === NULL ? 0 : read(root()));
-}
-sysctl_proc(
-  'debug.mutex.prof.stats',
-  { type: 'string', fmt: 'A', help: 'Times of holding and waiting, by place and class of lock' },
-  (req) => sbuf_text_report(req, prof_stats),
-);
-sysctl_proc(
-  'debug.mutex.prof.reset',
-  { type: 'int', fmt: 'I', flags: CTLFLAG_RW, help: 'Write other than 0 to forget all records' },
-  (req) => {
-    const error = req.out(sysctl_number('int', 0));
-    if (error === 0 && req.new_bytes?.some((b) => b !== 0)) prof_reset();
-    return error;
-  },
-);
-sysctl_value('debug.mutex.prof.acquisitions', { type: 'int', help: 'Acquisitions measured' }, () =>
-  published().reduce((n, record) => n + sum_of(record).count, 0),
-);
-sysctl_value(
-  'debug.mutex.prof.records',
-  { type: 'int', help: 'Places and classes recorded' },
-  number_of((r) => prof.records[r]),
-);
-sysctl_value(
-  'debug.mutex.prof.maxrecords',
-  { type: 'int', help: 'Room for places and classes' },
-  number_of((r) => prof.records_max[r]),
-);
-sysctl_value(
-  'debug.mutex.prof.rejected',
-  { type: 'int', help: 'Acquisitions not measured for lack of a record' },
-  number_of((r) => prof.rejected[r]),
-);
-sysctl_value(
-  'debug.mutex.prof.hashsize',
-  { type: 'int', help: 'Slots of the hash table of records' },
-  number_of((r) => prof.hash_size[r]),
-);
-sysctl_value(
-  'debug.mutex.prof.collisions',
-  { type: 'int', help: 'Slots of the hash table passed by while looking for a record' },
-  number_of((r) => prof.collisions[r]),
-);

@@ -28,8 +28,8 @@ import { tid_alive, tid_left_here } from '../machine/death.ts';
 import { ROW_KERNEL_WORDS, ROW_PROGRAM_WORDS } from '../machine/hw.ts';
 import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
+import { prof_acquired, prof_released, witness_lock, witness_unlock } from '../machine/parts.ts';
 import { lock_order } from './lock_order.ts';
-import { prof_acquired, prof_released } from './lock_prof.ts';
 import { lock_take_over } from './lock_takeover.ts';
 import {
   abandoned,
@@ -44,7 +44,6 @@ import {
 } from './lock_word.ts';
 import { row_word } from './rw_row.ts';
 import { give_up, look, rw_release, tell_writer, wake_after, wake_all } from './rw_wake.ts';
-import { witness_lock, witness_unlock } from './witness.ts';
 
 const ROW_HOLDS = ROW_KERNEL_WORDS + ROW_PROGRAM_WORDS;
 

@@ -84,8 +84,8 @@ import { lock_take_over, lock_taken_from } from './lock_takeover.ts';
 import { LOCK_CLASS, word_owner } from './lock_word.ts';
 import { rw_reap, rw_reap_taken, rw_reap_write } from './rw_death.ts';
 import { UNDO_PRIVATE, undo_log } from './undo.ts';
-import { witness_sleep } from './witness.ts';
 import { mem } from '../machine/memory.ts';
+import { witness_sleep } from '../machine/parts.ts';
 
 const CHAINS = 256;
 const CHAINS_SMALL = 64;

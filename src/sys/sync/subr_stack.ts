@@ -15,7 +15,7 @@
 /** Frames that a stack keeps: enough to leave the lock code and tell the story. */
 const FRAMES = 16;
 const LOCK_CODE =
-  /[/\\](subr_stack|witness|lock_prof|kern_(mutex|rwlock|condvar)|subr_sleepqueue)\.[jt]s:/;
+  /[/\\](subr_stack|parts|witness|lock_prof|kern_(mutex|rwlock|condvar)|subr_sleepqueue)\.[jt]s:/;
 
 /** The calling thread's stack, not yet made into text. */
 export function stack_save(): Error {

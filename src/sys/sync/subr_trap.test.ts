@@ -11,7 +11,7 @@ import { thr } from '../machine/cpu.ts';
 import { EINVAL, KmemError } from '../machine/errno.ts';
 import { KernelPanic } from '../machine/panic.ts';
 import { mem } from '../machine/memory.ts';
-import { abandon, boot, shutdown } from '../boot/main.ts';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { uma_keg, uma_zone } from '../h/uma.ts';
 import { tree_rlock, tree_wlock } from '../observe/sysctl_tree.ts';

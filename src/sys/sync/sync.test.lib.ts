@@ -32,6 +32,7 @@ import {
 } from '../machine/machdep.ts';
 import { type AtomicsKind, memory_size } from '../machine/memory.ts';
 import { type Options, opt_word } from '../machine/opt.ts';
+import { checked_boot, parts_begin, prof_boot, witness_boot } from '../machine/parts.ts';
 import {
   elem,
   field_word,
@@ -43,10 +44,10 @@ import {
   words,
 } from '../machine/struct.ts';
 import { type Counts, Crew, type Job, until } from '../machine/workers.test.lib.ts';
-import { checked_boot, checked_letter } from './checked.ts';
+import { checked_letter } from './checked.ts';
 import { MTX_WORDS, mtx_init } from './kern_mutex.ts';
 import { RW_WORDS, rw_init } from './kern_rwlock.ts';
-import { prof_boot } from './lock_prof.ts';
+import { lock_parts } from './lock_parts.ts';
 import {
   LC_MALLOC,
   LC_SYSCTL_MEM,
@@ -57,7 +58,6 @@ import {
 } from './lock_order.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from './subr_sleepqueue.ts';
 import { undo_private_reap } from './undo.ts';
-import { witness_boot } from './witness.ts';
 
 export type area_t = Ptr<'test_area'>;
 /** Words that a long undo section changes: more than an eighth of the log. */
@@ -104,6 +104,8 @@ export const area = struct<area_t>(
 const none = (): never => {
   throw new Error('there is no such floor in this test');
 };
+const nothing = (): void => {};
+parts_begin({ ...lock_parts, checked_letters: nothing, panic_dump: nothing });
 life_begin({
   attach: [],
   leave: [],

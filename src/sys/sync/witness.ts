@@ -32,92 +32,40 @@
  * and nobody else needs it: whom a lock belongs to stands in its word, or in the
  * rows of its readers.  The place of each acquisition is kept as an unread Error.
  *
- * Everything is behind `if (opt.WITNESS)` at its callers: off, it costs nothing.
+ * Everything is behind `if (opt.WITNESS)` at its callers, which call by way of machine/parts.ts:
+ * off, it costs nothing, and a small program does without this file.  What it keeps in the
+ * memory is declared in witness_vars.ts.
  */
 import { atomic_add, atomic_cas, atomic_load, atomic_or, atomic_store } from '../machine/atomic.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
-import { EINVAL } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_WITNESS } from '../machine/header.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import { kconsole } from '../machine/kconsole.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import {
-  elem,
-  field_word,
-  get_string,
-  i32,
-  NULL,
-  type Ptr,
-  ptr,
-  set_string,
-  struct,
-  words,
-} from '../machine/struct.ts';
-import { type sbuf, sbuf_cat, sbuf_printf, sbuf_putc, sbuf_text_report } from '../machine/sbuf.ts';
-import {
-  CTLFLAG_RWTUN,
-  sysctl_get,
-  sysctl_int,
-  sysctl_proc,
-  sysctl_value,
-} from '../machine/sysctl_decl.ts';
+import { elem, field_word, get_string, NULL, set_string } from '../machine/struct.ts';
+import { type sbuf, sbuf_cat, sbuf_printf, sbuf_putc } from '../machine/sbuf.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { lock_label } from './lock_label.ts';
 import { lock_order, user_class } from './lock_order.ts';
 import { LOCK_CLASS } from './lock_word.ts';
 import { stack_save, stack_text, stack_where } from './subr_stack.ts';
+import {
+  STACK_WORDS,
+  witness,
+  witness_root,
+  witness_trace,
+  witness_watch,
+  type witness_t,
+  wstack,
+  type wstack_t,
+} from './witness_vars.ts';
 
 const KNOWN = 1;
 const REVERSAL = 2;
 const STACK_SHIFT = 8;
-const STACK_WORDS = 128;
 /** How long a chain of user locks the report follows. */
 const CHAIN_MAX = 16;
-
-type witness_t = Ptr<'witness'>;
-type wstack_t = Ptr<'witness_stack'>;
-
-/*
- * Locks: (a) atomic  (c) constant once booted  (o) written before its number is published
- */
-const witness = struct<witness_t>('witness')({
-  ids: i32('c', 'identities: classes, then user locks'),
-  classes: i32('c', 'identities of classes'),
-  relations: i32('c', 'first word of the matrix, ids x ids'),
-  users: i32('c', 'first word of the table of user locks: their addresses'),
-  users_used: i32('a', 'user locks known'),
-  users_lost: i32('a', 'user locks for which there was no room'),
-  stacks: ptr<wstack_t>('c', 'first stored stack'),
-  stacks_max: i32('c', 'room for stacks'),
-  stacks_used: i32('a', 'stacks stored'),
-  reports: i32('a', 'violations reported'),
-});
-const wstack = struct<wstack_t>('witness_stack')({
-  text: words('o', 'the stack, cut to fit', STACK_WORDS),
-});
-
-const watch = sysctl_int('debug.witness.watch', {
-  value: 1,
-  min: -1,
-  max: 1,
-  flags: CTLFLAG_RWTUN,
-  help: 'Lock order checks: 1 on, 0 off, -1 off until the next boot',
-  check: (value) =>
-    (value !== 0 && value !== 1 && value !== -1) || (sysctl_get(watch) === -1 && value !== -1)
-      ? EINVAL
-      : 0,
-});
-const trace = sysctl_int('debug.witness.trace', {
-  value: 1,
-  min: 0,
-  max: 1,
-  flags: CTLFLAG_RWTUN,
-  help: 'Print the stacks of a lock order violation',
-});
-
-function root(): witness_t {
-  return machine.roots[elem(M, ROOT_WITNESS)] as witness_t;
-}
 
 // --- the sink ------------------------------------------------------------------
 
@@ -130,11 +78,11 @@ export function witness_console(sink: ((text: string) => void) | null): (text: s
 }
 /** Violations reported by all threads since boot. */
 export function witness_reports(): number {
-  const r = root();
+  const r = witness_root();
   return r === NULL ? 0 : atomic_load(field_word(witness.reports, r));
 }
 function report(text: string): void {
-  atomic_add(field_word(witness.reports, root()), 1);
+  atomic_add(field_word(witness.reports, witness_root()), 1);
   report_sink(text);
 }
 
@@ -173,13 +121,13 @@ function own_name(l: number): string {
   return lock_label(l) || type_name(l);
 }
 function relation(from: number, to: number): number {
-  const r = root();
+  const r = witness_root();
   return witness.relations[r] + from * witness.ids[r] + to;
 }
 
 /** The identity of a user lock; 0 if there is no room, or it is new and `make` is false. */
 function user_id(l: number, make: boolean): number {
-  const r = root();
+  const r = witness_root();
   const room = witness.ids[r] - witness.classes[r];
   const start = (Math.imul(l, 0x9e3779b1) >>> 8) % room;
   for (let i = 0; i < room; i++) {
@@ -202,10 +150,10 @@ function user_id(l: number, make: boolean): number {
 
 /** A lock is made at `l`: what was learnt about an older one at that address is forgotten. */
 export function witness_init(l: number): void {
-  if (!opt.WITNESS || root() === NULL || !user_class(class_of(l))) return;
+  if (!opt.WITNESS || witness_root() === NULL || !user_class(class_of(l))) return;
   const id = user_id(l, false);
   if (id === 0) return;
-  const ids = witness.ids[root()];
+  const ids = witness.ids[witness_root()];
   for (let other = 0; other < ids; other++) {
     atomic_store(relation(id, other), 0);
     atomic_store(relation(other, id), 0);
@@ -216,9 +164,9 @@ export function witness_init(l: number): void {
 function relation_learn(from: number, to: number, extra: number, where: Error): boolean {
   const w = relation(from, to);
   if ((atomic_or(w, KNOWN | extra) & KNOWN) !== 0) return false;
-  const used = field_word(witness.stacks_used, root());
+  const used = field_word(witness.stacks_used, witness_root());
   const at = atomic_add(used, 1);
-  if (at >= witness.stacks_max[root()]) atomic_add(used, -1);
+  if (at >= witness.stacks_max[witness_root()]) atomic_add(used, -1);
   else {
     set_string(wstack.text, stack_at(at), STACK_WORDS, stack_text(where));
     atomic_or(w, (at + 1) << STACK_SHIFT);
@@ -226,11 +174,11 @@ function relation_learn(from: number, to: number, extra: number, where: Error): 
   return true;
 }
 function stack_at(i: number): wstack_t {
-  return (witness.stacks[root()] + i * wstack.sizeof) as wstack_t;
+  return (witness.stacks[witness_root()] + i * wstack.sizeof) as wstack_t;
 }
 /** Whether a relation names the stack record: from then on it stays as it is. */
 export function wstack_published(at: number): boolean {
-  const r = root();
+  const r = witness_root();
   const number = Math.floor((at - witness.stacks[r]) / wstack.sizeof) + 1;
   const end = witness.ids[r] * witness.ids[r];
   for (let i = 0; i < end; i++) {
@@ -249,7 +197,7 @@ function relation_stack(from: number, to: number): string {
 
 /** A chain of learnt relations from one user lock to another, or null. */
 function chain(from: number, to: number): number[] | null {
-  const r = root();
+  const r = witness_root();
   const seen = new Set([from]);
   let paths: number[][] = [[from]];
   for (let depth = 0; depth < CHAIN_MAX && paths.length > 0; depth++) {
@@ -297,7 +245,7 @@ function place_of(l: number): string {
   return p ? stack_where(p.where) : '?';
 }
 function off(): boolean {
-  return thr.cpu < 0 || root() === NULL || sysctl_get(watch) === -1;
+  return thr.cpu < 0 || witness_root() === NULL || sysctl_get(witness_watch) === -1;
 }
 
 /** Whether the locks that this CPU holds are noted. */
@@ -328,10 +276,10 @@ export function witness_lock(l: number, exclusive: boolean): void {
 
 /** A lock is given back. Panics if this CPU does not hold it that way. */
 export function witness_unlock(l: number, exclusive: boolean): void {
-  if (thr.cpu < 0 || root() === NULL) return;
+  if (thr.cpu < 0 || witness_root() === NULL) return;
   const at = place_find(l, exclusive);
   if (at >= 0) my_places().splice(at, 1);
-  else if (sysctl_get(watch) === 1) {
+  else if (sysctl_get(witness_watch) === 1) {
     const other = place_find(l, !exclusive);
     const where = stack_where(stack_save());
     const name = own_name(l);
@@ -348,7 +296,7 @@ export function witness_unlock(l: number, exclusive: boolean): void {
 
 /** A lock is about to be taken, and this CPU may have to wait for it. */
 export function witness_checkorder(l: number, exclusive: boolean): void {
-  if (off() || sysctl_get(watch) !== 1) return;
+  if (off() || sysctl_get(witness_watch) !== 1) return;
   if (pcpu.critnest[thr.pc] !== 0) {
     const c = lock_order[class_of(l)];
     panic(`blockable sleep lock (${c.kind}) ${own_name(l)} @ ${stack_where(stack_save())}`);
@@ -421,7 +369,7 @@ function duplicate(h: Place, l: number, cls: number, now: Error | null): Error |
     ` 1st ${name} @ ${stack_where(h.where)}`,
     ` 2nd ${name} @ ${stack_where(here)}`,
   ];
-  if (sysctl_get(trace) !== 0) {
+  if (sysctl_get(witness_trace) !== 0) {
     lines.push('first lock taken at:', stack_text(h.where));
     lines.push('KDB: stack backtrace:', stack_text(here));
   }
@@ -449,7 +397,7 @@ function reversal(
     lines.push(lock_line(i === 0 ? '1st' : '2nd', p.lock, stack_where(p.where)));
   }
   lines.push(lock_line(list.length === 1 ? '2nd' : '3rd', l, stack_where(now)));
-  if (sysctl_get(trace) !== 0) {
+  if (sysctl_get(witness_trace) !== 0) {
     for (let i = 0; i + 1 < back.length; i++) {
       lines.push(`lock order ${id_name(back[i])} -> ${id_name(back[i + 1])} first seen at:`);
       lines.push(relation_stack(back[i], back[i + 1]));
@@ -461,7 +409,7 @@ function reversal(
 }
 /** `"type"(kind)`; a user lock with its address. */
 function id_name(id: number): string {
-  const r = root();
+  const r = witness_root();
   if (id < witness.classes[r]) return `"${lock_order[id].name}"(${lock_order[id].kind})`;
   const l = atomic_load(witness.users[r] + id - witness.classes[r]);
   const kind = lock_order[class_of(l)]?.kind ?? '?';
@@ -475,7 +423,7 @@ function id_name(id: number): string {
  * Returns whether there were any.
  */
 export function witness_sleep(what: string, except: number): boolean {
-  if (off() || sysctl_get(watch) !== 1) return false;
+  if (off() || sysctl_get(witness_watch) !== 1) return false;
   if (pcpu.critnest[thr.pc] !== 0) {
     report(`Sleeping on "${what}" inside a critical section${trace_text(stack_save())}`);
   }
@@ -489,14 +437,14 @@ export function witness_sleep(what: string, except: number): boolean {
   return true;
 }
 function trace_text(e: Error): string {
-  return sysctl_get(trace) === 0 ? '' : `\nKDB: stack backtrace:\n${stack_text(e)}`;
+  return sysctl_get(witness_trace) === 0 ? '' : `\nKDB: stack backtrace:\n${stack_text(e)}`;
 }
 
 // --- what the tools see -------------------------------------------------------------
 
 /** Calls `visit` for every relation known, by identity. */
 function each_relation(visit: (from: number, to: number, v: number) => void): void {
-  const r = root();
+  const r = witness_root();
   for (let from = 0; from < witness.ids[r]; from++) {
     for (let to = 0; to < witness.ids[r]; to++) {
       const v = atomic_load(relation(from, to));
@@ -504,16 +452,9 @@ function each_relation(visit: (from: number, to: number, v: number) => void): vo
     }
   }
 }
-/** Appends that there is nothing to tell, and returns true, if WITNESS does not run. */
-function not_running(s: sbuf): boolean {
-  if (opt.WITNESS && root() !== NULL && sysctl_get(watch) !== -1) return false;
-  sbuf_cat(s, 'Witness not running');
-  return true;
-}
 
-/** Writes debug.witness.badstacks. */
-function witness_badstacks(s: sbuf): void {
-  if (not_running(s)) return;
+/** Writes debug.witness.badstacks, while it runs. */
+export function witness_badstacks(s: sbuf): void {
   let known = 0;
   each_relation(() => known++);
   sbuf_printf(s, 'Number of known direct relationships is %d\n', known);
@@ -530,9 +471,8 @@ function write_seen(s: sbuf, from: number, to: number): void {
   sbuf_cat(s, `${relation_stack(from, to)}\n`);
 }
 /** Writes debug.witness.fullgraph: a newline, then "parent","child" for each relation. */
-function witness_fullgraph(s: sbuf): void {
-  if (not_running(s)) return;
-  const ids = witness.ids[root()];
+export function witness_fullgraph(s: sbuf): void {
+  const ids = witness.ids[witness_root()];
   const right = (from: number, to: number): boolean =>
     from !== to && (atomic_load(relation(from, to)) & (KNOWN | REVERSAL)) === KNOWN;
   const name = (id: number): string => id_name(id).replace(/\(\w+\)$/, '');
@@ -552,37 +492,3 @@ function witness_fullgraph(s: sbuf): void {
   for (let id = 0; id < ids; id++) if (!below.has(id)) visit(id);
   for (let id = 0; id < ids; id++) visit(id);
 }
-const text_type = { type: 'string', fmt: 'A' } as const;
-sysctl_proc(
-  'debug.witness.badstacks',
-  { help: 'Pairs of locks taken in both orders, with the stacks of each', ...text_type },
-  (req) => sbuf_text_report(req, witness_badstacks),
-);
-sysctl_proc(
-  'debug.witness.fullgraph',
-  { help: 'Orders of locks seen: "parent","child" lines', ...text_type },
-  (req) => sbuf_text_report(req, witness_fullgraph),
-);
-function number_of(read: (r: witness_t) => number): () => number {
-  return () => (root() === NULL ? 0 : read(root()));
-}
-sysctl_value(
-  'debug.witness.free_cnt',
-  { type: 'int', help: 'User locks that can still be told apart' },
-  number_of((r) => witness.ids[r] - witness.classes[r] - witness.users_used[r]),
-);
-sysctl_value(
-  'debug.witness.sleep_cnt',
-  { type: 'int', help: 'Lock types and user locks known' },
-  number_of((r) => witness.classes[r] - 1 + witness.users_used[r]),
-);
-sysctl_value(
-  'debug.witness.lost_cnt',
-  { type: 'int', help: 'Acquisitions of user locks for which there was no room' },
-  number_of((r) => witness.users_lost[r]),
-);
-sysctl_value(
-  'debug.witness.reports',
-  { type: 'int', help: 'Violations reported since boot' },
-  number_of((r) => witness.reports[r]),
-);

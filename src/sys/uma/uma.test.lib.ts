@@ -11,7 +11,7 @@
  * swaps the item it gives for the one that lies there, and frees that.
  */
 import assert from 'node:assert/strict';
-import { abandon, type Booted, type BootOptions, boot, shutdown } from '../boot/main.ts';
+import { abandon, type Booted, type BootOptions, boot, shutdown } from '../boot/whole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get, counters } from '../machine/counter.ts';
 import { M, machine, ROOT_TEST } from '../machine/header.ts';

@@ -6,7 +6,7 @@
  * allocated it.  The others reclaim, read statistics, or play one part of a
  * scripted test.  Each ends with what it counted.
  */
-import { attach, away, detach } from '../boot/main.ts';
+import { attach, away, detach } from '../boot/whole.ts';
 import {
   atomic_load,
   atomic_notify,

@@ -9,10 +9,10 @@
  */
 import { M, machine } from '../machine/header.ts';
 import { PAGE_SIZE, ptoa } from '../machine/memory.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { elem, get64, NULL } from '../machine/struct.ts';
 import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
 import { BUCKET_HEAD_WORDS, type bucket_t, uma_bucket, type zone_t } from '../h/uma.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { budget_limit_pages } from './uma_budget.ts';
 import { zone_alloc_item, zone_free_item } from './uma_core.ts';
 import { BUCKET_MAX, BUCKET_SIZES, uma, uma_root } from './uma_int.ts';

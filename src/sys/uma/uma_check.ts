@@ -23,6 +23,7 @@
 import { vm_page_cache_check } from '../page/vm_page_cache.ts';
 import { cpu_nobody, cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
+import { checked_quiet } from '../machine/parts.ts';
 import { elem, type Field, get64, NULL } from '../machine/struct.ts';
 import {
   type bucket_t,
@@ -40,7 +41,6 @@ import {
   type zone_t,
 } from '../h/uma.ts';
 import { PK_MALLOC, PK_MASK, PK_SLAB, vm_page } from '../h/vm_page.ts';
-import { checked_quiet } from '../sync/checked.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_page_census, vm_page_check, vm_page_free_count } from '../page/vm_page.ts';
 import { budget_check } from './uma_budget.ts';

@@ -41,6 +41,7 @@ import { reap_pending } from '../machine/death.ts';
 import { hw as hw_, mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import { witness_sleep } from '../machine/parts.ts';
 import { add64, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
@@ -67,7 +68,6 @@ import {
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
-import { witness_sleep } from '../sync/witness.ts';
 import { bucket_alloc, bucket_free } from './uma_bucket.ts';
 import {
   bucket_put,

@@ -36,6 +36,7 @@ import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { M_NOVM, M_NOWAIT, M_USE_RESERVE, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
@@ -86,7 +87,6 @@ import {
   vm_page_settle,
   vm_page_zero_fill,
 } from '../page/vm_page.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { budget_enter, budget_hold, budget_leave } from './uma_budget.ts';

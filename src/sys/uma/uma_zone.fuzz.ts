@@ -6,7 +6,7 @@
  * pages are refused now and then; memory is reclaimed.  After each batch
  * uma_check walks everything and each zone has in use what the model holds.
  */
-import { boot } from '../boot/main.ts';
+import { boot } from '../boot/whole.ts';
 import { mem } from '../machine/memory.ts';
 import { M_NOWAIT, M_USE_RESERVE, M_ZERO } from '../h/malloc_flags.ts';
 import {

@@ -19,6 +19,7 @@ import { cpu_nobody, pcpu, thr } from '../machine/cpu.ts';
 import { PAGE_SIZE, hw, mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { add64, elem, field_word, NULL, set_string } from '../machine/struct.ts';
 import { M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
 import {
@@ -52,7 +53,6 @@ import {
   ZH_NOCACHE,
   type zone_t,
 } from '../h/uma.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_BUCKET, LC_SLAB, LC_UMA, LC_UMA_DRAIN, LC_ZONE } from '../sync/lock_order.ts';
 import { msleep } from '../sync/subr_sleepqueue.ts';

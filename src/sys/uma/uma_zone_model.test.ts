@@ -8,7 +8,7 @@ import { uma_free_or_records } from './uma_check.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { abandon } from '../boot/main.ts';
+import { abandon } from '../boot/whole.ts';
 import { mem } from '../machine/memory.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { uma_reclaim } from './uma_drain.ts';

@@ -1,0 +1,156 @@
+/*
+ * error_table: every code that a call of the façade throws, what it means, and what to do.
+ *
+ * It is data for people: the manual and `kmem explain` print it, programs may.  What throws
+ * needs none of it (errors.ts), so a page that does not ask for ERRORS does not load it.
+ */
+import {
+  EACCES,
+  EADDRINUSE,
+  EAGAIN,
+  EBUSY,
+  EDEADLK,
+  EDQUOT,
+  EEXIST,
+  EFAULT,
+  EFBIG,
+  EINVAL,
+  EIO,
+  EISDIR,
+  ELOOP,
+  EMFILE,
+  ENAMETOOLONG,
+  ENFILE,
+  ENOENT,
+  ENOLCK,
+  ENOMEM,
+  ENOSPC,
+  ENOTDIR,
+  EOPNOTSUPP,
+  EOWNERDEAD,
+  EPERM,
+  EROFS,
+  ESHUTDOWN,
+  ESTALE,
+  ETIMEDOUT,
+  errno_name,
+} from '../sys/machine/errno.ts';
+
+/** A row of the table of errors. */
+export interface ErrorEntry {
+  /** Name of the errno, such as 'ENOMEM'. */
+  readonly code: string;
+  /** Its number, as in FreeBSD. */
+  readonly errno: number;
+  /** When it is thrown. */
+  readonly means: string;
+  /** What a program can do about it. */
+  readonly advice: string;
+}
+function entry(errno: number, means: string, advice: string): ErrorEntry {
+  return { code: errno_name(errno), errno, means, advice };
+}
+
+/** Every code that a façade call throws. */
+export const ERRORS: readonly ErrorEntry[] = [
+  entry(
+    ENOMEM,
+    'no memory, or the limit of a zone or of records is reached; `reason` says which, `holders` ' +
+      'who has most of the memory',
+    'free something, raise the limit, or wait: alloc(size, { wait: ms }), allocAsync',
+  ),
+  entry(
+    EDEADLK,
+    'waiting could never end: no other thread could free memory, or this one holds the lock',
+    'free first, give the lock back first, or wait in the event loop (…Async)',
+  ),
+  entry(ETIMEDOUT, 'the time that was given for waiting is over', 'wait longer, or shed load'),
+  entry(EINVAL, 'an argument is impossible; the text says which and why', 'mend the call'),
+  entry(
+    EFAULT,
+    'an address that is not in the memory, or not aligned for the width',
+    'use addresses as alloc returned them, plus offsets inside the block',
+  ),
+  entry(
+    EEXIST,
+    'the name exists with another shape; the text has both. Or a dump would be written over a file',
+    'use the same shape in every thread, or another name',
+  ),
+  entry(EISDIR, 'the name is a group of variables', 'name one variable in it'),
+  entry(
+    ENOTDIR,
+    'the name goes on below a variable, or the path below what is no folder',
+    'name the variable itself, or an existing folder',
+  ),
+  entry(
+    ENOENT,
+    'no such name, or no such folder',
+    'make it first: a name with its shape, in any thread',
+  ),
+  entry(
+    EBUSY,
+    'a machine is up in this thread already, of this copy of the package or of another; or ' +
+      'memory is still in use at the end, or the thread is parked: inside away() or park()',
+    'use current(), shut the first one down; let all import one copy; free what the text ' +
+      'lists; come back first',
+  ),
+  entry(
+    EOWNERDEAD,
+    'a thread died or left while it held the lock: what the lock guards may be half changed; ' +
+      'the text names the lock and the thread',
+    'set it right in recover(fn), which makes the lock good again, or dispose of the lock',
+  ),
+  entry(
+    ENOLCK,
+    'this thread reads 24 rwlocks at once, as many as it may; the text names them',
+    'give one back first',
+  ),
+  entry(
+    ESTALE,
+    'the item of a checked handle was freed, perhaps by another thread: its number may be in use ' +
+      'again, for something else',
+    'forget the handle; ask records.has(handle) where that is an ordinary case',
+  ),
+  entry(
+    EPERM,
+    'the lock is not held by this thread, or the variable is read-only, or the host forbids it',
+    'lock first',
+  ),
+  entry(EAGAIN, 'all CPU slots are taken', 'boot with more cpus, or let a thread detach'),
+  entry(
+    ESHUTDOWN,
+    'the machine was shut down, or this thread detached, or the object was disposed of, or the ' +
+      'queue is closed',
+    'stop using the handle; boot or attach again, or ask for the object by its name',
+  ),
+  entry(
+    EOPNOTSUPP,
+    "this thread may not block (a browser's main thread), the memory cannot be shared, or " +
+      'the host has no such thing (Unix sockets, files)',
+    'use the Async form of the call; serve the page with the COOP and COEP headers',
+  ),
+  entry(
+    ENAMETOOLONG,
+    "a name has more than 31 bytes, a socket's path more than 107 or its folder more than 96, or " +
+      'another path more than the host takes',
+    'shorten it',
+  ),
+  entry(
+    EADDRINUSE,
+    'a program, or this thread, listens at that path already',
+    'close that listener, or give another path',
+  ),
+  entry(
+    EACCES,
+    "the folder for the control socket is not this user's own, or a folder may not be written",
+    'mend its owner and mode, or give a path elsewhere',
+  ),
+  entry(ENOSPC, 'no room is left for a dump; nothing of it stays', 'make room, or dump elsewhere'),
+  entry(EDQUOT, 'this user may have no more room there; no dump stays', 'dump elsewhere'),
+  entry(EFBIG, 'a file may not be as long as the memory there; no dump stays', 'dump elsewhere'),
+  entry(EROFS, 'nothing can be written there', 'dump elsewhere'),
+  entry(ELOOP, 'the path goes through too many links', 'mend the links'),
+  entry(EMFILE, 'this process, or this thread for dumps, has too many files open', 'close some'),
+  entry(ENFILE, 'the host has too many files open', 'close some'),
+  entry(EIO, "the host's file system failed; the text has its words", 'mend what it names'),
+];

@@ -1,0 +1,34 @@
+/*
+ * whole: the parts of the façade that `kmem` has and `kmem/core` has not (parts.ts says why).
+ *
+ * This file is imported for its effect, by index.ts alone.  A part that gets a line here is
+ * one that a program may do without; what all programs want is imported where it is used.
+ */
+import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
+import '../sys/boot/whole.ts';
+import { kern_dump } from '../sys/observe/kern_dump.ts';
+import { Chain } from './chain.ts';
+import { listen } from './listen.ts';
+import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
+import { partsAre } from './parts.ts';
+import { netstatText, stats, vmstatTypes, vmstatZones } from './stats.ts';
+
+partsAre({
+  chain: (ctx, source, options) => Chain.make(ctx, source, options),
+  adoptChain: (ctx, released) => Chain.adopt(ctx, released),
+  chainSites: mbuf_sites,
+  stats,
+  vmstat: (what) => (what === 'm' ? vmstatTypes() : vmstatZones()),
+  netstat: netstatText,
+  collect: (options) => {
+    const all = wantsSysctls('collect', options);
+    return () => prometheusText(all);
+  },
+  metrics: (options) => {
+    const all = wantsSysctls('metrics', options);
+    return () => metrics(all);
+  },
+  observe: (api, options) => observeWith(api, wantsSysctls('observe', options)),
+  listen,
+  dump: kern_dump,
+});

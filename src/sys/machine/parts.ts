@@ -1,0 +1,149 @@
+/*
+ * parts: what the kernel of a small program does without.
+ *
+ *      boot/main.ts     the system without them: what the entry kmem/core loads
+ *      boot/whole.ts    the same, and fills this table: what all others load
+ *
+ * WITNESS, the profiler of locks, the guards of a checked boot and the writer of dumps are an
+ * eighth of the kernel, and run only in machines that were booted with their options.  Where
+ * the kernel comes to them it calls the functions below, behind their options.  boot and
+ * attach refuse a machine whose options need what this thread has not loaded (parts_refuse),
+ * so none of them finds the table empty.
+ *
+ * The structures and variables of these parts are declared where every program has them
+ * (sync/witness_vars.ts, sync/lock_prof_vars.ts): the layout of the memory and the names in it
+ * are the same in every thread, whatever it has loaded.
+ */
+import { EOPNOTSUPP, KmemError } from './errno.ts';
+import { FOLDER_WORDS, M, machine } from './header.ts';
+import { kconsole } from './kconsole.ts';
+import { OPTION_NAMES, opt } from './opt.ts';
+import type { sbuf } from './sbuf.ts';
+import { get_string } from './struct.ts';
+
+export interface KernelParts {
+  readonly witness_boot: () => void;
+  readonly witness_init: (l: number) => void;
+  readonly witness_checkorder: (l: number, exclusive: boolean) => void;
+  readonly witness_lock: (l: number, exclusive: boolean) => void;
+  readonly witness_unlock: (l: number, exclusive: boolean) => void;
+  readonly witness_sleep: (what: string, except: number) => boolean;
+  readonly witness_badstacks: (s: sbuf) => void;
+  readonly witness_fullgraph: (s: sbuf) => void;
+  readonly prof_boot: () => void;
+  readonly prof_contended: (l: number) => void;
+  readonly prof_acquired: (l: number, contended: boolean, waited_ms: number) => void;
+  readonly prof_released: (l: number) => void;
+  readonly prof_stats: (s: sbuf) => void;
+  readonly prof_reset: () => void;
+  readonly prof_acquisitions: () => number;
+  readonly checked_boot: () => void;
+  readonly checked_letters: () => void;
+  readonly checked_fresh: (p: number, size: number) => void;
+  readonly checked_publish: (p: number) => void;
+  readonly checked_quiet: (on: boolean) => void;
+  readonly panic_dump: () => void;
+}
+export const kernel_parts = {} as KernelParts;
+
+/** Fills the table. */
+export function parts_begin(all: KernelParts): void {
+  Object.assign(kernel_parts, all);
+}
+function parts_there(): boolean {
+  return kernel_parts.witness_boot !== undefined;
+}
+/** Options that need the table. */
+const NEED: readonly string[] = ['WITNESS', 'MUTEX_PROFILING', 'CHECKED'];
+/** Throws EOPNOTSUPP if a machine with this option word needs what is not loaded. */
+export function parts_refuse(op: string, word: number): void {
+  const needs = OPTION_NAMES.filter((name, bit) => word & (1 << bit) && NEED.includes(name));
+  if (needs.length > 0 && !parts_there()) parts_missing(op, `the option ${needs.join(', ')}`);
+}
+/** Throws EOPNOTSUPP unless this thread can write dumps. */
+export function parts_refuse_dump(op: string): void {
+  if (!parts_there()) parts_missing(op, 'a dump');
+}
+function parts_missing(op: string, what: string): never {
+  const text = `${what} needs what kmem/core leaves out: load 'kmem' first`;
+  throw new KmemError(EOPNOTSUPP, op, text);
+}
+
+// --- WITNESS: the order in which locks are taken (sync/witness.ts) ------------------------
+
+/** Lays its tables out. */
+export function witness_boot(): void {
+  if (opt.WITNESS) kernel_parts.witness_boot();
+}
+/** A lock is made at `l`. */
+export function witness_init(l: number): void {
+  kernel_parts.witness_init(l);
+}
+/** A lock is about to be taken, perhaps after a wait. */
+export function witness_checkorder(l: number, exclusive: boolean): void {
+  kernel_parts.witness_checkorder(l, exclusive);
+}
+/** A lock was taken. */
+export function witness_lock(l: number, exclusive: boolean): void {
+  kernel_parts.witness_lock(l, exclusive);
+}
+/** A lock is given back. Panics if this CPU does not hold it that way. */
+export function witness_unlock(l: number, exclusive: boolean): void {
+  kernel_parts.witness_unlock(l, exclusive);
+}
+/** Before sleeping; whether locks are held that must not be. `except`: given up, 0 none. */
+export function witness_sleep(what: string, except: number): boolean {
+  return kernel_parts.witness_sleep(what, except);
+}
+
+// --- MUTEX_PROFILING: how long they are held and waited for (sync/lock_prof.ts) -------------
+
+/** Lays its tables out. */
+export function prof_boot(): void {
+  if (opt.MUTEX_PROFILING) kernel_parts.prof_boot();
+}
+/** A CPU found the lock held and is about to wait. */
+export function prof_contended(l: number): void {
+  kernel_parts.prof_contended(l);
+}
+/** A lock was taken, after `waited_ms` if it was held by another. */
+export function prof_acquired(l: number, contended: boolean, waited_ms: number): void {
+  kernel_parts.prof_acquired(l, contended, waited_ms);
+}
+/** A lock is given back. */
+export function prof_released(l: number): void {
+  kernel_parts.prof_released(l);
+}
+
+// --- CHECKED: a guard on every field (sync/checked.ts, boot/checked_letters.ts) ---------------
+
+/** Installs the guards in this thread. For boot and for each attach. */
+export function checked_boot(): void {
+  if (opt.CHECKED) kernel_parts.checked_boot();
+}
+/** Says what each lock letter means. For boot and for each attach. */
+export function checked_letters(): void {
+  if (opt.CHECKED) kernel_parts.checked_letters();
+}
+/** The record of `size` words at `p` is being made: no rule holds for it yet. */
+export function checked_fresh(p: number, size: number): void {
+  if (opt.CHECKED) kernel_parts.checked_fresh(p, size);
+}
+/** The record at `p` is made: from here on others may find it. */
+export function checked_publish(p: number): void {
+  if (opt.CHECKED) kernel_parts.checked_publish(p);
+}
+/** A walker reads what is another CPU's own: nobody is at work meanwhile. */
+export function checked_quiet(on: boolean): void {
+  if (opt.CHECKED) kernel_parts.checked_quiet(on);
+}
+
+// --- dumps (observe/kern_dump.ts) -------------------------------------------------------------
+
+/** In the thread that panicked: writes the dump that boot was asked for, and says so. */
+export function panic_dump(): void {
+  if (parts_there()) kernel_parts.panic_dump();
+  else if (get_string(machine.dump_folder, M, FOLDER_WORDS) !== '') {
+    kconsole.print('kmem: panic: no dump was written: this thread has loaded kmem/core alone');
+  }
+}
