@@ -10,7 +10,7 @@
  *      why a thread sleeps              machine/wmesg.ts
  *      a row of a replay's verdict       declared before it is used (replay/rows.ts)
  *      a figure for Prometheus           lib/metrics.ts
- *      an errno, or the text of an error lib/errors.ts
+ *      an errno, or the text of an error lib/error_table.ts
  *
  * Nothing is written down here a second time: terms are gathered from the
  * declarations, without a machine.  A word may mean several things (`FREE` and the

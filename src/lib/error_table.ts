@@ -126,8 +126,8 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(
     EOPNOTSUPP,
     "this thread may not block (a browser's main thread), the memory cannot be shared, or " +
-      'the host has no such thing (Unix sockets, files)',
-    'use the Async form of the call; serve the page with the COOP and COEP headers',
+      'the host has no such thing (Unix sockets, files), or kmem/core leaves the call out',
+    "use the Async form of the call; serve the page with the COOP and COEP headers; import 'kmem'",
   ),
   entry(
     ENAMETOOLONG,

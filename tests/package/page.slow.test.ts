@@ -4,12 +4,14 @@
  * where the page is isolated, one CPU on plain memory where it is not, and no call
  * that blocks the page.  By what means: page/ is built as a user would build it,
  * and opened in Chromium, Firefox and WebKit; each part of its address is one run,
- * whose report is looked at here.
+ * whose report is looked at here.  page/core is another page, which loads kmem/core, and the rest
+ * of the package when it wants it.
  */
 import assert from 'node:assert/strict';
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { type Browser, type BrowserKind, BROWSERS } from './browsers.ts';
 import { install, NODES, pack, run_ok, scratch, tool } from './pack.ts';
 import { type Served, serve } from './serve.ts';
@@ -17,12 +19,15 @@ import { type Served, serve } from './serve.ts';
 const folder = scratch();
 const project = join(folder, 'page');
 const built = join(project, 'dist');
+const core_built = join(folder, 'core');
 const PLAIN = ['--outDir', 'plain'];
 
 before(() => {
   install(project, pack(folder));
   cpSync(join(import.meta.dirname, 'page'), project, { recursive: true });
   run_ok(tool('vite'), ['build', '--logLevel', 'warn'], project);
+  const core = ['build', 'core', '--config', 'vite.config.js', '--outDir', core_built];
+  run_ok(tool('vite'), [...core, '--logLevel', 'warn'], project);
 });
 
 interface Variable {
@@ -65,6 +70,53 @@ describe('the build', () => {
       );
     }
   });
+});
+
+/** Bytes of a built file and of all that it imports at once, as a server sends them. */
+function weight(assets: string, file: string, seen = new Set<string>()): number {
+  if (seen.has(file)) return 0;
+  seen.add(file);
+  const code = readFileSync(join(assets, file), 'utf8');
+  const imported = [...code.matchAll(/(?:^|[;}])(?:import|export)\b[^()]*?["']\.\/([^"']+)["']/g)];
+  const others = imported.reduce((sum, [, path]) => sum + weight(assets, path, seen), 0);
+  return gzipSync(code, { level: 9 }).length + others;
+}
+/** Bytes, gzipped, of a page or a worker that loads kmem/core: kernel, façade, and its own. */
+const CORE_MAX = 95_000;
+
+describe('the core', () => {
+  const assets = join(core_built, 'assets');
+  const file = (kind: string): string =>
+    readdirSync(assets).find((name) => name.startsWith(`${kind}-`) && name.endsWith('.js')) ?? '';
+  test('a page that loads it alone is light, and so is its worker', () => {
+    const html = readFileSync(join(core_built, 'index.html'), 'utf8');
+    const main = /<script[^>]* src="\/assets\/([^"]+)"/.exec(html)?.[1] ?? '';
+    const [page, worker] = [weight(assets, main), weight(assets, file('worker'))];
+    assert.ok(page > 10_000 && page < CORE_MAX, `the page loads ${page} bytes`);
+    assert.ok(worker > 10_000 && worker < CORE_MAX, `the worker loads ${worker} bytes`);
+  });
+  for (const kind of BROWSERS) {
+    const skip = kind.missing === '' ? false : `needs ${kind.missing}`;
+    test(`${kind.name}: the rest comes when it is asked for`, { skip }, async () => {
+      const served = await serve(core_built, true, kind.script);
+      const browser = await kind.start();
+      const seen = await browser.open(served.url);
+      await browser.close();
+      await served.close();
+      assert.equal(seen.state, 'done', `${seen.summary}\n${seen.said.join('\n')}`);
+      const report = JSON.parse(seen.report);
+      assert.match(report.early, /^EOPNOTSUPP .*boot: the option WITNESS, CHECKED needs/);
+      for (const [call, said] of Object.entries<string>(report.calls)) {
+        assert.match(said, new RegExp(`^EOPNOTSUPP .*${call}: .*await import\\('kmem'\\)`), call);
+      }
+      assert.deepEqual(Object.keys(report.calls), ['chain', 'vmstat', 'stats', 'collect', 'dump']);
+      assert.deepEqual(report.before, { received: 2000, wrong: 0 });
+      assert.deepEqual(report.after, { received: 2000, wrong: 0 });
+      assert.equal(report.text, 'all there');
+      assert.match(report.vmstat, /^ *parcel +0 /m);
+      assert.deepEqual(report.sysctls, unbundled());
+    });
+  }
 });
 
 interface Opened {
