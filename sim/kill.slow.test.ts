@@ -16,8 +16,8 @@ import { script_urls } from './main.ts';
 import { nested_session } from './nested.ts';
 import { script_load } from './script.ts';
 
-const SEEDS_BATON = 2;
-const SEEDS_NESTED = 12;
+const SEEDS_BATON = 1;
+const SEEDS_NESTED = 5;
 const upto = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1);
 const undo = new URL('./scripts/undo.ts', import.meta.url);
 const sleepq = new URL('./scripts/sleepq.ts', import.meta.url);

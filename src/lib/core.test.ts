@@ -2,8 +2,8 @@
  * What is shown: a thread that has loaded kmem/core alone and threads that have loaded all of
  * kmem share one machine, and what the core leaves out is refused, never half done.  By what
  * means: this file loads core.ts, and index.ts only where a test says so; its workers load the
- * one or the other.  The core settles a thread that dies with the caches of its chains, and the walkers
- * prove what it made of them.
+ * one or the other.  The core settles a thread that dies with the caches of its chains, and
+ * the walkers prove what it made of them.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -71,7 +71,7 @@ describe('the core alone', () => {
     refused(() => boot({ dump: '/tmp' }));
     start(t).check(); // the thread is free to boot
   });
-  test('it answers for the variables of what it leaves out, as a machine without the options', (t) => {
+  test('it answers for the variables of what it leaves out: they do not run', (t) => {
     const machine = start(t);
     assert.equal(machine.sysctl('debug.witness.badstacks'), 'Witness not running');
     assert.equal(machine.sysctl('debug.witness.fullgraph'), 'Witness not running');
