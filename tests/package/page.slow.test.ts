@@ -97,12 +97,12 @@ describe('the core', () => {
   });
   for (const kind of BROWSERS) {
     const skip = kind.missing === '' ? false : `needs ${kind.missing}`;
-    test(`${kind.name}: the rest comes when it is asked for`, { skip }, async () => {
+    test(`${kind.name}: the rest comes when it is asked for`, { skip }, async (t) => {
       const served = await serve(core_built, true, kind.script);
+      t.after(() => served.close());
       const browser = await kind.start();
+      t.after(() => browser.close());
       const seen = await browser.open(served.url);
-      await browser.close();
-      await served.close();
       assert.equal(seen.state, 'done', `${seen.summary}\n${seen.said.join('\n')}`);
       const report = JSON.parse(seen.report);
       assert.match(report.early, /^EOPNOTSUPP .*boot: the option WITNESS, CHECKED needs/);
