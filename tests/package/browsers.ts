@@ -176,18 +176,23 @@ async function start_webkit(shared: boolean): Promise<Browser> {
   const session = `${at}/session/${sessionId}`;
   const run = (script: string): Promise<unknown> =>
     command(`${session}/execute/sync`, { script, args: [] });
+  let runs = 0;
   return {
     async open(url) {
-      await command(`${session}/url`, { url: 'about:blank' });
-      await command(`${session}/url`, { url });
+      // The driver does not wait for the page, so what it shows at first may be the last one's.
+      const own = new URL(url);
+      own.search = `run=${++runs}`;
+      await command(`${session}/url`, { url: own.href });
       const said: string[] = [];
       // A script is refused whose page is replaced by the next one before it answers.
       const look = (): Promise<Look> =>
-        (run(`return ${LOOK}`) as Promise<Look>).catch((e) => {
-          if (!(e instanceof Refused)) throw e;
-          if (said.at(-1) !== e.message) said.push(e.message);
-          return null;
-        });
+        (run(`return location.href === '${own.href}' ? ${LOOK} : null`) as Promise<Look>).catch(
+          (e) => {
+            if (!(e instanceof Refused)) throw e;
+            if (said.at(-1) !== e.message) said.push(e.message);
+            return null;
+          },
+        );
       const seen = await watch(look, said);
       return { ...seen, said: (await run('return window.said')) as string[] };
     },
