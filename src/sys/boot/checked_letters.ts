@@ -44,6 +44,7 @@ import { mem, PAGE_WORD_SHIFT } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { elem, type Field, field_word } from '../machine/struct.ts';
 import { reg_root } from '../h/registry.ts';
+import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
 import {
   CACHE_SHIFT,
@@ -172,6 +173,11 @@ function page_letters(): void {
   checked_rule('vm_page', 'o', (a) => in_hand(a.start));
   const owned = (m: number): boolean => page_kind(m) === PK_OBJECT;
   checked_rule('vm_page', 'b', (a) => (owned(a.start) ? '' : in_hand(a.start)));
+  checked_letter('vm_radix', 'w', (t) => mem.I32[t + offset(vm_radix.lock)]);
+  checked_letter('vm_radix_node', 'w', (n) => {
+    const t = mem.I32[n + offset(vm_radix_node.tree)];
+    return t > 0 ? mem.I32[t + offset(vm_radix.lock)] : 0;
+  });
   checked_rule('vm_page', 'w', (a) =>
     owned(a.start) || !a.write ? '' : `page ${a.start} is of no object`,
   );

@@ -61,6 +61,19 @@ export const lock_order: readonly LockClass[] = [
     help: 'names of the façade: types, zones, roots',
   },
   { name: 'malloc', kind: 'mtx', recovery: 'undo', help: 'the list of malloc types' },
+  {
+    name: 'VM object',
+    kind: 'mtx',
+    recovery: 'undo',
+    dupok: true,
+    help: 'a memory object: its pages and references; of a chain the top one first',
+  },
+  {
+    name: 'page queue',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'the queues of pages that have owners, and how often those are wired',
+  },
   { name: 'UMA drain', kind: 'mtx', recovery: 'undo', help: 'one reclaim at a time' },
   { name: 'UMA lock', kind: 'mtx', recovery: 'undo', help: 'the list of kegs' },
   {
@@ -100,6 +113,8 @@ export const LC_SYSCTL_MEM = class_id('sysctl mem');
 export const LC_SYSCTL = class_id('sysctl tree');
 export const LC_REGISTRY = class_id('registry');
 export const LC_MALLOC = class_id('malloc');
+export const LC_VM_OBJECT = class_id('VM object');
+export const LC_PAGE_QUEUE = class_id('page queue');
 export const LC_UMA_DRAIN = class_id('UMA drain');
 export const LC_UMA = class_id('UMA lock');
 export const LC_ZONE = class_id('UMA zone');

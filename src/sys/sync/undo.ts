@@ -102,6 +102,10 @@ function pair_word(pc: pcpu_t, i: number): number {
 export function undo_begin<P extends number>(f: LockField<P>, p: P): void {
   section_begin(p + f);
 }
+/** The same under the lock at word `l`: for a structure that lies in records of several kinds. */
+export function undo_begin_word(l: number): void {
+  section_begin(l);
+}
 /**
  * Opens a section without a lock, for words that only this CPU writes.  Not
  * inside a section with a lock; sections with locks may stand inside it.
