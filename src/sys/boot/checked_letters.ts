@@ -35,6 +35,7 @@ import {
   machine,
   ROOT_LIB,
   ROOT_MALLOC,
+  ROOT_OBJECT,
   ROOT_PHYS,
   ROOT_SYSCTL,
   ROOT_UMA,
@@ -44,6 +45,7 @@ import { mem, PAGE_WORD_SHIFT } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { elem, type Field, field_word } from '../machine/struct.ts';
 import { reg_root } from '../h/registry.ts';
+import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
 import {
@@ -170,9 +172,20 @@ function page_letters(): void {
     // Taken for good, without a zone: its owner is not written down.
     return page_kind(m) === PK_WIRED ? '' : `page ${m} is not in the hand of cpu${thr.cpu}`;
   };
-  checked_rule('vm_page', 'o', (a) => in_hand(a.start));
+  // A page that stays found while it goes from object to object: under the lock of the one.
+  const by_object = (m: number): boolean => {
+    const o = page_kind(m) === PK_OBJECT ? mem.I32[field_word(vm_page.owner, 0) + m] : 0;
+    return o > 0 && checked_lock(o + vm_object.lock, true) === '';
+  };
+  checked_rule('vm_page', 'o', (a) => (by_object(a.start) ? '' : in_hand(a.start)));
   const owned = (m: number): boolean => page_kind(m) === PK_OBJECT;
   checked_rule('vm_page', 'b', (a) => (owned(a.start) ? '' : in_hand(a.start)));
+  checked_letter('vm_object', 'n', () => anchor(ROOT_OBJECT) + vm_object_root.lock);
+  checked_letter('vm_object_root', 'n', (r) => r + vm_object_root.lock);
+  checked_letter('vm_object', 'k', (o) => {
+    const backing = mem.I32[o + offset(vm_object.backing)];
+    return backing > 0 ? backing + vm_object.lock : 0;
+  });
   checked_letter('vm_radix', 'w', (t) => mem.I32[t + offset(vm_radix.lock)]);
   checked_letter('vm_radix_node', 'w', (n) => {
     const t = mem.I32[n + offset(vm_radix_node.tree)];

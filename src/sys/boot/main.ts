@@ -111,9 +111,12 @@ import { PHYS_COLUMNS } from '../page/vm_phys.ts';
 import { budget_reap } from '../uma/uma_budget.ts';
 import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
 import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
-import { PK_MALLOC, PK_SLAB } from '../h/vm_page.ts';
+import { PK_MALLOC, PK_OBJECT, PK_SLAB } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
+import { vm_object_boot, vm_object_reap, vm_object_startup } from '../object/vm_object.ts';
+import { object_page_unowned } from '../object/vm_object_page.ts';
+import { pageq_boot } from '../page/vm_pageq.ts';
 import { lock_order } from '../sync/lock_order.ts';
 import { rw_leave } from '../sync/rw_death.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
@@ -173,6 +176,8 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [prof_boot, 'how long they are held and waited for'],
   [vm_page_boot, 'where the free pages will be noted'],
   [uma_boot, 'the first zones, laid out by hand'],
+  [pageq_boot, 'the queues of pages that have owners'],
+  [vm_object_boot, 'where memory objects will be noted'],
   [malloc_boot, 'the list of malloc types'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
   [registry_boot, 'the names of objects that every thread finds'],
@@ -182,6 +187,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_page_startup, 'every page that is left becomes a free page'],
   [kmeminit, 'how many of them malloc and the zones may hold'],
   [uma_startup, 'the zones of zones, kegs, slabs and buckets'],
+  [vm_object_startup, 'zones of memory objects and of the indexes of their pages'],
   [malloc_startup, 'size classes and the declared types'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
@@ -207,6 +213,7 @@ life_begin({
     [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
     [vm_page_reap, 'pages in its hand become free'],
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
+    [vm_object_reap, 'references to memory objects that it had on their way are given up'],
     [vm_page_cache_reap, 'so do those in its page cache'],
     [budget_reap, 'it is about to take no pages any more'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],
@@ -239,6 +246,7 @@ life_begin({
   page_unowned: new Map([
     [PK_SLAB, slab_page_unowned],
     [PK_MALLOC, slab_page_unowned],
+    [PK_OBJECT, object_page_unowned],
   ]),
   claim_stuck,
   locks_held: kernel_locks_held,

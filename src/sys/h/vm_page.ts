@@ -55,6 +55,12 @@ export const PK_MALLOC_END = 16;
 
 /** The page is all zeros. Means something only between allocation and first use, and while free. */
 export const PG_ZERO = 0x40;
+/** Of an object whose pages are never reclaimed: on no queue. */
+export const PG_UNMANAGED = 0x01;
+/** No page of memory's own: wired once, for ever, and never freed. */
+export const PG_FICTITIOUS = 0x02;
+/** Somebody sleeps until it is busy no more. */
+export const PG_WANTED = 0x04;
 
 /*
  * Locks: (g) from and to PK_FREE under the free lock, else by the CPU in whose hand the page is

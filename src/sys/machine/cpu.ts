@@ -81,6 +81,8 @@ export const HAND_RUNS = 8;
 export const PAGE_CACHE_MAX = 32;
 /** The same for items of the allocator itself: slab headers, buckets, zones, kegs. */
 export const HAND_ITEMS = 8;
+/** References to memory objects that a CPU may have on their way. */
+export const HAND_REFS = 16;
 /** Incarnations are counted modulo 2^20. */
 export const INCARNATION_MASK = 0xfffff;
 
@@ -137,6 +139,11 @@ export const pcpu = struct<pcpu_t>(
   growing: i32('a', 'pages that it is about to take for malloc or a zone'),
   in_hand_items: i32('t', 'items between two places'),
   in_hand_item: words('t', 'those items, the last taken last', HAND_ITEMS),
+  in_hand_refs: i32('t', 'references to memory objects between two places'),
+  in_hand_ref: words('t', 'those objects, the last taken last', HAND_REFS),
+  paging: i32('t', 'objects in which it counts as paging'),
+  paging_in: words('t', 'those objects', HAND_REFS),
+  moving: i32('t', 'object into which it moves a page of another one, 0: none'),
 });
 
 export type mcache_t = Ptr<'mcache'>;

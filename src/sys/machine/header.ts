@@ -95,6 +95,8 @@ export const ROOT_WITNESS = 5;
 export const ROOT_PROF = 6;
 export const ROOT_LIB = 8;
 export const ROOT_MBUF = 9;
+export const ROOT_PAGEQ = 10;
+export const ROOT_OBJECT = 11;
 export const ROOT_TEST = 31;
 
 /**

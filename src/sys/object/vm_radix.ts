@@ -2,8 +2,7 @@
  * vm_radix: finds words by page number, under its owner's lock.
  *
  * A store is made in two steps, because memory may be short: radix_reserve makes the
- * nodes on the way, each in a section of its own, and may fail with nothing changed that
- * matters; radix_store then cannot fail and is part of the caller's section, so that what
+ * nodes on the way, each in a section of its own, and may fail with nothing changed; radix_store then cannot fail and is part of the caller's section, so that what
  * it says and what the caller's record says change together.  radix_clear is the other
  * way round: a part of the caller's section, and radix_trim afterwards gives back the nodes
  * that nothing needs any more.
@@ -72,6 +71,11 @@ export function radix_lookup(t: vm_radix_t, key: number): number {
   radix.leaf_key[t] = key >>> BITS;
   return node.slot[elem(n, key & MASK)];
 }
+/** The same without remembering the node: by whoever only looks. */
+export function radix_peek(t: vm_radix_t, key: number): number {
+  const n = leaf_of(t, key);
+  return n === NULL ? 0 : node.slot[elem(n, key & MASK)];
+}
 /** The lowest node on the way to `key`; NULL if the way ends before. */
 function leaf_of(t: vm_radix_t, key: number): vm_radix_node_t {
   let level = radix.height[t];
@@ -114,6 +118,11 @@ export function radix_init(t: vm_radix_t, l: number): void {
  * is open.  False: no memory for one of them.  Never sleeps.
  */
 export function radix_reserve(t: vm_radix_t, key: number, z: zone_t): boolean {
+  if (reserve(t, key, z)) return true;
+  radix_trim(t, key, z); // what it had got so far
+  return false;
+}
+function reserve(t: vm_radix_t, key: number, z: zone_t): boolean {
   if (radix.root[t] === NULL) return reserve_first(t, key, z);
   while (!reaches(radix.height[t], key)) {
     const top = fresh(t, z);
@@ -148,7 +157,7 @@ function reserve_first(t: vm_radix_t, key: number, z: zone_t): boolean {
   const top = fresh(t, z);
   if (top === NULL) return false;
   new_root(t, top, height);
-  return radix_reserve(t, key, z);
+  return reserve(t, key, z);
 }
 /** A node in this CPU's hand, with nothing in it. */
 function fresh(t: vm_radix_t, z: zone_t): vm_radix_node_t {
@@ -226,6 +235,21 @@ export function radix_trim(t: vm_radix_t, key: number, z: zone_t): void {
     zone_free_at(z, last.n, 0);
   }
   while (radix.height[t] > 1 && only_first(radix.root[t])) lower(t, z);
+}
+/** Gives back the nodes of a tree without values: those that a dead CPU did not trim. */
+export function radix_end(t: vm_radix_t, z: zone_t): void {
+  while (radix.root[t] !== NULL) {
+    let key = 0;
+    let n = radix.root[t];
+    for (let level = radix.height[t]; level > 1 && node.count[n] > 0; level--) {
+      let i = 0;
+      while (node.slot[elem(n, i)] === 0) i++;
+      key += i * 2 ** ((level - 1) * BITS);
+      n = node.slot[elem(n, i)] as vm_radix_node_t;
+    }
+    if (node.count[n] > 0) panic('radix_end: there are values', key);
+    radix_trim(t, key, z);
+  }
 }
 interface Empty {
   readonly n: vm_radix_node_t;

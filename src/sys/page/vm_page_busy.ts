@@ -27,7 +27,8 @@ import { counter_add } from '../machine/counter.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { field_word } from '../machine/struct.ts';
-import { PK_HAND, vm_page } from '../h/vm_page.ts';
+import { PG_WANTED, PK_HAND, vm_page } from '../h/vm_page.ts';
+import { wakeup } from '../sync/subr_sleepqueue.ts';
 import { save } from '../sync/undo.ts';
 import { vm_page_free, vm_page_in_hand, vm_page_settle, vm_page_unowned } from './vm_page.ts';
 import { vm_page_get, vm_page_put } from './vm_page_cache.ts';
@@ -90,8 +91,9 @@ export function vm_page_busy_reap(cpu: number): void {
     // An heir looks for what those before it on its slot had.
     if (dead === 0 || tid_cpu(dead) !== cpu || dead === thr.tid) continue;
     const w = field_word(page.busy, m);
-    if (!vm_page_unowned(m)) atomic_cas(w, dead, 0);
-    else if (atomic_cas(w, dead, thr.tid) === dead) {
+    if (!vm_page_unowned(m)) {
+      if (atomic_cas(w, dead, 0) === dead && page.flags[m] & PG_WANTED) wakeup(w);
+    } else if (atomic_cas(w, dead, thr.tid) === dead) {
       vm_page_in_hand(m, 1);
       page.busy[m] = 0;
       vm_page_free(m);

@@ -68,6 +68,7 @@ export const lock_order: readonly LockClass[] = [
     dupok: true,
     help: 'a memory object: its pages and references; of a chain the top one first',
   },
+  { name: 'VM objects', kind: 'mtx', recovery: 'undo', help: 'the list of memory objects' },
   {
     name: 'page queue',
     kind: 'mtx',
@@ -114,6 +115,7 @@ export const LC_SYSCTL = class_id('sysctl tree');
 export const LC_REGISTRY = class_id('registry');
 export const LC_MALLOC = class_id('malloc');
 export const LC_VM_OBJECT = class_id('VM object');
+export const LC_VM_OBJECTS = class_id('VM objects');
 export const LC_PAGE_QUEUE = class_id('page queue');
 export const LC_UMA_DRAIN = class_id('UMA drain');
 export const LC_UMA = class_id('UMA lock');

@@ -1,0 +1,78 @@
+/*
+ * vm_object (header): memory objects, what pages belong to.
+ *
+ *      map entry --.
+ *      map entry ----> object ----> backing object ----> ...
+ *                       | index       | index
+ *                       v             v
+ *                     pages         pages that are seen where the ones above have none
+ *
+ * An object is as long as its size in pages and has some of them.  Where it has none, its
+ * backing object is asked, `backing_offset` pages further on: so a copy begins without a page
+ * of its own and gets one for each page that is written to.  The objects that an object
+ * backs are its shadows.
+ */
+import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
+
+export type vm_object_t = Ptr<'vm_object'>;
+export type vm_object_root_t = Ptr<'vm_object_root'>;
+
+/* Types. */
+export const OBJT_DEFAULT = 0;
+export const OBJT_SWAP = 1;
+export const OBJT_VNODE = 2;
+export const OBJT_DEVICE = 3;
+export const OBJT_PHYS = 4;
+export const OBJT_DEAD = 5;
+
+/* Flags. */
+/** Being ended: nobody may find anything in it. */
+export const OBJ_DEAD = 0x0008;
+/** Its pages are never taken apart at a fork. */
+export const OBJ_NOSPLIT = 0x0010;
+/** Somebody sleeps until nobody pages in it. */
+export const OBJ_PIPWNT = 0x0040;
+/** Every page of it is mapped once at most: it was never copied. */
+export const OBJ_ONEMAPPING = 0x2000;
+
+/** Words of a vm_radix (vm_radix.ts). */
+const RADIX_WORDS = 6;
+
+/*
+ * Locks: (s) the object's  (n) the lock of the list  (k) that of the object that it shadows
+ *        (h) read by all
+ */
+export const vm_object = struct<vm_object_t>(
+  'vm_object',
+  16,
+)({
+  lock: lock_words(4, 'VM object', 'pages, references, shadows'),
+  type: i32('sh', 'OBJT_*'),
+  flags: i32('sh', 'OBJ_*'),
+  size: i32('sh', 'pages'),
+  refs: i32('sh', 'map entries, shadows, and references on their way'),
+  shadow_count: i32('sh', 'objects that it backs'),
+  paging: i32('sh', 'CPUs that use pages of it with its lock let go'),
+  resident: i32('sh', 'pages that its index leads to'),
+  generation: i32('sh', 'moves on with every page that comes or goes'),
+  backing: ptr<vm_object_t>('sh', 'the object below, 0: none'),
+  backing_offset: i32('sh', 'its page that is page 0 of this one'),
+  shadows: ptr<vm_object_t>('s', 'first of the objects that it backs'),
+  shadow_next: ptr<vm_object_t>('k', 'next of the objects with the same backing'),
+  shadow_prev: ptr<vm_object_t>('k', 'the one before'),
+  handle: i32('c', 'what a pager knows it by, 0: nothing'),
+  next: ptr<vm_object_t>('nh', 'next on the list of all objects'),
+  prev: ptr<vm_object_t>('n', 'the one before'),
+  index: words('-', 'its pages by number: a vm_radix, whose fields have letters', RADIX_WORDS),
+});
+/* Locks: (n) the lock  (c) constant once up */
+export const vm_object_root = struct<vm_object_root_t>(
+  'vm_object_root',
+  32,
+)({
+  lock: lock_words(4, 'VM objects', 'the list of objects'),
+  first: ptr<vm_object_t>('nh', 'newest object'),
+  count: i32('nh', 'objects'),
+  zone: i32('c', 'zone of the objects'),
+  nodes: i32('c', 'zone of the nodes of indexes'),
+});

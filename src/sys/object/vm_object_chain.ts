@@ -1,0 +1,157 @@
+/*
+ * vm_object_chain: copies by reference, and how chains of them stay short.
+ *
+ *      entry ──> object                            entry ──> shadow ──> object
+ *                                  shadow                      |
+ *      entry ──> object  (copied)  ──────>         entry ──────────────'
+ *
+ * A copy of memory is a shadow: an object without pages whose backing object has them.  A page
+ * that is written to is copied into the shadow and hides the one below.
+ *
+ *      collapse   the object below has one reference left, this one's: its pages that are
+ *                 not hidden move up, and it ends
+ *      bypass     all of it that can be seen is hidden: this object goes on to the next
+ *                 below, and gives its reference up
+ *
+ * Locks: of two objects of a chain the upper one first.
+ */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { NULL } from '../machine/struct.ts';
+import { OBJ_DEAD, OBJT_DEFAULT, OBJT_SWAP, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { vm_page } from '../h/vm_page.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import {
+  object_anonymous,
+  object_shadow_in,
+  object_shadow_out,
+  vm_object_allocate,
+  vm_object_anchor,
+  vm_object_deallocate,
+  vm_object_reference_locked,
+  vm_object_unanchor,
+} from './vm_object.ts';
+import {
+  object_page,
+  object_page_free,
+  object_page_move,
+  object_page_next,
+  vm_page_sleep_if_busy,
+} from './vm_object_page.ts';
+
+const object = vm_object;
+const page = vm_page;
+
+const v_collapses = counter_u64(
+  'vm.stats.object.collapses',
+  'Objects that took the pages of the one below',
+);
+const v_bypasses = counter_u64(
+  'vm.stats.object.bypasses',
+  'Objects that passed over the one below',
+);
+
+/**
+ * A shadow of `size` pages over `o` from its page `offset` on.  The reference to `o` in this
+ * CPU's hand becomes the shadow's; that to the shadow is in hand then.  An anonymous object
+ * that nobody else refers to needs none: it is returned itself.  NULL: no memory.
+ */
+export function vm_object_shadow(o: vm_object_t, offset: number, size: number): vm_object_t {
+  mtx_lock(object.lock, o);
+  const alone = object.refs[o] === 1 && object_anonymous(o);
+  mtx_unlock(object.lock, o);
+  if (alone) return o;
+  const shadow = vm_object_allocate(OBJT_DEFAULT, size);
+  if (shadow === NULL) return shadow;
+  mtx_lock(object.lock, shadow);
+  mtx_lock(object.lock, o);
+  undo_begin(object.lock, shadow);
+  save(object.backing, shadow);
+  save(object.backing_offset, shadow);
+  object.backing[shadow] = o;
+  object.backing_offset[shadow] = offset;
+  vm_object_anchor(o);
+  undo_end();
+  object_shadow_in(shadow, o);
+  mtx_unlock(object.lock, o);
+  mtx_unlock(object.lock, shadow);
+  return shadow;
+}
+
+/** Shortens the chain below an object to which the caller refers. Takes and gives back locks. */
+export function vm_object_collapse(o: vm_object_t): void {
+  for (let b = shorten(o); b !== NULL; b = shorten(o)) vm_object_deallocate(b);
+}
+/** One step of that: returns the object whose reference came into hand, NULL: no more to do. */
+function shorten(o: vm_object_t): vm_object_t {
+  const none = NULL as vm_object_t;
+  for (;;) {
+    mtx_lock(object.lock, o);
+    const b = object.backing[o];
+    if (b === NULL || !quiet(o)) {
+      mtx_unlock(object.lock, o);
+      return none;
+    }
+    mtx_lock(object.lock, b);
+    const alone = object.refs[b] === 1;
+    const done = quiet(b) ? (alone ? take_pages(o, b) : hides(o, b)) : 'no';
+    if (done === 'yes') {
+      pass_over(o, b);
+      counter_add(alone ? v_collapses : v_bypasses, 1);
+    }
+    mtx_unlock(object.lock, o);
+    if (typeof done === 'number') vm_page_sleep_if_busy(done, b);
+    mtx_unlock(object.lock, b);
+    if (done === 'yes') return b;
+    if (done === 'no') return none;
+  }
+}
+/** Anonymous, alive, and nobody pages in it. */
+function quiet(o: vm_object_t): boolean {
+  return object_anonymous(o) && (object.flags[o] & OBJ_DEAD) === 0 && object.paging[o] === 0;
+}
+/** Whether a step can be done; the page that is waited for, if one is busy. */
+type Step = 'yes' | 'no' | number;
+/** Moves up the pages of b that o does not hide, and frees the others. Both are locked. */
+function take_pages(o: vm_object_t, b: vm_object_t): Step {
+  for (let m = object_page_next(b, 0); m !== 0; m = object_page_next(b, 0)) {
+    if (page.busy[m] !== 0) return m;
+    const i = page.index[m] - object.backing_offset[o];
+    const seen = i >= 0 && i < object.size[o];
+    if (!seen || object_page(o, i) !== 0) object_page_free(m, b);
+    else if (!object_page_move(m, b, o, i)) return 'no';
+  }
+  return 'yes';
+}
+/** Whether o has a page wherever b has one that could be seen through it. Both are locked. */
+function hides(o: vm_object_t, b: vm_object_t): Step {
+  if (object.type[b] === OBJT_SWAP) return 'no'; // what it has in the swap area is not seen here
+  const first = object.backing_offset[o];
+  const end = first + object.size[o];
+  for (let m = object_page_next(b, first); m !== 0; m = object_page_next(b, page.index[m] + 1)) {
+    if (page.index[m] >= end) break;
+    const above = object_page(o, page.index[m] - first);
+    if (above === 0 || page.busy[above] !== 0) return 'no';
+  }
+  return 'yes';
+}
+/** The object below b, if there is one, backs o instead of b, whose reference is in hand then. */
+function pass_over(o: vm_object_t, b: vm_object_t): void {
+  const below = object.backing[b];
+  if (below !== NULL) {
+    mtx_lock(object.lock, below);
+    vm_object_reference_locked(below);
+  }
+  object_shadow_out(o, b);
+  undo_begin(object.lock, o);
+  save(object.backing, o);
+  save(object.backing_offset, o);
+  object.backing[o] = below;
+  object.backing_offset[o] += object.backing_offset[b];
+  if (below !== NULL) vm_object_anchor(below);
+  vm_object_unanchor(b);
+  undo_end();
+  if (below === NULL) return;
+  object_shadow_in(o, below);
+  mtx_unlock(object.lock, below);
+}

@@ -1,0 +1,276 @@
+/*
+ * vm_object_page: the pages of an object.
+ *
+ *      object_page_alloc    free -> busy, not found -> busy, found by its number
+ *      object_page_remove   found -> busy, not found
+ *      object_page_free     found -> free
+ *      object_page_move     found here -> found there, under both locks
+ *
+ * The index of an object leads to a page by its number; the page says whose it is, and which
+ * number it has.  Both must agree: an entry whose page says otherwise is stale, as if it
+ * were not there.  That makes a move safe: first the other index leads to the page too, then
+ * the page changes its mind and leaves the first index, in one section.  A CPU that dies in
+ * between leaves a stale entry and nothing else; `moving` in its record says in which object.
+ *
+ * A page is busy only while the lock is let go with the page in work.  Who finds it busy
+ * sleeps (vm_page_sleep_if_busy) and looks it up again: nothing that was read before may be
+ * believed afterwards.
+ *
+ * Locks: all calls want the object locked; what leaves it may sleep, lets go of it meanwhile.
+ */
+import { pcpu, thr } from '../machine/cpu.ts';
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { field_word, NULL } from '../machine/struct.ts';
+import type { zone_t } from '../h/uma.ts';
+import {
+  PG_UNMANAGED,
+  PG_WANTED,
+  PG_ZERO,
+  PK_MASK,
+  PK_OBJECT,
+  VM_ALLOC_WIRED,
+  VM_ALLOC_ZERO,
+  vm_page,
+} from '../h/vm_page.ts';
+import { OBJT_PHYS, vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
+import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { pmap_zero_page } from '../page/vm_page.ts';
+import {
+  vm_page_alloc_busy,
+  vm_page_busy,
+  vm_page_free_busy,
+  vm_page_unbusy,
+} from '../page/vm_page_busy.ts';
+import { vm_page_owner_wire, vm_page_unqueue, vm_page_wirings } from '../page/vm_pageq.ts';
+import { object_index, object_root } from './vm_object.ts';
+import {
+  radix_clear,
+  radix_end,
+  radix_lookup,
+  radix_next,
+  radix_peek,
+  radix_replace,
+  radix_reserve,
+  radix_store,
+  radix_trim,
+} from './vm_radix.ts';
+
+const object = vm_object;
+const page = vm_page;
+const SLICE_MS = 250;
+
+const nodes = (): zone_t => vm_object_root.nodes[object_root()] as zone_t;
+
+/** Whether page m says that it is page `i` of the object. */
+function says(m: number, o: vm_object_t, i: number): boolean {
+  return page.owner[m] === o && page.index[m] === i && (page.info[m] & PK_MASK) === PK_OBJECT;
+}
+/** Page `i` of the object, 0: it has none. */
+export function object_page(o: vm_object_t, i: number): number {
+  if (opt.INVARIANTS) mtx_assert(object.lock, o);
+  const m = radix_lookup(object_index(o), i);
+  return m !== 0 && says(m, o, i) ? m : 0;
+}
+/** The first page from number `i` on; its number is page.index. 0: none. */
+export function object_page_next(o: vm_object_t, i: number): number {
+  for (let at = i; ; at++) {
+    at = radix_next(object_index(o), at);
+    if (at < 0) return 0;
+    const m = object_page(o, at);
+    if (m !== 0) return m;
+  }
+}
+/** How the reaper sees whether a page that was busy has an owner. Takes the object's lock. */
+export function object_page_unowned(m: number): boolean {
+  const o = page.owner[m] as vm_object_t;
+  if (o === NULL) return true;
+  mtx_lock(object.lock, o);
+  const found = radix_peek(object_index(o), page.index[m]) === m;
+  mtx_unlock(object.lock, o);
+  return !found;
+}
+
+// --- coming ----------------------------------------------------------------------------------
+
+/**
+ * A new page `i`, busy and found.  `req` as for vm_page_get; with VM_ALLOC_WIRED it is wired.
+ * PG_ZERO in its flags says whether it is zero.  0: no memory for it or for the index.  Never
+ * sleeps.
+ */
+export function object_page_alloc(o: vm_object_t, i: number, req: number): number {
+  const t = object_index(o);
+  if (!radix_reserve(t, i, nodes())) return 0;
+  const m = vm_page_alloc_busy(PK_OBJECT, o, i, req & ~VM_ALLOC_WIRED);
+  if (m === 0) {
+    radix_trim(t, i, nodes());
+    return 0;
+  }
+  if (object.type[o] === OBJT_PHYS) page.flags[m] |= PG_UNMANAGED;
+  enter(o, i, m);
+  if (req & VM_ALLOC_WIRED) vm_page_owner_wire(m);
+  return m;
+}
+/** The index leads to the page from here on. Its nodes are there. */
+function enter(o: vm_object_t, i: number, m: number): void {
+  const t = object_index(o);
+  const there = radix_lookup(t, i);
+  if (there !== 0 && says(there, o, i)) panic('vm_page_insert: page already inserted', i, there);
+  undo_begin(object.lock, o);
+  if (there === 0) {
+    radix_store(t, i, m);
+    save(object.resident, o);
+    object.resident[o]++;
+  } else radix_replace(t, i, m); // a stale one
+  save(object.generation, o);
+  object.generation[o]++;
+  undo_end();
+}
+/**
+ * Page `i`, found or new, busy by this CPU unless `busy` is false, wired if `req` says so.
+ * A new one is zero if `req` has VM_ALLOC_ZERO; one that was there is as it was.  It may sleep
+ * for a busy page, with the lock let go.  0: no memory.
+ */
+export function object_page_grab(o: vm_object_t, i: number, req: number, busy = true): number {
+  for (;;) {
+    const m = object_page(o, i);
+    if (m !== 0 && vm_page_sleep_if_busy(m, o)) continue;
+    if (m !== 0) {
+      if (req & VM_ALLOC_WIRED) vm_page_owner_wire(m);
+      if (busy) object_page_busy(m, o);
+      return m;
+    }
+    const fresh = object_page_alloc(o, i, req);
+    if (fresh === 0) return 0;
+    if (req & VM_ALLOC_ZERO && (page.flags[fresh] & PG_ZERO) === 0) pmap_zero_page(fresh);
+    if (!busy) object_page_wakeup(fresh, o);
+    return fresh;
+  }
+}
+
+// --- busy ------------------------------------------------------------------------------------
+
+/** Makes a page of the object busy by this CPU; nobody has it busy. */
+export function object_page_busy(m: number, o: vm_object_t): void {
+  undo_begin(object.lock, o);
+  vm_page_busy(m);
+  undo_end();
+}
+/** It is busy no more: whoever sleeps for it looks again. */
+export function object_page_wakeup(m: number, o: vm_object_t): void {
+  undo_begin(object.lock, o);
+  vm_page_unbusy(m);
+  undo_end();
+  page_flash(m);
+}
+function page_flash(m: number): void {
+  if ((page.flags[m] & PG_WANTED) === 0) return;
+  page.flags[m] &= ~PG_WANTED;
+  wakeup(field_word(page.busy, m));
+}
+/**
+ * Sleeps if the page is busy.  True: it did, and the page may be another one's, or none,
+ * by now: the caller looks everything up again.  The object stays locked, or is so again.
+ */
+export function vm_page_sleep_if_busy(m: number, o: vm_object_t): boolean {
+  if (page.busy[m] === 0) return false;
+  if (page.busy[m] === thr.tid) panic('vm_page_sleep: busy by this CPU itself', m);
+  page.flags[m] |= PG_WANTED;
+  // errno: whatever ended the sleep, the page is looked up again
+  msleep(field_word(page.busy, m), object.lock, o, 'vmpbusy', SLICE_MS);
+  return true;
+}
+
+// --- going -----------------------------------------------------------------------------------
+
+/** Takes a page out of the object: it is busy by this CPU, and nobody finds it. */
+export function object_page_remove(m: number, o: vm_object_t): void {
+  const i = page.index[m];
+  undo_begin(object.lock, o);
+  if (page.busy[m] !== thr.tid) vm_page_busy(m);
+  if (radix_clear(object_index(o), i) !== m) panic('vm_page_remove: not found there', m, i);
+  save(object.resident, o);
+  save(object.generation, o);
+  object.resident[o]--;
+  object.generation[o]++;
+  undo_end();
+}
+/** Frees a page of the object, which nobody has busy and no map leads to. */
+export function object_page_free(m: number, o: vm_object_t): void {
+  const i = page.index[m];
+  if (vm_page_wirings(m) !== 0) panic('vm_page_free: freeing wired page', m, vm_page_wirings(m));
+  vm_page_unqueue(m);
+  object_page_remove(m, o);
+  page_forget(m);
+  vm_page_free_busy(m);
+  radix_trim(object_index(o), i, nodes());
+}
+/** Clears what owners note at a page: before it is free. */
+function page_forget(m: number): void {
+  page_flash(m);
+  page.state[m] = 0;
+  page.ref[m] = 0;
+  page.mod[m] = 0;
+}
+/** Frees all pages of an object that is ending. It may sleep for busy ones. */
+export function object_pages_free(o: vm_object_t): void {
+  for (let m = object_page_next(o, 0); m !== 0; ) {
+    const i = page.index[m];
+    if (!vm_page_sleep_if_busy(m, o)) object_page_free(m, o);
+    m = object_page_next(o, i);
+  }
+  stale_out(o);
+  radix_end(object_index(o), nodes());
+}
+
+// --- moving ----------------------------------------------------------------------------------
+
+/**
+ * Makes page m of `from` page `i` of `to`, where there is none.  Both are locked, `to` as the
+ * first; the page is not busy.  False: no memory for the index.  What maps it stays.
+ */
+export function object_page_move(
+  m: number,
+  from: vm_object_t,
+  to: vm_object_t,
+  i: number,
+): boolean {
+  const was = page.index[m];
+  if (!radix_reserve(object_index(to), i, nodes())) return false;
+  pcpu.moving[thr.pc] = to;
+  enter(to, i, m); // stale: the page says still that it is the other one's
+  undo_begin(object.lock, from);
+  save(page.owner, m);
+  save(page.index, m);
+  save(object.resident, from);
+  save(object.generation, from);
+  if (radix_clear(object_index(from), was) !== m) panic('vm_page_rename: not found', m, was);
+  page.owner[m] = to;
+  page.index[m] = i;
+  object.resident[from]--;
+  object.generation[from]++;
+  undo_end();
+  pcpu.moving[thr.pc] = 0;
+  radix_trim(object_index(from), was, nodes());
+  return true;
+}
+/** Takes the stale entry out that a dead CPU may have left in the object. */
+export function object_stale_clear(o: vm_object_t): void {
+  mtx_lock(object.lock, o);
+  stale_out(o);
+  mtx_unlock(object.lock, o);
+}
+function stale_out(o: vm_object_t): void {
+  const t = object_index(o);
+  for (let i = radix_next(t, 0); i >= 0; i = radix_next(t, i + 1)) {
+    if (says(radix_lookup(t, i), o, i)) continue;
+    undo_begin(object.lock, o);
+    radix_clear(t, i);
+    save(object.resident, o);
+    object.resident[o]--;
+    undo_end();
+    radix_trim(t, i, nodes());
+  }
+}

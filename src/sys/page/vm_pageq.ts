@@ -1,0 +1,286 @@
+/*
+ * vm_pageq: the queues of pages that have owners.
+ *
+ *      inactive   used least of late: reclaimed from the head on
+ *      active     used of late; each with a count that use raises and time lowers
+ *      cache      clean, mapped nowhere, still its object's: as good as free
+ *
+ * A page of an object is on one queue, or on none: wired, or of a sort that is never
+ * reclaimed (PG_UNMANAGED, PG_FICTITIOUS).  Queue, links and wirings are words of the page
+ * array, because a word is what an undo log saves:
+ *
+ *      queue   | act_count | queue |       next, prev: neighbours, 0: the end
+ *      wired   | lent | wirings |
+ *
+ * One lock guards all queues, inside the locks of objects.  Each call is one section or, for
+ * several pages, a commit for each, so that a CPU that dies leaves every page where it was or
+ * where it goes, and the counts right.
+ */
+import { boot_alloc, M, machine, ROOT_PAGEQ } from '../machine/header.ts';
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { elem, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
+import { sysctl_value } from '../machine/sysctl_decl.ts';
+import { PG_FICTITIOUS, PG_UNMANAGED, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { MTX_WORDS, mtx_init, mtx_lock, mtx_owned, mtx_unlock } from '../sync/kern_mutex.ts';
+import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { phys_root, vm_phys } from './vm_phys.ts';
+
+const page = vm_page;
+
+/* Queues. */
+export const PQ_NONE = 0;
+export const PQ_INACTIVE = 1;
+export const PQ_ACTIVE = 2;
+export const PQ_CACHE = 3;
+const PQ_COUNT = 4;
+const PQ_MASK = 0xff;
+const ACT_SHIFT = 8;
+/** What a page's activity begins with, and the most that it can be. */
+export const ACT_INIT = 5;
+export const ACT_MAX = 64;
+/** Wirings are the lower half of the word, loans the upper one. */
+const WIRE_MASK = 0xffff;
+
+type vm_pageq_t = Ptr<'vm_pageq'>;
+/* Locks: (s) the lock  (h) read by all, for a sample */
+const pageq = struct<vm_pageq_t>(
+  'vm_pageq',
+  32,
+)({
+  lock: lock_words(MTX_WORDS, 'page queue', 'queues, links and wirings of pages with owners'),
+  head: words('s', 'first page of each queue, 0: none', PQ_COUNT),
+  tail: words('s', 'last page of each', PQ_COUNT),
+  count: words('sh', 'pages on each', PQ_COUNT),
+  wired: i32('sh', 'pages of objects that are wired'),
+});
+function root(): vm_pageq_t {
+  return machine.roots[elem(M, ROOT_PAGEQ)] as vm_pageq_t;
+}
+/** Lays the queues out, while boot_alloc still works. */
+export function pageq_boot(): void {
+  const r = boot_alloc(pageq.sizeof, 'the page queues', 32) as vm_pageq_t;
+  machine.roots[elem(M, ROOT_PAGEQ)] = r;
+  mtx_init(pageq.lock, r, LC_PAGE_QUEUE);
+}
+/** Word of the lock of the queues: for the rule of the letter. */
+export function pageq_lock_word(): number {
+  return root() + pageq.lock;
+}
+
+for (const [q, name, help] of [
+  [PQ_INACTIVE, 'v_inactive_count', 'Pages on the inactive queue'],
+  [PQ_ACTIVE, 'v_active_count', 'Pages on the active queue'],
+  [PQ_CACHE, 'v_cache_count', 'Pages on the cache queue'],
+] as const) {
+  sysctl_value(`vm.stats.vm.${name}`, { type: 'uint', help }, () => pageq_count(q));
+}
+/** Pages on a queue: a sample. */
+export function pageq_count(q: number): number {
+  return pageq.count[elem(root(), q)];
+}
+/** Pages of objects that are wired: a sample. */
+export function pageq_wired(): number {
+  return pageq.wired[root()];
+}
+
+// --- links, inside a section ----------------------------------------------------------------
+
+/** The queue that a page is on. */
+export function page_queue(m: number): number {
+  return page.queue[m] & PQ_MASK;
+}
+/** How active it is, 0 to ACT_MAX. */
+export function page_act(m: number): number {
+  return page.queue[m] >>> ACT_SHIFT;
+}
+function set_queue(m: number, q: number, act: number): void {
+  save(page.queue, m);
+  page.queue[m] = q | (act << ACT_SHIFT);
+}
+/** Takes a page off its queue. */
+function unlink(m: number): void {
+  const r = root();
+  const q = page_queue(m);
+  if (q === PQ_NONE) return;
+  const at = elem(r, q);
+  const [next, prev] = [page.next[m], page.prev[m]];
+  if (prev === 0) {
+    save(pageq.head, at);
+    pageq.head[at] = next;
+  } else {
+    save(page.next, prev);
+    page.next[prev] = next;
+  }
+  if (next === 0) {
+    save(pageq.tail, at);
+    pageq.tail[at] = prev;
+  } else {
+    save(page.prev, next);
+    page.prev[next] = prev;
+  }
+  save(page.next, m);
+  save(page.prev, m);
+  save(pageq.count, at);
+  page.next[m] = 0;
+  page.prev[m] = 0;
+  pageq.count[at]--;
+  set_queue(m, PQ_NONE, page_act(m));
+}
+/** Puts a page that is on no queue at the end of one, or at its head. */
+function link(m: number, q: number, act: number, first: boolean): void {
+  const r = root();
+  const at = elem(r, q);
+  const [near, far] = first ? [pageq.head, pageq.tail] : [pageq.tail, pageq.head];
+  const [to, from] = first ? [page.next, page.prev] : [page.prev, page.next];
+  const end = near[at];
+  save(to, m);
+  to[m] = end;
+  if (end === 0) {
+    save(far, at);
+    far[at] = m;
+  } else {
+    save(from, end);
+    from[end] = m;
+  }
+  save(near, at);
+  save(pageq.count, at);
+  near[at] = m;
+  pageq.count[at]++;
+  set_queue(m, q, act);
+}
+/** Whether pages of that sort are ever on a queue. */
+function managed(m: number): boolean {
+  return (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) === 0;
+}
+
+// --- what owners call -------------------------------------------------------------------------
+
+/** Runs one change of page m as a section under the lock of the queues. */
+function change(m: number, run: (m: number) => void): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  run(m);
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+/** It was used: to the end of the active queue, or more active there. */
+export function vm_page_activate(m: number): void {
+  change(m, (at) => {
+    const act = Math.max(page_act(at), ACT_INIT);
+    if (page_queue(at) === PQ_ACTIVE) return set_queue(at, PQ_ACTIVE, act);
+    unlink(at);
+    if (managed(at) && wirings(at) === 0) link(at, PQ_ACTIVE, act, false);
+  });
+}
+/** It will not be used soon: to the inactive queue, with `first` as the next to be reclaimed. */
+export function vm_page_deactivate(m: number, first = false): void {
+  change(m, (at) => {
+    if (page_queue(at) === PQ_INACTIVE || !managed(at) || wirings(at) !== 0) return;
+    const act = page_act(at);
+    unlink(at);
+    link(at, PQ_INACTIVE, act, first);
+  });
+}
+/** To the end of the queue that it is on. */
+export function vm_page_requeue(m: number): void {
+  change(m, (at) => {
+    const q = page_queue(at);
+    if (q === PQ_NONE) return;
+    const act = page_act(at);
+    unlink(at);
+    link(at, q, act, false);
+  });
+}
+/** Off its queue; it forgets how active it was. Before its owner lets go of it. */
+export function vm_page_unqueue(m: number): void {
+  if (page.queue[m] === 0) return; // only its owner queues it, whose lock is held
+  change(m, (at) => {
+    unlink(at);
+    set_queue(at, PQ_NONE, 0);
+  });
+}
+
+// --- wiring ---------------------------------------------------------------------------------
+
+function wirings(m: number): number {
+  return page.wired[m] & WIRE_MASK;
+}
+/** How often a page is wired. A fictitious one is, once, for ever. */
+export function vm_page_wirings(m: number): number {
+  return page.flags[m] & PG_FICTITIOUS ? 1 : wirings(m);
+}
+/** Wires a page: it is on no queue while it is wired. Of a fictitious page nothing changes. */
+export function vm_page_owner_wire(m: number): void {
+  if (page.flags[m] & PG_FICTITIOUS) return;
+  change(m, (at) => {
+    const n = wirings(at);
+    if (n === WIRE_MASK) panic('vm_page_wire: wired too often', at);
+    save(page.wired, at);
+    if (n === 0) {
+      const act = page_act(at);
+      unlink(at);
+      set_queue(at, PQ_NONE, act);
+      save(pageq.wired, root());
+      pageq.wired[root()]++;
+    }
+    page.wired[at]++;
+  });
+}
+/** Ends one wiring; after the last it goes to the active queue, or to the inactive one. */
+export function vm_page_owner_unwire(m: number, active: boolean): void {
+  if (page.flags[m] & PG_FICTITIOUS) return;
+  change(m, (at) => {
+    const n = wirings(at);
+    if (n === 0) panic('vm_page_unwire: invalid wire count', at, n);
+    save(page.wired, at);
+    page.wired[at]--;
+    if (n > 1) return;
+    save(pageq.wired, root());
+    pageq.wired[root()]--;
+    if (managed(at)) link(at, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(at), false);
+  });
+}
+
+// --- proof ----------------------------------------------------------------------------------
+
+/** Proves links, counts and queue words of all pages. Takes the lock. */
+export function pageq_check(): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  const seen = new Map<number, number>();
+  for (let q = PQ_INACTIVE; q < PQ_COUNT; q++) queue_check(q, seen);
+  const ph = phys_root();
+  let wired = 0;
+  for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
+    const q = page_queue(m);
+    if (q !== (seen.get(m) ?? PQ_NONE)) panic('pageq_check: page and queue differ', m, q);
+    if (wirings(m) === 0) continue;
+    wired++;
+    if (q !== PQ_NONE) panic('pageq_check: a wired page is on a queue', m, q);
+  }
+  if (wired !== pageq.wired[r]) panic('pageq_check: wired pages', wired, pageq.wired[r]);
+  mtx_unlock(pageq.lock, r);
+}
+function queue_check(q: number, seen: Map<number, number>): void {
+  const at = elem(root(), q);
+  let n = 0;
+  let prev = 0;
+  for (let m = pageq.head[at]; m !== 0; m = page.next[m]) {
+    if (page.prev[m] !== prev) panic('pageq_check: link back', m, page.prev[m]);
+    if (seen.has(m)) panic('pageq_check: on a queue twice', m, q);
+    if ((page.info[m] & PK_MASK) !== PK_OBJECT) panic('pageq_check: a page of no object', m, q);
+    if (!managed(m)) panic('pageq_check: a page that is not managed', m, q);
+    seen.set(m, q);
+    prev = m;
+    n++;
+  }
+  if (pageq.tail[at] !== prev) panic('pageq_check: tail', pageq.tail[at], prev);
+  if (pageq.count[at] !== n) panic('pageq_check: count', pageq.count[at], n);
+}
+/** Whether this CPU holds the lock of the queues. */
+export function pageq_owned(): boolean {
+  return opt.INVARIANTS && mtx_owned(pageq.lock, root());
+}
