@@ -18,18 +18,16 @@ export type vm_object_t = Ptr<'vm_object'>;
 export type vm_object_root_t = Ptr<'vm_object_root'>;
 
 /* Types. */
+/** Anonymous: pages without contents are zero. */
 export const OBJT_DEFAULT = 0;
+/** The same, and some of it may be in the swap area. */
 export const OBJT_SWAP = 1;
-export const OBJT_VNODE = 2;
-export const OBJT_DEVICE = 3;
+/** Its pages are never reclaimed. */
 export const OBJT_PHYS = 4;
-export const OBJT_DEAD = 5;
 
 /* Flags. */
 /** Being ended: nobody may find anything in it. */
 export const OBJ_DEAD = 0x0008;
-/** Its pages are never taken apart at a fork. */
-export const OBJ_NOSPLIT = 0x0010;
 /** Somebody sleeps until nobody pages in it. */
 export const OBJ_PIPWNT = 0x0040;
 /** Every page of it is mapped once at most: it was never copied. */

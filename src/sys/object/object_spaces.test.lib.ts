@@ -11,10 +11,11 @@
  */
 import '../boot/main.ts';
 import { M, machine, ROOT_TEST } from '../machine/header.ts';
+import { host_sleep } from '../machine/host.ts';
 import { hw, mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { elem, lock_words, NULL, type Ptr, struct, words } from '../machine/struct.ts';
 import { OBJT_DEFAULT, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { PG_ZERO, VM_ALLOC_SYSTEM, vm_page } from '../h/vm_page.ts';
+import { PG_ZERO, VM_ALLOC_SYSTEM, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import { pmap_copy_page, pmap_zero_page, vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { vm_page_activate } from '../page/vm_pageq.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -34,6 +35,7 @@ import { vm_object_check } from './vm_object_check.ts';
 import {
   object_page,
   object_page_alloc,
+  object_page_grab,
   object_page_wakeup,
   vm_page_sleep_if_busy,
 } from './vm_object_page.ts';
@@ -161,7 +163,7 @@ function collapse(s: number): void {
   vm_object_collapse(o);
   vm_object_deallocate(o);
 }
-/** A page for the locked object: a copy of what is seen below, or zeros. 0: no memory; -1: again. */
+/** A page for the locked object: a copy from below, or zeros. 0: no memory; -1: look again. */
 function fault(o: vm_object_t, i: number): number {
   const from = below(o, i);
   if (from.m !== 0 && vm_page.busy[from.m] !== 0) {
@@ -252,5 +254,22 @@ export function spaces_step(
   } else if (what < 92) {
     space_drop(s);
     model.delete(s);
+  } else if (what < 98) space_work(s, i);
+}
+/** Has a page of the space's object busy for a while, if there is one, with nothing locked. */
+function space_work(s: number, i: number): void {
+  const o = space_object(s);
+  mtx_lock(object.lock, o);
+  if (object_page(o, i) !== 0) {
+    const m = object_page_grab(o, i, VM_ALLOC_ZERO);
+    if (m !== 0) {
+      object_pip_add(o);
+      mtx_unlock(object.lock, o);
+      host_sleep(0.1);
+      mtx_lock(object.lock, o);
+      object_pip_done(o);
+      object_page_wakeup(m, o);
+    }
   }
+  mtx_unlock(object.lock, o);
 }

@@ -60,7 +60,16 @@ export function vm_object_shadow(o: vm_object_t, offset: number, size: number): 
   mtx_lock(object.lock, o);
   const alone = object.refs[o] === 1 && object_anonymous(o);
   mtx_unlock(object.lock, o);
-  if (alone) return o;
+  return alone ? o : vm_object_split(o, offset, size);
+}
+/**
+ * The first half of taking pages `offset` to `offset + size` of an object apart, each of which
+ * is mapped once at most: a shadow over it, whatever its references.  The reference to it in
+ * this CPU's hand becomes the shadow's, that to the shadow is in hand.  Until the shadow stands
+ * where the object stood nothing has moved, so that nothing is lost should this thread die.
+ * NULL: no memory.
+ */
+export function vm_object_split(o: vm_object_t, offset: number, size: number): vm_object_t {
   const shadow = vm_object_allocate(OBJT_DEFAULT, size);
   if (shadow === NULL) return shadow;
   mtx_lock(object.lock, shadow);
@@ -76,6 +85,60 @@ export function vm_object_shadow(o: vm_object_t, offset: number, size: number): 
   mtx_unlock(object.lock, o);
   mtx_unlock(object.lock, shadow);
   return shadow;
+}
+/** The other half: its pages move up, and it stands on what the object stands on. */
+export function vm_object_split_end(shadow: vm_object_t): void {
+  for (;;) {
+    mtx_lock(object.lock, shadow);
+    const o = object.backing[shadow];
+    if (o === NULL) return mtx_unlock(object.lock, shadow);
+    mtx_lock(object.lock, o);
+    const done = pull_up(shadow, o);
+    if (done === 'yes') pass_over(shadow, o);
+    mtx_unlock(object.lock, shadow);
+    if (typeof done === 'number') vm_page_sleep_if_busy(done, o);
+    mtx_unlock(object.lock, o);
+    if (done === 'yes') return vm_object_deallocate(o);
+    if (done === 'no') return; // no memory: a shadow it stays
+  }
+}
+/** Moves all pages up that are seen through o and have no page there yet. Both are locked. */
+function pull_up(o: vm_object_t, b: vm_object_t): Step {
+  const first = object.backing_offset[o];
+  const end = first + object.size[o];
+  for (let m = object_page_next(b, first); m !== 0; ) {
+    const at = page.index[m];
+    if (at >= end) break;
+    if (page.busy[m] !== 0) return m;
+    if (object_page(o, at - first) === 0 && !object_page_move(m, b, o, at - first)) return 'no';
+    m = object_page_next(b, at + 1);
+  }
+  return 'yes';
+}
+/**
+ * Makes an anonymous object longer by `more` pages, for a mapping that ends at its page
+ * `end` and is to go on.  False: others see what lies behind, or it has another below it.
+ */
+export function vm_object_coalesce(o: vm_object_t, end: number, more: number): boolean {
+  vm_object_collapse(o);
+  mtx_lock(object.lock, o);
+  const fits = object.refs[o] === 1 || object.size[o] === end;
+  const ok = object_anonymous(o) && object.backing[o] === NULL && fits;
+  if (ok) {
+    for (let m = object_page_next(o, end); m !== 0; m = object_page_next(o, end)) {
+      if (vm_page_sleep_if_busy(m, o)) {
+        mtx_unlock(object.lock, o);
+        return vm_object_coalesce(o, end, more);
+      }
+      object_page_free(m, o);
+    }
+    undo_begin(object.lock, o);
+    save(object.size, o);
+    object.size[o] = Math.max(object.size[o], end + more);
+    undo_end();
+  }
+  mtx_unlock(object.lock, o);
+  return ok;
 }
 
 /** Shortens the chain below an object to which the caller refers. Takes and gives back locks. */

@@ -1,11 +1,11 @@
 /*
  * vm_radix: finds words by page number, under its owner's lock.
  *
- * A store is made in two steps, because memory may be short: radix_reserve makes the
- * nodes on the way, each in a section of its own, and may fail with nothing changed; radix_store then cannot fail and is part of the caller's section, so that what
- * it says and what the caller's record says change together.  radix_clear is the other
- * way round: a part of the caller's section, and radix_trim afterwards gives back the nodes
- * that nothing needs any more.
+ * A store is made in two steps, because memory may be short: radix_reserve makes the nodes
+ * on the way, each in a section of its own, and may fail with nothing changed; radix_store then
+ * cannot fail and is part of the caller's section, so that what it says and what the caller's
+ * record says change together.  radix_clear is the other way round: a part of the caller's
+ * section, and radix_trim afterwards gives back the nodes that nothing needs any more.
  *
  *      radix_reserve(t, key, z)     sections of its own     nodes come, from zone z
  *      radix_store(t, key, v)       in the caller's

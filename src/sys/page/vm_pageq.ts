@@ -17,12 +17,11 @@
  * where it goes, and the counts right.
  */
 import { boot_alloc, M, machine, ROOT_PAGEQ } from '../machine/header.ts';
-import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
 import { PG_FICTITIOUS, PG_UNMANAGED, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
-import { MTX_WORDS, mtx_init, mtx_lock, mtx_owned, mtx_unlock } from '../sync/kern_mutex.ts';
+import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
@@ -37,9 +36,8 @@ export const PQ_CACHE = 3;
 const PQ_COUNT = 4;
 const PQ_MASK = 0xff;
 const ACT_SHIFT = 8;
-/** What a page's activity begins with, and the most that it can be. */
+/** What a page's activity begins with. */
 export const ACT_INIT = 5;
-export const ACT_MAX = 64;
 /** Wirings are the lower half of the word, loans the upper one. */
 const WIRE_MASK = 0xffff;
 
@@ -64,10 +62,6 @@ export function pageq_boot(): void {
   machine.roots[elem(M, ROOT_PAGEQ)] = r;
   mtx_init(pageq.lock, r, LC_PAGE_QUEUE);
 }
-/** Word of the lock of the queues: for the rule of the letter. */
-export function pageq_lock_word(): number {
-  return root() + pageq.lock;
-}
 
 for (const [q, name, help] of [
   [PQ_INACTIVE, 'v_inactive_count', 'Pages on the inactive queue'],
@@ -76,13 +70,14 @@ for (const [q, name, help] of [
 ] as const) {
   sysctl_value(`vm.stats.vm.${name}`, { type: 'uint', help }, () => pageq_count(q));
 }
+sysctl_value(
+  'vm.stats.vm.v_object_wire_count',
+  { type: 'uint', help: 'Pages of memory objects that are wired' },
+  () => pageq.wired[root()],
+);
 /** Pages on a queue: a sample. */
 export function pageq_count(q: number): number {
   return pageq.count[elem(root(), q)];
-}
-/** Pages of objects that are wired: a sample. */
-export function pageq_wired(): number {
-  return pageq.wired[root()];
 }
 
 // --- links, inside a section ----------------------------------------------------------------
@@ -91,7 +86,7 @@ export function pageq_wired(): number {
 export function page_queue(m: number): number {
   return page.queue[m] & PQ_MASK;
 }
-/** How active it is, 0 to ACT_MAX. */
+/** How active it is. */
 export function page_act(m: number): number {
   return page.queue[m] >>> ACT_SHIFT;
 }
@@ -279,8 +274,4 @@ function queue_check(q: number, seen: Map<number, number>): void {
   }
   if (pageq.tail[at] !== prev) panic('pageq_check: tail', pageq.tail[at], prev);
   if (pageq.count[at] !== n) panic('pageq_check: count', pageq.count[at], n);
-}
-/** Whether this CPU holds the lock of the queues. */
-export function pageq_owned(): boolean {
-  return opt.INVARIANTS && mtx_owned(pageq.lock, root());
 }
