@@ -88,6 +88,10 @@ export const vm_page = columns<number>('vm_page')({
   mod: col8('wh', 'it was written to: the same'),
 });
 
+/* `state`: a bit for each block of 512 bytes that has contents, and of those newer than the store. */
+export const PAGE_VALID = 0xff;
+export const PAGE_DIRTY = 0xff00;
+
 /* Allocation classes and flags. */
 export const VM_ALLOC_NORMAL = 0;
 export const VM_ALLOC_INTERRUPT = 1;

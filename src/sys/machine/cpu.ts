@@ -143,7 +143,7 @@ export const pcpu = struct<pcpu_t>(
   in_hand_ref: words('t', 'those objects, the last taken last', HAND_REFS),
   paging: i32('t', 'objects in which it counts as paging'),
   paging_in: words('t', 'those objects', HAND_REFS),
-  moving: i32('t', 'object into which it moves a page of another one, 0: none'),
+  moving: i32('t', 'object that gets a page of another one, or another one below it; 0: none'),
 });
 
 export type mcache_t = Ptr<'mcache'>;

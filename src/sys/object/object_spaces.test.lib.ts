@@ -35,7 +35,9 @@ import { vm_object_check } from './vm_object_check.ts';
 import {
   object_page,
   object_page_alloc,
+  object_page_filled,
   object_page_grab,
+  object_page_seen,
   object_page_wakeup,
   vm_page_sleep_if_busy,
 } from './vm_object_page.ts';
@@ -133,7 +135,7 @@ function below(o: vm_object_t, i: number): { m: number; of: vm_object_t } {
     if (of !== o) mtx_unlock(object.lock, of);
     if (next === NULL) return { m: 0, of: next };
     of = next;
-    const m = object_page(of, at);
+    const m = object_page_seen(of, at);
     if (m !== 0) return { m, of };
   }
 }
@@ -143,7 +145,7 @@ export function space_write(s: number, i: number, value: number): boolean {
   const o = space_object(s);
   mtx_lock(object.lock, o);
   for (;;) {
-    const there = object_page(o, i);
+    const there = object_page_seen(o, i);
     if (there !== 0 && vm_page_sleep_if_busy(there, o)) continue;
     const m = there !== 0 ? there : fault(o, i);
     if (m === -1) continue;
@@ -183,6 +185,7 @@ function fault(o: vm_object_t, i: number): number {
   if (from.m === 0 && (vm_page.flags[m] & PG_ZERO) === 0) pmap_zero_page(m);
   mtx_lock(object.lock, o);
   object_pip_done(o);
+  object_page_filled(m, o);
   object_page_wakeup(m, o);
   return m;
 }
@@ -191,7 +194,7 @@ export function space_read(s: number, i: number): number {
   const o = space_object(s);
   mtx_lock(object.lock, o);
   for (;;) {
-    let m = object_page(o, i);
+    let m = object_page_seen(o, i);
     let of = o;
     if (m === 0) ({ m, of } = below(o, i));
     if (m !== 0 && vm_page.busy[m] !== 0) {

@@ -50,7 +50,7 @@ import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { vm_object_collapse } from './vm_object_chain.ts';
-import { object_pages_free, object_stale_clear } from './vm_object_page.ts';
+import { object_pages_free, object_stale_out } from './vm_object_page.ts';
 import { radix_init, radix_zone_create } from './vm_radix.ts';
 
 const object = vm_object;
@@ -99,11 +99,12 @@ export function object_anonymous(o: vm_object_t): boolean {
 
 // --- references on their way -------------------------------------------------------------------
 
-/** Notes a reference in this CPU's hand. The caller's section saves nothing for it. */
+/** Notes a reference in this CPU's hand. Inside a section. */
 function ref_push(o: vm_object_t): void {
   const { pc } = thr;
   const n = pcpu.in_hand_refs[pc];
   if (n >= HAND_REFS) panic('vm_object: more references in hand than it can hold', n);
+  save(pcpu.in_hand_ref, elem(pc, n)); // the section may have taken another one out of there
   save(pcpu.in_hand_refs, pc);
   pcpu.in_hand_ref[elem(pc, n)] = o;
   pcpu.in_hand_refs[pc] = n + 1;
@@ -330,6 +331,16 @@ export function object_shadow_out(o: vm_object_t, backing: vm_object_t): void {
   undo_end();
 }
 
+/** Notes o among the shadows of its backing object, if a dead CPU left it in no list. Locked. */
+function shadow_relist(o: vm_object_t): void {
+  const backing = object.backing[o];
+  if (backing === NULL || (object.flags[o] & OBJ_DEAD) !== 0) return;
+  mtx_lock(object.lock, backing);
+  const listed = object.shadow_prev[o] !== NULL || object.shadows[backing] === o;
+  if (!listed) object_shadow_in(o, backing);
+  mtx_unlock(object.lock, backing);
+}
+
 // --- paging in progress ------------------------------------------------------------------------
 
 /** This CPU will use pages of the object with its lock let go: it stays as it is. Locked. */
@@ -394,7 +405,10 @@ export function vm_object_reap(cpu: number): void {
   }
   const moving = pcpu.moving[pc] as vm_object_t;
   if (moving !== NULL) {
-    object_stale_clear(moving);
+    mtx_lock(object.lock, moving);
+    object_stale_out(moving);
+    shadow_relist(moving);
+    mtx_unlock(object.lock, moving);
     pcpu.moving[pc] = 0;
   }
   while (pcpu.in_hand_refs[pc] > 0) {

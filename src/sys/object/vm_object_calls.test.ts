@@ -35,6 +35,7 @@ import { objects_all, vm_object_check } from './vm_object_check.ts';
 import {
   object_page,
   object_page_alloc,
+  object_page_filled,
   object_page_free,
   object_page_grab,
   object_page_wakeup,
@@ -74,6 +75,7 @@ function filled(pages: number, size = pages): vm_object_t {
     for (let i = 0; i < pages; i++) {
       const m = object_page_grab(o, i, VM_ALLOC_ZERO, false);
       mem.I32[page_word(m)] = i;
+      object_page_filled(m, o);
     }
   });
   return o;

@@ -16,6 +16,7 @@
  * Locks: of two objects of a chain the upper one first.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { pcpu, thr } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_DEAD, OBJT_DEFAULT, OBJT_SWAP, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
@@ -32,10 +33,11 @@ import {
   vm_object_unanchor,
 } from './vm_object.ts';
 import {
-  object_page,
   object_page_free,
   object_page_move,
   object_page_next,
+  object_page_seen,
+  page_valid,
   vm_page_sleep_if_busy,
 } from './vm_object_page.ts';
 
@@ -74,6 +76,7 @@ export function vm_object_split(o: vm_object_t, offset: number, size: number): v
   if (shadow === NULL) return shadow;
   mtx_lock(object.lock, shadow);
   mtx_lock(object.lock, o);
+  pcpu.moving[thr.pc] = shadow;
   undo_begin(object.lock, shadow);
   save(object.backing, shadow);
   save(object.backing_offset, shadow);
@@ -82,6 +85,7 @@ export function vm_object_split(o: vm_object_t, offset: number, size: number): v
   vm_object_anchor(o);
   undo_end();
   object_shadow_in(shadow, o);
+  pcpu.moving[thr.pc] = 0;
   mtx_unlock(object.lock, o);
   mtx_unlock(object.lock, shadow);
   return shadow;
@@ -110,7 +114,8 @@ function pull_up(o: vm_object_t, b: vm_object_t): Step {
     const at = page.index[m];
     if (at >= end) break;
     if (page.busy[m] !== 0) return m;
-    if (object_page(o, at - first) === 0 && !object_page_move(m, b, o, at - first)) return 'no';
+    const free = page_valid(m) && object_page_seen(o, at - first) === 0;
+    if (free && !object_page_move(m, b, o, at - first)) return 'no';
     m = object_page_next(b, at + 1);
   }
   return 'yes';
@@ -181,7 +186,7 @@ function take_pages(o: vm_object_t, b: vm_object_t): Step {
     if (page.busy[m] !== 0) return m;
     const i = page.index[m] - object.backing_offset[o];
     const seen = i >= 0 && i < object.size[o];
-    if (!seen || object_page(o, i) !== 0) object_page_free(m, b);
+    if (!seen || !page_valid(m) || object_page_seen(o, i) !== 0) object_page_free(m, b);
     else if (!object_page_move(m, b, o, i)) return 'no';
   }
   return 'yes';
@@ -193,7 +198,8 @@ function hides(o: vm_object_t, b: vm_object_t): Step {
   const end = first + object.size[o];
   for (let m = object_page_next(b, first); m !== 0; m = object_page_next(b, page.index[m] + 1)) {
     if (page.index[m] >= end) break;
-    const above = object_page(o, page.index[m] - first);
+    if (!page_valid(m) && page.busy[m] === 0) continue;
+    const above = object_page_seen(o, page.index[m] - first);
     if (above === 0 || page.busy[above] !== 0) return 'no';
   }
   return 'yes';
@@ -205,6 +211,7 @@ function pass_over(o: vm_object_t, b: vm_object_t): void {
     mtx_lock(object.lock, below);
     vm_object_reference_locked(below);
   }
+  pcpu.moving[thr.pc] = o;
   object_shadow_out(o, b);
   undo_begin(object.lock, o);
   save(object.backing, o);
@@ -214,7 +221,9 @@ function pass_over(o: vm_object_t, b: vm_object_t): void {
   if (below !== NULL) vm_object_anchor(below);
   vm_object_unanchor(b);
   undo_end();
-  if (below === NULL) return;
-  object_shadow_in(o, below);
-  mtx_unlock(object.lock, below);
+  if (below !== NULL) {
+    object_shadow_in(o, below);
+    mtx_unlock(object.lock, below);
+  }
+  pcpu.moving[thr.pc] = 0;
 }

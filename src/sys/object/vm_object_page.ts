@@ -24,6 +24,8 @@ import { panic } from '../machine/panic.ts';
 import { field_word, NULL } from '../machine/struct.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
+  PAGE_DIRTY,
+  PAGE_VALID,
   PG_UNMANAGED,
   PG_WANTED,
   PG_ZERO,
@@ -150,6 +152,27 @@ export function object_page_grab(o: vm_object_t, i: number, req: number, busy = 
   }
 }
 
+// --- contents --------------------------------------------------------------------------------
+
+/** Whether a page has contents: one whose CPU died before it was filled has none. */
+export function page_valid(m: number): boolean {
+  return (page.state[m] & PAGE_VALID) !== 0;
+}
+/** A page of the object has contents from here on, newer than what a store may have. */
+export function object_page_filled(m: number, o: vm_object_t): void {
+  undo_begin(object.lock, o);
+  save(page.state, m);
+  page.state[m] |= PAGE_VALID | PAGE_DIRTY;
+  undo_end();
+}
+/** Page `i` of the object, if it has contents; one that has none, and is idle, is freed. */
+export function object_page_seen(o: vm_object_t, i: number): number {
+  const m = object_page(o, i);
+  if (m === 0 || page_valid(m) || page.busy[m] !== 0) return m;
+  object_page_free(m, o);
+  return 0;
+}
+
 // --- busy ------------------------------------------------------------------------------------
 
 /** Makes a page of the object busy by this CPU; nobody has it busy. */
@@ -221,7 +244,7 @@ export function object_pages_free(o: vm_object_t): void {
     if (!vm_page_sleep_if_busy(m, o)) object_page_free(m, o);
     m = object_page_next(o, i);
   }
-  stale_out(o);
+  object_stale_out(o);
   radix_end(object_index(o), nodes());
 }
 
@@ -244,11 +267,13 @@ export function object_page_move(
   undo_begin(object.lock, from);
   save(page.owner, m);
   save(page.index, m);
+  save(page.state, m);
   save(object.resident, from);
   save(object.generation, from);
   if (radix_clear(object_index(from), was) !== m) panic('vm_page_rename: not found', m, was);
   page.owner[m] = to;
   page.index[m] = i;
+  page.state[m] |= PAGE_DIRTY; // what a store has of it was another object's
   object.resident[from]--;
   object.generation[from]++;
   undo_end();
@@ -257,12 +282,7 @@ export function object_page_move(
   return true;
 }
 /** Takes the stale entry out that a dead CPU may have left in the object. */
-export function object_stale_clear(o: vm_object_t): void {
-  mtx_lock(object.lock, o);
-  stale_out(o);
-  mtx_unlock(object.lock, o);
-}
-function stale_out(o: vm_object_t): void {
+export function object_stale_out(o: vm_object_t): void {
   const t = object_index(o);
   for (let i = radix_next(t, 0); i >= 0; i = radix_next(t, i + 1)) {
     if (says(radix_lookup(t, i), o, i)) continue;
