@@ -88,7 +88,7 @@ export const vm_page = columns<number>('vm_page')({
   mod: col8('wh', 'it was written to: the same'),
 });
 
-/* `state`: a bit for each block of 512 bytes that has contents, and of those newer than the store. */
+/* `state`: a bit for each block of 512 bytes that has contents, and that is newer in memory. */
 export const PAGE_VALID = 0xff;
 export const PAGE_DIRTY = 0xff00;
 

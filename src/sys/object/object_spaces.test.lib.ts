@@ -9,14 +9,23 @@
  *
  * The model is an array for each space: what every page holds.
  */
+import assert from 'node:assert/strict';
 import '../boot/main.ts';
 import { M, machine, ROOT_TEST } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
 import { hw, mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { elem, lock_words, NULL, type Ptr, struct, words } from '../machine/struct.ts';
 import { OBJT_DEFAULT, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { PG_ZERO, VM_ALLOC_SYSTEM, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
-import { pmap_copy_page, pmap_zero_page, vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
+import { PG_ZERO, PK_OBJECT, VM_ALLOC_SYSTEM, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import {
+  pmap_copy_page,
+  pmap_zero_page,
+  vm_page_alloc,
+  vm_page_census,
+  vm_page_check,
+  vm_page_wire,
+} from '../page/vm_page.ts';
+import { uma_check } from '../uma/uma_check.ts';
 import { vm_page_activate } from '../page/vm_pageq.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_REGISTRY } from '../sync/lock_order.ts';
@@ -31,7 +40,7 @@ import {
   vm_object_unanchor,
 } from './vm_object.ts';
 import { vm_object_collapse, vm_object_shadow } from './vm_object_chain.ts';
-import { vm_object_check } from './vm_object_check.ts';
+import { objects_all, vm_object_check } from './vm_object_check.ts';
 import {
   object_page,
   object_page_alloc,
@@ -275,4 +284,13 @@ function space_work(s: number, i: number): void {
     }
   }
   mtx_unlock(object.lock, o);
+}
+/** Every space is dropped: nothing is left. */
+export function spaces_end(): void {
+  for (let s = 0; s < SPACES; s++) if (space_object(s) !== 0) space_drop(s);
+  assert.deepEqual(objects_all(), []);
+  assert.equal(vm_page_census()[PK_OBJECT], 0);
+  spaces_check();
+  uma_check();
+  vm_page_check();
 }

@@ -1,24 +1,16 @@
 /*
  * Shows: memory objects hold what was written to them, through copies of copies; chains stay
  * short; whatever ends gives back its pages, nodes and references, also when memory runs
- * out at any place, and when threads are killed anywhere.
- * By what means: seeded forks, writes, reads and drops of spaces and of a model, one thread
- * in machines of all sorts, then two at once whose chains have objects in common, some of them
- * killed and replaced; the walker after all of it.
+ * out at any place.
+ * By what means: seeded forks, writes, reads and drops of spaces and of a model, in machines of
+ * all sorts; the walker after all of it.  Several threads: vm_object_smp.slow.test.ts.
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, type Booted, boot, shutdown } from '../boot/main.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { counter_get } from '../machine/counter.ts';
-import { reap_all, v_reaps } from '../machine/death.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, sleep, until, within } from '../machine/workers.test.lib.ts';
-import { PK_OBJECT } from '../h/vm_page.ts';
-import { page_failpoint, vm_page_census, vm_page_check } from '../page/vm_page.ts';
-import { uma_check } from '../uma/uma_check.ts';
+import { page_failpoint } from '../page/vm_page.ts';
 import {
-  done_word,
   SPACE_PAGES,
   SPACES,
   type SpacesModel,
@@ -26,15 +18,13 @@ import {
   space_drop,
   space_fork,
   space_make,
-  space_object,
   space_read,
   space_write,
   spaces_check,
+  spaces_end,
   spaces_make,
   spaces_step,
-  stop_word,
 } from './object_spaces.test.lib.ts';
-import { objects_all } from './vm_object_check.ts';
 
 afterEach(() => {
   page_failpoint.refuse = null;
@@ -48,15 +38,6 @@ function up(options: Parameters<typeof boot>[0]): Booted {
   const booted = boot({ cpus: 1, fresh: true, memory: '16M', ...options });
   spaces_make();
   return booted;
-}
-/** Every space is dropped: nothing is left. */
-function end(): void {
-  for (let s = 0; s < SPACES; s++) if (space_object(s) !== 0) space_drop(s);
-  assert.deepEqual(objects_all(), []);
-  assert.equal(vm_page_census()[PK_OBJECT], 0);
-  spaces_check();
-  uma_check();
-  vm_page_check();
 }
 function play(steps: number, seed: number, check_each: number): void {
   const draw = dice(seed);
@@ -73,18 +54,18 @@ function play(steps: number, seed: number, check_each: number): void {
 
 test('spaces and a model: every page of every space is what was written', () => {
   up({ options: { INVARIANTS: true, WITNESS: true } });
-  play(40_000, SEED, 1000);
-  end();
+  play(15_000, SEED, 1000);
+  spaces_end();
 });
 test('the same in a checked machine', () => {
   up({ checked: true });
   play(300, SEED + 1, 50);
-  end();
+  spaces_end();
 });
 test('a machine that is full refuses, and goes on', () => {
   up({ memory: '2M', options: { INVARIANTS: true } });
   play(20_000, SEED + 2, 1000);
-  end();
+  spaces_end();
 });
 test('ten thousand generations: the chain does not grow', () => {
   up({ options: { INVARIANTS: true } });
@@ -102,7 +83,7 @@ test('ten thousand generations: the chain does not grow', () => {
   }
   assert.ok(deepest <= 3, `${deepest} objects, one behind the other`);
   for (const [i, value] of model.entries()) assert.equal(space_read(0, i), value);
-  end();
+  spaces_end();
 });
 test('out of pages at every place: refused, and every page is what it was', () => {
   up({ options: { FAILPOINTS: true, INVARIANTS: true } });
@@ -118,51 +99,5 @@ test('out of pages at every place: refused, and every page is what it was', () =
   for (const [s, pages] of model) {
     for (const [i, value] of pages.entries()) assert.equal(space_read(s, i), value);
   }
-  end();
+  spaces_end();
 });
-
-type Churn = Job<{ n: number }>;
-const WORKERS = 2;
-/** Two workers on chains with common ancestors; `kills` of them die. */
-async function together(kills: number, seed: number, INVARIANTS: boolean): Promise<void> {
-  const options = { INVARIANTS, WITNESS: INVARIANTS };
-  const { handle } = up({ cpus: WORKERS + 1, options });
-  const crew = new Crew<{ n: number }>(new URL('./vm_object.test.worker.ts', import.meta.url));
-  const count = SPACES / WORKERS;
-  space_make(0);
-  for (let i = 0; i < SPACE_PAGES; i += 3) space_write(0, i, i + 1);
-  for (let s = 1; s < SPACES; s += 5) space_fork(0, s);
-  const start = (i: number, n: number): Churn =>
-    crew.start(handle, 'churn', { seed: seed + n, first: i * count, count });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i, i));
-  const draw = dice(seed);
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    for (let n = 0; n < kills; n++) {
-      const done = atomic_load(done_word());
-      await until(() => atomic_load(done_word()) !== done, 'some work');
-      await sleep(draw(5));
-      const i = draw(WORKERS);
-      await jobs[i].worker.terminate();
-      await until(() => {
-        reap_all();
-        return counter_get(v_reaps) > n;
-      }, 'it is settled');
-      jobs[i] = start(i, WORKERS + n);
-      await within(jobs[i].up, 'a new worker');
-    }
-    const done = atomic_load(done_word());
-    await until(() => atomic_load(done_word()) - done > 3000, 'work');
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
-  spaces_check();
-  end();
-}
-test('two threads on the same chains', () => together(0, SEED, true));
-for (const INVARIANTS of [true, false]) {
-  const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
-  test(`threads killed in the middle of it, ${how}`, () => together(10, SEED, INVARIANTS));
-}

@@ -1,6 +1,6 @@
 /*
- * The worker of vm_object.test.ts: it forks, writes, reads and drops spaces of its own range,
- * whose chains it shares with the other workers, and compares them with its model, until it
+ * The worker of vm_object_smp.slow.test.ts: it forks, writes, reads and drops spaces of its own
+ * range, whose chains it shares with the other workers, and compares them with its model, until it
  * is told to stop or is killed.
  */
 import { attach, detach } from '../boot/main.ts';

@@ -1,0 +1,80 @@
+/*
+ * Shows: threads that fork, write and drop at once on chains with common ancestors see what
+ * they wrote and nothing else, and those who are killed in the middle of it lose nothing of
+ * the others, nor a page, a node or a reference.
+ * By what means: two workers beside their models (vm_object.test.worker.ts), some of them killed
+ * and replaced; the walkers afterwards.
+ */
+import { afterEach, test } from 'node:test';
+import { abandon, boot, shutdown } from '../boot/main.ts';
+import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { counter_get } from '../machine/counter.ts';
+import { reap_all, v_reaps } from '../machine/death.ts';
+import { dice, SEED } from '../machine/seed.test.lib.ts';
+import { Crew, type Job, sleep, until, within } from '../machine/workers.test.lib.ts';
+import {
+  done_word,
+  SPACE_PAGES,
+  SPACES,
+  space_fork,
+  space_make,
+  space_write,
+  spaces_check,
+  spaces_end,
+  spaces_make,
+  stop_word,
+} from './object_spaces.test.lib.ts';
+
+afterEach(() => {
+  try {
+    shutdown();
+  } catch {
+    abandon();
+  }
+});
+type Churn = Job<{ n: number }>;
+const WORKERS = 2;
+/** Two workers on chains with common ancestors; `kills` of them die. */
+async function together(kills: number, seed: number, INVARIANTS: boolean): Promise<void> {
+  const options = { INVARIANTS, WITNESS: INVARIANTS };
+  const { handle } = boot({ memory: '16M', cpus: WORKERS + 1, options, fresh: true });
+  spaces_make();
+  const crew = new Crew<{ n: number }>(new URL('./vm_object.test.worker.ts', import.meta.url));
+  const count = SPACES / WORKERS;
+  space_make(0);
+  for (let i = 0; i < SPACE_PAGES; i += 3) space_write(0, i, i + 1);
+  for (let s = 1; s < SPACES; s += 5) space_fork(0, s);
+  const start = (i: number, n: number): Churn =>
+    crew.start(handle, 'churn', { seed: seed + n, first: i * count, count });
+  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i, i));
+  const draw = dice(seed);
+  try {
+    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
+    for (let n = 0; n < kills; n++) {
+      const done = atomic_load(done_word());
+      await until(() => atomic_load(done_word()) !== done, 'some work');
+      await sleep(draw(5));
+      const i = draw(WORKERS);
+      await jobs[i].worker.terminate();
+      await until(() => {
+        reap_all();
+        return counter_get(v_reaps) > n;
+      }, 'it is settled');
+      jobs[i] = start(i, WORKERS + n);
+      await within(jobs[i].up, 'a new worker');
+    }
+    const done = atomic_load(done_word());
+    await until(() => atomic_load(done_word()) - done > 3000, 'work');
+    atomic_store(stop_word(), 1);
+    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
+  } finally {
+    await crew.end();
+  }
+  spaces_check();
+  spaces_end();
+}
+test('two threads on the same chains', () => together(0, SEED, true));
+for (const INVARIANTS of [true, false]) {
+  const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
+  test(`threads killed in the middle of it, ${how}`, () => together(8, SEED, INVARIANTS));
+}
