@@ -36,6 +36,14 @@ export const W_QPUSH = wmesg(
   'Waits until a place in a queue is free: pushAsync() found it full.',
 );
 export const W_CV = wmesg('cv', 'Waits for a condition of the program: wait() or waitAsync().');
+export const W_VMPBUSY = wmesg(
+  'vmpbusy',
+  'Waits for a page of a memory object that another CPU has in work.',
+);
+export const W_OBJPIP = wmesg(
+  'objpip',
+  'Waits until nobody uses pages of a memory object that is to end.',
+);
 export const W_PSLEEP = wmesg('psleep', 'The page daemon, asleep until memory is short.');
 export const W_OIDRM = wmesg(
   'oidrm',

@@ -26,6 +26,7 @@ import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
 import { vector } from '../machine/vectors.ts';
+import { W_OBJPIP } from '../machine/wmesg.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
@@ -387,7 +388,7 @@ export function object_pip_wait(o: vm_object_t): void {
     save(object.flags, o);
     object.flags[o] |= OBJ_PIPWNT;
     undo_end();
-    msleep(field_word(object.paging, o), object.lock, o, 'objpip', SLICE_MS); // errno: looks again
+    msleep(field_word(object.paging, o), object.lock, o, W_OBJPIP, SLICE_MS); // errno: looks again
   }
 }
 

@@ -22,6 +22,7 @@ import { pcpu, thr } from '../machine/cpu.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { field_word, NULL } from '../machine/struct.ts';
+import { W_VMPBUSY } from '../machine/wmesg.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
   PAGE_DIRTY,
@@ -202,7 +203,7 @@ export function vm_page_sleep_if_busy(m: number, o: vm_object_t): boolean {
   if (page.busy[m] === thr.tid) panic('vm_page_sleep: busy by this CPU itself', m);
   page.flags[m] |= PG_WANTED;
   // errno: whatever ended the sleep, the page is looked up again
-  msleep(field_word(page.busy, m), object.lock, o, 'vmpbusy', SLICE_MS);
+  msleep(field_word(page.busy, m), object.lock, o, W_VMPBUSY, SLICE_MS);
   return true;
 }
 
