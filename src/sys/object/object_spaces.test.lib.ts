@@ -10,7 +10,7 @@
  * The model is an array for each space: what every page holds.
  */
 import assert from 'node:assert/strict';
-import '../boot/main.ts';
+import '../boot/whole.ts';
 import { M, machine, ROOT_TEST } from '../machine/header.ts';
 import { host_sleep } from '../machine/host.ts';
 import { hw, mem, PAGE_WORDS, page_word } from '../machine/memory.ts';

@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { abandon, type Booted, boot, shutdown } from '../boot/main.ts';
+import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { page_failpoint } from '../page/vm_page.ts';
 import {

@@ -3,7 +3,7 @@
  * range, whose chains it shares with the other workers, and compares them with its model, until it
  * is told to stop or is killed.
  */
-import { attach, detach } from '../boot/main.ts';
+import { attach, detach } from '../boot/whole.ts';
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { run_job } from '../machine/workers.test.lib.ts';

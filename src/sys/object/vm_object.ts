@@ -42,7 +42,7 @@ import {
   type vm_object_t,
 } from '../h/vm_object.ts';
 import type { vm_radix_t } from '../h/vm_radix.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { mtx_assert, mtx_init, mtx_lock, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_OBJECT, LC_VM_OBJECTS } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { abandon, boot, shutdown } from '../boot/main.ts';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { mem, page_word } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';

@@ -13,7 +13,7 @@ import { panic } from '../machine/panic.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import { PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
-import { checked_quiet } from '../sync/checked.ts';
+import { checked_quiet } from '../machine/parts.ts';
 import { zone_present } from '../uma/uma_stats.ts';
 import type { zone_t } from '../h/uma.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';

@@ -6,7 +6,7 @@
  * and replaced; the walkers afterwards.
  */
 import { afterEach, test } from 'node:test';
-import { abandon, boot, shutdown } from '../boot/main.ts';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
 import { reap_all, v_reaps } from '../machine/death.ts';

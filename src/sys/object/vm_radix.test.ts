@@ -8,7 +8,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { type Booted, boot } from '../boot/main.ts';
+import { type Booted, boot } from '../boot/whole.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { hw, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { i32, lock_words, type Ptr, struct } from '../machine/struct.ts';
@@ -17,7 +17,7 @@ import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { vm_radix, type vm_radix_t } from '../h/vm_radix.ts';
 import type { zone_t } from '../h/uma.ts';
 import { page_failpoint, vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_OBJECT } from '../sync/lock_order.ts';
 import { undo_begin, undo_end } from '../sync/undo.ts';

@@ -32,7 +32,7 @@ import {
   type vm_radix_node_t,
   type vm_radix_t,
 } from '../h/vm_radix.ts';
-import { checked_fresh, checked_publish } from '../sync/checked.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { save, undo_begin_word, undo_end } from '../sync/undo.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
