@@ -32,9 +32,13 @@ export const owner = struct<owner_t>('test_owner')({
   pages: words('s', 'page numbers by index, 0: none', OWNED_MAX),
 });
 
-// How the reaper sees that a page has no owner: in every thread that imports this.
-(life.page_unowned as Map<number, (m: number) => boolean>).set(PK_OBJECT, (m) => {
+// How the reaper sees that a page has no owner, in every thread that imports this: pages of
+// memory objects are theirs, as ever.
+const lines = life.page_unowned as Map<number, (m: number) => boolean>;
+const of_objects = lines.get(PK_OBJECT);
+lines.set(PK_OBJECT, (m) => {
   const o = vm_page.owner[m] as owner_t;
+  if (o !== the_owner()) return of_objects?.(m) ?? true;
   return owner.pages[elem(o, vm_page.index[m])] !== m;
 });
 /** Makes the owner, where every thread finds it. */
