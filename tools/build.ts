@@ -21,7 +21,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
-import { without_phrases } from './phrases.ts';
+import { without_comments, without_phrases } from './phrases.ts';
 import { walk } from './source.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -72,7 +72,7 @@ async function build(): Promise<number> {
     const code = readFileSync(path, 'utf8');
     const fixed = path.endsWith('.d.ts')
       ? rewrite_types(code)
-      : without_phrases(rewrite_workers(code), path);
+      : without_comments(without_phrases(rewrite_workers(code), path));
     if (fixed !== code) writeFileSync(path, fixed);
   }
   const others = walk(ROOT, 'src').filter((path) => !path.endsWith('.ts'));

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { without_phrases } from './phrases.ts';
+import { without_comments, without_phrases } from './phrases.ts';
 
 const FROM = "import { i32, lock_words, u32 as word, words } from '../machine/struct.js';\n";
 
@@ -41,4 +41,26 @@ test('lines of the tables of boot/main lose theirs, there alone', () => {
   const bare = "const T = [[run, ''], [() => go(1), ''], ['a', 'b'], [x, y]];\n";
   assert.equal(without_phrases(code, '/p/dist/sys/boot/main.js'), bare);
   assert.equal(without_phrases(code, '/p/dist/sys/boot/other.js'), code);
+});
+test('comments go with their lines; what is told to a bundler, and texts, stay', () => {
+  const code = [
+    '/* opening',
+    ' * comment */',
+    "import a from './a.js'; // why",
+    'const re = /\\/\\*x/;',
+    '    // a line of its own',
+    "const t = '// no comment' + `/* nor",
+    '    // this */ ${a /* here */}`;',
+    "new URL(/* @vite-ignore */ './w.js', import.meta.url);",
+    '',
+  ].join('\n');
+  const bare = [
+    "import a from './a.js'; ",
+    'const re = /\\/\\*x/;',
+    "const t = '// no comment' + `/* nor",
+    '    // this */ ${a }`;',
+    "new URL(/* @vite-ignore */ './w.js', import.meta.url);",
+    '',
+  ].join('\n');
+  assert.equal(without_comments(code), bare);
 });

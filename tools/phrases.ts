@@ -9,6 +9,9 @@
  * kind at run time.  They are a twentieth of what a page loads.  The help of variables and
  * counters is another thing: programs ask for it.
  *
+ * Comments go too, but for those that are told to a bundler (`@vite-ignore`): declarations
+ * (.d.ts) keep theirs, which editors show.
+ *
  * What is a phrase is found in the syntax tree, not by its looks: the argument `help` of the
  * functions of machine/struct.ts, and the second element of a pair whose first is a function.
  */
@@ -26,6 +29,8 @@ const HELP_ARGUMENT: Readonly<Record<string, number>> = {
   col16: 1,
   col32: 1,
 };
+/** No line is indented by more. */
+const INDENT_MAX = 200;
 /** The file whose pairs are lines of tables. */
 const TABLES = /\bsys\/boot\/main\.js$/;
 
@@ -71,6 +76,33 @@ function phrase_of(node: Node, names: Set<string>, tables: boolean): Node | unde
   const [run, why] = node.elements as Node[];
   const called = run?.type === 'Identifier' || run?.type === 'ArrowFunctionExpression';
   return called ? why : undefined;
+}
+/** The code of a compiled module without its comments; texts stay, whatever is in them. */
+export function without_comments(code: string): string {
+  const tree = parseAst(code) as unknown as Node;
+  const texts = [...below(tree)].filter(
+    ({ type }) => type === 'Literal' || type === 'TemplateElement',
+  );
+  const ends = new Map(texts.map(({ start, end }) => [start, end]));
+  const comment = /\/\*[\s\S]*?\*\/|\/\/.*/y;
+  let kept = '';
+  for (let at = 0; at < code.length; ) {
+    const text_end = ends.get(at) ?? at;
+    comment.lastIndex = at;
+    const found = text_end > at ? null : comment.exec(code);
+    if (found === null || found[0].includes('@')) {
+      const end = found === null ? Math.max(text_end, at + 1) : at + found[0].length;
+      kept += code.slice(at, end);
+      at = end;
+      continue;
+    }
+    at += found[0].length;
+    const indent = /(?:^|\n)([ \t]*)$/.exec(kept.slice(-INDENT_MAX));
+    if (indent === null || code[at] !== '\n') continue;
+    kept = kept.slice(0, kept.length - indent[1].length); // nothing else stood on its lines
+    at++;
+  }
+  return kept;
 }
 /** The code of a compiled module without its phrases. */
 export function without_phrases(code: string, path: string): string {
