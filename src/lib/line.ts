@@ -38,6 +38,7 @@ import {
   sleepq_async_take,
   wakeup_n,
 } from '../sys/sync/subr_sleepqueue.ts';
+import { vm_page_ask } from '../sys/page/vm_page.ts';
 import { type AsyncOptions, asyncOptionsOf } from './args.ts';
 import { type Context, giveBack, gone, inKernel, type Mortal, type Wait } from './context.ts';
 import { kmemError } from './errors.ts';
@@ -491,7 +492,8 @@ export class ChannelLine extends Line {
      */
     const all = why === 'late' || (wakes !== 'only' && (why === 'joined' || this.#missed));
     this.#missed = false;
-    const ended = this.ask(all || wakes === 'look' ? ALL : told);
+    const ask = (): number => this.ask(all || wakes === 'look' ? ALL : told);
+    const ended = wakes === 'look' ? vm_page_ask(ask) : ask();
     if (why === 'late' && ended > 0 && wakes === 'look') this.#slice = slices.firstMs;
     else this.#slice = Math.min((this.#slice || ALL) * 2, slices.asyncMs);
     // Those that were refused have no use for what they were told: there is nothing.

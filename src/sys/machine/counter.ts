@@ -56,6 +56,10 @@ export function counter_words(c: Counter): readonly [number, number] {
   const w = pcpu.counters[thr.pc] + c.index * 2;
   return [w, w + 1];
 }
+/** What this CPU alone has counted. */
+export function counter_here(c: Counter): number {
+  return mem.F64[(pcpu.counters[thr.pc] >> 1) + c.index];
+}
 /** The sum over all CPUs: a sample while they run. */
 export function counter_get(c: Counter): number {
   let sum = 0;

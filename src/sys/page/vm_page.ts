@@ -22,7 +22,7 @@
  * from the page array.
  */
 import { atomic_load, atomic_store, sim_point } from '../machine/atomic.ts';
-import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { counter_add, counter_here, counter_u64 } from '../machine/counter.ts';
 import {
   cpu_slots,
   HAND_RUNS as HAND_RUNS_,
@@ -442,7 +442,38 @@ export function vm_page_free_run(m: number, n: number, zero = false): void {
 }
 /** Pages came back to the queues: who waits for pages looks again. */
 export function vm_page_free_settled(): void {
-  if (atomic_load(field_word(phys.wanted, phys_root())) !== 0) vm_page_free_wakeup();
+  if (asking) due = true;
+  else if (atomic_load(field_word(phys.wanted, phys_root())) !== 0) vm_page_free_wakeup();
+}
+/* Of this thread: a request runs whose own frees wake nobody; whether there were such. */
+let asking = false;
+let due = false;
+/**
+ * Runs a request for memory by one who is queued among those who wait for pages, and never
+ * sleeps.  One that fails may free pages which it took itself, or which the one before
+ * took for a bucket or for headers: woken by them, its thread would ask again without end,
+ * and two threads by turns.  So who waits is told at the end, and only if this CPU gave more
+ * than it took.
+ */
+export function vm_page_ask<T>(request: () => T): T {
+  const before = given();
+  asking = true;
+  let result: T;
+  try {
+    result = request();
+  } catch (e) {
+    asking = due = false;
+    vm_page_free_settled();
+    throw e;
+  }
+  asking = false;
+  if (due && given() - before > 0) vm_page_free_settled();
+  due = false;
+  return result;
+}
+/** Pages that this CPU gave, less those that it took. */
+function given(): number {
+  return (counter_here(v_tfree) - counter_here(v_alloc)) | 0;
 }
 /** Frees one page. */
 export function vm_page_free(m: number, zero = false): void {
