@@ -14,14 +14,13 @@ import { curcpu } from '../../src/sys/machine/cpu.ts';
 import { v_reaps } from '../../src/sys/machine/death.ts';
 import { mem } from '../../src/sys/machine/memory.ts';
 import { elem, field_word, NULL, type Ptr, struct, words } from '../../src/sys/machine/struct.ts';
-import { m_getcl, mb } from '../../src/sys/client/kern_mbuf.ts';
+import { m_getcl } from '../../src/sys/client/kern_mbuf.ts';
 import { m_copypacket, m_freem } from '../../src/sys/client/uipc_mbuf.ts';
 import { M_NOWAIT } from '../../src/sys/h/malloc_flags.ts';
-import { M_PKTHDR, mb_root, mbuf, type mbuf_t, MT_DATA, mtod } from '../../src/sys/h/mbuf.ts';
-import type { zone_t } from '../../src/sys/h/uma.ts';
+import { M_PKTHDR, mbuf, type mbuf_t, MT_DATA, mtod } from '../../src/sys/h/mbuf.ts';
 import { uma_check } from '../../src/sys/uma/uma_check.ts';
 import { uma_reclaim } from '../../src/sys/uma/uma_drain.ts';
-import { zone_present } from '../../src/sys/uma/uma_stats.ts';
+import { mbufs_in_use } from '../account.ts';
 import { type SimScript, scratch } from '../script.ts';
 
 type rec_t = Ptr<'sim_mbuf'>;
@@ -88,14 +87,7 @@ export const script: SimScript = {
     receive(exchange(0, 0));
     uma_reclaim();
     uma_check();
-    const of = (z: number): { used: number; free: number } => {
-      const n = zone_present(z as zone_t);
-      return { used: n.allocs - n.frees, free: n.free };
-    };
-    const r = mb();
-    const pack = of(mb_root.pack[r]);
-    const mbufs = of(mb_root.mbuf[r]).used + pack.used;
-    const clusters = of(mb_root.clust[r]).used - pack.free; // cached packets hold one each
+    const { mbufs, clusters } = mbufs_in_use();
     // The dead one may have held what it made, its copy, what it received, and one on the way.
     const [most_mbufs, most_clusters] = counter_get(v_reaps) > 0 ? [5, 3] : [0, 0];
     const right = mbufs >= 0 && mbufs <= most_mbufs && clusters >= 0 && clusters <= most_clusters;

@@ -37,7 +37,7 @@ import { MINCLSIZE, mb_root, mbuf, type mbuf_t, mtod } from '../../src/sys/h/mbu
 import type { zone_t } from '../../src/sys/h/uma.ts';
 import { uma_check } from '../../src/sys/uma/uma_check.ts';
 import { uma_reclaim } from '../../src/sys/uma/uma_drain.ts';
-import { zone_present } from '../../src/sys/uma/uma_stats.ts';
+import { mbufs_in_use } from '../account.ts';
 import { uma_zone_set_max } from '../../src/sys/uma/uma_zone.ts';
 import { type SimScript, scratch } from '../script.ts';
 
@@ -159,14 +159,7 @@ export const script: SimScript = {
     for (let i = 0; i < PLACES; i++) fetch(i)();
     uma_reclaim();
     uma_check();
-    const of = (z: number): { used: number; free: number } => {
-      const n = zone_present(z as zone_t);
-      return { used: n.allocs - n.frees, free: n.free };
-    };
-    const r = mb();
-    const pack = of(mb_root.pack[r]);
-    const mbufs = of(mb_root.mbuf[r]).used + pack.used;
-    const clusters = of(mb_root.clust[r]).used - pack.free; // cached packets hold one each
+    const { mbufs, clusters } = mbufs_in_use();
     const [most_mbufs, most_clusters] = counter_get(v_reaps) > 0 ? [12, CLUSTERS] : [0, 0];
     const right = mbufs >= 0 && mbufs <= most_mbufs && clusters >= 0 && clusters <= most_clusters;
     return right ? undefined : `${mbufs} mbufs and ${clusters} clusters are in use`;

@@ -52,7 +52,6 @@ export const vm_object = struct<vm_object_t>(
   shadow_count: i32('sh', 'objects that it backs'),
   paging: i32('sh', 'CPUs that use pages of it with its lock let go'),
   resident: i32('sh', 'pages that its index leads to'),
-  generation: i32('sh', 'moves on with every page that comes or goes'),
   backing: ptr<vm_object_t>('sh', 'the object below, 0: none'),
   backing_offset: i32('sh', 'its page that is page 0 of this one'),
   shadows: ptr<vm_object_t>('s', 'first of the objects that it backs'),

@@ -143,7 +143,6 @@ export function vm_object_allocate(type: number, size: number, handle = 0): vm_o
   object.flags[o] = type === OBJT_DEFAULT || type === OBJT_SWAP ? OBJ_ONEMAPPING : 0;
   object.size[o] = size;
   object.refs[o] = 1;
-  object.generation[o] = 1;
   object.handle[o] = handle;
   for (const f of [object.shadow_count, object.paging, object.resident, object.backing_offset]) {
     f[o] = 0;

@@ -127,8 +127,6 @@ function enter(o: vm_object_t, i: number, m: number): void {
     save(object.resident, o);
     object.resident[o]++;
   } else radix_replace(t, i, m); // a stale one
-  save(object.generation, o);
-  object.generation[o]++;
   undo_end();
 }
 /**
@@ -216,9 +214,7 @@ export function object_page_remove(m: number, o: vm_object_t): void {
   if (page.busy[m] !== thr.tid) vm_page_busy(m);
   if (radix_clear(object_index(o), i) !== m) panic('vm_page_remove: not found there', m, i);
   save(object.resident, o);
-  save(object.generation, o);
   object.resident[o]--;
-  object.generation[o]++;
   undo_end();
 }
 /** Frees a page of the object, which nobody has busy and no map leads to. */
@@ -270,13 +266,11 @@ export function object_page_move(
   save(page.index, m);
   save(page.state, m);
   save(object.resident, from);
-  save(object.generation, from);
   if (radix_clear(object_index(from), was) !== m) panic('vm_page_rename: not found', m, was);
   page.owner[m] = to;
   page.index[m] = i;
   page.state[m] |= PAGE_DIRTY; // what a store has of it was another object's
   object.resident[from]--;
-  object.generation[from]++;
   undo_end();
   pcpu.moving[thr.pc] = 0;
   radix_trim(object_index(from), was, nodes());

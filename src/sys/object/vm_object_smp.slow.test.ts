@@ -8,10 +8,9 @@
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { counter_get } from '../machine/counter.ts';
-import { reap_all, v_reaps } from '../machine/death.ts';
+import { kill_in_turn } from '../machine/kills.test.lib.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, sleep, until, within } from '../machine/workers.test.lib.ts';
+import { Crew, type Job, until, within } from '../machine/workers.test.lib.ts';
 import {
   done_word,
   SPACE_PAGES,
@@ -50,19 +49,8 @@ async function together(kills: number, seed: number, INVARIANTS: boolean): Promi
   const draw = dice(seed);
   try {
     await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    for (let n = 0; n < kills; n++) {
-      const done = atomic_load(done_word());
-      await until(() => atomic_load(done_word()) !== done, 'some work');
-      await sleep(draw(5));
-      const i = draw(WORKERS);
-      await jobs[i].worker.terminate();
-      await until(() => {
-        reap_all();
-        return counter_get(v_reaps) > n;
-      }, 'it is settled');
-      jobs[i] = start(i, WORKERS + n);
-      await within(jobs[i].up, 'a new worker');
-    }
+    const next = (i: number, n: number): Churn => start(i, WORKERS + n);
+    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
     const done = atomic_load(done_word());
     await until(() => atomic_load(done_word()) - done > 3000, 'work');
     atomic_store(stop_word(), 1);

@@ -9,8 +9,9 @@ import { boot, shutdown } from '../boot/whole.ts';
 import { PK_HAND, PK_OBJECT } from '../h/vm_page.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
-import { reap_all, v_reap_pages, v_reaps } from '../machine/death.ts';
-import { Crew, type Job, sleep, until, within } from '../machine/workers.test.lib.ts';
+import { v_reap_pages } from '../machine/death.ts';
+import { kill_in_turn } from '../machine/kills.test.lib.ts';
+import { Crew, type Job, within } from '../machine/workers.test.lib.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { uma_reclaim } from '../uma/uma_drain.ts';
 import { done_word, stop_word } from './page_busy.test.worker.ts';
@@ -61,19 +62,8 @@ export async function page_kills(
   const jobs = Array.from({ length: WORKERS }, (_, i) => start(i));
   try {
     await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    for (let n = 0; n < kills; n++) {
-      const done = atomic_load(done_word());
-      await until(() => atomic_load(done_word()) !== done, 'some work');
-      await sleep(draw(4));
-      const i = draw(WORKERS);
-      await jobs[i].worker.terminate();
-      await until(() => {
-        reap_all();
-        return counter_get(v_reaps) > n;
-      }, 'it is settled');
-      jobs[i] = start(WORKERS + n);
-      await within(jobs[i].up, 'a new worker');
-    }
+    const next = (_: number, n: number): Churn => start(WORKERS + n);
+    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
     atomic_store(stop_word(), 1);
     await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
   } finally {
