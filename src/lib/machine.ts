@@ -583,7 +583,9 @@ export class Machine implements Disposable, AsyncDisposable {
    * nothing.  Throws EBUSY, naming them, if this thread holds locks.
    */
   detach(): void {
-    const held = this.up ? registry_locks_held() : [];
+    let held: string[] = [];
+    // Another thread may end the machine while this one waits to look.
+    if (this.up) this.#unless_down(() => (held = registry_locks_held()));
     if (held.length > 0) {
       const text = `this thread holds ${held.join(', ')}: give back what it holds first`;
       throw kmemError(EBUSY, 'detach', text);
