@@ -43,6 +43,9 @@ ok safety   tlb
 no safety   tlb -DNOACK
 no safety   tlb -DLATE
 no safety   tlb -DPARKEDLOOK
+ok safety   tlb -DLOCKED -DONCE
+no safety   tlb -DLOCKED -DONCE -DFREEFILL
+no safety   tlb -DLOCKED -DONCE -DNOACK
 ok safety   robust
 ok safety   robust -DCLEAR_LATE
 no safety   robust -DBUG_NOREC
@@ -111,6 +114,8 @@ no safety   slots -DCFG=4 -DDEATHS=1 -DBUG_STOPSTAY
 ok progress tlb -DLIVE -DNOPARK
 no progress tlb -DLIVE -DNOPARK -DONCE
 ok progress tlb -DLIVE -DNOPARK -DONCE -DRECHECK
+ok progress tlb -DLIVE -DNOPARK -DONCE -DLOCKED
+no progress tlb -DLIVE -DNOPARK -DONCE -DLOCKED -DFREEFILL
 ok progress panic
 no progress panic -DONCE
 LIST

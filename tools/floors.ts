@@ -1,12 +1,13 @@
 /*
  * floors: imports go down only.
  *
- *      9  lib  bin  replay  web      surfaces: what people and programs touch
- *      8  observe                    may read any floor's declarations
- *      7  client
- *      6  kmem
- *      5  map
- *      4  object
+ *     10  lib  bin  replay  web      surfaces: what people and programs touch
+ *      9  observe                    may read any floor's declarations
+ *      8  client
+ *      7  kmem
+ *      6  map
+ *      5  object
+ *      4  pmap
  *      3  uma
  *      2  page
  *      1  sync
@@ -15,8 +16,8 @@
  * A folder of src/sys is a floor.  It imports from its own floor and below; a
  * lower floor reaches a higher one through a hook filled in at boot, never by
  * import.  boot stands beside the tower, because it brings each floor up.
- * Surfaces see boot, observe, h, machine, and the calls of floors 6 and 7.  lib
- * sees more of floors 1 to 5, file by file: what it wraps one to one (locks, zones,
+ * Surfaces see boot, observe, h, machine, and the calls of floors 7 and 8.  lib
+ * sees more of floors 1 to 6, file by file: what it wraps one to one (locks, zones,
  * sleeping), how a call enters the kernel, and figures for its metrics.  What changes a
  * word of the kernel is the kernel's own.
  *
@@ -38,7 +39,18 @@ import {
   report,
 } from './source.ts';
 
-const TOWER = ['machine', 'sync', 'page', 'uma', 'object', 'map', 'kmem', 'client', 'observe'];
+const TOWER = [
+  'machine',
+  'sync',
+  'page',
+  'uma',
+  'pmap',
+  'object',
+  'map',
+  'kmem',
+  'client',
+  'observe',
+];
 const SURFACES = ['lib', 'bin', 'replay', 'web'];
 
 /** Files of lower floors that lib wraps. */
@@ -89,7 +101,7 @@ export function part_of(path: string): string | undefined {
 function floor_name(part: string): string {
   const number = TOWER.indexOf(part);
   if (number >= 0) return `${part} (floor ${number})`;
-  return SURFACES.includes(part) ? `${part} (floor 9)` : part;
+  return SURFACES.includes(part) ? `${part} (floor 10)` : part;
 }
 
 /** Why this import is not allowed; undefined if it is. */

@@ -37,6 +37,7 @@ import {
   ROOT_MALLOC,
   ROOT_OBJECT,
   ROOT_PHYS,
+  ROOT_PMAP,
   ROOT_SYSCTL,
   ROOT_UMA,
 } from '../machine/header.ts';
@@ -45,6 +46,7 @@ import { mem, PAGE_WORD_SHIFT } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { elem, type Field, field_word } from '../machine/struct.ts';
 import { reg_root } from '../h/registry.ts';
+import { pmap_root, PV_LISTS, pv_entry, pv_list } from '../h/pmap.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
@@ -63,7 +65,9 @@ import {
   PK_MALLOC,
   PK_MALLOC_END,
   PK_MASK,
+  PK_LIMBO,
   PK_SLAB,
+  PK_TABLE,
   PK_WIRED,
   vm_page,
 } from '../h/vm_page.ts';
@@ -178,8 +182,12 @@ function page_letters(): void {
     return o > 0 && checked_lock(o + vm_object.lock, true) === '';
   };
   checked_rule('vm_page', 'o', (a) => (by_object(a.start) ? '' : in_hand(a.start)));
-  const owned = (m: number): boolean => page_kind(m) === PK_OBJECT;
+  const owned = (m: number): boolean => [PK_OBJECT, PK_TABLE, PK_LIMBO].includes(page_kind(m));
   checked_rule('vm_page', 'b', (a) => (owned(a.start) ? '' : in_hand(a.start)));
+  checked_letter('pv_entry', 'v', (e) => {
+    const lists = anchor(ROOT_PMAP) + offset(pmap_root.lists);
+    return lists + (mem.I32[e + offset(pv_entry.page)] % PV_LISTS) * pv_list.sizeof;
+  });
   checked_letter('vm_object', 'n', () => anchor(ROOT_OBJECT) + vm_object_root.lock);
   checked_letter('vm_object_root', 'n', (r) => r + vm_object_root.lock);
   checked_letter('vm_object', 'k', (o) => {

@@ -111,12 +111,16 @@ import { PHYS_COLUMNS } from '../page/vm_phys.ts';
 import { budget_reap } from '../uma/uma_budget.ts';
 import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
 import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
-import { PK_MALLOC, PK_OBJECT, PK_SLAB } from '../h/vm_page.ts';
+import { PK_MALLOC, PK_OBJECT, PK_SLAB, PK_TABLE } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { vm_object_boot, vm_object_reap, vm_object_startup } from '../object/vm_object.ts';
 import { object_page_unowned } from '../object/vm_object_page.ts';
+import { limbo_boot } from '../page/vm_page_limbo.ts';
 import { pageq_boot } from '../page/vm_pageq.ts';
+import { pmap_recover, pmap_startup, table_unowned } from '../pmap/pmap.ts';
+import { pmap_boot } from '../pmap/pmap_pv.ts';
+import { tlb_leave, tlb_reap } from '../pmap/pmap_tlb.ts';
 import { lock_order } from '../sync/lock_order.ts';
 import { rw_leave } from '../sync/rw_death.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
@@ -176,7 +180,9 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [prof_boot, 'how long they are held and waited for'],
   [vm_page_boot, 'where the free pages will be noted'],
   [uma_boot, 'the first zones, laid out by hand'],
+  [limbo_boot, 'freed pages that some CPU may still use'],
   [pageq_boot, 'the queues of pages that have owners'],
+  [pmap_boot, 'where pages are mapped'],
   [vm_object_boot, 'where memory objects will be noted'],
   [malloc_boot, 'the list of malloc types'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
@@ -187,6 +193,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_page_startup, 'every page that is left becomes a free page'],
   [kmeminit, 'how many of them malloc and the zones may hold'],
   [uma_startup, 'the zones of zones, kegs, slabs and buckets'],
+  [pmap_startup, 'zones of page tables, and of pages that are mapped twice'],
   [vm_object_startup, 'zones of memory objects and of the indexes of their pages'],
   [malloc_startup, 'size classes and the declared types'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
@@ -202,6 +209,7 @@ life_begin({
   leave: [
     [registry_leave, 'it has no named objects any more; locks that it holds are abandoned'],
     [rw_leave, 'locks that it reads are given back'],
+    [tlb_leave, 'it translates no addresses any more'],
     [uma_leave, 'what this CPU caches goes to the zones'],
   ],
   death_lockless: [
@@ -213,6 +221,7 @@ life_begin({
     [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
     [vm_page_reap, 'pages in its hand become free'],
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
+    [tlb_reap, 'it translates no addresses any more'],
     [vm_object_reap, 'references to memory objects that it had on their way are given up'],
     [vm_page_cache_reap, 'so do those in its page cache'],
     [budget_reap, 'it is about to take no pages any more'],
@@ -233,6 +242,7 @@ life_begin({
   ],
   recover: {
     'sysctl tree': [tree_recover, 'walked: it is clean, or the machine stops'],
+    pmap: [pmap_recover, 'no CPU goes on with a translation that the dead one took back'],
     'page free': [vm_page_recover, 'free pages are found again in the page array'],
     'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
     // The others are undone; these lines are for a section that was too long for its log.
@@ -247,6 +257,7 @@ life_begin({
     [PK_SLAB, slab_page_unowned],
     [PK_MALLOC, slab_page_unowned],
     [PK_OBJECT, object_page_unowned],
+    [PK_TABLE, table_unowned],
   ]),
   claim_stuck,
   locks_held: kernel_locks_held,

@@ -49,6 +49,10 @@ export const PK_CACHE = 0x80;
 export const PK_QUARANTINE = 0xa0;
 /** Of the owner in `owner`, which finds it by `index`: a memory object. */
 export const PK_OBJECT = 0x90;
+/** A page table of the pmap in `owner`: of the pages from `index` * 1024 on. */
+export const PK_TABLE = 0xb0;
+/** Freed while a CPU may still have an access to it under way: on the list of such pages. */
+export const PK_LIMBO = 0xc0;
 export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;
@@ -77,13 +81,18 @@ export const vm_page = columns<number>('vm_page')({
   ),
   flags: col8('gh', 'PG_*'),
   busy: col32('bh', 'tid of the CPU that has it in work outside its owner, 0: none'),
-  state: col32('w', 'object lock: which blocks of 512 bytes are valid, which are dirty'),
+  state: col32(
+    'w',
+    'object lock: which blocks of 512 bytes are valid, which are dirty; of a page table, by the ' +
+      'lock of its pmap: translations in it',
+  ),
   queue: col32('w', 'queue lock: the queue it is on, how active it is'),
-  next: col32('w', 'queue lock: the next page on its queue'),
+  next: col32('w', 'queue lock: the next page on its queue; in limbo, by its lock: the next there'),
   prev: col32('w', 'queue lock: the one before'),
   wired: col32('w', 'queue lock: how often it is wired, how often it is lent'),
   map_pmap: col32('w', 'lock of its mappings: the pmap of the first one'),
   map_page: col32('w', 'the same lock: the virtual page number of that'),
+  map_more: col32('w', 'the same lock: the first of the other ones, a pv_entry; 0: none'),
   ref: col8('wh', 'it was used: stored by any CPU that maps it'),
   mod: col8('wh', 'it was written to: the same'),
 });

@@ -14,6 +14,7 @@
  *            16 STOP       the machine is down, or panics: stop where you are
  *            32 DEAD       the owner is gone and being settled: nobody claims it
  *            64 FREE       no thread runs on this record: nobody claims it
+ *           128 REQ_TLB    translations were taken back: say that you use none of them any more
  *         8..15 slot + 1 of the claimer, with CLAIM
  *
  * Behind the machine's `maxcpus` slots come two *spare* ones.  They are slots like the
@@ -60,6 +61,7 @@ export const CPU_LATE = 8;
 export const CPU_STOP = 16;
 export const CPU_DEAD = 32;
 export const CPU_FREE = 64;
+export const CPU_REQ_TLB = 128;
 export const CPU_CLAIMER = 0xff00;
 const CLAIMER_SHIFT = 8;
 
@@ -83,6 +85,8 @@ export const PAGE_CACHE_MAX = 32;
 export const HAND_ITEMS = 8;
 /** References to memory objects that a CPU may have on their way. */
 export const HAND_REFS = 16;
+/** Address spaces that a CPU may translate at a time (pmap_tlb.ts). */
+export const TLB_SETS_MAX = 8;
 /** Incarnations are counted modulo 2^20. */
 export const INCARNATION_MASK = 0xfffff;
 
@@ -143,6 +147,13 @@ export const pcpu = struct<pcpu_t>(
   in_hand_ref: words('t', 'those objects, the last taken last', HAND_REFS),
   paging: i32('t', 'objects in which it counts as paging'),
   paging_in: words('t', 'those objects', HAND_REFS),
+  tlb: words('th', 'first word of the page of each set of tags, 0: there is none', TLB_SETS_MAX),
+  tlb_pmap: words(
+    'th',
+    'whose addresses each set translates, by the lock of that; 0: nobody',
+    TLB_SETS_MAX,
+  ),
+  tlb_next: i32('p', 'the set that is given up next'),
   moving: i32('t', 'object that gets a page of another one, or another one below it; 0: none'),
 });
 
@@ -268,16 +279,19 @@ export function critical_exit(): void {
 // --- polling and parking -----------------------------------------------------
 
 /**
- * Looks whether this CPU may go on: one atomic load.  Serves STOP, which takes no
- * lock and does not sleep; stands at the entry of every slow path, in every spin
+ * Looks whether this CPU may go on: one atomic load.  Serves STOP and REQ_TLB, which take
+ * no lock and do not sleep; stands at the entry of every slow path, in every spin
  * loop and after every sleep.  Throws ESHUTDOWN or KernelPanic in a thread that was
  * stopped or has left, EBUSY in one that is in away().
  */
 export function poll(): void {
   const v = atomic_load(field_word(pcpu.state, thr.pc));
-  if ((v & (CPU_STOP | CPU_DEAD | CPU_PARKED)) !== 0) poll_slow(v);
+  if ((v & (CPU_STOP | CPU_DEAD | CPU_PARKED | CPU_REQ_TLB)) !== 0) poll_slow(v);
 }
 function poll_slow(v: number): void {
+  // No access is under way in a thread that looks here, and its tags are empty (pmap_tlb.ts).
+  if (v & CPU_REQ_TLB && thr.cpu >= 0) atomic_and(field_word(pcpu.state, thr.pc), ~CPU_REQ_TLB);
+  if ((v & (CPU_STOP | CPU_DEAD | CPU_PARKED)) === 0) return;
   if (thr.cpu < 0) throw new KmemError(ESHUTDOWN, 'kmem', 'this thread is no CPU of a machine');
   if (v & (CPU_STOP | CPU_DEAD)) cpu_stopped(v);
   // Parked without being away: it is on its way to sleep, and takes a lock for that.

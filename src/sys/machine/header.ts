@@ -58,6 +58,8 @@ export const machine = struct<machine_t>(
   zeroed_from: i32('c', 'pages from this one on are known to be zero at boot'),
   domains: i32('c', 'memory domains'),
   random: i32('a', 'state of the kernel random generator'),
+  tlb_asked: i32('a', 'shoot-downs so far, modulo 2^32 (tlb_ack.ts)'),
+  tlb_quiet: i32('a', 'what tlb_asked was when no CPU owed an answer'),
   column_start: words('c', 'first word of each column set', COLUMN_SETS_MAX),
   column_rows: words('c', 'rows of each column set', COLUMN_SETS_MAX),
   roots: words('rh', 'anchors of the floors, by ROOT_*', 32),
@@ -97,6 +99,8 @@ export const ROOT_LIB = 8;
 export const ROOT_MBUF = 9;
 export const ROOT_PAGEQ = 10;
 export const ROOT_OBJECT = 11;
+export const ROOT_LIMBO = 12;
+export const ROOT_PMAP = 13;
 export const ROOT_TEST = 31;
 
 /**

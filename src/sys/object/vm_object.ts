@@ -52,12 +52,13 @@ import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { vm_object_collapse } from './vm_object_chain.ts';
 import { object_pages_free, object_stale_out } from './vm_object_page.ts';
-import { radix_init, radix_zone_create } from './vm_radix.ts';
+import { radix_init, radix_zone_create } from '../pmap/vm_radix.ts';
 
 const object = vm_object;
 const root = vm_object_root;
 
 const Z_OBJECTS = zone_declared('VM OBJECT', 'Memory objects: what pages belong to');
+const Z_NODES = zone_declared('RADIX NODE', 'Nodes of the indexes of memory objects');
 const init = vector('vm_object_zinit', (o: vm_object_t) => {
   mtx_init(object.lock, o, LC_VM_OBJECT);
   return 0;
@@ -80,7 +81,7 @@ export function vm_object_startup(): void {
   const r = object_root();
   const flags = UMA_ZONE_NOFREE;
   root.zone[r] = uma_zcreate(Z_OBJECTS, object.sizeof * 4, { init, flags, align: 63 });
-  root.nodes[r] = radix_zone_create();
+  root.nodes[r] = radix_zone_create(Z_NODES);
 }
 sysctl_value(
   'vm.objects',

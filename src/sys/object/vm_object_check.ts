@@ -19,7 +19,7 @@ import type { zone_t } from '../h/uma.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { pageq_check } from '../page/vm_pageq.ts';
 import { object_index, object_root } from './vm_object.ts';
-import { radix_check } from './vm_radix.ts';
+import { radix_check } from '../pmap/vm_radix.ts';
 
 const object = vm_object;
 const page = vm_page;

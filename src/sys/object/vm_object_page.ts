@@ -48,6 +48,7 @@ import {
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
 import { vm_page_owner_wire, vm_page_unqueue, vm_page_wirings } from '../page/vm_pageq.ts';
+import { pmap_remove_all } from '../pmap/pmap.ts';
 import { object_index, object_root } from './vm_object.ts';
 import {
   radix_clear,
@@ -59,7 +60,7 @@ import {
   radix_reserve,
   radix_store,
   radix_trim,
-} from './vm_radix.ts';
+} from '../pmap/vm_radix.ts';
 
 const object = vm_object;
 const page = vm_page;
@@ -217,10 +218,11 @@ export function object_page_remove(m: number, o: vm_object_t): void {
   object.resident[o]--;
   undo_end();
 }
-/** Frees a page of the object, which nobody has busy and no map leads to. */
+/** Frees a page of the object, which nobody has busy; who maps it loses it. */
 export function object_page_free(m: number, o: vm_object_t): void {
   const i = page.index[m];
   if (vm_page_wirings(m) !== 0) panic('vm_page_free: freeing wired page', m, vm_page_wirings(m));
+  pmap_remove_all(m);
   vm_page_unqueue(m);
   object_page_remove(m, o);
   page_forget(m);

@@ -72,6 +72,8 @@ const groups: Readonly<Record<string, string>> = {
   'vm.stats.malloc': 'Event counters of malloc',
   'vm.stats.misc': 'Event counters that belong nowhere else',
   'vm.stats.object': 'Event counters of memory objects',
+  'vm.stats.pmap': 'Page tables',
+  'vm.stats.tlb': 'Translations that were taken back from CPUs',
   'vm.stats.page': 'Event counters of the page floor',
   'vm.stats.sys': 'Event counters of the processors',
   'vm.stats.uma': 'Event counters of the zone allocator',

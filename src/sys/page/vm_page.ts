@@ -57,7 +57,9 @@ import {
   PK_LARGE,
   PK_MALLOC,
   PK_MASK,
+  PK_LIMBO,
   PK_QUARANTINE,
+  PK_TABLE,
   PK_REST,
   PK_SLAB,
   PK_WIRED,
@@ -73,6 +75,7 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { LC_FREE } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { W_VMWAIT } from '../machine/wmesg.ts';
+import { limbo_check } from './vm_page_limbo.ts';
 import {
   DOMAINS_MAX,
   PHYS_COLUMNS,
@@ -634,6 +637,7 @@ function recover_run(at: pcpu_t): void {
 export function vm_page_unowned(m: number): boolean {
   const kind = page.info[m] & PK_MASK;
   if (kind === PK_HAND || kind === PK_LARGE || kind === PK_REST || kind === PK_WIRED) return true;
+  if (kind === PK_LIMBO) return true; // busy only while it is not on the list
   if (kind === PK_QUARANTINE) return true; // it leaves the hand and enters the ring in one step
   return life.page_unowned.get(kind)?.(m) ?? false;
 }
@@ -695,7 +699,7 @@ export function vm_page_census(): number[] {
 /** Pages that are the kernel's own, by what they are. */
 function vm_page_wired_count(): number {
   const kinds = vm_page_census();
-  const held = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_WIRED, PK_HAND, PK_QUARANTINE];
+  const held = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_WIRED, PK_HAND, PK_QUARANTINE, PK_TABLE];
   return held.reduce((n, kind) => n + kinds[kind], 0);
 }
 /** Proves the free page queues against the page array. */
@@ -704,4 +708,5 @@ export function vm_page_check(): void {
   mtx_lock(phys.lock, ph);
   phys_check(ph);
   mtx_unlock(phys.lock, ph);
+  limbo_check();
 }

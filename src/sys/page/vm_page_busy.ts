@@ -9,7 +9,7 @@
  *      vm_page_alloc_busy    queue or cache -> hand -> busy        owner does not lead to it
  *      vm_page_unbusy        in the section that enters it         owner leads to it
  *      vm_page_busy          in the section that takes it out      owner does not lead to it
- *      vm_page_free_busy     busy -> hand -> cache or queue
+ *      vm_page_free_busy     busy -> hand -> cache or queue, or first to limbo (vm_page_limbo.ts)
  *
  * Both sections are the owner's own, under its lock: index and `busy` change together or,
  * after a death, not at all.  A page that stays where it is while something is done to
@@ -27,11 +27,13 @@ import { counter_add } from '../machine/counter.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { field_word } from '../machine/struct.ts';
+import { tlb_owed } from '../machine/tlb_ack.ts';
 import { PG_WANTED, PK_HAND, vm_page } from '../h/vm_page.ts';
 import { wakeup } from '../sync/subr_sleepqueue.ts';
 import { save } from '../sync/undo.ts';
 import { vm_page_free, vm_page_in_hand, vm_page_settle, vm_page_unowned } from './vm_page.ts';
 import { vm_page_get, vm_page_put } from './vm_page_cache.ts';
+import { vm_page_limbo, vm_page_limbo_count, vm_page_limbo_free } from './vm_page_limbo.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
 const page = vm_page;
@@ -75,6 +77,12 @@ export function vm_page_unbusy(m: number): void {
  */
 export function vm_page_free_busy(m: number, zero = false): void {
   if (opt.INVARIANTS && page.busy[m] !== thr.tid) panic('vm_page_free: not busy by this CPU', m);
+  if (tlb_owed()) return vm_page_limbo(m);
+  if (vm_page_limbo_count() > 0) vm_page_limbo_free();
+  vm_page_free_now(m, zero);
+}
+/** The same without asking whether some CPU may still have an access to it under way. */
+export function vm_page_free_now(m: number, zero: boolean): void {
   vm_page_in_hand(m, 1);
   page.info[m] = PK_HAND;
   if (opt.SIM) sim_point(m);
@@ -94,10 +102,14 @@ export function vm_page_busy_reap(cpu: number): void {
     if (!vm_page_unowned(m)) {
       if (atomic_cas(w, dead, 0) === dead && page.flags[m] & PG_WANTED) wakeup(w);
     } else if (atomic_cas(w, dead, thr.tid) === dead) {
+      counter_add(v_reap_pages, 1);
+      if (tlb_owed()) {
+        vm_page_limbo(m);
+        continue;
+      }
       vm_page_in_hand(m, 1);
       page.busy[m] = 0;
       vm_page_free(m);
-      counter_add(v_reap_pages, 1);
     }
   }
 }

@@ -76,6 +76,7 @@ import {
   vm_page_reserved,
   vm_page_settle,
 } from './vm_page.ts';
+import { vm_page_limbo_free } from './vm_page_limbo.ts';
 import {
   lowest_bit,
   phys_add_pages,
@@ -155,8 +156,8 @@ function get_slow(req: number): number {
   // Zeroed pages are taken as they come: a cache full of them would leave none to others.
   if (max > 0 && !zero && !opt.FAILPOINTS) fill(max >> 1);
   const m = vm_page_alloc(-1, req);
-  if (m !== 0 || vm_page_cache_empty() === 0) return m;
-  return vm_page_alloc(-1, req); // what this CPU kept was all that was left
+  if (m !== 0 || vm_page_limbo_free() + vm_page_cache_empty() === 0) return m;
+  return vm_page_alloc(-1, req); // what this CPU kept, or waited, was all that was left
 }
 /** Fetches up to n pages into this CPU's cache, if that leaves enough in the queues. */
 function fill(n: number): void {
@@ -239,7 +240,7 @@ export function vm_page_get_run(n: number, req: number): number {
     }
   }
   const m = vm_page_alloc_run(n, req);
-  if (m !== 0 || vm_page_cache_empty() === 0) return m;
+  if (m !== 0 || vm_page_limbo_free() + vm_page_cache_empty() === 0) return m;
   return vm_page_alloc_run(n, req);
 }
 /** The cached pages m..m+n-1 come into the hand: a page is noted there, then it says so. */

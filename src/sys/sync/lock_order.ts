@@ -75,6 +75,18 @@ export const lock_order: readonly LockClass[] = [
     recovery: 'undo',
     help: 'the queues of pages that have owners, and how often those are wired',
   },
+  {
+    name: 'pmap',
+    kind: 'mtx',
+    recovery: 'rebuild',
+    help: 'the page tables of an address space, and which CPUs translate by them',
+  },
+  {
+    name: 'pv list',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'where pages are mapped: one list of 64',
+  },
   { name: 'UMA drain', kind: 'mtx', recovery: 'undo', help: 'one reclaim at a time' },
   { name: 'UMA lock', kind: 'mtx', recovery: 'undo', help: 'the list of kegs' },
   {
@@ -86,6 +98,12 @@ export const lock_order: readonly LockClass[] = [
   },
   { name: 'UMA bucket', kind: 'mtx', recovery: 'undo', help: 'a keg that supplies buckets' },
   { name: 'UMA slab', kind: 'mtx', recovery: 'undo', help: 'a keg that supplies slab headers' },
+  {
+    name: 'page limbo',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'freed pages that some CPU may still use',
+  },
   {
     name: 'page free',
     kind: 'mtx',
@@ -117,10 +135,13 @@ export const LC_MALLOC = class_id('malloc');
 export const LC_VM_OBJECT = class_id('VM object');
 export const LC_VM_OBJECTS = class_id('VM objects');
 export const LC_PAGE_QUEUE = class_id('page queue');
+export const LC_PMAP = class_id('pmap');
+export const LC_PV = class_id('pv list');
 export const LC_UMA_DRAIN = class_id('UMA drain');
 export const LC_UMA = class_id('UMA lock');
 export const LC_ZONE = class_id('UMA zone');
 export const LC_BUCKET = class_id('UMA bucket');
 export const LC_SLAB = class_id('UMA slab');
+export const LC_PAGE_LIMBO = class_id('page limbo');
 export const LC_FREE = class_id('page free');
 export const LC_SLEEPQ = class_id('sleep queue');

@@ -59,7 +59,7 @@ function begin(options: Parameters<typeof boot>[0]): void {
   hw.fill(page_word(m), 0, PAGE_WORDS);
   h = page_word(m) as holder_t;
   t = (h + 32) as number as vm_radix_t;
-  z = radix_zone_create();
+  z = radix_zone_create('TEST NODE');
   mtx_init(holder.lock, h, LC_VM_OBJECT);
   checked_fresh(t, vm_radix.sizeof);
   radix_init(t, h + holder.lock);

@@ -20,7 +20,6 @@ import { pcpu, thr } from '../machine/cpu.ts';
 import { hw } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, NULL } from '../machine/struct.ts';
-import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
@@ -44,10 +43,9 @@ const node = vm_radix_node;
 const BITS = RADIX_BITS;
 const MASK = RADIX_SLOTS - 1;
 
-const Z_NODES = zone_declared('RADIX NODE', 'Nodes of the indexes of memory objects');
-/** Makes the zone of nodes. */
-export function radix_zone_create(): zone_t {
-  return uma_zcreate(Z_NODES, node.sizeof * 4);
+/** Makes a zone of nodes. */
+export function radix_zone_create(name: string): zone_t {
+  return uma_zcreate(name, node.sizeof * 4);
 }
 
 /** The slot of `key` in a node at height `level`, 1 being the lowest. */

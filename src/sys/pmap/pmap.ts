@@ -1,0 +1,505 @@
+/*
+ * pmap: which page of memory an address means, for one address space.
+ *
+ *      pmap_enter       maps a page, in place of what was mapped there
+ *      pmap_remove      takes mappings away              waits for nobody
+ *      pmap_protect     takes a right away               waits until all CPUs have answered
+ *      pmap_translate   what an access does that missed  fills this CPU's tags
+ *      pmap_remove_all  takes a page away from whoever maps it
+ *
+ * All tables are software: an index leads from the page number to a page table, which is a
+ * page of its own, and that to the entry (h/pmap.ts).  All of it is changed under the lock of
+ * the pmap, in sections; how CPUs that translate meanwhile are told is told in pmap_tlb.ts.
+ *
+ * References and modifications are noted at the page, by the miss that fills a tag.  Who
+ * clears a note takes the tags back, so that the next access notes it again.
+ *
+ * A mapping is on the page's list (pmap_pv.ts) before the table has it and until after all
+ * CPUs were asked; so nobody takes a page for unmapped that some CPU was not asked about.
+ *
+ * Deaths.  Whoever takes the lock over plays the section back and takes all translations of
+ * the pmap back, because the dead CPU may have changed the table and not yet asked.
+ */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { poll } from '../machine/cpu.ts';
+import { mem, page_word } from '../machine/memory.ts';
+import { panic } from '../machine/panic.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
+import { vector } from '../machine/vectors.ts';
+import { zone_declared } from '../machine/zone_decl.ts';
+import { M_NOWAIT } from '../h/malloc_flags.ts';
+import {
+  CPUSET_WORDS,
+  PTE_FLAGS,
+  PTE_VALID,
+  PTE_WIRED,
+  PTE_WRITE,
+  pmap,
+  pmap_root,
+  type pmap_t,
+  TABLE_ENTRIES,
+  TABLE_SHIFT,
+} from '../h/pmap.ts';
+import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
+import { PG_ZERO, PK_TABLE, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
+import type { vm_radix_t } from '../h/vm_radix.ts';
+import { checked_fresh, checked_publish } from '../machine/parts.ts';
+import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { LC_PMAP } from '../sync/lock_order.ts';
+import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
+import { pmap_zero_page } from '../page/vm_page.ts';
+import {
+  vm_page_alloc_busy,
+  vm_page_busy,
+  vm_page_free_now,
+  vm_page_unbusy,
+} from '../page/vm_page_busy.ts';
+import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
+import { uma_zcreate } from '../uma/uma_zone.ts';
+import { pmap_root_of, pv_all, pv_enter, pv_remove, pv_startup } from './pmap_pv.ts';
+import {
+  tlb_enter,
+  tlb_fill,
+  tlb_flush,
+  tlb_revoke,
+  tlb_shoot,
+  tlb_untag,
+  tlb_wait,
+} from './pmap_tlb.ts';
+import {
+  radix_clear,
+  radix_end,
+  radix_init,
+  radix_lookup,
+  radix_next,
+  radix_peek,
+  radix_reserve,
+  radix_store,
+  radix_trim,
+  radix_zone_create,
+} from './vm_radix.ts';
+
+const page = vm_page;
+
+const Z_PMAPS = zone_declared('PMAP', 'Page tables of address spaces: where their indexes begin');
+const Z_NODES = zone_declared('PMAP NODE', 'Nodes of the indexes of page tables');
+const init = vector('pmap_zinit', (pm: pmap_t) => {
+  mtx_init(pmap.lock, pm, LC_PMAP);
+  return 0;
+});
+const v_tables = counter_u64('vm.stats.pmap.tables', 'Page tables that were made');
+
+/** Makes the zones. */
+export function pmap_startup(): void {
+  const r = pmap_root_of();
+  const flags = UMA_ZONE_NOFREE;
+  pmap_root.zone[r] = uma_zcreate(Z_PMAPS, pmap.sizeof * 4, { init, flags, align: 63 });
+  pmap_root.nodes[r] = radix_zone_create(Z_NODES);
+  pv_startup();
+}
+const nodes = (): zone_t => pmap_root.nodes[pmap_root_of()] as zone_t;
+
+/** The index of a pmap's page tables. */
+export function pmap_index(pm: pmap_t): vm_radix_t {
+  return field_word(pmap.index, pm) as vm_radix_t;
+}
+
+// --- coming and going --------------------------------------------------------------------------
+
+/** An empty pmap, the item on top of this CPU's hand. NULL: no memory. Never sleeps. */
+export function pmap_pinit(): pmap_t {
+  const pm = zone_alloc_hand(pmap_root.zone[pmap_root_of()] as zone_t, M_NOWAIT) as pmap_t;
+  if (pm === NULL) return pm;
+  checked_fresh(pm, pmap.sizeof);
+  for (const f of [pmap.resident, pmap.wired, pmap.tables, pmap.table]) f[pm] = 0;
+  pmap.table_key[pm] = -1;
+  for (let i = 0; i < CPUSET_WORDS; i++) pmap.active[elem(pm, i)] = 0;
+  radix_init(pmap_index(pm), pm + pmap.lock);
+  checked_publish(pm);
+  return pm;
+}
+/**
+ * Ends a pmap that is the item on top of this CPU's hand, and by which nothing is mapped.
+ * CPUs that have a set of tags for it lose that.
+ */
+export function pmap_release(pm: pmap_t): void {
+  mtx_lock(pmap.lock, pm);
+  if (pmap.resident[pm] !== 0) panic('pmap_release: pages are mapped', pm * 4, pmap.resident[pm]);
+  tlb_revoke(pm);
+  // A CPU that died between two sections may have left an empty table.
+  for (let key = radix_next(pmap_index(pm), 0); key >= 0; key = radix_next(pmap_index(pm), 0)) {
+    table_free(pm, key);
+  }
+  radix_end(pmap_index(pm), nodes());
+  mtx_unlock(pmap.lock, pm);
+  zone_free_at(pmap_root.zone[pmap_root_of()] as zone_t, pm, 0);
+}
+
+// --- page tables -------------------------------------------------------------------------------
+
+/** The page of the table that has page number `at`, 0: there is none. Locked. */
+function table_of(pm: pmap_t, at: number): number {
+  const key = at >>> TABLE_SHIFT;
+  if (pmap.table_key[pm] === key) return pmap.table[pm];
+  const m = radix_lookup(pmap_index(pm), key);
+  if (m !== 0) {
+    pmap.table[pm] = m;
+    pmap.table_key[pm] = key;
+  }
+  return m;
+}
+/** The same; it is made if there is none. 0: no memory. */
+function table_make(pm: pmap_t, at: number): number {
+  const there = table_of(pm, at);
+  if (there !== 0) return there;
+  const key = at >>> TABLE_SHIFT;
+  const t = pmap_index(pm);
+  if (!radix_reserve(t, key, nodes())) return 0;
+  const m = vm_page_alloc_busy(PK_TABLE, pm, key, VM_ALLOC_ZERO);
+  if (m === 0) {
+    radix_trim(t, key, nodes());
+    return 0;
+  }
+  if ((page.flags[m] & PG_ZERO) === 0) pmap_zero_page(m);
+  page.state[m] = 0;
+  undo_begin(pmap.lock, pm);
+  radix_store(t, key, m);
+  vm_page_unbusy(m);
+  save(pmap.tables, pm);
+  pmap.tables[pm]++;
+  undo_end();
+  counter_add(v_tables, 1);
+  return m;
+}
+/** Frees the table at `key`, which has no entry any more: it is all zeros. */
+function table_free(pm: pmap_t, key: number): void {
+  const t = pmap_index(pm);
+  pmap.table_key[pm] = -1;
+  undo_begin(pmap.lock, pm);
+  const m = radix_clear(t, key);
+  vm_page_busy(m);
+  save(pmap.tables, pm);
+  pmap.tables[pm]--;
+  undo_end();
+  vm_page_free_now(m, true); // nobody reads a table without the lock
+  radix_trim(t, key, nodes());
+}
+/** How the reaper sees whether a page table that was busy has an owner. Takes the pmap's lock. */
+export function table_unowned(m: number): boolean {
+  const pm = page.owner[m] as pmap_t;
+  if (pm === NULL) return true;
+  mtx_lock(pmap.lock, pm);
+  const found = radix_peek(pmap_index(pm), page.index[m]) === m;
+  mtx_unlock(pmap.lock, pm);
+  return !found;
+}
+/** The word of the entry of page number `at` in its table. */
+function pte_word(table: number, at: number): number {
+  return page_word(table) + (at & (TABLE_ENTRIES - 1));
+}
+/** The entry of page number `at`; 0: nothing is mapped there. Locked. */
+export function pmap_pte(pm: pmap_t, at: number): number {
+  const table = table_of(pm, at);
+  return table === 0 ? 0 : mem.I32[pte_word(table, at)];
+}
+/** The page that an entry leads to. */
+export function pte_page(pte: number): number {
+  return pte >>> TABLE_SHIFT;
+}
+/** Changes an entry, which there was and is: the counts follow. Inside a section. */
+function pte_change(pm: pmap_t, w: number, pte: number): void {
+  save_word(w);
+  if ((mem.I32[w] ^ pte) & PTE_WIRED) {
+    save(pmap.wired, pm);
+    pmap.wired[pm] += pte & PTE_WIRED ? 1 : -1;
+  }
+  mem.I32[w] = pte;
+}
+
+// --- mapping -----------------------------------------------------------------------------------
+
+/**
+ * Maps page m at page number `at`, in place of what was mapped there, with the rights in
+ * `prot`, which includes VM_PROT_READ.  The caller has the page busy or its object locked.
+ * False: no memory for a table or for the list of mappings; nothing has changed.
+ */
+export function pmap_enter(
+  pm: pmap_t,
+  at: number,
+  m: number,
+  prot: number,
+  wired = false,
+): boolean {
+  const pte =
+    page_word(m) | PTE_VALID | (prot & VM_PROT_WRITE ? PTE_WRITE : 0) | (wired ? PTE_WIRED : 0);
+  mtx_lock(pmap.lock, pm);
+  const done = enter(pm, at, m, pte);
+  mtx_unlock(pmap.lock, pm);
+  return done;
+}
+function enter(pm: pmap_t, at: number, m: number, pte: number): boolean {
+  const table = table_make(pm, at);
+  if (table === 0) return false;
+  const w = pte_word(table, at);
+  const old = mem.I32[w];
+  const same = old !== 0 && pte_page(old) === m;
+  if (!same && !pv_enter(m, pm, at)) {
+    if (page.state[table] === 0) table_free(pm, at >>> TABLE_SHIFT);
+    return false;
+  }
+  undo_begin(pmap.lock, pm);
+  if (old !== 0) pte_change(pm, w, pte);
+  else {
+    save_word(w);
+    save(page.state, table);
+    save(pmap.resident, pm);
+    page.state[table]++;
+    pmap.resident[pm]++;
+    if (pte & PTE_WIRED) {
+      save(pmap.wired, pm);
+      pmap.wired[pm]++;
+    }
+    mem.I32[w] = pte;
+  }
+  undo_end();
+  if (old === 0 || (same && (old & ~pte & PTE_WRITE) === 0)) return true;
+  tlb_shoot(pm, at, 1, same);
+  if (!same) pv_remove(pte_page(old), pm, at);
+  return true;
+}
+/** Whether a page may be mapped ahead at page number `at`: nothing is, and its table is there. */
+export function pmap_is_prefaultable(pm: pmap_t, at: number): boolean {
+  mtx_lock(pmap.lock, pm);
+  const table = table_of(pm, at);
+  const free = table !== 0 && mem.I32[pte_word(table, at)] === 0;
+  mtx_unlock(pmap.lock, pm);
+  return free;
+}
+/** The page that is mapped at page number `at`, 0: none. */
+export function pmap_extract(pm: pmap_t, at: number): number {
+  mtx_lock(pmap.lock, pm);
+  const m = pte_page(pmap_pte(pm, at));
+  mtx_unlock(pmap.lock, pm);
+  return m;
+}
+
+/**
+ * What an access does whose tag is not there: the frame of page number `at`, and this CPU's
+ * tag leads to it.  It is noted at the page that it was used, or written to.  0: nothing is
+ * mapped there, or not for that; -1: no memory for a set of tags.  The caller holds no lock.
+ */
+export function pmap_translate(pm: pmap_t, at: number, write: boolean): number {
+  poll();
+  if (!tlb_enter(pm)) return -1;
+  const need = write ? PTE_VALID | PTE_WRITE : PTE_VALID;
+  mtx_lock(pmap.lock, pm);
+  const pte = pmap_pte(pm, at);
+  const found = (pte & need) === need;
+  const frame = found ? pte & ~PTE_FLAGS : 0;
+  if (found) {
+    tlb_fill(pm, at, frame, write);
+    const m = pte_page(pte);
+    page.ref[m] = 1;
+    if (write) page.mod[m] = 1;
+  }
+  mtx_unlock(pmap.lock, pm);
+  return frame;
+}
+
+// --- taking away -------------------------------------------------------------------------------
+
+/** Calls `each` with every entry in a range of page numbers, and its word. Locked. */
+function ptes(
+  pm: pmap_t,
+  from: number,
+  to: number,
+  each: (at: number, pte: number, w: number, table: number) => void,
+): void {
+  const t = pmap_index(pm);
+  const last = (to - 1) >>> TABLE_SHIFT;
+  for (let key = radix_next(t, from >>> TABLE_SHIFT); key >= 0 && key <= last; ) {
+    const table = radix_peek(t, key);
+    const first = key * TABLE_ENTRIES;
+    const end = Math.min(to - first, TABLE_ENTRIES);
+    for (let i = Math.max(from - first, 0); i < end; i++) {
+      const w = page_word(table) + i;
+      const pte = mem.I32[w];
+      if (pte !== 0) each(first + i, pte, w, table);
+    }
+    key = key === last ? -1 : radix_next(t, key + 1);
+  }
+}
+/** Takes away what is mapped from page number `from` to before `to`. Waits for nobody. */
+export function pmap_remove(pm: pmap_t, from: number, to: number): void {
+  if (pmap.resident[pm] === 0 && pmap.tables[pm] === 0) return; // only users of the map map
+  mtx_lock(pmap.lock, pm);
+  const gone: number[] = [];
+  const empty: number[] = [];
+  ptes(pm, from, to, (at, pte, w, table) => {
+    clear(pm, w, table);
+    gone.push(at, pte_page(pte));
+    if (page.state[table] === 0) empty.push(at >>> TABLE_SHIFT);
+  });
+  if (gone.length > 0) shoot_and_forget(pm, gone);
+  for (const key of empty) table_free(pm, key);
+  mtx_unlock(pmap.lock, pm);
+}
+/** Clears one entry. */
+function clear(pm: pmap_t, w: number, table: number): void {
+  undo_begin(pmap.lock, pm);
+  pte_change(pm, w, mem.I32[w] & ~PTE_WIRED);
+  save(page.state, table);
+  save(pmap.resident, pm);
+  page.state[table]--;
+  pmap.resident[pm]--;
+  mem.I32[w] = 0;
+  undo_end();
+}
+/** Takes the translations of entries back that were cleared, pairs of page number and page. */
+function shoot_and_forget(pm: pmap_t, gone: readonly number[]): void {
+  const first = gone[0];
+  tlb_shoot(pm, first, gone[gone.length - 2] - first + 1);
+  for (let i = 0; i < gone.length; i += 2) pv_remove(gone[i + 1], pm, gone[i]);
+}
+
+/**
+ * Leaves no right in a range but those in `prot`: without VM_PROT_READ what is mapped there
+ * is taken away.  Where the right to write goes, it waits until every CPU has answered, at most
+ * `ms`, so that no store is under way afterwards.  Returns -1; else the CPU that is silent,
+ * and nothing has changed.
+ */
+export function pmap_protect(
+  pm: pmap_t,
+  from: number,
+  to: number,
+  prot: number,
+  ms: number,
+): number {
+  if ((prot & VM_PROT_READ) === 0) {
+    pmap_remove(pm, from, to);
+    return -1;
+  }
+  if (prot & VM_PROT_WRITE) return -1;
+  const cut = pmap_cut_begin(pm);
+  pmap_cut(cut, from, to);
+  return pmap_cut_end(cut, ms);
+}
+/** Several ranges of one pmap that lose the right to write at the same moment. */
+export interface Cut {
+  readonly pm: pmap_t;
+  /** Words of the entries that lost it. */
+  readonly changed: number[];
+}
+/** Begins to take the right to write away; the pmap is locked until pmap_cut_end. */
+export function pmap_cut_begin(pm: pmap_t): Cut {
+  mtx_lock(pmap.lock, pm);
+  return { pm, changed: [] };
+}
+/** Takes the right to write away from page number `from` to before `to`. */
+export function pmap_cut({ pm, changed }: Cut, from: number, to: number): void {
+  ptes(pm, from, to, (_at, pte, w) => {
+    if ((pte & PTE_WRITE) === 0) return;
+    write_set(pm, w, false);
+    changed.push(w);
+  });
+}
+function write_set(pm: pmap_t, w: number, on: boolean): void {
+  undo_begin(pmap.lock, pm);
+  save_word(w);
+  mem.I32[w] = on ? mem.I32[w] | PTE_WRITE : mem.I32[w] & ~PTE_WRITE;
+  undo_end();
+}
+/**
+ * Asks all CPUs once, and keeps the pmap locked until they have answered: so a store comes
+ * either before the moment at which none may write, or after this.  Returns -1; else the
+ * CPU that was silent for `ms`, and all rights are as before.
+ */
+export function pmap_cut_end({ pm, changed }: Cut, ms: number): number {
+  if (changed.length > 0) tlb_shoot(pm, 0, TABLE_ENTRIES, true);
+  // A store by a right that somebody took before, without waiting, may be under way, too.
+  const silent = tlb_wait(pm, ms);
+  if (silent >= 0) for (const w of changed) write_set(pm, w, true);
+  mtx_unlock(pmap.lock, pm);
+  return silent;
+}
+
+// --- by page -----------------------------------------------------------------------------------
+
+/** Calls `each` for every mapping of a page, with its pmap locked. False of `each`: it is over. */
+function mappings(m: number, each: (pm: pmap_t, at: number, pte: number, w: number) => void): void {
+  for (const { pm, at } of pv_all(m)) {
+    mtx_lock(pmap.lock, pm);
+    const table = table_of(pm, at);
+    const w = table === 0 ? 0 : pte_word(table, at);
+    const pte = w === 0 ? 0 : mem.I32[w];
+    if (pte !== 0 && pte_page(pte) === m) each(pm, at, pte, w);
+    else pv_remove(m, pm, at); // what a dead CPU left on the list
+    mtx_unlock(pmap.lock, pm);
+  }
+}
+/** Takes page m away from whoever maps it. Waits for nobody. The page is the caller's. */
+export function pmap_remove_all(m: number): void {
+  while (page.map_pmap[m] !== NULL) {
+    mappings(m, (pm, at, _pte, w) => {
+      const table = table_of(pm, at);
+      clear(pm, w, table);
+      shoot_and_forget(pm, [at, m]);
+      if (page.state[table] === 0) table_free(pm, at >>> TABLE_SHIFT);
+    });
+  }
+}
+/**
+ * Takes the right to write to page m away from whoever maps it, and waits for the answers, at
+ * most `ms` for each mapping.  Returns -1, or the CPU that is silent: a store of its may be
+ * under way.
+ */
+export function pmap_remove_write(m: number, ms: number): number {
+  let silent = -1;
+  mappings(m, (pm, at, pte, w) => {
+    if (pte & PTE_WRITE) {
+      write_set(pm, w, false);
+      tlb_shoot(pm, at, 1, true);
+    }
+    const cpu = tlb_wait(pm, ms);
+    if (cpu >= 0) silent = cpu;
+  });
+  return silent;
+}
+/** Whether page m was used since that was last asked. Its tags go, so that use is noted again. */
+export function pmap_ts_referenced(m: number): boolean {
+  if (page.ref[m] === 0) return false;
+  page.ref[m] = 0;
+  mappings(m, tlb_untag);
+  return true;
+}
+/** Whether page m was written to since pmap_clear_modify. */
+export function pmap_is_modified(m: number): boolean {
+  return page.mod[m] !== 0;
+}
+/** From here on a write to page m is noted anew; one that is under way may not be. */
+export function pmap_clear_modify(m: number): void {
+  page.mod[m] = 0;
+  mappings(m, (pm, at) => tlb_shoot(pm, at, 1, true));
+}
+/** Wires a mapping, or ends that; nothing else of it changes. */
+export function pmap_change_wiring(pm: pmap_t, at: number, wired: boolean): void {
+  mtx_lock(pmap.lock, pm);
+  const table = table_of(pm, at);
+  const w = table === 0 ? 0 : pte_word(table, at);
+  if (w !== 0 && mem.I32[w] !== 0) {
+    undo_begin(pmap.lock, pm);
+    pte_change(pm, w, wired ? mem.I32[w] | PTE_WIRED : mem.I32[w] & ~PTE_WIRED);
+    undo_end();
+  }
+  mtx_unlock(pmap.lock, pm);
+}
+
+// --- deaths ------------------------------------------------------------------------------------
+
+/** After a death under the lock at word `l`, whose section was played back. */
+export function pmap_recover(l: number): void {
+  const pm = (l - pmap.lock) as pmap_t;
+  pmap.table_key[pm] = -1;
+  tlb_flush(pm);
+}

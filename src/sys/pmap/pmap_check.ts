@@ -1,0 +1,77 @@
+/*
+ * pmap_check: proves a pmap of a quiet machine.
+ *
+ * Its counts are what its tables hold; each table is found by its number and says so; each
+ * mapping is on the list of its page; every tag of every CPU is what the table says.
+ */
+import { mem, page_word } from '../machine/memory.ts';
+import { panic } from '../machine/panic.ts';
+import { checked_quiet } from '../machine/parts.ts';
+import {
+  PTE_FLAGS,
+  PTE_VALID,
+  PTE_WIRED,
+  PTE_WRITE,
+  pmap,
+  type pmap_t,
+  TABLE_ENTRIES,
+} from '../h/pmap.ts';
+import { PK_MASK, PK_OBJECT, PK_TABLE, vm_page } from '../h/vm_page.ts';
+import { pmap_index, pte_page } from './pmap.ts';
+import { pv_all } from './pmap_pv.ts';
+import { tlb_each } from './pmap_tlb.ts';
+import { radix_check } from './vm_radix.ts';
+
+const page = vm_page;
+
+/** The proof. `each`, if given, is called with every mapping: page number, page, may be written. */
+export function pmap_check(
+  pm: pmap_t,
+  each?: (at: number, m: number, write: boolean) => void,
+): void {
+  checked_quiet(true);
+  const found = new Map<number, number>();
+  let tables = 0;
+  radix_check(pmap_index(pm), false, (key, m) => {
+    tables++;
+    table_check(pm, key, m, found);
+  });
+  let wired = 0;
+  for (const [at, pte] of found) {
+    if (pte & PTE_WIRED) wired++;
+    mapping_check(pm, at, pte);
+    each?.(at, pte_page(pte), (pte & PTE_WRITE) !== 0);
+  }
+  if (tables !== pmap.tables[pm]) panic('pmap_check: tables', pmap.tables[pm], tables);
+  if (found.size !== pmap.resident[pm])
+    panic('pmap_check: resident', pmap.resident[pm], found.size);
+  if (wired !== pmap.wired[pm]) panic('pmap_check: wired', pmap.wired[pm], wired);
+  tlb_each(pm, (at, frame, store, cpu) => {
+    const pte = found.get(at) ?? 0;
+    const need = store ? PTE_VALID | PTE_WRITE : PTE_VALID;
+    if ((pte & need) !== need || (pte & ~PTE_FLAGS) !== frame) {
+      panic(`pmap_check: a stale translation on cpu${cpu}`, at, frame);
+    }
+  });
+  checked_quiet(false);
+}
+function table_check(pm: pmap_t, key: number, m: number, found: Map<number, number>): void {
+  const own = page.owner[m] === pm && page.index[m] === key;
+  if (!own || (page.info[m] & PK_MASK) !== PK_TABLE) panic('pmap_check: table', key, m);
+  let n = 0;
+  for (let i = 0; i < TABLE_ENTRIES; i++) {
+    const pte = mem.I32[page_word(m) + i];
+    if (pte === 0) continue;
+    n++;
+    if ((pte & PTE_VALID) === 0) panic('pmap_check: entry', key * TABLE_ENTRIES + i, pte);
+    found.set(key * TABLE_ENTRIES + i, pte);
+  }
+  if (n !== page.state[m]) panic('pmap_check: entries of a table', page.state[m], n);
+}
+function mapping_check(pm: pmap_t, at: number, pte: number): void {
+  const m = pte_page(pte);
+  if ((page.info[m] & PK_MASK) !== PK_OBJECT) panic('pmap_check: a page of no object', at, m);
+  if (!pv_all(m).some((v) => v.pm === pm && v.at === at)) {
+    panic('pmap_check: a mapping that is not on its page', at, m);
+  }
+}
