@@ -268,6 +268,12 @@ function settled_by_me(v: slot_word_t): slot_word_t {
   return slot_word(SLOT_SETTLE, slot_incarnation(v), thr.tid >>> 3);
 }
 
+/** Whether this CPU is settling slot `cpu`, whose locks come first in that. */
+export function settled_here(cpu: number): boolean {
+  const v = slot_load(life_index(cpu));
+  return slot_state(v) === SLOT_SETTLE && v === settled_by_me(v);
+}
+
 function settle(cpu: number, seen: slot_word_t): boolean {
   const i = life_index(cpu);
   const mine = settled_by_me(seen);

@@ -23,7 +23,7 @@
  */
 import { atomic_cas, atomic_load, atomic_xchg } from '../machine/atomic.ts';
 import { cpu_slots, pcpu, pcpu_of, row_of, thr, tid_cpu } from '../machine/cpu.ts';
-import { cpu_alive, dead_each, reap_want, slot_tid } from '../machine/death.ts';
+import { cpu_alive, dead_each, reap_want, settled_here, slot_tid } from '../machine/death.ts';
 import { tid_alive, tid_left_here } from '../machine/death.ts';
 import { ROW_KERNEL_WORDS, ROW_PROGRAM_WORDS } from '../machine/hw.ts';
 import { mem } from '../machine/memory.ts';
@@ -77,8 +77,10 @@ function writer_dead(l: number, v: number): void {
   if (tid_alive(tid)) return;
   reap_want();
   const cpu = tid_cpu(tid);
-  // An heir has settled `taking` of its own record before it wants any lock.
-  if (cpu === thr.cpu || !tid_left_here(tid)) return settle_writer(l, tid, false);
+  // An heir has settled `taking` of its own record before it wants any lock; whoever settles
+  // the owner, and needs the lock for that, has settled the owner's.
+  const settled = cpu === thr.cpu || !tid_left_here(tid) || settled_here(cpu);
+  if (settled) return settle_writer(l, tid, false);
   dead_each((dead) => {
     if (dead === cpu && tid_left_here(tid)) settle_writer(l, tid, only_took(dead, l));
   });
