@@ -9,6 +9,9 @@
  *      z   the lock of the zone's first keg; of a bucket on a zone's list, the
  *          lock of some zone
  *      u   the UMA lock
+ *      m   of a map entry: the lock of its map; in no map, anything goes
+ *      i   of a map or its entry: the lock of the map, held in any way, to write too
+ *      n   of an object, of a map: the lock of the list of all of them
  *      e   changes only while the keg is empty: it has no pages
  *      f   the free lock
  *      g   of a page: under the free lock, or by the CPU in whose hand it is; of a
@@ -35,6 +38,7 @@ import {
   machine,
   ROOT_LIB,
   ROOT_MALLOC,
+  ROOT_MAP,
   ROOT_OBJECT,
   ROOT_PHYS,
   ROOT_PMAP,
@@ -47,6 +51,7 @@ import { opt } from '../machine/opt.ts';
 import { elem, type Field, field_word } from '../machine/struct.ts';
 import { reg_root } from '../h/registry.ts';
 import { pmap_root, PV_LISTS, pv_entry, pv_list } from '../h/pmap.ts';
+import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
@@ -194,6 +199,18 @@ function page_letters(): void {
     const backing = mem.I32[o + offset(vm_object.backing)];
     return backing > 0 ? backing + vm_object.lock : 0;
   });
+  const of_map = offset(vm_map_entry.map);
+  checked_letter('vm_map_entry', 'm', (e) => {
+    const mp = mem.I32[e + of_map];
+    return mp > 0 ? mp + vm_map.lock : 0;
+  });
+  checked_rule('vm_map_entry', 'i', (a) => {
+    const mp = mem.I32[a.start + of_map];
+    return mp > 0 ? checked_lock(mp + vm_map.lock, false) : '';
+  });
+  checked_rule('vm_map', 'i', (a) => checked_lock(a.start + vm_map.lock, false));
+  checked_letter('vm_map', 'n', () => anchor(ROOT_MAP) + vm_map_root.lock);
+  checked_letter('vm_map_root', 'n', (r) => r + vm_map_root.lock);
   checked_letter('vm_radix', 'w', (t) => mem.I32[t + offset(vm_radix.lock)]);
   checked_letter('vm_radix_node', 'w', (n) => {
     const t = mem.I32[n + offset(vm_radix_node.tree)];

@@ -6,16 +6,20 @@
  * program do not count: it may well hold them then.
  *
  *      UMA lock, UMA drain · each keg · malloc types · free pages · sleep queues ·
- *      the registry, and its queues · the sysctl tree · shared holds, from the CPU's row
+ *      address spaces, and their list · the registry, and its queues · the sysctl tree ·
+ *      shared holds, from the CPU's row
  *
  * Nothing is locked here: what is held may be what would be waited for.
  */
 import { thr } from '../machine/cpu.ts';
 import { mem } from '../machine/memory.ts';
+import { NULL } from '../machine/struct.ts';
 import { registry_each, registry_name, registry_root } from '../client/kern_registry.ts';
 import { malloc_root } from '../h/malloc.ts';
 import { reg_queue, reg_root } from '../h/registry.ts';
 import { uma_keg } from '../h/uma.ts';
+import { vm_map, vm_map_root } from '../h/vm_map.ts';
+import { map_root } from '../map/vm_map.ts';
 import { malloc_anchor } from '../kmem/kern_malloc_type.ts';
 import { sysctl_root, tree } from '../observe/sysctl_tree.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
@@ -46,6 +50,10 @@ export function kernel_locks_held(): string[] {
       held.push(`of queue '${registry_name(e)}'`);
   });
   sleepq_each_lock((l) => held_mutex(l, held));
+  held_mutex(map_root() + vm_map_root.lock, held);
+  for (let mp = vm_map_root.first[map_root()]; mp !== NULL; mp = vm_map.next[mp]) {
+    if (rw_wowned(vm_map.lock, mp)) held.push(lock_name(mp + vm_map.lock));
+  }
   for (const f of [sysctl_root.lock, sysctl_root.mem_lock]) {
     if (rw_wowned(f, tree())) held.push(lock_name(tree() + f));
   }

@@ -92,6 +92,7 @@ import {
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
+import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
 import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
@@ -184,6 +185,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [pageq_boot, 'the queues of pages that have owners'],
   [pmap_boot, 'where pages are mapped'],
   [vm_object_boot, 'where memory objects will be noted'],
+  [vm_map_boot, 'where address spaces will be noted'],
   [malloc_boot, 'the list of malloc types'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
   [registry_boot, 'the names of objects that every thread finds'],
@@ -195,6 +197,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [uma_startup, 'the zones of zones, kegs, slabs and buckets'],
   [pmap_startup, 'zones of page tables, and of pages that are mapped twice'],
   [vm_object_startup, 'zones of memory objects and of the indexes of their pages'],
+  [vm_map_startup, 'zones of address spaces and of their entries'],
   [malloc_startup, 'size classes and the declared types'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
@@ -223,6 +226,7 @@ life_begin({
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
     [tlb_reap, 'it translates no addresses any more'],
     [vm_object_reap, 'references to memory objects that it had on their way are given up'],
+    [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],
     [vm_page_cache_reap, 'so do those in its page cache'],
     [budget_reap, 'it is about to take no pages any more'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],
@@ -243,6 +247,7 @@ life_begin({
   recover: {
     'sysctl tree': [tree_recover, 'walked: it is clean, or the machine stops'],
     pmap: [pmap_recover, 'no CPU goes on with a translation that the dead one took back'],
+    'VM map': [vm_map_rebuild, 'the tree is made anew from the ring of entries'],
     'page free': [vm_page_recover, 'free pages are found again in the page array'],
     'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
     // The others are undone; these lines are for a section that was too long for its log.

@@ -4,3 +4,5 @@
 export const VM_PROT_NONE = 0;
 export const VM_PROT_READ = 1;
 export const VM_PROT_WRITE = 2;
+export const VM_PROT_EXECUTE = 4;
+export const VM_PROT_ALL = VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXECUTE;

@@ -87,6 +87,8 @@ export const HAND_ITEMS = 8;
 export const HAND_REFS = 16;
 /** Address spaces that a CPU may translate at a time (pmap_tlb.ts). */
 export const TLB_SETS_MAX = 8;
+/** The same to address spaces. */
+export const HAND_MAPS = 4;
 /** Incarnations are counted modulo 2^20. */
 export const INCARNATION_MASK = 0xfffff;
 
@@ -154,6 +156,9 @@ export const pcpu = struct<pcpu_t>(
     TLB_SETS_MAX,
   ),
   tlb_next: i32('p', 'the set that is given up next'),
+  map_dying: i32('t', 'first of the map entries that it took out and has not let go of; 0: none'),
+  in_hand_maps: i32('t', 'references to address spaces between two places'),
+  in_hand_map: words('t', 'those maps, the last taken last', HAND_MAPS),
   moving: i32('t', 'object that gets a page of another one, or another one below it; 0: none'),
 });
 

@@ -101,6 +101,7 @@ export const ROOT_PAGEQ = 10;
 export const ROOT_OBJECT = 11;
 export const ROOT_LIMBO = 12;
 export const ROOT_PMAP = 13;
+export const ROOT_MAP = 14;
 export const ROOT_TEST = 31;
 
 /**

@@ -26,6 +26,7 @@ import {
   vm_page_wire,
 } from '../page/vm_page.ts';
 import { uma_check } from '../uma/uma_check.ts';
+import { pmap_remove_all } from '../pmap/pmap.ts';
 import { vm_page_activate } from '../page/vm_pageq.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_REGISTRY } from '../sync/lock_order.ts';
@@ -151,21 +152,34 @@ function below(o: vm_object_t, i: number): { m: number; of: vm_object_t } {
 /** Writes a value to page `i` of a space. False: no memory, and nothing has changed. */
 export function space_write(s: number, i: number, value: number): boolean {
   if (!own(s)) return false;
-  const o = space_object(s);
+  const done = object_write(space_object(s), i, value);
+  if ((value & 7) === 0) collapse(s);
+  return done;
+}
+/**
+ * Writes a value to page `i` of an object that is the writer's own; before that `first` is called
+ * with the page, the object locked.  False: no memory, or `first` said so, and nothing is written.
+ */
+export function object_write(
+  o: vm_object_t,
+  i: number,
+  value: number,
+  first: (m: number) => boolean = () => true,
+): boolean {
   mtx_lock(object.lock, o);
   for (;;) {
     const there = object_page_seen(o, i);
     if (there !== 0 && vm_page_sleep_if_busy(there, o)) continue;
     const m = there !== 0 ? there : fault(o, i);
     if (m === -1) continue;
-    if (m !== 0) {
+    const done = m !== 0 && first(m);
+    if (done) {
       mem.I32[page_word(m)] = value;
       mem.I32[page_word(m) + PAGE_WORDS - 1] = value;
       vm_page_activate(m);
     }
     mtx_unlock(object.lock, o);
-    if ((value & 7) === 0) collapse(s);
-    return m !== 0;
+    return done;
   }
 }
 function collapse(s: number): void {
@@ -185,7 +199,11 @@ function fault(o: vm_object_t, i: number): number {
     return -1;
   }
   const m = object_page_alloc(o, i, 0);
-  if (m !== 0 && from.m !== 0) pmap_copy_page(from.m, m);
+  if (m !== 0 && from.m !== 0) {
+    pmap_copy_page(from.m, m);
+    // Others who see this object through another map still read the page below.
+    if (object.refs[o] > 1) pmap_remove_all(from.m);
+  }
   if (from.m !== 0) mtx_unlock(object.lock, from.of);
   if (m === 0) return 0;
   // Busy and paging while nothing is locked, as a page that comes from a store is.
@@ -200,7 +218,13 @@ function fault(o: vm_object_t, i: number): number {
 }
 /** What page `i` of a space holds; -1: its two words differ. */
 export function space_read(s: number, i: number): number {
-  const o = space_object(s);
+  return object_read(space_object(s), i);
+}
+/**
+ * What is seen as page `i` of an object; -1: its two words differ.  `then` is called with the
+ * page, if there is one, its object locked.
+ */
+export function object_read(o: vm_object_t, i: number, then?: (m: number) => void): number {
   mtx_lock(object.lock, o);
   for (;;) {
     let m = object_page_seen(o, i);
@@ -217,6 +241,7 @@ export function space_read(s: number, i: number): number {
     }
     const first = m === 0 ? 0 : mem.I32[page_word(m)];
     const last = m === 0 ? 0 : mem.I32[page_word(m) + PAGE_WORDS - 1];
+    if (m !== 0) then?.(m);
     if (m !== 0 && of !== o) mtx_unlock(object.lock, of);
     mtx_unlock(object.lock, o);
     return first === last ? first : -1;

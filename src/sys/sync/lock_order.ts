@@ -62,6 +62,13 @@ export const lock_order: readonly LockClass[] = [
   },
   { name: 'malloc', kind: 'mtx', recovery: 'undo', help: 'the list of malloc types' },
   {
+    name: 'VM map',
+    kind: 'sx',
+    recovery: 'rebuild',
+    dupok: true,
+    help: 'an address space: its entries; of two the parent, or the outer one, first',
+  },
+  {
     name: 'VM object',
     kind: 'mtx',
     recovery: 'undo',
@@ -69,6 +76,12 @@ export const lock_order: readonly LockClass[] = [
     help: 'a memory object: its pages and references; of a chain the top one first',
   },
   { name: 'VM objects', kind: 'mtx', recovery: 'undo', help: 'the list of memory objects' },
+  {
+    name: 'VM maps',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'the list of address spaces, and references to them',
+  },
   {
     name: 'page queue',
     kind: 'mtx',
@@ -132,8 +145,10 @@ export const LC_SYSCTL_MEM = class_id('sysctl mem');
 export const LC_SYSCTL = class_id('sysctl tree');
 export const LC_REGISTRY = class_id('registry');
 export const LC_MALLOC = class_id('malloc');
+export const LC_VM_MAP = class_id('VM map');
 export const LC_VM_OBJECT = class_id('VM object');
 export const LC_VM_OBJECTS = class_id('VM objects');
+export const LC_VM_MAPS = class_id('VM maps');
 export const LC_PAGE_QUEUE = class_id('page queue');
 export const LC_PMAP = class_id('pmap');
 export const LC_PV = class_id('pv list');

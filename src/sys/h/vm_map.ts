@@ -1,0 +1,173 @@
+/*
+ * vm_map (header): address spaces, and what is where in them.
+ *
+ *      map   [min ........................................ max]     page numbers
+ *              |  entry  |  hole  | entry | entry |   hole
+ *                  |                  |       |
+ *                object             object  (none yet: zeros)
+ *
+ * A map covers the pages from its min up to its max, at most 2^31 - 1.  An entry says: these
+ * pages show that object from its page `offset` on, and may be used so.  Entries do not
+ * overlap.  They stand in a ring in the order of their addresses, which begins and ends at the
+ * header inside the map's record, and in a tree.  The header's `end` is where the map begins
+ * and its `start` where it ends, so that holes are from one's end to the next one's start
+ * everywhere.
+ *
+ * The sizes of a process stand in the record of its map, as struct vmspace has its map inside.
+ */
+import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
+import type { pmap_t } from './pmap.ts';
+import type { vm_object_t } from './vm_object.ts';
+
+export type vm_map_t = Ptr<'vm_map'>;
+export type vm_map_entry_t = Ptr<'vm_map_entry'>;
+export type vm_map_root_t = Ptr<'vm_map_root'>;
+
+/* Results. */
+export const KERN_SUCCESS = 0;
+export const KERN_INVALID_ADDRESS = 1;
+export const KERN_PROTECTION_FAILURE = 2;
+export const KERN_NO_SPACE = 3;
+export const KERN_INVALID_ARGUMENT = 4;
+export const KERN_FAILURE = 5;
+export const KERN_RESOURCE_SHORTAGE = 6;
+
+/* What a fork makes of an entry. */
+export const VM_INHERIT_SHARE = 0;
+export const VM_INHERIT_COPY = 1;
+export const VM_INHERIT_NONE = 2;
+export const VM_INHERIT_ZERO = 3;
+
+/* Flags of an entry. */
+export const MAP_ENTRY_NOSYNC = 0x0001;
+export const MAP_ENTRY_IS_SUB_MAP = 0x0002;
+/** Writes go to a copy. */
+export const MAP_ENTRY_COW = 0x0004;
+/** Others see the object: before a write the entry gets a shadow of it. */
+export const MAP_ENTRY_NEEDS_COPY = 0x0008;
+/** A fault in it is an error of the kernel. */
+export const MAP_ENTRY_NOFAULT = 0x0010;
+export const MAP_ENTRY_USER_WIRED = 0x0020;
+export const MAP_ENTRY_BEHAV_SEQUENTIAL = 0x0040;
+export const MAP_ENTRY_BEHAV_RANDOM = 0x0080;
+/** A thread works on it with the map let go: nobody merges or deletes it. */
+export const MAP_ENTRY_IN_TRANSITION = 0x0100;
+/** Somebody sleeps until that is over. */
+export const MAP_ENTRY_NEEDS_WAKEUP = 0x0200;
+export const MAP_ENTRY_NOCOREDUMP = 0x0400;
+export const MAP_ENTRY_GROWS_DOWN = 0x1000;
+export const MAP_ENTRY_GROWS_UP = 0x2000;
+
+/* How to insert. */
+export const MAP_COPY_ON_WRITE = 0x0002;
+export const MAP_NOFAULT = 0x0004;
+export const MAP_DISABLE_SYNCER = 0x0020;
+export const MAP_DISABLE_COREDUMP = 0x0100;
+export const MAP_STACK_GROWS_DOWN = 0x1000;
+export const MAP_STACK_GROWS_UP = 0x2000;
+
+/* How to find a place. */
+/** Exactly there, or not at all. */
+export const VMFS_NO_SPACE = 0;
+/** The first place from there on. */
+export const VMFS_ANY_SPACE = 1;
+/** The same, so that large pages of the object begin at multiples of their size. */
+export const VMFS_ALIGNED_SPACE = 2;
+/** Such a place if there is one, else any. */
+export const VMFS_OPTIMAL_SPACE = 4;
+/** The last place that ends there or before. */
+export const VMFS_TOPDOWN_SPACE = 8;
+/** Pages of a large page: 2 MB. */
+export const VM_SUPER_PAGES = 512;
+
+/* Advice. */
+export const MADV_NORMAL = 0;
+export const MADV_RANDOM = 1;
+export const MADV_SEQUENTIAL = 2;
+export const MADV_WILLNEED = 3;
+export const MADV_DONTNEED = 4;
+export const MADV_FREE = 5;
+export const MADV_NOSYNC = 6;
+export const MADV_AUTOSYNC = 7;
+export const MADV_NOCORE = 8;
+export const MADV_CORE = 9;
+
+/** Words of an entry; the header of a map is one. */
+const ENTRY_WORDS = 24;
+/** A map covers pages below this number. */
+export const VM_MAP_MAX = 2 ** 31 - 1;
+
+/*
+ * Locks: (m) that of the map; of an entry that is in no map, whoever has it
+ *        (i) the same, but a shared hold suffices to store it
+ */
+export const vm_map_entry = struct<vm_map_entry_t>(
+  'vm_map_entry',
+  8,
+)({
+  start: i32('m', 'first page'),
+  end: i32('m', 'first page beyond'),
+  left: ptr<vm_map_entry_t>('m', 'tree: those below'),
+  right: ptr<vm_map_entry_t>('m', 'tree: those above'),
+  object: ptr<vm_object_t>('m', 'what is mapped; 0: nothing yet; of a submap, that map'),
+  offset: i32('m', "the object's page at `start`"),
+  eflags: i32('m', 'MAP_ENTRY_*'),
+  protection: i32('m', 'VM_PROT_*'),
+  next: ptr<vm_map_entry_t>('m', 'ring: the one above; off the ring, the next that was taken out'),
+  prev: ptr<vm_map_entry_t>('m', 'ring: the one below'),
+  parent: ptr<vm_map_entry_t>('m', 'tree: 0 at the top'),
+  height: i32('m', 'tree: levels from here down'),
+  adj_free: i32('m', 'free pages from its end to the next one'),
+  max_free: i32('m', 'the most that an entry from here down has of these'),
+  max_protection: i32('m', 'what `protection` may become'),
+  inheritance: i32('m', 'VM_INHERIT_*'),
+  wired_count: i32('m', 'how often it is wired'),
+  transition: i32('m', 'tid of the thread that has it in transition'),
+  lastr: i32('i', 'page of the object that was read last: a guess'),
+  avail_ssize: i32('m', 'of a stack: pages by which it may still grow'),
+  grow_prot: i32('m', 'of a stack: protection of what it grows by'),
+  map: ptr<vm_map_t>('m', 'map that it is in; 0: none'),
+});
+/*
+ * Locks: (s) the lock  (n) the lock of the list of maps  (h) read by all, for a sample
+ *        (i) the lock; a shared hold suffices to store it, so it is an entry of this map always
+ */
+export const vm_map = struct<vm_map_t>(
+  'vm_map',
+  16,
+)({
+  lock: lock_words(6, 'VM map', 'entries, sizes'),
+  root: ptr<vm_map_entry_t>('s', 'top of the tree'),
+  hint: ptr<vm_map_entry_t>('i', 'where a page was looked up last, 0: nowhere; tried first'),
+  nentries: i32('sh', 'entries'),
+  size: i32('sh', 'pages mapped'),
+  limit: i32('sh', 'the most pages that may be mapped'),
+  timestamp: i32('sh', 'how often it was locked exclusively, modulo 2^32'),
+  wait_seq: i32('a', 'goes up when an entry leaves its transition'),
+  pmap: ptr<pmap_t>('sh', 'its translations; 0: none'),
+  refs: i32('nh', 'records that lead to it, and references on their way'),
+  next: ptr<vm_map_t>('nh', 'next on the list of all maps'),
+  prev: ptr<vm_map_t>('n', 'the one before'),
+  tsize: i32('sh', 'of a process: pages of its text'),
+  dsize: i32('sh', 'pages of its data'),
+  ssize: i32('sh', 'pages of its stack'),
+  taddr: i32('sh', 'first page of its text'),
+  daddr: i32('sh', 'first page of its data'),
+  maxsaddr: i32('sh', 'lowest page that its stack may have; 0: it has none'),
+  header: words(
+    '-',
+    'begin and end of the ring: a vm_map_entry, whose fields have letters',
+    ENTRY_WORDS,
+  ),
+});
+/* Locks: (n) the lock  (c) constant once up  (h) read by all */
+export const vm_map_root = struct<vm_map_root_t>(
+  'vm_map_root',
+  32,
+)({
+  lock: lock_words(4, 'VM maps', 'the list of maps, and their references'),
+  first: ptr<vm_map_t>('nh', 'newest map'),
+  count: i32('nh', 'maps'),
+  maps: i32('c', 'zone of the maps'),
+  entries: i32('c', 'zone of the entries'),
+});

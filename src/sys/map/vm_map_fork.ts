@@ -1,0 +1,260 @@
+/*
+ * vm_map_fork: the address space of a process, and a copy of it at one moment.
+ *
+ *      vmspace_alloc    a map with page tables of its own, in hand
+ *      vmspace_fork     another one, of what is mapped in this one, as each entry says:
+ *
+ *        SHARE   both show the same object from here on
+ *        COPY    both show the object that is there, and write to shadows of it of their own
+ *        ZERO    memory that is zero
+ *        NONE    a hole
+ *
+ *      vmspace_exec     nothing is mapped any more
+ *
+ * A space is a map (vm_map.ts): references, and its end, are the map's.
+ *
+ * One cut.  The copies must be of one moment, while other CPUs go on writing.  So the map is
+ * locked, no page that is to be copied may be written to by a translation any more, all CPUs are
+ * asked once and have answered; a store that comes after its CPU's answer faults, and waits for
+ * the map.  A CPU that does not answer in time: nothing has changed, and the caller may try
+ * again.
+ *
+ * What needs memory in the parent comes before the cut.  If memory ends in the middle of the
+ * copying, the child is given up.  Entries of the parent that are to get shadows stay so: the
+ * first write to each finds that nobody else sees its object, and goes on.  The same holds if
+ * this thread dies.
+ */
+import { NULL } from '../machine/struct.ts';
+import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
+import {
+  KERN_FAILURE,
+  KERN_INVALID_ARGUMENT,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+  MAP_ENTRY_COW,
+  MAP_ENTRY_GROWS_DOWN,
+  MAP_ENTRY_GROWS_UP,
+  MAP_ENTRY_IS_SUB_MAP,
+  MAP_ENTRY_NEEDS_COPY,
+  MAP_ENTRY_NEEDS_WAKEUP,
+  MAP_ENTRY_USER_WIRED,
+  VM_INHERIT_COPY,
+  VM_INHERIT_NONE,
+  VM_INHERIT_SHARE,
+  VM_INHERIT_ZERO,
+  vm_map,
+  vm_map_entry,
+  type vm_map_entry_t,
+  type vm_map_t,
+} from '../h/vm_map.ts';
+import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { object_anonymous, vm_object_reference_locked } from '../object/vm_object.ts';
+import { vm_object_collapse, vm_object_split_end } from '../object/vm_object_chain.ts';
+import { pmap_cut, pmap_cut_begin, pmap_cut_end, pmap_pinit, pmap_release } from '../pmap/pmap.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { vm_map_create, vm_map_deallocate, vm_map_lock, vm_map_unlock } from './vm_map.ts';
+import {
+  entry_create,
+  entry_like,
+  entry_ring,
+  entry_shadow_object,
+  entry_shadowed,
+  vm_map_entry_make_object,
+  vm_map_entry_shadow,
+} from './vm_map_entry.ts';
+import { entries_wait, vm_map_delete } from './vm_map_range.ts';
+import { map_header, tree_rebuild } from './vm_map_tree.ts';
+
+const map = vm_map;
+const entry = vm_map_entry;
+const object = vm_object;
+
+const fork_cut = sysctl_uint('vm.fork_cut', {
+  value: 50,
+  min: 1,
+  unit: 'ms',
+  help: 'How long a fork waits, with the address space locked, for the answer of every CPU',
+});
+
+/** A space of its own for the pages from `min` up to `max`, in hand. NULL: no memory. */
+export function vmspace_alloc(min: number, max: number): vm_map_t {
+  const pm = pmap_pinit();
+  if (pm === NULL) return NULL as vm_map_t;
+  const mp = vm_map_create(pm, min, max);
+  if (mp === NULL) pmap_release(pm);
+  return mp;
+}
+/** Nothing is mapped any more, nor is anything text, data or stack. */
+export function vmspace_exec(mp: vm_map_t): void {
+  vm_map_lock(mp);
+  const header = map_header(mp);
+  // No edge to cut: it cannot fail.
+  vm_map_delete(mp, entry.end[header], entry.start[header]);
+  undo_begin(map.lock, mp);
+  for (const f of [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr]) {
+    save(f, mp);
+    f[mp] = 0;
+  }
+  undo_end();
+  vm_map_unlock(mp);
+}
+
+// --- fork ----------------------------------------------------------------------------------------
+
+/**
+ * A copy of a space, in hand; or -KERN_*: KERN_RESOURCE_SHORTAGE is no memory, KERN_FAILURE
+ * a CPU that does not answer, KERN_INVALID_ARGUMENT a submap.
+ */
+export function vmspace_fork(parent: vm_map_t): number {
+  const header = map_header(parent);
+  vm_map_lock(parent);
+  const [min, max] = [entry.end[header], entry.start[header]];
+  while (entries_wait(parent, min, max, false));
+  const none = map.pmap[parent];
+  const child = none === NULL ? vm_map_create(none, min, max) : vmspace_alloc(min, max);
+  let result = KERN_RESOURCE_SHORTAGE;
+  if (child !== NULL) {
+    vm_map_lock(child);
+    result = prepare(parent);
+    if (result === KERN_SUCCESS) result = cut(parent);
+    if (result === KERN_SUCCESS) result = copy_all(parent, child);
+    vm_map_unlock(child);
+  }
+  vm_map_unlock(parent);
+  if (result === KERN_SUCCESS) return child;
+  if (child !== NULL) vm_map_deallocate(child);
+  return -result;
+}
+/** Makes the parent's entries such that copying them needs no memory but the child's. */
+function prepare(parent: vm_map_t): number {
+  const header = map_header(parent);
+  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
+    if (entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) return KERN_INVALID_ARGUMENT;
+    const how = entry.inheritance[e];
+    if (how === VM_INHERIT_SHARE) {
+      const own = vm_map_entry_shadow(parent, e) && vm_map_entry_make_object(parent, e);
+      if (!own) return KERN_RESOURCE_SHORTAGE;
+    } else if (how === VM_INHERIT_COPY) apart(parent, e);
+  }
+  return KERN_SUCCESS;
+}
+/**
+ * An entry that shows a part of an object, of which the same map shows others, gets an object
+ * of its own, so that a copy of the one does not keep the pages of the others.  Where there is no
+ * memory for that it is left.
+ */
+function apart(mp: vm_map_t, e: vm_map_entry_t): void {
+  const o = entry.object[e];
+  if (o === NULL) return;
+  mtx_lock(object.lock, o);
+  const anonymous = object_anonymous(o);
+  mtx_unlock(object.lock, o);
+  if (!anonymous) return;
+  vm_object_collapse(o);
+  mtx_lock(object.lock, o);
+  const parts = object.refs[o] > 1 && (object.flags[o] & OBJ_ONEMAPPING) !== 0;
+  mtx_unlock(object.lock, o);
+  if (!parts) return;
+  const half = entry_shadow_object(e);
+  if (half === NULL) return;
+  entry_shadowed(mp, e, half, 0);
+  vm_object_split_end(half);
+}
+/** Whether pages of an entry may be written to without a fault, and are to be copied. */
+function writable(e: vm_map_entry_t): boolean {
+  const copied = entry.inheritance[e] === VM_INHERIT_COPY && entry.object[e] !== NULL;
+  return copied && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
+}
+/** Takes the right to write to what is to be copied from all CPUs at one moment. */
+function cut(parent: vm_map_t): number {
+  const pm = map.pmap[parent];
+  if (pm === NULL) return KERN_SUCCESS;
+  const header = map_header(parent);
+  const c = pmap_cut_begin(pm);
+  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
+    if (writable(e)) pmap_cut(c, entry.start[e], entry.end[e]);
+  }
+  return pmap_cut_end(c, sysctl_get(fork_cut)) >= 0 ? KERN_FAILURE : KERN_SUCCESS;
+}
+/** Copies all entries into the child, which has none. */
+function copy_all(parent: vm_map_t, child: vm_map_t): number {
+  const header = map_header(parent);
+  let last = map_header(child);
+  let result = KERN_SUCCESS;
+  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
+    if (entry.inheritance[e] === VM_INHERIT_NONE) continue;
+    const copy = copy_entry(parent, e);
+    if (copy === NULL) {
+      result = KERN_RESOURCE_SHORTAGE;
+      break;
+    }
+    entry_ring(child, last, copy);
+    last = copy;
+  }
+  tree_rebuild(child);
+  sizes(parent, child);
+  return result;
+}
+/** A copy of an entry, in hand with its reference. NULL: no memory. */
+function copy_entry(parent: vm_map_t, e: vm_map_entry_t): vm_map_entry_t {
+  const copy = entry_create();
+  if (copy === NULL) return copy;
+  const how = entry.inheritance[e];
+  const o = how === VM_INHERIT_ZERO ? (NULL as vm_object_t) : entry.object[e];
+  entry_like(copy, e);
+  entry.start[copy] = entry.start[e];
+  entry.end[copy] = entry.end[e];
+  entry.object[copy] = o;
+  entry.offset[copy] = o === NULL ? 0 : entry.offset[e];
+  entry.wired_count[copy] = 0;
+  entry.eflags[copy] &= ~(MAP_ENTRY_USER_WIRED | MAP_ENTRY_NEEDS_WAKEUP);
+  if (o === NULL) {
+    entry.eflags[copy] &= ~(MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY);
+    return copy;
+  }
+  one_more(o);
+  if (how === VM_INHERIT_COPY) {
+    const flags = MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY;
+    entry.eflags[copy] |= flags;
+    if ((entry.eflags[e] & flags) !== flags) {
+      undo_begin(map.lock, parent);
+      save(entry.eflags, e);
+      entry.eflags[e] |= flags;
+      undo_end();
+    }
+  }
+  return copy;
+}
+/** A reference more, in hand; its pages are shown more than once from here on. */
+function one_more(o: vm_object_t): void {
+  mtx_lock(object.lock, o);
+  if (object.flags[o] & OBJ_ONEMAPPING) {
+    undo_begin(object.lock, o);
+    save(object.flags, o);
+    object.flags[o] &= ~OBJ_ONEMAPPING;
+    undo_end();
+  }
+  vm_object_reference_locked(o);
+  mtx_unlock(object.lock, o);
+}
+/** Text, data and stack of the child are where the parent's are, as far as it has them. */
+function sizes(parent: vm_map_t, child: vm_map_t): void {
+  const header = map_header(child);
+  const inside = (e: vm_map_entry_t, first: number, n: number): boolean =>
+    entry.start[e] >= first && entry.end[e] <= first + n;
+  let [text, data, stack] = [0, 0, 0];
+  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
+    const n = entry.end[e] - entry.start[e];
+    const grows = MAP_ENTRY_GROWS_DOWN | MAP_ENTRY_GROWS_UP;
+    if (entry.eflags[e] & grows) stack += n;
+    else if (inside(e, map.daddr[parent], map.dsize[parent])) data += n;
+    else if (inside(e, map.taddr[parent], map.tsize[parent])) text += n;
+  }
+  undo_begin(map.lock, child);
+  const own = [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr, map.limit];
+  for (const f of own) save(f, child);
+  [map.tsize[child], map.dsize[child], map.ssize[child]] = [text, data, stack];
+  for (const f of [map.taddr, map.daddr, map.maxsaddr, map.limit]) f[child] = f[parent];
+  undo_end();
+}

@@ -1,0 +1,337 @@
+/*
+ * vm_map_range: what is done to a range of a map.
+ *
+ *      vm_map_protect            what may be done with the pages
+ *      vm_map_inherit            what a fork makes of them
+ *      vm_map_madvise            how they will be used
+ *      vm_map_delete, _remove    they are mapped no more
+ *      vm_map_check_protection   a question
+ *
+ * Ranges are clamped to the map.  Holes are passed over.
+ *
+ * All or nothing.  First everything that may forbid it is looked at.  Then the edges are cut,
+ * which may fail for want of memory; then translations are taken back, which may fail because a
+ * CPU is silent; in both cases what was cut is merged again.  What follows cannot fail.
+ *
+ * Translations lose their rights before the entries do: a thread that dies in between leaves
+ * less mapped than the entries allow, and faults make that good.  Nobody faults meanwhile,
+ * because the map is locked.
+ */
+import { NULL } from '../machine/struct.ts';
+import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
+import {
+  KERN_FAILURE,
+  KERN_INVALID_ARGUMENT,
+  KERN_PROTECTION_FAILURE,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+  MADV_AUTOSYNC,
+  MADV_CORE,
+  MADV_DONTNEED,
+  MADV_FREE,
+  MADV_NOCORE,
+  MADV_NORMAL,
+  MADV_NOSYNC,
+  MADV_RANDOM,
+  MADV_SEQUENTIAL,
+  MADV_WILLNEED,
+  MAP_ENTRY_BEHAV_RANDOM,
+  MAP_ENTRY_BEHAV_SEQUENTIAL,
+  MAP_ENTRY_IN_TRANSITION,
+  MAP_ENTRY_IS_SUB_MAP,
+  MAP_ENTRY_NOCOREDUMP,
+  MAP_ENTRY_NOSYNC,
+  MAP_ENTRY_USER_WIRED,
+  VM_INHERIT_SHARE,
+  VM_INHERIT_ZERO,
+  vm_map,
+  vm_map_entry,
+  type vm_map_entry_t,
+  type vm_map_t,
+} from '../h/vm_map.ts';
+import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import type { pmap_t } from '../h/pmap.ts';
+import { vm_object_collapse } from '../object/vm_object_chain.ts';
+import { vm_object_madvise, vm_object_page_remove } from '../object/vm_object_range.ts';
+import { pmap_protect, pmap_release, pmap_remove } from '../pmap/pmap.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { item_in_hand } from '../uma/uma_keg.ts';
+import {
+  vm_map_assert_locked,
+  vm_map_entry_wait,
+  vm_map_lock,
+  vm_map_lock_read,
+  vm_map_unlock,
+  vm_map_unlock_read,
+} from './vm_map.ts';
+import {
+  entry_object,
+  entry_unlink,
+  vm_map_clip_start,
+  vm_map_simplify_entry,
+} from './vm_map_entry.ts';
+import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
+import { pcpu, thr } from '../machine/cpu.ts';
+
+const map = vm_map;
+const entry = vm_map_entry;
+const object = vm_object;
+
+const protect_ms = sysctl_uint('vm.protect_ms', {
+  value: 1000,
+  unit: 'ms',
+  help: 'How long a loss of the right to write waits for the answer of every CPU',
+});
+/** How long taking the right to write away waits for answers, ms. */
+export function vm_map_protect_ms(): number {
+  return sysctl_get(protect_ms);
+}
+
+// --- ranges ------------------------------------------------------------------------------------
+
+/** A range clamped to the map; empty where nothing is left of it. */
+function clamp(mp: vm_map_t, start: number, end: number): { start: number; end: number } {
+  const header = map_header(mp);
+  const last = Math.min(end, entry.start[header]);
+  return { start: Math.min(Math.max(start, entry.end[header]), last), end: last };
+}
+/** The first entry that has pages from `start` on, perhaps the header. */
+function first_from(mp: vm_map_t, start: number): vm_map_entry_t {
+  const e = vm_map_lookup_entry(mp, start);
+  return entry_covers(mp, e, start) ? e : entry.next[e];
+}
+/** Whether an entry is there and begins before `end`. */
+function within(mp: vm_map_t, e: vm_map_entry_t, end: number): boolean {
+  return e !== map_header(mp) && entry.start[e] < end;
+}
+/** Cuts the entries at both edges. False: no memory, and nothing has changed. */
+function cut_edges(mp: vm_map_t, start: number, end: number): boolean {
+  const first = vm_map_lookup_entry(mp, start);
+  if (entry_covers(mp, first, start) && !vm_map_clip_start(mp, first, start)) return false;
+  const last = vm_map_lookup_entry(mp, end);
+  if (!entry_covers(mp, last, end) || vm_map_clip_start(mp, last, end)) return true;
+  merge(mp, start, start);
+  return false;
+}
+/** Merges what can be merged in a range, and at its edges. */
+function merge(mp: vm_map_t, start: number, end: number): void {
+  for (let e = first_from(mp, start); within(mp, e, end + 1); e = entry.next[e]) {
+    vm_map_simplify_entry(mp, e);
+  }
+}
+/** Waits until nobody works on an entry of the range. True: it did, and all may be different. */
+export function entries_wait(mp: vm_map_t, start: number, end: number, wired: boolean): boolean {
+  for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
+    const flags = entry.eflags[e];
+    const by_user = flags & MAP_ENTRY_USER_WIRED ? 1 : 0;
+    const held = wired && entry.wired_count[e] > by_user;
+    if ((flags & MAP_ENTRY_IN_TRANSITION) === 0 && !held) continue;
+    vm_map_entry_wait(mp, e);
+    return true;
+  }
+  return false;
+}
+/** Stores a word of an entry. The map is locked exclusively. */
+function change(mp: vm_map_t, e: vm_map_entry_t, f: typeof entry.eflags, value: number): void {
+  if (f[e] === value) return;
+  undo_begin(map.lock, mp);
+  save(f, e);
+  f[e] = value;
+  undo_end();
+}
+
+// --- protection ------------------------------------------------------------------------------
+
+/**
+ * Makes `prot` the protection of a range; with `set_max` what it may be at most, and of the
+ * protection what is in both.  KERN_FAILURE: a CPU did not answer in time, and nothing has
+ * changed.
+ */
+export function vm_map_protect(
+  mp: vm_map_t,
+  from: number,
+  to: number,
+  prot: number,
+  set_max = false,
+): number {
+  vm_map_lock(mp);
+  const { start, end } = clamp(mp, from, to);
+  while (entries_wait(mp, start, end, false));
+  const result = start < end ? protect(mp, start, end, prot, set_max) : KERN_SUCCESS;
+  vm_map_unlock(mp);
+  return result;
+}
+function protect(mp: vm_map_t, start: number, end: number, prot: number, max: boolean): number {
+  let less = false;
+  for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
+    if (entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) return KERN_INVALID_ARGUMENT;
+    if ((prot & ~entry.max_protection[e]) !== 0) return KERN_PROTECTION_FAILURE;
+    if ((entry.protection[e] & ~prot) !== 0) less = true;
+  }
+  if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
+  const pm = map.pmap[mp];
+  if (less && pm !== NULL && pmap_protect(pm, start, end, prot, vm_map_protect_ms()) >= 0) {
+    merge(mp, start, end);
+    return KERN_FAILURE;
+  }
+  for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
+    const now = max ? entry.protection[e] & prot : prot;
+    if (max) change(mp, e, entry.max_protection, prot);
+    change(mp, e, entry.protection, now);
+  }
+  merge(mp, start, end);
+  return KERN_SUCCESS;
+}
+/**
+ * Whether every page of a range is mapped and may be used as `prot` says.  Says nothing of
+ * whether it can be had.  The map is locked in some way.
+ */
+export function vm_map_check_protection(
+  mp: vm_map_t,
+  start: number,
+  end: number,
+  prot: number,
+): boolean {
+  let at = start;
+  for (let e = vm_map_lookup_entry(mp, at); at < end; e = entry.next[e]) {
+    if (!entry_covers(mp, e, at)) return false;
+    if ((entry.protection[e] & prot) !== prot) return false;
+    at = entry.end[e];
+  }
+  return true;
+}
+
+// --- inheritance and advice --------------------------------------------------------------------
+
+/** Says what a fork makes of a range: VM_INHERIT_*. */
+export function vm_map_inherit(mp: vm_map_t, from: number, to: number, how: number): number {
+  if (how < VM_INHERIT_SHARE || how > VM_INHERIT_ZERO) return KERN_INVALID_ARGUMENT;
+  vm_map_lock(mp);
+  const result = each_changed(mp, from, to, (e) => change(mp, e, entry.inheritance, how));
+  vm_map_unlock(mp);
+  return result;
+}
+/** Changes each entry of a range by `set`, which cannot fail. */
+function each_changed(
+  mp: vm_map_t,
+  from: number,
+  to: number,
+  set: (e: vm_map_entry_t) => void,
+): number {
+  const { start, end } = clamp(mp, from, to);
+  if (start >= end) return KERN_SUCCESS;
+  while (entries_wait(mp, start, end, false));
+  if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
+  for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
+    if ((entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) === 0) set(e);
+  }
+  merge(mp, start, end);
+  return KERN_SUCCESS;
+}
+/** Flags of an entry that advice clears and sets. */
+const ADVICE = new Map([
+  [MADV_NORMAL, [MAP_ENTRY_BEHAV_SEQUENTIAL | MAP_ENTRY_BEHAV_RANDOM, 0]],
+  [MADV_SEQUENTIAL, [MAP_ENTRY_BEHAV_RANDOM, MAP_ENTRY_BEHAV_SEQUENTIAL]],
+  [MADV_RANDOM, [MAP_ENTRY_BEHAV_SEQUENTIAL, MAP_ENTRY_BEHAV_RANDOM]],
+  [MADV_NOSYNC, [0, MAP_ENTRY_NOSYNC]],
+  [MADV_AUTOSYNC, [MAP_ENTRY_NOSYNC, 0]],
+  [MADV_NOCORE, [0, MAP_ENTRY_NOCOREDUMP]],
+  [MADV_CORE, [MAP_ENTRY_NOCOREDUMP, 0]],
+]);
+/**
+ * Says how a range will be used: MADV_*.  What is about the pages that are there goes to the
+ * objects, and cuts no entry.
+ */
+export function vm_map_madvise(mp: vm_map_t, from: number, to: number, advice: number): number {
+  const flags = ADVICE.get(advice);
+  if (flags !== undefined) {
+    const [clear, set] = flags;
+    vm_map_lock(mp);
+    const result = each_changed(mp, from, to, (e) =>
+      change(mp, e, entry.eflags, (entry.eflags[e] & ~clear) | set),
+    );
+    vm_map_unlock(mp);
+    return result;
+  }
+  if (advice !== MADV_WILLNEED && advice !== MADV_DONTNEED && advice !== MADV_FREE) {
+    return KERN_INVALID_ARGUMENT;
+  }
+  vm_map_lock_read(mp);
+  const { start, end } = clamp(mp, from, to);
+  for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
+    const o = entry_object(e);
+    if (o === NULL) continue;
+    const first = Math.max(start, entry.start[e]);
+    const n = Math.min(end, entry.end[e]) - first;
+    vm_object_madvise(o, entry.offset[e] + first - entry.start[e], n, advice);
+  }
+  vm_map_unlock_read(mp);
+  return KERN_SUCCESS;
+}
+
+// --- delete ------------------------------------------------------------------------------------
+
+/** Takes a range out of a map. */
+export function vm_map_remove(mp: vm_map_t, from: number, to: number): number {
+  vm_map_lock(mp);
+  const { start, end } = clamp(mp, from, to);
+  const result = start < end ? vm_map_delete(mp, start, end) : KERN_SUCCESS;
+  vm_map_unlock(mp);
+  return result;
+}
+/**
+ * The same for a range inside a map that is locked exclusively, and may be let go of and locked
+ * again.  KERN_RESOURCE_SHORTAGE: no memory to cut an entry; nothing has changed.
+ */
+export function vm_map_delete(mp: vm_map_t, start: number, end: number): number {
+  vm_map_assert_locked(mp);
+  while (entries_wait(mp, start, end, true));
+  if (!within(mp, first_from(mp, start), end)) return KERN_SUCCESS;
+  if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
+  const pm = map.pmap[mp];
+  if (pm !== NULL) pmap_remove(pm, start, end);
+  for (let e = first_from(mp, start); within(mp, e, end); ) {
+    const above = entry.next[e];
+    entry_unlink(mp, e);
+    if (entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP || entry.object[e] === NULL) {
+      e = above;
+      continue;
+    }
+    pages_go(entry.object[e], entry.offset[e], entry.offset[e] + entry.end[e] - entry.start[e]);
+    e = above;
+  }
+  return KERN_SUCCESS;
+}
+/**
+ * An entry that showed these pages is out of its map.  Other entries show other parts of the
+ * object, each page is shown once at most: these are of no use any more.  Done with the map
+ * locked still, because the next mapping may be more of the same object.
+ */
+function pages_go(o: vm_object_t, first: number, end: number): void {
+  mtx_lock(object.lock, o);
+  const gone = object.refs[o] !== 1 && (object.flags[o] & OBJ_ONEMAPPING) !== 0;
+  mtx_unlock(object.lock, o);
+  if (!gone) return; // with its last reference all of them go
+  vm_object_collapse(o);
+  vm_object_page_remove(o, first, end);
+}
+/** All that a map has goes, for its end: its entries, then its pmap. */
+export function map_empty(mp: vm_map_t): void {
+  const header = map_header(mp);
+  vm_map_lock(mp);
+  // No edge to cut: it cannot fail.
+  vm_map_delete(mp, entry.end[header], entry.start[header]);
+  vm_map_unlock(mp);
+  if (map.pmap[mp] === NULL) return;
+  vm_map_lock(mp);
+  const pm = map.pmap[mp];
+  undo_begin(map.lock, mp);
+  save(map.pmap, mp);
+  save(pcpu.in_hand_items, thr.pc);
+  map.pmap[mp] = NULL as pmap_t;
+  item_in_hand(pm);
+  undo_end();
+  vm_map_unlock(mp);
+  pmap_release(pm);
+}

@@ -1,0 +1,85 @@
+/*
+ * vm_object_range: what is done to all pages of a part of an object.
+ *
+ *      vm_object_page_remove   they go: whoever mapped them is through with them
+ *      vm_object_madvise       how soon they will be used again
+ *
+ * Busy pages that are to go are waited for, those that get advice are passed over.  Wired
+ * pages stay as they are.
+ */
+import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED } from '../h/vm_map.ts';
+import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
+import { NULL } from '../machine/struct.ts';
+import { vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { vm_page_activate, vm_page_deactivate, vm_page_wirings } from '../page/vm_pageq.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { object_anonymous } from './vm_object.ts';
+import {
+  object_page_free,
+  object_page_next,
+  page_valid,
+  vm_page_sleep_if_busy,
+} from './vm_object_page.ts';
+
+const object = vm_object;
+const page = vm_page;
+
+/**
+ * Frees the pages from number `first` up to `end`, which nobody maps.  If they are the object's
+ * last ones it becomes shorter.  The caller refers to the object and has no object locked.
+ */
+export function vm_object_page_remove(o: vm_object_t, first: number, end: number): void {
+  mtx_lock(object.lock, o);
+  for (let m = object_page_next(o, first); m !== 0; ) {
+    const i = page.index[m];
+    if (i >= end) break;
+    const wired = vm_page_wirings(m) !== 0;
+    const slept = !wired && vm_page_sleep_if_busy(m, o);
+    if (!wired && !slept) object_page_free(m, o);
+    m = object_page_next(o, slept ? i : i + 1);
+  }
+  if (first < object.size[o] && object.size[o] <= end && object_page_next(o, first) === 0) {
+    undo_begin(object.lock, o);
+    save(object.size, o);
+    object.size[o] = first;
+    undo_end();
+  }
+  mtx_unlock(object.lock, o);
+}
+/**
+ * Says of `n` pages from number `first` on how soon they will be used.  MADV_WILLNEED and
+ * MADV_DONTNEED reach what is seen through the object below it too.  After MADV_FREE their
+ * contents need not be kept: a page that is taken back is zero when it is used again.
+ */
+export function vm_object_madvise(o: vm_object_t, first: number, n: number, advice: number): void {
+  let at = o;
+  let from = first;
+  mtx_lock(object.lock, at);
+  for (;;) {
+    if (advice !== MADV_FREE || object_anonymous(at)) advise(at, from, n, advice);
+    const below = advice === MADV_FREE ? (NULL as vm_object_t) : object.backing[at];
+    if (below === NULL) break;
+    from += object.backing_offset[at];
+    mtx_lock(object.lock, below);
+    mtx_unlock(object.lock, at);
+    at = below;
+  }
+  mtx_unlock(object.lock, at);
+}
+function advise(o: vm_object_t, first: number, n: number, advice: number): void {
+  for (let m = object_page_next(o, first); m !== 0; m = object_page_next(o, page.index[m] + 1)) {
+    if (page.index[m] >= first + n) return;
+    if (page.busy[m] !== 0 || vm_page_wirings(m) !== 0 || !page_valid(m)) continue;
+    if (advice === MADV_FREE) {
+      undo_begin(object.lock, o);
+      save(page.state, m);
+      page.state[m] &= ~PAGE_DIRTY;
+      undo_end();
+    }
+    if (advice === MADV_WILLNEED) vm_page_activate(m);
+    else if (advice === MADV_DONTNEED || advice === MADV_FREE) {
+      vm_page_deactivate(m, advice === MADV_FREE);
+    }
+  }
+}
