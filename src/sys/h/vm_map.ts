@@ -31,6 +31,8 @@ export const KERN_NO_SPACE = 3;
 export const KERN_INVALID_ARGUMENT = 4;
 export const KERN_FAILURE = 5;
 export const KERN_RESOURCE_SHORTAGE = 6;
+/** Beyond the end of what is mapped. */
+export const KERN_OUT_OF_BOUNDS = 9;
 
 /* What a fork makes of an entry. */
 export const VM_INHERIT_SHARE = 0;

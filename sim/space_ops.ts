@@ -1,0 +1,97 @@
+/*
+ * space_ops: address spaces are read, written, unmapped, forked and dropped by two CPUs.
+ *
+ * Space 0 is common to both, the others are one CPU's own.  A page holds nothing, what it held at
+ * first, or what a CPU wrote: whatever else is seen there is a fault, and so is a page whose first
+ * and last word differ while nobody writes.
+ *
+ * Afterwards the walkers prove maps, objects and page tables, and when all spaces are dropped there
+ * is no object, no page, no table, no item.
+ */
+import { EFAULT, ENOMEM } from '../src/sys/machine/errno.ts';
+import { map_at, map_drop, maps_make } from '../src/sys/map/vm_map.test.lib.ts';
+import {
+  SPACES,
+  space_first,
+  space_fork,
+  space_make,
+  space_map,
+  space_unmap,
+  space_write,
+  spaces_check,
+  spaces_end,
+} from '../src/sys/map/vm_space.test.lib.ts';
+import { check_account } from './account.ts';
+import type { SimScript } from './script.ts';
+
+/** What page i of the common space holds at first. */
+const OLD = [11, 12, 0];
+const own = (cpu: number, i: number): number => 100 * (cpu + 1) + i;
+/** Of the common space; each CPU's own follow. */
+export const COMMON = 0;
+export const mine = (cpu: number, n = 0): number => 1 + cpu * 2 + n;
+
+export const write =
+  (s: number, i: number, cpu: number): (() => void) =>
+  () => {
+    if (map_at(s) === 0) return; // a fork was refused, for a CPU that does not answer
+    const error = space_write(s, i, own(cpu, i));
+    if (error !== 0 && error !== ENOMEM && error !== EFAULT) throw new Error(`errno ${error}`);
+  };
+export const look =
+  (s: number, i: number): (() => void) =>
+  () => {
+    const wrong = seen(s, i);
+    if (wrong !== undefined) throw new Error(wrong);
+  };
+/** What is wrong with page i of a space. */
+function seen(s: number, i: number): string | undefined {
+  if (map_at(s) === 0) return undefined;
+  const got = space_first(s, i);
+  const right = [-1, 0, OLD[i], own(0, i), own(1, i)].includes(got);
+  return right ? undefined : `space ${s}, page ${i} holds ${got}`;
+}
+export const fork =
+  (from: number, to: number): (() => void) =>
+  () => {
+    if (map_at(from) !== 0) space_fork(from, to);
+  };
+export const drop =
+  (s: number): (() => void) =>
+  () => {
+    if (map_at(s) !== 0) map_drop(s);
+  };
+export const map =
+  (s: number, i: number): (() => void) =>
+  () =>
+    void space_map(s, i, 1);
+export const unmap =
+  (s: number, i: number, n: number): (() => void) =>
+  () =>
+    void space_unmap(s, i, n);
+
+/** A script whose CPUs do `turn`. */
+export const space_script = (help: string, turn: (cpu: number) => (() => void)[]): SimScript => ({
+  help,
+  cpus: 2,
+  memory: '1M',
+  victim: 1,
+  kill_seeds: 1,
+  setup() {
+    maps_make();
+    if (!space_make(COMMON) || space_map(COMMON, 0, OLD.length) !== 0) throw new Error('no memory');
+    for (const [i, value] of OLD.entries()) if (value !== 0) space_write(COMMON, i, value);
+  },
+  ops: turn,
+  check() {
+    spaces_check();
+    for (let s = 0; s < SPACES; s++) {
+      for (let i = 0; i < OLD.length; i++) {
+        const wrong = seen(s, i);
+        if (wrong !== undefined) return wrong;
+      }
+    }
+    spaces_end();
+    return check_account();
+  },
+});

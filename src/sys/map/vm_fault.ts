@@ -1,0 +1,287 @@
+/*
+ * vm_fault: a page that an access found no translation for, or none for that.
+ *
+ *      map, shared         what is mapped there, and may it be used so?
+ *        object, top       has it the page?  ── no ──> the object below, and so on
+ *          page, busy      zeros, or a copy of the page that was found further down
+ *      pmap                the translation
+ *
+ * An access to memory that is shown to others as well is a fault of one of two kinds.  One
+ * that only reads is given the page where it is, without the right to write.  One that writes
+ * gets a page of its own in the topmost object: copied, or, where nobody else can come to
+ * see the page below, that page itself, moved up.
+ *
+ * Who waits.  The map stays shared all the while, so that what the entry shows stays what
+ * it is; faults hold it beside each other.  The topmost object is locked while the chain is
+ * walked, and until a translation to a page that was there has been entered: else another
+ * fault could put a newer page in its place meanwhile, and this one the old page over it.  A page
+ * that is new is busy in the topmost object, and is filled with no object locked: who wants the
+ * same page sleeps for it.  For a busy page everything is let go of, and begun anew.
+ *
+ * Nothing is in a hand.  A thread that dies leaves a page without contents, which nobody sees,
+ * or a translation more or less.
+ *
+ * Memory comes from reclaiming, or not at all: KERN_RESOURCE_SHORTAGE.
+ */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { poll } from '../machine/cpu.ts';
+import { life } from '../machine/life.ts';
+import { panic } from '../machine/panic.ts';
+import { NULL } from '../machine/struct.ts';
+import {
+  KERN_INVALID_ADDRESS,
+  KERN_OUT_OF_BOUNDS,
+  KERN_PROTECTION_FAILURE,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+  MAP_ENTRY_IS_SUB_MAP,
+  MAP_ENTRY_NEEDS_COPY,
+  MAP_ENTRY_NOFAULT,
+  vm_map,
+  vm_map_entry,
+  type vm_map_entry_t,
+  type vm_map_t,
+} from '../h/vm_map.ts';
+import { OBJ_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { PG_ZERO, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import type { pmap_t } from '../h/pmap.ts';
+import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
+import { object_anonymous } from '../object/vm_object.ts';
+import {
+  object_page_alloc,
+  object_page_filled,
+  object_page_free,
+  object_page_move,
+  object_page_seen,
+  object_page_wakeup,
+  vm_page_sleep_if_busy,
+} from '../object/vm_object_page.ts';
+import { pmap_copy_page, pmap_zero_page } from '../page/vm_page.ts';
+import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
+import { PQ_ACTIVE, page_queue, vm_page_activate } from '../page/vm_pageq.ts';
+import { pmap_enter } from '../pmap/pmap.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import {
+  vm_map_lock_downgrade,
+  vm_map_lock_read,
+  vm_map_lock_upgrade,
+  vm_map_unlock_read,
+} from './vm_map.ts';
+import { vm_map_entry_make_object, vm_map_entry_shadow } from './vm_map_entry.ts';
+import { entry_submap } from './vm_map_insert.ts';
+import { vm_map_growstack } from './vm_map_stack.ts';
+import { vm_map_lookup } from './vm_map_tree.ts';
+
+const map = vm_map;
+const entry = vm_map_entry;
+const object = vm_object;
+const page = vm_page;
+
+const v_vm_faults = counter_u64('vm.stats.vm.v_vm_faults', 'Calls of the fault handler');
+const v_cow_faults = counter_u64('vm.stats.vm.v_cow_faults', 'Private pages made by writing');
+const v_cow_optim = counter_u64(
+  'vm.stats.vm.v_cow_optim',
+  'Of these, pages that were moved and not copied',
+);
+const v_zfod = counter_u64('vm.stats.vm.v_zfod', 'Pages that were filled with zeros by a fault');
+const v_ozfod = counter_u64('vm.stats.vm.v_ozfod', 'Of these, pages that were zero already');
+const v_intrans = counter_u64('vm.stats.vm.v_intrans', 'Faults that waited for a busy page');
+
+/** Beside the KERN_* codes: everything was let go of, and is to be looked up again. */
+const AGAIN = -1;
+/** How often a fault reclaims memory before it says that there is none. */
+const RECLAIMS = 2;
+
+/**
+ * Makes page number `vpn` of a map usable for `access` (VM_PROT_*), by this or another CPU, if
+ * it may be.  Answers with a KERN_* code.  The caller holds no lock; it may sleep.
+ */
+export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
+  counter_add(v_vm_faults, 1);
+  let grown = false;
+  let reclaims = 0;
+  for (;;) {
+    poll();
+    const result = fault(mp, vpn, access);
+    if (result === KERN_INVALID_ADDRESS && !grown) {
+      grown = true; // a stack may grow so far
+      if (vm_map_growstack(mp, vpn) === KERN_SUCCESS) continue;
+    } else if (result === KERN_RESOURCE_SHORTAGE && reclaims++ < RECLAIMS) {
+      if (vm_page_limbo_free() + life.reclaim(true) > 0) continue;
+    }
+    if (result !== AGAIN) return result;
+  }
+}
+/** One attempt. Nothing is locked when it returns. */
+function fault(top: vm_map_t, vpn: number, access: number): number {
+  let mp = top;
+  vm_map_lock_read(mp);
+  let e = vm_map_lookup(mp, vpn);
+  while (e !== NULL && entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) {
+    const sub = entry_submap(e);
+    vm_map_lock_read(sub);
+    vm_map_unlock_read(mp);
+    mp = sub;
+    e = vm_map_lookup(mp, vpn);
+  }
+  let result = e === NULL ? KERN_INVALID_ADDRESS : may(mp, e, vpn, access);
+  if (result === KERN_SUCCESS) result = entry_ready(mp, e, access);
+  if (result === AGAIN) return AGAIN; // the map is not locked any more
+  if (result === KERN_SUCCESS) return resolve(map.pmap[top], mp, e, vpn, access);
+  vm_map_unlock_read(mp);
+  return result;
+}
+/** Whether the entry may be used so. */
+function may(mp: vm_map_t, e: vm_map_entry_t, vpn: number, access: number): number {
+  if (entry.eflags[e] & MAP_ENTRY_NOFAULT) panic('vm_fault: on nofault entry', mp * 4, vpn);
+  const allowed = (entry.protection[e] & access) === access;
+  return allowed ? KERN_SUCCESS : KERN_PROTECTION_FAILURE;
+}
+/**
+ * Sees to it that the entry has an object, and if it is to be written one that nobody else
+ * shows.  The map stays shared; AGAIN: it is not locked any more.
+ */
+function entry_ready(mp: vm_map_t, e: vm_map_entry_t, access: number): number {
+  const shadow = (access & VM_PROT_WRITE) !== 0 && entry.eflags[e] & MAP_ENTRY_NEEDS_COPY;
+  if (!shadow && entry.object[e] !== NULL) return KERN_SUCCESS;
+  if (!vm_map_lock_upgrade(mp)) return AGAIN;
+  const done = vm_map_entry_make_object(mp, e) && (!shadow || vm_map_entry_shadow(mp, e));
+  vm_map_lock_downgrade(mp);
+  return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
+}
+
+/** Gives the page behind an entry a translation. The map is shared, and is let go of. */
+function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, access: number): number {
+  const o = entry.object[e];
+  const i = vpn - entry.start[e] + entry.offset[e];
+  const copies = (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) !== 0;
+  const prot = copies ? entry.protection[e] & ~VM_PROT_WRITE : entry.protection[e];
+  mtx_lock(object.lock, o);
+  let result = KERN_SUCCESS;
+  if (i >= object.size[o]) result = KERN_OUT_OF_BOUNDS;
+  if (object.flags[o] & OBJ_DEAD) result = KERN_PROTECTION_FAILURE;
+  if (result !== KERN_SUCCESS) {
+    mtx_unlock(object.lock, o);
+    vm_map_unlock_read(mp);
+    return result;
+  }
+  const m = object_page_seen(o, i);
+  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write: (access & VM_PROT_WRITE) !== 0 });
+  if (page.busy[m] !== 0) return busy(mp, o, o, m);
+  const done = pmap_enter(pm, vpn, m, prot | VM_PROT_READ);
+  if (done) used(m);
+  mtx_unlock(object.lock, o);
+  vm_map_unlock_read(mp);
+  return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
+}
+/** It was used: it goes to the active queue, if it is not there. Its object is locked. */
+function used(m: number): void {
+  if (page_queue(m) !== PQ_ACTIVE) vm_page_activate(m);
+}
+/** Lets go of everything and sleeps until the page of object `of` is busy no more. */
+function busy(mp: vm_map_t, o: vm_object_t, of: vm_object_t, m: number): number {
+  if (o !== of) mtx_unlock(object.lock, o);
+  vm_map_unlock_read(mp);
+  counter_add(v_intrans, 1);
+  // A record of an object stays one, and its lock a lock, whatever becomes of the object.
+  vm_page_sleep_if_busy(m, of);
+  mtx_unlock(object.lock, of);
+  return AGAIN;
+}
+
+/** What is wanted of the topmost object. */
+interface Want {
+  readonly o: vm_object_t;
+  readonly i: number;
+  readonly vpn: number;
+  readonly prot: number;
+  readonly write: boolean;
+}
+/** The topmost object, which is locked, has no such page: those below it are asked. */
+function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
+  const { o } = want;
+  let of = o;
+  let i = want.i;
+  for (;;) {
+    const next = object.backing[of];
+    if (next !== NULL) {
+      i += object.backing_offset[of];
+      mtx_lock(object.lock, next);
+    }
+    if (of !== o) mtx_unlock(object.lock, of);
+    if (next === NULL) return own_page(pm, mp, want, 0, NULL as vm_object_t);
+    of = next;
+    const m = i < object.size[of] ? object_page_seen(of, i) : 0;
+    if (m === 0) continue;
+    if (page.busy[m] !== 0) return busy(mp, o, of, m);
+    if (want.write) return moved_up(pm, mp, want, m, of) ?? own_page(pm, mp, want, m, of);
+    const done = pmap_enter(pm, want.vpn, m, (want.prot & ~VM_PROT_WRITE) | VM_PROT_READ);
+    if (done) used(m);
+    mtx_unlock(object.lock, of);
+    mtx_unlock(object.lock, o);
+    vm_map_unlock_read(mp);
+    return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
+  }
+}
+/**
+ * Moves page m of the object right below up, if nobody but the topmost one can come to see it.
+ * Undefined: it is to be copied.
+ */
+function moved_up(
+  pm: pmap_t,
+  mp: vm_map_t,
+  want: Want,
+  m: number,
+  of: vm_object_t,
+): number | undefined {
+  const { o, i, vpn, prot } = want;
+  const alone = object.refs[of] === 1 && object.backing[o] === of && object_anonymous(of);
+  if (!alone || !object_page_move(m, of, o, i)) return undefined;
+  counter_add(v_cow_faults, 1);
+  counter_add(v_cow_optim, 1);
+  const done = pmap_enter(pm, vpn, m, prot | VM_PROT_READ);
+  if (done) used(m);
+  mtx_unlock(object.lock, of);
+  mtx_unlock(object.lock, o);
+  vm_map_unlock_read(mp);
+  return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
+}
+/**
+ * A new page for the topmost object: a copy of page `from` of the locked object `of`, or zeros
+ * where there is none.  It is busy while it is filled, and the topmost object is not locked.
+ */
+function own_page(pm: pmap_t, mp: vm_map_t, want: Want, from: number, of: vm_object_t): number {
+  const { o, i } = want;
+  const m = object_page_alloc(o, i, from === 0 ? VM_ALLOC_ZERO : 0);
+  mtx_unlock(object.lock, o);
+  if (m !== 0) fill(m, from);
+  if (from !== 0) mtx_unlock(object.lock, of);
+  const done = m !== 0 && own_page_enter(pm, want, m);
+  vm_map_unlock_read(mp);
+  return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
+}
+/**
+ * A page that was filled is seen from here on, and has a translation.  In this order: others
+ * write to it as soon as it has one, and what they wrote must not go with this thread.
+ */
+function own_page_enter(pm: pmap_t, { o, vpn, prot }: Want, m: number): boolean {
+  mtx_lock(object.lock, o);
+  object_page_filled(m, o);
+  const done = pmap_enter(pm, vpn, m, prot | VM_PROT_READ);
+  if (done) {
+    object_page_wakeup(m, o);
+    vm_page_activate(m);
+  } else object_page_free(m, o);
+  mtx_unlock(object.lock, o);
+  return done;
+}
+function fill(m: number, from: number): void {
+  if (from !== 0) {
+    pmap_copy_page(from, m);
+    counter_add(v_cow_faults, 1);
+    return;
+  }
+  counter_add(v_zfod, 1);
+  if (page.flags[m] & PG_ZERO) counter_add(v_ozfod, 1);
+  else pmap_zero_page(m);
+}
