@@ -17,8 +17,8 @@
  *
  * Deaths.  The reaper looks through the page array for the dead CPU's tid.  A page to
  * which its owner does not lead (the line of its kind in boot/main.ts says how that is
- * seen) becomes free, any other is busy no longer.  The tid changes by
- * compare-and-swap, so that of two settlers one has the page.
+ * seen) becomes free, and what the owner noted at it is forgotten; any other is busy no
+ * longer.  The tid changes by compare-and-swap, so that of two settlers one has the page.
  */
 import { atomic_cas, sim_point } from '../machine/atomic.ts';
 import { thr, tid_cpu } from '../machine/cpu.ts';
@@ -90,6 +90,12 @@ export function vm_page_free_now(m: number, zero: boolean): void {
   vm_page_put(m, zero);
 }
 
+/** Clears what owners note at a page that has no owner any more and is on no queue. */
+export function vm_page_forget(m: number): void {
+  page.state[m] = 0;
+  page.ref[m] = 0;
+  page.mod[m] = 0;
+}
 /** Pages that a dead CPU had busy: free, or their owner's. A line of the death table. */
 export function vm_page_busy_reap(cpu: number): void {
   const ph = phys_root();
@@ -103,6 +109,7 @@ export function vm_page_busy_reap(cpu: number): void {
       if (atomic_cas(w, dead, 0) === dead && page.flags[m] & PG_WANTED) wakeup(w);
     } else if (atomic_cas(w, dead, thr.tid) === dead) {
       counter_add(v_reap_pages, 1);
+      vm_page_forget(m);
       if (tlb_owed()) {
         vm_page_limbo(m);
         continue;

@@ -200,6 +200,7 @@ export function undo_end(): void {
   if (opt.INVARIANTS) note_length(mem.I32[log + COUNT]);
   mem.I32[log + LOCK] = 0;
   pcpu.undo_depth[thr.pc] = depth;
+  if (opt.SIM) sim_point(log);
 }
 function note_length(n: number): void {
   if (n > sysctl_get(most)) sysctl_set(most, n);
