@@ -22,8 +22,12 @@ export type vm_object_root_t = Ptr<'vm_object_root'>;
 export const OBJT_DEFAULT = 0;
 /** The same, and some of it may be in the swap area. */
 export const OBJT_SWAP = 1;
+/** Shows pages that the kernel keeps for itself (vm_device.ts). */
+export const OBJT_DEVICE = 3;
 /** Its pages are never reclaimed. */
 export const OBJT_PHYS = 4;
+/** What it held is gone for good, and every access fails. */
+export const OBJT_DEAD = 5;
 
 /* Flags. */
 /** Being ended: nobody may find anything in it. */
@@ -32,6 +36,14 @@ export const OBJ_DEAD = 0x0008;
 export const OBJ_PIPWNT = 0x0040;
 /** Every page of it is mapped once at most: it was never copied. */
 export const OBJ_ONEMAPPING = 0x2000;
+
+/* Devices: the handle of an object of type OBJT_DEVICE. */
+/** Every page of it is zero. */
+export const DEVICE_ZERO = 1;
+/** The event counters of all CPUs. */
+export const DEVICE_COUNTERS = 2;
+/** One more than the last of them. */
+export const DEVICES = 3;
 
 /** Words of a vm_radix (vm_radix.ts). */
 const RADIX_WORDS = 6;
@@ -72,4 +84,6 @@ export const vm_object_root = struct<vm_object_root_t>(
   count: i32('nh', 'objects'),
   zone: i32('c', 'zone of the objects'),
   nodes: i32('c', 'zone of the nodes of indexes'),
+  device: words('n', 'the object of each device; 0: nobody has asked for it yet', DEVICES),
+  zeros: i32('nh', 'the page of zeros that DEVICE_ZERO shows'),
 });

@@ -7,9 +7,13 @@
  *
  * A counter is declared where it is counted.  Its name is a sysctl name, and
  * the sysctl tree shows it read-only with its description.
+ *
+ *      | slot 0: a double for each counter, in the order of names | slot 1 ... |
+ *
+ * The blocks fill pages of their own, so that a memory object can show them to a reader.
  */
 import { boot_alloc, M, machine } from './header.ts';
-import { mem as mem_ } from './memory.ts';
+import { mem as mem_, PAGE_WORDS } from './memory.ts';
 import { cpu_slots, pcpu as pcpu_, thr as thr_ } from './cpu.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
@@ -44,7 +48,12 @@ export function counters_freeze(): void {
 export function counters_boot(): void {
   const each = Math.ceil((counters.length * 2) / 32) * 32;
   machine.counter_words[M] = each;
-  machine.counters[M] = boot_alloc(each * cpu_slots(), 'event counters', 32);
+  const words = counter_pages() * PAGE_WORDS;
+  machine.counters[M] = boot_alloc(words, 'event counters', PAGE_WORDS);
+}
+/** Pages that the blocks of all CPUs fill. */
+export function counter_pages(): number {
+  return Math.ceil((machine.counter_words[M] * cpu_slots()) / PAGE_WORDS);
 }
 
 /** Adds to a counter: plain, on this CPU's own line. */

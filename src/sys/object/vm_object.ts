@@ -28,12 +28,13 @@ import { sysctl_value } from '../machine/sysctl_decl.ts';
 import { vector } from '../machine/vectors.ts';
 import { W_OBJPIP } from '../machine/wmesg.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
-import { M_NOWAIT } from '../h/malloc_flags.ts';
+import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
 import {
   OBJ_DEAD,
   OBJ_ONEMAPPING,
   OBJ_PIPWNT,
+  OBJT_DEAD,
   OBJT_DEFAULT,
   OBJT_SWAP,
   vm_object,
@@ -50,6 +51,7 @@ import { save, undo_begin, undo_begin_private, undo_end } from '../sync/undo.ts'
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
+import { vm_device_startup } from './vm_device.ts';
 import { vm_object_collapse } from './vm_object_chain.ts';
 import { object_pages_free, object_stale_out } from './vm_object_page.ts';
 import { radix_init, radix_zone_create } from '../pmap/vm_radix.ts';
@@ -82,6 +84,7 @@ export function vm_object_startup(): void {
   const flags = UMA_ZONE_NOFREE;
   root.zone[r] = uma_zcreate(Z_OBJECTS, object.sizeof * 4, { init, flags, align: 63 });
   root.nodes[r] = radix_zone_create(Z_NODES);
+  vm_device_startup();
 }
 sysctl_value(
   'vm.objects',
@@ -134,10 +137,13 @@ export function vm_object_unanchor(o: vm_object_t): void {
 
 // --- coming ------------------------------------------------------------------------------------
 
-/** A new object of `size` pages, with one reference, in hand. NULL: no memory. Never sleeps. */
+/**
+ * A new object of `size` pages, with one reference, in hand.  NULL: no memory.  It never sleeps,
+ * and reclaims nothing, because its callers may hold locks.
+ */
 export function vm_object_allocate(type: number, size: number, handle = 0): vm_object_t {
   const r = object_root();
-  const o = zone_alloc_hand(root.zone[r] as zone_t, M_NOWAIT) as vm_object_t;
+  const o = zone_alloc_hand(root.zone[r] as zone_t, M_NOWAIT | M_NORECLAIM) as vm_object_t;
   if (o === NULL) return o;
   checked_fresh(o, object.sizeof);
   object.type[o] = type;
@@ -236,6 +242,20 @@ function last_shadow(o: vm_object_t): vm_object_t {
   if (lives) vm_object_reference_locked(child);
   mtx_unlock(object.lock, child);
   return lives ? child : none;
+}
+/**
+ * What the object holds is gone for good: its pages go, and every access fails from here on.
+ * The caller refers to it and holds no lock of an object; no map leads to a page of it.
+ */
+export function vm_object_revoke(o: vm_object_t): void {
+  mtx_lock(object.lock, o);
+  undo_begin(object.lock, o);
+  save(object.type, o);
+  object.type[o] = OBJT_DEAD;
+  undo_end();
+  object_pip_wait(o);
+  object_pages_free(o); // should this thread die here, the rest goes with the object
+  mtx_unlock(object.lock, o);
 }
 /** Ends an object whose last reference is in hand; it is locked. Returns its backing object. */
 function terminate(o: vm_object_t): vm_object_t {

@@ -3,8 +3,8 @@
  *
  * What is proved of each: it is on the list once; its index leads to pages that say they are
  * its own, and so many as it counts; of those that it backs each is on its list of shadows and
- * says so; its references are its shadows, the notes in the hands of CPUs, and what the caller
- * knows of (`anchored`: map entries, in the end).
+ * says so; its references are its shadows, the notes in the hands of CPUs, that of the root to
+ * a device, and what the caller knows of (`anchored`: map entries, in the end).
  */
 import { cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { counter_get } from '../machine/counter.ts';
@@ -18,6 +18,7 @@ import { zone_present } from '../uma/uma_stats.ts';
 import type { zone_t } from '../h/uma.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { pageq_check } from '../page/vm_pageq.ts';
+import { device_check } from './vm_device.ts';
 import { object_index, object_root } from './vm_object.ts';
 import { radix_check } from '../pmap/vm_radix.ts';
 
@@ -57,6 +58,7 @@ function prove(anchored: (o: vm_object_t) => number): void {
     for (let i = 0; i < pcpu.in_hand_refs[pc]; i++) add(pcpu.in_hand_ref[elem(pc, i)]);
   }
   for (const o of all) if (object.backing[o] !== NULL) add(object.backing[o]);
+  for (const o of device_check()) add(o);
   let nodes = 0;
   let pages = 0;
   for (const o of all) {

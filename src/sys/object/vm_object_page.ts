@@ -18,6 +18,7 @@
  *
  * Locks: all calls want the object locked; what leaves it may sleep, lets go of it meanwhile.
  */
+import { sim_point } from '../machine/atomic.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -27,6 +28,7 @@ import type { zone_t } from '../h/uma.ts';
 import {
   PAGE_DIRTY,
   PAGE_VALID,
+  PG_FICTITIOUS,
   PG_UNMANAGED,
   PG_WANTED,
   PG_ZERO,
@@ -36,7 +38,13 @@ import {
   VM_ALLOC_ZERO,
   vm_page,
 } from '../h/vm_page.ts';
-import { OBJT_PHYS, vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
+import {
+  OBJT_DEVICE,
+  OBJT_PHYS,
+  vm_object,
+  vm_object_root,
+  type vm_object_t,
+} from '../h/vm_object.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -44,11 +52,13 @@ import { pmap_zero_page } from '../page/vm_page.ts';
 import {
   vm_page_alloc_busy,
   vm_page_busy,
+  vm_page_forget,
   vm_page_free_busy,
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
 import { vm_page_owner_wire, vm_page_unqueue, vm_page_wirings } from '../page/vm_pageq.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
+import { device_page } from './vm_device.ts';
 import { object_index, object_root } from './vm_object.ts';
 import {
   radix_clear,
@@ -72,11 +82,12 @@ const nodes = (): zone_t => vm_object_root.nodes[object_root()] as zone_t;
 function says(m: number, o: vm_object_t, i: number): boolean {
   return page.owner[m] === o && page.index[m] === i && (page.info[m] & PK_MASK) === PK_OBJECT;
 }
-/** Page `i` of the object, 0: it has none. */
+/** Page `i` of the object, 0: it has none. Of a device, the page that it shows there. */
 export function object_page(o: vm_object_t, i: number): number {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   const m = radix_lookup(object_index(o), i);
-  return m !== 0 && says(m, o, i) ? m : 0;
+  if (m !== 0) return says(m, o, i) ? m : 0;
+  return object.type[o] === OBJT_DEVICE ? device_page(o, i) : 0;
 }
 /** The first page from number `i` on; its number is page.index. 0: none. */
 export function object_page_next(o: vm_object_t, i: number): number {
@@ -106,6 +117,8 @@ export function object_page_unowned(m: number): boolean {
  */
 export function object_page_alloc(o: vm_object_t, i: number, req: number): number {
   const t = object_index(o);
+  // Before the page says whose it is: it may be the very one that a stale entry leads to.
+  const stale = place_stale(o, i, 'vm_page_insert');
   if (!radix_reserve(t, i, nodes())) return 0;
   const m = vm_page_alloc_busy(PK_OBJECT, o, i, req & ~VM_ALLOC_WIRED);
   if (m === 0) {
@@ -113,33 +126,40 @@ export function object_page_alloc(o: vm_object_t, i: number, req: number): numbe
     return 0;
   }
   if (object.type[o] === OBJT_PHYS) page.flags[m] |= PG_UNMANAGED;
-  enter(o, i, m);
+  enter(o, i, m, stale);
   if (req & VM_ALLOC_WIRED) vm_page_owner_wire(m);
   return m;
 }
-/** The index leads to the page from here on. Its nodes are there. */
-function enter(o: vm_object_t, i: number, m: number): void {
+/** Whether a stale entry stands where page `i` is to be entered. Panics if a page is there. */
+function place_stale(o: vm_object_t, i: number, call: string): boolean {
+  const there = radix_lookup(object_index(o), i);
+  if (there !== 0 && says(there, o, i)) panic(`${call}: page already inserted`, i, there);
+  return there !== 0;
+}
+/** The index leads to the page from here on. Its nodes are there, and no page that counts. */
+function enter(o: vm_object_t, i: number, m: number, stale: boolean): void {
   const t = object_index(o);
-  const there = radix_lookup(t, i);
-  if (there !== 0 && says(there, o, i)) panic('vm_page_insert: page already inserted', i, there);
   undo_begin(object.lock, o);
-  if (there === 0) {
+  if (stale) radix_replace(t, i, m);
+  else {
     radix_store(t, i, m);
     save(object.resident, o);
     object.resident[o]++;
-  } else radix_replace(t, i, m); // a stale one
+  }
   undo_end();
 }
 /**
  * Page `i`, found or new, busy by this CPU unless `busy` is false, wired if `req` says so.
- * A new one is zero if `req` has VM_ALLOC_ZERO; one that was there is as it was.  It may sleep
- * for a busy page, with the lock let go.  0: no memory.
+ * With VM_ALLOC_ZERO in `req` one that is new, or has no contents yet, is zero; one that has is
+ * as it was.  It may sleep for a busy page, with the lock let go.  0: no memory.
  */
 export function object_page_grab(o: vm_object_t, i: number, req: number, busy = true): number {
   for (;;) {
     const m = object_page(o, i);
     if (m !== 0 && vm_page_sleep_if_busy(m, o)) continue;
     if (m !== 0) {
+      // Whoever made it may have died before it was filled.
+      if (req & VM_ALLOC_ZERO && !page_valid(m)) pmap_zero_page(m);
       if (req & VM_ALLOC_WIRED) vm_page_owner_wire(m);
       if (busy) object_page_busy(m, o);
       return m;
@@ -156,13 +176,17 @@ export function object_page_grab(o: vm_object_t, i: number, req: number, busy = 
 
 /** Whether a page has contents: one whose CPU died before it was filled has none. */
 export function page_valid(m: number): boolean {
-  return (page.state[m] & PAGE_VALID) !== 0;
+  return (page.state[m] & PAGE_VALID) !== 0 || fictitious(m);
 }
-/** A page of the object has contents from here on, newer than what a store may have. */
-export function object_page_filled(m: number, o: vm_object_t): void {
+function fictitious(m: number): boolean {
+  return (page.flags[m] & PG_FICTITIOUS) !== 0;
+}
+/** A page of the object has contents from here on; `dirty`: newer than what a store may have. */
+export function object_page_filled(m: number, o: vm_object_t, dirty = true): void {
+  if (opt.INVARIANTS && fictitious(m)) panic('vm_page_filled: a page of a device', m);
   undo_begin(object.lock, o);
   save(page.state, m);
-  page.state[m] |= PAGE_VALID | PAGE_DIRTY;
+  page.state[m] = PAGE_VALID | (dirty ? PAGE_DIRTY : page.state[m] & PAGE_DIRTY);
   undo_end();
 }
 /** Page `i` of the object, if it has contents; one that has none, and is idle, is freed. */
@@ -175,14 +199,16 @@ export function object_page_seen(o: vm_object_t, i: number): number {
 
 // --- busy ------------------------------------------------------------------------------------
 
-/** Makes a page of the object busy by this CPU; nobody has it busy. */
+/** Makes a page of the object busy by this CPU; nobody has it busy. One of a device never is. */
 export function object_page_busy(m: number, o: vm_object_t): void {
+  if (fictitious(m)) return;
   undo_begin(object.lock, o);
   vm_page_busy(m);
   undo_end();
 }
 /** It is busy no more: whoever sleeps for it looks again. */
 export function object_page_wakeup(m: number, o: vm_object_t): void {
+  if (fictitious(m)) return;
   undo_begin(object.lock, o);
   vm_page_unbusy(m);
   undo_end();
@@ -225,16 +251,11 @@ export function object_page_free(m: number, o: vm_object_t): void {
   pmap_remove_all(m);
   vm_page_unqueue(m);
   object_page_remove(m, o);
-  page_forget(m);
+  if (opt.SIM) sim_point(m);
+  page_flash(m);
+  vm_page_forget(m);
   vm_page_free_busy(m);
   radix_trim(object_index(o), i, nodes());
-}
-/** Clears what owners note at a page: before it is free. */
-function page_forget(m: number): void {
-  page_flash(m);
-  page.state[m] = 0;
-  page.ref[m] = 0;
-  page.mod[m] = 0;
 }
 /** Frees all pages of an object that is ending. It may sleep for busy ones. */
 export function object_pages_free(o: vm_object_t): void {
@@ -260,9 +281,10 @@ export function object_page_move(
   i: number,
 ): boolean {
   const was = page.index[m];
+  const stale = place_stale(to, i, 'vm_page_rename');
   if (!radix_reserve(object_index(to), i, nodes())) return false;
   pcpu.moving[thr.pc] = to;
-  enter(to, i, m); // stale: the page says still that it is the other one's
+  enter(to, i, m, stale); // it does not count yet: the page says that it is the other one's
   undo_begin(object.lock, from);
   save(page.owner, m);
   save(page.index, m);
