@@ -656,6 +656,7 @@ export function vm_page_reap(cpu: number): void {
     const first = pcpu.in_hand[at];
     const single = cpu === thr.cpu && pcpu.in_hand[elem(at, 1)] === 1;
     if (single && first < end && vm_page_unowned(first)) {
+      page.busy[first] = 0; // as in hand_take_over
       vm_page_free(first);
       counter_add(v_reap_pages, 1);
       continue;

@@ -172,9 +172,11 @@ function fill(n: number): void {
     const m = (w << 5) + lowest_bit(left);
     const is_zero = (page.flags[m] & PG_ZERO) !== 0;
     if ((is_zero ? pcpu.zcached_n : pcpu.cached_n)[thr.pc] >= phys.cache_max[ph]) break;
-    vm_page_in_hand(m, 1);
+    // As in carry_out: a page that says FREE, and that others may get, is never noted.
+    vm_page_in_hand(m, 0);
     page.info[m] = PK_HAND;
     if (opt.SIM) sim_point(m);
+    pcpu.in_hand[vm_page_hand_length()] = 1;
     cache_in(m, is_zero);
     vm_page_settle();
     taken |= left & -left;
