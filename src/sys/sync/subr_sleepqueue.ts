@@ -568,13 +568,17 @@ export function locks_reap(cpu: number): void {
   }
   for (let level = 0; level < UNDO_LEVELS; level++) await_play(pc, level);
   const recovering = pcpu.recover_lock[pc];
-  if (recovering !== 0) reap_lock(recovering, cpu);
+  if (recovering !== 0) {
+    reap_lock(recovering, cpu);
+    await_recovery(recovering, pc);
+  }
   rw_reap(cpu);
 }
 function reap_lock(l: number, cpu: number): void {
   if (lock_order[mem.I32[l + LOCK_CLASS]].kind !== 'mtx') return rw_reap_write(l, cpu);
   const v = atomic_load(l);
   const owner = word_owner(v);
+  if (cpu < 0 || cpu >= cpu_slots()) return; // nobody has it now
   if (tid_cpu(owner) !== cpu || !tid_left_here(owner)) return; // taken over by a waiter already
   mtx_reap(l, v, owner);
 }
@@ -614,6 +618,21 @@ function await_play(pc: pcpu_t, level: number): void {
     if (l === 0 || l === UNDO_PRIVATE) return;
     if (lock_order[mem.I32[l + LOCK_CLASS]].kind !== 'mtx') return;
     const owner = word_owner(atomic_load(l));
+    if (!tid_alive(owner)) reap_lock(l, tid_cpu(owner));
+    if (round < PLAY_SPINS) cpu_spinwait();
+    else atomic_wait(w, l, PLAY_SLICE_MS);
+  }
+}
+/**
+ * The dead CPU had been taking lock `l` over when it died, and another took it over from that
+ * CPU: its end is waited for, and it is followed if it is dead too.  The way to the log of the
+ * first who died with the lock leads through this record, which gets a new owner soon.
+ */
+function await_recovery(l: number, pc: pcpu_t): void {
+  const w = field_word(pcpu.recover_lock, pc);
+  for (let round = 0; atomic_load(w) === l; round++) {
+    const owner = word_owner(atomic_load(l));
+    if (!lock_taken_from(l, owner, pc)) return; // it never got the lock
     if (!tid_alive(owner)) reap_lock(l, tid_cpu(owner));
     if (round < PLAY_SPINS) cpu_spinwait();
     else atomic_wait(w, l, PLAY_SLICE_MS);
