@@ -36,6 +36,16 @@ describe('deaths in a row on the spare slots, and nobody else alive', () => {
     });
   }
 
+  test('chains in which something was lost, once', () => {
+    const session = heirs_session();
+    for (const seed of SEEDS_FOUND) {
+      const r = session.run(seed, LENGTH);
+      assert.equal(r.failure, null, `seed ${seed}, after ${r.deaths} deaths`);
+      assert.ok(r.deaths > 0);
+    }
+    session.close();
+  });
+
   test('an heir dies at every point before a slot is free', (t) => {
     const session = heirs_session();
     // Where the first two die is drawn from the seed: the third is to be the first heir.
@@ -55,6 +65,11 @@ describe('deaths in a row on the spare slots, and nobody else alive', () => {
     assert.ok(heirs > runs / 2, `${heirs} heirs in ${runs} runs`);
   });
 });
+/**
+ * A page that was busy by the heir's predecessor and in its hand; a lock that was taken over three
+ * times, and the second of them settled before the third.
+ */
+const SEEDS_FOUND = [2110, 2654, 3612, 5766];
 const LENGTH_EVERY = 3;
 const SEEDS_MOST = 200;
 const POINT_MIDDLE = 300;

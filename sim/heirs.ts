@@ -37,6 +37,17 @@ import {
 import { registry_check } from '../src/sys/client/kern_registry.ts';
 import { free, M_NOWAIT, malloc } from '../src/sys/kmem/kern_malloc.ts';
 import { malloc_desc2type, malloc_type_attach } from '../src/sys/kmem/kern_malloc_type.ts';
+import {
+  space_drop,
+  space_fork,
+  space_make,
+  space_object,
+  space_write,
+  spaces_settle,
+  spaces_check,
+  spaces_make,
+} from '../src/sys/object/object_spaces.test.lib.ts';
+import { objects_all } from '../src/sys/object/vm_object_check.ts';
 import { vm_page_check } from '../src/sys/page/vm_page.ts';
 import { vm_page_cache_check } from '../src/sys/page/vm_page_cache.ts';
 import { wakeup } from '../src/sys/sync/subr_sleepqueue.ts';
@@ -110,6 +121,8 @@ const HALF: readonly ((pc: pcpu_t) => boolean)[] = [
   (pc) => pcpu.recover_lock[pc] !== 0,
   (pc) => pcpu.in_hand_n[pc] > 0 && pcpu.undo_depth[pc] === 0,
   (pc) => pcpu.in_hand_items[pc] > 0 && pcpu.undo_depth[pc] === 0,
+  (pc) => pcpu.in_hand_refs[pc] > 0 && pcpu.undo_depth[pc] === 0,
+  (pc) => pcpu.moving[pc] !== 0 || pcpu.paging[pc] > 0,
 ];
 function half(): boolean {
   return kill_from !== 0 && thr.cpu >= 0 && HALF[kill_in](thr.pc) && kill_skip-- <= 0;
@@ -160,7 +173,26 @@ function zones(): void {
   for (const item of items) if (item !== 0) uma_zfree(z, item);
   uma_zdestroy(z);
 }
+/** Forks, writes to or drops some of the spaces that all of them share. */
+function spaces(n: number): void {
+  spaces_settle();
+  for (; n > 0; n--) {
+    const s = draw(OBJECT_SPACES);
+    const from = draw(OBJECT_SPACES);
+    if (space_object(s) === 0) {
+      if (space_object(from) !== 0) space_fork(from, s);
+      else space_make(s);
+    } else if (draw(4) === 0) space_drop(s);
+    else space_write(s, draw(6), 1 + draw(1000));
+  }
+}
+const OBJECT_SPACES = 6;
+function spaces_drop(): void {
+  for (let s = 0; s < OBJECT_SPACES; s++) if (space_object(s) !== 0) space_drop(s);
+}
 const WORK: readonly (() => void)[] = [
+  () => spaces(12),
+  () => spaces(4),
   () => burst(40, 500),
   () => burst(6, 3000),
   () => burst(2, 20_000),
@@ -219,7 +251,12 @@ function after(): string | undefined {
     const right = own ? state === SLOT_HELD : state === SLOT_FREE || state === SLOT_CLOSED;
     if (!right) return `slot word ${i} is in state ${state}`;
   }
+  spaces_check();
   for (const op of WORK) op();
+  spaces_check();
+  spaces_drop();
+  if (objects_all().length > 0) return `${objects_all().length} objects are left`;
+  spaces_check();
   uma_reclaim();
   registry_check();
   vm_page_check();
@@ -265,6 +302,7 @@ export function heirs_session(memory = '1M'): HeirsSession {
   });
   machine.host_cpus[M] = 1;
   malloc_type_attach('heirs');
+  spaces_make();
   for (let i = 0; i < 2; i++) for (const op of WORK) op();
   detach();
   const ground = new Snapshot(true);

@@ -116,6 +116,7 @@ import { PK_MALLOC, PK_OBJECT, PK_SLAB, PK_TABLE } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { vm_object_boot, vm_object_reap, vm_object_startup } from '../object/vm_object.ts';
+import { object_cache_free } from '../object/vm_object_cache.ts';
 import { object_page_unowned } from '../object/vm_object_page.ts';
 import { limbo_boot } from '../page/vm_page_limbo.ts';
 import { pageq_boot } from '../page/vm_pageq.ts';
@@ -267,7 +268,7 @@ life_begin({
   claim_stuck,
   locks_held: kernel_locks_held,
   reclaim: uma_reclaim,
-  unhold: quarantine_empty,
+  unhold: () => quarantine_empty() + object_cache_free(),
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,

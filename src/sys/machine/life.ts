@@ -44,7 +44,10 @@ export interface Life {
   readonly locks_held: () => string[];
   /** Gets memory back from caches and slabs; with `wait` it waits for CPUs. Returns pages. */
   readonly reclaim: (wait: boolean) => number;
-  /** Lets go of freed blocks that wait for the sake of debugging. Returns pages. */
+  /**
+   * Lets go of what nobody needs: pages that objects have and stores have too, freed blocks that
+   * wait for the sake of debugging.  Returns pages.
+   */
   readonly unhold: () => number;
   /** Allocations and frees of size class `b` on a CPU, over all malloc types. */
   readonly class_counts: (b: number, cpu: number) => { allocs: number; frees: number };

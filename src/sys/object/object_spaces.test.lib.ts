@@ -77,6 +77,11 @@ export function spaces_make(): void {
   machine.roots[elem(M, ROOT_TEST)] = page_word(m);
   mtx_init(spaces.lock, table(), LC_REGISTRY);
 }
+/** What a dead thread had begun to change in the table is undone. */
+export function spaces_settle(): void {
+  mtx_lock(spaces.lock, table());
+  mtx_unlock(spaces.lock, table());
+}
 /** The object of a space. Its own thread's, so that nobody changes it meanwhile. */
 export function space_object(s: number): vm_object_t {
   return mem.I32[table() + MTX_WORDS + s] as vm_object_t;

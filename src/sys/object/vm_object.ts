@@ -47,7 +47,7 @@ import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { mtx_assert, mtx_init, mtx_lock, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_OBJECT, LC_VM_OBJECTS } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
-import { save, undo_begin, undo_begin_private, undo_end } from '../sync/undo.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -418,12 +418,7 @@ export function object_pip_wait(o: vm_object_t): void {
 export function vm_object_reap(cpu: number): void {
   if (object_root() === 0) return;
   const pc = pcpu_of(cpu);
-  while (pcpu.paging[pc] > 0) {
-    const o = pcpu.paging_in[elem(pc, pcpu.paging[pc] - 1)] as vm_object_t;
-    mtx_lock(object.lock, o);
-    pip_out(o, pc);
-    mtx_unlock(object.lock, o);
-  }
+  paging_reap(pc);
   const moving = pcpu.moving[pc] as vm_object_t;
   if (moving !== NULL) {
     mtx_lock(object.lock, moving);
@@ -432,15 +427,39 @@ export function vm_object_reap(cpu: number): void {
     mtx_unlock(object.lock, moving);
     pcpu.moving[pc] = 0;
   }
+  const r = object_root();
+  mtx_lock(root.lock, r); // a reaper may have died while it took a reference over: that is undone
+  mtx_unlock(root.lock, r);
   while (pcpu.in_hand_refs[pc] > 0) {
     const o = pcpu.in_hand_ref[elem(pc, pcpu.in_hand_refs[pc] - 1)] as vm_object_t;
-    if (cpu !== thr.cpu) {
-      undo_begin_private();
-      save(pcpu.in_hand_refs, pc);
-      pcpu.in_hand_refs[pc]--;
-      ref_push(o);
-      undo_end();
-    }
+    if (cpu !== thr.cpu) ref_take_over(o, pc);
     vm_object_deallocate(o);
+  }
+}
+/** The last reference in the hand of a dead CPU goes into this CPU's. */
+function ref_take_over(o: vm_object_t, pc: pcpu_t): void {
+  const r = object_root();
+  mtx_lock(root.lock, r);
+  undo_begin(root.lock, r);
+  save(pcpu.in_hand_refs, pc);
+  pcpu.in_hand_refs[pc]--;
+  ref_push(o);
+  undo_end();
+  mtx_unlock(root.lock, r);
+}
+/** A dead CPU pages in no object any more. */
+function paging_reap(pc: pcpu_t): void {
+  // A reaper may have died while it ended the last one, which stands there still: that is undone.
+  const n = pcpu.paging[pc];
+  const half = (n < HAND_REFS ? pcpu.paging_in[elem(pc, n)] : NULL) as vm_object_t;
+  if (half !== NULL) {
+    mtx_lock(object.lock, half);
+    mtx_unlock(object.lock, half);
+  }
+  while (pcpu.paging[pc] > 0) {
+    const o = pcpu.paging_in[elem(pc, pcpu.paging[pc] - 1)] as vm_object_t;
+    mtx_lock(object.lock, o);
+    pip_out(o, pc);
+    mtx_unlock(object.lock, o);
   }
 }

@@ -56,10 +56,18 @@ import {
   vm_page_free_busy,
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
-import { vm_page_owner_wire, vm_page_unqueue, vm_page_wirings } from '../page/vm_pageq.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
+import {
+  PQ_CACHE,
+  page_queue,
+  vm_page_activate,
+  vm_page_owner_wire,
+  vm_page_unqueue,
+  vm_page_wirings,
+} from '../page/vm_pageq.ts';
 import { device_page } from './vm_device.ts';
 import { object_index, object_root } from './vm_object.ts';
+import { page_select_cache } from './vm_object_cache.ts';
 import {
   radix_clear,
   radix_end,
@@ -112,10 +120,16 @@ export function object_page_unowned(m: number): boolean {
 
 /**
  * A new page `i`, busy and found.  `req` as for vm_page_get; with VM_ALLOC_WIRED it is wired.
- * PG_ZERO in its flags says whether it is zero.  0: no memory for it or for the index.  Never
- * sleeps.
+ * PG_ZERO in its flags says whether it is zero.  Pages that are as good as free are taken for
+ * it, but none of an object that this CPU has locked.  0: no memory for it or for the index.
+ * Never sleeps.
  */
 export function object_page_alloc(o: vm_object_t, i: number, req: number): number {
+  let m = page_alloc(o, i, req);
+  while (m === 0 && page_select_cache()) m = page_alloc(o, i, req);
+  return m;
+}
+function page_alloc(o: vm_object_t, i: number, req: number): number {
   const t = object_index(o);
   // Before the page says whose it is: it may be the very one that a stale entry leads to.
   const stale = place_stale(o, i, 'vm_page_insert');
@@ -178,12 +192,17 @@ export function object_page_grab(o: vm_object_t, i: number, req: number, busy = 
 export function page_valid(m: number): boolean {
   return (page.state[m] & PAGE_VALID) !== 0 || fictitious(m);
 }
+/** It is about to be used: it is not as good as free any more. */
+function uncache(m: number): void {
+  if (page_queue(m) === PQ_CACHE) vm_page_activate(m);
+}
 function fictitious(m: number): boolean {
   return (page.flags[m] & PG_FICTITIOUS) !== 0;
 }
 /** A page of the object has contents from here on; `dirty`: newer than what a store may have. */
 export function object_page_filled(m: number, o: vm_object_t, dirty = true): void {
   if (opt.INVARIANTS && fictitious(m)) panic('vm_page_filled: a page of a device', m);
+  uncache(m);
   undo_begin(object.lock, o);
   save(page.state, m);
   page.state[m] = PAGE_VALID | (dirty ? PAGE_DIRTY : page.state[m] & PAGE_DIRTY);
@@ -202,6 +221,7 @@ export function object_page_seen(o: vm_object_t, i: number): number {
 /** Makes a page of the object busy by this CPU; nobody has it busy. One of a device never is. */
 export function object_page_busy(m: number, o: vm_object_t): void {
   if (fictitious(m)) return;
+  uncache(m);
   undo_begin(object.lock, o);
   vm_page_busy(m);
   undo_end();
@@ -281,6 +301,7 @@ export function object_page_move(
   i: number,
 ): boolean {
   const was = page.index[m];
+  uncache(m);
   const stale = place_stale(to, i, 'vm_page_rename');
   if (!radix_reserve(object_index(to), i, nodes())) return false;
   pcpu.moving[thr.pc] = to;

@@ -75,7 +75,7 @@ function inside(o: vm_object_t, i: number): boolean {
   return i >= 0 && i < object.size[o] && (object.flags[o] & OBJ_DEAD) === 0;
 }
 
-/** Whether the object's pager has contents for page `i`, which is not in memory. Locked. */
+/** Whether the object's pager has contents for page `i`. Locked. */
 export function vm_pager_has_page(o: vm_object_t, i: number): boolean {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   return inside(o, i) && pager_of(o).has(o, i);

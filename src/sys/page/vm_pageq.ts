@@ -3,7 +3,7 @@
  *
  *      inactive   used least of late: reclaimed from the head on
  *      active     used of late; each with a count that use raises and time lowers
- *      cache      clean, mapped nowhere, still its object's: as good as free
+ *      cache      clean, mapped nowhere, still its object's: as good as free (vm_object_cache.ts)
  *
  * A page of an object is on one queue, or on none: wired, or of a sort that is never
  * reclaimed (PG_UNMANAGED, PG_FICTITIOUS).  Queue, links and wirings are words of the page
@@ -16,11 +16,20 @@
  * several pages, a commit for each, so that a CPU that dies leaves every page where it was or
  * where it goes, and the counts right.
  */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { boot_alloc, M, machine, ROOT_PAGEQ } from '../machine/header.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
-import { PG_FICTITIOUS, PG_UNMANAGED, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import {
+  PAGE_DIRTY,
+  PAGE_VALID,
+  PG_FICTITIOUS,
+  PG_UNMANAGED,
+  PK_MASK,
+  PK_OBJECT,
+  vm_page,
+} from '../h/vm_page.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -74,6 +83,10 @@ sysctl_value(
   'vm.stats.vm.v_object_wire_count',
   { type: 'uint', help: 'Pages of memory objects that are wired' },
   () => pageq.wired[root()],
+);
+const v_reactivated = counter_u64(
+  'vm.stats.vm.v_reactivated',
+  'Pages that left the cache queue because they were used',
 );
 /** Pages on a queue: a sample. */
 export function pageq_count(q: number): number {
@@ -161,9 +174,14 @@ function change(m: number, run: (m: number) => void): void {
   undo_end();
   mtx_unlock(pageq.lock, r);
 }
+/** A page leaves the cache queue for another one, not to be freed. */
+function reactivated(m: number): void {
+  if (page_queue(m) === PQ_CACHE) counter_add(v_reactivated, 1);
+}
 /** It was used: to the end of the active queue, or more active there. */
 export function vm_page_activate(m: number): void {
   change(m, (at) => {
+    reactivated(at);
     const act = Math.max(page_act(at), ACT_INIT);
     if (page_queue(at) === PQ_ACTIVE) return set_queue(at, PQ_ACTIVE, act);
     unlink(at);
@@ -175,9 +193,28 @@ export function vm_page_deactivate(m: number, first = false): void {
   change(m, (at) => {
     if (page_queue(at) === PQ_INACTIVE || !managed(at) || wirings(at) !== 0) return;
     const act = page_act(at);
+    reactivated(at);
     unlink(at);
     link(at, PQ_INACTIVE, act, first);
   });
+}
+/** As good as free: to the end of the cache queue. It is managed, not wired, and clean. */
+export function vm_page_cache(m: number): void {
+  change(m, (at) => {
+    const act = page_act(at);
+    unlink(at);
+    link(at, PQ_CACHE, act, false);
+  });
+}
+/** The first page of the cache queue that suits; the lock of the queues is held meanwhile. */
+export function pageq_cached(suits: (m: number) => boolean): number {
+  const r = root();
+  if (pageq_count(PQ_CACHE) === 0) return 0; // a hint: one that comes now is for the next
+  mtx_lock(pageq.lock, r);
+  let m = pageq.head[elem(r, PQ_CACHE)];
+  while (m !== 0 && !suits(m)) m = page.next[m];
+  mtx_unlock(pageq.lock, r);
+  return m;
 }
 /** To the end of the queue that it is on. */
 export function vm_page_requeue(m: number): void {
@@ -215,9 +252,8 @@ export function vm_page_owner_wire(m: number): void {
     if (n === WIRE_MASK) panic('vm_page_wire: wired too often', at);
     save(page.wired, at);
     if (n === 0) {
-      const act = page_act(at);
+      reactivated(at);
       unlink(at);
-      set_queue(at, PQ_NONE, act);
       save(pageq.wired, root());
       pageq.wired[root()]++;
     }
@@ -259,6 +295,13 @@ export function pageq_check(): void {
   if (wired !== pageq.wired[r]) panic('pageq_check: wired pages', wired, pageq.wired[r]);
   mtx_unlock(pageq.lock, r);
 }
+/** What is as good as free has contents that its store has too, and nobody uses it. */
+function cached_check(m: number): void {
+  if ((page.state[m] & PAGE_VALID) === 0) panic('pageq_check: cached without contents', m);
+  if (page.state[m] & PAGE_DIRTY || page.mod[m] !== 0) panic('pageq_check: cached and dirty', m);
+  if (page.busy[m] !== 0) panic('pageq_check: cached and busy', m, page.busy[m]);
+  if (page.map_pmap[m] !== 0) panic('pageq_check: cached and mapped', m, page.map_pmap[m]);
+}
 function queue_check(q: number, seen: Map<number, number>): void {
   const at = elem(root(), q);
   let n = 0;
@@ -268,6 +311,7 @@ function queue_check(q: number, seen: Map<number, number>): void {
     if (seen.has(m)) panic('pageq_check: on a queue twice', m, q);
     if ((page.info[m] & PK_MASK) !== PK_OBJECT) panic('pageq_check: a page of no object', m, q);
     if (!managed(m)) panic('pageq_check: a page that is not managed', m, q);
+    if (q === PQ_CACHE) cached_check(m);
     seen.set(m, q);
     prev = m;
     n++;

@@ -358,12 +358,13 @@ function bucket_drain(z: zone_t, b: bucket_t): void {
 }
 
 /**
- * Gets back what no program holds: caches, buckets, free slabs.  Returns the
- * pages that became free.  No lock is held.  With `wait` it waits a while for CPUs
- * that do not answer, and for another CPU's reclaim; without, for nobody.
+ * Gets back what no program holds: caches, buckets, free slabs, pages that objects can spare.
+ * Returns the pages that became free.  No lock is held.  With `wait` it waits a while for
+ * CPUs that do not answer, and for another CPU's reclaim; without, for nobody.
  */
 export function uma_reclaim(wait = true): number {
-  const held = life.unhold(); // before the drain lock: it takes the lock of malloc
+  if (mtx_owned(uma_root.drain, uma())) return 0; // this CPU itself, in a fini that allocates
+  const held = life.unhold(); // before the drain lock: it takes locks that come before it
   return held + reclaim(wait, true);
 }
 /** Somebody else is at it: what it gets back serves this CPU as well. True: it is over. */
@@ -382,7 +383,6 @@ function reclaim_of_others(wait: boolean): boolean {
 }
 function reclaim(wait: boolean, others: boolean): number {
   const r = uma();
-  if (mtx_owned(uma_root.drain, r)) return 0; // this CPU itself, in a fini that allocates
   if (!mtx_trylock(uma_root.drain, r)) return reclaim_of_others(wait) || wait ? 1 : 0;
   const before = vm_page_free_count();
   counter_add(v_reclaims, 1);
