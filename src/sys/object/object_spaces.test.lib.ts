@@ -4,10 +4,11 @@
  * A table of spaces, each one object seen from its page 0 on, behind a lock of recovery class
  * `undo`: what a map with one entry is.  Writing and reading go through the chain as a fault
  * does, without page tables: a page that is missing is copied from below or filled with
- * zeros; what a page holds is its first and its last word.  fork() makes another space that
- * sees the same.
+ * zeros.  fork() makes another space that sees the same.
  *
- * The model is an array for each space: what every page holds.
+ * The model is an array for each space: what every page holds, a number from which each of its
+ * words follows.  Threads that may be killed write the first and the last word alone, because
+ * a page is written word by word; `contents.whole` is for those who live.
  */
 import assert from 'node:assert/strict';
 import '../boot/whole.ts';
@@ -56,6 +57,26 @@ const object = vm_object;
 export const SPACES = 48;
 /** Pages of a space. */
 export const SPACE_PAGES = 100;
+
+/** Whether all words of a page are written and looked at, or the first and the last. */
+export const contents = { whole: false };
+/** Word `j` of a page that holds `value`. */
+function word_of(value: number, j: number): number {
+  return Math.imul(value, 2 * j + 1);
+}
+function contents_write(m: number, value: number): void {
+  const at = page_word(m);
+  const step = contents.whole ? 1 : PAGE_WORDS - 1;
+  for (let j = 0; j < PAGE_WORDS; j += step) mem.I32[at + j] = word_of(value, j);
+}
+/** What page m holds; -1: its words are of two minds. */
+function contents_read(m: number): number {
+  const at = page_word(m);
+  const value = mem.I32[at];
+  const step = contents.whole ? 1 : PAGE_WORDS - 1;
+  for (let j = 0; j < PAGE_WORDS; j += step) if (mem.I32[at + j] !== word_of(value, j)) return -1;
+  return value;
+}
 
 type spaces_t = Ptr<'test_spaces'>;
 /* Locks: (s) the lock */
@@ -179,8 +200,7 @@ export function object_write(
     if (m === -1) continue;
     const done = m !== 0 && first(m);
     if (done) {
-      mem.I32[page_word(m)] = value;
-      mem.I32[page_word(m) + PAGE_WORDS - 1] = value;
+      contents_write(m, value);
       vm_page_activate(m);
     }
     mtx_unlock(object.lock, o);
@@ -221,7 +241,7 @@ function fault(o: vm_object_t, i: number): number {
   object_page_wakeup(m, o);
   return m;
 }
-/** What page `i` of a space holds; -1: its two words differ. */
+/** What page `i` of a space holds; -1: its words are of two minds. */
 export function space_read(s: number, i: number): number {
   return object_read(space_object(s), i);
 }
@@ -244,12 +264,11 @@ export function object_read(o: vm_object_t, i: number, then?: (m: number) => voi
       }
       continue;
     }
-    const first = m === 0 ? 0 : mem.I32[page_word(m)];
-    const last = m === 0 ? 0 : mem.I32[page_word(m) + PAGE_WORDS - 1];
+    const value = m === 0 ? 0 : contents_read(m);
     if (m !== 0) then?.(m);
     if (m !== 0 && of !== o) mtx_unlock(object.lock, of);
     mtx_unlock(object.lock, o);
-    return first === last ? first : -1;
+    return value;
   }
 }
 /** Objects below that of a space, itself included. */

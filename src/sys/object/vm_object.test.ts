@@ -10,6 +10,7 @@ import { afterEach, test } from 'node:test';
 import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { page_failpoint } from '../page/vm_page.ts';
+import { play, run } from './vm_object.fuzz.ts';
 import {
   SPACE_PAGES,
   SPACES,
@@ -39,34 +40,23 @@ function up(options: Parameters<typeof boot>[0]): Booted {
   spaces_make();
   return booted;
 }
-function play(steps: number, seed: number, check_each: number): void {
-  const draw = dice(seed);
-  const model: SpacesModel = new Map();
-  for (let i = 0; i < steps; i++) {
-    spaces_step(draw, model, 0, SPACES);
-    if (i % check_each === 0) spaces_check();
-  }
-  for (const [s, pages] of model) {
-    for (const [i, value] of pages.entries()) assert.equal(space_read(s, i), value, `${s}, ${i}`);
-  }
-  spaces_check();
-}
 
 test('spaces and a model: every page of every space is what was written', () => {
   up({ options: { INVARIANTS: true, WITNESS: true } });
-  play(15_000, SEED, 1000);
+  play(SEED, 15_000, 1000);
   spaces_end();
 });
 test('the same in a checked machine', () => {
   up({ checked: true });
-  play(300, SEED + 1, 50);
+  play(SEED + 1, 300, 50);
   spaces_end();
 });
 test('a machine that is full refuses, and goes on', () => {
   up({ memory: '2M', options: { INVARIANTS: true } });
-  play(20_000, SEED + 2, 1000);
+  play(SEED + 2, 20_000, 1000);
   spaces_end();
 });
+test('the same, every byte of every page', () => run(SEED + 4, 6000));
 test('ten thousand generations: the chain does not grow', () => {
   up({ options: { INVARIANTS: true } });
   assert.ok(space_make(0));

@@ -2,33 +2,28 @@
  * Shows: the calls on one object that the spaces of vm_object.test.ts do not make do what they
  * say: taking an object apart, making it longer, grabbing, queues and wiring.
  * By what means: each on a small object, page by page, also where there is no memory; queues
- * and wirings beside arrays that are a model of them; the walkers.
+ * and wirings beside arrays that are a model of them (vm_pageq.fuzz.ts); the walkers.
  */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
-import { dice, SEED } from '../machine/seed.test.lib.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { mem, page_word } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJT_DEFAULT, OBJT_PHYS, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { VM_ALLOC_WIRED, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import { page_failpoint, vm_page_check } from '../page/vm_page.ts';
 import {
-  PQ_ACTIVE,
-  PQ_INACTIVE,
   page_queue,
-  pageq_check,
-  pageq_count,
   vm_page_activate,
   vm_page_deactivate,
   vm_page_owner_unwire,
   vm_page_owner_wire,
-  vm_page_requeue,
-  vm_page_unqueue,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { uma_check } from '../uma/uma_check.ts';
+import { play } from './vm_pageq.fuzz.ts';
 import { vm_object_allocate, vm_object_deallocate, vm_object_reference } from './vm_object.ts';
 import { vm_object_coalesce, vm_object_split, vm_object_split_end } from './vm_object_chain.ts';
 import { objects_all, vm_object_check } from './vm_object_check.ts';
@@ -183,72 +178,4 @@ describe('grab', () => {
   });
 });
 
-test('queues and wirings beside a model, the same seeded operations', () => {
-  const o = filled(PAGES);
-  const pages = Array.from({ length: PAGES }, (_, i) => page_at(o, i));
-  const queues = new Map<number, number[]>([
-    [PQ_ACTIVE, []],
-    [PQ_INACTIVE, []],
-  ]);
-  const wired = new Map<number, number>();
-  const off = (m: number): number => {
-    for (const [q, list] of queues) {
-      const at = list.indexOf(m);
-      if (at < 0) continue;
-      list.splice(at, 1);
-      return q;
-    }
-    return 0;
-  };
-  const draw = dice(SEED);
-  mtx_lock(object.lock, o);
-  for (let step = 0; step < 20_000; step++) {
-    const m = pages[draw(PAGES)];
-    const free = (wired.get(m) ?? 0) === 0;
-    const what = draw(6);
-    if (what === 0) {
-      vm_page_activate(m);
-      if (free && !queues.get(PQ_ACTIVE)?.includes(m)) {
-        off(m);
-        queues.get(PQ_ACTIVE)?.push(m);
-      }
-    } else if (what === 1) {
-      const first = draw(2) === 0;
-      vm_page_deactivate(m, first);
-      const list = queues.get(PQ_INACTIVE) as number[];
-      if (free && !list.includes(m)) {
-        off(m);
-        list.splice(first ? 0 : list.length, 0, m);
-      }
-    } else if (what === 2) {
-      vm_page_requeue(m);
-      queues.get(off(m))?.push(m);
-    } else if (what === 3) {
-      vm_page_unqueue(m);
-      off(m);
-    } else if (what === 4) {
-      vm_page_owner_wire(m);
-      wired.set(m, (wired.get(m) ?? 0) + 1);
-      off(m);
-    } else if (!free) {
-      const active = draw(2) === 0;
-      vm_page_owner_unwire(m, active);
-      wired.set(m, (wired.get(m) ?? 0) - 1);
-      if (wired.get(m) === 0) queues.get(active ? PQ_ACTIVE : PQ_INACTIVE)?.push(m);
-    }
-    if (step % 500 === 0) pageq_check();
-  }
-  mtx_unlock(object.lock, o);
-  for (const [q, list] of queues) {
-    assert.equal(pageq_count(q), list.length);
-    for (const [i, m] of list.entries()) {
-      assert.equal(page_queue(m), q);
-      assert.equal(vm_page.next[m], list[i + 1] ?? 0);
-    }
-  }
-  for (const m of pages) {
-    assert.equal(vm_page_wirings(m), wired.get(m) ?? 0);
-    for (let n = vm_page_wirings(m); n > 0; n--) vm_page_owner_unwire(m, false);
-  }
-  vm_object_deallocate(o);
-});
+test('queues and wirings beside a model, the same seeded operations', () => play(SEED, 20_000));

@@ -1,0 +1,176 @@
+/*
+ * vm_pageq (fuzz): the same seeded operations on the queues of pages and on arrays.
+ *
+ * The pages of one object are activated, deactivated, cached, requeued, taken off, wired and
+ * unwired.  Now and then, and at the end, every queue has its pages in the order that its array
+ * has, every page its wirings and its activity, and the walker proves links and counts.
+ */
+import { boot } from '../boot/whole.ts';
+import { counter_get, counters } from '../machine/counter.ts';
+import { dice } from '../machine/seed.test.lib.ts';
+import { vm_object } from '../h/vm_object.ts';
+import { vm_page } from '../h/vm_page.ts';
+import {
+  ACT_INIT,
+  PQ_ACTIVE,
+  PQ_CACHE,
+  PQ_INACTIVE,
+  PQ_NONE,
+  page_act,
+  page_queue,
+  pageq_check,
+  pageq_count,
+  vm_page_activate,
+  vm_page_deactivate,
+  vm_page_owner_unwire,
+  vm_page_owner_wire,
+  vm_page_requeue,
+  vm_page_unqueue,
+  vm_page_wirings,
+} from '../page/vm_pageq.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { pager_use } from './pager_work.test.lib.ts';
+import { test_pager_object } from './test_pager.test.lib.ts';
+import { vm_object_deallocate } from './vm_object.ts';
+import { object_page_cache } from './vm_object_cache.ts';
+
+const PAGES = 200;
+/** Between two comparisons of everything. */
+const WALK = 1000;
+
+function same(what: string, got: number, expected: number): void {
+  if (got !== expected) throw new Error(`${what}: ${got}, the model says ${expected}`);
+}
+/** What the queues should be, as arrays of page numbers. */
+class Model {
+  readonly queues = new Map<number, number[]>([
+    [PQ_INACTIVE, []],
+    [PQ_ACTIVE, []],
+    [PQ_CACHE, []],
+  ]);
+  readonly on = new Map<number, number>();
+  readonly wired = new Map<number, number>();
+  readonly act = new Map<number, number>();
+  reactivated = 0;
+
+  queue(q: number): number[] {
+    return this.queues.get(q) as number[];
+  }
+  off(m: number): number {
+    const q = this.on.get(m) ?? PQ_NONE;
+    if (q === PQ_NONE) return q;
+    const list = this.queue(q);
+    list.splice(list.indexOf(m), 1);
+    this.on.set(m, PQ_NONE);
+    return q;
+  }
+  put(m: number, q: number, first = false): void {
+    this.queue(q).splice(first ? 0 : this.queue(q).length, 0, m);
+    this.on.set(m, q);
+  }
+  /** It moves to another queue because it is used. */
+  use(m: number, q: number, first = false): void {
+    if (this.on.get(m) === q) return;
+    if (this.off(m) === PQ_CACHE) this.reactivated++;
+    if (this.wirings(m) === 0) this.put(m, q, first);
+  }
+  wirings(m: number): number {
+    return this.wired.get(m) ?? 0;
+  }
+}
+
+/** One operation on page m of the locked object, by its number. */
+function operate(model: Model, m: number, what: number, coin: boolean, cache: () => void): void {
+  const wired = model.wirings(m);
+  if (what < 3) {
+    vm_page_activate(m);
+    if (wired === 0) model.act.set(m, Math.max(model.act.get(m) ?? 0, ACT_INIT));
+    model.use(m, PQ_ACTIVE);
+  } else if (what < 6) {
+    vm_page_deactivate(m, coin);
+    if (wired === 0) model.use(m, PQ_INACTIVE, coin);
+  } else if (what < 8) {
+    vm_page_requeue(m);
+    const q = model.off(m);
+    if (q !== PQ_NONE) model.put(m, q);
+  } else if (what < 9) {
+    vm_page_unqueue(m);
+    model.off(m);
+    model.act.set(m, 0);
+  } else if (what < 11) {
+    vm_page_owner_wire(m);
+    if (model.off(m) === PQ_CACHE) model.reactivated++;
+    model.wired.set(m, wired + 1);
+  } else if (what < 14) {
+    if (wired === 0) return;
+    vm_page_owner_unwire(m, coin);
+    model.wired.set(m, wired - 1);
+    if (wired === 1) model.put(m, coin ? PQ_ACTIVE : PQ_INACTIVE);
+  } else cache();
+}
+function agree(model: Model, pages: readonly number[], reactivated: number): void {
+  for (const [q, list] of model.queues) {
+    same(`pages on queue ${q}`, pageq_count(q), list.length);
+    for (const [i, m] of list.entries()) same(`behind ${m}`, vm_page.next[m], list[i + 1] ?? 0);
+  }
+  for (const m of pages) {
+    same(`queue of ${m}`, page_queue(m), model.on.get(m) ?? PQ_NONE);
+    same(`wirings of ${m}`, vm_page_wirings(m), model.wirings(m));
+    same(`activity of ${m}`, page_act(m), model.act.get(m) ?? 0);
+  }
+  same('reactivated', reactivated, model.reactivated);
+  pageq_check();
+}
+
+/** Plays on the machine that is up. */
+export function play(seed: number, steps: number): void {
+  const draw = dice(seed);
+  const model = new Model();
+  const o = test_pager_object(PAGES * 2, 1);
+  const pages: number[] = [];
+  for (let i = 1; pages.length < PAGES; i++) pager_use(o, i, (m) => void pages.push(m));
+  for (const m of pages) {
+    model.put(m, PQ_ACTIVE);
+    model.act.set(m, ACT_INIT);
+  }
+  const c = counters.find(({ name }) => name === 'vm.stats.vm.v_reactivated');
+  if (c === undefined) throw new Error('no counter of reactivations');
+  const before = counter_get(c);
+  mtx_lock(vm_object.lock, o);
+  for (let step = 0; step < steps; step++) {
+    const m = pages[draw(PAGES)];
+    try {
+      operate(model, m, draw(17), draw(2) === 0, () => {
+        const wired = model.wirings(m) > 0;
+        same('cached', Number(object_page_cache(m, o)), Number(!wired));
+        if (wired || model.on.get(m) === PQ_CACHE) return;
+        model.off(m);
+        model.put(m, PQ_CACHE);
+      });
+      if (step % WALK === 0) agree(model, pages, counter_get(c) - before);
+    } catch (e) {
+      throw new Error(`seed ${seed}, step ${step}`, { cause: e });
+    }
+  }
+  agree(model, pages, counter_get(c) - before);
+  for (const m of pages) {
+    for (let n = model.wirings(m); n > 0; n--) vm_page_owner_unwire(m, false);
+  }
+  mtx_unlock(vm_object.lock, o);
+  vm_object_deallocate(o);
+}
+/** Plays `steps` operations; throws where the queues and their model differ. */
+export function run(seed: number, steps: number): void {
+  const machine = boot({
+    memory: '16M',
+    cpus: 1,
+    fresh: true,
+    options: { INVARIANTS: true },
+    seed,
+  });
+  try {
+    play(seed, steps);
+  } finally {
+    machine.shutdown();
+  }
+}
