@@ -1,12 +1,19 @@
 /*
- * The worker of vm_object_smp.slow.test.ts: it forks, writes, reads and drops spaces of its own
- * range, whose chains it shares with the other workers, and compares them with its model, until it
- * is told to stop or is killed.
+ * The worker of vm_object_smp.slow.test.ts and vm_object_busy.test.ts.
+ *
+ * Job churn: it forks, writes, reads and drops spaces of its own range, whose chains it shares
+ * with the other workers, and compares them with its model, until it is told to stop or is
+ * killed.  Job hold: it has a page busy until somebody sleeps for that, and then wakes or frees
+ * it.
  */
 import { attach, detach } from '../boot/whole.ts';
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
+import { host_sleep } from '../machine/host.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { run_job } from '../machine/workers.test.lib.ts';
+import { vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { PG_WANTED, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
   done_word,
   SPACE_PAGES,
@@ -17,6 +24,7 @@ import {
   spaces_step,
   stop_word,
 } from './object_spaces.test.lib.ts';
+import { object_page_free, object_page_grab, object_page_wakeup } from './vm_object_page.ts';
 
 const BATCH = 16;
 
@@ -38,7 +46,29 @@ function churn(seed: number, first: number, count: number): number {
   for (const s of model.keys()) space_drop(s);
   return n;
 }
-run_job<{ seed: number; first: number; count: number }>(
-  (_job, { seed, first, count }) => ({ n: churn(seed, first, count) }),
+/** Has page `i` of the object busy until it is wanted, and lets go of it so. Returns the page. */
+function hold(o: vm_object_t, i: number, frees: boolean): number {
+  mtx_lock(vm_object.lock, o);
+  const m = object_page_grab(o, i, VM_ALLOC_ZERO);
+  mtx_unlock(vm_object.lock, o);
+  while ((vm_page.flags[m] & PG_WANTED) === 0) host_sleep(1);
+  mtx_lock(vm_object.lock, o);
+  object_page_wakeup(m, o);
+  if (frees) object_page_free(m, o);
+  mtx_unlock(vm_object.lock, o);
+  return m;
+}
+interface Args {
+  readonly seed: number;
+  readonly first: number;
+  readonly count: number;
+  readonly object: vm_object_t;
+  readonly page: number;
+  readonly frees: boolean;
+}
+run_job<Args>(
+  (job, a) => ({
+    n: job === 'hold' ? hold(a.object, a.page, a.frees) : churn(a.seed, a.first, a.count),
+  }),
   { join: attach, leave: () => void detach() },
 );
