@@ -1,9 +1,9 @@
 /*
  * object_ops: spaces that share chains of memory objects are forked, written to and dropped.
  *
- * Two CPUs have spaces of their own over common ancestors: a write makes a shadow and copies
- * a page, a drop ends an object or makes two of a chain one.  Each has values that only its
- * own writes explain, and looks.
+ * Two CPUs or three have spaces of their own over common ancestors: a write makes a shadow
+ * and copies a page, a drop ends an object or makes two of a chain one.  Each has values that
+ * only its own writes explain, and looks.
  *
  * Afterwards the walkers prove objects, indexes and queues, every space of a CPU that lived
  * has what it wrote, and when all are dropped there is no object, no page of one, no node.
@@ -34,9 +34,10 @@ const own = (cpu: number, i: number): number => 100 * (cpu + 1) + i;
 export const object_script = (
   help: string,
   turn: (cpu: number, first: number, second: number) => (() => void)[],
+  cpus = 2,
 ): SimScript => ({
   help,
-  cpus: 2,
+  cpus,
   memory: '1M',
   victim: 1,
   kill_seeds: 2,
@@ -44,7 +45,7 @@ export const object_script = (
     spaces_make();
     if (!space_make(0)) throw new Error('no memory for the first space');
     for (const [i, value] of OLD.entries()) if (value !== 0) space_write(0, i, value);
-    for (let cpu = 0; cpu < 2; cpu++) space_fork(0, 1 + 2 * cpu);
+    for (let cpu = 0; cpu < cpus; cpu++) space_fork(0, 1 + 2 * cpu);
     space_drop(0);
   },
   ops: (cpu) => turn(cpu, 1 + 2 * cpu, 2 + 2 * cpu),
@@ -67,7 +68,7 @@ function check(): string | undefined {
     if (space_object(s) === 0) continue;
     for (const [i, old] of OLD.entries()) {
       const got = space_read(s, i);
-      const writer = s <= 2 ? 0 : 1;
+      const writer = Math.floor((s - 1) / 2);
       if (got !== old && got !== own(writer, i)) return `space ${s} page ${i} holds ${got}`;
     }
     space_drop(s);

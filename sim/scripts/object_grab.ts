@@ -4,10 +4,11 @@
  *
  * Whoever has a page busy has it alone: it writes its number to it, and finds it there before it
  * lets go.  A CPU that slept for a page must make it busy itself when it is idle, and must not
- * take the page that it saw before it slept for the one that is there now.
+ * take the page that it saw before it slept for the one that is there now.  A third page is wired
+ * and unwired: what a dead CPU wired stays so until the object ends.
  */
 import { OBJT_DEFAULT, vm_object, type vm_object_t } from '../../src/sys/h/vm_object.ts';
-import { PK_OBJECT, VM_ALLOC_ZERO, vm_page } from '../../src/sys/h/vm_page.ts';
+import { PK_OBJECT, VM_ALLOC_WIRED, VM_ALLOC_ZERO, vm_page } from '../../src/sys/h/vm_page.ts';
 import { atomic_load } from '../../src/sys/machine/atomic.ts';
 import { thr } from '../../src/sys/machine/cpu.ts';
 import { mem, page_word } from '../../src/sys/machine/memory.ts';
@@ -22,6 +23,7 @@ import {
 } from '../../src/sys/object/vm_object_page.ts';
 import { vm_page_census } from '../../src/sys/page/vm_page.ts';
 import { vm_page_busy_count } from '../../src/sys/page/vm_page_busy.ts';
+import { vm_page_owner_unwire } from '../../src/sys/page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../../src/sys/sync/kern_mutex.ts';
 import { uma_reclaim } from '../../src/sys/uma/uma_drain.ts';
 import { check_account } from '../account.ts';
@@ -51,6 +53,18 @@ const turn = (i: number, frees: boolean) => (): void => {
   mtx_unlock(vm_object.lock, o);
 };
 
+/** Wires page 2 for a while. */
+function wire(): void {
+  const o = the_object();
+  mtx_lock(vm_object.lock, o);
+  const m = object_page_grab(o, 2, VM_ALLOC_ZERO | VM_ALLOC_WIRED, false);
+  mtx_unlock(vm_object.lock, o);
+  if (m === 0) return;
+  mtx_lock(vm_object.lock, o);
+  vm_page_owner_unwire(m, true);
+  mtx_unlock(vm_object.lock, o);
+}
+
 export const script: SimScript = {
   help: 'pages of an object are grabbed by three at once',
   cpus: 3,
@@ -63,8 +77,8 @@ export const script: SimScript = {
   ops: (cpu) =>
     [
       [turn(0, false), turn(1, true), turn(0, true)],
-      [turn(0, true), turn(1, false), turn(0, false)],
-      [turn(1, false), turn(0, true), turn(1, false)],
+      [turn(0, true), wire, turn(1, false), turn(0, false)],
+      [turn(1, false), turn(0, true), wire, turn(1, false)],
     ][cpu],
   check() {
     vm_object_check(() => 0);

@@ -20,6 +20,7 @@ import { pcpu, thr } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_DEAD, OBJT_DEFAULT, OBJT_SWAP, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
+import { vm_page_wirings } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import {
@@ -184,10 +185,17 @@ type Step = 'yes' | 'no' | number;
 function take_pages(o: vm_object_t, b: vm_object_t): Step {
   for (let m = object_page_next(b, 0); m !== 0; m = object_page_next(b, 0)) {
     if (page.busy[m] !== 0) return m;
+    if (object_page_seen(b, page.index[m]) === 0) continue;
     const i = page.index[m] - object.backing_offset[o];
-    const seen = i >= 0 && i < object.size[o];
-    if (!seen || !page_valid(m) || object_page_seen(o, i) !== 0) object_page_free(m, b);
-    else if (!object_page_move(m, b, o, i)) return 'no';
+    const inside = i >= 0 && i < object.size[o];
+    const above = inside ? object_page_seen(o, i) : 0;
+    if (inside && above === 0) {
+      if (!object_page_move(m, b, o, i)) return 'no';
+      continue;
+    }
+    // One that is being filled does not hide it yet; one that is wired goes when b does.
+    if ((above !== 0 && page.busy[above] !== 0) || vm_page_wirings(m) !== 0) return 'no';
+    object_page_free(m, b);
   }
   return 'yes';
 }

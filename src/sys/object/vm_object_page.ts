@@ -19,7 +19,9 @@
  * Locks: all calls want the object locked; what leaves it may sleep, lets go of it meanwhile.
  */
 import { sim_point } from '../machine/atomic.ts';
+import { counter_get } from '../machine/counter.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
+import { v_reaps } from '../machine/death.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { field_word, NULL } from '../machine/struct.ts';
@@ -63,6 +65,7 @@ import {
   vm_page_activate,
   vm_page_owner_wire,
   vm_page_unqueue,
+  vm_page_unwire_all,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
 import { device_page } from './vm_device.ts';
@@ -212,8 +215,13 @@ export function object_page_filled(m: number, o: vm_object_t, dirty = true): voi
 export function object_page_seen(o: vm_object_t, i: number): number {
   const m = object_page(o, i);
   if (m === 0 || page_valid(m) || page.busy[m] !== 0) return m;
-  object_page_free(m, o);
+  page_of_dead_free(m, o);
   return 0;
+}
+/** Frees a page whose wirings, if it has any, are those of the dead. */
+function page_of_dead_free(m: number, o: vm_object_t): void {
+  if (vm_page_wirings(m) !== 0 && counter_get(v_reaps) > 0) vm_page_unwire_all(m);
+  object_page_free(m, o);
 }
 
 // --- busy ------------------------------------------------------------------------------------
@@ -277,11 +285,14 @@ export function object_page_free(m: number, o: vm_object_t): void {
   vm_page_free_busy(m);
   radix_trim(object_index(o), i, nodes());
 }
-/** Frees all pages of an object that is ending. It may sleep for busy ones. */
+/**
+ * Frees all pages of an object that is ending.  It may sleep for busy ones.  Who has a page wired
+ * refers to its object, so that here only wirings of the dead are left.
+ */
 export function object_pages_free(o: vm_object_t): void {
   for (let m = object_page_next(o, 0); m !== 0; ) {
     const i = page.index[m];
-    if (!vm_page_sleep_if_busy(m, o)) object_page_free(m, o);
+    if (!vm_page_sleep_if_busy(m, o)) page_of_dead_free(m, o);
     m = object_page_next(o, i);
   }
   object_stale_out(o);

@@ -275,6 +275,17 @@ export function vm_page_owner_unwire(m: number, active: boolean): void {
   });
 }
 
+/** Ends all wirings of a page whose object ends: whoever wired it is dead. */
+export function vm_page_unwire_all(m: number): void {
+  change(m, (at) => {
+    if (wirings(at) === 0) return;
+    save(page.wired, at);
+    save(pageq.wired, root());
+    page.wired[at] &= ~WIRE_MASK;
+    pageq.wired[root()]--;
+  });
+}
+
 // --- proof ----------------------------------------------------------------------------------
 
 /** Proves links, counts and queue words of all pages. Takes the lock. */
