@@ -7,8 +7,8 @@
  * zeros.  fork() makes another space that sees the same.
  *
  * The model is an array for each space: what every page holds, a number from which each of its
- * words follows.  Threads that may be killed write the first and the last word alone, because
- * a page is written word by word; `contents.whole` is for those who live.
+ * words follows.  Threads that may be killed write the first and the last word alone, one right
+ * after the other; `contents.whole` is for those who live.
  */
 import assert from 'node:assert/strict';
 import '../boot/whole.ts';
@@ -66,8 +66,12 @@ function word_of(value: number, j: number): number {
 }
 function contents_write(m: number, value: number): void {
   const at = page_word(m);
-  const step = contents.whole ? 1 : PAGE_WORDS - 1;
-  for (let j = 0; j < PAGE_WORDS; j += step) mem.I32[at + j] = word_of(value, j);
+  const end = at + PAGE_WORDS - 1;
+  const last = word_of(value, PAGE_WORDS - 1);
+  for (let j = 0; contents.whole && j < PAGE_WORDS; j++) mem.I32[at + j] = word_of(value, j);
+  const words = mem.I32;
+  words[at] = value; // side by side: a thread is killed at a call or in a loop
+  words[end] = last;
 }
 /** What page m holds; -1: its words are of two minds. */
 function contents_read(m: number): number {
