@@ -61,7 +61,7 @@ export const PK_MALLOC_END = 16;
 export const PG_ZERO = 0x40;
 /** Of an object whose pages are never reclaimed: on no queue. */
 export const PG_UNMANAGED = 0x01;
-/** No page of memory's own: wired once, for ever, and never freed. */
+/** The kernel's own, shown by a device: wired once, for ever, never busy and never freed. */
 export const PG_FICTITIOUS = 0x02;
 /** Somebody sleeps until it is busy no more. */
 export const PG_WANTED = 0x04;

@@ -17,7 +17,8 @@
  * Records are type-stable: a zone that keeps its slabs, locks that are made once with the
  * slab.  Who holds an old pointer may lock it and see that it is not what it was.
  *
- * Read next: vm_object_page.ts (its pages), vm_object_chain.ts (copies).
+ * Read next: vm_object_page.ts (its pages), vm_object_chain.ts (copies), vm_pager.ts (what pages
+ * come with).
  */
 import { HAND_REFS, pcpu, pcpu_of, type pcpu_t, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_OBJECT } from '../machine/header.ts';
@@ -245,7 +246,7 @@ function last_shadow(o: vm_object_t): vm_object_t {
 }
 /**
  * What the object holds is gone for good: its pages go, and every access fails from here on.
- * The caller refers to it and holds no lock of an object; no map leads to a page of it.
+ * The caller refers to it and holds no lock of an object; whoever maps a page of it loses it.
  */
 export function vm_object_revoke(o: vm_object_t): void {
   mtx_lock(object.lock, o);

@@ -18,6 +18,7 @@
  */
 import { opt } from '../machine/opt.ts';
 import { NULL } from '../machine/struct.ts';
+import { tlb_owed } from '../machine/tlb_ack.ts';
 import { PAGE_DIRTY, PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { mtx_assert, mtx_owned, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -36,11 +37,12 @@ const page = vm_page;
 
 /**
  * Puts page m of the locked object on the cache queue.  False: its contents would be lost, or
- * somebody uses it.  Whoever mapped it has taken the mappings away.
+ * somebody uses it; while a CPU owes an answer to a shoot-down no page is believed to be clean.
+ * Whoever mapped it has taken the mappings away.
  */
 export function object_page_cache(m: number, o: vm_object_t): boolean {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
-  const dirty = (page.state[m] & PAGE_DIRTY) !== 0 || page.mod[m] !== 0;
+  const dirty = (page.state[m] & PAGE_DIRTY) !== 0 || page.mod[m] !== 0 || tlb_owed();
   const used = page.busy[m] !== 0 || page.map_pmap[m] !== 0 || vm_page_wirings(m) !== 0;
   if (dirty || used || !page_valid(m) || page.flags[m] & PG_UNMANAGED) return false;
   if (!vm_pager_has_page(o, page.index[m])) return false;
@@ -49,6 +51,7 @@ export function object_page_cache(m: number, o: vm_object_t): boolean {
 }
 /** Frees one page of the cache queue. False: there is none that can be had. */
 export function page_select_cache(): boolean {
+  if (tlb_owed()) return false; // what is freed now waits in limbo: nothing is won
   let o = NULL as vm_object_t;
   const m = pageq_cached((at) => {
     o = page.owner[at] as vm_object_t;
