@@ -9,7 +9,7 @@ import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_page_activate } from '../page/vm_pageq.ts';
-import { object_page_cache } from './vm_object_cache.ts';
+import { object_page_cache, page_select_cache } from './vm_object_cache.ts';
 import {
   object_page,
   object_page_alloc,
@@ -65,6 +65,24 @@ export function pager_cache(o: vm_object_t, i: number): boolean {
   const done = m !== 0 && object_page_cache(m, o);
   mtx_unlock(object.lock, o);
   return done;
+}
+/** Takes page `i` out of the object and frees it, if it is there and idle. */
+export function pager_remove(o: vm_object_t, i: number): void {
+  mtx_lock(object.lock, o);
+  const m = object_page(o, i);
+  if (m !== 0 && vm_page.busy[m] === 0) object_page_free(m, o);
+  mtx_unlock(object.lock, o);
+}
+/** One random step of all that on some objects; whatever cannot be done is left. */
+export function pager_step(draw: (n: number) => number, objects: readonly vm_object_t[]): void {
+  const o = objects[draw(objects.length)];
+  const i = draw(object.size[o]);
+  const what = draw(100);
+  if (what < 45) pager_look(o, i);
+  else if (what < 70) pager_cache(o, i);
+  else if (what < 85) pager_work(o, i);
+  else if (what < 95) pager_remove(o, i);
+  else page_select_cache();
 }
 /** Has page `i`, if it is there, busy for a moment with the object's lock let go. */
 export function pager_work(o: vm_object_t, i: number): void {

@@ -1,10 +1,12 @@
 /*
  * The worker of vm_object_smp.slow.test.ts and vm_object_busy.test.ts.
  *
- * Job churn: it forks, writes, reads and drops spaces of its own range, whose chains it shares
- * with the other workers, and compares them with its model, until it is told to stop or is
- * killed.  Job hold: it has a page busy until somebody sleeps for that, and then wakes or frees
- * it.
+ *      churn   forks, writes, reads and drops spaces of its own range, whose chains it shares with
+ *              the other workers, and compares them with its model
+ *      pages   the same with pages of objects that a pager fills: looks, caches, works, removes
+ *      hold    has a page busy until somebody sleeps for that, and then wakes or frees it
+ *
+ * The first two go on until they are told to stop or are killed.
  */
 import { attach, detach } from '../boot/whole.ts';
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
@@ -24,6 +26,7 @@ import {
   spaces_step,
   stop_word,
 } from './object_spaces.test.lib.ts';
+import { pager_step } from './pager_work.test.lib.ts';
 import { object_page_free, object_page_grab, object_page_wakeup } from './vm_object_page.ts';
 
 const BATCH = 16;
@@ -46,6 +49,16 @@ function churn(seed: number, first: number, count: number): number {
   for (const s of model.keys()) space_drop(s);
   return n;
 }
+/** Pages of objects that all share come from their pager, are cached, worked on, removed. */
+function churn_pages(seed: number, objects: readonly vm_object_t[]): number {
+  const draw = dice(seed);
+  let n = 0;
+  for (; atomic_load(stop_word()) === 0; n++) {
+    pager_step(draw, objects);
+    if (n % BATCH === 0) atomic_add(done_word(), BATCH);
+  }
+  return n;
+}
 /** Has page `i` of the object busy until it is wanted, and lets go of it so. Returns the page. */
 function hold(o: vm_object_t, i: number, frees: boolean): number {
   mtx_lock(vm_object.lock, o);
@@ -62,13 +75,14 @@ interface Args {
   readonly seed: number;
   readonly first: number;
   readonly count: number;
+  readonly objects: readonly vm_object_t[];
   readonly object: vm_object_t;
   readonly page: number;
   readonly frees: boolean;
 }
-run_job<Args>(
-  (job, a) => ({
-    n: job === 'hold' ? hold(a.object, a.page, a.frees) : churn(a.seed, a.first, a.count),
-  }),
-  { join: attach, leave: () => void detach() },
-);
+const JOBS: Record<string, (a: Args) => number> = {
+  churn: (a) => churn(a.seed, a.first, a.count),
+  pages: (a) => churn_pages(a.seed, a.objects),
+  hold: (a) => hold(a.object, a.page, a.frees),
+};
+run_job<Args>((job, a) => ({ n: JOBS[job](a) }), { join: attach, leave: () => void detach() });
