@@ -129,6 +129,10 @@ export function space_make(s: number): boolean {
   set(s, o, NULL as vm_object_t);
   return true;
 }
+/** An object to which a reference is in hand becomes a space's. */
+export function space_adopt(s: number, o: vm_object_t): void {
+  set(s, o, NULL as vm_object_t);
+}
 export function space_drop(s: number): void {
   const o = space_object(s);
   set(s, NULL as vm_object_t, o);
