@@ -112,7 +112,7 @@ export function copyinstr(mp: vm_map_t, from: number, to: number, max: number): 
   return { error: ENAMETOOLONG, done };
 }
 
-/** A word of an address space, unsigned; -1: it could not be read. The address is a multiple of 4. */
+/** A word of an address space, unsigned; -1: it could not be read, or lies across two. */
 export function fuword(mp: vm_map_t, address: number): number {
   const w = word_of(mp, address, false);
   return w < 0 ? -1 : mem.U32[w];
@@ -134,7 +134,7 @@ export function subyte(mp: vm_map_t, address: number, value: number): number {
   if (w >= 0) mem.U8[w * 4 + (address % 4)] = value;
   return w < 0 ? -1 : 0;
 }
-/** Compares a word and stores another in its place, atomically. The word that was there; -1: none. */
+/** Stores `value` in the place of `old`, atomically. The word that was there; -1: none. */
 export function casuword(mp: vm_map_t, address: number, old: number, value: number): number {
   const w = word_of(mp, address, true);
   return w < 0 ? -1 : atomic_cas(w, old | 0, value | 0) >>> 0;

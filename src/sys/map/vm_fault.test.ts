@@ -9,20 +9,35 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
-import { counter_get, counters } from '../machine/counter.ts';
-import { EFAULT, ENAMETOOLONG } from '../machine/errno.ts';
+import { counter_get, counters, counter_words } from '../machine/counter.ts';
+import { EFAULT, EIO, ENAMETOOLONG } from '../machine/errno.ts';
+import { M, machine } from '../machine/header.ts';
 import { mem, PAGE_SIZE, page_word } from '../machine/memory.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { NULL } from '../machine/struct.ts';
 import {
+  KERN_FAILURE,
   KERN_INVALID_ADDRESS,
+  KERN_OUT_OF_BOUNDS,
   KERN_PROTECTION_FAILURE,
   KERN_SUCCESS,
+  MAP_COPY_ON_WRITE,
   MAP_STACK_GROWS_DOWN,
   vm_map,
   vm_map_entry,
 } from '../h/vm_map.ts';
-import { vm_object } from '../h/vm_object.ts';
+import {
+  DEVICE_COUNTERS,
+  DEVICE_ZERO,
+  OBJT_DEAD,
+  OBJT_DEFAULT,
+  vm_object,
+  type vm_object_t,
+} from '../h/vm_object.ts';
+import { vm_device_object } from '../object/vm_device.ts';
+import { vm_object_allocate } from '../object/vm_object.ts';
+import { test_pager, test_pager_object, test_pager_word } from '../object/test_pager.test.lib.ts';
+import { vm_map_fixed } from './vm_map_insert.ts';
 import { pmap } from '../h/pmap.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { page_failpoint, vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
@@ -168,6 +183,71 @@ describe('a fault', () => {
     spaces_end();
   });
 });
+
+describe('a fault on memory that comes from elsewhere', () => {
+  const RW = VM_PROT_READ | VM_PROT_WRITE;
+  /** Maps an object, whose reference is in hand, to pages of space 0. */
+  function show(o: vm_object_t, i: number, n: number, offset: number, cow: number): number {
+    const how = { object: o, offset, protection: RW, max_protection: RW, cow };
+    return vm_map_fixed(map_at(0), FIRST + i, FIRST + i + n, how);
+  }
+  test('a device is read, and written to as a private copy only', () => {
+    up();
+    space_make(0);
+    assert.equal(show(vm_device_object(DEVICE_ZERO), 0, 4, 0, 0), KERN_SUCCESS);
+    assert.equal(show(vm_device_object(DEVICE_ZERO), 4, 4, 9, MAP_COPY_ON_WRITE), KERN_SUCCESS);
+    assert.equal(show(vm_device_object(DEVICE_COUNTERS), 8, 1, 0, 0), KERN_SUCCESS);
+    const zeros = counted('v_zfod');
+    for (let i = 0; i < 8; i++) assert.equal(space_read(0, i), 0);
+    assert.equal(counted('v_zfod'), zeros, 'reading takes no memory');
+    assert.equal(space_write(0, 0, 5), EFAULT);
+    assert.equal(vm_fault(map_at(0), FIRST, VM_PROT_WRITE), KERN_PROTECTION_FAILURE);
+    assert.equal(space_write(0, 4, 5), 0);
+    assert.deepEqual([space_read(0, 4), space_read(0, 5)], [5, 0]);
+    assert.equal(space_write(0, 8, 5), EFAULT);
+    const faults = new Float64Array(1);
+    const at = (FIRST + 8) * PAGE_SIZE + counter_words(fault_counter())[0] * 4 - counters_byte();
+    const words = new Uint32Array(faults.buffer);
+    [words[0], words[1]] = [fuword(map_at(0), at), fuword(map_at(0), at + 4)];
+    assert.equal(faults[0], counted('v_vm_faults'), 'the kernel counts there');
+    spaces_check();
+    spaces_end();
+  });
+  test('a pager fills pages, and an error of its store is an error of the access', () => {
+    up();
+    space_make(0);
+    assert.equal(show(test_pager_object(20, 77), 0, 20, 0, MAP_COPY_ON_WRITE), KERN_SUCCESS);
+    assert.equal(space_read(0, 1), test_pager_word(77, 1));
+    test_pager.fail_at = 1;
+    assert.equal(vm_fault(map_at(0), FIRST + 2, VM_PROT_READ), KERN_FAILURE);
+    test_pager.fail_at = 1;
+    assert.equal(space_read(0, 2), -EIO);
+    assert.equal(space_read(0, 2), test_pager_word(77, 2), 'and the next one works');
+    assert.equal(space_write(0, 3, 9), 0);
+    assert.equal(space_read(0, 3), 9);
+    assert.equal(space_read(0, 7), 0, 'what it has not is zero');
+    spaces_check();
+    spaces_end();
+  });
+  test('beyond the end of an object, and in one whose contents are gone', () => {
+    up();
+    space_make(0);
+    assert.equal(show(vm_object_allocate(OBJT_DEFAULT, 2), 0, 4, 0, 0), KERN_SUCCESS);
+    assert.equal(vm_fault(map_at(0), FIRST + 1, VM_PROT_READ), KERN_SUCCESS);
+    assert.equal(vm_fault(map_at(0), FIRST + 2, VM_PROT_READ), KERN_OUT_OF_BOUNDS);
+    assert.equal(show(vm_object_allocate(OBJT_DEAD, 4), 4, 4, 0, 0), KERN_SUCCESS);
+    assert.equal(vm_fault(map_at(0), FIRST + 4, VM_PROT_READ), KERN_PROTECTION_FAILURE);
+    assert.equal(show(vm_object_allocate(OBJT_DEAD, 4), 4, 4, 0, MAP_COPY_ON_WRITE), KERN_SUCCESS);
+    assert.equal(vm_fault(map_at(0), FIRST + 4, VM_PROT_WRITE), KERN_PROTECTION_FAILURE);
+    spaces_end();
+  });
+});
+const fault_counter = () => {
+  const c = counters.find((k) => k.name === 'vm.stats.vm.v_vm_faults');
+  assert.ok(c);
+  return c;
+};
+const counters_byte = (): number => machine.counters[M] * 4;
 
 test('ten thousand generations: the chain of copies does not grow', () => {
   up();

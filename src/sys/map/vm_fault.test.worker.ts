@@ -52,7 +52,7 @@ interface Part {
   part: number;
   of: number;
 }
-/** Pages of its own in the space that all use; the first worker counts in x, the second copies to y. */
+/** Pages of its own in the space that all use; the first counts in x, the second copies to y. */
 function writer({ seed, part, of }: Part): number {
   const draw = dice(seed);
   const own = Array.from({ length: WINDOW }, (_, i) => i).filter(

@@ -21,6 +21,8 @@
  * Nothing is in a hand.  A thread that dies leaves a page without contents, which nobody sees,
  * or a translation more or less.
  *
+ * What only a pager has is filled by it with nothing else locked, and then looked up again.
+ *
  * Memory comes from reclaiming, or not at all: KERN_RESOURCE_SHORTAGE.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
@@ -29,6 +31,7 @@ import { life } from '../machine/life.ts';
 import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
 import {
+  KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_OUT_OF_BOUNDS,
   KERN_PROTECTION_FAILURE,
@@ -42,11 +45,15 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJ_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { PG_ZERO, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import { OBJ_DEAD, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { PG_FICTITIOUS, PG_ZERO, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import type { pmap_t } from '../h/pmap.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
-import { object_anonymous } from '../object/vm_object.ts';
+import {
+  object_anonymous,
+  vm_object_deallocate,
+  vm_object_reference_locked,
+} from '../object/vm_object.ts';
 import {
   object_page_alloc,
   object_page_filled,
@@ -56,6 +63,12 @@ import {
   object_page_wakeup,
   vm_page_sleep_if_busy,
 } from '../object/vm_object_page.ts';
+import {
+  VM_PAGER_BAD,
+  VM_PAGER_OK,
+  vm_pager_get_pages,
+  vm_pager_has_page,
+} from '../object/vm_pager.ts';
 import { pmap_copy_page, pmap_zero_page } from '../page/vm_page.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_activate } from '../page/vm_pageq.ts';
@@ -159,24 +172,54 @@ function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, acces
   mtx_lock(object.lock, o);
   let result = KERN_SUCCESS;
   if (i >= object.size[o]) result = KERN_OUT_OF_BOUNDS;
-  if (object.flags[o] & OBJ_DEAD) result = KERN_PROTECTION_FAILURE;
+  if (dead(o)) result = KERN_PROTECTION_FAILURE;
   if (result !== KERN_SUCCESS) {
     mtx_unlock(object.lock, o);
     vm_map_unlock_read(mp);
     return result;
   }
+  const write = (access & VM_PROT_WRITE) !== 0;
   const m = object_page_seen(o, i);
-  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write: (access & VM_PROT_WRITE) !== 0 });
+  if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i);
+  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write });
   if (page.busy[m] !== 0) return busy(mp, o, o, m);
-  const done = pmap_enter(pm, vpn, m, prot | VM_PROT_READ);
-  if (done) used(m);
+  const device = of_device(m);
+  if (device && write) result = KERN_PROTECTION_FAILURE;
+  else if (pmap_enter(pm, vpn, m, (device ? prot & ~VM_PROT_WRITE : prot) | VM_PROT_READ)) used(m);
+  else result = KERN_RESOURCE_SHORTAGE;
   mtx_unlock(object.lock, o);
   vm_map_unlock_read(mp);
-  return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
+  return result;
+}
+/** Whether what an object held is gone. */
+function dead(o: vm_object_t): boolean {
+  return (object.flags[o] & OBJ_DEAD) !== 0 || object.type[o] === OBJT_DEAD;
+}
+/**
+ * Has page `i` of the locked object `of` filled by its pager, which may sleep: everything else is
+ * let go of meanwhile.  AGAIN: it is there.
+ */
+function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number): number {
+  if (o !== of) mtx_unlock(object.lock, o);
+  vm_object_reference_locked(of);
+  vm_map_unlock_read(mp);
+  const m = object_page_alloc(of, i, 0);
+  const got = m === 0 ? VM_PAGER_OK : vm_pager_get_pages(of, i, m);
+  if (m !== 0 && got === VM_PAGER_OK) object_page_wakeup(m, of);
+  else if (m !== 0) object_page_free(m, of);
+  mtx_unlock(object.lock, of);
+  vm_object_deallocate(of);
+  if (m === 0) return KERN_RESOURCE_SHORTAGE;
+  if (got === VM_PAGER_OK) return AGAIN;
+  return got === VM_PAGER_BAD ? KERN_PROTECTION_FAILURE : KERN_FAILURE;
 }
 /** It was used: it goes to the active queue, if it is not there. Its object is locked. */
 function used(m: number): void {
-  if (page_queue(m) !== PQ_ACTIVE) vm_page_activate(m);
+  if (page_queue(m) !== PQ_ACTIVE && !of_device(m)) vm_page_activate(m);
+}
+/** Whether it is a page that a device shows: nobody writes to it, and nothing is noted at it. */
+function of_device(m: number): boolean {
+  return (page.flags[m] & PG_FICTITIOUS) !== 0;
 }
 /** Lets go of everything and sleeps until the page of object `of` is busy no more. */
 function busy(mp: vm_map_t, o: vm_object_t, of: vm_object_t, m: number): number {
@@ -211,7 +254,14 @@ function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
     if (of !== o) mtx_unlock(object.lock, of);
     if (next === NULL) return own_page(pm, mp, want, 0, NULL as vm_object_t);
     of = next;
+    if (dead(of)) {
+      mtx_unlock(object.lock, of);
+      mtx_unlock(object.lock, o);
+      vm_map_unlock_read(mp);
+      return KERN_PROTECTION_FAILURE;
+    }
     const m = i < object.size[of] ? object_page_seen(of, i) : 0;
+    if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i);
     if (m === 0) continue;
     if (page.busy[m] !== 0) return busy(mp, o, of, m);
     if (want.write) return moved_up(pm, mp, want, m, of) ?? own_page(pm, mp, want, m, of);

@@ -25,10 +25,11 @@ import {
   vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { vm_page } from '../h/vm_page.ts';
+import { OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import type { zone_t } from '../h/uma.ts';
+import { device_page } from '../object/vm_device.ts';
 import { vm_object_check } from '../object/vm_object_check.ts';
 import { pmap_check } from '../pmap/pmap_check.ts';
 import { zone_present } from '../uma/uma_stats.ts';
@@ -136,6 +137,13 @@ function walk(e: vm_map_entry_t, above: vm_map_entry_t, all: vm_map_entry_t[]): 
   return height;
 }
 
+/** Whether page m is what an object shows as its page i. */
+function shows(o: vm_object_t, i: number, m: number): boolean {
+  if (page.flags[m] & PG_FICTITIOUS) {
+    return vm_object.type[o] === OBJT_DEVICE && device_page(o, i) === m;
+  }
+  return page.owner[m] === o && page.index[m] === i;
+}
 /**
  * Proves what is mapped: each translation is of a page that the entry there shows; it may be
  * written to only if the entry allows that and the page is its own.
@@ -149,8 +157,8 @@ function mappings_check(mp: vm_map_t): void {
     if (e === NULL) panic('vm_map_check: a translation where nothing is mapped', at, m);
     let i = entry.offset[e] + at - entry.start[e];
     let o = entry.object[e];
-    const top = page.owner[m] === o && page.index[m] === i;
-    while (o !== NULL && (page.owner[m] !== o || page.index[m] !== i)) {
+    const top = shows(o, i, m);
+    while (o !== NULL && !shows(o, i, m)) {
       i += vm_object.backing_offset[o];
       o = vm_object.backing[o];
     }

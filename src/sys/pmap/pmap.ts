@@ -41,7 +41,7 @@ import {
   TABLE_SHIFT,
 } from '../h/pmap.ts';
 import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
-import { PG_ZERO, PK_TABLE, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, PG_ZERO, PK_TABLE, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import type { vm_radix_t } from '../h/vm_radix.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
@@ -300,8 +300,10 @@ export function pmap_translate(pm: pmap_t, at: number, write: boolean): number {
   if (found) {
     tlb_fill(pm, at, frame, write);
     const m = pte_page(pte);
-    page.ref[m] = 1;
-    if (write) page.mod[m] = 1;
+    if ((page.flags[m] & PG_FICTITIOUS) === 0) {
+      page.ref[m] = 1;
+      if (write) page.mod[m] = 1;
+    }
   }
   mtx_unlock(pmap.lock, pm);
   return frame;

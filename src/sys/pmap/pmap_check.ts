@@ -16,7 +16,7 @@ import {
   type pmap_t,
   TABLE_ENTRIES,
 } from '../h/pmap.ts';
-import { PK_MASK, PK_OBJECT, PK_TABLE, vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, PK_MASK, PK_OBJECT, PK_TABLE, vm_page } from '../h/vm_page.ts';
 import { pmap_index, pte_page } from './pmap.ts';
 import { pv_all } from './pmap_pv.ts';
 import { tlb_each } from './pmap_tlb.ts';
@@ -70,6 +70,10 @@ function table_check(pm: pmap_t, key: number, m: number, found: Map<number, numb
 }
 function mapping_check(pm: pmap_t, at: number, pte: number): void {
   const m = pte_page(pte);
+  if (page.flags[m] & PG_FICTITIOUS) {
+    if (pte & PTE_WRITE) panic('pmap_check: a page of a device may be written to', at, m);
+    return;
+  }
   if ((page.info[m] & PK_MASK) !== PK_OBJECT) panic('pmap_check: a page of no object', at, m);
   if (!pv_all(m).some((v) => v.pm === pm && v.at === at)) {
     panic('pmap_check: a mapping that is not on its page', at, m);

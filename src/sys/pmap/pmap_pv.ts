@@ -9,7 +9,8 @@
  *
  * So a list may say too much, never too little; after a death it may go on saying too much.
  * Whoever goes by it looks into the page table, under the lock of the pmap, and takes out
- * what is not true.  The list's lock stands inside that of the pmap.
+ * what is not true.  Pages of devices have no list: they are never freed.  The list's lock
+ * stands inside that of the pmap.
  */
 import { pcpu, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_PMAP } from '../machine/header.ts';
@@ -27,7 +28,7 @@ import {
   type pv_list_t,
 } from '../h/pmap.ts';
 import type { zone_t } from '../h/uma.ts';
-import { vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PV } from '../sync/lock_order.ts';
@@ -65,6 +66,7 @@ function zone(): zone_t {
 
 /** Notes that a pmap maps page m at page number `at`. False: no memory for that. */
 export function pv_enter(m: number, pm: pmap_t, at: number): boolean {
+  if (page.flags[m] & PG_FICTITIOUS) return true;
   const l = list_of(m);
   mtx_lock(pv_list.lock, l);
   let done = true;
@@ -98,6 +100,7 @@ function enter_more(l: pv_list_t, m: number, pm: pmap_t, at: number): boolean {
 }
 /** A pmap does not map page m at that page number any more. */
 export function pv_remove(m: number, pm: pmap_t, at: number): void {
+  if (page.flags[m] & PG_FICTITIOUS) return;
   const l = list_of(m);
   mtx_lock(pv_list.lock, l);
   remove_more(l, m, pm, at);
