@@ -1,10 +1,10 @@
 /*
- * kmem replay: recorded heaps and captured packets on a real machine.
+ * kmem replay: recorded heaps, captured packets and system calls on a real machine.
  *
  * Without a file it plays the bundled recordings.  For each it shows progress,
  * then a verdict (what the recording says: peak, leaks, call sites; and what the
  * machine had of it), and `vmstat -m` and `vmstat -z` underneath, read from the
- * machine that played; under a capture `netstat -m`.
+ * machine that played; under a capture `netstat -m`, under system calls a table of them.
  */
 import {
   closeSync,
@@ -23,22 +23,15 @@ import { parseArgs } from 'node:util';
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
 import { type Compared, compare, compare_text, type Setting } from '../replay/heap/compare.ts';
 import { live_types } from '../replay/heap/heap_figures.ts';
-import {
-  is_packet_outcome,
-  live_mbufs,
-  type PacketOutcome,
-} from '../replay/packet/packet_replay.ts';
+import { is_packet_outcome, live_mbufs } from '../replay/packet/packet_replay.ts';
 import type { PacketOptions } from '../replay/packet/packet_task.ts';
 import { packet_verdict } from '../replay/packet/packet_verdict.ts';
-import {
-  play_trace,
-  type ReplayOptions,
-  type ReplayOutcome,
-  replay,
-} from '../replay/heap/replay.ts';
+import { type AnyOutcome, play_trace, type ReplayOptions, replay } from '../replay/heap/replay.ts';
 import { fit } from '../replay/heap/fit.ts';
 import { is_rereadable, SourceError, spool, STDIN_NAME } from '../replay/read/source.ts';
 import { progress_line, verdict } from '../replay/heap/verdict.ts';
+import { is_vm_outcome } from '../replay/vm/vm_replay.ts';
+import { vm_calls_table, vm_verdict } from '../replay/vm/vm_verdict.ts';
 import {
   CPUS_WANTED,
   compared_setting,
@@ -59,9 +52,10 @@ import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text
 export const REPLAY_HELP = `usage: kmem replay [options] [FILE...]
 
 Plays recorded heaps (glibc mtrace, heaptrack, kmem-threads v1) through
-malloc(9), and captures of packets (pcap, pcapng) through mbufs; plain, gzip or
-zstd; \`-\` is standard input. Without FILE: the bundled ones. A pipe that is to
-be played several times (--fit, --compare, --loop) is copied to a file first.
+malloc(9), and captures of packets (pcap, pcapng) through mbufs; of system calls
+(strace -f) it tells what they are, and plays none yet. Plain, gzip or zstd; \`-\`
+is standard input. Without FILE: the bundled ones. A pipe that is to be played
+several times (--fit, --compare, --loop) is copied to a file first.
 A recording with threads keeps each thread's order and has its threads spread
 over the CPUs. One without is of a single thread and plays once, on one CPU;
 --programs N plays it N times at once, on N CPUs. Packets are received on one
@@ -337,11 +331,7 @@ async function rereadable(file: string): Promise<Source> {
   }
   return { files: [copy], names: [file === STDIN_NAME ? 'standard input' : file], remove };
 }
-async function one(
-  wanted: Wanted,
-  file: string,
-  place: Place,
-): Promise<ReplayOutcome | PacketOutcome> {
+async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutcome> {
   const say = (text: string): void => {
     if (!wanted.json) process.stdout.write(text);
   };
@@ -370,11 +360,18 @@ async function one(
   try {
     const out = wanted.fit ? await fit(options, bar.note) : await play_trace(options);
     bar.end();
-    const capture = is_packet_outcome(out);
     say(place.first ? '' : '\n');
-    say(capture ? packet_verdict(file, out) : verdict(file, out, wanted.asked));
-    if (capture && netstat !== '') say(`\nnetstat -m\n${netstat}`);
-    if (!capture && tables !== '') say(`\n${tables}`);
+    if (is_vm_outcome(out)) {
+      say(vm_verdict(file, out));
+      if (!wanted.quiet) say(`\n${vm_calls_table(out)}`);
+      tables = '';
+    } else if (is_packet_outcome(out)) {
+      say(packet_verdict(file, out));
+      if (netstat !== '') say(`\nnetstat -m\n${netstat}`);
+    } else {
+      say(verdict(file, out, wanted.asked));
+      if (tables !== '') say(`\n${tables}`);
+    }
     if (variables !== '') say(tables !== '' ? variables : `\n${variables}`);
     return out;
   } catch (e) {
@@ -405,14 +402,15 @@ async function compared(
     throw wanted.options.strict ? strict_error(e) : e;
   }
 }
-function damaged(out: ReplayOutcome | PacketOutcome | Compared): boolean {
+function damaged(out: AnyOutcome | Compared): boolean {
+  if (is_vm_outcome(out)) return false;
   if (is_packet_outcome(out)) return !out.verdict.good;
   const heaps = 'compare' in out ? out.compare.runs.map((r) => r.heap) : [out.heap];
   return heaps.some((heap) => (heap?.verify_errors ?? 0) > 0);
 }
 /** Requests failed for want of memory; those that were made to fail do not count. */
-function too_small(out: ReplayOutcome | PacketOutcome | Compared): boolean {
-  if (is_packet_outcome(out) || 'compare' in out) return false;
+function too_small(out: AnyOutcome | Compared): boolean {
+  if (is_packet_outcome(out) || is_vm_outcome(out) || 'compare' in out) return false;
   const { estimated_enough_bytes, fit_bytes } = out.memory;
   return estimated_enough_bytes !== undefined || fit_bytes === null;
 }

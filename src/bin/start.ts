@@ -27,6 +27,7 @@ import {
   mega,
   progress_line,
 } from '../replay/heap/verdict.ts';
+import { is_vm_outcome } from '../replay/vm/vm_replay.ts';
 import { vmstat_malloc_text } from '../sys/observe/vmstat_text.ts';
 import { UsageError } from './usage.ts';
 
@@ -136,6 +137,7 @@ async function one(
   };
   try {
     const out = await play_trace(options);
+    if (is_vm_outcome(out)) throw new Error(`start: ${name} is no heap and no capture`);
     return (is_packet_outcome(out) ? of_packets(out, seen) : of_heap(out, seen)) + table;
   } finally {
     bar.end();

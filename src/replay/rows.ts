@@ -47,6 +47,23 @@ export const ROWS = {
   time: 'How long the replay took; reading and unpacking the file are part of it.',
   capture: 'The link types of a capture of packets, its bytes, and how long it was recorded.',
   protocols: 'Packets of a capture by protocol.',
+  processes:
+    'Of a recording of system calls: processes that fork, vfork and clone made, and threads; ' +
+    'how many ended by themselves or were killed; signals that they got.',
+  calls:
+    'Of a recording of system calls: those that ended, and the errors of those that failed ' +
+    'when they were recorded.',
+  mapped:
+    'Bytes that the recorded programs asked mmap for, and those that they gave back by ' +
+    'munmap, as they asked for them; what ended with its process is not in the second.',
+  moved: 'Bytes that the calls read and write of the recorded programs moved.',
+  blocks:
+    'Of a recording with the names of files (strace -y): different blocks of 4096 bytes that ' +
+    'pread64 and pwrite64 touched, and how often a cache of so many blocks would have had to ' +
+    'fetch one that it had not, always forgetting the one not used for longest.',
+  'not played':
+    'Calls that changed nothing on this machine; the table below has them by name. A call ' +
+    'that failed when it was recorded is not among them if it is of a kind that is played.',
   mbufs: 'Whether all mbufs, clusters and tags were given back when the packets had been sent.',
 } as const;
 

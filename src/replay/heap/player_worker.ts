@@ -11,6 +11,7 @@ import type { Handle } from '../../sys/machine/machdep.ts';
 import { play_packets } from '../packet/packet_player.ts';
 import { DISMISSED, Player } from './player.ts';
 import type { AnyTask, AnyTotals } from './player_thread.ts';
+import { play_spaces } from '../vm/vm_player.ts';
 
 export interface PlayerStart {
   readonly machine: Handle;
@@ -20,7 +21,8 @@ attach((workerData as PlayerStart).machine);
 parentPort?.once('message', (task: AnyTask | typeof DISMISSED) => {
   let totals: AnyTotals | typeof DISMISSED = DISMISSED;
   if (task !== DISMISSED) {
-    totals = 'packets' in task ? play_packets(task) : new Player(task).run();
+    if ('packets' in task) totals = play_packets(task);
+    else totals = 'spaces' in task ? play_spaces(task) : new Player(task).run();
   }
   detach();
   parentPort?.postMessage(totals);

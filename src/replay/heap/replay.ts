@@ -35,6 +35,7 @@ import { SourceError } from '../read/source.ts';
 import type { TypeBy } from '../read/sites.ts';
 import type { TraceDocument } from '../read/trace_stats.ts';
 import { turns_buffer } from '../ring/turns.ts';
+import { is_vm_outcome, play_strace, vm_outcome, type VmOutcome } from '../vm/vm_replay.ts';
 
 export interface ReplayOptions {
   readonly files: string[];
@@ -60,6 +61,7 @@ export interface ReplayOptions {
   /** Called at the end, while the machine is still up. */
   readonly inspect?: () => void;
 }
+export type AnyOutcome = ReplayOutcome | PacketOutcome | VmOutcome;
 export interface ReplayOutcome {
   trace: TraceDocument;
   heap: HeapFigures;
@@ -103,8 +105,8 @@ const ENOUGH_EACH_CPU = 384 * 1024;
 /** Plays a recorded heap and returns what happened. Throws as play_trace does. */
 export async function replay(o: ReplayOptions): Promise<ReplayOutcome> {
   const out = await play_trace(o, 'heap');
-  if (!is_packet_outcome(out)) return out;
-  throw new Error('replay: a capture was played as a heap');
+  if (!is_packet_outcome(out) && !is_vm_outcome(out)) return out;
+  throw new Error('replay: no heap was played as a heap');
 }
 /**
  * Plays a trace of any kind, or only heaps, and returns what happened.  Throws
@@ -113,7 +115,7 @@ export async function replay(o: ReplayOptions): Promise<ReplayOutcome> {
 export async function play_trace(
   o: ReplayOptions,
   kinds: 'any' | 'heap' = 'any',
-): Promise<ReplayOutcome | PacketOutcome> {
+): Promise<AnyOutcome> {
   const machine = boot({
     memory: o.memory ?? DEFAULT_MEMORY,
     cpus: o.cpus + 1,
@@ -145,7 +147,7 @@ async function play(
   o: ReplayOptions,
   kinds: 'any' | 'heap',
   handle: PlayerStart['machine'],
-): Promise<ReplayOutcome | PacketOutcome> {
+): Promise<AnyOutcome> {
   const players = Array.from({ length: o.cpus }, (_, index) => new PlayerThread(handle, index));
   let reader: Reader | null = null;
   let timer: NodeJS.Timeout | null = null;
@@ -176,6 +178,17 @@ async function play(
       return packet_outcome(o, played, took, { size_bytes, kernel_peak_bytes: taken });
     }
     if (o.packets) throw not_a_capture(o.names ?? o.files, format);
+    if (format === 'strace') {
+      if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
+      if (o.programs !== undefined) throw not_a_program(o.names ?? o.files, format);
+      const [first, ...others] = players;
+      await Promise.all(others.map((p) => p.dismiss(open)));
+      const played = await play_strace(first, reader);
+      const took = await seconds(played.read);
+      o.inspect?.();
+      const { size_bytes, taken } = memory_taken();
+      return vm_outcome(played, took, { size_bytes, kernel_peak_bytes: taken });
+    }
     const some = players.slice(0, cpus_for(o, format));
     await Promise.all(players.slice(some.length).map((p) => p.dismiss(open)));
     const played = await play_heap(o, some, reader);
@@ -198,7 +211,8 @@ async function format_of(reader: Reader, players: PlayerThread[]): Promise<strin
   throw new Error('a player ended before it was given a task');
 }
 function not_a_heap(files: string[], format: string): SourceError {
-  const advice = 'captures of packets are played without --fit and --compare';
+  const what = is_capture(format) ? 'captures of packets' : 'recordings of system calls';
+  const advice = `${what} are played without --fit and --compare`;
   return new SourceError(String(files), null, `is ${format}, no recording of a heap`, advice);
 }
 /** How many CPUs have something to play. */

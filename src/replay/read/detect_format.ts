@@ -15,6 +15,7 @@
 import { FOREIGN_BYTES, type Foreign, foreign_file } from './foreign.ts';
 import { PCAP_MAGICS } from './pcap.ts';
 import { PCAPNG_MAGIC } from './pcapng.ts';
+import { is_strace_call, looks_like_strace } from './strace_line.ts';
 
 /** Bytes after which a decision is always made. */
 export const SNIFF_BYTES = 65536;
@@ -33,7 +34,8 @@ export type TraceFormat =
   | 'unknown';
 
 /* First line of each text format; the end of the bytes counts as the end of a line. */
-const FIRST_LINES: [TraceFormat, RegExp][] = [
+type Shape = Pick<RegExp, 'test'>;
+const FIRST_LINES: [TraceFormat, Shape][] = [
   ['mtrace', /^(= Start|= End|@ )/],
   ['kmem-threads v1', /^# kmem-threads v1\s*$/],
   ['kmem-threads', /^# kmem-threads\b/],
@@ -41,19 +43,20 @@ const FIRST_LINES: [TraceFormat, RegExp][] = [
   ['heaptrack', /^v [0-9a-f]+( [0-9a-f]+)?$/],
 ];
 /* The same, but for shapes that lines of other programs may have. */
-const LIKELY_LINES: [TraceFormat, RegExp][] = [
+const LIKELY_LINES: [TraceFormat, Shape][] = [
   ['lackey', /^(==\d+== |I {2}[0-9a-f]+,\d+| [LSM] [0-9a-f]+,\d+)/i],
-  ['strace', /^(\d+ +)?(\d+(:\d+:\d+)?(\.\d+)? )?([a-z_][a-z0-9_]*\(|<\.\.\. |--- SIG|\+\+\+ )/],
+  ['strace', { test: looks_like_strace }],
 ];
 /* Lines that no program writes by chance, wherever they stand. */
-const MARKS: [TraceFormat, RegExp][] = [
+const MARKS: [TraceFormat, Shape][] = [
   ['mtrace', /^= Start$/],
   ['kmem-threads v1', /^# kmem-threads v1\s*$/],
   ['heaptrack', /^v [0-9a-f]{5,6} [0-9a-f]$/],
 ];
-/* An event of mtrace, of a file whose beginning is missing. */
-const EVENTS: [TraceFormat, RegExp][] = [
+/* An event of mtrace, of a file whose beginning is missing; a call, among what a program wrote. */
+const EVENTS: [TraceFormat, Shape][] = [
   ['mtrace', /^(@ .* |[^ ]*\] )?[-+<>!] (0x[0-9a-f]+|\(nil\))( 0x[0-9a-f]+|)$/i],
+  ['strace', { test: is_strace_call }],
 ];
 
 /** A format, and where in the file its first line begins. */
@@ -73,7 +76,7 @@ function find(head: Uint8Array): Found {
   }
   const start = bom_bytes(head);
   const lines = lines_of(head.subarray(start, SNIFF_BYTES));
-  const found = (list: [TraceFormat, RegExp][], from: number, to: number): Found | null => {
+  const found = (list: [TraceFormat, Shape][], from: number, to: number): Found | null => {
     for (const { text, at } of lines.slice(from, to)) {
       const match = list.find(([, shape]) => shape.test(text));
       if (match) return { format: match[0], at: start + at };
@@ -126,7 +129,8 @@ function is_foreign(head: Uint8Array): boolean {
 /** Why a format cannot be replayed, and what to do. */
 export function refusal(format: TraceFormat, head: Uint8Array): Foreign {
   const advice =
-    'give one of glibc mtrace, heaptrack, kmem-threads v1, pcap or pcapng (see traces/README.md)';
+    'give one of glibc mtrace, heaptrack, kmem-threads v1, strace, pcap or pcapng ' +
+    '(see traces/README.md)';
   if (format === 'empty') return { what: 'the trace is empty', advice };
   if (format === 'unknown') {
     return foreign_file(head) ?? { what: 'not a trace format kmem knows', advice };

@@ -1,8 +1,9 @@
 /*
  * read_trace: one trace from its files to events in a ring, in the calling thread.
  *
- *   files ─► source ─► lines ─► mtrace, heaptrack, threads ─► heap_stream ─► ring
- *                  │                                              └─► trace_stats
+ *   files ─► source ─► lines ─┬─► mtrace, heaptrack, threads ─► heap_stream ─► ring
+ *                  │          │                                     └─► trace_stats
+ *                  │          └─► strace ─► ring
  *                  └─► pcap_reading (captures of packets) ─► ring
  *
  * Several files are parts of one trace (a log that was rotated): the live blocks
@@ -26,6 +27,7 @@ import { MtraceParser } from './mtrace.ts';
 import { CaptureReading, is_capture } from './pcap_reading.ts';
 import type { CaptureDocument } from './pcap_stats.ts';
 import { FAULT_INPUT, type RingHandle, RingWriter } from '../ring/ring.ts';
+import { VmRingSink } from '../ring/vm_events.ts';
 import type { TypeBy } from './sites.ts';
 import {
   bom_bytes,
@@ -37,7 +39,9 @@ import {
 } from './detect_format.ts';
 import { type ByteSource, foreign_error, open_source, SourceError, source_hash } from './source.ts';
 import { ThreadsParser } from './kmem_threads.ts';
-import { MalformedLine, type TraceDocument, TraceStats } from './trace_stats.ts';
+import { MalformedLine } from './line_stats.ts';
+import { StraceParser, type StraceReading } from './strace.ts';
+import { type TraceDocument, TraceStats } from './trace_stats.ts';
 
 export interface ReadOptions {
   files: string[];
@@ -65,15 +69,28 @@ const CUT_ADVICE = 'fetch or record it again, or replay without --strict';
 interface TraceParser extends LineParser {
   /** All files are read. What is missing at the end of the last; '': nothing. */
   finish(): string;
-  document(): Omit<TraceDocument, 'uncompressed_bytes' | 'compressed_bytes' | 'sha256'>;
+  document(): Omit<TraceDocument, keyof FileFigures> | StraceReading;
 }
 
-const PARSERS: Partial<
-  Record<TraceFormat, new (cutter: LineCutter, heap: HeapStream) => TraceParser>
-> = {
-  mtrace: MtraceParser,
-  heaptrack: HeaptrackParser,
-  'kmem-threads v1': ThreadsParser,
+/** What is known of the files. */
+export interface FileFigures {
+  uncompressed_bytes: number;
+  compressed_bytes: number;
+  sha256: string | null;
+  /** Byte of the unpacked trace behind which nothing could be read, and why; absent: none. */
+  damaged_at?: number;
+  damage?: string;
+}
+/** What a recording of system calls says. */
+export type StraceDocument = StraceReading & FileFigures;
+export type AnyDocument = TraceDocument | CaptureDocument | StraceDocument;
+
+type MakeParser = (cutter: LineCutter, heap: HeapStream, ring: RingWriter) => TraceParser;
+const PARSERS: Partial<Record<TraceFormat, MakeParser>> = {
+  mtrace: (cutter, heap) => new MtraceParser(cutter, heap),
+  heaptrack: (cutter, heap) => new HeaptrackParser(cutter, heap),
+  'kmem-threads v1': (cutter, heap) => new ThreadsParser(cutter, heap),
+  strace: (cutter, heap, ring) => new StraceParser(cutter, heap.stats, new VmRingSink(ring)),
 };
 
 /**
@@ -84,7 +101,7 @@ export async function read_trace(
   options: ReadOptions,
   ring: RingHandle,
   begun: (format: TraceFormat) => void = () => {},
-): Promise<TraceResult | TraceResult<CaptureDocument>> {
+): Promise<TraceResult<AnyDocument>> {
   const writer = new RingWriter(ring);
   try {
     return await new TraceReading(options, writer, begun).run();
@@ -121,7 +138,7 @@ class TraceReading {
     this.#heap = new HeapStream(writer, this.#stats, options.type_by);
   }
 
-  async run(): Promise<TraceResult | TraceResult<CaptureDocument>> {
+  async run(): Promise<TraceResult<AnyDocument>> {
     const began = performance.now();
     /* All are opened first, so that a misspelt second name is told before the first is read. */
     const { files, names } = this.#options;
@@ -142,9 +159,8 @@ class TraceReading {
       if (!(error instanceof MalformedLine)) throw error;
       throw strict_error(this.#stats);
     }
-    const trace = this.#document();
     return {
-      trace: trace as TraceDocument,
+      trace: this.#document(),
       read_seconds: (performance.now() - began) / 1000,
       waited_seconds: this.#writer.waited_ms / 1000,
       aborted: this.#aborted,
@@ -153,8 +169,7 @@ class TraceReading {
 
   async #file(source: ByteSource): Promise<void> {
     const { malformed_lines, notes } = this.#stats;
-    this.#stats.file = source.file;
-    this.#stats.line = 0;
+    this.#stats.begin(source.file);
     let head: Uint8Array | null = new Uint8Array(0);
     let good = true;
     for await (const chunk of source.chunks()) {
@@ -249,18 +264,18 @@ class TraceReading {
   /* The first bytes of a file are there: find or confirm the format. False: it is damaged. */
   #begin(source: ByteSource, head: Uint8Array): boolean {
     const format = detect_format(head);
-    const Parser = PARSERS[format];
+    const make_parser = PARSERS[format];
     if (is_capture(format)) {
       this.#same_format(source, format);
       this.#capture ??= new CaptureReading(this.#writer, this.#options.strict);
       this.#capture.begin(source.file, format);
       return this.#feed(source, head);
     }
-    if (Parser === undefined) {
+    if (make_parser === undefined) {
       throw source.damage ?? foreign_error(source.file, refusal(format, head));
     }
     this.#same_format(source, format);
-    this.#parser ??= new Parser(this.#cutter, this.#heap);
+    this.#parser ??= make_parser(this.#cutter, this.#heap, this.#writer);
     const begin = sniff_begin(head);
     this.#skip_lines(head.subarray(bom_bytes(head), begin));
     return this.#feed(source, head.subarray(begin));
@@ -315,7 +330,7 @@ class TraceReading {
     this.#writer.publish();
   }
 
-  #document(): TraceDocument | CaptureDocument {
+  #document(): AnyDocument {
     const document = this.#capture?.document() ?? this.#parser?.document();
     if (document === undefined) throw new Error('read_trace: no file was begun');
     return {
@@ -324,7 +339,7 @@ class TraceReading {
       compressed_bytes: this.#raw_bytes,
       sha256: this.#hash.digest('hex'),
       ...(this.#damage ? { damaged_at: this.#damaged_at, damage: this.#damage.found } : {}),
-    } as TraceDocument | CaptureDocument;
+    } as AnyDocument;
   }
 }
 

@@ -8,9 +8,8 @@
  */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { type ReadOptions, read_trace, type TraceResult } from './read_trace.ts';
+import { type AnyDocument, type ReadOptions, read_trace, type TraceResult } from './read_trace.ts';
 import type { RingHandle } from '../ring/ring.ts';
-import type { CaptureDocument } from './pcap_stats.ts';
 import type { TraceFormat } from './detect_format.ts';
 import { SourceError, type SourceFault } from './source.ts';
 
@@ -29,7 +28,7 @@ export interface ReaderFailure {
 
 export type ReaderMessage =
   | { format: TraceFormat }
-  | { result: TraceResult | TraceResult<CaptureDocument> }
+  | { result: TraceResult<AnyDocument> }
   | { failure: ReaderFailure };
 
 const task = workerData as ReaderTask;

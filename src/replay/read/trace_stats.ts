@@ -41,6 +41,7 @@
  * Locks: none; the reader's thread owns all of it.
  */
 
+import { LineStats } from './line_stats.ts';
 import { FOLDED_NAME, type Sites } from './sites.ts';
 
 export type CountsByName = Record<string, number>;
@@ -130,8 +131,6 @@ const TOP_SITES = 10;
 /** Call sites with a row of their own in `sites`. */
 export const SITES_KEPT = 300;
 const BUSY_THREAD_EVENTS = 1000;
-/** Places of malformed lines that are kept. */
-export const MALFORMED_KEPT = 20;
 
 /** Sizes below this are counted in an array, the rare larger ones in a Map. */
 const SMALL_SIZES = 65536;
@@ -140,11 +139,7 @@ const MAX_LARGE_SIZES = 262144;
 const SMALLEST_BUCKET_SHIFT = 4;
 const EXACT_LIMIT = 2 ** 53;
 
-/** Thrown at the first malformed line of a strict reading. */
-export class MalformedLine extends Error {}
-
-export class TraceStats {
-  event_lines = 0;
+export class TraceStats extends LineStats {
   /** Milliseconds since the start, where the trace tells. */
   clock_ms = 0;
   start_line = false;
@@ -158,17 +153,9 @@ export class TraceStats {
   realloc_moved = 0;
   released_by_acquiring_thread = 0;
   released_by_other_thread = 0;
-  malformed_lines = 0;
-  /** Lines that say nothing of the heap: a beginning, an end, a comment. */
-  notes = 0;
-  /** Name and line of the file being read, for places. */
-  file = '';
-  line = 0;
-  readonly malformed: string[] = [];
   readonly threads: ThreadRow[] = [];
   /** Trace thread index to the number the trace gives it. */
   readonly thread_numbers: number[] = [];
-  readonly #strict: boolean;
   readonly #small = new Float64Array(SMALL_SIZES);
   readonly #large = new Map<number, number>();
   readonly #large_by_shift = new Float64Array(65);
@@ -194,10 +181,6 @@ export class TraceStats {
   #since_peak = new Float64Array(1024);
   #since_blocks = new Float64Array(1024);
   #since_bytes = new Float64Array(1024);
-
-  constructor(strict: boolean) {
-    this.#strict = strict;
-  }
 
   /** Block `id` is born, or lives on, with this size; a realloc retires the old size first. */
   born(id: number, size: number, site: number): void {
@@ -259,14 +242,6 @@ export class TraceStats {
       this.#since_blocks[site] += blocks;
       this.#since_bytes[site] += bytes;
     }
-  }
-
-  /** Counts a line that makes no sense, keeps its place, and stops a strict reading. */
-  malformed_line(reason: string): void {
-    this.malformed_lines++;
-    const place = `${this.file}:${this.line}: ${reason}`;
-    if (this.malformed.length < MALFORMED_KEPT) this.malformed.push(place);
-    if (this.#strict) throw new MalformedLine(place);
   }
 
   /** What formats have in common; each adds its own. */

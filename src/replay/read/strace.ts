@@ -1,0 +1,163 @@
+/*
+ * strace: reads what strace writes, system calls of one process or of many.
+ *
+ *      lines ─► strace_line ─► strace_calls ─┬─► strace_stats    counts
+ *                                            └─► vm/strace_plan  operations ─► ring
+ *
+ * Any strace of the last twenty years, with or without -f, into a file or not, with the
+ * options that put something in front of calls or behind them.  A call is known by its
+ * form; its arguments are looked at only where it is a call on memory, or reads or writes
+ * blocks of a file.
+ *
+ * Always true: a call counts, and reaches the plan, only if all of it made sense.
+ */
+import { type PlanFigures, StracePlan } from '../vm/strace_plan.ts';
+import type { VmSink } from '../ring/vm_events.ts';
+import type { LineStats } from './line_stats.ts';
+import { type LineCutter, type LineParser, MAX_LINE_BYTES, newline_at } from './lines.ts';
+import { Names, type StraceCall, StraceCalls, type StraceSink } from './strace_calls.ts';
+import { LINE_BAD, LINE_NOTE, LINE_SPLIT, StraceLine } from './strace_line.ts';
+import { is_memory_call, memory_call } from './strace_memory.ts';
+import { type StraceFigures, StraceStats } from './strace_stats.ts';
+
+const RETURN = 13;
+/** Ends of lines that are whole without their newline. */
+const WHOLE = /(?: \+\+\+| ---|<unfinished \.\.\.>)$/;
+
+export interface StraceReading extends StraceFigures {
+  lines: number;
+  unparsed: number;
+  /** Lines of strace itself, which say nothing of the program. */
+  notes: number;
+  /** Flags of calls on memory that are not known, by name. */
+  unknown_flags: Record<string, number>;
+  /** What became of the calls. */
+  plan: PlanFigures;
+  malformed_lines: number;
+  malformed: string[];
+}
+
+export class StraceParser implements LineParser, StraceSink {
+  readonly format = 'strace';
+  readonly #cutter: LineCutter;
+  readonly #lines: LineStats;
+  readonly #line = new StraceLine();
+  readonly #calls: StraceCalls;
+  readonly #stats = new StraceStats();
+  readonly #plan: StracePlan;
+  readonly #unknown = new Names();
+  /** Beginning of a line that a note of strace stands in. */
+  #part = '';
+
+  constructor(cutter: LineCutter, lines: LineStats, out: VmSink) {
+    this.#cutter = cutter;
+    this.#lines = lines;
+    this.#calls = new StraceCalls(this);
+    this.#plan = new StracePlan(out);
+  }
+
+  parse(from: number, to: number): number {
+    const { view } = this.#cutter;
+    for (let at = from; ; ) {
+      const nl = newline_at(view, at);
+      if (nl >= to) return at;
+      this.#lines.line++;
+      if (nl - at > MAX_LINE_BYTES) this.#too_long();
+      else this.#text(this.#text_of(at, nl));
+      at = nl + 1;
+    }
+  }
+  /** A cut result is another result; what begins or ends a process is whole without its newline. */
+  parse_cut(from: number, to: number): boolean {
+    this.#lines.line++;
+    const text = this.#text_of(from, to);
+    if (!WHOLE.test(text)) return false;
+    this.#text(text);
+    return true;
+  }
+  long_line(): void {
+    this.#lines.line++;
+    this.#too_long();
+  }
+  finish(): string {
+    this.#calls.finish();
+    this.#plan.finish();
+    return '';
+  }
+  document(): StraceReading {
+    const { lines, malformed_lines, malformed, notes } = this.#lines;
+    return {
+      ...this.#stats.document(this.#calls),
+      lines,
+      unparsed: malformed_lines,
+      notes,
+      unknown_flags: this.#unknown.sorted(),
+      plan: this.#plan.figures(),
+      malformed_lines,
+      malformed,
+    };
+  }
+
+  // --- what the calls are told to --------------------------------------------------------------
+
+  begin(call: StraceCall): void {
+    this.#plan.begin(call);
+  }
+  end(call: StraceCall): void {
+    if (is_memory_call(call.name) && !call.headless) {
+      const add = (flag: string): void => this.#unknown.add(flag);
+      const memory = memory_call(call.name, call.args, call.result, add);
+      if (typeof memory === 'string') return this.#lines.malformed_line(memory);
+      call.memory = memory;
+    }
+    this.#lines.event_lines++;
+    this.#stats.call(call);
+    this.#plan.end(call);
+  }
+  exited(pid: number, status: number): void {
+    this.#plan.exited(pid, status);
+  }
+  superseded(pid: number, by: number): void {
+    this.#plan.superseded(pid, by);
+  }
+  named(pid: number): void {
+    this.#plan.named(pid);
+  }
+
+  // --- lines -----------------------------------------------------------------------------------
+
+  #text_of(from: number, nl: number): string {
+    const { bytes } = this.#cutter;
+    const to = bytes[nl - 1] === RETURN && nl > from ? nl - 1 : nl;
+    return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('latin1');
+  }
+  #text(text: string): void {
+    const line = this.#line;
+    let kind = line.parse(text);
+    if (this.#part !== '' && kind !== LINE_NOTE) {
+      kind = line.parse(this.#part + text);
+      this.#part = '';
+    }
+    switch (kind) {
+      case LINE_BAD:
+        this.#lines.malformed_line(line.reason);
+        break;
+      case LINE_SPLIT:
+        this.#part = line.args;
+        this.#note();
+        break;
+      case LINE_NOTE:
+        this.#note();
+        break;
+      default:
+        this.#calls.line(kind, line, this.#lines.line);
+    }
+  }
+  #note(): void {
+    this.#lines.notes++;
+    if (this.#line.status > 0) this.#calls.attached(this.#line.status);
+  }
+  #too_long(): void {
+    this.#lines.malformed_line(`longer than ${MAX_LINE_BYTES} bytes; no trace line is`);
+  }
+}

@@ -1,0 +1,261 @@
+/*
+ * strace_spaces: which process has which address space.
+ *
+ *      make 1692 ──── space 1                       a fork makes a copy:    space 2
+ *       ├─ sh 1693  vfork: has space 1, too         execve makes an empty:  space 3
+ *       └─ thread 1694  has space 1, for good
+ *
+ * A task is whatever has a number of its own in the recording: a process, or a thread of
+ * one.  The tasks of a process end together, by exit_group, by execve of one of them, or
+ * when the last one ends.  A space is there as long as any task has it.
+ *
+ * A task that ended by a call is remembered until its `+++ exited` line, so that lines of
+ * its threads behind the call are told from those of a new process with the same number.
+ *
+ * Always true: a space's users are the tasks that have it, and no task that is gone has one.
+ */
+import {
+  FILE_NONE,
+  FILE_UNKNOWN,
+  V_ADDRESS,
+  V_CALL,
+  V_FILE,
+  V_FLAGS,
+  V_LENGTH,
+  V_OFFSET,
+  V_OP,
+  V_PID,
+  V_PROT,
+  V_SPACE,
+  V_TO,
+  V_TO_LENGTH,
+  VM_BRK,
+  VM_CALLS,
+  VM_COLUMNS,
+  VM_EXEC,
+  VM_EXIT,
+  VM_FORK,
+  VM_FREE,
+  VM_MMAP,
+  VM_START,
+  type VmSink,
+} from '../ring/vm_events.ts';
+import type { MemoryCall } from '../read/strace_memory.ts';
+import { makes_thread } from '../read/strace_stats.ts';
+import type { StraceCall } from '../read/strace_calls.ts';
+
+export interface Space {
+  readonly number: number;
+  /** Tasks that have it. */
+  users: number;
+  /** The break; 0: not seen yet. */
+  brk: number;
+  /** Calls on their way that take a range away. */
+  readonly leaving: Leaving[];
+}
+/** A range that a call on its way is about to take away. */
+export interface Leaving {
+  readonly call: StraceCall;
+  readonly address: number;
+  readonly length: number;
+}
+interface Process {
+  readonly tasks: Set<Task>;
+}
+export interface Task {
+  pid: number;
+  space: Space;
+  process: Process;
+}
+
+/** Names of files that are told apart. */
+const FILES_MAX = 1 << 16;
+const CALL_NUMBER = new Map(VM_CALLS.map((name, number) => [name, number]));
+
+/** Whether a call becomes an operation, if it does not fail. */
+export function is_planned(name: string): boolean {
+  return name !== '' && CALL_NUMBER.has(name);
+}
+/** Whether the process that a call makes has its maker's space. */
+function shares(call: StraceCall): boolean {
+  if (call.name === 'fork') return false;
+  if (call.name === 'vfork') return true;
+  const raw = /\bflags=(0x[0-9a-f]+)/.exec(call.args);
+  return raw === null
+    ? /\bCLONE_VM\b/.test(call.args)
+    : Math.floor(Number(raw[1]) / CLONE_VM) % 2 === 1;
+}
+const CLONE_VM = 0x100;
+
+export class StraceSpaces {
+  operations = 0;
+  readonly #out: VmSink;
+  readonly #tasks = new Map<number, Task>();
+  /** Tasks that ended by a call, whose `+++` line may follow: on which line, by number. */
+  readonly #gone = new Map<number, number>();
+  readonly #files = new Map<string, number>();
+  readonly #row = new Float64Array(VM_COLUMNS);
+  #spaces = 0;
+
+  constructor(out: VmSink) {
+    this.#out = out;
+  }
+
+  task(pid: number): Task | undefined {
+    return this.#tasks.get(pid);
+  }
+  /** Whether a task with this number ended by a call on that line, or behind it. */
+  was_gone(pid: number, line: number): boolean {
+    return (this.#gone.get(pid) ?? -1) >= line;
+  }
+
+  /** A process of which the recording does not tell how it came to be. */
+  start(pid: number): Task {
+    const task = this.#new_task(pid, this.#new_space(), { tasks: new Set() });
+    this.#put(VM_START, pid, task.space, 0);
+    return task;
+  }
+  /** A process or thread is made. One that had this number must have ended unseen. */
+  fork(parent: Task, call: StraceCall, pid: number): void {
+    const old = this.#tasks.get(pid);
+    if (old === parent) return; // nobody is his own child: the recording is damaged
+    if (old !== undefined) this.#leave(old, 0, 0);
+    const shared = shares(call);
+    const process = makes_thread(call) ? parent.process : { tasks: new Set<Task>() };
+    const space = shared ? parent.space : this.#new_space();
+    space.brk = parent.space.brk;
+    this.#new_task(pid, space, process);
+    const row = this.#begin(VM_FORK, parent.pid, parent.space, call_number(call));
+    row[V_TO] = pid;
+    row[V_TO_LENGTH] = space.number;
+    this.#send();
+  }
+  /** The process of a task gets an empty space; its other threads end. */
+  exec(task: Task, call: StraceCall): void {
+    for (const other of [...task.process.tasks]) {
+      if (other !== task) this.#end_by_call(other, call);
+    }
+    const old = task.space;
+    old.users--;
+    this.#free_unused(task.pid, old);
+    task.space = this.#new_space();
+    task.space.users = 1;
+    this.#put(VM_EXEC, task.pid, task.space, call_number(call));
+  }
+  /** A task ends, by a call; with `all`, its whole process does. */
+  exit(task: Task, call: StraceCall, all: boolean): void {
+    const status = Number.parseInt(call.args, 10) || 0;
+    if (all) {
+      for (const other of [...task.process.tasks]) {
+        if (other !== task) this.#end_by_call(other, call);
+      }
+    }
+    this.#gone.set(task.pid, call.line);
+    this.#leave(task, call_number(call), status);
+  }
+  /** A task is over: its `+++` line. */
+  ended(pid: number, status: number): void {
+    const task = this.#tasks.get(pid);
+    if (task !== undefined) this.#leave(task, 0, status);
+    this.#gone.delete(pid);
+  }
+  /** Task `by` goes on under this number; the one that had it is gone. */
+  superseded(pid: number, by: number): void {
+    this.ended(pid, 0);
+    const task = this.#tasks.get(by);
+    if (task === undefined) return;
+    const row = this.#begin(VM_FORK, by, task.space, 0);
+    row[V_TO] = pid;
+    row[V_TO_LENGTH] = task.space.number;
+    this.#send();
+    this.#new_task(pid, task.space, task.process);
+    this.#leave(task, 0, 0);
+  }
+  /** The task without a number (0) gets one. */
+  named(pid: number): void {
+    const task = this.#tasks.get(0);
+    if (task === undefined || this.#tasks.has(pid)) return;
+    this.superseded(pid, 0);
+  }
+
+  /** A call on memory. */
+  memory(task: Task, call: StraceCall, memory: MemoryCall): void {
+    const { space } = task;
+    const file = memory.op === VM_MMAP ? this.#file(memory) : FILE_NONE;
+    const row = this.#begin(memory.op, task.pid, space, call_number(call));
+    row[V_ADDRESS] = memory.address;
+    row[V_LENGTH] = memory.length;
+    row[V_PROT] = memory.prot;
+    row[V_FLAGS] = memory.flags;
+    row[V_FILE] = file;
+    row[V_OFFSET] = memory.offset;
+    row[V_TO] = memory.to;
+    row[V_TO_LENGTH] = memory.to_length;
+    if (memory.op === VM_BRK) {
+      row[V_LENGTH] = space.brk === 0 ? memory.address : space.brk;
+      space.brk = memory.address;
+    }
+    this.#send();
+  }
+
+  #file({ fd, file }: MemoryCall): number {
+    if (fd < 0) return FILE_NONE;
+    if (file === '') return FILE_UNKNOWN;
+    const known = this.#files.get(file);
+    if (known !== undefined) return known;
+    if (this.#files.size === FILES_MAX) return FILE_UNKNOWN;
+    const number = FILE_UNKNOWN + 1 + this.#files.size;
+    this.#files.set(file, number);
+    this.#out.file(number, file);
+    return number;
+  }
+
+  #new_space(): Space {
+    return { number: ++this.#spaces, users: 0, brk: 0, leaving: [] };
+  }
+  #new_task(pid: number, space: Space, process: Process): Task {
+    const task = { pid, space, process };
+    space.users++;
+    process.tasks.add(task);
+    this.#tasks.set(pid, task);
+    this.#gone.delete(pid);
+    return task;
+  }
+  #end_by_call(task: Task, call: StraceCall): void {
+    this.#gone.set(task.pid, call.line);
+    this.#leave(task, 0, 0);
+  }
+  #leave(task: Task, call: number, status: number): void {
+    this.#tasks.delete(task.pid);
+    task.process.tasks.delete(task);
+    const row = this.#begin(VM_EXIT, task.pid, task.space, call);
+    row[V_LENGTH] = status;
+    this.#send();
+    task.space.users--;
+    this.#free_unused(task.pid, task.space);
+  }
+  #free_unused(pid: number, space: Space): void {
+    if (space.users === 0) this.#put(VM_FREE, pid, space, 0);
+  }
+
+  #put(op: number, pid: number, space: Space, call: number): void {
+    this.#begin(op, pid, space, call);
+    this.#send();
+  }
+  #begin(op: number, pid: number, space: Space, call: number): Float64Array {
+    const row = this.#row;
+    row.fill(0);
+    row[V_OP] = op;
+    row[V_PID] = pid;
+    row[V_SPACE] = space.number;
+    row[V_CALL] = call;
+    return row;
+  }
+  #send(): void {
+    this.operations++;
+    this.#out.operation(this.#row);
+  }
+}
+function call_number(call: StraceCall): number {
+  return CALL_NUMBER.get(call.name) ?? 0;
+}
