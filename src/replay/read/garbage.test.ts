@@ -194,8 +194,6 @@ test('other formats are called by their name', async (t) => {
     'lackey,': 'I  0023C790,2\n L 1ffeffe7e,4\n',
     pages: '# kmem-pages v1 page_bytes=4096 exact_from=8\nr 1a\n',
     'kmem-threads': '# kmem-threads v2\n1\tm\t0x10\t5\n',
-    strace: '1234  1700000000.123456 mmap(NULL, 4096, PROT_READ) = 0x7f\n',
-    'strace,': '1234 1700000000.123456 <... read resumed>"", 10) = 0\n',
     heaptrack: 'v 20000 4\nX /usr/bin/true\n',
     xz: Uint8Array.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 0, 0),
     'zip | unzip -p': 'PK\x03\x04\x14\0\0\0',
@@ -248,6 +246,8 @@ test('a file of which no line is understood is no recording', async (t) => {
   const texts = [
     '@ everyone: lunch at noon\n@ nobody\n',
     '= Start\nbroken\nbroken\n= End\n',
+    'printf("hello")\n',
+    '1234  1700000000.123456 mmap(NULL, 4096, PROT_READ) = 0x7f\n',
     '# kmem-threads v1\n1 m 0x10 5\n1 f 0x10 0\n',
     'v 10400 3\nnothing\nof\nthe kind\n',
     '@ cut',

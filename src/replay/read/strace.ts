@@ -16,13 +16,23 @@ import type { VmSink } from '../ring/vm_events.ts';
 import type { LineStats } from './line_stats.ts';
 import { type LineCutter, type LineParser, MAX_LINE_BYTES, newline_at } from './lines.ts';
 import { Names, type StraceCall, StraceCalls, type StraceSink } from './strace_calls.ts';
-import { LINE_BAD, LINE_NOTE, LINE_SPLIT, StraceLine } from './strace_line.ts';
+import {
+  LINE_BAD,
+  LINE_EXITED,
+  LINE_KILLED,
+  LINE_NOTE,
+  LINE_SIGNAL,
+  LINE_SPLIT,
+  LINE_SUPERSEDED,
+  LINE_UNFINISHED,
+  StraceLine,
+} from './strace_line.ts';
 import { is_memory_call, memory_call } from './strace_memory.ts';
 import { type StraceFigures, StraceStats } from './strace_stats.ts';
 
 const RETURN = 13;
-/** Ends of lines that are whole without their newline. */
-const WHOLE = /(?: \+\+\+| ---|<unfinished \.\.\.>)$/;
+/** Lines that are whole without their newline, if they end as they should. */
+const WHOLE_KINDS = [LINE_SIGNAL, LINE_EXITED, LINE_KILLED, LINE_SUPERSEDED, LINE_UNFINISHED];
 
 export interface StraceReading extends StraceFigures {
   lines: number;
@@ -71,7 +81,7 @@ export class StraceParser implements LineParser, StraceSink {
   parse_cut(from: number, to: number): boolean {
     this.#lines.line++;
     const text = this.#text_of(from, to);
-    if (!WHOLE.test(text)) return false;
+    if (!WHOLE_KINDS.includes(this.#line.parse(text))) return false;
     this.#text(text);
     return true;
   }
@@ -80,8 +90,8 @@ export class StraceParser implements LineParser, StraceSink {
     this.#too_long();
   }
   finish(): string {
+    this.#plan.finish(); // before calls that were never resumed are given up
     this.#calls.finish();
-    this.#plan.finish();
     return '';
   }
   document(): StraceReading {
@@ -107,8 +117,9 @@ export class StraceParser implements LineParser, StraceSink {
     if (is_memory_call(call.name) && !call.headless) {
       const add = (flag: string): void => this.#unknown.add(flag);
       const memory = memory_call(call.name, call.args, call.result, add);
-      if (typeof memory === 'string') return this.#lines.malformed_line(memory);
-      call.memory = memory;
+      // Of a call that its process did not live to finish, arguments may be missing.
+      if (typeof memory !== 'string') call.memory = memory;
+      else if (!Number.isNaN(call.result)) return this.#lines.malformed_line(memory);
     }
     this.#lines.event_lines++;
     this.#stats.call(call);

@@ -76,6 +76,9 @@ const OTHER_NAME = '(other)';
 /** Calls by which a process is made. */
 const MAKERS = /^(?:fork|vfork|clone[23]?)$/;
 
+/** Calls by which one ends. */
+const ENDS = /^exit(?:_group)?$/;
+
 /** Counts by name. */
 export class Names {
   readonly #counts = new Map<string, number>();
@@ -107,10 +110,14 @@ export class StraceCalls {
   readonly #sink: StraceSink;
   /** The call that a process left unfinished. */
   readonly #left = new Map<number, StraceCall>();
-  /** Processes with a number of their own that did not end, as far as is known. */
+  /** Processes whose lines were seen, and that did not end, as far as is known. */
   readonly #alive = new Set<number>();
-  /** Those that a call made, or that strace said it attached to. */
+  /** Those that are there, or soon will be, and of which no line was seen. */
   readonly #made = new Set<number>();
+  /** Those that ended, until their numbers are used again. */
+  readonly #over = new Set<number>();
+  /** The last one that called exit; its `+++` line may follow. */
+  #leaver = 0;
   /** A process without a number is there, and was not named yet. */
   #nameless = false;
 
@@ -144,6 +151,7 @@ export class StraceCalls {
         this.#lose(pid);
         this.#alive.delete(pid);
         this.#made.delete(pid);
+        this.#over.add(pid);
         if (pid === 0) this.#nameless = false;
         this.#sink.exited(pid, line.status);
         break;
@@ -151,9 +159,9 @@ export class StraceCalls {
         this.#supersede(pid, line.status);
     }
   }
-  /** strace said that it attached to a process: that one is a child, or was there before. */
+  /** A process is there, as a call or strace itself said; it may be over again. */
   attached(pid: number): void {
-    this.#made.add(pid);
+    if (!this.#over.delete(pid) && !this.#alive.has(pid)) this.#made.add(pid);
   }
   /** The recording is over: what is left was never resumed. */
   finish(): void {
@@ -168,6 +176,7 @@ export class StraceCalls {
   #leave(call: StraceCall): void {
     this.unfinished++;
     this.#left.set(call.pid, call);
+    this.#ends(call);
     this.#sink.begin(call);
   }
   #resume(pid: number, kind: number, line: StraceLine, number: number): void {
@@ -189,8 +198,15 @@ export class StraceCalls {
     call.result = line.result;
     call.error = line.error;
     call.ended = true;
-    if (call.result > 0 && MAKERS.test(call.name)) this.#made.add(call.result);
+    if (call.result > 0 && MAKERS.test(call.name)) this.attached(call.result);
+    this.#ends(call);
     this.#sink.end(call);
+  }
+  /* With -q no other line tells of the end. */
+  #ends({ name, pid }: StraceCall): void {
+    if (!ENDS.test(name)) return;
+    this.#alive.delete(pid);
+    this.#leaver = pid;
   }
   #lose(pid: number): void {
     const call = this.#left.get(pid);
@@ -212,25 +228,34 @@ export class StraceCalls {
   }
 
   #whose(kind: number, line: StraceLine): number {
-    const pid = line.pid === 0 ? this.#only(kind === LINE_SUPERSEDED ? line.status : 0) : line.pid;
+    const pid = line.pid === 0 ? this.#only(kind, line) : line.pid;
     if (pid === 0) {
       if (kind !== LINE_EXITED && kind !== LINE_KILLED) this.#nameless = true;
     } else if (!this.#alive.has(pid)) {
       if (this.#nameless && this.#is_nameless(pid, kind, line.name)) this.#name(pid);
       this.#alive.add(pid);
+      this.#made.delete(pid);
+      this.#over.delete(pid);
     }
     this.pids.add(pid);
     return pid;
   }
-  /* Whose a line without a number is, of all but `one` that gives its own number up. */
-  #only(one: number): number {
-    if (this.#nameless || this.#alive.size > 2) return 0;
+  /* Whose a line without a number is. */
+  #only(kind: number, line: StraceLine): number {
+    if (this.#nameless) return 0;
+    // One thread of two gives its number up to the other.
+    const one = kind === LINE_SUPERSEDED ? line.status : 0;
+    if (this.#alive.size > 2) return 0;
     const left = [...this.#alive].filter((pid) => pid !== one);
-    return left.length === 1 ? left[0] : 0;
+    if (left.length > 0) return left.length === 1 ? left[0] : 0;
+    // The last one ended by a call: what belongs to that is its own, all else its child's.
+    const begins = kind === LINE_CALL || kind === LINE_UNFINISHED;
+    const [made] = this.#made;
+    return made === undefined || (!begins && !this.#over.has(this.#leaver)) ? this.#leaver : made;
   }
   /* Whether a number that was not seen before is that of the process without one. */
   #is_nameless(pid: number, kind: number, name: string): boolean {
-    if (this.#made.has(pid)) return false;
+    if (this.#made.has(pid) || this.pids.has(pid)) return false;
     const left = this.#left.get(0);
     if (left === undefined) return true;
     return (kind === LINE_RESUMED || kind === LINE_RESUMED_UNFINISHED) && left.name === name;

@@ -86,9 +86,7 @@ export class StracePlan {
   }
 
   begin(call: StraceCall): void {
-    if (MAKERS.has(call.name) || TAKERS.has(call.name) || is_end(call.name)) {
-      this.#put(BEGIN, call.pid, call, 0);
-    }
+    this.#put(BEGIN, call.pid, call, 0);
   }
   end(call: StraceCall): void {
     this.#put(END, call.pid, call, 0);
@@ -145,8 +143,12 @@ export class StracePlan {
   /* False: it has to wait; with `force` it does not. */
   #play(event: Event, force: boolean): boolean {
     const { what, pid, call } = event;
-    if (what === EXITED) this.#spaces.ended(pid, event.status);
-    else if (what === SUPERSEDED) this.#spaces.superseded(pid, event.status);
+    if (what === EXITED) {
+      // A child may come and go before its parent knows of it.
+      const known = this.#spaces.task(pid) !== undefined || this.#spaces.was_gone(pid, 0);
+      if (!known && this.#making.size > 0 && !this.#born(pid, force)) return false;
+      this.#spaces.ended(pid, event.status);
+    } else if (what === SUPERSEDED) this.#spaces.superseded(pid, event.status);
     else if (what === NAMED) this.#spaces.named(pid);
     else if (call !== null) {
       let task = this.#spaces.task(pid);
@@ -188,7 +190,9 @@ export class StracePlan {
   }
   #adopt(making: Making, pid: number): void {
     making.child = pid;
-    this.#spaces.fork(making.parent, making.call, pid);
+    const { parent, call } = making;
+    if (this.#spaces.task(parent.pid) === parent) this.#spaces.fork(parent, call, pid);
+    else this.#spaces.start(pid); // what it was copied from is gone
   }
 
   // --- calls -----------------------------------------------------------------------------------
@@ -199,10 +203,10 @@ export class StracePlan {
     else if (is_end(call.name)) {
       this.#early.add(call);
       this.#spaces.exit(task, call, call.name === 'exit_group');
-    } else {
+    } else if (TAKERS.has(call.name)) {
       const taken = memory_call(call.name, call.args, Number.NaN, () => {});
       if (typeof taken === 'string') return; // its arguments stand on the next line
-      task.space.leaving.push({ call, address: taken.address, length: taken.length });
+      task.space.leaving.push({ task, call, address: taken.address, length: taken.length });
     }
   }
 
@@ -249,10 +253,11 @@ export class StracePlan {
     }
     return false;
   }
-  #play_early(task: Task, { call }: Leaving): void {
-    forget(task.space.leaving, call);
+  #play_early(mapper: Task, { task, call }: Leaving): void {
+    forget(mapper.space.leaving, call);
     if (failed(call) || call.memory === null) return;
-    this.#spaces.memory(task, call, call.memory);
+    const there = this.#spaces.task(task.pid) === task;
+    this.#spaces.memory(there ? task : mapper, call, call.memory);
     this.#early.add(call);
   }
 }

@@ -55,6 +55,7 @@ export interface Space {
 }
 /** A range that a call on its way is about to take away. */
 export interface Leaving {
+  readonly task: Task;
   readonly call: StraceCall;
   readonly address: number;
   readonly length: number;

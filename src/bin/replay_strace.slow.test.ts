@@ -1,0 +1,96 @@
+/*
+ * Shown: `kmem replay` of a recording of system calls as its users meet it: rows and table,
+ * one JSON document with every name that truth.json has, options that do not go with it,
+ * recordings that are cut, and what is not played, said plainly.
+ * By what means: the command runs as a process of its own, on real files and pipes.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
+import { strace_truth } from '../replay/read/strace.test.lib.ts';
+import { BUNDLED, temporary_file } from '../replay/read/traces.test.common.ts';
+import { kmem, kmem_each, MAKE, refused, replay, replay_json } from './replay.test.lib.ts';
+
+const CALLS = join(BUNDLED, 'make.strace.gz');
+const truth = strace_truth(BUNDLED)?.['make.strace.gz'] ?? {};
+
+test('rows and table, line by line', async () => {
+  const { code, out, err } = await replay(CALLS);
+  assert.deepEqual([code, err], [0, '']);
+  const lines = out.split('\n');
+  assert.deepEqual(lines.slice(0, 6), [
+    'make.strace.gz: strace, 12,878 lines of 67 processes and threads',
+    '  processes     66 made, 0 threads; 67 exited, 0 killed; 63 signals',
+    '  calls         11,230 of 14 names; failed 168 ENOENT',
+    '  mapped        667M by mmap, taken away 5.52M by munmap',
+    '  moved         12M by read, 1.62M by write',
+    '  not played    11,062 calls: no memory call is run yet',
+  ]);
+  assert.match(lines[6], /^ {2}time {10}\d+\.\d\d s, [\d,]+ lines\/s$/);
+  assert.deepEqual(lines.slice(7, 11), [
+    '',
+    'CALL                  ENDED  REFUSED  NOT PLAYED',
+    'read                   3278        0        3278',
+    'close                  2662        0        2662',
+  ]);
+  assert.ok(lines.includes('execve                  235      168          67'));
+  assert.deepEqual(
+    lines.filter((line) => line.length > 80),
+    [],
+    'fits a terminal',
+  );
+  const quiet = (await replay('--quiet', CALLS)).out;
+  assert.equal(quiet.split('\n').length, 8);
+});
+
+test('--json: every count of the truth, and what is not played, by name', async () => {
+  const d = await replay_json('--cpus', '2', CALLS);
+  assert.ok(Object.keys(truth).length > 20);
+  for (const [name, value] of Object.entries(truth)) assert.deepEqual(d.trace[name], value, name);
+  const { calls, plan } = d.trace;
+  for (const name of Object.keys(calls)) {
+    const left = (plan.refused[name] ?? 0) + (d.not_played[name] ?? 0);
+    assert.equal(left, calls[name], name);
+  }
+  assert.equal(d.operations, plan.operations);
+  assert.deepEqual([d.cpus, d.trace.malformed_lines], [1, 0]);
+});
+
+test('from a pipe, cut, and beside a heap', async (t) => {
+  const text = gunzipSync(readFileSync(CALLS));
+  const piped = await kmem(['replay', '--quiet', '-'], text);
+  assert.match(piped.out, /^standard input: strace, 12,878 lines /);
+  const cut = temporary_file(t, 'cut.strace', text.subarray(0, 500_000));
+  const { code, out } = await replay('--quiet', cut);
+  assert.equal(code, 0);
+  assert.match(
+    out,
+    /^ {2}recording {5}damaged, played up to byte 500,000: line \d+: the file ends in the middle/m,
+  );
+  assert.match(out, /^ +never resumed: \d+ /m);
+  refused(await replay('--strict', cut), /cut\.strace: line \d+: the file ends in the middle/, 1);
+  const both = await replay_json(MAKE, CALLS);
+  assert.deepEqual(
+    both.map((d: object) => ['heap' in d, 'not_played' in d]),
+    [
+      [true, false],
+      [false, true],
+    ],
+  );
+});
+
+test('what does not go with it, and what its words mean', async (t) => {
+  const cases: [RegExp, string[]][] = [
+    [/is strace, no recording of a heap; recordings of system calls are/, ['--fit', CALLS]],
+    [/is strace; --programs is for recordings of heaps/, ['--programs', '2', CALLS]],
+    [/is strace, no capture; /, ['--drop', CALLS]],
+    [/is strace, no recording of a heap/, ['--compare', 'verify=yes,no', CALLS]],
+  ];
+  const argvs = cases.map(([, argv]) => ['replay', ...argv]);
+  const runs = await kmem_each(t, [...argvs, ['explain', 'not played'], ['explain', 'mapped']]);
+  for (const [i, [line]] of cases.entries()) refused(runs[i], line);
+  assert.match(runs[cases.length].out, /Calls that changed nothing/);
+  assert.match(runs[cases.length + 1].out, /Bytes that the recorded programs asked/);
+});
