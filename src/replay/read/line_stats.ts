@@ -40,9 +40,9 @@ export class LineStats {
   }
 
   /** Counts a line that makes no sense, keeps its place, and stops a strict reading. */
-  malformed_line(reason: string): void {
+  malformed_line(reason: string, line = this.line): void {
     this.malformed_lines++;
-    const place = `${this.file}:${this.line}: ${reason}`;
+    const place = `${this.file}:${line}: ${reason}`;
     if (this.malformed.length < MALFORMED_KEPT) this.malformed.push(place);
     if (this.#strict) throw new MalformedLine(place);
   }

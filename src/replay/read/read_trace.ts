@@ -67,6 +67,8 @@ const NEWLINE = 10;
 const CUT_ADVICE = 'fetch or record it again, or replay without --strict';
 
 interface TraceParser extends LineParser {
+  /** A file is read; of lines that wait for others, none will come. */
+  file_over?(): void;
   /** All files are read. What is missing at the end of the last; '': nothing. */
   finish(): string;
   document(): Omit<TraceDocument, keyof FileFigures> | StraceReading;
@@ -200,7 +202,9 @@ class TraceReading {
   /* The last line may be cut; a file of which no other line made sense is no recording. */
   #finish_lines(source: ByteSource, malformed_before: number, notes_before: number): void {
     const stats = this.#stats;
-    const cut = this.#cutter.finish(this.#parser as TraceParser) ? 0 : 1;
+    const parser = this.#parser as TraceParser;
+    const cut = this.#cutter.finish(parser) ? 0 : 1;
+    parser.file_over?.();
     const malformed = stats.malformed_lines - malformed_before;
     const notes = stats.notes - notes_before;
     const ends = 'the file ends in the middle of this line';
@@ -222,6 +226,7 @@ class TraceReading {
   }
   #finish_damaged(source: ByteSource): void {
     if (this.#parser) this.#cutter.finish(this.#parser);
+    this.#parser?.file_over?.();
     this.#capture?.finish_damaged(source.plain_bytes);
   }
 
@@ -347,8 +352,7 @@ function made_strict({ file, offset, reason }: SourceError): SourceError {
   return new SourceError(file, offset, reason, CUT_ADVICE, 'strict');
 }
 function strict_error(stats: TraceStats): SourceError {
-  const place = `${stats.file}:${stats.line}: `;
-  const reason = `line ${stats.line}: ${stats.malformed[0].slice(place.length)}`;
+  const reason = `line ${stats.malformed[0].slice(stats.file.length + 1)}`;
   const advice = 'mend the line, or replay without --strict';
   return new SourceError(stats.file, null, reason, advice, 'strict');
 }

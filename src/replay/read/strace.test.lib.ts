@@ -41,6 +41,7 @@ export function read_text(text: string | Uint8Array, piece = (): number => 1 << 
     at += n;
   }
   const whole = cutter.finish(parser);
+  parser.file_over();
   parser.finish();
   return { document: parser.document(), rows: Float64Array.from(rows), files, whole };
 }

@@ -139,6 +139,36 @@ test('lines without a number, with notes in the middle, as on a terminal', () =>
   assert.deepEqual([model.processes.size, model.spaces.size, model.wrong], [0, 0, []]);
 });
 
+test('what the program wrote stands between the lines, and in calls', () => {
+  const mixed = [
+    'execve("./t", ["./t"], 0x7f /* 35 vars */) = 0',
+    'write(2, "no such file\\n", 13no such file',
+    ') = 13',
+    'write(2, "a\\nb\\n", 4a',
+    'b',
+    ')       = 4',
+    'Usage: t FILE (see t --help)',
+    'close(2) = 0',
+    'write(2, "x(1\\n", 4x(1',
+    'close(3) = 0',
+    'open(2',
+    'two',
+  ];
+  const { document } = read_text(`${mixed.join('\n')}\n`);
+  assert.deepEqual(document.calls, { close: 2, write: 2, execve: 1 });
+  assert.equal(document.write_bytes, 17);
+  assert.equal(document.lines, 12);
+  assert.deepEqual(
+    document.malformed.map((line) => line.slice(0, 30)),
+    [
+      'trace:7: no call, signal or en',
+      'trace:9: write without `) = ` ',
+      'trace:11: open without `) = ` ',
+      'trace:12: no call, signal or e',
+    ],
+  );
+});
+
 test('cut at any byte: what is before it counts, and one line says where', async (t) => {
   const text = `${SMALL.join('\n')}\n`;
   for (let end = 0; end <= text.length; end++) {

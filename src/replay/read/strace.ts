@@ -9,6 +9,15 @@
  * form; its arguments are looked at only where it is a call on memory, or reads or writes
  * blocks of a file.
  *
+ * Where strace and the program wrote to the same place, what the program wrote stands
+ * between the lines, or in the middle of a call:
+ *
+ *      write(2, "no such file\n", 13no such file
+ *      ) = 13
+ *
+ * So a beginning of a call is kept, with what follows it, as long as no line makes sense
+ * by itself; if together they are a call, that is what they are.
+ *
  * Always true: a call counts, and reaches the plan, only if all of it made sense.
  */
 import { type PlanFigures, StracePlan } from '../vm/strace_plan.ts';
@@ -31,6 +40,8 @@ import { is_memory_call, memory_call } from './strace_memory.ts';
 import { type StraceFigures, StraceStats } from './strace_stats.ts';
 
 const RETURN = 13;
+/** Lines that may be the rest of a call. */
+const KEPT_MAX = 16;
 /** Lines that are whole without their newline, if they end as they should. */
 const WHOLE_KINDS = [LINE_SIGNAL, LINE_EXITED, LINE_KILLED, LINE_SUPERSEDED, LINE_UNFINISHED];
 
@@ -58,6 +69,8 @@ export class StraceParser implements LineParser, StraceSink {
   readonly #unknown = new Names();
   /** Beginning of a line that a note of strace stands in. */
   #part = '';
+  /** Lines that may be one call, with something of the program's in it, and why each is none. */
+  #kept: { text: string; reason: string; line: number }[] = [];
 
   constructor(cutter: LineCutter, lines: LineStats, out: VmSink) {
     this.#cutter = cutter;
@@ -79,6 +92,7 @@ export class StraceParser implements LineParser, StraceSink {
   }
   /** A cut result is another result; what begins or ends a process is whole without its newline. */
   parse_cut(from: number, to: number): boolean {
+    this.file_over();
     this.#lines.line++;
     const text = this.#text_of(from, to);
     if (!WHOLE_KINDS.includes(this.#line.parse(text))) return false;
@@ -88,6 +102,12 @@ export class StraceParser implements LineParser, StraceSink {
   long_line(): void {
     this.#lines.line++;
     this.#too_long();
+  }
+  /** What was kept is no call. */
+  file_over(): void {
+    const kept = this.#kept;
+    this.#kept = [];
+    for (const { reason, line } of kept) this.#lines.malformed_line(reason, line);
   }
   finish(): string {
     this.#plan.finish(); // before calls that were never resumed are given up
@@ -149,9 +169,13 @@ export class StraceParser implements LineParser, StraceSink {
       kind = line.parse(this.#part + text);
       this.#part = '';
     }
+    if (this.#kept.length > 0) {
+      if (kind === LINE_BAD) kind = this.#together(text, line.reason);
+      else this.file_over();
+    }
     switch (kind) {
       case LINE_BAD:
-        this.#lines.malformed_line(line.reason);
+        this.#keep(text, line.reason);
         break;
       case LINE_SPLIT:
         this.#part = line.args;
@@ -164,11 +188,26 @@ export class StraceParser implements LineParser, StraceSink {
         this.#calls.line(kind, line, this.#lines.line);
     }
   }
+  /* What the lines that are kept and this one are together. */
+  #together(text: string, reason: string): number {
+    const line = this.#line;
+    const kind = line.parse(this.#kept.map((one) => one.text).join('') + text);
+    if (kind !== LINE_BAD) this.#kept = [];
+    line.reason = reason;
+    return kind;
+  }
+  #keep(text: string, reason: string): void {
+    if (this.#kept.length === KEPT_MAX) this.file_over();
+    const call = this.#kept.length > 0 || this.#line.name !== '';
+    if (call) this.#kept.push({ text, reason, line: this.#lines.line });
+    else this.#lines.malformed_line(reason);
+  }
   #note(): void {
     this.#lines.notes++;
     if (this.#line.status > 0) this.#calls.attached(this.#line.status);
   }
   #too_long(): void {
+    this.file_over();
     this.#lines.malformed_line(`longer than ${MAX_LINE_BYTES} bytes; no trace line is`);
   }
 }
