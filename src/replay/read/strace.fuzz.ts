@@ -74,6 +74,8 @@ interface Call {
   /** What it used may be used by others, now that its caller knows of it. */
   release: () => void;
   copies: boolean;
+  /** The process that it made; 0: none. */
+  made: number;
   /** Line on which it began. */
   line: number;
 }
@@ -183,7 +185,7 @@ class Kernel {
   #call(name: string, head: string, effect: (call: Call) => void, copies = false): Call {
     const call: Call = {
       ...{ name, head, tail: '', result: '0', effect: null, release: () => {} },
-      ...{ copies, line: 0 },
+      ...{ copies, made: 0, line: 0 },
     };
     call.effect = () => effect(call);
     return call;
@@ -355,6 +357,7 @@ class Kernel {
         const space = shares ? task.space : this.#new_space(task.space);
         const child = this.#new_task(pid, space, thread ? task.process : { tasks: [] });
         if (name === 'vfork' || head.includes('VFORK')) task.waits_for = child;
+        call.made = pid;
         call.result = String(pid);
       },
       !shares,
@@ -363,7 +366,8 @@ class Kernel {
   #number(): number {
     for (;;) {
       const pid = 1000 + this.#random(20);
-      if (!this.#tasks.some((t) => t.pid === pid)) return pid;
+      const told = (t: Task): boolean => t.call?.made === pid;
+      if (!this.#tasks.some((t) => t.pid === pid || told(t))) return pid;
     }
   }
   #exec(task: Task): Call {

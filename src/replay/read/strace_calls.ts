@@ -52,8 +52,9 @@ export interface StraceCall {
   ended: boolean;
   /** Its beginning is not in the recording. */
   readonly headless: boolean;
-  /** Number of the line on which it began. */
+  /** Numbers of the lines on which it began and ended. */
   readonly line: number;
+  end_line: number;
   /** What it does, where it is a call on memory whose arguments are there. */
   memory: MemoryCall | null;
 }
@@ -131,7 +132,7 @@ export class StraceCalls {
     switch (kind) {
       case LINE_CALL:
         this.#lose(pid);
-        this.#end(this.#call(pid, line, number), line);
+        this.#end(this.#call(pid, line, number), line, number);
         break;
       case LINE_UNFINISHED:
         this.#lose(pid);
@@ -171,7 +172,7 @@ export class StraceCalls {
   #call(pid: number, { name, args }: StraceLine, line: number): StraceCall {
     const result = Number.NaN;
     const flags = { split: false, ended: false, headless: false };
-    return { pid, name, args, result, error: '', ...flags, line, memory: null };
+    return { pid, name, args, result, error: '', ...flags, line, end_line: 0, memory: null };
   }
   #leave(call: StraceCall): void {
     this.unfinished++;
@@ -188,13 +189,14 @@ export class StraceCalls {
     } else call.args += line.args;
     if (kind === LINE_RESUMED) {
       this.#left.delete(pid);
-      this.#end(call, line);
+      this.#end(call, line, number);
     } else {
       this.unfinished++;
       this.#left.set(pid, call);
     }
   }
-  #end(call: StraceCall, line: StraceLine): void {
+  #end(call: StraceCall, line: StraceLine, number: number): void {
+    call.end_line = number;
     call.result = line.result;
     call.error = line.error;
     call.ended = true;

@@ -214,6 +214,29 @@ test('what a call on its way takes away has gone before another thread maps ther
     '2 <... mremap resumed>) = 0xc000',
   );
   assert.deepEqual(words(remap), [...begun, '2/1 mremap a000', '1/1 mmap a000']);
+  // One that takes away may need that another one did.
+  const chain = lines(
+    ...start,
+    `1 ${THREAD}, 88) = 3`,
+    MAP(1, 'c'),
+    `3 ${UNMAP('c')} <unfinished ...>`,
+    '2 mremap(0xa000, 4096, 8192, MREMAP_MAYMOVE <unfinished ...>',
+    MAP(1, 'a'),
+    '2 <... mremap resumed>) = 0xc000',
+    '3 <... munmap resumed>) = 0',
+  );
+  assert.deepEqual(words(chain).slice(5), ['3/1 munmap c000', '2/1 mremap a000', '1/1 mmap a000']);
+  // Two that wait for each other, which only a damaged recording has, are played all the same.
+  const ring = lines(
+    ...start,
+    MAP(1, 'c'),
+    `1 ${THREAD}, 88) = 3`,
+    '2 mremap(0xa000, 4096, 4096, MREMAP_MAYMOVE <unfinished ...>',
+    '3 mremap(0xc000, 4096, 4096, MREMAP_MAYMOVE <unfinished ...>',
+    '2 <... mremap resumed>) = 0xc000',
+    '3 <... mremap resumed>) = 0xa000',
+  );
+  assert.equal(read_text(ring).document.plan.planned.mremap, 2);
   // A failed one takes nothing; one elsewhere is waited for by nobody.
   const failed = lines(
     ...start,

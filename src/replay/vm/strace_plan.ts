@@ -168,15 +168,19 @@ export class StracePlan {
   /* A number that nobody has: a child whose parent did not tell yet, or a process from before. */
   #born(pid: number, force: boolean): boolean {
     let first: Making | null = null;
+    let told: Making | null = null;
     for (const making of this.#making.values()) {
       const { call } = making;
       if (call.ended && Number.isNaN(call.result)) this.#making.delete(call);
       if (making.child !== 0) continue;
-      if (call.ended && call.result === pid) {
-        this.#adopt(making, pid);
-        return true;
-      }
+      // Of two that told the same number, the earlier one meant the earlier process.
+      const tells = call.ended && call.result === pid;
+      if (tells && call.end_line < (told?.call.end_line ?? Number.POSITIVE_INFINITY)) told = making;
       if (!call.ended && making.parent.pid !== pid) first ??= making;
+    }
+    if (told !== null) {
+      this.#adopt(told, pid);
+      return true;
     }
     if (first !== null && !force) return false;
     /* Of a process that ended by a call, this is a thread that was still on its way. */
@@ -240,16 +244,19 @@ export class StracePlan {
   }
 
   /* Whether it maps what a call on its way takes away; those of these that ended are played. */
-  #must_wait(task: Task, call: StraceCall): boolean {
+  #must_wait(task: Task, call: StraceCall, on_the_way: StraceCall[] = []): boolean {
     const { leaving } = task.space;
     if (leaving.length === 0) return false;
     const made = made_range(call);
     if (made === null) return false;
     const [from, to] = made;
+    const path = [...on_the_way, call]; // nobody waits for himself, whatever a recording says
     for (const one of [...leaving]) {
-      if (one.call === call || from >= one.address + one.length || to <= one.address) continue;
-      if (!one.call.ended) return true;
-      this.#play_early(task, one);
+      if (path.includes(one.call) || from >= one.address + one.length) continue;
+      if (to <= one.address) continue;
+      // What it takes away may come to lie where another one takes away.
+      if (!one.call.ended || this.#must_wait(task, one.call, path)) return true;
+      if (leaving.includes(one)) this.#play_early(task, one);
     }
     return false;
   }

@@ -14,7 +14,7 @@ import * as V from '../ring/vm_events.ts';
 
 const PAGE = 4096;
 /** Ranges of more pages are left out: no program's, but a damaged recording may have some. */
-const MOST_PAGES = 2 ** 26;
+const MOST_PAGES = 2 ** 20;
 
 export class ModelSpace {
   /** Page to protection. */
