@@ -2,6 +2,7 @@
  * Shown: `kmem replay` of a recording of system calls as its users meet it: rows and table,
  * one JSON document with every name that truth.json has, options that do not go with it,
  * recordings that are cut, and what is not played, said plainly.
+ * Damaged in any way, it ends with rows or with one line.
  * By what means: the command runs as a process of its own, on real files and pipes.
  */
 import assert from 'node:assert/strict';
@@ -9,8 +10,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
+import { damaged } from '../replay/read/strace.fuzz.ts';
 import { strace_truth } from '../replay/read/strace.test.lib.ts';
-import { BUNDLED, temporary_file } from '../replay/read/traces.test.common.ts';
+import { BUNDLED, random_from, SEED, temporary_file } from '../replay/read/traces.test.common.ts';
 import { kmem, kmem_each, MAKE, refused, replay, replay_json } from './replay.test.lib.ts';
 
 const CALLS = join(BUNDLED, 'make.strace.gz');
@@ -79,6 +81,20 @@ test('from a pipe, cut, and beside a heap', async (t) => {
       [false, true],
     ],
   );
+});
+
+test(`damaged in any way: rows, or one line that says where (seed ${SEED})`, async (t) => {
+  const random = random_from(SEED);
+  const text = gunzipSync(readFileSync(CALLS)).toString('latin1').slice(0, 100_000);
+  const argvs = Array.from({ length: 24 }, (_, i) => {
+    const file = temporary_file(t, 'damaged', Buffer.from(damaged(random, text), 'latin1'));
+    return ['replay', '--quiet', ...(i % 3 === 0 ? ['--strict'] : []), file];
+  });
+  for (const { code, out, err } of await kmem_each(t, argvs)) {
+    if (code === 0) assert.match(out, /^damaged: strace, [\d,]+ lines? of [\s\S]*\n {2}time /);
+    else assert.match(err, /^kmem replay: \S+: [^\n]+\n$/);
+    assert.ok(!/^ +at /m.test(out + err), err);
+  }
 });
 
 test('what does not go with it, and what its words mean', async (t) => {
