@@ -50,14 +50,14 @@ export interface StraceFigures extends Partial<BlockFigures> {
   write_bytes: number;
 }
 
-/** Whether a call by which a process is made makes a thread of it. */
-export function makes_thread(call: StraceCall): boolean {
+const CLONE_FLAGS = { CLONE_VM: 0x100, CLONE_FILES: 0x400, CLONE_THREAD: 0x10000 };
+
+/** Whether a call by which a process is made has this flag, by name or as a bit. */
+export function has_flag(call: StraceCall, flag: keyof typeof CLONE_FLAGS): boolean {
   const raw = /\bflags=(0x[0-9a-f]+)/.exec(call.args);
-  return raw === null
-    ? /\bCLONE_THREAD\b/.test(call.args)
-    : Math.floor(Number(raw[1]) / CLONE_THREAD) % 2 === 1;
+  if (raw === null) return new RegExp(`\\b${flag}\\b`).test(call.args);
+  return Math.floor(Number(raw[1]) / CLONE_FLAGS[flag]) % 2 === 1;
 }
-const CLONE_THREAD = 0x10000;
 
 export class StraceStats {
   readonly #calls = new Names();
@@ -98,7 +98,7 @@ export class StraceStats {
       case 'clone':
       case 'clone3':
         if (result === 0) break;
-        if (makes_thread(call)) this.#threads++;
+        if (has_flag(call, 'CLONE_THREAD')) this.#threads++;
         else this.#processes++;
     }
   }

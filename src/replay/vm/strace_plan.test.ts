@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import { modelled, read_text } from '../read/strace.test.lib.ts';
 import {
   V_ADDRESS,
+  V_FILE,
   V_OP,
   V_PID,
   V_SPACE,
@@ -385,4 +386,43 @@ test('the break, files, and what fails', () => {
   const model = modelled(read);
   const sizes = [...model.spaces.values()].map((space) => space.pages.size);
   assert.deepEqual(sizes, [4 + 2, 2 + 2], 'the break of a child is its own');
+});
+
+test('files of mappings, without their names beside the descriptors', () => {
+  const map = (pid: number, fd: number): string =>
+    `${pid} mmap(NULL, 9, PROT_READ, MAP_PRIVATE, ${fd}, 0) = 0xa000`;
+  const read = read_text(
+    lines(
+      map(1, 3),
+      '1 openat(AT_FDCWD, "/lib/a\\303\\251", O_RDONLY|O_CLOEXEC) = 3',
+      map(1, 3),
+      '1 dup2(3, 7) = 7',
+      '1 fcntl(7, F_DUPFD_CLOEXEC, 10) = 10',
+      '1 close(3) = 0',
+      map(1, 3),
+      map(1, 7),
+      `1 ${FORK}) = 2`,
+      '2 open("b", O_RDWR) = 3',
+      map(2, 3),
+      map(1, 3),
+      `2 ${THREAD.replace('CLONE_FS', 'CLONE_FILES')}, 88) = 4`,
+      '4 memfd_create("m", 0) = 8',
+      map(2, 8),
+      '1 execve("x", ["x"], 0x1) = 0',
+      map(1, 7),
+      map(1, 10),
+      '2 close_range(3, 9, 0) = 0',
+      map(2, 7),
+      '2 openat(AT_FDCWD, 0x7f12, O_RDONLY) = 3',
+      map(2, 3),
+      '2 openat(AT_FDCWD, "/no", O_RDONLY) = -1 ENOENT (No such file or directory)',
+    ),
+  );
+  assert.deepEqual(read.document.malformed, []);
+  const names: string[] = [];
+  for (let at = 0; at < read.rows.length; at += VM_COLUMNS) {
+    if (read.rows[at + V_OP] === VM_MMAP) names.push(read.files[read.rows[at + V_FILE]]);
+  }
+  const [a, none] = ['/lib/a\u00e9', ''];
+  assert.deepEqual(names, [none, a, none, a, 'b', none, 'm', a, none, none, none]);
 });

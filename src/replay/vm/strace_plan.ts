@@ -30,6 +30,7 @@
 import { Names, type StraceCall } from '../read/strace_calls.ts';
 import { is_memory_call, memory_call } from '../read/strace_memory.ts';
 import { VM_MMAP, VM_MREMAP, type VmSink } from '../ring/vm_events.ts';
+import { follow_files } from './strace_files.ts';
 import { is_planned, type Leaving, StraceSpaces, type Task } from './strace_spaces.ts';
 
 /** Events that wait at most. */
@@ -219,8 +220,10 @@ export class StracePlan {
     if (making !== undefined) this.#making.delete(call);
     const early = this.#early.delete(call);
     if (task !== undefined) forget(task.space.leaving, call);
-    if (!is_planned(call.name)) this.#not_played.add(call.name);
-    else if (early) this.#planned.add(call.name);
+    if (!is_planned(call.name)) {
+      this.#not_played.add(call.name);
+      if (task !== undefined) follow_files(task.files, call);
+    } else if (early) this.#planned.add(call.name);
     else if (failed(call)) this.#refused.add(call.name);
     else if (task === undefined || !this.#planned_call(task, call, making)) {
       this.#not_played.add(call.name);

@@ -41,7 +41,8 @@ import {
   type VmSink,
 } from '../ring/vm_events.ts';
 import type { MemoryCall } from '../read/strace_memory.ts';
-import { makes_thread } from '../read/strace_stats.ts';
+import { has_flag } from '../read/strace_stats.ts';
+import { after_exec, type Files } from './strace_files.ts';
 import type { StraceCall } from '../read/strace_calls.ts';
 
 export interface Space {
@@ -67,6 +68,7 @@ export interface Task {
   pid: number;
   space: Space;
   process: Process;
+  files: Files;
 }
 
 /** Names of files that are told apart. */
@@ -80,13 +82,8 @@ export function is_planned(name: string): boolean {
 /** Whether the process that a call makes has its maker's space. */
 function shares(call: StraceCall): boolean {
   if (call.name === 'fork') return false;
-  if (call.name === 'vfork') return true;
-  const raw = /\bflags=(0x[0-9a-f]+)/.exec(call.args);
-  return raw === null
-    ? /\bCLONE_VM\b/.test(call.args)
-    : Math.floor(Number(raw[1]) / CLONE_VM) % 2 === 1;
+  return call.name === 'vfork' || has_flag(call, 'CLONE_VM');
 }
-const CLONE_VM = 0x100;
 
 export class StraceSpaces {
   operations = 0;
@@ -112,7 +109,7 @@ export class StraceSpaces {
 
   /** A process of which the recording does not tell how it came to be. */
   start(pid: number): Task {
-    const task = this.#new_task(pid, this.#new_space(), { tasks: new Set() });
+    const task = this.#new_task(pid, this.#new_space(), { tasks: new Set() }, new Map());
     this.#put(VM_START, pid, task.space, 0);
     return task;
   }
@@ -122,10 +119,12 @@ export class StraceSpaces {
     if (old === parent) return; // nobody is his own child: the recording is damaged
     if (old !== undefined) this.#leave(old, 0, 0);
     const shared = shares(call);
-    const process = makes_thread(call) ? parent.process : { tasks: new Set<Task>() };
+    const thread = has_flag(call, 'CLONE_THREAD');
+    const process = thread ? parent.process : { tasks: new Set<Task>() };
+    const files = has_flag(call, 'CLONE_FILES') ? parent.files : new Map(parent.files);
     const space = shared ? parent.space : this.#new_space();
     space.brk = parent.space.brk;
-    this.#new_task(pid, space, process);
+    this.#new_task(pid, space, process, files);
     const row = this.#begin(VM_FORK, parent.pid, parent.space, call_number(call));
     row[V_TO] = pid;
     row[V_TO_LENGTH] = space.number;
@@ -141,6 +140,7 @@ export class StraceSpaces {
     this.#free_unused(task.pid, old);
     task.space = this.#new_space();
     task.space.users = 1;
+    task.files = after_exec(task.files);
     this.#put(VM_EXEC, task.pid, task.space, call_number(call));
   }
   /** A task ends, by a call; with `all`, its whole process does. */
@@ -169,7 +169,7 @@ export class StraceSpaces {
     row[V_TO] = pid;
     row[V_TO_LENGTH] = task.space.number;
     this.#send();
-    this.#new_task(pid, task.space, task.process);
+    this.#new_task(pid, task.space, task.process, task.files);
     this.#leave(task, 0, 0);
   }
   /** The task without a number (0) gets one. */
@@ -182,7 +182,7 @@ export class StraceSpaces {
   /** A call on memory. */
   memory(task: Task, call: StraceCall, memory: MemoryCall): void {
     const { space } = task;
-    const file = memory.op === VM_MMAP ? this.#file(memory) : FILE_NONE;
+    const file = memory.op === VM_MMAP ? this.#file(task, memory) : FILE_NONE;
     const row = this.#begin(memory.op, task.pid, space, call_number(call));
     row[V_ADDRESS] = memory.address;
     row[V_LENGTH] = memory.length;
@@ -199,8 +199,9 @@ export class StraceSpaces {
     this.#send();
   }
 
-  #file({ fd, file }: MemoryCall): number {
-    if (fd < 0) return FILE_NONE;
+  #file({ files }: Task, memory: MemoryCall): number {
+    if (memory.fd < 0) return FILE_NONE;
+    const file = memory.file !== '' ? memory.file : (files.get(memory.fd)?.file ?? '');
     if (file === '') return FILE_UNKNOWN;
     const known = this.#files.get(file);
     if (known !== undefined) return known;
@@ -214,8 +215,8 @@ export class StraceSpaces {
   #new_space(): Space {
     return { number: ++this.#spaces, users: 0, brk: 0, leaving: [] };
   }
-  #new_task(pid: number, space: Space, process: Process): Task {
-    const task = { pid, space, process };
+  #new_task(pid: number, space: Space, process: Process, files: Files): Task {
+    const task = { pid, space, process, files };
     space.users++;
     process.tasks.add(task);
     this.#tasks.set(pid, task);
