@@ -60,9 +60,9 @@ export const SPACE_PAGES = 100;
 
 /** Whether all words of a page are written and looked at, or the first and the last. */
 export const contents = { whole: false };
-/** Word `j` of a page that holds `value`. */
+/** Word `j` of a page that holds `value`: of the two that others write, the value itself. */
 function word_of(value: number, j: number): number {
-  return Math.imul(value, 2 * j + 1);
+  return contents.whole ? Math.imul(value, 2 * j + 1) : value;
 }
 function contents_write(m: number, value: number): void {
   const at = page_word(m);
@@ -254,8 +254,8 @@ export function space_read(s: number, i: number): number {
   return object_read(space_object(s), i);
 }
 /**
- * What is seen as page `i` of an object; -1: its two words differ.  `then` is called with the
- * page, if there is one, its object locked.
+ * What is seen as page `i` of an object; -1: its words are of two minds.  `then` is called with
+ * the page, if there is one, its object locked.
  */
 export function object_read(o: vm_object_t, i: number, then?: (m: number) => void): number {
   mtx_lock(object.lock, o);

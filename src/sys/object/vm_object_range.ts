@@ -26,8 +26,9 @@ const object = vm_object;
 const page = vm_page;
 
 /**
- * Frees the pages from number `first` up to `end`, which nobody maps.  If they are the object's
- * last ones it becomes shorter.  The caller refers to the object and has no object locked.
+ * Frees the pages from number `first` up to `end`, which nobody maps.  If they are the last ones
+ * of an anonymous object it becomes shorter: of others the size says what there is.  The caller
+ * refers to the object and has no object locked.
  */
 export function vm_object_page_remove(o: vm_object_t, first: number, end: number): void {
   mtx_lock(object.lock, o);
@@ -39,7 +40,8 @@ export function vm_object_page_remove(o: vm_object_t, first: number, end: number
     if (!wired && !slept) object_page_free(m, o);
     m = object_page_next(o, slept ? i : i + 1);
   }
-  if (first < object.size[o] && object.size[o] <= end && object_page_next(o, first) === 0) {
+  const last = first < object.size[o] && object.size[o] <= end;
+  if (last && object_anonymous(o) && object_page_next(o, first) === 0) {
     undo_begin(object.lock, o);
     save(object.size, o);
     object.size[o] = first;

@@ -7,10 +7,11 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { atomic_cas, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
-import { thr } from '../machine/cpu.ts';
-import { v_reap_locks } from '../machine/death.ts';
+import { pcpu, thr, thr_set } from '../machine/cpu.ts';
+import { slot_joined, slot_start, slot_take, thr_forget } from '../machine/cpu_slots.ts';
+import { death_oracle, reap_all, v_reap_locks } from '../machine/death.ts';
 import { EOWNERDEAD } from '../machine/errno.ts';
 import { host_sees_threads } from '../machine/host.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
@@ -18,9 +19,10 @@ import { field_word } from '../machine/struct.ts';
 import { until, within } from '../machine/workers.test.lib.ts';
 import { mtx_lock, mtx_recover, mtx_timedlock, mtx_unlock, mtx_unrecover } from './kern_mutex.ts';
 import { rw_rlock, rw_runlock, rw_timedwlock, rw_wlock, rw_wunlock } from './kern_rwlock.ts';
-import { abandoned, lock_owner_tid } from './lock_word.ts';
+import { abandoned, lock_owner_tid, RW_FLAGS, RW_WRITE } from './lock_word.ts';
 import { rw_recover, rw_unrecover } from './rw_death.ts';
 import { sleepq_check, sleepq_list, wakeup_one } from './subr_sleepqueue.ts';
+import { save, undo_begin } from './undo.ts';
 import { ITEMS, kill_movers } from './lock_takeover.test.lib.ts';
 import { area, bring_up, leave, reaped, start, the_area } from './sync.test.lib.ts';
 
@@ -152,6 +154,50 @@ describe('killed at a chosen point', { skip }, () => {
     }
     assert.equal(sleepq_list().length, 0);
   });
+
+  for (const lock of ['undo', 'undo_sx'] as const) {
+    test(`taken over by two who died of it, the first of them settled first: ${lock}`, () => {
+      const { generation } = bring_up({ cpus: 4 });
+      const t = the_area();
+      const sx = lock === 'undo_sx';
+      const [l, left] = [t + area[lock], sx ? area.sx_left : area.left];
+      atomic_store(field_word(left, t), ITEMS);
+      const cpus = [{ cpu: thr.cpu, pc: thr.pc, tid: thr.tid }];
+      while (cpus.length < 4) {
+        thr_forget();
+        const taken = slot_take(generation);
+        assert.ok(taken);
+        slot_start(taken);
+        slot_joined();
+        cpus.push({ cpu: thr.cpu, pc: thr.pc, tid: thr.tid });
+      }
+      const become = (i: number): void => thr_set(cpus[i].cpu, cpus[i].pc, cpus[i].tid);
+      /** What a taker has done when it has got the lock, and no more. */
+      const takes = (from: number): void => {
+        pcpu.recover_from[thr.pc] = cpus[from].tid;
+        pcpu.recover_lock[thr.pc] = l;
+        const v = atomic_load(l);
+        assert.equal(atomic_cas(l, v, thr.tid | (v & (sx ? RW_FLAGS | RW_WRITE : 1))), v);
+      };
+      become(2);
+      if (sx) rw_wlock(area.undo_sx, t);
+      else mtx_lock(area.undo, t);
+      if (sx) undo_begin(area.undo_sx, t);
+      else undo_begin(area.undo, t);
+      save(left, t);
+      left[t] -= 7;
+      become(1);
+      takes(2);
+      become(3);
+      takes(1);
+      become(0);
+      death_oracle.dead = (cpu) => cpu !== 0;
+      assert.equal(reap_all(), 3);
+      death_oracle.dead = null;
+      assert.equal(left[t], ITEMS);
+      assert.equal(atomic_load(l) & ~RW_FLAGS, 0);
+    });
+  }
 
   for (const lock of ['mtx', 'rw_write'] as const) {
     test(`a program's lock whose owner is dead is abandoned: ${lock}`, async () => {
