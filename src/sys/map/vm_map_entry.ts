@@ -46,7 +46,7 @@ import {
 import { vm_object_split } from '../object/vm_object_chain.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_begin_private, undo_end } from '../sync/undo.ts';
-import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
+import { zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { hand_item, item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { map_root, vm_map_assert_locked } from './vm_map.ts';
 import { map_header, tree_gap, tree_in, tree_out } from './vm_map_tree.ts';
@@ -67,7 +67,7 @@ function refused(): boolean {
 /** An entry in this CPU's hand, in no map; the caller fills it in. NULL: no memory. */
 export function entry_create(): vm_map_entry_t {
   if (refused()) return NULL as vm_map_entry_t;
-  const e = zone_alloc_hand(zone(), M_NOWAIT) as vm_map_entry_t;
+  const e = zone_take_hand(zone(), M_NOWAIT) as vm_map_entry_t;
   if (e === NULL) return e;
   checked_fresh(e, entry.sizeof);
   entry.map[e] = NULL as vm_map_t;
@@ -79,7 +79,7 @@ export function entry_create(): vm_map_entry_t {
 }
 /** Gives the entry on top of this CPU's hand back unused. */
 export function entry_discard(e: vm_map_entry_t): void {
-  zone_free_at(zone(), e, 0);
+  zone_give_hand(zone(), e);
 }
 /** What an entry leads to: an object with a reference of its own, NULL: none. */
 export function entry_object(e: vm_map_entry_t): vm_object_t {
@@ -184,7 +184,7 @@ function dying_take(pc: pcpu_t): vm_map_entry_t {
 function dying_end(e: vm_map_entry_t): void {
   const o = entry_object(e);
   if (o !== NULL) vm_object_deallocate(o);
-  zone_free_at(zone(), e, 0);
+  zone_give_hand(zone(), e);
 }
 /** What a dead CPU took out and did not let go of. */
 export function entries_reap(r: vm_map_root_t, cpu: number): void {

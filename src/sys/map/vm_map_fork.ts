@@ -48,7 +48,7 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { object_anonymous, vm_object_reference_locked } from '../object/vm_object.ts';
+import { object_anonymous } from '../object/vm_object.ts';
 import { vm_object_collapse, vm_object_split_end } from '../object/vm_object_chain.ts';
 import { pmap_cut, pmap_cut_begin, pmap_cut_end, pmap_pinit, pmap_release } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -146,7 +146,8 @@ function prepare(parent: vm_map_t): number {
  */
 function apart(mp: vm_map_t, e: vm_map_entry_t): void {
   const o = entry.object[e];
-  if (o === NULL) return;
+  // Of an object that this entry alone refers to nothing changes while the map is locked.
+  if (o === NULL || (object.refs[o] === 1 && object.backing[o] === NULL)) return;
   mtx_lock(object.lock, o);
   const anonymous = object_anonymous(o);
   mtx_unlock(object.lock, o);
@@ -161,10 +162,9 @@ function apart(mp: vm_map_t, e: vm_map_entry_t): void {
   entry_shadowed(mp, e, half, 0);
   vm_object_split_end(half);
 }
-/** Whether pages of an entry may be written to without a fault, and are to be copied. */
-function writable(e: vm_map_entry_t): boolean {
-  const copied = entry.inheritance[e] === VM_INHERIT_COPY && entry.object[e] !== NULL;
-  return copied && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
+/** Whether a fork copies what an entry shows, and there is something. */
+function copied(e: vm_map_entry_t): boolean {
+  return entry.inheritance[e] === VM_INHERIT_COPY && entry.object[e] !== NULL;
 }
 /** Takes the right to write to what is to be copied from all CPUs at one moment. */
 function cut(parent: vm_map_t): number {
@@ -172,70 +172,92 @@ function cut(parent: vm_map_t): number {
   if (pm === NULL) return KERN_SUCCESS;
   const header = map_header(parent);
   const c = pmap_cut_begin(pm);
-  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
-    if (writable(e)) pmap_cut(c, entry.start[e], entry.end[e]);
+  for (let e = entry.next[header]; e !== header; ) {
+    if (!copied(e)) {
+      e = entry.next[e];
+      continue;
+    }
+    // Neighbours that are copied too, and the holes between, in which nothing is mapped.
+    const first = entry.start[e];
+    let end = first;
+    for (; e !== header && copied(e); e = entry.next[e]) end = entry.end[e];
+    pmap_cut(c, first, end);
   }
   return pmap_cut_end(c, sysctl_get(fork_cut)) >= 0 ? KERN_FAILURE : KERN_SUCCESS;
 }
+const TO_COPY = MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY;
+/** Parent's entries that change in one section. */
+const BATCH = 8;
+/** Makes the entries that are copied such that the parent, too, writes to shadows. */
+function mark(parent: vm_map_t): void {
+  const header = map_header(parent);
+  for (let e = entry.next[header]; e !== header; ) {
+    undo_begin(map.lock, parent);
+    for (let n = 0; n < BATCH && e !== header; e = entry.next[e]) {
+      const flags = entry.eflags[e];
+      if ((flags & TO_COPY) === TO_COPY || !copied(e)) continue;
+      save(entry.eflags, e);
+      entry.eflags[e] = flags | TO_COPY;
+      n++;
+    }
+    undo_end();
+  }
+}
 /** Copies all entries into the child, which has none. */
 function copy_all(parent: vm_map_t, child: vm_map_t): number {
+  mark(parent);
   const header = map_header(parent);
   let last = map_header(child);
   let result = KERN_SUCCESS;
   for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
     if (entry.inheritance[e] === VM_INHERIT_NONE) continue;
-    const copy = copy_entry(parent, e);
+    const copy = copy_entry(e);
     if (copy === NULL) {
       result = KERN_RESOURCE_SHORTAGE;
       break;
     }
     entry_ring(child, last, copy);
+    if (entry.inheritance[e] !== VM_INHERIT_ZERO && entry.object[e] !== NULL) {
+      show(copy, entry.object[e]);
+    }
     last = copy;
   }
   tree_rebuild(child);
   sizes(parent, child);
   return result;
 }
-/** A copy of an entry, in hand with its reference. NULL: no memory. */
-function copy_entry(parent: vm_map_t, e: vm_map_entry_t): vm_map_entry_t {
+/** A copy of an entry, in hand, that shows nothing yet. NULL: no memory. */
+function copy_entry(e: vm_map_entry_t): vm_map_entry_t {
   const copy = entry_create();
   if (copy === NULL) return copy;
-  const how = entry.inheritance[e];
-  const o = how === VM_INHERIT_ZERO ? (NULL as vm_object_t) : entry.object[e];
+  const nothing = entry.inheritance[e] === VM_INHERIT_ZERO || entry.object[e] === NULL;
+  const gone = nothing ? TO_COPY : 0;
   entry_like(copy, e);
   entry.start[copy] = entry.start[e];
   entry.end[copy] = entry.end[e];
-  entry.object[copy] = o;
-  entry.offset[copy] = o === NULL ? 0 : entry.offset[e];
+  entry.object[copy] = NULL as vm_object_t;
+  entry.offset[copy] = nothing ? 0 : entry.offset[e];
   entry.wired_count[copy] = 0;
-  entry.eflags[copy] &= ~(MAP_ENTRY_USER_WIRED | MAP_ENTRY_NEEDS_WAKEUP);
-  if (o === NULL) {
-    entry.eflags[copy] &= ~(MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY);
-    return copy;
-  }
-  one_more(o);
-  if (how === VM_INHERIT_COPY) {
-    const flags = MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY;
-    entry.eflags[copy] |= flags;
-    if ((entry.eflags[e] & flags) !== flags) {
-      undo_begin(map.lock, parent);
-      save(entry.eflags, e);
-      entry.eflags[e] |= flags;
-      undo_end();
-    }
-  }
+  entry.eflags[copy] &= ~(MAP_ENTRY_USER_WIRED | MAP_ENTRY_NEEDS_WAKEUP | gone);
   return copy;
 }
-/** A reference more, in hand; its pages are shown more than once from here on. */
-function one_more(o: vm_object_t): void {
+/**
+ * An entry of the child shows the object from here on, whose pages are shown more than once
+ * then.  The count and the entry change in one section, so that no note is needed; nobody
+ * else sees the child.
+ */
+function show(copy: vm_map_entry_t, o: vm_object_t): void {
   mtx_lock(object.lock, o);
+  undo_begin(object.lock, o);
+  save(object.refs, o);
+  save(entry.object, copy);
   if (object.flags[o] & OBJ_ONEMAPPING) {
-    undo_begin(object.lock, o);
     save(object.flags, o);
     object.flags[o] &= ~OBJ_ONEMAPPING;
-    undo_end();
   }
-  vm_object_reference_locked(o);
+  object.refs[o]++;
+  entry.object[copy] = o;
+  undo_end();
   mtx_unlock(object.lock, o);
 }
 /** Text, data and stack of the child are where the parent's are, as far as it has them. */

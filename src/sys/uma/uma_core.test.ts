@@ -19,9 +19,16 @@ import {
 import { vm_page_count, vm_page_free_count } from '../page/vm_page.ts';
 import { bucket_failpoint } from './uma_bucket.ts';
 import { uma_check } from './uma_check.ts';
-import { uma_zalloc, uma_zalloc_arg, uma_zfree, uma_zfree_arg } from './uma_core.ts';
+import {
+  uma_zalloc,
+  uma_zalloc_arg,
+  uma_zfree,
+  uma_zfree_arg,
+  zone_give_hand,
+  zone_take_hand,
+} from './uma_core.ts';
 import { uma_reclaim } from './uma_drain.ts';
-import { slab_failpoint } from './uma_keg.ts';
+import { hand_item, item_in_hand, item_settle, slab_failpoint } from './uma_keg.ts';
 import { zone_present } from './uma_stats.ts';
 import { uma_zcreate, uma_zdestroy, uma_zone_set_max, uma_zsecond_create } from './uma_zone.ts';
 import {
@@ -67,6 +74,50 @@ function settled(z: zone_t, live: number): void {
   if (live === 0) assert.equal(uma_keg.pages[uma_zone.keg[z]], 0);
 }
 
+describe('items that come into the hand by way of the cache', () => {
+  beforeEach(() => void up());
+  test('are noted until they have a place, counted once, and given back', () => {
+    const z = plain();
+    const held: number[] = [];
+    for (let i = 0; i < 300; i++) {
+      const item = zone_take_hand(z, M_NOWAIT);
+      assert.equal(hand_item(), item);
+      if (i % 3 === 0) zone_give_hand(z, item);
+      else {
+        item_settle();
+        held.push(item);
+      }
+      assert.equal(hand_item(), 0);
+    }
+    assert.equal(new Set(held).size, held.length);
+    settled(z, held.length);
+    for (const item of held) {
+      item_in_hand(item);
+      zone_give_hand(z, item);
+    }
+    settled(z, 0);
+  });
+  test('where there is no bucket or no slab to be had', () => {
+    const z = plain();
+    bucket_failpoint.refuse = () => true;
+    const item = zone_take_hand(z, M_NOWAIT);
+    assert.equal(hand_item(), item);
+    slab_failpoint.refuse = () => true;
+    const more: number[] = [];
+    for (let next = zone_take_hand(z, M_NOWAIT); next !== 0; ) {
+      item_settle();
+      more.push(next);
+      next = zone_take_hand(z, M_NOWAIT);
+    }
+    assert.equal(hand_item(), item);
+    zone_give_hand(z, item);
+    slab_failpoint.refuse = null;
+    bucket_failpoint.refuse = null;
+    settled(z, more.length);
+    for (const m of more) uma_zfree(z, m);
+    settled(z, 0);
+  });
+});
 describe('constructors', () => {
   beforeEach(() => void up());
   test('ctor and dtor at each use, init and fini once in the life of a slab', () => {
