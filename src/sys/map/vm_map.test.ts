@@ -1,10 +1,10 @@
 /*
- * Shows: a map says of every page what an array of pages says, also in a checked machine, and
- * where memory for entries, objects or pages runs out at any place; holes are found from
- * both ends and never in used space; looking costs steps in the logarithm of the entries; stacks
- * grow as far as they may; and the calls that random operations do not make do what they say.
- * By what means: seeded operations beside the model (vm_map.fuzz.ts), each call on a small map,
- * steps that are counted, the walkers after each test.  Several threads: vm_map_smp.slow.test.ts.
+ * Shows: holes are found from both ends and never in used space; looking costs steps in the
+ * logarithm of the entries; stacks grow as far as they may; each call does what it says, or
+ * changes nothing.
+ * By what means: each call on a small map, steps that are counted, some seeded operations beside
+ * the model, the walkers after each test.  More of these: vm_map_model.slow.test.ts; several
+ * threads: vm_map_smp.slow.test.ts.
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
@@ -46,7 +46,6 @@ import {
   vm_object_reference,
 } from '../object/vm_object.ts';
 import { objects_all } from '../object/vm_object_check.ts';
-import { page_failpoint } from '../page/vm_page.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import {
   vm_map_deallocate,
@@ -79,7 +78,6 @@ import {
 import { vm_map_growstack, vm_map_stack } from './vm_map_stack.ts';
 import { ANON, map_make, memory_read, memory_write } from './vm_map.test.lib.ts';
 import {
-  tree_rebuild,
   tree_steps,
   vm_map_findspace,
   vm_map_findspace_down,
@@ -91,7 +89,6 @@ const map = vm_map;
 const entry = vm_map_entry;
 
 afterEach(() => {
-  page_failpoint.refuse = null;
   map_failpoint.refuse = null;
   try {
     if (maps_all().length > 0) throw new Error(`${maps_all().length} maps are left`);
@@ -124,70 +121,11 @@ const shown = (mp: vm_map_t): string =>
     .map((e) => `${entry.start[e]}-${entry.end[e]} ${entry.protection[e]}`)
     .join(', ');
 
-describe('beside the model', () => {
-  function play(steps: number, seed: number, each: number, paged = false): MapPlay {
-    const p = MapPlay.begin(seed, paged);
-    for (let i = 0; i < steps; i++) {
-      p.step();
-      if (i % each === 0) p.check();
-    }
-    return p;
-  }
-  test('seeded operations: every page of two maps is what was done to it', () => {
-    up();
-    const p = play(30_000, SEED, 500);
-    assert.ok(p.entries() > 0);
-    assert.equal(p.short, 0);
-    p.end();
-  });
-  test('the same through page tables', () => {
-    up();
-    play(20_000, SEED + 7, 500, true).end();
-  });
-  test('the same in a checked machine', () => {
-    up({ checked: true });
-    play(400, SEED + 1, 100, true).end();
-  });
-  test('every Nth entry or object refused: what was not done has changed nothing', () => {
-    up();
-    const draw = dice(SEED + 2);
-    const p = MapPlay.begin(SEED + 2);
-    for (let i = 0; i < 12_000; i++) {
-      let left = draw(4);
-      map_failpoint.refuse = () => left-- <= 0;
-      p.step();
-      map_failpoint.refuse = null;
-      if (i % 200 === 0) p.check();
-    }
-    assert.ok(p.short > 100, `${p.short} refused`);
-    p.end();
-  });
-  test('pages refused at every place: the same', () => {
-    up();
-    const draw = dice(SEED + 3);
-    const p = MapPlay.begin(SEED + 3, true);
-    for (let i = 0; i < 6000; i++) {
-      let left = draw(4);
-      page_failpoint.refuse = () => left-- <= 0;
-      p.step();
-      page_failpoint.refuse = null;
-      if (i % 200 === 0) p.check();
-    }
-    assert.ok(p.short > 10, `${p.short} refused`);
-    p.end();
-  });
-  test('a tree that is made anew from the ring finds the same', () => {
-    up();
-    const p = play(3000, SEED + 4, 1000);
-    for (const { mp } of p.pairs) {
-      vm_map_lock(mp);
-      tree_rebuild(mp);
-      vm_map_unlock(mp);
-    }
-    p.check();
-    for (let i = 0; i < 2000; i++) p.step();
-    p.end();
-  });
+test('seeded operations beside the model; all of it: vm_map_model.slow.test.ts', () => {
+  up();
+  const p = MapPlay.begin(SEED, true);
+  for (let i = 0; i < 4000; i++) p.step();
+  p.end();
 });
 
 describe('insert', () => {
