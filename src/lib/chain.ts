@@ -101,7 +101,7 @@ import {
   checkPossible,
   sleepForChains,
 } from './chain_wait.ts';
-import { type Context, enter, failed, giveBack, inKernel } from './context.ts';
+import { type Context, enter, failed, giveBack, inKernel, letGo, whenBack } from './context.ts';
 import { kmemError } from './errors.ts';
 import {
   type Note,
@@ -208,12 +208,10 @@ export class Chain
   static drop(chain: Chain, leaving = false): void {
     const m = chain.#m;
     if (m === NONE && chain.#ended !== 'given to a stream' && chain.#ended !== '') return;
-    const { up, parked } = chain.#ctx;
-    if (leaving || up) kernel_probe();
+    if (!leaving && !chain.#ctx.up) return chain.#finish('freed');
+    kernel_probe();
     chain.#finish('freed');
-    const free = (): void => giveBack('free', () => m_freem(m));
-    if (parked) void parked.then(() => chain.#ctx.up && free());
-    else if (leaving || up) free();
+    whenBack(chain.#ctx, () => giveBack('free', () => m_freem(m)));
   }
   /** What a chain has of its thread. */
   static context(chain: Chain): Context {
@@ -613,7 +611,7 @@ export class Chain
     kernel_leave(outer);
   }
   [Symbol.dispose](): void {
-    this.free();
+    letGo(() => this.free());
   }
   /**
    * Lets go of the chain and returns it as a number, for a queue, a root or a

@@ -12,7 +12,7 @@
  * (a file is), so that it stays in use until the machine is shut down.
  */
 import { Chain } from './chain.ts';
-import { machineStopped, type Mortal } from './context.ts';
+import { letGo, type Mortal } from './context.ts';
 
 export class Held implements Mortal {
   readonly #chains = new Set<Chain>();
@@ -31,7 +31,7 @@ export class Held implements Mortal {
   /** What is written is the stream's; a chain that can go nowhere any more is freed at once. */
   take(chunk: unknown, stream: { destroyed: boolean; writableEnded: boolean }): void {
     if (!(chunk instanceof Chain) || this.#chains.has(chunk)) return;
-    if (stream.destroyed || stream.writableEnded) chunk.free();
+    if (stream.destroyed || stream.writableEnded) letGo(() => chunk.free());
     else if (Chain.take(chunk)) this.add(chunk);
   }
   has(chain: Chain): boolean {
@@ -65,6 +65,6 @@ export class Held implements Mortal {
   leave(): void {
     const chains = [...this.#chains].filter((chain) => chain !== this.#lent);
     this.#chains.clear();
-    for (const chain of chains) Chain.drop(chain, !machineStopped());
+    for (const chain of chains) Chain.drop(chain, true);
   }
 }

@@ -106,10 +106,12 @@ export function writableChains(
     state.destroyed = true; // what comes now goes nowhere
     held.freeAll();
   };
+  /** Why nothing more is written: the thread has left the machine. */
+  let left: Error | null = null;
   const held = new Held(() => {
     state.destroyed = true;
-    const why = kmemError(ESHUTDOWN, 'writableChains', 'the thread has left the machine');
-    writer.abort(why).catch(() => {});
+    left = kmemError(ESHUTDOWN, 'writableChains', 'the thread has left the machine');
+    writer.abort(left).catch(() => {});
   });
   const put = async (chain: Chain): Promise<void> => {
     if (!(chain instanceof Chain)) throw kmemError(EINVAL, 'writableChains', 'not a chain');
@@ -120,6 +122,7 @@ export function writableChains(
     if (shared) held.lend(chain);
     for (const view of Chain.taken(chain)) {
       await writer.ready;
+      if (left !== null) throw left;
       if (!held.has(chain)) throw kmemError(EINVAL, 'writableChains', 'the stream was aborted');
       await writer.write(shared ? view : view.slice());
     }
@@ -145,6 +148,7 @@ export function writableChains(
       },
       async close() {
         end();
+        if (left !== null) throw left;
         await writer.close();
       },
       abort: end,

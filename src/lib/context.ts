@@ -17,6 +17,11 @@
  * Proxy), which may throw or call the machine.  What it hears (diagnostics channels,
  * the console) comes last, when no lock is held any more: tell().  So no code of the
  * program runs under a lock of the kernel.
+ *
+ * Another thread may end the machine at any moment.  A call in progress says so: ESHUTDOWN,
+ * or KernelPanic.  Leaving, letting go of an object, the end of a `using` and what the event
+ * loop runs for the library say nothing: there is nothing left to do, and nobody to tell it to
+ * (letGo, giveBack).
  */
 import {
   CPU_DEAD,
@@ -37,7 +42,7 @@ import {
 } from '../sys/machine/errno.ts';
 import { M, machine as header, PHASE_DOWN } from '../sys/machine/header.ts';
 import { host_can_block } from '../sys/machine/host.ts';
-import { cpu_stopped } from '../sys/machine/panic.ts';
+import { cpu_stopped, stopped_elsewhere } from '../sys/machine/panic.ts';
 import { field_word } from '../sys/machine/struct.ts';
 import {
   kernel_enter,
@@ -106,12 +111,23 @@ export class Context {
     if (!this.up) gone(op, this);
     enter(op);
   }
-  /** The thread leaves the machine, or the machine has stopped. */
+  /**
+   * The thread leaves the machine, or the machine has stopped.  Waits first: what they had
+   * been told is passed on while their objects are there.  One that fails keeps no other from
+   * its end.
+   */
   bury(): void {
     this.up = false;
-    for (const m of this.named.values()) m.bury();
-    for (const w of [...this.waits]) w.bury();
+    const wrong: unknown[] = [];
+    for (const mortal of [...this.waits, ...this.named.values()]) {
+      try {
+        letGo(() => mortal.bury());
+      } catch (e) {
+        wrong.push(e);
+      }
+    }
     this.named.clear();
+    if (wrong.length > 0) throw wrong[0];
   }
 }
 
@@ -240,17 +256,44 @@ export function inKernel<T>(op: string, run: () => T): T {
 }
 /**
  * Gives something back on the way out of a call that has entered: it must not be
- * refused for want of stack.  Does nothing once the machine has stopped.
+ * refused for want of stack.  Does nothing once the machine has stopped, and no more if
+ * another thread ends it meanwhile.
  */
 export function giveBack(op: string, run: () => void): void {
   if ((pcpu.state[thr.pc] & (CPU_STOP | CPU_DEAD)) !== 0) return;
-  const outer = kernel_enter_proved();
+  letGo(() => {
+    const outer = kernel_enter_proved();
+    try {
+      run();
+    } catch (e) {
+      failed(e, outer, op);
+    }
+    kernel_leave(outer);
+  });
+}
+/**
+ * Runs a step of leaving, or of letting go of something, which another thread makes needless by
+ * ending the machine: then the result is undefined.  `cpu`: this thread's slot, if it may
+ * have given that up by then.
+ */
+export function letGo<T>(step: () => T, cpu = thr.cpu): T | undefined {
   try {
-    run();
+    return step();
   } catch (e) {
-    failed(e, outer, op);
+    if (!stopped_elsewhere(e, cpu)) throw e;
+    return undefined;
   }
-  kernel_leave(outer);
+}
+/**
+ * Runs `run` now, or when this thread is back, if it is parked; not at all if it leaves before.
+ * For what the event loop brings, which cannot be refused.
+ */
+export function whenBack(ctx: Context, run: () => void): void {
+  const { parked } = ctx;
+  if (parked === null) return run();
+  void parked.then(() => {
+    if (ctx.up) whenBack(ctx, run);
+  });
 }
 /** A panic was thrown in this thread: its objects refuse from now on. */
 function panicked(): void {

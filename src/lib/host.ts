@@ -97,7 +97,15 @@ export function isWorker(worker: unknown): worker is WorkerLike {
 /** What is done when this thread ends by itself: one handler of the host for all of it. */
 const atExit = new Set<() => void>();
 function exits(): void {
-  for (const fn of atExit) fn();
+  const wrong: unknown[] = [];
+  for (const fn of atExit) {
+    try {
+      fn();
+    } catch (e) {
+      wrong.push(e); // the others run nevertheless
+    }
+  }
+  if (wrong.length > 0) throw wrong[0];
 }
 /** Runs `fn` when this thread ends by itself; returns what calls that off. */
 export function hostAtExit(fn: () => void): () => void {

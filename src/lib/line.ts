@@ -143,20 +143,22 @@ export class Sleep {
   /** How it ended: by a word, by its time, or because it was cut short. */
   ended: 'told' | 'late' | 'cut' | '' = '';
   readonly done: Promise<void>;
-  readonly #late: ((word: number) => void) | null;
+  readonly #late: ((word: number, memory: Int32Array) => void) | null;
+  readonly #memory = mem.I32;
   readonly #pending = new Set<number>();
   #resolve: () => void = () => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /**
    * The words are the line's own, unless `late` is given: that hears of a word for which
-   * others wait too, if its wake-up comes when the sleep is over.
+   * others wait too, if its wake-up comes when the sleep is over, perhaps when this thread has
+   * left that memory.
    */
   constructor(
     words: readonly number[],
     value: number,
     ms: number,
-    late: ((word: number) => void) | null = null,
+    late: ((word: number, memory: Int32Array) => void) | null = null,
   ) {
     this.#late = late;
     const heard = memory_state.shared && waitAsync !== undefined && words.length > 0;
@@ -180,7 +182,7 @@ export class Sleep {
   #heard(w: number, how: string): void {
     this.#pending.delete(w);
     if (this.ended === '') this.#end(how === 'timed-out' ? 'late' : 'told');
-    else if (how === 'ok') this.#late?.(w);
+    else if (how === 'ok') this.#late?.(w, this.#memory);
   }
   /** Ends it. */
   cut(): void {
@@ -290,9 +292,10 @@ export abstract class Line implements Wait {
   }
   /** The thread leaves the machine, or lets go of what is waited for: all waits end. */
   bury(): void {
+    this.#fail((op) => whyGone(op, this.ctx));
+    if (this.#sleep?.ended === 'told') this.unused(); // it has not been heard yet
     this.#sleep?.cut();
     this.leave();
-    this.#fail((op) => whyGone(op, this.ctx));
   }
 
   async #run(op: string): Promise<void> {

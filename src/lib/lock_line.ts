@@ -16,7 +16,13 @@
  * A waitAsync cannot be called off.  If the line hears of the mutex when nobody is left in
  * it, the next waiter is woken.
  */
-import { atomic_cas, atomic_load, atomic_notify, atomic_or } from '../sys/machine/atomic.ts';
+import {
+  atomic_cas,
+  atomic_load,
+  atomic_notify,
+  atomic_or,
+  notify_in,
+} from '../sys/machine/atomic.ts';
 import { mtx_leave, mtx_trylock_told, mtx_trylock_word } from '../sys/sync/kern_mutex.ts';
 import { abandoned, GRANT, LK_HANDOFF, LK_WAITERS, word_owner } from '../sys/sync/lock_word.ts';
 import type { Context, Mortal } from './context.ts';
@@ -80,13 +86,12 @@ export class LockLine extends Line {
     if ((v & flags) !== flags && atomic_cas(l, v, v | flags) !== v) return null;
     this.#told = false;
     this.#seen = v | flags;
-    return new Sleep([l], v | flags, slices.asyncMs, (w) => this.#heard(w));
+    return new Sleep([l], v | flags, slices.asyncMs, (w, memory) => this.#heard(w, memory));
   }
   /** A wake-up for which no sleep is left. */
-  #heard(l: number): void {
-    if (!this.ctx.up) return;
-    if (this.#lock.word() === l) mtx_leave(l, true);
-    else atomic_notify(l, 1); // disposed of: it may be another thing by now
+  #heard(l: number, memory: Int32Array): void {
+    if (this.ctx.up && this.#lock.word() === l) mtx_leave(l, true);
+    else notify_in(memory, l, 1); // disposed of, or left: it may be another thing by now
   }
   protected leave(): void {
     if (this.#told && this.#lock.word() !== 0) mtx_leave(this.#lock.word(), true);

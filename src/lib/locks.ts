@@ -83,6 +83,7 @@ import {
   enter,
   gone,
   giveBack,
+  letGo,
   mayBlock,
   type Mortal,
 } from './context.ts';
@@ -145,7 +146,9 @@ abstract class Named implements Mortal, Disposable {
    * has let go of it holds it still.
    */
   dispose(): void {
-    if (this.word === 0) return;
+    if (this.word !== 0) letGo(() => this.#dispose());
+  }
+  #dispose(): void {
     enter('dispose');
     if (this.mine(this.word)) this.refuse('dispose', EBUSY, 'this thread holds it');
     reap_all(); // of the dead nothing is left that names the lock
@@ -234,6 +237,10 @@ abstract class Lock extends Named {
     return this.settle(l);
   }
 }
+/** What `using` keeps: at its end `give` gives the lock back, unless the thread has left it. */
+function held(word: () => number, give: () => void): Disposable {
+  return { [Symbol.dispose]: () => void (word() !== 0 && letGo(give)) };
+}
 /** Whether a value is a promise. Its rejection is the concern of nobody. */
 function isLater(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
@@ -264,7 +271,10 @@ export class Mutex extends Lock {
       word: () => this.word,
       settle: (l) => void this.ownerDead(l),
     });
-    this.#held = { [Symbol.dispose]: () => this.owned && this.unlock() };
+    this.#held = held(
+      () => this.word,
+      () => this.owned && this.unlock(),
+    );
   }
   /**
    * Takes the mutex, waiting if another thread has it.  The result gives it back
@@ -422,8 +432,14 @@ export class Mutex extends Lock {
 
 /** The kernel's shared/exclusive lock, found by name in every thread. Made by machine.rwlock(). */
 export class RwLock extends Lock {
-  readonly #reads: Disposable = { [Symbol.dispose]: () => this.unlockRead() };
-  readonly #writes: Disposable = { [Symbol.dispose]: () => this.unlockWrite() };
+  readonly #reads = held(
+    () => this.word,
+    () => this.unlockRead(),
+  );
+  readonly #writes = held(
+    () => this.word,
+    () => this.unlockWrite(),
+  );
   static {
     showsItself(RwLock.prototype, 'RwLock', ({ name }) => ({ name }));
   }
@@ -666,6 +682,7 @@ export class Condition extends Named {
       for (;;) {
         // It is in the line before the mutex is given up: no signal falls between.
         const signalled = this.#line.join(want, left(), signal);
+        signalled.promise.catch(() => {}); // nobody waits for it if the machine ends right here
         mutex.letGo();
         await this.#inTime(signalled.promise);
         this.#channel('waitAsync'); // disposed of: it says so

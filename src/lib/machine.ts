@@ -25,14 +25,13 @@ import {
   detach as kernel_detach,
   shutdown as kernel_shutdown,
 } from '../sys/boot/main.ts';
-import { atomic_load } from '../sys/machine/atomic.ts';
 import { thr } from '../sys/machine/cpu.ts';
 import { cpu_exited, cpus_attached, reap_all } from '../sys/machine/death.ts';
 import { EBUSY, EINVAL } from '../sys/machine/errno.ts';
-import { M, machine as header, PHASE_DOWN, SITE_WORDS } from '../sys/machine/header.ts';
+import { M, machine as header, SITE_WORDS } from '../sys/machine/header.ts';
 import { type Handle, machine_handle } from '../sys/machine/machdep.ts';
 import { memory_state, memory_unshared } from '../sys/machine/memory.ts';
-import { field_word, set_string } from '../sys/machine/struct.ts';
+import { set_string } from '../sys/machine/struct.ts';
 import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
 import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_probe } from '../sys/sync/subr_trap.ts';
@@ -53,6 +52,7 @@ import {
   Context,
   contextIs,
   inKernel,
+  letGo,
   machinePanicked,
   machineStopped,
   type Mortal,
@@ -182,7 +182,7 @@ export class Machine implements Disposable, AsyncDisposable {
       memoryClose();
     };
     this.#ctx.waits.add({ bury: close });
-    this.#atExit = booted ? () => {} : hostAtExit(() => this.#leave(false));
+    this.#atExit = booted ? () => {} : hostAtExit(() => this.#exit());
   }
   /** Whether this thread is still attached, and the machine not shut down, nor in a panic. */
   get up(): boolean {
@@ -446,7 +446,7 @@ export class Machine implements Disposable, AsyncDisposable {
         `${shown(api)} is not OpenTelemetry's API: pass the module`,
       );
     }
-    return part('observe')(api, options);
+    return part('observe')(this.#ctx, api, options);
   }
   /**
    * Calls `fn` from this thread's event loop when memory runs short, at most once in
@@ -457,7 +457,7 @@ export class Machine implements Disposable, AsyncDisposable {
     this.#live('onLowMemory');
     checkFunction('onLowMemory', fn);
     const end = lowmem_subscribe(() => {
-      if (this.#ctx.up) fn();
+      if (this.up) fn();
     });
     return { [Symbol.dispose]: end };
   }
@@ -549,7 +549,8 @@ export class Machine implements Disposable, AsyncDisposable {
   /** Settles what a worker left; when this thread is back, if it is parked. */
   async #settle(id: number): Promise<void> {
     while (this.#ctx.parked !== null) await this.#ctx.parked;
-    if (this.#ctx.up && !machineStopped()) inKernel('exit', () => cpu_exited(id));
+    // In the event loop nobody would catch that another thread ended the machine meanwhile.
+    if (this.up) letGo(() => inKernel('exit', () => cpu_exited(id)));
   }
   /**
    * Runs `fn` with this thread parked: others may take what it caches meanwhile.
@@ -561,7 +562,10 @@ export class Machine implements Disposable, AsyncDisposable {
     const parked = this.park();
     return bracket(fn, () => parked[Symbol.dispose]());
   }
-  /** Parks this thread until the result is disposed of. See away. */
+  /**
+   * Parks this thread until the result is disposed of. See away.  If another thread ended the
+   * machine meanwhile, the next call says so.
+   */
   park(): Disposable {
     this.#live('park');
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -574,7 +578,7 @@ export class Machine implements Disposable, AsyncDisposable {
         parked = false;
         this.#ctx.parked = null;
         resolve();
-        if (this.#ctx.up) away_end();
+        if (this.#ctx.up) letGo(away_end);
       },
     };
   }
@@ -583,9 +587,7 @@ export class Machine implements Disposable, AsyncDisposable {
    * nothing.  Throws EBUSY, naming them, if this thread holds locks.
    */
   detach(): void {
-    let held: string[] = [];
-    // Another thread may end the machine while this one waits to look.
-    if (this.up) this.#unless_down(() => (held = registry_locks_held()));
+    const held = (this.up && letGo(registry_locks_held)) || [];
     if (held.length > 0) {
       const text = `this thread holds ${held.join(', ')}: give back what it holds first`;
       throw kmemError(EBUSY, 'detach', text);
@@ -636,31 +638,27 @@ export class Machine implements Disposable, AsyncDisposable {
     this.#ctx.enter(op);
     return inKernel(op, run);
   }
-  /** Runs a step of leaving, which another thread may make needless by ending the machine. */
-  #unless_down(step: () => void): void {
-    const down = (): boolean => atomic_load(field_word(header.phase, M)) === PHASE_DOWN;
-    if (down()) return this.#ctx.bury();
-    try {
-      step();
-    } catch (e) {
-      if (!down()) throw e;
-    }
+  /** The thread ends by itself: if it is parked it comes back, and it leaves. */
+  #exit(): void {
+    const parked = this.#ctx.parked !== null;
+    this.#ctx.parked = null;
+    if (parked && this.#ctx.up) letGo(away_end);
+    this.#leave(false);
   }
   #leave(all: boolean): void {
     if (this.#left) return;
-    if (this.#ctx.parked !== null && !machineStopped()) {
-      this.#live(all ? 'shutdown' : 'detach'); // EBUSY
-    }
-    this.#left = true;
+    // EBUSY
+    if (this.#ctx.parked !== null && this.up) letGo(() => this.#live(all ? 'shutdown' : 'detach'));
     if (machinePanicked()) return this.#forget();
     kernel_probe();
+    this.#left = true;
     try {
-      this.#unless_down(() => this.#ctx.bury());
+      this.#ctx.bury();
     } finally {
       this.#atExit();
       contextIs(null);
       if (live === this) live = null;
-      this.#unless_down(all ? kernel_shutdown : kernel_detach);
+      if (!machineStopped()) letGo(all ? kernel_shutdown : kernel_detach, this.cpu);
       abandon(); // does nothing unless leaving was cut short
     }
     const heard = all ? channels.shutdown : channels.detach;
@@ -668,6 +666,7 @@ export class Machine implements Disposable, AsyncDisposable {
   }
   /** Leaves a machine that has panicked: nothing is given back, because a dump is to show it. */
   #forget(): void {
+    this.#left = true;
     contextIs(null);
     this.#ctx.bury();
     this.#atExit();
@@ -768,7 +767,12 @@ export function attach(from: Handle | { readonly kmem: Handle }): Machine {
   kernel_attach({ kmem, memory, layout, id, generation });
   const handle = machine_handle();
   live = new Machine(handle, false);
-  registry_join();
+  try {
+    registry_join();
+  } catch (e) {
+    live[Symbol.dispose](); // another thread ended it meanwhile
+    throw e;
+  }
   if (channels.attach.hasSubscribers) channels.attach.publish({ cpu: live.cpu });
   return live;
 }

@@ -35,6 +35,7 @@ import { phys_root, vm_phys } from '../sys/page/vm_phys.ts';
 import { budget_limit_pages } from '../sys/uma/uma_budget.ts';
 import { type ZoneRow, zones_present } from '../sys/uma/uma_stats.ts';
 import { booleanOf, checkOptions, type Known } from './args.ts';
+import { type Context, inKernel, letGo } from './context.ts';
 import { memoryStats } from './memory_stats.ts';
 import { sysctls, sysctlValue } from './sysctl.ts';
 
@@ -305,12 +306,13 @@ function unitOf(name: string): { unit?: string } {
 }
 /**
  * Registers every figure as an observable with the API's meter 'kmem'; they are
- * read when the reader collects.  The result ends that when it is disposed of.
+ * read when the reader collects.  The result ends that when it is disposed of.  A reader
+ * gets nothing from a thread that is parked, or whose machine has ended.
  */
-export function observeWith(api: OtelApi, all: boolean): Disposable {
+export function observeWith(ctx: Context, api: OtelApi, all: boolean): Disposable {
   const meter = api.metrics.getMeter('kmem');
   const made = new Map<string, object>();
-  for (const m of metrics(all)) {
+  for (const m of inKernel('observe', () => metrics(all))) {
     const options = { description: m.help, ...unitOf(m.name) };
     const observable =
       m.kind === 'counter'
@@ -319,8 +321,10 @@ export function observeWith(api: OtelApi, all: boolean): Disposable {
     made.set(m.name, observable);
   }
   const observables = [...made.values()];
+  const now = (): Metric[] =>
+    ctx.up && !ctx.parked ? inKernel('observe', () => metrics(all)) : [];
   const read = (result: OtelResult): void => {
-    for (const m of metrics(all)) {
+    for (const m of letGo(now) ?? []) {
       const observable = made.get(m.name);
       if (!observable) continue;
       for (const { labels, value } of m.values) result.observe(observable, value, { ...labels });

@@ -36,7 +36,7 @@ export interface Parts {
   readonly collect: (options?: MetricsOptions) => () => string;
   /** The same. */
   readonly metrics: (options?: MetricsOptions) => () => Metric[];
-  readonly observe: (api: OtelApi, options?: MetricsOptions) => Disposable;
+  readonly observe: (ctx: Context, api: OtelApi, options?: MetricsOptions) => Disposable;
   readonly listen: (ctx: Context, up: () => boolean, given: ListenOptions) => Promise<Listener>;
   readonly dump: (path: string) => DumpResult;
 }

@@ -42,6 +42,7 @@ import {
   enter,
   gone,
   inKernel,
+  letGo,
   type Mortal,
   tell,
 } from './context.ts';
@@ -232,6 +233,9 @@ export class Queue<T extends QueueValue = number> implements Mortal, Disposable 
   dispose(): number {
     const e = this.#e;
     if (e === NULL) return 0;
+    return letGo(() => this.#dispose(e)) ?? 0;
+  }
+  #dispose(e: reg_entry_t): number {
     enter('dispose');
     let left = 0;
     this.#ctx.forget('queue', this.name);

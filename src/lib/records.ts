@@ -61,7 +61,7 @@ import {
   wholeIn,
   ZERO,
 } from './args.ts';
-import { type Context, enter, gone, type Mortal } from './context.ts';
+import { type Context, enter, gone, letGo, type Mortal } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { ChannelLine } from './line.ts';
 import type { Item } from './memory.ts';
@@ -380,6 +380,9 @@ export class RecordSet<N extends string, F extends Fields, H = Item<N>>
   dispose(): number {
     const e = this.#e;
     if (e === NULL) return 0;
+    return letGo(() => this.#dispose(e)) ?? 0;
+  }
+  #dispose(e: reg_entry_t): number {
     enter('dispose');
     const z = reg_records.zone[e];
     const inUse = (): number => records_used(e);

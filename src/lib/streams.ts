@@ -31,7 +31,7 @@
  */
 import { type NetConnectOpts, type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { Duplex, Writable } from 'node:stream';
-import { EINVAL } from '../sys/machine/errno.ts';
+import { EINVAL, ESHUTDOWN } from '../sys/machine/errno.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import {
@@ -54,8 +54,8 @@ import { type Can, chainFailure, chainMemory } from './chain_wait.ts';
 import { booleanOf, checkOptions, type Known, shown, what, whole } from './args.ts';
 import { Held } from './chain_held.ts';
 import { m_fill, m_getcl_any, m_getroom } from '../sys/client/uipc_mbuf_keep.ts';
-import { type Context, contextOf, giveBack, machineStopped, type Mortal } from './context.ts';
-import { KmemError, kmemError } from './errors.ts';
+import { type Context, contextOf, giveBack, type Mortal, whenBack } from './context.ts';
+import { KernelPanic, KmemError, kmemError } from './errors.ts';
 import { byHost } from './host.ts';
 import { bytesAt } from './memory.ts';
 import type { Machine } from './machine.ts';
@@ -118,6 +118,19 @@ function writeChunk(
     unsent.free(chunk);
     done(error);
   });
+}
+/**
+ * Takes a chain that is written to `stream`.  If the machine has ended, that is an error of the
+ * stream: who writes may be the host's own pipe(), which catches nothing.
+ */
+function takeInto(held: Held, chunk: unknown, stream: Writable): void {
+  try {
+    held.take(chunk, stream);
+  } catch (e) {
+    const ended = e instanceof KernelPanic || (e instanceof KmemError && e.errno === ESHUTDOWN);
+    if (!ended) throw e;
+    stream.destroy(e);
+  }
 }
 /** Writes bytes or a text, which a stream of chains takes as well. */
 function writePlain(
@@ -188,12 +201,24 @@ class Intake implements Mortal {
       throw kmemError(EINVAL, 'read', 'the socket brings texts: it must have no encoding');
     });
   }
-  /** In a callback of the host nobody would catch that the machine was ended meanwhile. */
+  /**
+   * In a callback of the host nobody would catch that the machine was ended meanwhile.  What
+   * comes while this thread is parked is taken when it is back.
+   */
   #guarded(take: () => boolean): boolean {
+    const { parked } = this.#ctx;
+    if (parked !== null) {
+      this.stalled = true;
+      void parked.then(() => {
+        this.stalled = false;
+        if (!this.#stop.signal.aborted && this.#guarded(take)) this.resumed(null);
+      });
+      return false;
+    }
     try {
       return take();
     } catch (e) {
-      if (!(e instanceof KmemError)) throw e;
+      if (!(e instanceof KmemError || e instanceof KernelPanic)) throw e;
       this.resumed(e);
       return false;
     }
@@ -240,14 +265,16 @@ class Intake implements Mortal {
     this.#ctx.waits.delete(this);
     const m = this.#into;
     this.#into = NONE;
-    if (m !== NONE && this.#ctx.up) giveBack('stream', () => m_freem(m));
+    if (m !== NONE && this.#ctx.up) {
+      whenBack(this.#ctx, () => giveBack('stream', () => m_freem(m)));
+    }
   }
   /** The thread leaves the machine: its memory must not be read into. */
   bury(): void {
     this.left();
     const m = this.#into;
     this.#into = NONE;
-    if (!machineStopped()) m_freem(m);
+    if (m !== NONE) giveBack('stream', () => m_freem(m));
     this.end();
   }
 }
@@ -354,11 +381,11 @@ export class ChainSocket extends Duplex {
     if (!this.#intake.stalled) this.socket.resume();
   }
   override write(chunk: unknown, ...rest: unknown[]): boolean {
-    this.#unsent.take(chunk, this);
+    takeInto(this.#unsent, chunk, this);
     return super.write(chunk, ...(rest as [BufferEncoding, Done]));
   }
   override end(...args: unknown[]): this {
-    this.#unsent.take(args[0], this);
+    takeInto(this.#unsent, args[0], this);
     return super.end(...(args as [unknown, BufferEncoding, () => void]));
   }
   override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {
@@ -496,11 +523,11 @@ class ChainWritable extends Writable {
     target.on('close', () => this.destroy());
   }
   override write(chunk: unknown, ...rest: unknown[]): boolean {
-    this.#unsent.take(chunk, this);
+    takeInto(this.#unsent, chunk, this);
     return super.write(chunk, ...(rest as [BufferEncoding, Done]));
   }
   override end(...args: unknown[]): this {
-    this.#unsent.take(args[0], this);
+    takeInto(this.#unsent, args[0], this);
     return super.end(...(args as [unknown, BufferEncoding, () => void]));
   }
   override _write(chunk: Chain | string | Uint8Array, encoding: BufferEncoding, done: Done): void {

@@ -62,7 +62,16 @@ import {
   ZERO,
 } from './args.ts';
 import { channels } from './channels.ts';
-import { type Context, enter, failed, gone, inKernel, type Mortal, tell } from './context.ts';
+import {
+  type Context,
+  enter,
+  failed,
+  gone,
+  inKernel,
+  letGo,
+  type Mortal,
+  tell,
+} from './context.ts';
 import { kmemError, type MemoryReason } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { ChannelLine } from './line.ts';
@@ -114,8 +123,16 @@ export interface Block extends Disposable {
   free(): void;
 }
 
+/** What is told about a block that nobody freed. */
+interface Lost {
+  readonly ctx: Context;
+  readonly type: string;
+  readonly size: number;
+  readonly address: number;
+}
 /** Blocks that the garbage collector found before anybody freed them: only reported. */
-const lost = new FinalizationRegistry<{ type: string; size: number; address: number }>((b) => {
+const lost = new FinalizationRegistry<Lost>((b) => {
+  if (!b.ctx.up) return; // the machine went first
   channels.leak.publish({ kind: 'type', name: b.type, count: 1, bytes: b.size });
   console.error(
     `kmem: a block of ${b.size} bytes of type '${b.type}' at ${b.address} was lost without free()`,
@@ -473,7 +490,7 @@ class OwnedBlock implements Block {
     this.#type = type;
     this.#address = address;
     this.#bytes = bytesAt(address, size);
-    lost.register(this, { type: type.name, size, address }, this);
+    lost.register(this, { ctx, type: type.name, size, address }, this);
   }
   get address(): Address {
     return this.#address;
@@ -491,6 +508,7 @@ class OwnedBlock implements Block {
     this.#bytes = new Uint8Array(0);
   }
   [Symbol.dispose](): void {
-    this.free();
+    lost.unregister(this); // it ends here, or with its machine
+    if (this.#ctx.up) letGo(() => this.free());
   }
 }

@@ -28,7 +28,7 @@ partsAre({
     const all = wantsSysctls('metrics', options);
     return () => metrics(all);
   },
-  observe: (api, options) => observeWith(api, wantsSysctls('observe', options)),
+  observe: (ctx, api, options) => observeWith(ctx, api, wantsSysctls('observe', options)),
   listen,
   dump: kern_dump,
 });

@@ -47,7 +47,16 @@ import {
   ZERO,
 } from './args.ts';
 import { channels } from './channels.ts';
-import { type Context, enter, giveBack, gone, inKernel, type Mortal, tell } from './context.ts';
+import {
+  type Context,
+  enter,
+  giveBack,
+  gone,
+  inKernel,
+  letGo,
+  type Mortal,
+  tell,
+} from './context.ts';
 import { kmemError } from './errors.ts';
 import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, type Item } from './memory.ts';
@@ -342,6 +351,9 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   dispose(): number {
     const z = this.#z;
     if (z === 0) return 0;
+    return letGo(() => this.#dispose(z)) ?? 0;
+  }
+  #dispose(z: zone_t): number {
     enter('dispose');
     const inUse = (): number => zone_present(z).used;
     this.#ctx.forget('zone', this.name);

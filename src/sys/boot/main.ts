@@ -434,9 +434,15 @@ function settle_from_spare(handle: Handle): boolean {
   let settled = 0;
   if (spare !== null) {
     attach_as(handle, spare);
-    settled = slots_settle(left, half);
-    // An heir has settled its own record first, and perhaps others on the way.
-    if (spare.heir) settled += reap_all() + 1;
+    try {
+      settled = slots_settle(left, half);
+      // An heir has settled its own record first, and perhaps others on the way.
+      if (spare.heir) settled += reap_all() + 1;
+    } catch (e) {
+      // It was stopped: the machine has ended.
+      if (e instanceof KmemError || e instanceof KernelPanic) slot_leave(true);
+      throw e;
+    }
     slot_leave();
   }
   if (settled === 0) host_sleep(1);

@@ -132,6 +132,12 @@ export function atomic_notify(w: number, count: number): number {
   return memory_state.shared ? Atomics.notify(mem.I32, w, count) : 0;
 }
 
+/** The same in a memory that this thread may have left: it may be bound to another by now. */
+export function notify_in(words: Int32Array, w: number, count: number): void {
+  if (words.buffer instanceof ArrayBuffer) return;
+  Atomics.notify(words, w, count);
+}
+
 const pause_hint: () => void = (Atomics as { pause?: () => void }).pause ?? (() => {});
 /** Tells the processor that this is a spin loop, where the host knows how. */
 export function cpu_spinwait(): void {

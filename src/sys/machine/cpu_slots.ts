@@ -37,7 +37,7 @@
  * seen no request.  Another CPU sets a request bit and notifies; 10 to 15 us
  * later the idle thread serves it.  A pending waitAsync keeps no thread alive.
  */
-import { atomic_cas, atomic_load, atomic_or, atomic_store } from './atomic.ts';
+import { atomic_cas, atomic_load, atomic_notify, atomic_or, atomic_store } from './atomic.ts';
 import {
   CPU_DEAD,
   CPU_PARKED,
@@ -47,6 +47,7 @@ import {
   cpu_is_spare,
   cpu_state_word,
   cpu_tid,
+  MAXCPU,
   mcache,
   mcache_of,
   pcpu,
@@ -77,7 +78,7 @@ import { host_js_tid, host_who, host_who_tid } from './host.ts';
 import { life, life_run } from './life.ts';
 import { mem, memory_state } from './memory.ts';
 import { opt } from './opt.ts';
-import { KernelPanic, panic } from './panic.ts';
+import { KernelPanic, panic, stopped_elsewhere } from './panic.ts';
 import {
   LIFE_SPARE,
   SLOT_CLOSED,
@@ -286,6 +287,7 @@ export function slot_leave(stopped = false): void {
   }
   const w = cpu_state_word(cpu);
   atomic_or(w, CPU_PARKED);
+  atomic_notify(w, MAXCPU); // the doorbell's waitAsync must not hear what is for the next owner
   const down = is_down();
   if (!down) {
     claim_wait(w);
@@ -327,7 +329,12 @@ function doorbell_start(): void {
 function doorbell_arm(wait_async: WaitAsync, round: number): void {
   const again = (): void => {
     if (round !== bell_round || thr.cpu < 0) return; // detached, or another machine by now
-    doorbell_serve();
+    try {
+      doorbell_serve();
+    } catch (e) {
+      if (!stopped_elsewhere(e)) throw e;
+      return; // nobody called: the next call says so
+    }
     doorbell_arm(wait_async, round);
   };
   const v = atomic_load(field_word(pcpu.state, thr.pc));

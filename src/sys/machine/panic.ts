@@ -95,6 +95,16 @@ function stop_others(): void {
 }
 
 /**
+ * Whether an exception says no more than that this CPU was stopped by another thread, which
+ * shut the machine down or panicked.  Whoever leaves the machine, gives something back or serves
+ * an event then has nothing left to do, and nobody to tell: the program's next call says so.
+ */
+export function stopped_elsewhere(e: unknown, cpu = thr.cpu): boolean {
+  if (e instanceof KernelPanic) return e.cpu !== cpu;
+  if (!(e instanceof KmemError) || e.errno !== ESHUTDOWN || memory_state.size === 0) return false;
+  return atomic_load(field_word(machine.phase, M)) === PHASE_DOWN;
+}
+/**
  * What a CPU does that finds itself told to stop: because another panicked,
  * because the machine was shut down, or because others took it for dead.
  */
