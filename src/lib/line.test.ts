@@ -188,6 +188,7 @@ describe('three threads with many tasks each', () => {
     const order = inTurn(TASKS);
     assert.deepEqual(await within(mine, 'the tasks of this thread'), order);
     for (const { answer } of others) assert.deepEqual((await answer).turns, order);
+    await until(() => z.used === 0, 'all items are free');
     check(machine);
   });
   test('on one queue: each value comes once, each thread is served in turn', async (t) => {

@@ -21,10 +21,16 @@ const q = machine.queue('q', { capacity: 8 });
 const m = machine.mutex('m');
 const stop = machine.queue('stop', { capacity: 8 });
 
+/** Items that this thread has not given back; z.used is a sample, which may miss some. */
+let held = 0;
 const jobs: Record<string, (i: number) => Promise<unknown>> = {
   alloc: async () => {
     const item = await z.allocAsync();
-    setImmediate(() => z.free(item));
+    held++;
+    setImmediate(() => {
+      z.free(item);
+      held--;
+    });
   },
   pop: () => q.popAsync(),
   push: (i) => q.pushAsync(i),
@@ -53,7 +59,7 @@ if (start.job === 'hammer') {
   });
   parentPort?.postMessage('up');
   Promise.all(all).then(async () => {
-    if (start.job === 'alloc') while (z.used > 0) await new Promise((go) => setTimeout(go, 2));
+    while (held > 0) await new Promise((go) => setTimeout(go, 2));
     machine.detach();
     parentPort?.postMessage({ turns, got });
   });

@@ -94,7 +94,7 @@ const v_drains = counter_u64('vm.drains', 'Caches of CPUs handed over on request
 const v_reclaims = counter_u64('vm.reclaims', 'Times memory was reclaimed from all zones');
 export const drain_deadline = sysctl_int('vm.drain_deadline', {
   value: 50,
-  min: 1,
+  min: 0,
   max: 10000,
   unit: 'ms',
   flags: CTLFLAG_RWTUN,
@@ -279,6 +279,8 @@ function drain_wait(waiting: number[]): boolean {
       if (!opt.SIM) host_sleep(SLICE_MS);
     }
     if (now_ms() > until || (opt.SIM && round > SIM_ROUNDS)) {
+      // The time may be over before the first ring; and nobody rings a CPU that is LATE again.
+      for (const cpu of left) cpu_ring(cpu);
       const alive = left.filter((cpu) => cpu_alive(cpu));
       const late = alive.filter((cpu) => drain_late(cpu)).length;
       if (late > 0) counter_add(v_late, late);

@@ -82,6 +82,19 @@ describe('memory comes back', () => {
     assert.equal(pages(z), 0);
     uma_check();
   });
+  test('from an idle thread for which nobody has the time to wait', async () => {
+    // As where the asking thread loses its processor before it has rung.
+    const handle = up({ options: WITNESSED, set: { 'vm.drain_deadline': 0 } });
+    const z = uma_zcreate('cached', 512);
+    const held = Array.from({ length: 100 }, () => uma_zalloc(z, M_NOWAIT));
+    for (const item of held) uma_zfree(z, item);
+    const job = start(handle, 'reclaim_once');
+    await within(job.done, 'the job');
+    await until(() => !uma_drain_pending(), 'it has heard the ring');
+    uma_reclaim();
+    assert.equal(pages(z), 0);
+    uma_check();
+  });
   test('from a thread that was terminated', { skip: !host_sees_threads() }, async () => {
     const handle = up({ options: WITNESSED });
     const z = uma_zcreate('cached', 512);
