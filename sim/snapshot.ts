@@ -17,7 +17,6 @@ import { M, machine } from '../src/sys/machine/header.ts';
 import { hw, mem, PAGE_WORDS, page_word } from '../src/sys/machine/memory.ts';
 
 const page = vm_page;
-const is_free = (m: number): boolean => (page.info[m] & PK_MASK) === PK_FREE;
 
 /** Words of the part that is always copied. */
 function boot_words(): number {
@@ -64,11 +63,16 @@ export class Snapshot {
   }
 
   private take_pages(): void {
-    this.count = 0;
-    for (let m = machine.first_page[M]; m < machine.npages[M]; m++) {
-      if (!is_free(m)) this.used[this.count++] = m;
-      this.zero[m] = is_free(m) && page.flags[m] & PG_ZERO ? 1 : 0;
+    const { info, flags } = page;
+    const { used, zero } = this;
+    const end = machine.npages[M];
+    let count = 0;
+    for (let m = machine.first_page[M]; m < end; m++) {
+      const free = (info[m] & PK_MASK) === PK_FREE;
+      if (!free) used[count++] = m;
+      zero[m] = free && (flags[m] & PG_ZERO) !== 0 ? 1 : 0;
     }
+    this.count = count;
     if (this.held.length < this.count * PAGE_WORDS) {
       this.held = new Int32Array((this.count + 8) * PAGE_WORDS);
     }
@@ -87,9 +91,13 @@ export class Snapshot {
   }
   /** Before the page array itself is put back: it says what became of the pages. */
   private restore_pages(): void {
-    for (let m = machine.first_page[M]; m < machine.npages[M]; m++) {
-      if (this.zero[m] === 0) continue;
-      if (!is_free(m) || !(page.flags[m] & PG_ZERO)) hw.fill(page_word(m), 0, PAGE_WORDS);
+    const { info, flags } = page;
+    const { zero } = this;
+    const end = machine.npages[M];
+    for (let m = machine.first_page[M]; m < end; m++) {
+      if (zero[m] === 0) continue;
+      const free = (info[m] & PK_MASK) === PK_FREE;
+      if (!free || (flags[m] & PG_ZERO) === 0) hw.fill(page_word(m), 0, PAGE_WORDS);
     }
     for (let i = 0; i < this.count; ) {
       const at = i * PAGE_WORDS;

@@ -12,16 +12,23 @@
  * of waiting; that is ten times what the longest takes, because the host may be
  * slow, or have other work.  The last line is `N passed, N failed`, for people and for CI.
  *
+ * Some tests are of the package, or start its command.  It is packed once for all of them,
+ * beside the first files (tests/package/pack.ts).
+ *
  * Usage: node tools/test.ts [--quick] [--changed] [part of a path ...]
  *   --quick     leave out *.slow.test.ts
  *   --changed   leave out what passed with the same sources (unchanged.ts)
  * `npm run check` does both.
  */
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { share_compiled } from './compile_cache.ts';
 import { walk } from './source.ts';
+import { use_worker_bundles } from './worker_bundles.ts';
 import { Closures, note_passed, passed_before } from './unchanged.ts';
 
 /** On two processors: a file waits for timers, threads and processes a quarter of its time. */
@@ -77,7 +84,10 @@ function print_file(path: string, file: FileRun, ms: number): void {
 }
 
 /** Runs the files and gives the numbers of tests that passed and failed. */
-async function run_tests(files: string[]): Promise<{ passed: number; failed: number }> {
+async function run_tests(
+  files: string[],
+  execArgv: string[],
+): Promise<{ passed: number; failed: number }> {
   const runs = new Map<string, FileRun>();
   const sources = new Closures(ROOT);
   const hashes = new Map(files.map((path) => [join(ROOT, path), sources.hash(path)]));
@@ -90,6 +100,7 @@ async function run_tests(files: string[]): Promise<{ passed: number; failed: num
     files: files.map((path) => join(ROOT, path)),
     concurrency: FILES_AT_ONCE,
     timeout: MAX_FILE_MS,
+    execArgv,
   });
   started.on('test:pass', ({ name, file, skip, details }) => {
     if (skip !== undefined) of(file).skipped.push(skipped_line(name, skip));
@@ -125,6 +136,22 @@ async function run_tests(files: string[]): Promise<{ passed: number; failed: num
   };
 }
 
+/** Files that want the package. */
+const WANT_PACKAGE = /^(?:tests\/package\/|src\/bin\/(?:replay|compare|packets))/;
+/** Packs the project for the files that want that; returns what ends and clears it. */
+function pack_for(files: string[]): () => Promise<void> {
+  if (!files.some((path) => WANT_PACKAGE.test(path))) return async () => {};
+  const folder = mkdtempSync(join(tmpdir(), 'kmem-packed-'));
+  process.env.KMEM_TEST_PACKED = folder;
+  const packing = spawn(process.execPath, [join(ROOT, 'tests/package/pack.ts'), folder]);
+  const over = once(packing, 'exit');
+  return async () => {
+    packing.kill();
+    await over;
+    rmSync(folder, { recursive: true, force: true });
+  };
+}
+
 /** Those of the files that have not passed with the sources that they have now. */
 function changed(files: string[]): string[] {
   const before = passed_before(ROOT);
@@ -151,7 +178,9 @@ if (import.meta.main) {
     process.exitCode = 2;
   } else {
     share_compiled(ROOT);
-    const { passed, failed } = await run_tests(files);
+    const packed = pack_for(files);
+    const { passed, failed } = await run_tests(files, await use_worker_bundles(ROOT));
+    await packed();
     console.log(`${passed} passed, ${failed} failed${kept}`);
     if (failed > 0 || passed === 0) process.exitCode = 1;
   }

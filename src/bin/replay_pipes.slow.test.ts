@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
-import { ended, GM, KMEM, kmem, MAKE, type Run, refused, replay } from './replay.test.lib.ts';
+import { COMMAND, ended, GM, kmem, MAKE, type Run, refused, replay } from './replay.test.lib.ts';
 
 const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
 
@@ -21,7 +21,7 @@ const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
 async function run(folder: string, argv: readonly string[], stdin = '/dev/null'): Promise<Run> {
   const fd = openSync(stdin, 'r');
   const env = { ...process.env, TMPDIR: folder };
-  const child = spawn(process.execPath, [KMEM, 'replay', ...argv], {
+  const child = spawn(process.execPath, [COMMAND, 'replay', ...argv], {
     stdio: [fd, 'pipe', 'pipe'],
     env,
   });
@@ -85,7 +85,7 @@ test('messages call a copy by the name that was given; a failing replay removes 
 test('a signal in the middle ends the command and takes the copy along', async (t) => {
   const copies = temporary_folder(t);
   const env = { ...process.env, TMPDIR: copies };
-  const argv = [KMEM, 'replay', '--loop', '1000000', '--cpus', '2', '-'];
+  const argv = [COMMAND, 'replay', '--loop', '1000000', '--cpus', '2', '-'];
   const child = spawn(process.execPath, argv, { env });
   const exit = new Promise((resolve) => child.once('exit', (_code, by) => resolve(by)));
   child.stdin.on('error', () => {}); // it may be killed before it has read all

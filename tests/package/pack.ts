@@ -8,11 +8,15 @@
  * or somebody's own build, would take it from one another.  The copy shares the
  * project's node_modules, where the compiler is.
  *
+ * A run of the tests packs once: it starts this file with a folder, beside the first
+ * tests, and whoever wants the package waits for it there (KMEM_TEST_PACKED).  A test
+ * file that is started by itself packs for itself.
+ *
  * Nothing here asks the network: the package depends on no other.
  */
 import { execFile, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
+import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 
@@ -27,6 +31,11 @@ export type NodeMajor = keyof typeof NODES;
 export const NODE_MAJORS: readonly NodeMajor[] = [22, 26];
 const LEFT_OUT = new Set(['node_modules', '.git', 'dist', '.tmp']);
 const MAX_MS = 300_000;
+/** What the folder of a run of the tests has: that all is there, and a project that uses it. */
+const PACKED = 'packed.json';
+export const USER = 'user';
+/** How often it is looked for, ms. */
+const LOOK_MS = 50;
 
 export interface Packed {
   /** The tarball's path. */
@@ -92,8 +101,40 @@ export function run_ok(program: string, args: readonly string[], cwd: string): s
   throw new Error(`${program} ${args.join(' ')}: exit code ${status}\n${stdout}${stderr}`);
 }
 
-/** Packs the project into `folder`. */
+/** The package: the one of this run of the tests, or one that is packed into `folder`. */
 export function pack(folder: string): Packed {
+  const shared = process.env.KMEM_TEST_PACKED;
+  return shared === undefined ? pack_into(folder) : packed_in(shared);
+}
+/** Waits for what another process packs into a folder. */
+function packed_in(folder: string): Packed {
+  const path = join(folder, PACKED);
+  const end = Date.now() + MAX_MS;
+  const nothing = new Int32Array(new SharedArrayBuffer(4));
+  while (!existsSync(path)) {
+    if (Date.now() > end) throw new Error(`nobody packs the project: there is no ${path}`);
+    Atomics.wait(nothing, 0, 0, LOOK_MS);
+  }
+  const said = JSON.parse(readFileSync(path, 'utf8')) as Packed | { failed: string };
+  if ('failed' in said) throw new Error(said.failed);
+  return said;
+}
+/** Packs and installs for all who wait at `folder`. */
+function pack_for_all(folder: string): void {
+  const say = (what: Packed | { failed: string }): void => {
+    writeFileSync(join(folder, 'part'), JSON.stringify(what));
+    renameSync(join(folder, 'part'), join(folder, PACKED));
+  };
+  try {
+    const packed = pack_into(folder);
+    install(join(folder, USER), packed);
+    say(packed);
+  } catch (e) {
+    say({ failed: `the project could not be packed: ${(e as Error).stack}` });
+  }
+}
+/** Packs the project into `folder`. */
+function pack_into(folder: string): Packed {
   const source = join(folder, 'source');
   mkdirSync(source);
   for (const name of readdirSync(ROOT).filter((name) => !LEFT_OUT.has(name))) {
@@ -124,3 +165,5 @@ export function install(folder: string, packed: Packed): string {
 export function tool(name: 'tsc' | 'vite' | 'publint' | 'attw'): string {
   return join(MODULES, '.bin', name);
 }
+
+if (import.meta.main) pack_for_all(process.argv[2]);
