@@ -41,7 +41,7 @@ async function output(file: string, args: readonly string[] = []): Promise<strin
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
     [join(HERE, file), ...args],
-    { timeout: 120_000, killSignal: 'SIGKILL' },
+    { timeout: 480_000, killSignal: 'SIGKILL' },
   );
   assert.equal(stderr, '', file);
   return stdout;

@@ -33,7 +33,7 @@ import { chainWritable, connectChains } from './streams.ts';
 export type Way = 'detach' | 'dispose' | 'asyncDispose' | 'shutdown' | 'exit';
 
 /** Longest that a wait may take to end once its machine has, ms: the host may be slow. */
-const ENDS_MS = 60_000;
+const ENDS_MS = 240_000;
 /** What may fail though the machine is well. */
 const ORDINARY = new Set(['ENOMEM', 'ETIMEDOUT', 'EDEADLK', 'EOWNERDEAD', 'EAGAIN', 'EADDRINUSE']);
 

@@ -90,7 +90,7 @@ describe('the socket', () => {
     const { status, stdout, stderr } = spawnSync(
       process.execPath,
       ['--input-type=module', '-e', program],
-      { encoding: 'utf8', timeout: 120_000 },
+      { encoding: 'utf8', timeout: 480_000 },
     );
     assert.equal(status, 0, stderr);
     return stdout;

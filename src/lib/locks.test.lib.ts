@@ -120,8 +120,8 @@ export async function killMills(
   };
   if (rw.recover(mend(RW_WORD))) recovered++;
   if (m.recover(mend(MUTEX_WORD))) recovered++;
-  rw.lockWrite({ timeout: 10_000 });
-  m.lock({ timeout: 10_000 });
+  rw.lockWrite({ timeout: 240_000 });
+  m.lock({ timeout: 240_000 });
   for (const w of [RW_WORD, MUTEX_WORD]) assert.equal(words[word + w], words[word + w + 1]);
   const writes = words[word + RW_WORD];
   m.unlock();

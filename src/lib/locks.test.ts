@@ -105,7 +105,7 @@ describe('a lock outlives its owner', { skip }, () => {
     test(`a shared hold is given back: ${end}`, async (t) => {
       const machine = testMachine(t);
       await afterEnd(machine, 'read', end);
-      machine.rwlock('l').lockWrite({ timeout: 30_000 })[Symbol.dispose]();
+      machine.rwlock('l').lockWrite({ timeout: 240_000 })[Symbol.dispose]();
     });
   }
   for (const kind of ['mutex', 'read', 'write'] as const) {

@@ -152,7 +152,7 @@ describe('waits', () => {
     }
     await until(() => sleepq_list().length === 0, 'no record of a dead thread is on a chain');
     const queues = Array.from({ length: 200 }, (_, i) => machine.queue(`q${i}`, SMALL_QUEUE));
-    const all = queues.map((q) => q.popAsync({ timeout: 20_000 }));
+    const all = queues.map((q) => q.popAsync({ timeout: 240_000 }));
     await until(() => sleepq_list().length === 200, 'each has a record of the table');
     for (const [i, q] of queues.entries()) q.tryPush(i);
     assert.deepEqual(

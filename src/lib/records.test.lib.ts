@@ -4,7 +4,7 @@
  */
 const SPINS = 2000;
 /** A thread that is waited for as long is gone. */
-const GONE_MS = 60_000;
+const GONE_MS = 240_000;
 
 /** What the two threads share; each word is written by one of them. */
 export interface Race {

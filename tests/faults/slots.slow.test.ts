@@ -246,7 +246,7 @@ test('without a descriptor nobody who lives is taken for dead', { skip }, () => 
   const script = new URL('./slots_emfile.ts', import.meta.url).pathname;
   const run = spawnSync('sh', ['-c', `ulimit -n 90; exec "$0" "$1"`, process.execPath, script], {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 240_000,
   });
   assert.equal(run.stderr, '');
   assert.match(

@@ -20,7 +20,7 @@ import { parentPort, Worker, workerData } from 'node:worker_threads';
 import type { Handle } from './machdep.ts';
 
 /** A wait that takes so long will never end. */
-export const WAIT_MS = 60_000;
+export const WAIT_MS = 240_000;
 /** How often a condition is looked at, ms. */
 const LOOK_MS = 2;
 
