@@ -13,7 +13,8 @@
  * and its `start` where it ends, so that holes are from one's end to the next one's start
  * everywhere.
  *
- * The sizes of a process stand in the record of its map, as struct vmspace has its map inside.
+ * The sizes of a process stand in the record of its map, as struct vmspace has its map inside,
+ * and so do its limits and the names of its addresses (vm_bank.ts).
  */
 import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
 import type { pmap_t } from './pmap.ts';
@@ -98,6 +99,8 @@ export const MADV_CORE = 9;
 const ENTRY_WORDS = 24;
 /** A map covers pages below this number. */
 export const VM_MAP_MAX = 2 ** 31 - 1;
+/** Parts of a map that have addresses of their own (vm_bank.ts). */
+export const VM_BANKS = 8;
 
 /*
  * Locks: (m) that of the map; of an entry that is in no map, whoever has it
@@ -156,6 +159,10 @@ export const vm_map = struct<vm_map_t>(
   taddr: i32('sh', 'first page of its text'),
   daddr: i32('sh', 'first page of its data'),
   maxsaddr: i32('sh', 'lowest page that its stack may have; 0: it has none'),
+  dlimit: i32('sh', 'the most pages that its data may have'),
+  dlimit_max: i32('sh', 'what `dlimit` may become; other mappings leave so much room'),
+  slimit: i32('sh', 'the most pages that its stack may have'),
+  banks: words('sh', 'bits 40 to 47 of the addresses of each bank, plus 1; 0: none', VM_BANKS),
   header: words(
     '-',
     'begin and end of the ring: a vm_map_entry, whose fields have letters',

@@ -38,6 +38,7 @@ export const ENOTEMPTY = 66;
 export const EDQUOT = 69;
 export const ESTALE = 70;
 export const ENOLCK = 77;
+export const ENOSYS = 78;
 export const EOWNERDEAD = 96;
 
 const names: Record<number, string> = {
@@ -73,6 +74,7 @@ const names: Record<number, string> = {
   [EDQUOT]: 'EDQUOT',
   [ESTALE]: 'ESTALE',
   [ENOLCK]: 'ENOLCK',
+  [ENOSYS]: 'ENOSYS',
   [EOWNERDEAD]: 'EOWNERDEAD',
 };
 

@@ -9,7 +9,9 @@
  * An access to memory that is shown to others as well is a fault of one of two kinds.  One
  * that only reads is given the page where it is, without the right to write.  One that writes
  * gets a page of its own in the topmost object: copied, or, where nobody else can come to
- * see the page below, that page itself, moved up.
+ * see the page below, that page itself, moved up.  Where several entries show the topmost
+ * object, others may have translations to the page below: they lose them, because the one
+ * above it is theirs, too.
  *
  * Who waits.  The map stays shared all the while, so that what the entry shows stays what
  * it is; faults hold it beside each other.  The topmost object is locked while the chain is
@@ -45,7 +47,7 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJ_DEAD, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJ_DEAD, OBJ_ONEMAPPING, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PG_ZERO, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import type { pmap_t } from '../h/pmap.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
@@ -72,7 +74,7 @@ import {
 import { pmap_copy_page, pmap_zero_page } from '../page/vm_page.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_activate } from '../page/vm_pageq.ts';
-import { pmap_enter } from '../pmap/pmap.ts';
+import { pmap_enter, pmap_remove_all } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
   vm_map_lock_downgrade,
@@ -303,8 +305,10 @@ function moved_up(
 function own_page(pm: pmap_t, mp: vm_map_t, want: Want, from: number, of: vm_object_t): number {
   const { o, i } = want;
   const m = object_page_alloc(o, i, from === 0 ? VM_ALLOC_ZERO : 0);
+  const shared = object.refs[o] > 1 && (object.flags[o] & OBJ_ONEMAPPING) === 0;
   mtx_unlock(object.lock, o);
   if (m !== 0) fill(m, from);
+  if (m !== 0 && from !== 0 && shared) pmap_remove_all(from);
   if (from !== 0) mtx_unlock(object.lock, of);
   const done = m !== 0 && own_page_enter(pm, want, m);
   vm_map_unlock_read(mp);

@@ -29,6 +29,7 @@ import { atomic_add, atomic_load } from '../machine/atomic.ts';
 import { HAND_MAPS, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { tid_alive } from '../machine/death.ts';
 import { boot_alloc, M, machine, ROOT_MAP } from '../machine/header.ts';
+import { atop } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
@@ -43,6 +44,7 @@ import type { pmap_t } from '../h/pmap.ts';
 import {
   MAP_ENTRY_IN_TRANSITION,
   MAP_ENTRY_NEEDS_WAKEUP,
+  VM_BANKS,
   VM_MAP_MAX,
   vm_map,
   vm_map_entry,
@@ -86,6 +88,9 @@ const init = vector('vm_map_zinit', (mp: vm_map_t) => {
 });
 /** How long a wait lasts before it looks again, ms: a wake-up may have died with its sender. */
 const SLICE_MS = 1000;
+/** What data may be as large as at first, and what that limit may become. */
+const DFLDSIZ_BYTES = 128 * 2 ** 20;
+const MAXDSIZ_BYTES = 32 * 2 ** 30;
 
 /** The record that anchors all maps. */
 export function map_root(): vm_map_root_t {
@@ -166,6 +171,10 @@ export function vm_map_create(pm: pmap_t, min: number, max: number): vm_map_t {
   }
   for (const f of [map.taddr, map.daddr, map.maxsaddr]) f[mp] = 0;
   map.limit[mp] = VM_MAP_MAX;
+  map.dlimit[mp] = atop(DFLDSIZ_BYTES);
+  map.dlimit_max[mp] = atop(MAXDSIZ_BYTES);
+  map.slimit[mp] = VM_MAP_MAX;
+  for (let b = 0; b < VM_BANKS; b++) map.banks[elem(mp, b)] = 0;
   map.pmap[mp] = pm;
   map.refs[mp] = 1;
   entry.map[header] = mp;

@@ -24,7 +24,7 @@
  * first write to each finds that nobody else sees its object, and goes on.  The same holds if
  * this thread dies.
  */
-import { NULL } from '../machine/struct.ts';
+import { elem, NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
 import {
   KERN_FAILURE,
@@ -42,6 +42,7 @@ import {
   VM_INHERIT_NONE,
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
+  VM_BANKS,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -85,7 +86,7 @@ export function vmspace_alloc(min: number, max: number): vm_map_t {
   if (mp === NULL) pmap_release(pm);
   return mp;
 }
-/** Nothing is mapped any more, nor is anything text, data or stack. */
+/** Nothing is mapped any more, nor is anything text, data or stack; no bank has a name. */
 export function vmspace_exec(mp: vm_map_t): void {
   vm_map_lock(mp);
   const header = map_header(mp);
@@ -95,6 +96,10 @@ export function vmspace_exec(mp: vm_map_t): void {
   for (const f of [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr]) {
     save(f, mp);
     f[mp] = 0;
+  }
+  for (let b = 0; b < VM_BANKS; b++) {
+    save(map.banks, elem(mp, b));
+    map.banks[elem(mp, b)] = 0;
   }
   undo_end();
   vm_map_unlock(mp);
@@ -279,4 +284,7 @@ function sizes(parent: vm_map_t, child: vm_map_t): void {
   [map.tsize[child], map.dsize[child], map.ssize[child]] = [text, data, stack];
   for (const f of [map.taddr, map.daddr, map.maxsaddr, map.limit]) f[child] = f[parent];
   undo_end();
+  // Nobody else knows the child yet.
+  for (const f of [map.dlimit, map.dlimit_max, map.slimit]) f[child] = f[parent];
+  for (let b = 0; b < VM_BANKS; b++) map.banks[elem(child, b)] = map.banks[elem(parent, b)];
 }

@@ -4,6 +4,7 @@
  *      vm_map_insert      there; the map is locked already
  *      vm_map_find        in the hole that suits best
  *      vm_map_fixed       there, in place of what is there, in one hold of the lock
+ *      *_locked           the same by callers that have the map locked already
  *      vm_map_submap      a range is looked up in another map
  *
  * Anonymous memory that continues what lies before it becomes part of that: the entry grows,
@@ -87,6 +88,8 @@ export interface Mapping {
   readonly cow: number;
   /** Of a stack: pages by which it may grow. */
   readonly grows?: number;
+  /** What a fork makes of it: VM_INHERIT_*. Default: a copy. */
+  readonly inheritance?: number;
 }
 
 /** What stands in `eflags` for the flags of an insertion. */
@@ -147,7 +150,7 @@ function insert(
     const same =
       entry.protection[below] === what.protection &&
       entry.max_protection[below] === what.max_protection &&
-      entry.inheritance[below] === VM_INHERIT_COPY;
+      entry.inheritance[below] === (what.inheritance ?? VM_INHERIT_COPY);
     if (same) {
       if (spare !== NULL) entry_discard(spare);
       entry_grow(mp, below, end);
@@ -180,7 +183,7 @@ function entry_fill(
   entry.eflags[e] = flags;
   entry.protection[e] = what.protection;
   entry.max_protection[e] = what.max_protection;
-  entry.inheritance[e] = VM_INHERIT_COPY;
+  entry.inheritance[e] = what.inheritance ?? VM_INHERIT_COPY;
   entry.avail_ssize[e] = what.grows ?? 0;
   entry.grow_prot[e] = what.protection;
 }
@@ -255,15 +258,26 @@ export function vm_map_find(mp: vm_map_t, n: number, what: Mapping, where: Place
  */
 export function vm_map_fixed(mp: vm_map_t, start: number, end: number, what: Mapping): number {
   vm_map_lock(mp);
-  const result = fixed(mp, start, end, what);
+  const result = vm_map_fixed_locked(mp, start, end, what);
   vm_map_unlock(mp);
   return result;
 }
-function fixed(mp: vm_map_t, start: number, end: number, what: Mapping): number {
+/**
+ * The same for a map that is locked exclusively, and may be let go of and locked again.  What is
+ * mapped may be less than what makes way: it begins at `first` and ends at `last`.
+ */
+export function vm_map_fixed_locked(
+  mp: vm_map_t,
+  start: number,
+  end: number,
+  what: Mapping,
+  first = start,
+  last = end,
+): number {
   if (range_free(mp, start, end) === KERN_INVALID_ADDRESS) return KERN_INVALID_ADDRESS;
   // All that can fail comes before the old mapping goes.
-  const n = end - start;
-  const bad = mapping_bad(mp, what, n, n - mapped(mp, start, end));
+  const n = last - first;
+  const bad = mapping_bad(mp, what, n, n - vm_map_mapped(mp, start, end));
   if (bad !== KERN_SUCCESS) return bad;
   const spare = entry_create();
   if (spare === NULL) return KERN_RESOURCE_SHORTAGE;
@@ -272,10 +286,10 @@ function fixed(mp: vm_map_t, start: number, end: number, what: Mapping): number 
     entry_discard(spare);
     return gone;
   }
-  return insert(mp, start, end, what, spare);
+  return insert(mp, first, last, what, spare);
 }
-/** Pages from `start` up to `end` that are mapped. */
-function mapped(mp: vm_map_t, start: number, end: number): number {
+/** Pages from `start` up to `end` that are mapped. The map is locked in some way. */
+export function vm_map_mapped(mp: vm_map_t, start: number, end: number): number {
   const header = map_header(mp);
   let n = 0;
   let e = vm_map_lookup_entry(mp, start);

@@ -1,7 +1,7 @@
 /*
  * vm_map_range: what is done to a range of a map.
  *
- *      vm_map_protect            what may be done with the pages
+ *      vm_map_protect, _max      what may be done with the pages, and what at most
  *      vm_map_inherit            what a fork makes of them
  *      vm_map_madvise            how they will be used
  *      vm_map_delete, _remove    they are mapped no more
@@ -71,6 +71,7 @@ import {
   vm_map_clip_start,
   vm_map_simplify_entry,
 } from './vm_map_entry.ts';
+import { vm_map_pmap_enter } from './vm_map_prefault.ts';
 import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
 
@@ -155,18 +156,40 @@ export function vm_map_protect(
   prot: number,
   set_max = false,
 ): number {
+  return protect_range(mp, from, to, { prot, max: set_max ? prot : null, keep: set_max });
+}
+/** Makes `prot` the protection of a range and `max` what it may be at most, in one step. */
+export function vm_map_protect_max(
+  mp: vm_map_t,
+  from: number,
+  to: number,
+  prot: number,
+  max: number,
+): number {
+  return protect_range(mp, from, to, { prot: prot & max, max, keep: false });
+}
+/** A change of protection. */
+interface Protect {
+  readonly prot: number;
+  /** What it may be at most; null: that stays. */
+  readonly max: number | null;
+  /** Only rights that an entry has stay. */
+  readonly keep: boolean;
+}
+function protect_range(mp: vm_map_t, from: number, to: number, how: Protect): number {
   vm_map_lock(mp);
   const { start, end } = clamp(mp, from, to);
   while (entries_wait(mp, start, end, false));
-  const result = start < end ? protect(mp, start, end, prot, set_max) : KERN_SUCCESS;
+  const result = start < end ? protect(mp, start, end, how) : KERN_SUCCESS;
   vm_map_unlock(mp);
   return result;
 }
-function protect(mp: vm_map_t, start: number, end: number, prot: number, max: boolean): number {
+function protect(mp: vm_map_t, start: number, end: number, how: Protect): number {
+  const { prot, max, keep } = how;
   let less = false;
   for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
     if (entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) return KERN_INVALID_ARGUMENT;
-    if ((prot & ~entry.max_protection[e]) !== 0) return KERN_PROTECTION_FAILURE;
+    if (((max ?? prot) & ~entry.max_protection[e]) !== 0) return KERN_PROTECTION_FAILURE;
     if ((entry.protection[e] & ~prot) !== 0) less = true;
   }
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
@@ -176,9 +199,13 @@ function protect(mp: vm_map_t, start: number, end: number, prot: number, max: bo
     return KERN_FAILURE;
   }
   for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
-    const now = max ? entry.protection[e] & prot : prot;
-    if (max) change(mp, e, entry.max_protection, prot);
-    change(mp, e, entry.protection, now);
+    const now = keep ? entry.protection[e] & prot : prot;
+    undo_begin(map.lock, mp);
+    save(entry.protection, e);
+    save(entry.max_protection, e);
+    entry.protection[e] = now;
+    if (max !== null) entry.max_protection[e] = max;
+    undo_end();
   }
   merge(mp, start, end);
   return KERN_SUCCESS;
@@ -265,6 +292,7 @@ export function vm_map_madvise(mp: vm_map_t, from: number, to: number, advice: n
     const first = Math.max(start, entry.start[e]);
     const n = Math.min(end, entry.end[e]) - first;
     vm_object_madvise(o, entry.offset[e] + first - entry.start[e], n, advice);
+    if (advice === MADV_WILLNEED) vm_map_pmap_enter(mp, e, first, n);
   }
   vm_map_unlock_read(mp);
   return KERN_SUCCESS;

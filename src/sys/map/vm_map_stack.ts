@@ -35,7 +35,7 @@ import type { vm_object_t } from '../h/vm_object.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { vm_map_lock, vm_map_unlock } from './vm_map.ts';
 import { entry_grow, vm_map_simplify_entry } from './vm_map_entry.ts';
-import { range_free, vm_map_insert } from './vm_map_insert.ts';
+import { type Mapping, range_free, vm_map_fixed_locked, vm_map_insert } from './vm_map_insert.ts';
 import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
 
 const map = vm_map;
@@ -68,21 +68,34 @@ export function vm_map_stack(
   max_protection: number,
   cow: number,
 ): number {
-  const down = (cow & MAP_STACK_GROWS_DOWN) !== 0;
-  const up = (cow & MAP_STACK_GROWS_UP) !== 0;
-  if (!down && !up) return KERN_INVALID_ARGUMENT;
+  if ((cow & (MAP_STACK_GROWS_DOWN | MAP_STACK_GROWS_UP)) === 0) return KERN_INVALID_ARGUMENT;
+  vm_map_lock(mp);
+  const what = { object: NOTHING, offset: 0, protection, max_protection, cow };
+  const result = vm_map_stack_locked(mp, start, pages, what, false);
+  vm_map_unlock(mp);
+  return result;
+}
+/**
+ * The same for a map that is locked exclusively; with `replace` it takes the place of what is
+ * there, and the map may be let go of and locked again.
+ */
+export function vm_map_stack_locked(
+  mp: vm_map_t,
+  start: number,
+  pages: number,
+  what: Mapping,
+  replace: boolean,
+): number {
+  const down = (what.cow & MAP_STACK_GROWS_DOWN) !== 0;
+  const up = (what.cow & MAP_STACK_GROWS_UP) !== 0;
   const first = Math.min(pages, step_pages());
   const rest = pages - first;
   const at = start + (down ? (up ? rest >> 1 : rest) : 0);
-  vm_map_lock(mp);
-  let result = range_free(mp, start, start + pages);
-  if (result === KERN_INVALID_ADDRESS) result = KERN_NO_SPACE;
-  if (result === KERN_SUCCESS) {
-    const what = { object: NOTHING, offset: 0, protection, max_protection, cow, grows: rest };
-    result = vm_map_insert(mp, at, at + first, what);
-  }
-  vm_map_unlock(mp);
-  return result;
+  const stack = { ...what, grows: rest };
+  if (replace) return vm_map_fixed_locked(mp, start, start + pages, stack, at, at + first);
+  const free = range_free(mp, start, start + pages);
+  if (free === KERN_INVALID_ADDRESS) return KERN_NO_SPACE;
+  return free === KERN_SUCCESS ? vm_map_insert(mp, at, at + first, stack) : free;
 }
 
 /** How far stacks may grow, in pages. */
@@ -98,7 +111,7 @@ export interface StackLimits {
 export function vm_map_growstack(
   mp: vm_map_t,
   vpn: number,
-  limits: StackLimits = { stack: Number.POSITIVE_INFINITY },
+  limits: StackLimits = { stack: map.slimit[mp] },
 ): number {
   vm_map_lock(mp);
   const below = vm_map_lookup_entry(mp, vpn);

@@ -10,8 +10,9 @@
 import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED } from '../h/vm_map.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
 import { NULL } from '../machine/struct.ts';
-import { vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page_activate, vm_page_deactivate, vm_page_wirings } from '../page/vm_pageq.ts';
+import { pmap_clear_modify } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_anonymous } from './vm_object.ts';
@@ -52,22 +53,28 @@ export function vm_object_page_remove(o: vm_object_t, first: number, end: number
 /**
  * Says of `n` pages from number `first` on how soon they will be used.  MADV_WILLNEED and
  * MADV_DONTNEED reach what is seen through the object below it too.  After MADV_FREE their
- * contents need not be kept: a page that is taken back is zero when it is used again.
+ * contents need not be kept until they are written to again: a page that is taken back is zero
+ * when it is used again.  It reaches anonymous pages that are shown once, because nobody
+ * else may lose them.
  */
 export function vm_object_madvise(o: vm_object_t, first: number, n: number, advice: number): void {
   let at = o;
   let from = first;
   mtx_lock(object.lock, at);
   for (;;) {
-    if (advice !== MADV_FREE || object_anonymous(at)) advise(at, from, n, advice);
-    const below = advice === MADV_FREE ? (NULL as vm_object_t) : object.backing[at];
-    if (below === NULL) break;
+    const may = advice !== MADV_FREE || shown_once(at);
+    if (may) advise(at, from, n, advice);
+    const below = object.backing[at];
+    if (below === NULL || !may) break;
     from += object.backing_offset[at];
     mtx_lock(object.lock, below);
     mtx_unlock(object.lock, at);
     at = below;
   }
   mtx_unlock(object.lock, at);
+}
+function shown_once(o: vm_object_t): boolean {
+  return object_anonymous(o) && (object.flags[o] & OBJ_ONEMAPPING) !== 0;
 }
 function advise(o: vm_object_t, first: number, n: number, advice: number): void {
   for (let m = object_page_next(o, first); m !== 0; m = object_page_next(o, page.index[m] + 1)) {
@@ -78,6 +85,7 @@ function advise(o: vm_object_t, first: number, n: number, advice: number): void 
       save(page.state, m);
       page.state[m] &= ~PAGE_DIRTY;
       undo_end();
+      pmap_clear_modify(m);
     }
     if (advice === MADV_WILLNEED) vm_page_activate(m);
     else if (advice === MADV_DONTNEED || advice === MADV_FREE) {
