@@ -47,7 +47,13 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJ_DEAD, OBJ_ONEMAPPING, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import {
+  OBJ_DEAD,
+  OBJ_ONEMAPPING,
+  OBJT_DEAD,
+  vm_object,
+  type vm_object_t,
+} from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PG_ZERO, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import type { pmap_t } from '../h/pmap.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
@@ -193,6 +199,10 @@ function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, acces
   vm_map_unlock_read(mp);
   return result;
 }
+/** Whether several entries may show the same page of an object. */
+function shown_twice(o: vm_object_t): boolean {
+  return object.refs[o] > 1 && (object.flags[o] & OBJ_ONEMAPPING) === 0;
+}
 /** Whether what an object held is gone. */
 function dead(o: vm_object_t): boolean {
   return (object.flags[o] & OBJ_DEAD) !== 0 || object.type[o] === OBJT_DEAD;
@@ -267,6 +277,8 @@ function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
     if (m === 0) continue;
     if (page.busy[m] !== 0) return busy(mp, o, of, m);
     if (want.write) return moved_up(pm, mp, want, m, of) ?? own_page(pm, mp, want, m, of);
+    // Nothing is noted at a device's page, so that no write could take it from whom it shows.
+    if (of_device(m) && shown_twice(o)) return own_page(pm, mp, want, m, of);
     const done = pmap_enter(pm, want.vpn, m, (want.prot & ~VM_PROT_WRITE) | VM_PROT_READ);
     if (done) used(m);
     mtx_unlock(object.lock, of);
@@ -305,7 +317,7 @@ function moved_up(
 function own_page(pm: pmap_t, mp: vm_map_t, want: Want, from: number, of: vm_object_t): number {
   const { o, i } = want;
   const m = object_page_alloc(o, i, from === 0 ? VM_ALLOC_ZERO : 0);
-  const shared = object.refs[o] > 1 && (object.flags[o] & OBJ_ONEMAPPING) === 0;
+  const shared = shown_twice(o);
   mtx_unlock(object.lock, o);
   if (m !== 0) fill(m, from);
   if (m !== 0 && from !== 0 && shared) pmap_remove_all(from);

@@ -30,8 +30,10 @@ import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import type { zone_t } from '../h/uma.ts';
 import { device_page } from '../object/vm_device.ts';
+import { object_page, page_valid } from '../object/vm_object_page.ts';
 import { vm_object_check } from '../object/vm_object_check.ts';
 import { pmap_check } from '../pmap/pmap_check.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { zone_present } from '../uma/uma_stats.ts';
 import { map_root, vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_object } from './vm_map_entry.ts';
@@ -144,8 +146,15 @@ function shows(o: vm_object_t, i: number, m: number): boolean {
   }
   return page.owner[m] === o && page.index[m] === i;
 }
+/** Whether an object has a page i with contents: those below it are not seen. */
+function hides(o: vm_object_t, i: number): boolean {
+  mtx_lock(vm_object.lock, o);
+  const m = object_page(o, i);
+  mtx_unlock(vm_object.lock, o);
+  return m !== 0 && page_valid(m);
+}
 /**
- * Proves what is mapped: each translation is of a page that the entry there shows; it may be
+ * Proves what is mapped: each translation is of the page that the entry there shows; it may be
  * written to only if the entry allows that and the page is its own.
  */
 function mappings_check(mp: vm_map_t): void {
@@ -159,6 +168,7 @@ function mappings_check(mp: vm_map_t): void {
     let o = entry.object[e];
     const top = shows(o, i, m);
     while (o !== NULL && !shows(o, i, m)) {
+      if (hides(o, i)) panic('vm_map_check: a translation to a page below the one shown', at, m);
       i += vm_object.backing_offset[o];
       o = vm_object.backing[o];
     }

@@ -14,6 +14,7 @@ import {
   MADV_PROTECT,
   MAP_ANON,
   MAP_FIXED,
+  MAP_PRIVATE,
   MAP_SHARED,
   MAP_STACK,
   MINCORE_INCORE,
@@ -37,7 +38,9 @@ import {
   vm_map,
   type vm_map_t,
 } from '../h/vm_map.ts';
+import { DEVICE_ZERO } from '../h/vm_object.ts';
 import { pmap } from '../h/pmap.ts';
+import { vm_device_object } from '../object/vm_device.ts';
 import { page_failpoint } from '../page/vm_page.ts';
 import { vmspace_exec } from './vm_map_fork.ts';
 import { map_failpoint } from './vm_map_entry.ts';
@@ -197,6 +200,20 @@ describe('minherit', () => {
         spaces_check();
       }
     }
+    end();
+  });
+  test('a device that is shared after it was read shows what one of the sharers writes', () => {
+    const mp = up();
+    const file = { object: vm_device_object(DEVICE_ZERO), readable: true, writable: false };
+    const at = call(mp, 'mmap', [0, 2 * P, RW, MAP_PRIVATE, 3, 0], file) as number;
+    assert.equal(peek(mp, at), 0);
+    assert.equal(call(mp, 'minherit', [at, 2 * P, VM_INHERIT_SHARE]), 0);
+    const child = user_fork(0, 1);
+    assert.equal(poke(child, at, 5), 0);
+    assert.equal(peek(mp, at), 5);
+    assert.equal(peek(mp, at + P), 0);
+    assert.equal(poke(child, at + P, 6), 0);
+    assert.equal(peek(mp, at + P), 6);
     end();
   });
   test('mmap10, mmapstress09: shared memory is one over forks, private is not', () => {
