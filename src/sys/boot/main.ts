@@ -118,7 +118,7 @@ import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { vm_object_boot, vm_object_reap, vm_object_startup } from '../object/vm_object.ts';
 import { object_cache_free } from '../object/vm_object_cache.ts';
 import { object_page_unowned } from '../object/vm_object_page.ts';
-import { limbo_boot } from '../page/vm_page_limbo.ts';
+import { limbo_boot, vm_page_limbo_idle } from '../page/vm_page_limbo.ts';
 import { pageq_boot } from '../page/vm_pageq.ts';
 import { pmap_recover, pmap_startup, table_unowned } from '../pmap/pmap.ts';
 import { pmap_boot } from '../pmap/pmap_pv.ts';
@@ -239,7 +239,10 @@ life_begin({
     [poll_uma, 'caches are handed over to those who asked for them'],
     [lowmem_heard, 'subscribers of this thread hear that memory is short'],
   ],
-  idle: [[vm_page_idle, 'free pages are zeroed ahead']],
+  idle: [
+    [vm_page_limbo_idle, 'pages that nobody may use any more become free'],
+    [vm_page_idle, 'free pages are zeroed ahead'],
+  ],
   panic: [[panic_dump, 'the memory is written to a file, if boot was given a folder']],
   lowmem: [
     [mb_reclaim, 'protocols let go of packets that they keep'],

@@ -12,7 +12,7 @@
  *
  * The lock stands further in than those of UMA, because memory may be short under them.
  */
-import { thr } from '../machine/cpu.ts';
+import { pcpu, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_LIMBO } from '../machine/header.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, i32, lock_words, type Ptr, struct } from '../machine/struct.ts';
@@ -85,6 +85,10 @@ export function vm_page_limbo_free(): number {
     n++;
   }
   return n;
+}
+/** The same before this CPU sleeps. A line of the idle table. */
+export function vm_page_limbo_idle(): void {
+  if (pcpu.in_hand_n[thr.pc] === 0) vm_page_limbo_free();
 }
 /** Takes a page off the list: it is busy by this CPU. 0: there is none. */
 function take(r: vm_limbo_t): number {
