@@ -13,6 +13,7 @@ import { CPU_REQ_TLB, cpu_slots, cpu_state_word } from '../machine/cpu.ts';
 import { EFAULT, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import { checked_quiet } from '../machine/parts.ts';
+import { dice } from '../machine/seed.test.lib.ts';
 import { opt } from '../machine/opt.ts';
 import { NULL } from '../machine/struct.ts';
 import {
@@ -180,4 +181,15 @@ export function spaces_end(): void {
   spaces_check();
   uma_check();
   vm_page_check();
+}
+/** So many operations on spaces and on their models, in a machine that is up. */
+export function spaces_play(steps: number, seed: number, check_each: number): void {
+  const draw = dice(seed);
+  const model: Model = new Map();
+  for (let i = 0; i < steps; i++) {
+    spaces_step(draw, model, 0, SPACES);
+    if (i % check_each === 0) spaces_check();
+  }
+  spaces_compare(model);
+  spaces_check();
 }
