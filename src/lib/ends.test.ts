@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { until, within } from '../sys/machine/workers.test.lib.ts';
-import { fails, failsAsync } from './fails.test.lib.ts';
+import { fails } from './fails.test.lib.ts';
 import { boot, type Machine, type OtelApi, testMachine } from './index.ts';
 
 const end = import.meta.url.slice(-3); // .ts, or .js where it is compiled
@@ -65,20 +65,6 @@ describe('a machine that another thread has ended', () => {
       fails('ESHUTDOWN', () => machine.stats());
     });
   }
-  test('the error of a block that held something comes out as it is', async () => {
-    const machine = boot({ memory: '8M' });
-    const m = machine.mutex('m');
-    const down = endedByOther(machine);
-    await failsAsync(
-      'ESHUTDOWN',
-      (async () => {
-        using _hold = m.lock();
-        await down;
-        machine.stats();
-      })(),
-    );
-    machine.shutdown();
-  });
   test('the end of a park says nothing, the next call does', async () => {
     const machine = boot({ memory: '8M' });
     const parked = machine.park();
