@@ -16,7 +16,12 @@ import {
 import type { vm_object_t } from '../h/vm_object.ts';
 import { VM_PROT_ALL, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
-import { object_read, object_write } from '../object/object_spaces.test.lib.ts';
+import {
+  contents_read,
+  contents_write,
+  object_read,
+  object_write,
+} from '../object/object_spaces.test.lib.ts';
 import { pmap_enter, pmap_translate } from '../pmap/pmap.ts';
 import { vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -86,8 +91,7 @@ export function memory_write(mp: vm_map_t, vpn: number, value: number): Wrote {
     const frame = pmap_translate(pm, vpn, true);
     if (frame === -1) return 'no memory';
     if (frame !== 0) {
-      mem.I32[frame] = value;
-      mem.I32[frame + PAGE_WORDS - 1] = value;
+      contents_write(frame / PAGE_WORDS, value);
       return 'yes';
     }
   }
@@ -124,10 +128,7 @@ export function memory_read(mp: vm_map_t, vpn: number): number | undefined {
   const pm = map_pmap(mp);
   if (pm !== NULL) {
     const frame = pmap_translate(pm, vpn, false);
-    if (frame > 0) {
-      const [first, last] = [mem.I32[frame], mem.I32[frame + PAGE_WORDS - 1]];
-      return first === last ? first : -1;
-    }
+    if (frame > 0) return contents_read(frame / PAGE_WORDS);
   }
   vm_map_lock_read(mp);
   const e = vm_map_lookup(mp, vpn);

@@ -64,7 +64,8 @@ export const contents = { whole: false };
 function word_of(value: number, j: number): number {
   return contents.whole ? Math.imul(value, 2 * j + 1) : value;
 }
-function contents_write(m: number, value: number): void {
+/** Writes a value to page m. */
+export function contents_write(m: number, value: number): void {
   const at = page_word(m);
   const end = at + PAGE_WORDS - 1;
   const last = word_of(value, PAGE_WORDS - 1);
@@ -74,7 +75,7 @@ function contents_write(m: number, value: number): void {
   words[end] = last;
 }
 /** What page m holds; -1: its words are of two minds. */
-function contents_read(m: number): number {
+export function contents_read(m: number): number {
   const at = page_word(m);
   const value = mem.I32[at];
   const step = contents.whole ? 1 : PAGE_WORDS - 1;
