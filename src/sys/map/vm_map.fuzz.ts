@@ -87,7 +87,7 @@ export class MapPlay {
   readonly draw: (n: number) => number;
   /** Answers that memory was short: the model stayed as it was. */
   short = 0;
-  /** Copies that were made: pages that two maps saw may outlive the mapping in either. */
+  /** Copies that were tried: pages that two maps saw may outlive the mapping in either. */
   forks = 0;
 
   constructor(seed: number, pairs: Pair[], shared: vm_object_t) {
@@ -268,9 +268,9 @@ export class MapPlay {
       if (!this.done('inherit', done, KERN_SUCCESS)) return;
       model.each(i, i + 1, (c) => (c.inherit = VM_INHERIT_SHARE));
     }
+    this.forks++; // one that is refused in the middle counts, too
     const got = vmspace_fork(mp);
     if (!this.done('fork', got < 0 ? -got : 0, KERN_SUCCESS)) return;
-    this.forks++;
     const other = this.pairs.findIndex((p) => p !== pair);
     vm_map_deallocate(this.pairs[other].mp);
     this.pairs[other] = {
