@@ -14,6 +14,7 @@
  */
 import { pcpu, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_LIMBO } from '../machine/header.ts';
+import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, i32, lock_words, type Ptr, struct } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
@@ -21,7 +22,7 @@ import { tlb_owed } from '../machine/tlb_ack.ts';
 import { PK_LIMBO, PK_MASK, vm_page } from '../h/vm_page.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PAGE_LIMBO } from '../sync/lock_order.ts';
-import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { vm_page_free_now } from './vm_page_busy.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
@@ -56,8 +57,11 @@ export function vm_page_limbo_count(): number {
   return limbo.count[root()];
 }
 
-/** A page that this CPU has busy, and that nothing leads to, waits until it may be freed. */
-export function vm_page_limbo(m: number): void {
+/**
+ * A page that this CPU has busy, and that nothing leads to, waits until it may be freed; or one
+ * that the word `anchor` led to, which does so no more.
+ */
+export function vm_page_limbo(m: number, anchor = 0): void {
   const r = root();
   mtx_lock(limbo.lock, r);
   undo_begin(limbo.lock, r);
@@ -66,6 +70,10 @@ export function vm_page_limbo(m: number): void {
   save(page.busy, m);
   save(limbo.head, r);
   save(limbo.count, r);
+  if (anchor !== 0) {
+    save_word(anchor);
+    mem.I32[anchor] = 0;
+  }
   page.next[m] = limbo.head[r];
   page.info[m] = PK_LIMBO;
   page.busy[m] = 0;

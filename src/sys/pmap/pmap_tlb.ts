@@ -37,14 +37,15 @@ import { host_sleep } from '../machine/host.ts';
 import { hw, mem, PAGE_WORDS, page_word, word_page } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, NULL } from '../machine/struct.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
 import { tlb_ask, tlb_asked, tlb_owes } from '../machine/tlb_ack.ts';
 import { pmap, type pmap_t, TLB_ENTRIES, TLB_NONE, TLB_STORES } from '../h/pmap.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_begin_private, undo_end } from '../sync/undo.ts';
-import { vm_page_free, vm_page_in_hand, vm_page_settle, vm_page_wired } from '../page/vm_page.ts';
+import { vm_page_settle, vm_page_wired } from '../page/vm_page.ts';
 import { vm_page_get } from '../page/vm_page_cache.ts';
+import { vm_page_limbo, vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 
 const MASK = TLB_ENTRIES - 1;
 
@@ -178,15 +179,10 @@ export function tlb_reap(cpu: number): void {
   for (let i = 0; i < TLB_SETS_MAX; i++) {
     leave(cpu, i);
     const base = pcpu.tlb[elem(pc, i)];
-    if (base === 0) continue;
-    undo_begin_private();
-    save(pcpu.tlb, elem(pc, i));
-    save(pcpu.in_hand_n, thr.pc);
-    pcpu.tlb[elem(pc, i)] = 0;
-    vm_page_in_hand(word_page(base), 1);
-    undo_end();
-    vm_page_free(word_page(base));
+    // By a section with a lock: who dies here is undone before that record has a new owner.
+    if (base !== 0) vm_page_limbo(word_page(base), field_word(pcpu.tlb, elem(pc, i)));
   }
+  vm_page_limbo_free();
 }
 
 // --- filling -----------------------------------------------------------------------------------
