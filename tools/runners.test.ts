@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -32,6 +32,7 @@ function with_project(files: Record<string, string>, use: (root: string) => void
       filter: (path) => !path.endsWith('.test.ts'),
     });
     writeFileSync(join(root, 'package.json'), '{ "type": "module" }');
+    symlinkSync(join(TOOLS, '../node_modules'), join(root, 'node_modules'), 'dir');
     for (const [path, text] of Object.entries(files)) {
       mkdirSync(dirname(join(root, path)), { recursive: true });
       writeFileSync(join(root, path), text);

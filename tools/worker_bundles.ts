@@ -16,7 +16,6 @@
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { rolldown } from 'rolldown';
 import { walk } from './source.ts';
 
 /** Where the bundles of a run lie, below the project. */
@@ -39,6 +38,8 @@ export async function bundle_workers(
   files: readonly string[],
   to: string,
 ): Promise<void> {
+  if (files.length === 0) return;
+  const { rolldown } = await import('rolldown'); // a project without threads needs none
   const input = Object.fromEntries(
     files.map((path) => [path.replace(/\.[jt]s$/, ''), join(root, path)]),
   );
