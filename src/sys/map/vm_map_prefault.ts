@@ -15,7 +15,7 @@ import { NULL } from '../machine/struct.ts';
 import { vm_map, vm_map_entry, type vm_map_entry_t, type vm_map_t } from '../h/vm_map.ts';
 import { OBJ_DEAD, vm_object } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
-import { VM_PROT_EXECUTE, VM_PROT_READ } from '../h/vm_prot.ts';
+import { VM_PROT_READ } from '../h/vm_prot.ts';
 import { object_page_next, page_valid } from '../object/vm_object_page.ts';
 import { vm_page_count_min } from '../page/vm_page.ts';
 import { pmap_enter, pmap_extract } from '../pmap/pmap.ts';
@@ -32,7 +32,7 @@ export function vm_map_pmap_enter(mp: vm_map_t, e: vm_map_entry_t, first: number
   const pm = map.pmap[mp];
   const o = entry_object(e);
   if (pm === NULL || o === NULL) return;
-  if ((entry.protection[e] & (VM_PROT_READ | VM_PROT_EXECUTE)) === 0) return;
+  if ((entry.protection[e] & VM_PROT_READ) === 0) return; // no translation is for running alone
   const from_vpn = entry.start[e] - entry.offset[e];
   const last = first + n - from_vpn;
   mtx_lock(object.lock, o);
