@@ -1,6 +1,6 @@
 /*
- * space_calls: two CPUs do system calls on a space that both use, one of them shares it with a copy, and
- * both write through either.
+ * space_calls: two CPUs do system calls on a space that both use, one of them shares it with a
+ * copy, and both write through either.
  */
 import { ENOMEM, ETIMEDOUT } from '../../src/sys/machine/errno.ts';
 import { PAGE_SIZE } from '../../src/sys/machine/memory.ts';
