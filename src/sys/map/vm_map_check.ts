@@ -25,7 +25,7 @@ import {
   vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJ_ONEMAPPING, OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import type { zone_t } from '../h/uma.ts';
@@ -146,12 +146,17 @@ function shows(o: vm_object_t, i: number, m: number): boolean {
   }
   return page.owner[m] === o && page.index[m] === i;
 }
-/** Whether an object has a page i with contents: those below it are not seen. */
+/**
+ * Whether an object that several entries show has a page i with contents, to which any of them
+ * may write: those below it must not be seen.  Where one entry shows it, a thread that died may
+ * have left a translation to the page below, which is the same until the entry writes to it.
+ */
 function hides(o: vm_object_t, i: number): boolean {
   mtx_lock(vm_object.lock, o);
   const m = object_page(o, i);
+  const several = vm_object.refs[o] > 1 && (vm_object.flags[o] & OBJ_ONEMAPPING) === 0;
   mtx_unlock(vm_object.lock, o);
-  return m !== 0 && page_valid(m);
+  return several && m !== 0 && page_valid(m);
 }
 /**
  * Proves what is mapped: each translation is of the page that the entry there shows; it may be
@@ -168,7 +173,9 @@ function mappings_check(mp: vm_map_t): void {
     let o = entry.object[e];
     const top = shows(o, i, m);
     while (o !== NULL && !shows(o, i, m)) {
-      if (hides(o, i)) panic('vm_map_check: a translation to a page below the one shown', at, m);
+      if (o === entry.object[e] && !(entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) && hides(o, i)) {
+        panic('vm_map_check: a translation to a page below the one shown', at, m);
+      }
       i += vm_object.backing_offset[o];
       o = vm_object.backing[o];
     }

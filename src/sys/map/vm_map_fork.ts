@@ -48,7 +48,7 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJ_ONEMAPPING, OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { object_anonymous } from '../object/vm_object.ts';
 import { vm_object_collapse, vm_object_split_end } from '../object/vm_object_chain.ts';
 import {
@@ -147,28 +147,24 @@ function prepare(parent: vm_map_t): number {
     if (how === VM_INHERIT_SHARE) {
       const own = vm_map_entry_shadow(parent, e) && vm_map_entry_make_object(parent, e);
       if (!own) return KERN_RESOURCE_SHORTAGE;
-      devices_out(parent, e);
+      lower_out(parent, e);
     } else if (how === VM_INHERIT_COPY) apart(parent, e);
   }
   return KERN_SUCCESS;
 }
 /**
- * Translations to pages of a device that is seen through the object of an entry go: when
- * several entries show that object, a write through one must be seen through the others.
+ * Translations go that may be to pages below the object of an entry: when several entries show
+ * that object, a write through one must be seen through the others.  A page of a device knows
+ * nobody who maps it; and a thread that died while it copied a page up may have left the
+ * translation to the page below.
  */
-function devices_out(mp: vm_map_t, e: vm_map_entry_t): void {
+function lower_out(mp: vm_map_t, e: vm_map_entry_t): void {
   const pm = map.pmap[mp];
-  let o = entry.object[e];
-  let below = NULL as vm_object_t;
+  const o = entry.object[e];
   mtx_lock(object.lock, o);
-  while ((below = object.backing[o]) !== NULL) {
-    mtx_lock(object.lock, below);
-    mtx_unlock(object.lock, o);
-    o = below;
-  }
-  const device = o !== entry.object[e] && object.type[o] === OBJT_DEVICE;
+  const lower = object.backing[o] !== NULL;
   mtx_unlock(object.lock, o);
-  if (device && pm !== NULL) pmap_remove(pm, entry.start[e], entry.end[e]);
+  if (lower && pm !== NULL) pmap_remove(pm, entry.start[e], entry.end[e]);
 }
 /**
  * An entry that shows a part of an object, of which the same map shows others, gets an object
