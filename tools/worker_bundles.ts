@@ -23,9 +23,10 @@ const FOLDER = join('.tmp', 'workers');
 const THREAD = /[._]worker\.[jt]s$/;
 /**
  * One asks for one of two libraries, and what that loads is what its test is about; one is
- * named by the library as the place where chains were made, which are told from its own files.
+ * named by the library as the place where chains were made, which are told from its own files;
+ * of one the kernel notes where in it locks were taken.
  */
-const LEFT_OUT = /\/(?:core|chain_io)\.test\.worker\.[jt]s$/;
+const LEFT_OUT = /\/(?:core|chain_io|sync)\.test\.worker\.[jt]s$/;
 
 /** Whether a file is a thread that can be bundled. */
 export function is_thread(path: string): boolean {
