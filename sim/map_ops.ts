@@ -55,7 +55,7 @@ export const map_script = (
   cpus: 2,
   memory: '1M',
   victim: 1,
-  kill_seeds: 2,
+  kill_seeds: 1,
   setup() {
     maps_make();
     map_put(0, paged ? vmspace_alloc(0, 1000) : map_make(0, 1000));

@@ -40,7 +40,7 @@ export const object_script = (
   cpus,
   memory: '1M',
   victim: 1,
-  kill_seeds: 2,
+  kill_seeds: 1,
   setup() {
     spaces_make();
     if (!space_make(0)) throw new Error('no memory for the first space');

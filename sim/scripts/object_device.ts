@@ -37,7 +37,7 @@ export const script: SimScript = {
   help: 'a device is asked for by two at once, and copied',
   memory: '1M',
   victim: 1,
-  kill_seeds: 2,
+  kill_seeds: 1,
   setup() {
     rec.wired[elem(at(), 0)] = vm_page_census()[PK_WIRED];
   },

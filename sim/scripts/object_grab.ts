@@ -70,7 +70,7 @@ export const script: SimScript = {
   cpus: 3,
   memory: '1M',
   victim: 1,
-  kill_seeds: 3,
+  kill_seeds: 1,
   setup() {
     rec.object[scratch<rec_t>()] = vm_object_allocate(OBJT_DEFAULT, 4);
   },

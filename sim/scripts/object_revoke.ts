@@ -38,7 +38,7 @@ export const script: SimScript = {
   cpus: 3,
   memory: '1M',
   victim: 1,
-  kill_seeds: 2,
+  kill_seeds: 1,
   setup() {
     const o = test_pager_object(8, 5);
     rec.object[scratch<rec_t>()] = o;

@@ -78,7 +78,7 @@ export const script: SimScript = {
   cpus: 3,
   memory: '1M',
   victim: 1,
-  kill_seeds: 2,
+  kill_seeds: 1,
   setup() {
     const o = vm_object_allocate(OBJT_DEFAULT, PAGES);
     rec.object[scratch<rec_t>()] = o;

@@ -20,7 +20,7 @@ export const script: SimScript = {
   cpus: 2,
   memory: '1M',
   victim: 1,
-  kill_seeds: 2,
+  kill_seeds: 1,
   setup() {
     if (!views_make()) throw new Error('no memory for the first page tables');
     view_map(0, 1, true);
