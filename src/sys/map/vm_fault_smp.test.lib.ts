@@ -65,6 +65,9 @@ export async function churn(kills: number, seed: number, INVARIANTS: boolean): P
   spaces_end();
   return all;
 }
+/** Copies that are taken, and how often one may be refused for a CPU that is silent. */
+const COPIES = 40;
+const SILENT_MAX = 2000;
 /** Two threads write to one space, which this one copies. Returns the operations done. */
 export async function snapshots(kills: number, seed: number, INVARIANTS: boolean): Promise<number> {
   const workers = 2;
@@ -85,10 +88,11 @@ export async function snapshots(kills: number, seed: number, INVARIANTS: boolean
     const killing = kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
     let over = kills === 0;
     void killing.finally(() => (over = true));
-    for (let n = 0; n < 60 || !over; n++) {
+    for (let n = 0; taken < COPIES || !over; n++) {
       await work(kills === 0 ? jobs : [], 32); // the killed end, too
       const result = space_fork(0, 1);
-      if (result === KERN_FAILURE) silent++;
+      // On a loaded host a CPU may be silent for longer than a fork waits: once more.
+      if (result === KERN_FAILURE) assert.ok(++silent < SILENT_MAX, `${taken} copies`);
       else {
         assert.equal(result, KERN_SUCCESS);
         taken++;
@@ -108,7 +112,6 @@ export async function snapshots(kills: number, seed: number, INVARIANTS: boolean
   }
   const shootdowns = counters.find((c) => c.name === 'vm.stats.tlb.shootdowns');
   assert.ok(shootdowns && counter_get(shootdowns) > 0);
-  assert.ok(taken > 20, `${taken} copies, ${silent} times a CPU was silent`);
   const all = atomic_load(done_word());
   spaces_check();
   spaces_end();
