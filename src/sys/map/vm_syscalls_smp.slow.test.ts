@@ -60,7 +60,7 @@ async function together(kills: number, seed: number, INVARIANTS: boolean): Promi
     void killing.finally(() => (over = true)).catch(() => undefined);
     // Of workers that are not killed one that ends says why.
     const ends = kills === 0 ? jobs.map((j) => j.done) : [];
-    for (let n = 0; n < COPIES || !over; n++) {
+    for (let n = 0; n < COPIES || !over || copies === 0; n++) {
       if (fork_and_drop()) copies++;
       await Promise.race([...ends, sleep(5)]);
     }
