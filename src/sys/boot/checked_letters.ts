@@ -52,6 +52,7 @@ import { elem, type Field, field_word } from '../machine/struct.ts';
 import { reg_root } from '../h/registry.ts';
 import { pmap_root, PV_LISTS, pv_entry, pv_list } from '../h/pmap.ts';
 import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
+import { vm_region } from '../h/vm_region.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
@@ -207,6 +208,10 @@ function page_letters(): void {
   checked_rule('vm_map_entry', 'i', (a) => {
     const mp = mem.I32[a.start + of_map];
     return mp > 0 ? checked_lock(mp + vm_map.lock, false) : '';
+  });
+  checked_letter('vm_region', 'm', (r) => {
+    const mp = mem.I32[r + offset(vm_region.map)];
+    return mp > 0 ? mp + vm_map.lock : 0;
   });
   checked_rule('vm_map', 'i', (a) => checked_lock(a.start + vm_map.lock, false));
   checked_letter('vm_map', 'n', () => anchor(ROOT_MAP) + vm_map_root.lock);
@@ -399,6 +404,7 @@ function client_letters(): void {
   checked_letter('reg_zone', 'g', registry_lock);
   checked_letter('reg_records', 'g', registry_lock);
   checked_letter('reg_queue', 'g', registry_lock);
+  checked_letter('reg_space', 'g', registry_lock);
   checked_letter('reg_value', 'g', registry_lock);
   checked_letter('sysctl_root', 't', tree_lock);
   checked_rule('sysctl_oid', 't', (a) => {

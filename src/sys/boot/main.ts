@@ -93,6 +93,8 @@ import {
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
+import { vm_map_keep_leave, vm_map_keep_reap } from '../map/vm_map_keep.ts';
+import { vm_region_startup } from '../map/vm_region.ts';
 import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
@@ -199,6 +201,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [pmap_startup, 'zones of page tables, and of pages that are mapped twice'],
   [vm_object_startup, 'zones of memory objects and of the indexes of their pages'],
   [vm_map_startup, 'zones of address spaces and of their entries'],
+  [vm_region_startup, 'zone of the named parts of address spaces'],
   [malloc_startup, 'size classes and the declared types'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
@@ -213,6 +216,7 @@ life_begin({
   leave: [
     [registry_leave, 'it has no named objects any more; locks that it holds are abandoned'],
     [rw_leave, 'locks that it reads are given back'],
+    [vm_map_keep_leave, 'it keeps no address spaces any more'],
     [tlb_leave, 'it translates no addresses any more'],
     [uma_leave, 'what this CPU caches goes to the zones'],
   ],
@@ -228,6 +232,7 @@ life_begin({
     [tlb_reap, 'it translates no addresses any more'],
     [vm_object_reap, 'references to memory objects that it had on their way are given up'],
     [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],
+    [vm_map_keep_reap, 'it keeps no address spaces any more'],
     [vm_page_cache_reap, 'so do those in its page cache'],
     [budget_reap, 'it is about to take no pages any more'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],

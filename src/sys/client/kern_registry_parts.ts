@@ -6,6 +6,7 @@
  *      records   a run of pages --> slabs of a zone, page by page
  *                a table, and a block for each column
  *      queue     a ring (kern_queue.ts)
+ *      space     a reference to an address space
  *
  * Every part has a word in its entry, its anchor, that leads to it.  A part comes
  * into being, moves or goes in one undo section together with its anchor: a block
@@ -34,12 +35,15 @@ import {
   reg_records,
   reg_root,
   type reg_root_t,
+  reg_space,
   reg_zone,
 } from '../h/registry.ts';
+import type { vm_map_t } from '../h/vm_map.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT } from '../h/uma.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { M, machine, ROOT_LIB } from '../machine/header.ts';
+import { vm_map_anchor, vm_map_deallocate, vm_map_unanchor } from '../map/vm_map.ts';
 import { free_at, malloc_at } from '../kmem/kern_malloc.ts';
 import { malloc_type_find_or_make } from '../kmem/kern_malloc_type.ts';
 import {
@@ -145,6 +149,27 @@ export function part_columns(e: reg_entry_t, name: string, bytes: readonly numbe
   return 0;
 }
 
+// --- spaces ------------------------------------------------------------------------------------
+
+/** The name leads to the space, by the reference in this CPU's hand. */
+export function part_space(e: reg_entry_t, mp: vm_map_t): void {
+  undo_begin(reg_root.lock, machine.roots[elem(M, ROOT_LIB)] as reg_root_t);
+  save(reg_space.map, e);
+  reg_space.map[e] = mp;
+  vm_map_anchor(mp);
+  undo_end();
+}
+function end_space(e: reg_entry_t): void {
+  const mp = reg_space.map[e];
+  if (mp === NULL) return;
+  undo_begin(reg_root.lock, machine.roots[elem(M, ROOT_LIB)] as reg_root_t);
+  save(reg_space.map, e);
+  reg_space.map[e] = NULL as vm_map_t;
+  vm_map_unanchor(mp);
+  undo_end();
+  vm_map_deallocate(mp);
+}
+
 // --- the end -----------------------------------------------------------------------------------
 
 /** Ends every part that the entry leads to. The registry's lock is held. */
@@ -157,6 +182,8 @@ export function registry_end_parts(e: reg_entry_t): void {
       return;
     case 'records':
       return end_records(e);
+    case 'space':
+      return end_space(e);
   }
 }
 function end_records(e: reg_entry_t): void {

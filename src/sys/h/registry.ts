@@ -10,7 +10,7 @@
  *
  * An entry is one block, whatever its kind.  What the values and counts mean depends on
  * the kind; a structure for each says it, like the arms of a C union: reg_zone,
- * reg_records, reg_queue, reg_value, reg_cv.  They lie over the entry and are indexed by
+ * reg_records, reg_queue, reg_value, reg_cv, reg_space.  They lie over the entry and are indexed by
  * the same pointer, so `reg_queue.count[e]` is right for an entry of kind queue only.
  *
  * A user is the tid of the thread that has the object: slot and incarnation, so
@@ -28,6 +28,7 @@ import {
 } from '../machine/struct.ts';
 import type { malloc_type_t } from './malloc.ts';
 import type { zone_t } from './uma.ts';
+import type { vm_map_t } from './vm_map.ts';
 
 export type reg_root_t = Ptr<'reg_root'>;
 export type reg_entry_t = Ptr<'reg_entry'>;
@@ -41,6 +42,7 @@ export const REG_KINDS = [
   'condition',
   'queue',
   'root',
+  'space',
 ] as const;
 export type RegKind = (typeof REG_KINDS)[number];
 export function reg_kind(kind: RegKind): number {
@@ -174,4 +176,13 @@ export const reg_cv = struct<reg_entry_t>(
   head_gap: words('-', 'what every entry has', HEAD_WORDS),
   even_gap: words('-', 'a condition has no values and no lock', VALUE_WORDS + LOCK_WORDS),
   signal: i32('a', 'threads that wait for a signal sleep on it'),
+});
+
+/* Locks: (g) the registry's lock */
+export const reg_space = struct<reg_entry_t>(
+  'reg_space',
+  16,
+)({
+  head_gap: words('g', 'what every entry has', HEAD_WORDS),
+  map: ptr<vm_map_t>('g', 'the address space; its name is a reference to it'),
 });

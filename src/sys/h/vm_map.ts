@@ -17,8 +17,9 @@
  * and so do its limits and the names of its addresses (vm_bank.ts).
  */
 import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
-import type { pmap_t } from './pmap.ts';
+import { CPUSET_WORDS, type pmap_t } from './pmap.ts';
 import type { vm_object_t } from './vm_object.ts';
+import type { vm_region_t } from './vm_region.ts';
 
 export type vm_map_t = Ptr<'vm_map'>;
 export type vm_map_entry_t = Ptr<'vm_map_entry'>;
@@ -162,6 +163,10 @@ export const vm_map = struct<vm_map_t>(
   dlimit: i32('sh', 'the most pages that its data may have'),
   dlimit_max: i32('sh', 'what `dlimit` may become; other mappings leave so much room'),
   slimit: i32('sh', 'the most pages that its stack may have'),
+  keepers: words('nh', 'CPUs whose threads keep it: a bit, and a reference, each', CPUSET_WORDS),
+  gone: i32('sh', 'it was destroyed: 1; whoever keeps it is to let go of it'),
+  regions: ptr<vm_region_t>('s', 'its named parts, the newest first'),
+  cursor: i32('s', 'page behind the named part that was placed last: where to look for room'),
   banks: words('sh', 'bits 40 to 47 of the addresses of each bank, plus 1; 0: none', VM_BANKS),
   header: words(
     '-',
@@ -179,4 +184,5 @@ export const vm_map_root = struct<vm_map_root_t>(
   count: i32('nh', 'maps'),
   maps: i32('c', 'zone of the maps'),
   entries: i32('c', 'zone of the entries'),
+  regions: i32('c', 'zone of the named parts'),
 });

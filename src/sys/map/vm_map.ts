@@ -40,7 +40,7 @@ import { W_VMMAP } from '../machine/wmesg.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
-import type { pmap_t } from '../h/pmap.ts';
+import { CPUSET_WORDS, type pmap_t } from '../h/pmap.ts';
 import {
   MAP_ENTRY_IN_TRANSITION,
   MAP_ENTRY_NEEDS_WAKEUP,
@@ -53,6 +53,7 @@ import {
   type vm_map_root_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
+import type { vm_region_t } from '../h/vm_region.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
   rw_assert,
@@ -169,7 +170,9 @@ export function vm_map_create(pm: pmap_t, min: number, max: number): vm_map_t {
   for (const f of [map.nentries, map.size, map.timestamp, map.tsize, map.dsize, map.ssize]) {
     f[mp] = 0;
   }
-  for (const f of [map.taddr, map.daddr, map.maxsaddr]) f[mp] = 0;
+  for (const f of [map.taddr, map.daddr, map.maxsaddr, map.gone, map.cursor]) f[mp] = 0;
+  for (let i = 0; i < CPUSET_WORDS; i++) map.keepers[elem(mp, i)] = 0;
+  map.regions[mp] = NULL as vm_region_t;
   map.limit[mp] = VM_MAP_MAX;
   map.dlimit[mp] = atop(DFLDSIZ_BYTES);
   map.dlimit_max[mp] = atop(MAXDSIZ_BYTES);

@@ -7,9 +7,10 @@
  *
  * What is mapped in its page tables is what its entries show.
  *
- * Of all: the list is whole; the references to a map are the notes in the hands of CPUs and what
- * the caller knows of; every entry that was given out is in a ring or among those that some CPU
- * took out; and these are what leads to memory objects (vm_object_check).
+ * Of all: the list is whole; the references to a map are the notes in the hands of CPUs, those of
+ * threads that keep it and what the caller knows of; named parts lie apart; every entry that was
+ * given out is in a ring or among those that some CPU took out; and these are what leads to memory
+ * objects (vm_object_check).
  */
 import { cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
@@ -26,6 +27,7 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJ_ONEMAPPING, OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { vm_region } from '../h/vm_region.ts';
 import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import type { zone_t } from '../h/uma.ts';
@@ -37,7 +39,9 @@ import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { zone_present } from '../uma/uma_stats.ts';
 import { map_root, vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_object } from './vm_map_entry.ts';
+import { vm_map_kept } from './vm_map_keep.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
+import { vm_regions } from './vm_region.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -222,11 +226,31 @@ export function vm_maps_check(
     }
   }
   for (const mp of all) {
-    const found = refs.get(mp) ?? 0;
+    let found = refs.get(mp) ?? 0;
+    for (let cpu = 0; cpu < cpu_slots(); cpu++) if (vm_map_kept(mp, cpu)) found++;
     if (found !== map.refs[mp]) panic('vm_map_check: references', map.refs[mp], found);
   }
   const used = zone_present(vm_map_root.entries[map_root()] as zone_t).used;
   if (used !== entries) panic('vm_map_check: entries given out', used, entries);
+  regions_check(all);
   checked_quiet(false);
   vm_object_check((o) => (shown.get(o) ?? 0) + objects(o));
+}
+/** Named parts: ready, inside their map, apart, each name once; and every record is of a map. */
+function regions_check(all: readonly vm_map_t[]): void {
+  let records = 0;
+  for (const mp of all) {
+    const parts = vm_regions(mp);
+    const names = new Set<string>();
+    for (let r = map.regions[mp]; r !== NULL; r = vm_region.next[r]) records++;
+    for (const [i, { name, start, end }] of parts.entries()) {
+      const text = String(name);
+      if (names.has(text)) panic('vm_map_check: two parts of a name', mp * 4, text);
+      if (name.length > 0) names.add(text);
+      const above = parts[i + 1]?.start ?? entry.start[map_header(mp)];
+      if (start >= end || end > above) panic('vm_map_check: a part', mp * 4, start, end);
+    }
+  }
+  const used = zone_present(vm_map_root.regions[map_root()] as zone_t).used;
+  if (used !== records) panic('vm_map_check: parts given out', used, records);
 }

@@ -73,6 +73,7 @@ import {
 } from './vm_map_entry.ts';
 import { entries_wait, vm_map_delete } from './vm_map_range.ts';
 import { map_header, tree_rebuild } from './vm_map_tree.ts';
+import { regions_copy, regions_end } from './vm_region.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -99,6 +100,7 @@ export function vmspace_exec(mp: vm_map_t): void {
   const header = map_header(mp);
   // No edge to cut: it cannot fail.
   vm_map_delete(mp, entry.end[header], entry.start[header]);
+  regions_end(mp);
   undo_begin(map.lock, mp);
   for (const f of [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr]) {
     save(f, mp);
@@ -131,6 +133,7 @@ export function vmspace_fork(parent: vm_map_t): number {
     result = prepare(parent);
     if (result === KERN_SUCCESS) result = cut(parent);
     if (result === KERN_SUCCESS) result = copy_all(parent, child);
+    if (result === KERN_SUCCESS && !regions_copy(parent, child)) result = KERN_RESOURCE_SHORTAGE;
     vm_map_unlock(child);
   }
   vm_map_unlock(parent);

@@ -73,6 +73,7 @@ import {
 } from './vm_map_entry.ts';
 import { vm_map_pmap_enter } from './vm_map_prefault.ts';
 import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
+import { regions_end } from './vm_region.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
 
 const map = vm_map;
@@ -350,6 +351,7 @@ export function map_empty(mp: vm_map_t): void {
   vm_map_lock(mp);
   // No edge to cut: it cannot fail.
   vm_map_delete(mp, entry.end[header], entry.start[header]);
+  regions_end(mp);
   vm_map_unlock(mp);
   if (map.pmap[mp] === NULL) return;
   vm_map_lock(mp);

@@ -1,0 +1,32 @@
+/*
+ * vm_region (header): named parts of an address space.
+ *
+ *      map ──> region 'index' ──> region 'rows'          the newest first
+ *                [start, end)       [start, end)          page numbers
+ *
+ * A region is a name for a range of pages, by which threads find what one of them mapped.
+ * What is mapped there, and how, is said by the entries of the map (h/vm_map.ts).
+ */
+import { i32, type Ptr, ptr, struct, words } from '../machine/struct.ts';
+import type { vm_map_t } from './vm_map.ts';
+
+export type vm_region_t = Ptr<'vm_region'>;
+
+/** Room for names of at most 31 bytes. */
+const NAME_WORDS = 8;
+
+/* States. */
+/** Its pages are being mapped, or are let go of: a thread that died was at it. */
+export const REGION_HALF = 0;
+export const REGION_READY = 1;
+
+/* Locks: (m) that of the map; in no map, whoever has it */
+export const vm_region = struct<vm_region_t>('vm_region')({
+  next: ptr<vm_region_t>('m', 'the one that was made before it'),
+  start: i32('m', 'first page'),
+  end: i32('m', 'first page beyond'),
+  state: i32('m', 'REGION_HALF, REGION_READY'),
+  name_bytes: i32('m', 'length of the name'),
+  map: ptr<vm_map_t>('m', 'map that it is of; 0: none'),
+  name: words('m', 'the name, UTF-8', NAME_WORDS),
+});

@@ -1,0 +1,174 @@
+/*
+ * Shows: named parts of an address space are found by name and by address, apart from each other,
+ * and go whole; threads that keep a space hold one reference each; a destroyed space is gone for
+ * all of them and lives until the last lets go.
+ * By what means: one space with parts; memory refused at every place; the walkers after each
+ * test.  Deaths at every point: sim space_region.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
+import { thr } from '../machine/cpu.ts';
+import { PAGE_SIZE } from '../machine/memory.ts';
+import { NULL } from '../machine/struct.ts';
+import {
+  KERN_INVALID_ADDRESS,
+  KERN_NO_SPACE,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+  VM_MAP_MAX,
+  vm_map,
+  type vm_map_t,
+} from '../h/vm_map.ts';
+import { page_failpoint } from '../page/vm_page.ts';
+import { uma_check } from '../uma/uma_check.ts';
+import { fuword, suword } from './vm_copy.ts';
+import { vm_map_deallocate, vm_map_reference, vm_map_set_limit } from './vm_map.ts';
+import { maps_all, vm_maps_check } from './vm_map_check.ts';
+import { map_failpoint } from './vm_map_entry.ts';
+import { vmspace_alloc, vmspace_exec, vmspace_fork } from './vm_map_fork.ts';
+import { vm_map_destroy, vm_map_keep, vm_map_kept, vm_map_unkeep } from './vm_map_keep.ts';
+import { ANON } from './vm_map.test.lib.ts';
+import {
+  type Region,
+  vm_region_find,
+  vm_region_map,
+  vm_region_unmap,
+  vm_regions,
+} from './vm_region.ts';
+
+const map = vm_map;
+const encoder = new TextEncoder();
+const bytes = (name: string): Uint8Array => encoder.encode(name);
+let mp = NULL as vm_map_t;
+
+beforeEach(() => {
+  const options = { INVARIANTS: true, WITNESS: true, FAILPOINTS: true };
+  boot({ cpus: 2, fresh: true, memory: '16M', options });
+  mp = vmspace_alloc(1, VM_MAP_MAX);
+});
+afterEach(() => {
+  page_failpoint.refuse = null;
+  map_failpoint.refuse = null;
+  try {
+    if (maps_all().includes(mp)) vm_map_deallocate(mp);
+    assert.deepEqual(maps_all(), []);
+    vm_maps_check();
+    uma_check();
+    shutdown();
+  } catch (e) {
+    abandon();
+    throw e;
+  }
+});
+function add(name: string, pages: number, vpn = -1): Region {
+  const made = vm_region_map(mp, { name: bytes(name), pages, vpn, what: ANON });
+  if (typeof made === 'number') throw new Error(`KERN ${made}`);
+  return made;
+}
+const text = (r: Region | null): string | undefined => r?.name && new TextDecoder().decode(r.name);
+
+describe('named parts', () => {
+  test('are found by name and by any of their pages, in the order of their addresses', () => {
+    const index = add('index', 10);
+    const rows = add('rows', 3);
+    assert.ok(rows.start > index.end, 'a page between');
+    assert.deepEqual(vm_region_find(mp, bytes('index')), index);
+    assert.equal(text(vm_region_find(mp, index.end - 1)), 'index');
+    assert.equal(vm_region_find(mp, index.end), null);
+    assert.equal(vm_region_find(mp, bytes('inde')), null);
+    assert.deepEqual(vm_regions(mp).map(text), ['index', 'rows']);
+    vm_maps_check();
+  });
+  test('a second one of a name is the first one', () => {
+    const first = add('a', 4);
+    assert.deepEqual(add('a', 9), first);
+    assert.equal(map.size[mp], 4);
+  });
+  test('without a name each is its own', () => {
+    const [a, b] = [add('', 1), add('', 1)];
+    assert.notEqual(a.start, b.start);
+    assert.equal(vm_region_unmap(mp, a.start), KERN_SUCCESS);
+    assert.deepEqual(vm_regions(mp), [b]);
+  });
+  test('an address that was given up is not given out again at once', () => {
+    const a = add('a', 2);
+    suword(mp, a.start * PAGE_SIZE, 7);
+    assert.equal(vm_region_unmap(mp, a.start), KERN_SUCCESS);
+    const again = add('a', 2);
+    assert.notEqual(again.start, a.start);
+    assert.equal(fuword(mp, a.start * PAGE_SIZE), -1);
+    assert.equal(fuword(mp, again.start * PAGE_SIZE), 0);
+    assert.equal(vm_region_unmap(mp, a.start), KERN_INVALID_ADDRESS);
+  });
+  test('a place that is named must be free, and a limit holds', () => {
+    add('here', 4, 100);
+    const want = { name: bytes('there'), pages: 2, what: ANON };
+    assert.equal(vm_region_map(mp, { ...want, vpn: 103 }), KERN_NO_SPACE);
+    vm_map_set_limit(mp, 5);
+    assert.equal(vm_region_map(mp, { ...want, vpn: -1 }), KERN_NO_SPACE);
+    assert.equal(vm_regions(mp).length, 1);
+    add('small', 1);
+  });
+  test('a fork has the same; exec has none', () => {
+    const a = add('a', 2);
+    add('', 1);
+    suword(mp, a.start * PAGE_SIZE, 7);
+    const child = vmspace_fork(mp) as vm_map_t;
+    assert.deepEqual(vm_regions(child), vm_regions(mp));
+    assert.equal(vm_region_unmap(mp, a.start), KERN_SUCCESS);
+    assert.equal(fuword(child, a.start * PAGE_SIZE), 7);
+    vm_maps_check();
+    vmspace_exec(child);
+    assert.deepEqual(vm_regions(child), []);
+    vm_map_deallocate(child);
+  });
+  test('memory refused at every place leaves nothing behind', () => {
+    add('first', 1);
+    let refused = 0;
+    for (let nth = 0; ; nth++) {
+      let n = 0;
+      const refuse = (): boolean => n++ === nth;
+      page_failpoint.refuse = refuse;
+      map_failpoint.refuse = refuse;
+      const made = vm_region_map(mp, { name: bytes(`r${nth}`), pages: 2, vpn: -1, what: ANON });
+      const child = typeof made === 'number' ? -KERN_RESOURCE_SHORTAGE : vmspace_fork(mp);
+      page_failpoint.refuse = null;
+      map_failpoint.refuse = null;
+      if (child > 0) vm_map_deallocate(child as vm_map_t);
+      vm_maps_check();
+      if (typeof made !== 'number') assert.equal(vm_region_unmap(mp, made.start), KERN_SUCCESS);
+      if (n <= nth) break;
+      refused++;
+    }
+    assert.ok(refused >= 2, `${refused} places`);
+  });
+});
+
+describe('threads that keep a space', () => {
+  test('hold one reference each, however often they ask', () => {
+    for (let i = 0; i < 3; i++) {
+      vm_map_reference(mp);
+      vm_map_keep(mp);
+    }
+    assert.equal(map.refs[mp], 2);
+    assert.ok(vm_map_kept(mp, thr.cpu));
+    vm_maps_check();
+    assert.ok(vm_map_unkeep(mp));
+    assert.ok(!vm_map_unkeep(mp));
+    assert.equal(map.refs[mp], 1);
+  });
+  test('keep what was destroyed, and find it gone', () => {
+    const a = add('a', 5);
+    suword(mp, a.start * PAGE_SIZE, 7);
+    vm_map_keep(mp);
+    assert.equal(vm_map_destroy(mp), KERN_SUCCESS);
+    assert.equal(map.gone[mp], 1);
+    assert.equal(map.size[mp], 0);
+    assert.deepEqual(vm_regions(mp), []);
+    assert.equal(fuword(mp, a.start * PAGE_SIZE), -1);
+    vm_maps_check();
+    assert.ok(vm_map_unkeep(mp));
+    assert.deepEqual(maps_all(), []);
+  });
+});
