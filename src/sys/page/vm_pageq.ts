@@ -32,6 +32,7 @@ import {
 } from '../h/vm_page.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
+import { lock_owner_tid } from '../sync/lock_word.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
@@ -228,7 +229,9 @@ export function vm_page_requeue(m: number): void {
 }
 /** Off its queue; it forgets how active it was. Before its owner lets go of it. */
 export function vm_page_unqueue(m: number): void {
-  if (page.queue[m] === 0) return; // only its owner queues it, whose lock is held
+  // Only its owner queues it, whose lock is held.  But an owner may have died while it did so: its
+  // change is not taken back yet, and would be when the page is another's.
+  if (page.queue[m] === 0 && lock_owner_tid(pageq.lock + root()) === 0) return;
   change(m, (at) => {
     unlink(at);
     set_queue(at, PQ_NONE, 0);

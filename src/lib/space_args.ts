@@ -1,0 +1,199 @@
+/*
+ * space_args: what programs pass to address spaces, looked at before anything is done.
+ *
+ * Sizes are bytes, or texts such as '200M'; rights are texts such as 'rw'.  Read next: args.ts.
+ */
+import { EINVAL } from '../sys/machine/errno.ts';
+import { kenv_number } from '../sys/machine/kenv.ts';
+import { PAGE_SIZE } from '../sys/machine/memory.ts';
+import {
+  MADV_DONTNEED,
+  MADV_FREE,
+  MADV_NORMAL,
+  MADV_RANDOM,
+  MADV_SEQUENTIAL,
+  MADV_WILLNEED,
+  VM_INHERIT_COPY,
+  VM_INHERIT_NONE,
+  VM_INHERIT_SHARE,
+  VM_INHERIT_ZERO,
+} from '../sys/h/vm_map.ts';
+import { VM_PROT_EXECUTE, VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE } from '../sys/h/vm_prot.ts';
+import { checkOptions, type Known, shown, type Wait, waitOf } from './args.ts';
+import { checkName } from './context.ts';
+import { kmemError } from './errors.ts';
+
+/** A number of bytes, or a text such as '64K', '200M', '1G'. */
+export type Size = number | string;
+/** What may be done with memory: read, write, both, or neither. */
+export type Protection = 'none' | 'r' | 'w' | 'rw' | 'rx' | 'rwx';
+/** How memory will be used. */
+export type Advice = 'normal' | 'random' | 'sequential' | 'willneed' | 'dontneed' | 'free';
+/** What a fork makes of memory: the same for both, a copy, a hole, or zeros. */
+export type Inherit = 'share' | 'copy' | 'none' | 'zero';
+
+/** What an address space may be like. */
+export interface SpaceOptions {
+  /** The most bytes that may be mapped in it. Default: no limit. */
+  readonly limit?: Size;
+  /** Whether it is made if there is none of that name. Default true. */
+  readonly create?: boolean;
+}
+/** What is mapped. */
+export interface RegionOptions {
+  /** Bytes; the last page is mapped whole. */
+  readonly length: Size;
+  /** By which other threads find it, 1 to 31 bytes. Default: it is found by its address. */
+  readonly name?: string;
+  /** Where it is to begin: a multiple of 4096. Default: where there is room. */
+  readonly address?: number;
+  /** Default 'rw'. */
+  readonly protect?: Protection;
+  /** What forks make of it. Default 'copy'. */
+  readonly inherit?: Inherit;
+}
+/** How a space is forked. */
+export interface ForkOptions {
+  /** What may be done with the copy, whatever may be done with the original. */
+  readonly protect?: Protection;
+  /** Longest wait for the answers of other threads, ms. Default 1000. */
+  readonly wait?: number;
+  /** 'refuse': EBUSY while a window is open. Default 'copy': pages under windows are copied. */
+  readonly windows?: 'copy' | 'refuse';
+}
+/** What waits, and how long: milliseconds, or true for as long as it takes. Default: not at all. */
+export interface WaitOptions {
+  readonly wait?: Wait;
+}
+
+const SPACE: Known = ['limit', 'create'];
+const REGION: Known = ['length', 'name', 'address', 'protect', 'inherit'];
+const FORK: Known = ['protect', 'wait', 'windows'];
+const FORK_WAIT_MS = 1000;
+/** Bytes that an address space has. */
+const SPACE_BYTES = 2 ** 43;
+/** Addresses have 48 bits. */
+const ADDRESSES = 2 ** 48;
+
+/** A size in bytes, from 1 to `max`. Throws EINVAL. */
+export function sizeOf(op: string, what: string, size: unknown, max = SPACE_BYTES): number {
+  const n = typeof size === 'string' ? kenv_number(size) : size;
+  if (typeof n === 'number' && Number.isSafeInteger(n) && n >= 1 && n <= max) return n;
+  const why = `is no size: bytes, 1 to ${max}, or a text such as '64M'`;
+  throw kmemError(EINVAL, op, `${what} ${shown(size)} ${why}`);
+}
+function wordOf<T>(op: string, what: string, word: unknown, known: Readonly<Record<string, T>>): T {
+  if (typeof word === 'string' && Object.hasOwn(known, word)) return known[word];
+  const list = Object.keys(known).join(', ');
+  throw kmemError(EINVAL, op, `${what} ${shown(word)}: known are ${list}`);
+}
+const PROTECTIONS: Readonly<Record<Protection, number>> = {
+  none: VM_PROT_NONE,
+  r: VM_PROT_READ,
+  w: VM_PROT_WRITE,
+  rw: VM_PROT_READ | VM_PROT_WRITE,
+  rx: VM_PROT_READ | VM_PROT_EXECUTE,
+  rwx: VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXECUTE,
+};
+/** The VM_PROT_* of a protection. Throws EINVAL. */
+export function protectionOf(op: string, word: unknown): number {
+  return wordOf(op, 'protection', word, PROTECTIONS);
+}
+/** The protection of VM_PROT_*. */
+export function protectionName(prot: number): Protection {
+  const r = prot & VM_PROT_READ ? 'r' : '';
+  const w = prot & VM_PROT_WRITE ? 'w' : '';
+  const x = prot & VM_PROT_EXECUTE ? 'x' : '';
+  return (`${r}${w}${x}` || 'none') as Protection;
+}
+const ADVICES: Readonly<Record<Advice, number>> = {
+  normal: MADV_NORMAL,
+  random: MADV_RANDOM,
+  sequential: MADV_SEQUENTIAL,
+  willneed: MADV_WILLNEED,
+  dontneed: MADV_DONTNEED,
+  free: MADV_FREE,
+};
+/** The MADV_* of an advice. Throws EINVAL. */
+export function adviceOf(op: string, word: unknown): number {
+  return wordOf(op, 'advice', word, ADVICES);
+}
+const INHERITS: Readonly<Record<Inherit, number>> = {
+  share: VM_INHERIT_SHARE,
+  copy: VM_INHERIT_COPY,
+  none: VM_INHERIT_NONE,
+  zero: VM_INHERIT_ZERO,
+};
+/** The VM_INHERIT_* of a word. Throws EINVAL. */
+export function inheritOf(op: string, word: unknown): number {
+  return wordOf(op, 'inherit', word, INHERITS);
+}
+
+/** The options of a space, read once; `limit` undefined: none was said. Throws EINVAL. */
+export interface SpaceShape {
+  readonly limit: number | undefined;
+  readonly create: boolean;
+}
+export function spaceShapeOf(options: SpaceOptions | undefined): SpaceShape {
+  checkOptions('space', options, SPACE);
+  const { limit, create = true } = options ?? {};
+  if (typeof create !== 'boolean') {
+    throw kmemError(EINVAL, 'space', `create ${shown(create)} is neither true nor false`);
+  }
+  return { limit: limit === undefined ? undefined : sizeOf('space', 'limit', limit), create };
+}
+/** A region that is wanted, its options read once. */
+export interface RegionShape {
+  readonly length: number;
+  readonly name: string;
+  /** -1: anywhere. */
+  readonly address: number;
+  readonly prot: number;
+  readonly inherit: number;
+}
+/** Throws EINVAL, ENAMETOOLONG. */
+export function regionShapeOf(options: RegionOptions): RegionShape {
+  if (options === undefined) throw kmemError(EINVAL, 'mmap', 'options: give the length');
+  checkOptions('mmap', options, REGION);
+  const { length, name, address, protect = 'rw', inherit = 'copy' } = options;
+  if (name !== undefined) checkName('mmap', name);
+  if (address !== undefined) {
+    const good = Number.isSafeInteger(address) && address >= 0 && address < ADDRESSES;
+    if (!good || address % PAGE_SIZE !== 0) {
+      const why = `is no multiple of ${PAGE_SIZE} below 2^48`;
+      throw kmemError(EINVAL, 'mmap', `address ${shown(address)} ${why}`);
+    }
+  }
+  return {
+    length: sizeOf('mmap', 'length', length),
+    name: name ?? '',
+    address: address ?? -1,
+    prot: protectionOf('mmap', protect),
+    inherit: inheritOf('mmap', inherit),
+  };
+}
+/** How to fork, read once; `prot` -1: as it is. Throws EINVAL. */
+export interface ForkShape {
+  readonly prot: number;
+  readonly ms: number;
+  readonly refuse: boolean;
+}
+export function forkShapeOf(op: string, options: ForkOptions | undefined): ForkShape {
+  checkOptions(op, options, FORK);
+  const { protect, wait = FORK_WAIT_MS, windows = 'copy' } = options ?? {};
+  const ms = waitOf(op, { wait });
+  if (typeof ms !== 'number') {
+    throw kmemError(EINVAL, op, `wait ${shown(wait)} is no number of milliseconds`);
+  }
+  return {
+    prot: protect === undefined ? -1 : protectionOf(op, protect),
+    ms,
+    refuse: wordOf(op, 'windows', windows, { copy: false, refuse: true }),
+  };
+}
+/** How long to wait, ms, read once. Throws EINVAL. */
+export function waitMs(op: string, options: WaitOptions | undefined): number {
+  const wait = waitOf(op, options);
+  if (wait === true) return Number.POSITIVE_INFINITY;
+  return wait === false ? 0 : wait;
+}
