@@ -76,6 +76,7 @@ const LIB_WRAPS = [
   'uma/uma_stats',
   'page/vm_page', // also: waiting for pages
   'page/vm_phys',
+  'pmap/pmap_tlb', // the tags that a load or store looks at
   'map/vm_pageout', // programs subscribe to low memory
 ];
 

@@ -1,6 +1,6 @@
 /*
- * space_region: two CPUs ask for a space and for parts of it by name, keep it, destroy it and leave;
- * one is killed at every point, and no space, part or page is lost.
+ * space_region: two CPUs ask for a space and for parts of it by name, keep it, destroy it and
+ * leave; one is killed at every point, and no space, part or page is lost.
  */
 import { elem, NULL, type Ptr, struct, words } from '../../src/sys/machine/struct.ts';
 import { vm_map, type vm_map_t, VM_MAP_MAX } from '../../src/sys/h/vm_map.ts';
@@ -35,9 +35,9 @@ import { type SimScript, scratch } from '../script.ts';
 
 const KEY = (): ReturnType<typeof registry_key> => registry_key('space', 'common');
 type rec_t = Ptr<'sim_region'>;
-/* Locks: (t) its CPU */
+/* Locks: (c) a word for each CPU */
 const rec = struct<rec_t>('sim_region')({
-  got: words('t', 'what each CPU got last', 2),
+  got: words('c', 'what each CPU got last', 2),
 });
 const mine = (cpu: number): vm_map_t => rec.got[elem(scratch<rec_t>(), cpu)] as vm_map_t;
 const got = (cpu: number, mp: vm_map_t): void => {

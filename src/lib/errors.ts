@@ -20,13 +20,16 @@ export { KernelPanic } from '../sys/machine/panic.ts';
 /** Why a request for memory failed. */
 export type MemoryReason = 'full' | 'fragmented' | 'too large' | 'limit';
 
+/** Why bytes of an address space could not be used. */
+export type AccessReason = 'unmapped' | 'protection' | 'outside' | 'io';
+
 /** One thing that is still in use where nothing should be. */
 export interface Leak {
   /** What it is. */
-  readonly kind: 'type' | 'zone' | 'records' | 'queue' | 'mbuf' | 'chain';
+  readonly kind: 'type' | 'zone' | 'records' | 'queue' | 'mbuf' | 'chain' | 'space';
   /** Its name; of chains, the place in the program that made them. */
   readonly name: string;
-  /** Blocks, items, values, buffers, or chains made at the place `name`. */
+  /** Blocks, items, values, buffers, spaces, or chains made at the place `name`. */
   readonly count: number;
   /** Bytes that these take. */
   readonly bytes: number;
@@ -34,8 +37,8 @@ export interface Leak {
 
 /** What an error says beyond its code. Which fields are there depends on the code. */
 export interface ErrorDetails {
-  /** ENOMEM: 'full', 'fragmented', 'too large' or 'limit'. */
-  readonly reason?: MemoryReason;
+  /** ENOMEM: 'full', 'fragmented', 'too large' or 'limit'; of an address space, AccessReason. */
+  readonly reason?: MemoryReason | AccessReason;
   /** Bytes asked for. */
   readonly size?: number;
   /** Bytes in free pages at the time of the failure. */
@@ -48,6 +51,12 @@ export interface ErrorDetails {
   readonly address?: number;
   /** Name of the malloc type. */
   readonly type?: string;
+  /** Name of the address space. */
+  readonly space?: string;
+  /** Name of the region in it; '' if it has none. */
+  readonly region?: string;
+  /** Bytes that a call over several pages had done when it failed. */
+  readonly done?: number;
   /** Name of the zone or of the records. */
   readonly zone?: string;
   /** assertNoLeaks: what was still in use. */

@@ -10,6 +10,7 @@
  *      machine.zone('x', …)   items of one size, with a limit
  *      machine.records(…)     typed records in columns
  *      machine.chain(…)       buffers in pieces that chains and threads share
+ *      machine.space(…)       an address space: paged, copied on write
  *      machine.roots          named words
  *      machine.mutex(…)       and rwlock, condition, queue: by name, over all threads
  *
@@ -27,7 +28,7 @@ export type { TestContext } from './testing.ts';
 export { ERRORS } from './error_table.ts';
 export type { ErrorEntry } from './error_table.ts';
 export { KernelPanic, KmemError } from './errors.ts';
-export type { ErrorDetails, Holder, Leak, MemoryReason } from './errors.ts';
+export type { AccessReason, ErrorDetails, Holder, Leak, MemoryReason } from './errors.ts';
 export type { Address, Item, Place, Source } from './memory.ts';
 export type {
   AllocAsyncOptions,
@@ -57,6 +58,19 @@ export type { Roots } from './roots.ts';
 export type { Condition, LockOptions, Mutex, RwLock } from './locks.ts';
 export type { Queue, QueueOf, QueueOptions, QueueWait, ValueOf } from './queue.ts';
 export type { MemoryStats } from './memory_stats.ts';
+export type { RegionInfo, Space } from './space.ts';
+export type { Region } from './region.ts';
+export type { ArrayKind, PagedArray } from './paged_array.ts';
+export type {
+  Advice,
+  ForkOptions,
+  Inherit,
+  Protection,
+  RegionOptions,
+  Size,
+  SpaceOptions,
+  WaitOptions,
+} from './space_args.ts';
 export type { Stats, TypeRow } from './stats.ts';
 export type { SysctlInfo, SysctlValue } from './sysctl.ts';
 export type { Metric, MetricsOptions, OtelApi } from './metrics.ts';

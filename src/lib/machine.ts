@@ -11,9 +11,7 @@
  *
  * A thread leaves by detach(); shutdown() ends the machine for all of them.
  * Both are idempotent, and `using` does the one that fits.  After that every
- * object of this thread throws ESHUTDOWN.
- *
- * Read next: type.ts, zone.ts, records.ts; index.ts lists everything.
+ * object of this thread throws ESHUTDOWN.  Read next: index.ts lists everything.
  */
 import { type BootOptions, boot as kernel_boot } from '../sys/boot/main.ts';
 import {
@@ -103,6 +101,8 @@ import {
 import { registry_check, registry_join, registry_others } from '../sys/client/kern_registry.ts';
 import { Roots } from './roots.ts';
 import { callSite } from './site.ts';
+import type { Space } from './space.ts';
+import type { SpaceOptions } from './space_args.ts';
 import type { Stats } from './stats.ts';
 import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } from './sysctl.ts';
 import { MallocType } from './type.ts';
@@ -274,6 +274,17 @@ export class Machine implements Disposable, AsyncDisposable {
     return made;
   }
   readonly #shapes = new WeakMap<Mortal, string>();
+
+  // --- address spaces ----------------------------------------------------------------------
+
+  /**
+   * The address space of that name, made if there is none.  It lives until space.destroy().
+   * Throws EEXIST if it has another limit, ENOENT with `create: false`, ENOMEM, EINVAL.
+   */
+  space(name: string, options?: SpaceOptions): Space {
+    checkName('space', name);
+    return part('space')(this.#ctx, name, options);
+  }
 
   // --- buffers -----------------------------------------------------------------------------
 

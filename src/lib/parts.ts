@@ -4,8 +4,8 @@
  *      kmem/core  ─── machine.ts ──── parts.ts        calls of a part that is not there: EOPNOTSUPP
  *      kmem       ─── whole.ts ───────────┘           fills the table with all of them
  *
- * A page pays for every byte that it loads, and seldom wants chains of buffers, a control
- * socket, dumps, metrics or the tables of vmstat.  The class Machine has calls for all of
+ * A page pays for every byte that it loads, and seldom wants address spaces, chains of buffers, a
+ * control socket, dumps, metrics or the tables of vmstat.  The class Machine has calls for all of
  * them; what runs them is looked up here, by the name of the call.  The entry `kmem` fills the
  * table when it is loaded, `kmem/core` leaves it empty: a program that loaded the core alone has
  * all calls from the moment on at which it has loaded the rest (`await import('kmem')`).
@@ -22,11 +22,14 @@ import type { Context } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Listener, ListenOptions } from './listen.ts';
 import type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
+import type { Space } from './space.ts';
+import type { SpaceOptions } from './space_args.ts';
 import type { Stats } from './stats.ts';
 
 /** What runs a call of Machine, by the name of the call. */
 export interface Parts {
   readonly chain: (ctx: Context, source?: ChainSource, options?: ChainOptions) => Chain;
+  readonly space: (ctx: Context, name: string, options?: SpaceOptions) => Space;
   readonly adoptChain: (ctx: Context, released: number) => Chain;
   readonly chainSites: () => SiteCount[];
   readonly stats: () => Stats;

@@ -14,10 +14,7 @@
  * Each of the sixteen is written out: V8 compiles what it knows of one typed array, and what they
  * would share would serve eight of them.
  */
-import {
-  TLB_ENTRIES as TLB_ENTRIES_,
-  TLB_STORES as TLB_STORES_,
-} from '../sys/h/pmap.ts';
+import { TLB_ENTRIES as TLB_ENTRIES_, TLB_STORES as TLB_STORES_ } from '../sys/h/pmap.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import type { Views } from './memory.ts';
 
@@ -39,8 +36,8 @@ export abstract class RegionAccess {
   protected readonly f64: Float64Array;
   /** Word of this CPU's state: 0 while nobody asks anything of it. */
   protected readonly state: number;
-  /** Its first page number. */
-  protected readonly first: number;
+  /** Its first page number in the map. @internal */
+  readonly first: number;
   /** First word of this CPU's tags. */
   protected tlb = 0;
   /** The last offset that goes the short way; -1: none does. */
@@ -66,7 +63,7 @@ export abstract class RegionAccess {
   /** Throws EINVAL: the value is no number. */
   protected abstract noNumber(op: string, value: unknown): never;
 
-  /** The unsigned byte at an offset. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The unsigned byte at an offset. Throws as Region.read does. */
   getU8(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && offset >= 0 && offset <= this.near) {
@@ -94,7 +91,7 @@ export abstract class RegionAccess {
     const frame = this.frame('setU8', offset, 1, true);
     this.u8[frame * 4 + (offset & INSIDE)] = value;
   }
-  /** The signed byte at an offset. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The signed byte at an offset. Throws as Region.read does. */
   getI8(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && offset >= 0 && offset <= this.near) {
@@ -122,7 +119,7 @@ export abstract class RegionAccess {
     const frame = this.frame('setI8', offset, 1, true);
     this.i8[frame * 4 + (offset & INSIDE)] = value;
   }
-  /** The unsigned 16 bits at an offset, a multiple of 2. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The unsigned 16 bits at an offset, a multiple of 2. Throws as Region.read does. */
   getU16(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && (offset & 1) === 0 && offset >= 0 && offset <= this.near - 1) {
@@ -150,7 +147,7 @@ export abstract class RegionAccess {
     const frame = this.frame('setU16', offset, 2, true);
     this.u16[frame * 2 + ((offset & INSIDE) >> 1)] = value;
   }
-  /** The signed 16 bits at an offset, a multiple of 2. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The signed 16 bits at an offset, a multiple of 2. Throws as Region.read does. */
   getI16(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && (offset & 1) === 0 && offset >= 0 && offset <= this.near - 1) {
@@ -178,7 +175,7 @@ export abstract class RegionAccess {
     const frame = this.frame('setI16', offset, 2, true);
     this.i16[frame * 2 + ((offset & INSIDE) >> 1)] = value;
   }
-  /** The unsigned 32 bits at an offset, a multiple of 4. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The unsigned 32 bits at an offset, a multiple of 4. Throws as Region.read does. */
   getU32(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
@@ -206,7 +203,7 @@ export abstract class RegionAccess {
     const frame = this.frame('setU32', offset, 4, true);
     this.u32[frame + ((offset & INSIDE) >> 2)] = value;
   }
-  /** The signed 32 bits at an offset, a multiple of 4. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The signed 32 bits at an offset, a multiple of 4. Throws as Region.read does. */
   getI32(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
@@ -234,7 +231,7 @@ export abstract class RegionAccess {
     const frame = this.frame('setI32', offset, 4, true);
     this.i32[frame + ((offset & INSIDE) >> 2)] = value;
   }
-  /** The 32-bit float at an offset, a multiple of 4. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The 32-bit float at an offset, a multiple of 4. Throws as Region.read does. */
   getF32(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
@@ -262,7 +259,7 @@ export abstract class RegionAccess {
     const frame = this.frame('setF32', offset, 4, true);
     this.f32[frame + ((offset & INSIDE) >> 2)] = value;
   }
-  /** The 64-bit float at an offset, a multiple of 8. Throws EFAULT, EINVAL, ENOMEM, EIO, ESTALE. */
+  /** The 64-bit float at an offset, a multiple of 8. Throws as Region.read does. */
   getF64(offset: number): number {
     const { i32 } = this;
     if ((offset | 0) === offset && (offset & 7) === 0 && offset >= 0 && offset <= this.near - 7) {

@@ -18,7 +18,13 @@ import {
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
 } from '../sys/h/vm_map.ts';
-import { VM_PROT_EXECUTE, VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE } from '../sys/h/vm_prot.ts';
+import {
+  VM_PROT_ALL,
+  VM_PROT_EXECUTE,
+  VM_PROT_NONE,
+  VM_PROT_READ,
+  VM_PROT_WRITE,
+} from '../sys/h/vm_prot.ts';
 import { checkOptions, type Known, shown, type Wait, waitOf } from './args.ts';
 import { checkName } from './context.ts';
 import { kmemError } from './errors.ts';
@@ -124,6 +130,10 @@ const INHERITS: Readonly<Record<Inherit, number>> = {
   none: VM_INHERIT_NONE,
   zero: VM_INHERIT_ZERO,
 };
+/** The word for VM_INHERIT_*. */
+export function inheritName(how: number): Inherit {
+  return (Object.keys(INHERITS) as Inherit[]).find((word) => INHERITS[word] === how) ?? 'copy';
+}
 /** The VM_INHERIT_* of a word. Throws EINVAL. */
 export function inheritOf(op: string, word: unknown): number {
   return wordOf(op, 'inherit', word, INHERITS);
@@ -172,7 +182,7 @@ export function regionShapeOf(options: RegionOptions): RegionShape {
     inherit: inheritOf('mmap', inherit),
   };
 }
-/** How to fork, read once; `prot` -1: as it is. Throws EINVAL. */
+/** How to fork, read once; `prot`: what may be done with the copy at most. Throws EINVAL. */
 export interface ForkShape {
   readonly prot: number;
   readonly ms: number;
@@ -186,7 +196,7 @@ export function forkShapeOf(op: string, options: ForkOptions | undefined): ForkS
     throw kmemError(EINVAL, op, `wait ${shown(wait)} is no number of milliseconds`);
   }
   return {
-    prot: protect === undefined ? -1 : protectionOf(op, protect),
+    prot: protect === undefined ? VM_PROT_ALL : protectionOf(op, protect),
     ms,
     refuse: wordOf(op, 'windows', windows, { copy: false, refuse: true }),
   };

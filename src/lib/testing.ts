@@ -9,11 +9,13 @@
  *      await withMachine({ memory: '64M' }, async (machine) => { ... });
  *
  * What counts as a leak: blocks of malloc types that the program made, items of
- * its zones and records, values in its queues, buffers of its chains; and by the
+ * its zones and records, values in its queues, spaces in which something is mapped, buffers of its
+ * chains; and by the
  * place where they were made, the chains that kern.ipc.mbuf_leak noted.  What
  * caches hold does not.
  */
 import { EBUSY, EINVAL } from '../sys/machine/errno.ts';
+import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import {
   malloc_type_list,
   malloc_type_name,
@@ -29,7 +31,9 @@ import { checkFunction, checkObject, checkOptions, shown } from './args.ts';
 import { contextOf } from './context.ts';
 import { kmemError, type Leak } from './errors.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
-import { reg_queue, reg_records, reg_zone } from '../sys/h/registry.ts';
+import { pmap } from '../sys/h/pmap.ts';
+import { vm_map } from '../sys/h/vm_map.ts';
+import { reg_queue, reg_records, reg_space, reg_zone } from '../sys/h/registry.ts';
 import { records_used } from '../sys/client/kern_records.ts';
 import { registry_name } from '../sys/client/kern_registry.ts';
 import { eachEntry } from './registry.ts';
@@ -81,6 +85,11 @@ export function leaks(machine: Machine): Leak[] {
     } else if (kind === 'queue') {
       const count = reg_queue.count[e];
       if (count > 0) found.push({ kind, name, count, bytes: count * 8 });
+    } else if (kind === 'space') {
+      const mp = reg_space.map[e];
+      const mapped = vm_map.gone[mp] === 0 ? vm_map.size[mp] : 0;
+      const bytes = mapped === 0 ? 0 : pmap.resident[vm_map.pmap[mp]] * PAGE_SIZE;
+      if (mapped > 0) found.push({ kind, name, count: 1, bytes });
     }
   });
   return [...found, ...chainLeaks()].sort((a, b) => b.bytes - a.bytes);
@@ -92,6 +101,7 @@ const UNIT = {
   queue: 'values',
   mbuf: 'buffers',
   chain: 'chains',
+  space: 'space with memory',
 } as const;
 /**
  * Throws EBUSY, naming what is in use, unless everything was given back.  `ignore`

@@ -11,12 +11,14 @@ import { Chain } from './chain.ts';
 import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
 import { partsAre } from './parts.ts';
+import { Space } from './space.ts';
 import { netstatText, stats, vmstatTypes, vmstatZones } from './stats.ts';
 
 partsAre({
   chain: (ctx, source, options) => Chain.make(ctx, source, options),
   adoptChain: (ctx, released) => Chain.adopt(ctx, released),
   chainSites: mbuf_sites,
+  space: (ctx, name, options) => Space.obtain(ctx, name, options),
   stats,
   vmstat: (what) => (what === 'm' ? vmstatTypes() : vmstatZones()),
   netstat: netstatText,

@@ -1,0 +1,337 @@
+/*
+ * region: a named part of an address space, and what is done with its bytes.
+ *
+ *      const m = space.mmap({ name: 'index', length: '200M' });
+ *      m.getU32(off); m.setF64(off, v);               one value: region_access.ts
+ *      m.read(off, into); m.write(off, bytes);        many
+ *      m.fill(off, n); m.indexOf('needle');
+ *      const a = m.array('f64', 0, 1e6);  a.get(i)    numbered values: paged_array.ts
+ *
+ * Offsets are bytes from the start of the region.  A page gets memory when it is first written to,
+ * and reads as zeros before.  What goes over several pages goes page by page: an error says in
+ * `done` how many bytes it came, and these are done.
+ *
+ * A region that another thread unmapped, or whose space was destroyed, is found out at the next
+ * access: EFAULT with reason 'unmapped', ESTALE.
+ */
+import { bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
+import { EFAULT, EINVAL, EIO, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { mem, PAGE_SIZE } from '../sys/machine/memory.ts';
+import { TLB_ENTRIES, TLB_STORES } from '../sys/h/pmap.ts';
+import {
+  KERN_FAILURE,
+  KERN_INVALID_ADDRESS,
+  KERN_OUT_OF_BOUNDS,
+  KERN_PROTECTION_FAILURE,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+} from '../sys/h/vm_map.ts';
+import {
+  space_advise,
+  space_frame,
+  space_inherit,
+  space_protect,
+  space_unmap,
+} from '../sys/client/kern_space.ts';
+import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
+import { inKernel, letGo } from './context.ts';
+import { type AccessReason, kmemError } from './errors.ts';
+import { showsItself } from './inspect.ts';
+import { textBytes, wholeViews } from './memory.ts';
+import { type ArrayKind, PagedArray } from './paged_array.ts';
+import { RegionAccess } from './region_access.ts';
+import type { Space } from './space.ts';
+import {
+  type Advice,
+  adviceOf,
+  type Inherit,
+  inheritOf,
+  type Protection,
+  protectionOf,
+  waitMs,
+  type WaitOptions,
+} from './space_args.ts';
+import { memoryFailure } from './type.ts';
+
+const MASK = TLB_ENTRIES - 1;
+/** The last offset that a small integer can say. */
+const NEAR_MAX = 2 ** 31 - 1;
+/** How long waiting for pages in the event loop keeps it from other things, ms. */
+const TURN_MS = 2;
+
+/** Where a region lies: page numbers of its map, and the address of the first. */
+export interface RegionPlace {
+  readonly name: string;
+  readonly address: number;
+  readonly first: number;
+  readonly length: number;
+}
+
+/** Mapped memory, translated and checked at each access. Made by space.mmap(). */
+export class Region extends RegionAccess implements Disposable {
+  /** By which threads find it; '' if it has no name. */
+  readonly name: string;
+  /** Address of its first byte in the space, the same in every thread. */
+  readonly address: number;
+  /** Bytes. */
+  readonly length: number;
+  /** The space that it is of. */
+  readonly space: Space;
+  static {
+    showsItself(Region.prototype, 'Region', ({ name, address, length }) => {
+      return { name, address, length };
+    });
+  }
+
+  /** Use space.mmap() or space.region(). */
+  constructor(space: Space, state: number, place: RegionPlace) {
+    super(wholeViews(), state, place.first);
+    this.space = space;
+    this.name = place.name;
+    this.address = place.address;
+    this.length = place.length;
+  }
+  /** This CPU's tags for the space begin there from now on; 0: it has none. @internal */
+  tagsAre(base: number): void {
+    this.tlb = base;
+    this.near = base === 0 ? -1 : Math.min(this.length - 1, NEAR_MAX);
+  }
+
+  // --- many bytes ------------------------------------------------------------------------------
+
+  /**
+   * Copies bytes from an offset on into `into`, as many as that has; returns it.  Throws EFAULT
+   * beyond the end, EINVAL, ENOMEM, EIO, ESTALE; `done` says how many came before.
+   */
+  read<T extends ArrayBufferView>(offset: number, into: T): T {
+    const to = bytesOf('read', into);
+    this.#each('read', offset, to.length, false, (at, n, done) => bytes_out(to, done, at, n));
+    return into;
+  }
+  /** Copies bytes to an offset and on; returns how many. Throws as read does. */
+  write(offset: number, from: Source): number {
+    const src = bytesOf('write', from);
+    this.#each('write', offset, src.length, true, (at, n, done) => bytes_in(at, src, done, n));
+    return src.length;
+  }
+  /** Sets `n` bytes from an offset on, to 0 unless given. Throws as write does. */
+  fill(offset: number, n: number, byte = 0): void {
+    if (!wholeIn(byte, 0, 255)) throw kmemError(EINVAL, 'fill', `${shown(byte)} is no byte`);
+    this.#each('fill', offset, n, true, (at, k) => bytes_fill(at, byte, k));
+  }
+  /**
+   * Where bytes or a text are found first, from an offset on; -1: nowhere.  Throws EINVAL, EIO,
+   * EFAULT, ESTALE.
+   */
+  indexOf(what: Source | string | number, from = 0): number {
+    const op = 'indexOf';
+    const find = this.#pattern(what);
+    if (!whole(from)) throw kmemError(EINVAL, op, `from ${shown(from)} is no offset`);
+    const last = this.length - find.length;
+    if (find.length === 0) return Math.min(from, this.length);
+    for (let at = from; at <= last; ) {
+      const end = Math.min(at - (at % PAGE_SIZE) + PAGE_SIZE, last + 1);
+      const byte = this.#byte(op, at, false, at - from);
+      const hit = mem.U8.subarray(byte, byte + end - at).indexOf(find[0]);
+      if (hit < 0) at = end;
+      else if (this.#matches(at + hit, find)) return at + hit;
+      else at += hit + 1;
+    }
+    return -1;
+  }
+  #pattern(what: Source | string | number): Uint8Array {
+    if (typeof what === 'string') return textBytes(what, 'indexOf');
+    if (typeof what !== 'number') return bytesOf('indexOf', what);
+    if (!wholeIn(what, 0, 255)) throw kmemError(EINVAL, 'indexOf', `${shown(what)} is no byte`);
+    return Uint8Array.of(what);
+  }
+  #matches(at: number, find: Uint8Array): boolean {
+    for (let done = 0; done < find.length; ) {
+      const n = Math.min(find.length - done, PAGE_SIZE - ((at + done) % PAGE_SIZE));
+      const byte = this.#byte('indexOf', at + done, false, done);
+      for (let i = 0; i < n; i++) if (mem.U8[byte + i] !== find[done + i]) return false;
+      done += n;
+    }
+    return true;
+  }
+  /**
+   * Values of one kind by number, from an offset on that is a multiple of their size.  Throws
+   * EINVAL; EFAULT beyond the end.
+   */
+  array(kind: ArrayKind, offset = 0, length?: number): PagedArray {
+    return new PagedArray(this, kind, offset, length);
+  }
+  /**
+   * Gets `n` bytes from an offset on into memory, for writing if `write` is true, in turns of the
+   * event loop: what a browser's main thread does first, so that its accesses need not wait.
+   * Rejects as read does.
+   */
+  async ready(offset = 0, n = this.length - offset, write = false): Promise<void> {
+    this.#range('ready', offset, n);
+    const end = offset + n;
+    for (let at = offset; at < end; ) {
+      const until = performance.now() + TURN_MS;
+      while (at < end && performance.now() < until) {
+        this.#page('ready', at, write, at - offset);
+        at += PAGE_SIZE - (at % PAGE_SIZE);
+      }
+      if (at < end) await new Promise((resolve) => setTimeout(resolve));
+    }
+  }
+
+  // --- the whole ---------------------------------------------------------------------------------
+
+  /**
+   * What may be done with it from now on, by all threads.  Taking the right to write away waits
+   * for other threads: ETIMEDOUT if one does not answer, and nothing has changed.  Throws EBUSY
+   * against a window, EINVAL, ENOMEM, ESTALE.
+   */
+  protect(to: Protection, options?: WaitOptions): void {
+    const prot = protectionOf('protect', to);
+    const [start, end] = this.#pages();
+    this.#change('protect', waitMs('protect', options), (mp) =>
+      space_protect(mp, start, end, prot),
+    );
+  }
+  /** How it will be used; 'dontneed' and 'free' let pages go that nobody has written to since. */
+  advise(how: Advice): void {
+    const advice = adviceOf('advise', how);
+    const [start, end] = this.#pages();
+    this.#change('advise', 0, (mp) => space_advise(mp, start, end, advice));
+  }
+  /** What forks make of it. Throws EINVAL, ENOMEM, ESTALE. */
+  inherit(how: Inherit): void {
+    const to = inheritOf('inherit', how);
+    const [start, end] = this.#pages();
+    this.#change('inherit', 0, (mp) => space_inherit(mp, start, end, to));
+  }
+  /**
+   * Takes it out of the space, for all threads, and gives its memory back.  EBUSY while a window
+   * is open; with `wait` it waits for windows of others.  Throws EFAULT if it is unmapped already.
+   */
+  unmap(options?: WaitOptions): void {
+    this.#change('unmap', waitMs('unmap', options), (mp) => space_unmap(mp, this.first));
+    this.space.forgetRegion(this.first);
+    this.tagsAre(0);
+  }
+  /** unmap() at the end of a `using`; what is unmapped already is no error. */
+  [Symbol.dispose](): void {
+    if (!this.space.gone) {
+      letGo(() => {
+        const mp = this.space.enter('unmap');
+        inKernel('unmap', () => space_unmap(mp, this.first));
+      });
+    }
+    this.space.forgetRegion(this.first);
+    this.tagsAre(0);
+  }
+
+  // --- inside ----------------------------------------------------------------------------------
+
+  #pages(): [start: number, end: number] {
+    return [this.first, this.first + Math.ceil(this.length / PAGE_SIZE)];
+  }
+  #change(op: string, ms: number, run: (mp: ReturnType<Space['enter']>) => number): void {
+    const until = performance.now() + ms;
+    for (;;) {
+      const mp = this.space.enter(op);
+      const result = inKernel(op, () => run(mp));
+      if (result === KERN_SUCCESS) return;
+      this.#refused(op, result, until);
+    }
+  }
+  /** Throws what a change of the map was refused for, unless it is worth another try. */
+  #refused(op: string, kern: number, _until: number): void {
+    if (kern === KERN_FAILURE) {
+      const why = 'a thread did not answer in time: is it in a long computation? machine.away()';
+      throw this.#error(ETIMEDOUT, op, why);
+    }
+    this.#fail(op, 0, 0, kern, false);
+  }
+  #error(errno: number, op: string, why: string, details: object = {}): Error {
+    const where = this.name === '' ? `region at ${this.address}` : `region '${this.name}'`;
+    return kmemError(errno, op, `${where} of space '${this.space.name}': ${why}`, {
+      region: this.name,
+      space: this.space.name,
+      ...details,
+    });
+  }
+  /** Throws unless `n` bytes at an offset are in the region. */
+  #range(op: string, offset: number, n: number): void {
+    if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
+    if (!whole(offset)) throw this.#error(EINVAL, op, `${shown(offset)} is no offset`);
+    if (offset + n <= this.length) return;
+    const why = `offset ${offset} with ${n} bytes is beyond its ${this.length} bytes`;
+    throw this.#error(EFAULT, op, why, { address: this.address + offset, reason: 'outside' });
+  }
+  /** Throws what a fault ended with. */
+  #fail(op: string, offset: number, done: number, kern: number, write: boolean): never {
+    const address = this.address + offset;
+    const details = (reason: AccessReason): object => ({ address, reason, done });
+    switch (kern) {
+      case KERN_INVALID_ADDRESS:
+      case KERN_OUT_OF_BOUNDS:
+        throw this.#error(EFAULT, op, `nothing is mapped at ${address}`, details('unmapped'));
+      case KERN_PROTECTION_FAILURE: {
+        const why = `${address} may not be ${write ? 'written to' : 'read'}`;
+        throw this.#error(EFAULT, op, why, details('protection'));
+      }
+      case KERN_RESOURCE_SHORTAGE:
+        throw Object.assign(memoryFailure(op, PAGE_SIZE, { zone: `space ${this.space.name}` }), {
+          address,
+          region: this.name,
+          space: this.space.name,
+          done,
+        });
+      default:
+        throw this.#error(EIO, op, `the page at ${address} could not be read`, details('io'));
+    }
+  }
+  /** First word of the page at an offset: it is there. Throws what keeps it from that. */
+  #page(op: string, offset: number, write: boolean, done: number): number {
+    const kept = this.#kept(offset, write);
+    if (kept >= 0) return (kept - (offset % PAGE_SIZE)) / 4;
+    const mp = this.space.enter(op);
+    const at = this.first + Math.floor(offset / PAGE_SIZE);
+    const frame = inKernel(op, () => space_frame(mp, at, write));
+    if (frame < 0) this.#fail(op, offset, done, -frame, write);
+    return frame;
+  }
+  /** Byte of the memory at an offset, by the same. */
+  #byte(op: string, offset: number, write: boolean, done: number): number {
+    return this.#page(op, offset, write, done) * 4 + (offset % PAGE_SIZE);
+  }
+  /** The same by this CPU's tag; -1: it has none, or somebody asks something of it. */
+  #kept(offset: number, write: boolean): number {
+    if (this.near < 0 || this.i32[this.state] !== 0) return -1;
+    const at = this.first + Math.floor(offset / PAGE_SIZE);
+    const tag = this.tlb + ((at & MASK) << 1) + (write ? TLB_STORES : 0);
+    return this.i32[tag] === at ? this.i32[tag + 1] * 4 + (offset % PAGE_SIZE) : -1;
+  }
+  /** Calls `move` for each piece of a range that lies in a page: its byte in the memory. */
+  #each(
+    op: string,
+    offset: number,
+    length: number,
+    write: boolean,
+    move: (at: number, n: number, done: number) => void,
+  ): void {
+    this.#range(op, offset, length);
+    for (let done = 0; done < length; ) {
+      const at = offset + done;
+      const n = Math.min(PAGE_SIZE - (at % PAGE_SIZE), length - done);
+      move(this.#byte(op, at, write, done), n, done);
+      done += n;
+    }
+  }
+  protected frame(op: string, offset: number, width: number, write: boolean): number {
+    if (typeof offset === 'number' && offset % width !== 0 && Number.isInteger(offset)) {
+      throw this.#error(EINVAL, op, `offset ${offset} is no multiple of ${width}`);
+    }
+    this.#range(op, offset, width);
+    return this.#page(op, offset, write, 0);
+  }
+  protected noNumber(op: string, value: unknown): never {
+    throw kmemError(EINVAL, op, `${shown(value)} is not a number`);
+  }
+}

@@ -1,0 +1,457 @@
+/*
+ * space: an address space by name, the same in every thread.
+ *
+ *      const space = machine.space('store', { limit: '1G' });
+ *      const m = space.mmap({ name: 'index', length: '200M' });    by name, or made
+ *      const snap = space.fork('monday', { protect: 'r' });        a copy of this moment
+ *      space.regions(); space.resident; space.destroy();
+ *
+ * What is mapped in a space takes memory page by page, when it is first written to.  A fork
+ * has the same regions and copies a page when either side writes to it; it is of one moment,
+ * while other threads go on writing.
+ *
+ * A space lives until destroy(), whoever made it, and whoever has left meanwhile.  A thread that
+ * asked for it keeps it: it finds it destroyed (ESTALE), and never another one in its place.
+ * dispose() lets go of it in this thread alone.
+ */
+import {
+  EBUSY,
+  EEXIST,
+  EFAULT,
+  EINVAL,
+  ENOENT,
+  ENOMEM,
+  ESTALE,
+  ETIMEDOUT,
+} from '../sys/machine/errno.ts';
+import { cpu_state_word, thr } from '../sys/machine/cpu.ts';
+import { PAGE_SIZE } from '../sys/machine/memory.ts';
+import { NULL } from '../sys/machine/struct.ts';
+import {
+  KERN_FAILURE,
+  KERN_NO_SPACE,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+  vm_map,
+  type vm_map_t,
+} from '../sys/h/vm_map.ts';
+import { pmap, type pmap_t } from '../sys/h/pmap.ts';
+import { reg_space } from '../sys/h/registry.ts';
+import { registry_end } from '../sys/client/kern_registry.ts';
+import {
+  type SpacePart,
+  space_destroy,
+  space_fork,
+  space_gone,
+  space_keep,
+  space_let_go,
+  space_make,
+  space_map,
+  space_name,
+  space_part,
+  space_parts,
+} from '../sys/client/kern_space.ts';
+import { tlb_base, tlb_on_move } from '../sys/pmap/pmap_tlb.ts';
+import { shown } from './args.ts';
+import { checkName, type Context, enter, gone, inKernel, letGo, type Mortal } from './context.ts';
+import { kmemError } from './errors.ts';
+import { showsItself } from './inspect.ts';
+import { textBytes, textOf } from './memory.ts';
+import { Region } from './region.ts';
+import { obtain, withEntry } from './registry.ts';
+import {
+  type ForkOptions,
+  type ForkShape,
+  forkShapeOf,
+  type Inherit,
+  inheritName,
+  type Protection,
+  protectionName,
+  type RegionOptions,
+  type RegionShape,
+  regionShapeOf,
+  type SpaceOptions,
+  type SpaceShape,
+  spaceShapeOf,
+  waitMs,
+  type WaitOptions,
+} from './space_args.ts';
+import { memoryFailure } from './type.ts';
+
+const map = vm_map;
+/** How long a fork that failed for a silent thread lets others go on before the next try, ms. */
+const FORK_PAUSE_MS = 2;
+
+/** A region as regions() lists it. */
+export interface RegionInfo {
+  /** '' if it has none. */
+  readonly name: string;
+  /** Of its first byte, in the space. */
+  readonly address: number;
+  /** Bytes. */
+  readonly length: number;
+  /** What may be done with it; of its first page, if it is different inside. */
+  readonly protect: Protection;
+  /** What forks make of it, by the same rule. */
+  readonly inherit: Inherit;
+}
+
+// --- this thread's spaces, by page tables ------------------------------------------------------
+
+const byPmap = new Map<pmap_t, Space>();
+tlb_on_move((pm, base) => byPmap.get(pm)?.tagsAre(base));
+
+// --- names -------------------------------------------------------------------------------------
+
+function noMemory(op: string, name: string): never {
+  throw memoryFailure(op, PAGE_SIZE, { zone: `space ${name}` });
+}
+/** Ends the entry of a space that was destroyed, by a thread that died at it. */
+function endGone(name: string): void {
+  withEntry('space', name, (e) => {
+    if (e !== NULL && space_gone(e)) registry_end(e);
+  });
+}
+const NO_LIMIT = 'no limit';
+/** Takes the name of a space away, if it is this one that has it. */
+function unname(name: string, mp: vm_map_t): void {
+  withEntry('space', name, (e) => {
+    if (e !== NULL && reg_space.map[e] === mp) registry_end(e);
+  });
+}
+
+const NO_MAP = NULL as vm_map_t;
+/**
+ * The shape to ask for; null: whatever there is.  Who names no limit takes the space as it is, but
+ * makes one without.
+ */
+function wanted(name: string, { limit, create }: SpaceShape): string | null {
+  if (!create) return null;
+  if (limit !== undefined) return `limit ${limit}`;
+  return withEntry('space', name, (e) => (e === NULL ? NO_LIMIT : null));
+}
+
+/** An address space that all threads share. Made by machine.space(). */
+export class Space implements Mortal, Disposable {
+  /** Its name, the same in every thread. */
+  readonly name: string;
+  readonly #ctx: Context;
+  readonly #regions = new Map<number, Region>();
+  #map: vm_map_t;
+  static {
+    showsItself(Space.prototype, 'Space', ({ name }) => ({ name }));
+  }
+
+  /** Use machine.space() or space.fork(). */
+  constructor(ctx: Context, name: string, mp: vm_map_t) {
+    this.#ctx = ctx;
+    this.name = name;
+    this.#map = mp;
+    byPmap.set(map.pmap[mp], this);
+  }
+  /** The space of that name, made if there is none. Throws ENOENT, EEXIST, ENOMEM, EINVAL. */
+  static obtain(ctx: Context, name: string, options?: SpaceOptions): Space {
+    const shape = spaceShapeOf(options);
+    ctx.enter('space');
+    const known = ctx.named.get(`space:${name}`) as Space | undefined;
+    if (known !== undefined && !known.gone && shape.limit === undefined) return known;
+    let mp = NULL as vm_map_t;
+    // Another thread may destroy it before this one keeps it: then there is none, as if it had
+    // come later.
+    while (mp === NULL) {
+      endGone(name);
+      obtain('space', name, wanted(name, shape), (e) => {
+        if (!space_make(e, shape.limit ?? Number.POSITIVE_INFINITY)) noMemory('space', name);
+      });
+      mp = withEntry('space', name, (e) => (e === NULL || space_gone(e) ? NO_MAP : space_keep(e)));
+    }
+    if (known !== undefined && known.#map === mp) return known;
+    known?.dispose(); // it was destroyed: this is another one
+    const space = new Space(ctx, name, mp);
+    ctx.named.set(`space:${name}`, space);
+    return space;
+  }
+
+  // --- what is in it -----------------------------------------------------------------------------
+
+  /**
+   * Maps memory, zeros at first: the region of that name, made if there is none.  Throws EEXIST
+   * if it has another length, or the place is taken; ENOMEM for the limit of the space, or no
+   * memory for its records; EINVAL, ENAMETOOLONG, ESTALE.
+   */
+  mmap(options: RegionOptions): Region {
+    const shape = regionShapeOf(options);
+    const mp = this.enter('mmap');
+    const { length, address, prot } = shape;
+    const pages = Math.ceil(length / PAGE_SIZE);
+    const name = shape.name === '' ? new Uint8Array() : textBytes(shape.name);
+    const want = { name, pages, address, prot, inheritance: shape.inherit };
+    const found = inKernel('mmap', () => space_map(mp, want));
+    if (typeof found === 'number') this.#noRoom(found, shape, pages);
+    return this.#region(found, length);
+  }
+  /** The region of a name, or around an address. Throws ENOENT, EINVAL, ESTALE. */
+  region(by: string | number): Region {
+    const mp = this.enter('region');
+    const key = this.#key(by);
+    const found = inKernel('region', () => space_part(mp, key));
+    if (found === null) {
+      const what = typeof by === 'number' ? `around address ${by}` : `'${by}'`;
+      throw kmemError(ENOENT, 'region', `space '${this.name}' has no region ${what}`);
+    }
+    return this.#region(found);
+  }
+  #key(by: string | number): Uint8Array | number {
+    if (typeof by === 'string') return textBytes(by);
+    if (Number.isSafeInteger(by) && by >= 0) return by;
+    throw kmemError(EINVAL, 'region', `${shown(by)} is no name and no address`);
+  }
+  /** Every region, by address. A sample while threads run. Throws ESTALE. */
+  regions(): RegionInfo[] {
+    const mp = this.enter('regions');
+    return inKernel('regions', () => space_parts(mp)).map((part) => ({
+      name: nameOf(part),
+      address: part.address,
+      length: (part.end - part.start) * PAGE_SIZE,
+      protect: protectionName(part.prot),
+      inherit: inheritName(part.inheritance),
+    }));
+  }
+  /** Bytes of its pages that are in memory and that it translates: a sample. Throws ESTALE. */
+  get resident(): number {
+    const pm = map.pmap[this.enter('resident')];
+    return pmap.resident[pm] * PAGE_SIZE;
+  }
+  /** Bytes that are mapped in it: a sample. Throws ESTALE. */
+  get mapped(): number {
+    return map.size[this.enter('mapped')] * PAGE_SIZE;
+  }
+  /** Whether it was destroyed, or this thread let go of it, or left the machine. */
+  get gone(): boolean {
+    return this.#map === NULL || map.gone[this.#map] !== 0;
+  }
+
+  // --- by address --------------------------------------------------------------------------------
+
+  /** The unsigned byte at an address. Throws as the calls of Region do. */
+  load8(address: number): number {
+    const m = this.#at('load8', address);
+    return m.getU8(address - m.address);
+  }
+  /** The unsigned 16 bits at an even address. */
+  load16(address: number): number {
+    const m = this.#at('load16', address);
+    return m.getU16(address - m.address);
+  }
+  /** The unsigned 32 bits at a multiple of 4. */
+  load32(address: number): number {
+    const m = this.#at('load32', address);
+    return m.getU32(address - m.address);
+  }
+  /** The 64-bit float at a multiple of 8. */
+  load64f(address: number): number {
+    const m = this.#at('load64f', address);
+    return m.getF64(address - m.address);
+  }
+  /** Stores the low 8 bits of `value`. */
+  store8(address: number, value: number): void {
+    const m = this.#at('store8', address);
+    m.setU8(address - m.address, value);
+  }
+  /** Stores the low 16 bits at an even address. */
+  store16(address: number, value: number): void {
+    const m = this.#at('store16', address);
+    m.setU16(address - m.address, value);
+  }
+  /** Stores the low 32 bits at a multiple of 4. */
+  store32(address: number, value: number): void {
+    const m = this.#at('store32', address);
+    m.setU32(address - m.address, value);
+  }
+  /** Stores a 64-bit float at a multiple of 8. */
+  store64f(address: number, value: number): void {
+    const m = this.#at('store64f', address);
+    m.setF64(address - m.address, value);
+  }
+  /** The region that an address was in last. */
+  #last: Region | null = null;
+  #at(op: string, address: number): Region {
+    const last = this.#last;
+    if (last !== null && address >= last.address && address < last.address + last.length) {
+      return last;
+    }
+    const mp = this.enter(op);
+    if (typeof address !== 'number' || !Number.isSafeInteger(address) || address < 0) {
+      throw kmemError(EINVAL, op, `${shown(address)} is no address`);
+    }
+    const found = inKernel(op, () => space_part(mp, address));
+    if (found === null) {
+      const why = `nothing is mapped at ${address} in space '${this.name}'`;
+      const details = { address, space: this.name, reason: 'unmapped' as const };
+      throw kmemError(EFAULT, op, why, details);
+    }
+    this.#last = this.#region(found);
+    return this.#last;
+  }
+
+  // --- forks, and the end ------------------------------------------------------------------------
+
+  /**
+   * A space with the same regions and the same contents, as they are at one moment; pages are
+   * copied when either side writes to them.  Throws EEXIST if there is a space of that name,
+   * ETIMEDOUT if a thread does not answer, ENOMEM, EINVAL, ESTALE; EBUSY for `windows: 'refuse'`.
+   */
+  fork(name: string, options?: ForkOptions): Space {
+    const how = forkShapeOf('fork', options);
+    checkName('fork', name);
+    const until = performance.now() + how.ms;
+    for (;;) {
+      const made = this.#tryFork('fork', name, how, performance.now() >= until);
+      if (made !== null) return made;
+    }
+  }
+  /** fork that lets the event loop run between tries. */
+  async forkAsync(name: string, options?: ForkOptions): Promise<Space> {
+    const how = forkShapeOf('forkAsync', options);
+    checkName('forkAsync', name);
+    const until = performance.now() + how.ms;
+    for (;;) {
+      const made = this.#tryFork('forkAsync', name, how, performance.now() >= until);
+      if (made !== null) return made;
+      await new Promise((resolve) => setTimeout(resolve, FORK_PAUSE_MS));
+    }
+  }
+  /** null: a thread did not answer in time, and this was not the last try. */
+  #tryFork(op: string, name: string, how: ForkShape, last: boolean): Space | null {
+    const mp = this.enter(op);
+    endGone(name);
+    withEntry('space', name, (e) => {
+      if (e === NULL) return;
+      throw kmemError(EEXIST, op, `there is a space '${name}' already: destroy it first`);
+    });
+    const child = inKernel(op, () => space_fork(mp, how.prot));
+    if (child === -KERN_FAILURE) {
+      if (!last) return null;
+      const why = 'a thread did not answer in time: is it in a long computation? machine.away()';
+      throw kmemError(ETIMEDOUT, op, `space '${this.name}': ${why}`);
+    }
+    if (child < 0) noMemory(op, this.name);
+    const made = child as vm_map_t;
+    try {
+      this.#name(op, name, made);
+    } catch (e) {
+      letGo(() => inKernel(op, () => space_let_go(made)));
+      throw e;
+    }
+    const space = new Space(this.#ctx, name, made);
+    this.#ctx.named.set(`space:${name}`, space);
+    return space;
+  }
+  /** Gives a fork its name, unless another thread has made a space of that name. */
+  #name(op: string, name: string, made: vm_map_t): void {
+    let mine = false;
+    obtain('space', name, NO_LIMIT, (e) => {
+      space_name(e, made);
+      mine = true;
+    });
+    if (mine) return;
+    throw kmemError(EEXIST, op, `another thread made a space '${name}' meanwhile`);
+  }
+  /**
+   * Ends the space for all threads: nothing is mapped any more, and its name is free.  EBUSY while
+   * a window is open; with `wait` it waits for windows of others.
+   */
+  destroy(options?: WaitOptions): void {
+    waitMs('destroy', options);
+    const mp = this.enter('destroy');
+    const kern = inKernel('destroy', () => space_destroy(mp));
+    if (kern !== KERN_SUCCESS) {
+      throw kmemError(EBUSY, 'destroy', `space '${this.name}' has open windows`);
+    }
+    unname(this.name, mp);
+    this.dispose();
+  }
+  /** Lets go of the space in this thread: for the others, and by its name, it stays. */
+  dispose(): void {
+    const mp = this.#map;
+    if (mp === NULL) return;
+    letGo(() => {
+      enter('dispose');
+      this.#ctx.forget('space', this.name);
+      this.bury();
+      inKernel('dispose', () => space_let_go(mp));
+    });
+  }
+  /** dispose() at the end of a `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  // --- for its regions ---------------------------------------------------------------------------
+
+  /** Begins a call. Throws ESTALE if the space was destroyed, ESHUTDOWN. @internal */
+  enter(op: string): vm_map_t {
+    const mp = this.#map;
+    if (mp === NULL) gone(op, this.#ctx);
+    enter(op);
+    if (map.gone[mp] === 0) return mp;
+    this.dispose();
+    throw kmemError(ESTALE, op, `space '${this.name}' was destroyed`, { space: this.name });
+  }
+  /** This CPU's tags begin there; 0: it has none. @internal */
+  tagsAre(base: number): void {
+    for (const m of this.#regions.values()) m.tagsAre(base);
+  }
+  /** @internal */
+  forgetRegion(first: number): void {
+    this.#regions.delete(first);
+    if (this.#last?.first === first) this.#last = null;
+  }
+  /** @internal */
+  bury(): void {
+    if (this.#map === NULL) return;
+    byPmap.delete(map.pmap[this.#map]);
+    this.tagsAre(0);
+    this.#regions.clear();
+    this.#last = null;
+    this.#map = NULL as vm_map_t;
+  }
+  /** This thread's object for a region; `length`: the bytes that were asked for. */
+  #region(part: SpacePart, length?: number): Region {
+    const { start, end, address } = part;
+    const bytes = (end - start) * PAGE_SIZE;
+    const name = nameOf(part);
+    if (length !== undefined && Math.ceil(length / PAGE_SIZE) !== end - start) {
+      const there = `a region '${name}' of ${bytes} bytes`;
+      throw kmemError(EEXIST, 'mmap', `space '${this.name}' has ${there}; asked for ${length}`);
+    }
+    const known = this.#regions.get(start);
+    if (known !== undefined) return known;
+    const place = { name, address, first: start, length: bytes };
+    const made = new Region(this, cpu_state_word(thr.cpu), place);
+    this.#regions.set(start, made);
+    made.tagsAre(tlb_base(map.pmap[this.#map]));
+    return made;
+  }
+  #noRoom(kern: number, shape: RegionShape, pages: number): never {
+    const mp = this.#map;
+    if (kern === KERN_RESOURCE_SHORTAGE) noMemory('mmap', this.name);
+    const space = `space '${this.name}'`;
+    const over = map.size[mp] + pages > map.limit[mp];
+    const details = { space: this.name, size: shape.length };
+    if (over) {
+      const [size, limit] = [map.size[mp] * PAGE_SIZE, map.limit[mp] * PAGE_SIZE];
+      const why = `${space}: ${shape.length} bytes beside ${size} are beyond its limit of ${limit}`;
+      throw kmemError(ENOMEM, 'mmap', why, { ...details, reason: 'limit' });
+    }
+    if (shape.address >= 0 && kern === KERN_NO_SPACE) {
+      const why = `${space}: of the ${shape.length} bytes from ${shape.address} on some are mapped`;
+      throw kmemError(EEXIST, 'mmap', why, { ...details, address: shape.address });
+    }
+    const why = `${space} has no room for ${shape.length} bytes`;
+    throw kmemError(ENOMEM, 'mmap', why, { ...details, reason: 'too large' });
+  }
+}
+function nameOf({ name }: SpacePart): string {
+  return textOf(Uint8Array.from(name));
+}

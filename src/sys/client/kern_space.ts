@@ -1,0 +1,182 @@
+/*
+ * kern_space: address spaces as programs have them: by name, kept by threads, in named parts.
+ *
+ *      registry 'space' ──> map <── keepers         a reference each
+ *                            │
+ *                            ├── regions            names for ranges of pages
+ *                            └── entries, pmap      what is mapped there
+ *
+ * The name is an entry of the registry (kern_registry_parts.ts); a thread that asked for the space
+ * keeps it (map/vm_map_keep.ts).  Destroying comes first, then the name goes: who finds the
+ * entry of a space that is gone ends it.
+ *
+ * Page numbers are the map's; addresses are bytes, of 48 bits (map/vm_bank.ts).
+ */
+import { PAGE_SIZE } from '../machine/memory.ts';
+import { NULL } from '../machine/struct.ts';
+import { KERN_SUCCESS, VM_MAP_MAX, vm_map, vm_map_entry, type vm_map_t } from '../h/vm_map.ts';
+import type { vm_object_t } from '../h/vm_object.ts';
+import { VM_PROT_ALL } from '../h/vm_prot.ts';
+import { type reg_entry_t, reg_space } from '../h/registry.ts';
+import { to_address, vpn_page } from '../map/vm_bank.ts';
+import {
+  vm_map_lock_read,
+  vm_map_reference,
+  vm_map_set_limit,
+  vm_map_unlock_read,
+} from '../map/vm_map.ts';
+import { vmspace_alloc, vmspace_fork } from '../map/vm_map_fork.ts';
+import { vm_map_keep, vm_map_unkeep } from '../map/vm_map_keep.ts';
+import { user_min, with_memory } from '../map/vm_mmap.ts';
+import {
+  vm_map_inherit,
+  vm_map_madvise,
+  vm_map_protect,
+  vm_map_protect_max,
+} from '../map/vm_map_range.ts';
+import { vm_map_lookup } from '../map/vm_map_tree.ts';
+import { type Region, vm_region_find, vm_region_map, vm_regions } from '../map/vm_region.ts';
+import { part_space } from './kern_registry_parts.ts';
+
+export { vm_frame as space_frame } from '../map/vm_copy.ts';
+export { vm_map_destroy as space_destroy } from '../map/vm_map_keep.ts';
+export { vm_region_unmap as space_unmap } from '../map/vm_region.ts';
+
+const map = vm_map;
+const entry = vm_map_entry;
+
+// --- by name -------------------------------------------------------------------------------------
+
+/** Makes the space of an entry, which may have so many bytes mapped. False: no memory. */
+export function space_make(e: reg_entry_t, limit: number): boolean {
+  const mp = vmspace_alloc(user_min(), VM_MAP_MAX);
+  if (mp === NULL) return false;
+  vm_map_set_limit(mp, Math.min(Math.floor(limit / PAGE_SIZE), VM_MAP_MAX));
+  part_space(e, mp);
+  return true;
+}
+/** Whether the space of an entry was destroyed. The registry is locked. */
+export function space_gone(e: reg_entry_t): boolean {
+  return map.gone[reg_space.map[e]] !== 0;
+}
+/** This thread keeps the space of an entry. The registry is locked. */
+export function space_keep(e: reg_entry_t): vm_map_t {
+  const mp = reg_space.map[e];
+  vm_map_reference(mp);
+  vm_map_keep(mp);
+  return mp;
+}
+/** This thread lets go of a space. */
+export function space_let_go(mp: vm_map_t): void {
+  vm_map_unkeep(mp);
+}
+/** Gives an entry that is being made a space that this thread keeps. */
+export function space_name(e: reg_entry_t, mp: vm_map_t): void {
+  vm_map_reference(mp);
+  part_space(e, mp);
+}
+/**
+ * A copy of a space at one moment, which this thread keeps; of what it may be used for not more
+ * than `prot`.  Or -KERN_*.
+ */
+export function space_fork(mp: vm_map_t, prot: number): number {
+  let made = 0;
+  const forked = with_memory(() => {
+    made = vmspace_fork(mp);
+    return made < 0 ? -made : KERN_SUCCESS;
+  });
+  if (forked !== KERN_SUCCESS) return -forked;
+  const child = made as vm_map_t;
+  vm_map_keep(child);
+  for (const { start, end } of prot === VM_PROT_ALL ? [] : vm_regions(child)) {
+    const less = with_memory(() => vm_map_protect_max(child, start, end, prot, prot));
+    if (less === KERN_SUCCESS) continue;
+    vm_map_unkeep(child);
+    return -less;
+  }
+  return child;
+}
+
+// --- parts -------------------------------------------------------------------------------------
+
+/** A part as it is at one moment. */
+export interface SpacePart extends Region {
+  /** Of its first byte. */
+  readonly address: number;
+  /** VM_PROT_* and VM_INHERIT_* of its first page. */
+  readonly prot: number;
+  readonly inheritance: number;
+}
+function part_of(mp: vm_map_t, r: Region): SpacePart {
+  vm_map_lock_read(mp);
+  const e = vm_map_lookup(mp, r.start);
+  const part = {
+    ...r,
+    address: to_address(mp, r.start),
+    prot: e === NULL ? 0 : entry.protection[e],
+    inheritance: e === NULL ? 0 : entry.inheritance[e],
+  };
+  vm_map_unlock_read(mp);
+  return part;
+}
+/** All parts, by address. */
+export function space_parts(mp: vm_map_t): SpacePart[] {
+  return vm_regions(mp).map((r) => part_of(mp, r));
+}
+/** The part of a name, or around an address; null: there is none. */
+export function space_part(mp: vm_map_t, by: Uint8Array | number): SpacePart | null {
+  let key = by;
+  if (typeof key === 'number') {
+    vm_map_lock_read(mp);
+    key = vpn_page(mp, Math.floor(key / PAGE_SIZE));
+    vm_map_unlock_read(mp);
+  }
+  const found = vm_region_find(mp, key);
+  return found && part_of(mp, found);
+}
+/** What is to be mapped. */
+export interface PartWanted {
+  /** UTF-8; of no bytes: none. */
+  readonly name: Uint8Array;
+  readonly pages: number;
+  /** Of the first byte; -1: anywhere. */
+  readonly address: number;
+  readonly prot: number;
+  readonly inheritance: number;
+}
+/** Maps memory that is zero, or finds the part of that name. Or a KERN_* code. */
+export function space_map(mp: vm_map_t, want: PartWanted): SpacePart | number {
+  const { name, pages, address, prot, inheritance } = want;
+  const what = {
+    object: NULL as vm_object_t,
+    offset: 0,
+    protection: prot,
+    max_protection: VM_PROT_ALL,
+    cow: 0,
+    inheritance,
+  };
+  const vpn = address < 0 ? -1 : address / PAGE_SIZE;
+  let made: Region | null = null;
+  const kern = with_memory(() => {
+    const got = vm_region_map(mp, { name, pages, vpn, what });
+    if (typeof got === 'number') return got;
+    made = got;
+    return KERN_SUCCESS;
+  });
+  return made === null ? kern : part_of(mp, made);
+}
+
+// --- what is done to pages -----------------------------------------------------------------------
+
+/** Says what may be done with pages. A KERN_* code. */
+export function space_protect(mp: vm_map_t, start: number, end: number, prot: number): number {
+  return with_memory(() => vm_map_protect(mp, start, end, prot));
+}
+/** Says how they will be used: MADV_*. */
+export function space_advise(mp: vm_map_t, start: number, end: number, advice: number): number {
+  return with_memory(() => vm_map_madvise(mp, start, end, advice));
+}
+/** Says what forks make of them: VM_INHERIT_*. */
+export function space_inherit(mp: vm_map_t, start: number, end: number, how: number): number {
+  return with_memory(() => vm_map_inherit(mp, start, end, how));
+}
