@@ -8,7 +8,7 @@
  *      k   the keg's lock; of a slab, the lock of its keg
  *      z   the lock of the zone's first keg; of a bucket on a zone's list, the
  *          lock of some zone
- *      u   the UMA lock
+ *      u   the UMA lock; of pages that windows show: the lock of the page queues
  *      m   of a map entry: the lock of its map; in no map, anything goes
  *      i   of a map or its entry: the lock of the map, held in any way, to write too
  *      n   of an object, of a map: the lock of the list of all of them
@@ -40,10 +40,12 @@ import {
   ROOT_MALLOC,
   ROOT_MAP,
   ROOT_OBJECT,
+  ROOT_PAGEQ,
   ROOT_PHYS,
   ROOT_PMAP,
   ROOT_SYSCTL,
   ROOT_UMA,
+  ROOT_WINDOW,
 } from '../machine/header.ts';
 import { slot_tid } from '../machine/death.ts';
 import { mem, PAGE_WORD_SHIFT } from '../machine/memory.ts';
@@ -54,6 +56,7 @@ import { pmap_root, PV_LISTS, pv_entry, pv_list } from '../h/pmap.ts';
 import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
+import { vm_window_root } from '../h/vm_window.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
 import {
@@ -78,6 +81,7 @@ import {
   vm_page,
 } from '../h/vm_page.ts';
 import { oid_running_here, sysctl_root } from '../observe/sysctl_tree.ts';
+import { pageq_lock } from '../page/vm_pageq.ts';
 import { vm_phys } from '../page/vm_phys.ts';
 import {
   type Access,
@@ -216,6 +220,12 @@ function page_letters(): void {
   checked_rule('vm_map', 'i', (a) => checked_lock(a.start + vm_map.lock, false));
   checked_letter('vm_map', 'n', () => anchor(ROOT_MAP) + vm_map_root.lock);
   checked_letter('vm_map_root', 'n', (r) => r + vm_map_root.lock);
+  const windows_lock = (): number => anchor(ROOT_WINDOW) + vm_window_root.lock;
+  checked_letter('vm_map', 'w', windows_lock);
+  checked_letter('vm_window', 'w', windows_lock);
+  checked_letter('vm_window_run', 'w', windows_lock);
+  checked_letter('vm_window_root', 'w', windows_lock);
+  checked_letter('vm_window_run', 'u', () => anchor(ROOT_PAGEQ) + pageq_lock);
   checked_letter('vm_radix', 'w', (t) => mem.I32[t + offset(vm_radix.lock)]);
   checked_letter('vm_radix_node', 'w', (n) => {
     const t = mem.I32[n + offset(vm_radix_node.tree)];

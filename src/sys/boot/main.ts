@@ -95,6 +95,12 @@ import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
 import { vm_map_keep_leave, vm_map_keep_reap } from '../map/vm_map_keep.ts';
 import { vm_region_startup } from '../map/vm_region.ts';
+import {
+  vm_window_boot,
+  vm_window_leave,
+  vm_window_reap,
+  vm_window_startup,
+} from '../map/vm_window.ts';
 import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
@@ -189,6 +195,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [pmap_boot, 'where pages are mapped'],
   [vm_object_boot, 'where memory objects will be noted'],
   [vm_map_boot, 'where address spaces will be noted'],
+  [vm_window_boot, 'where windows onto them will be noted'],
   [malloc_boot, 'the list of malloc types'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
   [registry_boot, 'the names of objects that every thread finds'],
@@ -202,6 +209,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_object_startup, 'zones of memory objects and of the indexes of their pages'],
   [vm_map_startup, 'zones of address spaces and of their entries'],
   [vm_region_startup, 'zone of the named parts of address spaces'],
+  [vm_window_startup, 'the zone of windows, and how many pages they may hold'],
   [malloc_startup, 'size classes and the declared types'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
@@ -217,6 +225,7 @@ life_begin({
     [registry_leave, 'it has no named objects any more; locks that it holds are abandoned'],
     [rw_leave, 'locks that it reads are given back'],
     [vm_map_keep_leave, 'it keeps no address spaces any more'],
+    [vm_window_leave, 'its windows onto address spaces are closed'],
     [tlb_leave, 'it translates no addresses any more'],
     [uma_leave, 'what this CPU caches goes to the zones'],
   ],
@@ -231,6 +240,7 @@ life_begin({
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
     [tlb_reap, 'it translates no addresses any more'],
     [vm_object_reap, 'references to memory objects that it had on their way are given up'],
+    [vm_window_reap, 'its windows onto address spaces are closed'],
     [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],
     [vm_map_keep_reap, 'it keeps no address spaces any more'],
     [vm_page_cache_reap, 'so do those in its page cache'],

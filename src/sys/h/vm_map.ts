@@ -20,6 +20,7 @@ import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct
 import { CPUSET_WORDS, type pmap_t } from './pmap.ts';
 import type { vm_object_t } from './vm_object.ts';
 import type { vm_region_t } from './vm_region.ts';
+import type { vm_window_run_t } from './vm_window.ts';
 
 export type vm_map_t = Ptr<'vm_map'>;
 export type vm_map_entry_t = Ptr<'vm_map_entry'>;
@@ -35,6 +36,8 @@ export const KERN_FAILURE = 5;
 export const KERN_RESOURCE_SHORTAGE = 6;
 /** Beyond the end of what is mapped. */
 export const KERN_OUT_OF_BOUNDS = 9;
+/** A window is open there (vm_window.ts). */
+export const KERN_BUSY = 11;
 
 /* What a fork makes of an entry. */
 export const VM_INHERIT_SHARE = 0;
@@ -137,6 +140,7 @@ export const vm_map_entry = struct<vm_map_entry_t>(
 /*
  * Locks: (s) the lock  (n) the lock of the list of maps  (h) read by all, for a sample
  *        (i) the lock; a shared hold suffices to store it, so it is an entry of this map always
+ *        (w) the lock of windows
  */
 export const vm_map = struct<vm_map_t>(
   'vm_map',
@@ -154,6 +158,7 @@ export const vm_map = struct<vm_map_t>(
   refs: i32('nh', 'records that lead to it, and references on their way'),
   next: ptr<vm_map_t>('nh', 'next on the list of all maps'),
   prev: ptr<vm_map_t>('n', 'the one before'),
+  runs: ptr<vm_window_run_t>('wh', 'pages that windows show: the newest run; 0: there is none'),
   tsize: i32('sh', 'of a process: pages of its text'),
   dsize: i32('sh', 'pages of its data'),
   ssize: i32('sh', 'pages of its stack'),

@@ -56,7 +56,7 @@ import {
 } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PG_ZERO, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import type { pmap_t } from '../h/pmap.ts';
-import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
+import { VM_PROT_ALL, VM_PROT_COPY, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import {
   object_anonymous,
   vm_object_deallocate,
@@ -110,12 +110,15 @@ const v_intrans = counter_u64('vm.stats.vm.v_intrans', 'Faults that waited for a
 
 /** Beside the KERN_* codes: everything was let go of, and is to be looked up again. */
 const AGAIN = -1;
+/** Accesses for which the topmost object must have the page. */
+const OWN = VM_PROT_WRITE | VM_PROT_COPY;
 /** How often a fault reclaims memory before it says that there is none. */
 const RECLAIMS = 2;
 
 /**
- * Makes page number `vpn` of a map usable for `access` (VM_PROT_*), by this or another CPU, if
- * it may be.  Answers with a KERN_* code.  The caller holds no lock; it may sleep.
+ * Makes page number `vpn` of a map usable for `access` (VM_PROT_*), by this or another CPU, if it
+ * may be; with VM_PROT_COPY it gets a page of its own as if it were written to.  Answers with a
+ * KERN_* code.  The caller holds no lock; it may sleep.
  */
 export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
   counter_add(v_vm_faults, 1);
@@ -155,7 +158,8 @@ function fault(top: vm_map_t, vpn: number, access: number): number {
 /** Whether the entry may be used so. */
 function may(mp: vm_map_t, e: vm_map_entry_t, vpn: number, access: number): number {
   if (entry.eflags[e] & MAP_ENTRY_NOFAULT) panic('vm_fault: on nofault entry', mp * 4, vpn);
-  const allowed = (entry.protection[e] & access) === access;
+  const rights = access & VM_PROT_ALL;
+  const allowed = (entry.protection[e] & rights) === rights;
   return allowed ? KERN_SUCCESS : KERN_PROTECTION_FAILURE;
 }
 /**
@@ -163,7 +167,7 @@ function may(mp: vm_map_t, e: vm_map_entry_t, vpn: number, access: number): numb
  * shows.  The map stays shared; AGAIN: it is not locked any more.
  */
 function entry_ready(mp: vm_map_t, e: vm_map_entry_t, access: number): number {
-  const shadow = (access & VM_PROT_WRITE) !== 0 && entry.eflags[e] & MAP_ENTRY_NEEDS_COPY;
+  const shadow = (access & OWN) !== 0 && entry.eflags[e] & MAP_ENTRY_NEEDS_COPY;
   if (!shadow && entry.object[e] !== NULL) return KERN_SUCCESS;
   if (!vm_map_lock_upgrade(mp)) return AGAIN;
   const done = vm_map_entry_make_object(mp, e) && (!shadow || vm_map_entry_shadow(mp, e));
@@ -186,13 +190,13 @@ function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, acces
     vm_map_unlock_read(mp);
     return result;
   }
-  const write = (access & VM_PROT_WRITE) !== 0;
+  const write = (access & OWN) !== 0;
   const m = object_page_seen(o, i);
   if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i);
   if (m === 0) return below(pm, mp, { o, i, vpn, prot, write });
   if (page.busy[m] !== 0) return busy(mp, o, o, m);
   const device = of_device(m);
-  if (device && write) result = KERN_PROTECTION_FAILURE;
+  if (device && access & VM_PROT_WRITE) result = KERN_PROTECTION_FAILURE;
   else if (pmap_enter(pm, vpn, m, (device ? prot & ~VM_PROT_WRITE : prot) | VM_PROT_READ)) used(m);
   else result = KERN_RESOURCE_SHORTAGE;
   mtx_unlock(object.lock, o);

@@ -54,6 +54,7 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import type { vm_region_t } from '../h/vm_region.ts';
+import type { vm_window_run_t } from '../h/vm_window.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
   rw_assert,
@@ -178,6 +179,7 @@ export function vm_map_create(pm: pmap_t, min: number, max: number): vm_map_t {
   map.dlimit_max[mp] = atop(MAXDSIZ_BYTES);
   map.slimit[mp] = VM_MAP_MAX;
   for (let b = 0; b < VM_BANKS; b++) map.banks[elem(mp, b)] = 0;
+  map.runs[mp] = NULL as vm_window_run_t;
   map.pmap[mp] = pm;
   map.refs[mp] = 1;
   entry.map[header] = mp;

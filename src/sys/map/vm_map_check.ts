@@ -7,10 +7,10 @@
  *
  * What is mapped in its page tables is what its entries show.
  *
- * Of all: the list is whole; the references to a map are the notes in the hands of CPUs, those of
- * threads that keep it and what the caller knows of; named parts lie apart; every entry that was
- * given out is in a ring or among those that some CPU took out; and these are what leads to memory
- * objects (vm_object_check).
+ * Of all: the list is whole; the references to a map are its windows, the notes in the hands of
+ * CPUs, those of threads that keep it and what the caller knows of; named parts lie apart; every
+ * entry that was given out is in a ring or among those that some CPU took out; and these are what
+ * leads to memory objects (vm_object_check).
  */
 import { cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
@@ -42,6 +42,7 @@ import { entry_object } from './vm_map_entry.ts';
 import { vm_map_kept } from './vm_map_keep.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
 import { vm_regions } from './vm_region.ts';
+import { vm_window_check } from './vm_window_check.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -202,7 +203,10 @@ export function vm_maps_check(
 ): void {
   checked_quiet(true);
   const all = maps_all();
-  const refs = new Map<number, number>(all.map((mp) => [mp, anchored(mp)]));
+  const windows = vm_window_check(all);
+  checked_quiet(true);
+  const refs = new Map<number, number>();
+  for (const mp of all) refs.set(mp, anchored(mp) + (windows.get(mp) ?? 0));
   const shown = new Map<number, number>();
   let entries = 0;
   const count = (e: vm_map_entry_t): void => {

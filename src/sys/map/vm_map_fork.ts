@@ -94,12 +94,19 @@ export function vmspace_alloc(min: number, max: number): vm_map_t {
   if (mp === NULL) pmap_release(pm);
   return mp;
 }
-/** Nothing is mapped any more, nor is anything text, data or stack; no bank has a name. */
-export function vmspace_exec(mp: vm_map_t): void {
+/**
+ * Nothing is mapped any more, nor is anything text, data or stack; no bank has a name.  A KERN_*
+ * code: KERN_BUSY, a window is open, and nothing has changed.
+ */
+export function vmspace_exec(mp: vm_map_t): number {
   vm_map_lock(mp);
   const header = map_header(mp);
-  // No edge to cut: it cannot fail.
-  vm_map_delete(mp, entry.end[header], entry.start[header]);
+  // No edge to cut: nothing else can fail.
+  const gone = vm_map_delete(mp, entry.end[header], entry.start[header]);
+  if (gone !== KERN_SUCCESS) {
+    vm_map_unlock(mp);
+    return gone;
+  }
   regions_end(mp);
   undo_begin(map.lock, mp);
   for (const f of [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr]) {
@@ -112,6 +119,7 @@ export function vmspace_exec(mp: vm_map_t): void {
   }
   undo_end();
   vm_map_unlock(mp);
+  return KERN_SUCCESS;
 }
 
 // --- fork ----------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@
  *
  * Ranges are clamped to the map.  Holes are passed over.
  *
+ * What is under a window stays as it is: KERN_BUSY (vm_window.ts).
+ *
  * All or nothing.  First everything that may forbid it is looked at.  Then the edges are cut,
  * which may fail for want of memory; then translations are taken back, which may fail because a
  * CPU is silent; in both cases what was cut is merged again.  What follows cannot fail.
@@ -17,9 +19,11 @@
  * less mapped than the entries allow, and faults make that good.  Nobody faults meanwhile,
  * because the map is locked.
  */
+import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
 import {
+  KERN_BUSY,
   KERN_FAILURE,
   KERN_INVALID_ARGUMENT,
   KERN_PROTECTION_FAILURE,
@@ -75,6 +79,7 @@ import { vm_map_pmap_enter } from './vm_map_prefault.ts';
 import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
 import { regions_end } from './vm_region.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
+import { run_over, windows_forbid, windows_forbid_share, windows_settle } from './vm_window.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -180,7 +185,7 @@ interface Protect {
 function protect_range(mp: vm_map_t, from: number, to: number, how: Protect): number {
   vm_map_lock(mp);
   const { start, end } = clamp(mp, from, to);
-  while (entries_wait(mp, start, end, false));
+  while (entries_wait(mp, start, end, false) || windows_settle(mp, start, end));
   const result = start < end ? protect(mp, start, end, how) : KERN_SUCCESS;
   vm_map_unlock(mp);
   return result;
@@ -193,6 +198,7 @@ function protect(mp: vm_map_t, start: number, end: number, how: Protect): number
     if (((max ?? prot) & ~entry.max_protection[e]) !== 0) return KERN_PROTECTION_FAILURE;
     if ((entry.protection[e] & ~prot) !== 0) less = true;
   }
+  if (windows_forbid(mp, start, end, prot, keep)) return KERN_BUSY;
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
   const pm = map.pmap[mp];
   if (less && pm !== NULL && pmap_protect(pm, start, end, prot, vm_map_protect_ms()) >= 0) {
@@ -236,7 +242,8 @@ export function vm_map_check_protection(
 export function vm_map_inherit(mp: vm_map_t, from: number, to: number, how: number): number {
   if (how < VM_INHERIT_SHARE || how > VM_INHERIT_ZERO) return KERN_INVALID_ARGUMENT;
   vm_map_lock(mp);
-  const result = each_changed(mp, from, to, (e) => change(mp, e, entry.inheritance, how));
+  const forbid = how === VM_INHERIT_SHARE ? windows_forbid_share : undefined;
+  const result = each_changed(mp, from, to, (e) => change(mp, e, entry.inheritance, how), forbid);
   vm_map_unlock(mp);
   return result;
 }
@@ -246,10 +253,12 @@ function each_changed(
   from: number,
   to: number,
   set: (e: vm_map_entry_t) => void,
+  forbid?: typeof windows_forbid_share,
 ): number {
   const { start, end } = clamp(mp, from, to);
   if (start >= end) return KERN_SUCCESS;
-  while (entries_wait(mp, start, end, false));
+  while (entries_wait(mp, start, end, false) || windows_settle(mp, start, end));
+  if (forbid?.(mp, start, end)) return KERN_BUSY;
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
   for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
     if ((entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) === 0) set(e);
@@ -285,8 +294,17 @@ export function vm_map_madvise(mp: vm_map_t, from: number, to: number, advice: n
   if (advice !== MADV_WILLNEED && advice !== MADV_DONTNEED && advice !== MADV_FREE) {
     return KERN_INVALID_ARGUMENT;
   }
+  if (map.runs[mp] !== NULL) {
+    vm_map_lock(mp);
+    while (windows_settle(mp, from, to));
+    vm_map_unlock(mp);
+  }
   vm_map_lock_read(mp);
   const { start, end } = clamp(mp, from, to);
+  if (advice !== MADV_WILLNEED && run_over(mp, start, end) !== NULL) {
+    vm_map_unlock_read(mp);
+    return KERN_BUSY;
+  }
   for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
     const o = entry_object(e);
     if (o === NULL) continue;
@@ -311,11 +329,13 @@ export function vm_map_remove(mp: vm_map_t, from: number, to: number): number {
 }
 /**
  * The same for a range inside a map that is locked exclusively, and may be let go of and locked
- * again.  KERN_RESOURCE_SHORTAGE: no memory to cut an entry; nothing has changed.
+ * again.  KERN_RESOURCE_SHORTAGE: no memory to cut an entry; KERN_BUSY: a window is open there;
+ * nothing has changed.
  */
 export function vm_map_delete(mp: vm_map_t, start: number, end: number): number {
   vm_map_assert_locked(mp);
-  while (entries_wait(mp, start, end, true));
+  while (entries_wait(mp, start, end, true) || windows_settle(mp, start, end));
+  if (run_over(mp, start, end) !== NULL) return KERN_BUSY;
   if (!within(mp, first_from(mp, start), end)) return KERN_SUCCESS;
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
   const pm = map.pmap[mp];
@@ -349,8 +369,9 @@ function pages_go(o: vm_object_t, first: number, end: number): void {
 export function map_empty(mp: vm_map_t): void {
   const header = map_header(mp);
   vm_map_lock(mp);
-  // No edge to cut: it cannot fail.
-  vm_map_delete(mp, entry.end[header], entry.start[header]);
+  // No edge to cut, and a window would have a reference: it cannot fail.
+  const gone = vm_map_delete(mp, entry.end[header], entry.start[header]);
+  if (gone !== KERN_SUCCESS) panic('vm_map: it ends with a window', mp * 4, gone);
   regions_end(mp);
   vm_map_unlock(mp);
   if (map.pmap[mp] === NULL) return;

@@ -19,7 +19,16 @@
  * lengths are what they are for C, numbers just below 2^64.
  */
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
-import { EACCES, EBADF, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, ETIMEDOUT } from '../machine/errno.ts';
+import {
+  EACCES,
+  EBADF,
+  EBUSY,
+  EINVAL,
+  ENOMEM,
+  EOPNOTSUPP,
+  EPERM,
+  ETIMEDOUT,
+} from '../machine/errno.ts';
 import { life } from '../machine/life.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';
@@ -44,6 +53,7 @@ import {
   PROT_MAX_SHIFT,
 } from '../h/mman.ts';
 import {
+  KERN_BUSY,
   KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_NO_SPACE,
@@ -130,6 +140,7 @@ export function range_errno(kern: number): number {
   if (kern === KERN_SUCCESS) return 0;
   if (kern === KERN_PROTECTION_FAILURE) return EACCES;
   if (kern === KERN_RESOURCE_SHORTAGE) return ENOMEM;
+  if (kern === KERN_BUSY) return EBUSY;
   return kern === KERN_FAILURE ? ETIMEDOUT : EINVAL; // a CPU that does not answer
 }
 /** The same for a mapping that is to be. */

@@ -9,10 +9,17 @@
  * made of that by their library; the system calls sbrk, sstk and vadvise are numbers that were
  * given away once, and only fail.
  */
-import { EINVAL, ENOMEM, EOPNOTSUPP } from '../machine/errno.ts';
+import { EBUSY, EINVAL, ENOMEM, EOPNOTSUPP } from '../machine/errno.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';
-import { KERN_NO_SPACE, KERN_SUCCESS, VM_MAP_MAX, vm_map, type vm_map_t } from '../h/vm_map.ts';
+import {
+  KERN_BUSY,
+  KERN_NO_SPACE,
+  KERN_SUCCESS,
+  VM_MAP_MAX,
+  vm_map,
+  type vm_map_t,
+} from '../h/vm_map.ts';
 import type { vm_object_t } from '../h/vm_object.ts';
 import { VM_PROT_ALL, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -20,6 +27,7 @@ import { bank_bind, bank_room, type Room, to_address } from './vm_bank.ts';
 import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from './vm_map.ts';
 import { vm_map_insert, vm_map_mapped } from './vm_map_insert.ts';
 import { entries_wait, vm_map_delete } from './vm_map_range.ts';
+import { windows_settle } from './vm_window.ts';
 import { fails, type Sysret, succeeds, unsigned, with_memory } from './vm_mmap.ts';
 
 const map = vm_map;
@@ -121,7 +129,7 @@ export function sys_break(mp: vm_map_t, [address]: readonly number[]): Sysret {
     vm_map_unlock(mp);
     return kern;
   });
-  if (result !== KERN_SUCCESS) error = ENOMEM;
+  if (result !== KERN_SUCCESS) error = result === KERN_BUSY ? EBUSY : ENOMEM;
   return error === 0 ? succeeds(last * PAGE_SIZE) : fails(error);
 }
 /**
@@ -132,7 +140,9 @@ export function sys_break(mp: vm_map_t, [address]: readonly number[]): Sysret {
 function move_break(mp: vm_map_t, vpn: number, pages: number): number {
   const base = map.daddr[mp];
   const has = (): number => map.dsize[mp];
-  while (pages < has() && entries_wait(mp, base + pages, base + has(), true));
+  const waits = (from: number, to: number): boolean =>
+    entries_wait(mp, from, to, true) || windows_settle(mp, from, to);
+  while (pages < has() && waits(base + pages, base + has()));
   const old = has();
   if (pages === old) return KERN_SUCCESS;
   let result = KERN_NO_SPACE;

@@ -242,7 +242,8 @@ export function object_page_wakeup(m: number, o: vm_object_t): void {
   undo_end();
   page_flash(m);
 }
-function page_flash(m: number): void {
+/** Wakes those who sleep for a page that was busy. */
+export function page_flash(m: number): void {
   if ((page.flags[m] & PG_WANTED) === 0) return;
   page.flags[m] &= ~PG_WANTED;
   wakeup(field_word(page.busy, m));

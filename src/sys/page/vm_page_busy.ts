@@ -7,6 +7,7 @@
  * kind, its owner-to-be and its index, and in `busy` the tid of the CPU that has it.
  *
  *      vm_page_alloc_busy    queue or cache -> hand -> busy        owner does not lead to it
+ *      vm_page_hand_busy     run in hand -> busy                   the same
  *      vm_page_unbusy        in the section that enters it         owner leads to it
  *      vm_page_busy          in the section that takes it out      owner does not lead to it
  *      vm_page_free_busy     busy -> hand -> cache or queue, or first to limbo (vm_page_limbo.ts)
@@ -21,17 +22,23 @@
  * longer.  The tid changes by compare-and-swap, so that of two settlers one has the page.
  */
 import { atomic_cas, sim_point } from '../machine/atomic.ts';
-import { thr, tid_cpu } from '../machine/cpu.ts';
+import { pcpu, thr, tid_cpu } from '../machine/cpu.ts';
 import { v_reap_pages } from '../machine/death.ts';
 import { counter_add } from '../machine/counter.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { field_word } from '../machine/struct.ts';
+import { elem, field_word } from '../machine/struct.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
 import { PG_WANTED, PK_HAND, vm_page } from '../h/vm_page.ts';
 import { wakeup } from '../sync/subr_sleepqueue.ts';
 import { save } from '../sync/undo.ts';
-import { vm_page_free, vm_page_in_hand, vm_page_settle, vm_page_unowned } from './vm_page.ts';
+import {
+  vm_page_free,
+  vm_page_hand_length,
+  vm_page_in_hand,
+  vm_page_settle,
+  vm_page_unowned,
+} from './vm_page.ts';
 import { vm_page_get, vm_page_put } from './vm_page_cache.ts';
 import { vm_page_limbo, vm_page_limbo_count, vm_page_limbo_free } from './vm_page_limbo.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
@@ -57,6 +64,23 @@ export function vm_page_alloc_busy(
   page.info[m] = kind;
   if (opt.SIM) sim_point(m);
   vm_page_settle();
+  return m;
+}
+/**
+ * The last page of the run on top of this CPU's hand is to be page `index` of `owner`, as by
+ * vm_page_alloc_busy; the others stay in hand, and with the first one the run leaves it.
+ */
+export function vm_page_hand_busy(kind: number, owner: number, index: number): number {
+  const length = vm_page_hand_length();
+  const left = pcpu.in_hand[length] - 1;
+  const m = pcpu.in_hand[elem(length, -1)] + left;
+  page.owner[m] = owner;
+  page.index[m] = index;
+  page.busy[m] = thr.tid;
+  page.info[m] = kind;
+  if (opt.SIM) sim_point(m);
+  if (left === 0) vm_page_settle();
+  else pcpu.in_hand[length] = left;
   return m;
 }
 /** Makes a page of an owner busy by this CPU. Inside the owner's section; nobody has it busy. */

@@ -18,6 +18,7 @@
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { boot_alloc, M, machine, ROOT_PAGEQ } from '../machine/header.ts';
+import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
@@ -33,7 +34,7 @@ import {
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
 import { lock_owner_tid } from '../sync/lock_word.ts';
-import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { save, save_word, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
 const page = vm_page;
@@ -63,6 +64,8 @@ const pageq = struct<vm_pageq_t>(
   count: words('sh', 'pages on each', PQ_COUNT),
   wired: i32('sh', 'pages of objects that are wired'),
 });
+/** Where in the record of ROOT_PAGEQ the lock lies. */
+export const pageq_lock = pageq.lock;
 function root(): vm_pageq_t {
   return machine.roots[elem(M, ROOT_PAGEQ)] as vm_pageq_t;
 }
@@ -266,16 +269,72 @@ export function vm_page_owner_wire(m: number): void {
 /** Ends one wiring; after the last it goes to the active queue, or to the inactive one. */
 export function vm_page_owner_unwire(m: number, active: boolean): void {
   if (page.flags[m] & PG_FICTITIOUS) return;
-  change(m, (at) => {
-    const n = wirings(at);
-    if (n === 0) panic('vm_page_unwire: invalid wire count', at, n);
-    save(page.wired, at);
-    page.wired[at]--;
-    if (n > 1) return;
+  change(m, (at) => unwire(at, active));
+}
+function unwire(m: number, active: boolean): void {
+  const n = wirings(m);
+  if (n === 0) panic('vm_page_unwire: invalid wire count', m, n);
+  save(page.wired, m);
+  page.wired[m]--;
+  if (n > 1) return;
+  save(pageq.wired, root());
+  pageq.wired[root()]--;
+  if (managed(m)) link(m, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(m), false);
+}
+
+/**
+ * Wires page m, or counts it alone if it is fictitious, and adds one to the word `count` in the
+ * same section, so that whoever finds that word knows what to unwire.
+ */
+export function vm_page_wire_counted(m: number, count: number): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  wire_counted(m, count);
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+/** The same for n pages that lie side by side, from the last one down. */
+export function vm_page_wire_run(m: number, n: number, count: number): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let i = m + n - 1; i >= m; i--) {
+    wire_counted(i, count);
+    undo_commit();
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+function wire_counted(m: number, count: number): void {
+  save_word(count);
+  mem.I32[count]++;
+  if (page.flags[m] & PG_FICTITIOUS) return;
+  const n = wirings(m);
+  if (n === WIRE_MASK) panic('vm_page_wire: wired too often', m);
+  save(page.wired, m);
+  if (n === 0) {
+    reactivated(m);
+    unlink(m);
     save(pageq.wired, root());
-    pageq.wired[root()]--;
-    if (managed(at)) link(at, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(at), false);
-  });
+    pageq.wired[root()]++;
+  }
+  page.wired[m]++;
+}
+/** Ends that: the word says how many are wired, the last one of which is page `last`. */
+export function vm_page_unwire_run(last: number, count: number): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let left = mem.I32[count]; left > 0; left--) {
+    const m = last - left + 1;
+    save_word(count);
+    mem.I32[count] = left - 1;
+    if ((page.flags[m] & PG_FICTITIOUS) === 0) unwire(m, true);
+    undo_commit();
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
 }
 
 /** Ends all wirings of a page whose object ends: whoever wired it is dead. */

@@ -39,7 +39,7 @@ import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
-import { tlb_ask, tlb_asked, tlb_owes } from '../machine/tlb_ack.ts';
+import { tlb_ask, tlb_asked, tlb_owed, tlb_owes } from '../machine/tlb_ack.ts';
 import { pmap, type pmap_t, TLB_ENTRIES, TLB_NONE, TLB_STORES } from '../h/pmap.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_begin_private, undo_end } from '../sync/undo.ts';
@@ -256,6 +256,22 @@ export function tlb_wait(pm: pmap_t, ms: number): number {
       return cpu;
     }
   }
+  return -1;
+}
+/**
+ * Waits until no CPU owes an answer to anybody, at most `ms`: no access is under way by a
+ * translation that was taken back before.  Returns -1, or a CPU that is silent.
+ */
+export function tlb_wait_all(ms: number): number {
+  if (!tlb_owed()) return -1;
+  const until = now_ms() + ms;
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    if (cpu === thr.cpu || !tlb_owes(cpu)) continue;
+    if (answers(cpu, until)) continue;
+    counter_add(v_silent, 1);
+    return cpu;
+  }
+  poll(); // what others asked of this CPU
   return -1;
 }
 const SPIN_ROUNDS = 50;

@@ -1,0 +1,210 @@
+/*
+ * Shows: a window shows what is mapped, side by side, and what is stored through either is seen
+ * through the other; copy-on-write is broken where the mapping may be written to and nowhere else;
+ * a part of a run shares it, a partial overlap is refused; what is under a window cannot be
+ * unmapped, replaced, protected against it or given up; limits and want of memory are told apart;
+ * closing leaves nothing. By what means: one CPU, the walkers after each test.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { boot, shutdown } from '../boot/whole.ts';
+import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../machine/errno.ts';
+import { mem, PAGE_SIZE, PAGE_WORDS, page_word } from '../machine/memory.ts';
+import { sysctl_decls, sysctl_set } from '../machine/sysctl_decl.ts';
+import { KERN_BUSY, KERN_SUCCESS, VM_INHERIT_SHARE } from '../h/vm_map.ts';
+import { MADV_DONTNEED, MADV_FREE } from '../h/vm_map.ts';
+import { vm_window, type vm_window_t } from '../h/vm_window.ts';
+import { vm_map_inherit, vm_map_madvise } from './vm_map_range.ts';
+import { map_at, map_drop, maps_make } from './vm_map.test.lib.ts';
+import {
+  FIRST,
+  space_fork,
+  space_make,
+  space_map,
+  space_protect,
+  space_read,
+  space_unmap,
+  space_write,
+  spaces_check,
+  spaces_end,
+} from './vm_space.test.lib.ts';
+import { vm_window_close, vm_window_find, vm_window_open, vm_window_why } from './vm_window.ts';
+
+function sysctl_by_name(name: string, value: number): void {
+  const d = sysctl_decls.find((each) => each.name === name);
+  assert.ok(d);
+  sysctl_set(d, value);
+}
+const R = 1;
+const RW = 3;
+const window = vm_window;
+
+beforeEach(() => {
+  boot({ memory: '8M', cpus: 2, options: { INVARIANTS: true, WITNESS: true }, fresh: true });
+  maps_make();
+  assert.ok(space_make(0));
+  assert.equal(space_map(0, 0, 40), KERN_SUCCESS);
+});
+afterEach(() => {
+  spaces_end();
+  shutdown();
+});
+const open = (s: number, i: number, n: number, prot: number): number =>
+  vm_window_open(map_at(s), FIRST + i, FIRST + i + n, prot);
+function opened(s: number, i: number, n: number, prot: number): vm_window_t {
+  const w = open(s, i, n, prot);
+  assert.ok(w > 0, `open says ${w}`);
+  spaces_check();
+  return w as vm_window_t;
+}
+/** First word of page k of a window. */
+const word = (w: vm_window_t, k: number): number => page_word(window.frame[w] + k);
+const load = (w: vm_window_t, k: number): number => mem.I32[word(w, k)];
+function store(w: vm_window_t, k: number, value: number): void {
+  mem.I32[word(w, k)] = value;
+  mem.I32[word(w, k) + PAGE_WORDS - 1] = value;
+}
+
+describe('what is seen', () => {
+  test('pages that were written at random come side by side and keep what they hold', () => {
+    for (const i of [5, 2, 9, 7, 3, 8, 4, 6]) assert.equal(space_write(0, i, 100 + i), 0);
+    const w = opened(0, 1, 10, RW);
+    for (let k = 0; k < 10; k++) {
+      const i = 1 + k;
+      assert.equal(load(w, k), i >= 2 && i <= 9 ? 100 + i : 0);
+      store(w, k, 200 + i);
+      assert.equal(space_read(0, i), 200 + i);
+      assert.equal(space_write(0, i, 300 + i), 0);
+      assert.equal(load(w, k), 300 + i);
+    }
+    vm_window_close(w);
+    for (let i = 1; i <= 10; i++) assert.equal(space_read(0, i), 300 + i);
+    spaces_check();
+  });
+  test('the pages of a closed window are filled in a machine with INVARIANTS', () => {
+    const w = opened(0, 0, 4, RW);
+    store(w, 1, 7);
+    const at = word(w, 1);
+    vm_window_close(w);
+    assert.equal(mem.U32[at], 0xdeadc0de);
+    assert.equal(space_read(0, 1), 7);
+  });
+  test('a read-only copy is shown as it is, one that may be written to gets its own pages', () => {
+    for (let i = 0; i < 6; i++) space_write(0, i, 10 + i);
+    assert.equal(space_fork(0, 1), KERN_SUCCESS);
+    assert.equal(space_protect(1, 0, 40, R), KERN_SUCCESS);
+    const snap = opened(1, 0, 3, R);
+    for (let i = 0; i < 6; i++) space_write(0, i, 20 + i);
+    for (let i = 0; i < 3; i++) assert.equal(load(snap, i), 10 + i);
+    const live = opened(0, 0, 6, R); // only reads, but others write
+    for (let i = 0; i < 6; i++) space_write(0, i, 30 + i);
+    for (let i = 0; i < 6; i++) assert.equal(load(live, i), 30 + i);
+    for (let i = 0; i < 3; i++) assert.equal(load(snap, i), 10 + i);
+    assert.equal(space_protect(1, 0, 40, RW), KERN_BUSY, 'the window would not see the copies');
+    vm_window_close(live);
+    vm_window_close(snap);
+    assert.equal(space_protect(1, 0, 40, RW), KERN_SUCCESS);
+    spaces_check();
+  });
+  test('a space that may only read sees in a window what another one writes', () => {
+    space_write(0, 0, 1);
+    assert.equal(vm_map_inherit(map_at(0), FIRST, FIRST + 40, VM_INHERIT_SHARE), KERN_SUCCESS);
+    assert.equal(space_fork(0, 1), KERN_SUCCESS);
+    assert.equal(space_protect(1, 0, 40, R), KERN_SUCCESS);
+    const w = opened(1, 0, 4, R);
+    for (let i = 0; i < 4; i++) space_write(0, i, 50 + i);
+    for (let i = 0; i < 4; i++) assert.equal(load(w, i), 50 + i);
+    // The same pages through the other space: they are side by side there.
+    const other = opened(0, 0, 4, RW);
+    assert.equal(window.frame[other], window.frame[w]);
+    assert.equal(open(0, 3, 3, RW), -EBUSY, 'one page is held elsewhere');
+    vm_window_close(w);
+    store(other, 2, 99);
+    assert.equal(space_read(1, 2), 99);
+    vm_window_close(other);
+  });
+});
+
+describe('sharing and overlap', () => {
+  test('a part shares the run, which stays until the last window is closed', () => {
+    const a = opened(0, 0, 8, RW);
+    const b = opened(0, 2, 3, R);
+    assert.equal(window.frame[b], window.frame[a] + 2);
+    vm_window_close(a);
+    spaces_check();
+    store(b, 1, 5);
+    assert.equal(space_read(0, 3), 5);
+    assert.equal(open(0, 4, 8, R), -EBUSY);
+    assert.equal(vm_window_find(map_at(0), FIRST + 4, FIRST + 12), b);
+    assert.equal(vm_window_find(map_at(0), FIRST + 8, FIRST + 12), 0);
+    const c = opened(0, 0, 8, RW); // the whole run is there still
+    assert.equal(window.frame[c], window.frame[b] - 2);
+    vm_window_close(b);
+    vm_window_close(c);
+    assert.equal(vm_window_find(map_at(0), FIRST, FIRST + 40), 0);
+    vm_window_close(opened(0, 4, 8, R));
+  });
+  test('windows beside each other', () => {
+    const all = [0, 4, 8, 12].map((i) => opened(0, i, 4, RW));
+    for (const [k, w] of all.entries()) store(w, 0, k);
+    assert.equal(open(0, 3, 2, R), -EBUSY);
+    for (const w of all.reverse()) vm_window_close(w);
+    assert.deepEqual(
+      [0, 4, 8, 12].map((i) => space_read(0, i)),
+      [0, 1, 2, 3],
+    );
+  });
+});
+
+describe('what is refused', () => {
+  test('ranges that are not mapped, or not so', () => {
+    assert.equal(open(0, 38, 4, R), -EFAULT);
+    assert.equal(open(0, 0, 0, R), -EINVAL);
+    assert.equal(space_protect(0, 4, 2, R), KERN_SUCCESS);
+    assert.equal(open(0, 2, 4, RW), -EFAULT);
+    assert.equal(space_protect(0, 4, 2, 0), KERN_SUCCESS);
+    assert.equal(open(0, 2, 4, R), -EFAULT);
+    spaces_check();
+  });
+  test('unmapping, replacing, protecting against it, giving up the contents', () => {
+    const w = opened(0, 4, 4, RW);
+    const mp = map_at(0);
+    store(w, 0, 1);
+    assert.equal(space_unmap(0, 7, 10), KERN_BUSY);
+    assert.equal(space_map(0, 0, 5), KERN_BUSY);
+    assert.equal(space_protect(0, 0, 40, R), KERN_BUSY);
+    for (const advice of [MADV_DONTNEED, MADV_FREE]) {
+      assert.equal(vm_map_madvise(mp, FIRST, FIRST + 40, advice), KERN_BUSY);
+    }
+    assert.equal(space_unmap(0, 8, 32), KERN_SUCCESS);
+    assert.equal(space_unmap(0, 0, 4), KERN_SUCCESS);
+    assert.equal(load(w, 0), 1);
+    spaces_check();
+    vm_window_close(w);
+    assert.equal(space_unmap(0, 0, 40), KERN_SUCCESS);
+  });
+  test('a space whose name is gone lives until its window is closed', () => {
+    const w = opened(0, 0, 4, RW);
+    map_drop(0);
+    store(w, 0, 3);
+    assert.equal(load(w, 0), 3);
+    vm_window_close(w);
+  });
+});
+describe('limits', () => {
+  test('of one window, of all, and of memory', () => {
+    assert.ok(space_unmap(0, 0, 40) === KERN_SUCCESS && space_map(0, 0, 90) === KERN_SUCCESS);
+    assert.equal(PAGE_SIZE, 4096);
+    sysctl_by_name('vm.window_max', 8);
+    assert.equal(open(0, 0, 9, R), -ENOMEM);
+    assert.deepEqual({ ...vm_window_why }, { reason: 1, pages: 8 });
+    sysctl_by_name('vm.max_wired', 12);
+    const w = opened(0, 0, 8, R);
+    assert.equal(open(0, 20, 5, R), -ENOMEM);
+    assert.deepEqual({ ...vm_window_why }, { reason: 1, pages: 4 });
+    const part = opened(0, 0, 4, R); // holds no page that is not held already
+    vm_window_close(opened(0, 20, 4, R));
+    vm_window_close(w);
+    vm_window_close(part);
+  });
+});

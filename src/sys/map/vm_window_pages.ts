@@ -1,0 +1,364 @@
+/*
+ * vm_window_pages: how the pages under a window come to lie side by side in memory.
+ *
+ *      look      where are they?     one is missing: it is faulted in, with nothing locked
+ *                                    side by side:   they are wired where they are
+ *      gather    a run of free pages is taken, and the contents move there:
+ *
+ *        1   all pages are made busy                   who faults now waits
+ *        2   nobody maps them any more, and all CPUs have answered: no store is under way
+ *        3   page by page, from the last one down: copied, replaced, wired
+ *
+ * Up to the end of step 2 everything can be taken back, and nothing is lost but translations.  In
+ * step 3 nothing can fail.  A thread that dies leaves pages that were moved and pages that were
+ * not, each whole; what is wired is counted in the run (vm_window.ts).
+ *
+ * The map is locked exclusively all the while; objects are locked one at a time.  Two threads that
+ * gather pages of the same objects for different maps do not wait for each other: the one that
+ * finds a page busy lets go of everything before it sleeps.
+ */
+import { EBUSY, EFAULT, ETIMEDOUT } from '../machine/errno.ts';
+import { mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
+import { panic } from '../machine/panic.ts';
+import { NULL } from '../machine/struct.ts';
+import {
+  KERN_SUCCESS,
+  MAP_ENTRY_NEEDS_COPY,
+  VM_INHERIT_SHARE,
+  vm_map,
+  vm_map_entry,
+  type vm_map_entry_t,
+  type vm_map_t,
+} from '../h/vm_map.ts';
+import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { PG_FICTITIOUS, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
+import { VM_PROT_COPY, VM_PROT_WRITE } from '../h/vm_prot.ts';
+import {
+  object_page_busy,
+  object_page_seen,
+  object_page_wakeup,
+  vm_page_sleep_if_busy,
+} from '../object/vm_object_page.ts';
+import { object_page_replace, object_page_replaced } from '../object/vm_object_replace.ts';
+import { vm_pager_has_page } from '../object/vm_pager.ts';
+import { vm_page_alloc_run, vm_page_free_run } from '../page/vm_page.ts';
+import { vm_page_alloc_busy, vm_page_hand_busy } from '../page/vm_page_busy.ts';
+import {
+  vm_page_activate,
+  vm_page_wire_counted,
+  vm_page_wire_run,
+  vm_page_wirings,
+} from '../page/vm_pageq.ts';
+import { pmap_remove, pmap_remove_all } from '../pmap/pmap.ts';
+import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { UMA_JUNK } from '../uma/uma_keg.ts';
+import { fault_errno } from './vm_copy.ts';
+import { vm_fault } from './vm_fault.ts';
+import { vm_map_protect_ms } from './vm_map_range.ts';
+import { vm_map_lookup_entry } from './vm_map_tree.ts';
+
+const map = vm_map;
+const entry = vm_map_entry;
+const object = vm_object;
+const page = vm_page;
+
+/** Of pages_look: they are not side by side. */
+export const SCATTERED = 0;
+/** Beside -errno: pages_fault first, then everything is to be looked up again. */
+export const AGAIN = -1000;
+
+/* Of this thread: what page_of found, and what pages_fault is to wait for. */
+const found = { o: NULL as vm_object_t };
+const wanted = { vpn: 0, end: 0, access: 0, busy: 0, o: NULL as vm_object_t };
+
+// --- looking -----------------------------------------------------------------------------------
+
+/**
+ * Whether a window needs the pages in the topmost object of an entry, because stores of others go
+ * there: through this mapping, or through another one of the same object.
+ */
+function own(e: vm_map_entry_t): boolean {
+  if (entry.protection[e] & VM_PROT_WRITE) return true;
+  if (entry.inheritance[e] === VM_INHERIT_SHARE) return true;
+  const o = entry.object[e];
+  if (o === NULL || entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) return false;
+  mtx_lock(object.lock, o);
+  const others = object.refs[o] > 1 && (object.flags[o] & OBJ_ONEMAPPING) === 0;
+  mtx_unlock(object.lock, o);
+  return others;
+}
+/**
+ * The page of memory behind page `vpn` of an entry; its object, found.o, is locked then.  0: there
+ * is none that will do, and nothing is locked.
+ */
+function page_of(e: vm_map_entry_t, vpn: number, top: boolean): number {
+  let o = entry.object[e];
+  if (o === NULL || (top && entry.eflags[e] & MAP_ENTRY_NEEDS_COPY)) return 0;
+  let i = vpn - entry.start[e] + entry.offset[e];
+  mtx_lock(object.lock, o);
+  for (;;) {
+    const inside = i < object.size[o];
+    const m = inside ? object_page_seen(o, i) : 0;
+    if (m !== 0) {
+      found.o = o;
+      return m;
+    }
+    const below = top || (inside && vm_pager_has_page(o, i)) ? NULL : object.backing[o];
+    if (below === NULL) break;
+    i += object.backing_offset[o];
+    mtx_lock(object.lock, below as vm_object_t);
+    mtx_unlock(object.lock, o);
+    o = below as vm_object_t;
+  }
+  mtx_unlock(object.lock, o);
+  return 0;
+}
+/** Page `vpn` is missing, or busy: pages_fault sees to it. Nothing but the map is locked. */
+function again(e: vm_map_entry_t, vpn: number, access: number, busy: number): number {
+  wanted.vpn = vpn;
+  wanted.end = entry.end[e];
+  wanted.access = access;
+  wanted.busy = busy;
+  wanted.o = found.o;
+  return AGAIN;
+}
+/**
+ * The page of memory that is the first of a range, if the others follow it; SCATTERED if not; AGAIN
+ * or -EFAULT.  The map is locked, and the range is mapped so that `prot` is allowed.  What is not
+ * behind a mapping of this map alone may change at once.
+ */
+export function pages_look(mp: vm_map_t, start: number, end: number, prot: number): number {
+  let e = vm_map_lookup_entry(mp, start);
+  let [first, scattered, device] = [0, false, false];
+  let top = own(e);
+  for (let vpn = start; vpn < end; vpn++) {
+    if (vpn === entry.end[e]) {
+      e = entry.next[e];
+      top = own(e);
+    }
+    const m = page_of(e, vpn, top);
+    if (m === 0) return again(e, vpn, top ? prot | VM_PROT_COPY : prot, 0);
+    const busy = page.busy[m] !== 0;
+    if (page.flags[m] & PG_FICTITIOUS) device = true;
+    mtx_unlock(object.lock, found.o);
+    if (busy) return again(e, vpn, prot, m);
+    if (vpn === start) first = m;
+    else if (m !== first + vpn - start) scattered = true;
+  }
+  if (!scattered) return first;
+  return device ? -EFAULT : SCATTERED; // the kernel's own pages move nowhere
+}
+/** Sees to what AGAIN was said for, at most up to page `end`. 0, or -errno. Nothing is locked. */
+export function pages_fault(mp: vm_map_t, end: number): number {
+  if (wanted.busy !== 0) {
+    // A record of an object stays one, and its lock a lock, whatever becomes of the object.
+    mtx_lock(object.lock, wanted.o);
+    vm_page_sleep_if_busy(wanted.busy, wanted.o);
+    mtx_unlock(object.lock, wanted.o);
+    return 0;
+  }
+  const last = Math.min(end, wanted.end);
+  for (let vpn = wanted.vpn; vpn < last; vpn++) {
+    const result = vm_fault(mp, vpn, wanted.access);
+    if (result !== KERN_SUCCESS) return -fault_errno(result);
+  }
+  return 0;
+}
+
+// --- wiring ------------------------------------------------------------------------------------
+
+/**
+ * Wires the pages of a range, which are side by side from page `first` on, from the last one down,
+ * and counts them in the word `count`.  0, or AGAIN: one is not there any more.
+ */
+export function pages_wire(
+  mp: vm_map_t,
+  start: number,
+  end: number,
+  first: number,
+  count: number,
+): number {
+  for (let last = end; last > start; ) {
+    const e = vm_map_lookup_entry(mp, last - 1);
+    const from = Math.max(start, entry.start[e]);
+    const done = own(e)
+      ? wire_entry(e, from, last, first + from - start, count)
+      : wire_each(e, from, last, first + from - start, count);
+    if (!done) return AGAIN;
+    last = from;
+  }
+  return 0;
+}
+/** Of pages that are all in the topmost object, in one hold of its lock. */
+function wire_entry(
+  e: vm_map_entry_t,
+  from: number,
+  to: number,
+  first: number,
+  count: number,
+): boolean {
+  const o = entry.object[e];
+  const i = from - entry.start[e] + entry.offset[e];
+  mtx_lock(object.lock, o);
+  let there = true;
+  for (let k = 0; k < to - from && there; k++) {
+    there = page.busy[first + k] === 0 && object_page_seen(o, i + k) === first + k;
+  }
+  if (there) vm_page_wire_run(first, to - from, count);
+  mtx_unlock(object.lock, o);
+  // It is looked at again, not faulted in: wherever it is by now.
+  return there || again(e, from, 0, first) === 0;
+}
+function wire_each(
+  e: vm_map_entry_t,
+  from: number,
+  to: number,
+  first: number,
+  count: number,
+): boolean {
+  for (let vpn = to - 1; vpn >= from; vpn--) {
+    const m = first + vpn - from;
+    const there = page_of(e, vpn, false);
+    const good = there === m && page.busy[m] === 0;
+    if (good) vm_page_wire_counted(m, count);
+    if (there !== 0) mtx_unlock(object.lock, found.o);
+    if (!good) {
+      again(e, vpn, 0, m);
+      return false;
+    }
+  }
+  return true;
+}
+
+// --- moving ------------------------------------------------------------------------------------
+
+/** A run of n free pages, in hand. 0: none. */
+export function pages_run(n: number): number {
+  return vm_page_alloc_run(n, VM_ALLOC_NORMAL);
+}
+/** It is not needed. */
+export function pages_run_free(frame: number, n: number): void {
+  vm_page_free_run(frame, n);
+}
+/**
+ * Moves the pages of a range to the run of pages from `frame` on that is in hand, wires them there
+ * and counts them in the word `count`.  0; or AGAIN, -EBUSY, -ETIMEDOUT, and nothing has moved.
+ * The run is not in hand any more.
+ */
+export function pages_gather(
+  mp: vm_map_t,
+  start: number,
+  end: number,
+  frame: number,
+  count: number,
+): number {
+  const n = end - start;
+  const old: number[] = [];
+  const error = gather_busy(mp, start, end, old);
+  if (error !== 0) {
+    for (const m of old) idle(m);
+    pages_run_free(frame, n);
+    return error;
+  }
+  pmap_remove(map.pmap[mp], start, end);
+  if (!unmapped(old)) {
+    for (const m of old) idle(m);
+    pages_run_free(frame, n);
+    return -ETIMEDOUT;
+  }
+  for (let k = n - 1; k >= 0; k--) {
+    const m = old[k];
+    const o = page.owner[m] as vm_object_t; // stays so while it is busy
+    mtx_lock(object.lock, o);
+    const to = vm_page_hand_busy(PK_OBJECT, o, page.index[m]);
+    if (to !== frame + k) panic('vm_window: the run in hand is another one', to, frame + k);
+    object_page_replace(m, to, o);
+    vm_page_wire_counted(to, count);
+    object_page_replaced(m);
+    mtx_unlock(object.lock, o);
+  }
+  return 0;
+}
+/** Makes all pages of a range busy. 0, or why that cannot be: those in `old` are busy. */
+function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): number {
+  let e = vm_map_lookup_entry(mp, start);
+  let top = own(e);
+  for (let vpn = start; vpn < end; vpn++) {
+    if (vpn === entry.end[e]) {
+      e = entry.next[e];
+      top = own(e);
+    }
+    const m = page_of(e, vpn, top);
+    if (m === 0) return again(e, vpn, entry.protection[e] | (top ? VM_PROT_COPY : 0), 0);
+    const o = found.o;
+    const busy = page.busy[m] !== 0;
+    const held = vm_page_wirings(m) !== 0; // by a window of another map, or by the kernel
+    if (!busy && !held) {
+      object_page_busy(m, o);
+      old.push(m);
+    }
+    mtx_unlock(object.lock, o);
+    if (busy) return again(e, vpn, 0, m);
+    if (held) return -EBUSY;
+  }
+  return 0;
+}
+/** A page is busy no more. */
+function idle(m: number): void {
+  const o = page.owner[m] as vm_object_t;
+  mtx_lock(object.lock, o);
+  object_page_wakeup(m, o);
+  mtx_unlock(object.lock, o);
+}
+/** Takes busy pages away from whoever maps them. False: a CPU is silent. */
+function unmapped(pages: readonly number[]): boolean {
+  for (const m of pages) if (page.map_pmap[m] !== NULL) pmap_remove_all(m);
+  // A store by a translation that somebody took back before may be under way, too.
+  return tlb_wait_all(vm_map_protect_ms()) < 0;
+}
+
+// --- moving away -------------------------------------------------------------------------------
+
+/**
+ * Makes those of n pages from `frame` on busy that can move, and takes them away from whoever maps
+ * them.  They are wired by the caller.  None: a CPU is silent.
+ */
+export function pages_loosen(frame: number, n: number): number[] {
+  const all: number[] = [];
+  for (let m = frame; m < frame + n; m++) {
+    if (page.flags[m] & PG_FICTITIOUS) continue;
+    const o = page.owner[m] as vm_object_t; // of a wired page it is an object always
+    mtx_lock(object.lock, o);
+    const mine = page.owner[m] === o && page.busy[m] === 0 && vm_page_wirings(m) === 1;
+    if (mine) {
+      object_page_busy(m, o);
+      all.push(m);
+    }
+    mtx_unlock(object.lock, o);
+  }
+  if (unmapped(all)) return all;
+  for (const m of all) idle(m);
+  return [];
+}
+/**
+ * Moves these to any free pages, and fills what they leave, which nobody gets before all have
+ * moved. Where there are none they stay.
+ */
+export function pages_poison(pages: readonly number[]): void {
+  const left: number[] = [];
+  for (const m of pages) {
+    const o = page.owner[m] as vm_object_t;
+    mtx_lock(object.lock, o);
+    const to = vm_page_alloc_busy(PK_OBJECT, o, page.index[m], VM_ALLOC_NORMAL);
+    if (to === 0) object_page_wakeup(m, o);
+    else {
+      object_page_replace(m, to, o);
+      vm_page_activate(to);
+      mem.I32.fill(UMA_JUNK, page_word(m), page_word(m) + PAGE_WORDS);
+      left.push(m);
+    }
+    mtx_unlock(object.lock, o);
+  }
+  for (const m of left) object_page_replaced(m);
+}

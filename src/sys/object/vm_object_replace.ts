@@ -1,0 +1,57 @@
+/*
+ * vm_object_replace: the contents of a page of an object move to another page of memory.
+ *
+ *      1   the page is busy, and nobody maps it             object_page_busy, pmap_remove_all
+ *      2   no CPU has an access to it under way             tlb_wait_all
+ *      3   its contents are copied
+ *      4   the object leads to the copy, the page is nobody's    one section
+ *      5   the page is free
+ *
+ * The caller does the first two, for many pages at a time perhaps: only by waiting it is sure that
+ * no store comes after the copy.  Who faults meanwhile finds the page busy and sleeps.  A thread
+ * that dies before step 4 leaves the page where it was, and after it a page that is busy and
+ * nobody's, which the reaper frees.
+ */
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { thr } from '../machine/cpu.ts';
+import { PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
+import { vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { pmap_copy_page } from '../page/vm_page.ts';
+import { vm_page_forget, vm_page_free_busy, vm_page_unbusy } from '../page/vm_page_busy.ts';
+import { vm_page_unqueue } from '../page/vm_pageq.ts';
+import { undo_begin, undo_end } from '../sync/undo.ts';
+import { radix_replace } from '../pmap/vm_radix.ts';
+import { object_index } from './vm_object.ts';
+import { page_flash } from './vm_object_page.ts';
+
+const object = vm_object;
+const page = vm_page;
+
+/**
+ * Steps 3 and 4: page `to`, busy by this CPU and said to be this page of the object, takes the
+ * place of page m, which is not wired.  The object is locked.  The copy is busy no more; m is
+ * busy by this CPU and nobody's.
+ */
+export function object_page_replace(m: number, to: number, o: vm_object_t): void {
+  if (opt.INVARIANTS) {
+    if (page.busy[m] !== thr.tid) panic('vm_page_replace: not busy by this CPU', m);
+    if (page.map_pmap[m] !== 0) panic('vm_page_replace: it is mapped', m);
+  }
+  pmap_copy_page(m, to);
+  page.state[to] = page.state[m];
+  page.ref[to] = page.ref[m];
+  page.mod[to] = page.mod[m];
+  if (page.flags[m] & PG_UNMANAGED) page.flags[to] |= PG_UNMANAGED;
+  vm_page_unqueue(m);
+  undo_begin(object.lock, o);
+  radix_replace(object_index(o), page.index[m], to);
+  vm_page_unbusy(to);
+  undo_end();
+}
+/** Step 5: a page that was replaced goes; those who sleep for it look again. */
+export function object_page_replaced(m: number): void {
+  page_flash(m);
+  vm_page_forget(m);
+  vm_page_free_busy(m);
+}
