@@ -19,6 +19,10 @@
  * the map.  A CPU that does not answer in time: nothing has changed, and the caller may try
  * again.
  *
+ * Stores through windows (vm_window.ts) cannot be held up, and go to the page that the window has:
+ * what is under a window and may be written to is copied at once, and stays the parent's as it is.
+ * Such stores are no part of the cut.
+ *
  * What needs memory in the parent comes before the cut.  If memory ends in the middle of the
  * copying, the child is given up.  Entries of the parent that are to get shadows stay so: the
  * first write to each finds that nobody else sees its object, and goes on.  The same holds if
@@ -27,6 +31,7 @@
 import { elem, NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
 import {
+  KERN_BUSY,
   KERN_FAILURE,
   KERN_INVALID_ARGUMENT,
   KERN_RESOURCE_SHORTAGE,
@@ -49,8 +54,22 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { object_anonymous } from '../object/vm_object.ts';
-import { vm_object_collapse, vm_object_split_end } from '../object/vm_object_chain.ts';
+import {
+  object_seen,
+  vm_object_collapse,
+  vm_object_seen,
+  vm_object_split_end,
+} from '../object/vm_object_chain.ts';
+import {
+  object_page_alloc,
+  object_page_filled,
+  object_page_wakeup,
+  vm_page_sleep_if_busy,
+} from '../object/vm_object_page.ts';
+import { pmap_copy_page } from '../page/vm_page.ts';
+import { vm_page_activate } from '../page/vm_pageq.ts';
 import {
   pmap_cut,
   pmap_cut_begin,
@@ -71,9 +90,10 @@ import {
   vm_map_entry_make_object,
   vm_map_entry_shadow,
 } from './vm_map_entry.ts';
-import { entries_wait, vm_map_delete } from './vm_map_range.ts';
+import { cut_edges, entries_wait, vm_map_delete } from './vm_map_range.ts';
 import { map_header, tree_rebuild } from './vm_map_tree.ts';
 import { regions_copy, regions_end } from './vm_region.ts';
+import { run_from, run_over, windows_settle } from './vm_window.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -126,13 +146,18 @@ export function vmspace_exec(mp: vm_map_t): number {
 
 /**
  * A copy of a space, in hand; or -KERN_*: KERN_RESOURCE_SHORTAGE is no memory, KERN_FAILURE
- * a CPU that does not answer, KERN_INVALID_ARGUMENT a submap.
+ * a CPU that does not answer, KERN_INVALID_ARGUMENT a submap, KERN_BUSY a window if `refuse` says
+ * that there must be none.
  */
-export function vmspace_fork(parent: vm_map_t): number {
+export function vmspace_fork(parent: vm_map_t, refuse = false): number {
   const header = map_header(parent);
   vm_map_lock(parent);
   const [min, max] = [entry.end[header], entry.start[header]];
-  while (entries_wait(parent, min, max, false));
+  while (entries_wait(parent, min, max, false) || windows_settle(parent, min, max));
+  if (refuse && map.runs[parent] !== NULL) {
+    vm_map_unlock(parent);
+    return -KERN_BUSY;
+  }
   const none = map.pmap[parent];
   const child = none === NULL ? vm_map_create(none, min, max) : vmspace_alloc(min, max);
   let result = KERN_RESOURCE_SHORTAGE;
@@ -152,6 +177,7 @@ export function vmspace_fork(parent: vm_map_t): number {
 /** Makes the parent's entries such that copying them needs no memory but the child's. */
 function prepare(parent: vm_map_t): number {
   const header = map_header(parent);
+  if (!runs_apart(parent)) return KERN_RESOURCE_SHORTAGE;
   for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
     if (entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) return KERN_INVALID_ARGUMENT;
     const how = entry.inheritance[e];
@@ -162,6 +188,24 @@ function prepare(parent: vm_map_t): number {
     } else if (how === VM_INHERIT_COPY) apart(parent, e);
   }
   return KERN_SUCCESS;
+}
+/** Cuts entries where runs of pages begin and end that windows show. False: no memory. */
+function runs_apart(parent: vm_map_t): boolean {
+  const header = map_header(parent);
+  let at = entry.end[header];
+  for (let u = run_from(parent, at); u !== null; u = run_from(parent, at)) {
+    at = u.end;
+    if (!cut_edges(parent, u.start, u.end)) return false;
+  }
+  return true;
+}
+/**
+ * Whether stores through windows may go to the pages of an entry.  A window that is closed
+ * meanwhile may have been the last one: nobody opens another, because the map is locked.
+ */
+function windowed(parent: vm_map_t, e: vm_map_entry_t): boolean {
+  if (map.runs[parent] === NULL || (entry.protection[e] & VM_PROT_WRITE) === 0) return false;
+  return run_over(parent, entry.start[e], entry.end[e]) !== NULL;
 }
 /**
  * Translations go that may be to pages below the object of an entry: when several entries show
@@ -226,14 +270,17 @@ function cut(parent: vm_map_t): number {
 const TO_COPY = MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY;
 /** Parent's entries that change in one section. */
 const BATCH = 8;
-/** Makes the entries that are copied such that the parent, too, writes to shadows. */
+/**
+ * Makes the entries that are copied such that the parent, too, writes to shadows; those of windows
+ * stay without NEEDS_COPY.
+ */
 function mark(parent: vm_map_t): void {
   const header = map_header(parent);
   for (let e = entry.next[header]; e !== header; ) {
     undo_begin(map.lock, parent);
     for (let n = 0; n < BATCH && e !== header; e = entry.next[e]) {
       const flags = entry.eflags[e];
-      if ((flags & TO_COPY) === TO_COPY || !copied(e)) continue;
+      if ((flags & TO_COPY) === TO_COPY || !copied(e) || windowed(parent, e)) continue;
       save(entry.eflags, e);
       entry.eflags[e] = flags | TO_COPY;
       n++;
@@ -249,13 +296,19 @@ function copy_all(parent: vm_map_t, child: vm_map_t): number {
   let result = KERN_SUCCESS;
   for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
     if (entry.inheritance[e] === VM_INHERIT_NONE) continue;
-    const copy = copy_entry(e);
+    const at_once = copied(e) && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
+    const copy = copy_entry(e, at_once);
     if (copy === NULL) {
       result = KERN_RESOURCE_SHORTAGE;
       break;
     }
     entry_ring(child, last, copy);
-    if (entry.inheritance[e] !== VM_INHERIT_ZERO && entry.object[e] !== NULL) {
+    if (at_once) {
+      if (!vm_map_entry_make_object(child, copy) || !copy_pages(e, entry.object[copy])) {
+        result = KERN_RESOURCE_SHORTAGE;
+        break;
+      }
+    } else if (entry.inheritance[e] !== VM_INHERIT_ZERO && entry.object[e] !== NULL) {
       show(copy, entry.object[e]);
     }
     last = copy;
@@ -264,11 +317,43 @@ function copy_all(parent: vm_map_t, child: vm_map_t): number {
   sizes(parent, child);
   return result;
 }
+/**
+ * The page that is seen as page `i` of an object, when nobody has it busy; it is locked as there.
+ */
+function page_idle(o: vm_object_t, i: number): number {
+  for (;;) {
+    const m = vm_object_seen(o, i);
+    if (m === 0 || !vm_page_sleep_if_busy(m, object_seen.o)) return m;
+    mtx_unlock(object.lock, object_seen.o);
+  }
+}
+/** Copies the pages that an entry shows to an object of as many pages. False: no memory. */
+function copy_pages(e: vm_map_entry_t, to: vm_object_t): boolean {
+  const n = entry.end[e] - entry.start[e];
+  for (let i = 0; i < n; i++) {
+    const m = page_idle(entry.object[e], entry.offset[e] + i);
+    if (m === 0) continue;
+    const of = object_seen.o;
+    mtx_lock(object.lock, to); // nobody else knows it
+    const copy = object_page_alloc(to, i, 0);
+    if (copy !== 0) {
+      pmap_copy_page(m, copy);
+      object_page_filled(copy, to);
+      object_page_wakeup(copy, to);
+      vm_page_activate(copy);
+    }
+    mtx_unlock(object.lock, to);
+    mtx_unlock(object.lock, of);
+    if (copy === 0) return false;
+  }
+  return true;
+}
 /** A copy of an entry, in hand, that shows nothing yet. NULL: no memory. */
-function copy_entry(e: vm_map_entry_t): vm_map_entry_t {
+function copy_entry(e: vm_map_entry_t, at_once: boolean): vm_map_entry_t {
   const copy = entry_create();
   if (copy === NULL) return copy;
-  const nothing = entry.inheritance[e] === VM_INHERIT_ZERO || entry.object[e] === NULL;
+  const zero = entry.inheritance[e] === VM_INHERIT_ZERO || entry.object[e] === NULL;
+  const nothing = zero || at_once;
   const gone = nothing ? TO_COPY : 0;
   entry_like(copy, e);
   entry.start[copy] = entry.start[e];

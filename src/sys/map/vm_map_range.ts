@@ -113,7 +113,7 @@ function within(mp: vm_map_t, e: vm_map_entry_t, end: number): boolean {
   return e !== map_header(mp) && entry.start[e] < end;
 }
 /** Cuts the entries at both edges. False: no memory, and nothing has changed. */
-function cut_edges(mp: vm_map_t, start: number, end: number): boolean {
+export function cut_edges(mp: vm_map_t, start: number, end: number): boolean {
   const first = vm_map_lookup_entry(mp, start);
   if (entry_covers(mp, first, start) && !vm_map_clip_start(mp, first, start)) return false;
   const last = vm_map_lookup_entry(mp, end);

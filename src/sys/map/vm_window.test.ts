@@ -14,6 +14,7 @@ import { sysctl_decls, sysctl_set } from '../machine/sysctl_decl.ts';
 import { KERN_BUSY, KERN_SUCCESS, VM_INHERIT_SHARE } from '../h/vm_map.ts';
 import { MADV_DONTNEED, MADV_FREE } from '../h/vm_map.ts';
 import { vm_window, type vm_window_t } from '../h/vm_window.ts';
+import { vmspace_exec, vmspace_fork } from './vm_map_fork.ts';
 import { vm_map_inherit, vm_map_madvise } from './vm_map_range.ts';
 import { map_at, map_drop, maps_make } from './vm_map.test.lib.ts';
 import {
@@ -189,6 +190,73 @@ describe('what is refused', () => {
     store(w, 0, 3);
     assert.equal(load(w, 0), 3);
     vm_window_close(w);
+  });
+});
+describe('forks', () => {
+  test('what is under a window is copied at once, and stays what the window shows', () => {
+    for (let i = 0; i < 12; i++) space_write(0, i, 10 + i);
+    const w = opened(0, 2, 4, RW);
+    const r = opened(0, 8, 2, R);
+    store(w, 1, 100);
+    assert.equal(space_fork(0, 1), KERN_SUCCESS);
+    spaces_check();
+    store(w, 0, 200);
+    for (let i = 3; i < 12; i++) assert.equal(space_write(0, i, 300 + i), 0);
+    const was = [10, 11, 12, 100, 14, 15, 16, 17, 18, 19, 20, 21];
+    assert.deepEqual(
+      was.map((_v, i) => space_read(1, i)),
+      was,
+    );
+    assert.deepEqual(
+      [0, 1, 2, 3].map((k) => load(w, k)),
+      [200, 303, 304, 305],
+    );
+    assert.deepEqual(
+      [0, 1].map((k) => load(r, k)),
+      [308, 309],
+      'it reads what others write',
+    );
+    space_write(1, 3, 7);
+    assert.equal(load(w, 1), 303);
+    spaces_check();
+    vm_window_close(w);
+    vm_window_close(r);
+    assert.equal(space_fork(0, 2), KERN_SUCCESS);
+    assert.equal(space_fork(1, 3), KERN_SUCCESS);
+    for (let i = 0; i < 12; i++) space_write(0, i, 400 + i);
+    assert.deepEqual(
+      [0, 1, 2, 3].map((s) => space_read(s, 3)),
+      [403, 7, 303, 7],
+    );
+    for (const s of [1, 0, 3, 2]) map_drop(s);
+  });
+  test('chains of copies keep a window that only reads', () => {
+    for (let i = 0; i < 4; i++) space_write(0, i, 1 + i);
+    assert.equal(space_fork(0, 1), KERN_SUCCESS);
+    assert.equal(space_protect(1, 0, 40, R), KERN_SUCCESS);
+    const w = opened(1, 0, 4, R);
+    assert.equal(space_fork(1, 2), KERN_SUCCESS);
+    assert.equal(space_protect(2, 0, 40, RW), KERN_SUCCESS);
+    for (let i = 0; i < 4; i++) space_write(2, i, 50);
+    for (let i = 0; i < 4; i++) space_write(0, i, 60);
+    map_drop(0);
+    map_drop(2);
+    assert.deepEqual(
+      [0, 1, 2, 3].map((k) => load(w, k)),
+      [1, 2, 3, 4],
+    );
+    spaces_check();
+    const mp = map_at(1);
+    assert.equal(vm_map_inherit(mp, FIRST, FIRST + 1, VM_INHERIT_SHARE), KERN_BUSY);
+    vm_window_close(w);
+  });
+  test('a fork may refuse windows, and a program cannot be replaced under one', () => {
+    const w = opened(0, 2, 4, RW);
+    assert.equal(vmspace_fork(map_at(0), true), -KERN_BUSY);
+    assert.equal(vmspace_exec(map_at(0)), KERN_BUSY);
+    vm_window_close(w);
+    assert.equal(vmspace_exec(map_at(0)), KERN_SUCCESS);
+    assert.equal(open(0, 2, 4, RW), -EFAULT);
   });
 });
 describe('limits', () => {

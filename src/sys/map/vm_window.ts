@@ -510,6 +510,20 @@ export function run_over(mp: vm_map_t, start: number, end: number): vm_window_ru
   mtx_unlock(root.lock, r);
   return u;
 }
+/** The first run of a map, which is locked, that begins at page `at` or behind it; null: none. */
+export function run_from(mp: vm_map_t, at: number): { start: number; end: number } | null {
+  let first: { start: number; end: number } | null = null;
+  if (map.runs[mp] === NULL) return first;
+  const r = window_root();
+  mtx_lock(root.lock, r);
+  for (let u = map.runs[mp]; u !== NULL; u = run.next[u]) {
+    const start = run.start[u];
+    if (start < at || (first !== null && first.start < start)) continue;
+    first = { start, end: start + run.pages[u] };
+  }
+  mtx_unlock(root.lock, r);
+  return first;
+}
 /**
  * A window onto a range of a map, or onto a run that overlaps it; NULL: there is none.  For
  * messages: it may be closed at any moment.

@@ -33,6 +33,7 @@ import {
 import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_COPY, VM_PROT_WRITE } from '../h/vm_prot.ts';
+import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
 import {
   object_page_busy,
   object_page_seen,
@@ -40,7 +41,6 @@ import {
   vm_page_sleep_if_busy,
 } from '../object/vm_object_page.ts';
 import { object_page_replace, object_page_replaced } from '../object/vm_object_replace.ts';
-import { vm_pager_has_page } from '../object/vm_pager.ts';
 import { vm_page_alloc_run, vm_page_free_run } from '../page/vm_page.ts';
 import { vm_page_alloc_busy, vm_page_hand_busy } from '../page/vm_page_busy.ts';
 import {
@@ -68,8 +68,7 @@ export const SCATTERED = 0;
 /** Beside -errno: pages_fault first, then everything is to be looked up again. */
 export const AGAIN = -1000;
 
-/* Of this thread: what page_of found, and what pages_fault is to wait for. */
-const found = { o: NULL as vm_object_t };
+/* Of this thread: what pages_fault is to see to. */
 const wanted = { vpn: 0, end: 0, access: 0, busy: 0, o: NULL as vm_object_t };
 
 // --- looking -----------------------------------------------------------------------------------
@@ -89,30 +88,13 @@ function own(e: vm_map_entry_t): boolean {
   return others;
 }
 /**
- * The page of memory behind page `vpn` of an entry; its object, found.o, is locked then.  0: there
- * is none that will do, and nothing is locked.
+ * The page of memory behind page `vpn` of an entry; its object, object_seen.o, is locked then.  0:
+ * there is none that will do, and nothing is locked.
  */
 function page_of(e: vm_map_entry_t, vpn: number, top: boolean): number {
-  let o = entry.object[e];
+  const o = entry.object[e];
   if (o === NULL || (top && entry.eflags[e] & MAP_ENTRY_NEEDS_COPY)) return 0;
-  let i = vpn - entry.start[e] + entry.offset[e];
-  mtx_lock(object.lock, o);
-  for (;;) {
-    const inside = i < object.size[o];
-    const m = inside ? object_page_seen(o, i) : 0;
-    if (m !== 0) {
-      found.o = o;
-      return m;
-    }
-    const below = top || (inside && vm_pager_has_page(o, i)) ? NULL : object.backing[o];
-    if (below === NULL) break;
-    i += object.backing_offset[o];
-    mtx_lock(object.lock, below as vm_object_t);
-    mtx_unlock(object.lock, o);
-    o = below as vm_object_t;
-  }
-  mtx_unlock(object.lock, o);
-  return 0;
+  return vm_object_seen(o, vpn - entry.start[e] + entry.offset[e], top);
 }
 /** Page `vpn` is missing, or busy: pages_fault sees to it. Nothing but the map is locked. */
 function again(e: vm_map_entry_t, vpn: number, access: number, busy: number): number {
@@ -120,7 +102,7 @@ function again(e: vm_map_entry_t, vpn: number, access: number, busy: number): nu
   wanted.end = entry.end[e];
   wanted.access = access;
   wanted.busy = busy;
-  wanted.o = found.o;
+  wanted.o = object_seen.o;
   return AGAIN;
 }
 /**
@@ -141,7 +123,7 @@ export function pages_look(mp: vm_map_t, start: number, end: number, prot: numbe
     if (m === 0) return again(e, vpn, top ? prot | VM_PROT_COPY : prot, 0);
     const busy = page.busy[m] !== 0;
     if (page.flags[m] & PG_FICTITIOUS) device = true;
-    mtx_unlock(object.lock, found.o);
+    mtx_unlock(object.lock, object_seen.o);
     if (busy) return again(e, vpn, prot, m);
     if (vpn === start) first = m;
     else if (m !== first + vpn - start) scattered = true;
@@ -222,7 +204,7 @@ function wire_each(
     const there = page_of(e, vpn, false);
     const good = there === m && page.busy[m] === 0;
     if (good) vm_page_wire_counted(m, count);
-    if (there !== 0) mtx_unlock(object.lock, found.o);
+    if (there !== 0) mtx_unlock(object.lock, object_seen.o);
     if (!good) {
       again(e, vpn, 0, m);
       return false;
@@ -291,7 +273,7 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     }
     const m = page_of(e, vpn, top);
     if (m === 0) return again(e, vpn, entry.protection[e] | (top ? VM_PROT_COPY : 0), 0);
-    const o = found.o;
+    const o = object_seen.o;
     const busy = page.busy[m] !== 0;
     const held = vm_page_wirings(m) !== 0; // by a window of another map, or by the kernel
     if (!busy && !held) {

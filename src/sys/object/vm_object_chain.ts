@@ -41,6 +41,7 @@ import {
   page_valid,
   vm_page_sleep_if_busy,
 } from './vm_object_page.ts';
+import { vm_pager_has_page } from './vm_pager.ts';
 
 const object = vm_object;
 const page = vm_page;
@@ -234,4 +235,33 @@ function pass_over(o: vm_object_t, b: vm_object_t): void {
     mtx_unlock(object.lock, below);
   }
   pcpu.moving[thr.pc] = 0;
+}
+
+/** Of this thread: the object that vm_object_seen left locked. */
+export const object_seen = { o: NULL as vm_object_t };
+/**
+ * The page that is seen as page `i` of an object, in it or, unless `top` is set, in one below it.
+ * The object that has it, object_seen.o, is locked then; the page may be busy.  0: no page is there
+ * yet, and nothing is locked.
+ */
+export function vm_object_seen(top_object: vm_object_t, first: number, top = false): number {
+  let o = top_object;
+  let i = first;
+  mtx_lock(object.lock, o);
+  for (;;) {
+    const inside = i < object.size[o];
+    const m = inside ? object_page_seen(o, i) : 0;
+    if (m !== 0) {
+      object_seen.o = o;
+      return m;
+    }
+    const below = object.backing[o];
+    if (top || below === NULL || (inside && vm_pager_has_page(o, i))) break;
+    i += object.backing_offset[o];
+    mtx_lock(object.lock, below);
+    mtx_unlock(object.lock, o);
+    o = below;
+  }
+  mtx_unlock(object.lock, o);
+  return 0;
 }
