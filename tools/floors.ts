@@ -77,6 +77,7 @@ const LIB_WRAPS = [
   'page/vm_page', // also: waiting for pages
   'page/vm_phys',
   'pmap/pmap_tlb', // the tags that a load or store looks at
+  'map/vm_window', // windows
   'map/vm_pageout', // programs subscribe to low memory
 ];
 

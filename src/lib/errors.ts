@@ -26,10 +26,10 @@ export type AccessReason = 'unmapped' | 'protection' | 'outside' | 'io';
 /** One thing that is still in use where nothing should be. */
 export interface Leak {
   /** What it is. */
-  readonly kind: 'type' | 'zone' | 'records' | 'queue' | 'mbuf' | 'chain' | 'space';
-  /** Its name; of chains, the place in the program that made them. */
+  readonly kind: 'type' | 'zone' | 'records' | 'queue' | 'mbuf' | 'chain' | 'space' | 'window';
+  /** Its name; of windows, their space's; of chains, the place in the program that made them. */
   readonly name: string;
-  /** Blocks, items, values, buffers, spaces, or chains made at the place `name`. */
+  /** Blocks, items, values, buffers, spaces, windows, or chains made at the place `name`. */
   readonly count: number;
   /** Bytes that these take. */
   readonly bytes: number;

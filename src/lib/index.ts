@@ -60,6 +60,7 @@ export type { Queue, QueueOf, QueueOptions, QueueWait, ValueOf } from './queue.t
 export type { MemoryStats } from './memory_stats.ts';
 export type { RegionInfo, Space } from './space.ts';
 export type { Region } from './region.ts';
+export type { Window } from './window.ts';
 export type { ArrayKind, PagedArray } from './paged_array.ts';
 export type {
   Advice,
@@ -70,6 +71,8 @@ export type {
   Size,
   SpaceOptions,
   WaitOptions,
+  WindowOptions,
+  WindowsOptions,
 } from './space_args.ts';
 export type { Stats, TypeRow } from './stats.ts';
 export type { SysctlInfo, SysctlValue } from './sysctl.ts';

@@ -6,6 +6,7 @@
  *      m.read(off, into); m.write(off, bytes);        many
  *      m.fill(off, n); m.indexOf('needle');
  *      const a = m.array('f64', 0, 1e6);  a.get(i)    numbered values: paged_array.ts
+ *      using w = m.window(off, 65536);  w.f64[0]      flat memory: window.ts
  *
  * Offsets are bytes from the start of the region.  A page gets memory when it is first written to,
  * and reads as zeros before.  What goes over several pages goes page by page: an error says in
@@ -15,17 +16,21 @@
  * access: EFAULT with reason 'unmapped', ESTALE.
  */
 import { bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
-import { EFAULT, EINVAL, EIO, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { EBUSY, EFAULT, EINVAL, EIO, ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
 import { mem, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { TLB_ENTRIES, TLB_STORES } from '../sys/h/pmap.ts';
 import {
+  KERN_BUSY,
   KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_OUT_OF_BOUNDS,
   KERN_PROTECTION_FAILURE,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
+  type vm_map_t,
 } from '../sys/h/vm_map.ts';
+import { VM_PROT_READ, VM_PROT_WRITE } from '../sys/h/vm_prot.ts';
+import type { vm_window_t } from '../sys/h/vm_window.ts';
 import {
   space_advise,
   space_frame,
@@ -33,6 +38,12 @@ import {
   space_protect,
   space_unmap,
 } from '../sys/client/kern_space.ts';
+import {
+  vm_window_open,
+  vm_window_why,
+  WINDOW_FRAGMENTED,
+  WINDOW_LIMIT,
+} from '../sys/map/vm_window.ts';
 import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
 import { inKernel, letGo } from './context.ts';
 import { type AccessReason, kmemError } from './errors.ts';
@@ -50,8 +61,13 @@ import {
   protectionOf,
   waitMs,
   type WaitOptions,
+  type WindowOptions,
+  type WindowsOptions,
+  windowShapeOf,
+  windowsShapeOf,
 } from './space_args.ts';
 import { memoryFailure } from './type.ts';
+import { Window } from './window.ts';
 
 const MASK = TLB_ENTRIES - 1;
 /** The last offset that a small integer can say. */
@@ -179,6 +195,91 @@ export class Region extends RegionAccess implements Disposable {
     }
   }
 
+  // --- windows -----------------------------------------------------------------------------------
+
+  /**
+   * `n` bytes from an offset on as flat memory: window.ts.  Throws EBUSY if another window overlaps
+   * it in part (with `wait`: waits for others'), ENOMEM for vm.window_max or vm.max_wired, or
+   * if there is no run of free pages so long; EFAULT, EINVAL, EIO, ETIMEDOUT, ESTALE.
+   */
+  window(offset = 0, n = this.length - offset, options?: WindowOptions): Window {
+    const { write, ms } = windowShapeOf('window', options);
+    return this.#open('window', offset, n, write, performance.now() + ms);
+  }
+  /** The same for a thread that may not block: waits, and gets the pages, in the event loop. */
+  async windowAsync(
+    offset = 0,
+    n = this.length - offset,
+    options?: WindowOptions,
+  ): Promise<Window> {
+    const { write, ms } = windowShapeOf('windowAsync', options);
+    const until = performance.now() + ms;
+    await this.ready(offset, n, write);
+    for (;;) {
+      try {
+        return this.#open('windowAsync', offset, n, write, 0);
+      } catch (e) {
+        if ((e as { errno?: number }).errno !== EBUSY || performance.now() >= until) throw e;
+        await new Promise((resolve) => setTimeout(resolve, TURN_MS));
+      }
+    }
+  }
+  /**
+   * Windows on all of it, or on `length` bytes from `offset` on, of `size` bytes each, one after
+   * another: each is closed when the next one is asked for.  Throws as window does.
+   */
+  *windows(options?: WindowsOptions): Generator<Window, void, undefined> {
+    const { size, offset, length, write, ms } = windowsShapeOf(options, this.length);
+    this.#range('windows', offset, length);
+    for (let at = offset; at < offset + length; at += size) {
+      const n = Math.min(size, offset + length - at);
+      const w = this.#open('windows', at, n, write, performance.now() + ms);
+      try {
+        yield w;
+      } finally {
+        w.close();
+      }
+    }
+  }
+  #open(op: string, offset: number, n: number, write: boolean, until: number): Window {
+    this.#range(op, offset, n);
+    if (n === 0) throw this.#error(EINVAL, op, 'a window has 1 byte at least');
+    const start = this.first + Math.floor(offset / PAGE_SIZE);
+    const end = this.first + Math.ceil((offset + n) / PAGE_SIZE);
+    const prot = write ? VM_PROT_READ | VM_PROT_WRITE : VM_PROT_READ;
+    for (;;) {
+      const mp = this.space.enter(op);
+      const got = inKernel(op, () => vm_window_open(mp, start, end, prot));
+      if (got > 0) {
+        const made = new Window(this, got as vm_window_t, offset, n, write);
+        this.space.windows.add(made);
+        return made;
+      }
+      if (got !== -EBUSY) this.#noWindow(op, offset, n, write, -got);
+      this.space.blocked(op, mp, start, end, until);
+    }
+  }
+  #noWindow(op: string, offset: number, n: number, write: boolean, errno: number): never {
+    if (errno === ETIMEDOUT) throw this.#silent(op);
+    if (errno === EIO) this.#fail(op, offset, 0, KERN_FAILURE, write);
+    if (errno === EFAULT) {
+      const why = `of the ${n} bytes from ${this.address + offset} on some are not mapped for that`;
+      throw this.#error(EFAULT, op, why, { address: this.address + offset, reason: 'protection' });
+    }
+    const { reason, pages } = vm_window_why;
+    const bytes = pages * PAGE_SIZE;
+    const details = { address: this.address + offset, size: n };
+    if (reason === WINDOW_LIMIT) {
+      const why = `a window of ${n} bytes: vm.window_max and vm.max_wired leave ${bytes}`;
+      throw this.#error(ENOMEM, op, why, { ...details, reason: 'limit' });
+    }
+    if (reason === WINDOW_FRAGMENTED) {
+      const why = `no free pages side by side for ${n} bytes: the longest run has ${bytes}`;
+      throw this.#error(ENOMEM, op, why, { ...details, reason: 'fragmented', longestRun: bytes });
+    }
+    this.#fail(op, offset, 0, KERN_RESOURCE_SHORTAGE, write);
+  }
+
   // --- the whole ---------------------------------------------------------------------------------
 
   /**
@@ -231,22 +332,21 @@ export class Region extends RegionAccess implements Disposable {
   #pages(): [start: number, end: number] {
     return [this.first, this.first + Math.ceil(this.length / PAGE_SIZE)];
   }
-  #change(op: string, ms: number, run: (mp: ReturnType<Space['enter']>) => number): void {
+  /** Changes the map by `run`, which answers with a KERN_* code; waits for windows of others. */
+  #change(op: string, ms: number, run: (mp: vm_map_t) => number): void {
     const until = performance.now() + ms;
     for (;;) {
       const mp = this.space.enter(op);
-      const result = inKernel(op, () => run(mp));
-      if (result === KERN_SUCCESS) return;
-      this.#refused(op, result, until);
+      const kern = inKernel(op, () => run(mp));
+      if (kern === KERN_SUCCESS) return;
+      if (kern === KERN_FAILURE) throw this.#silent(op);
+      if (kern !== KERN_BUSY) this.#fail(op, 0, 0, kern, op === 'protect');
+      this.space.blocked(op, mp, ...this.#pages(), until);
     }
   }
-  /** Throws what a change of the map was refused for, unless it is worth another try. */
-  #refused(op: string, kern: number, _until: number): void {
-    if (kern === KERN_FAILURE) {
-      const why = 'a thread did not answer in time: is it in a long computation? machine.away()';
-      throw this.#error(ETIMEDOUT, op, why);
-    }
-    this.#fail(op, 0, 0, kern, false);
+  #silent(op: string): Error {
+    const why = 'a thread did not answer in time: is it in a long computation? machine.away()';
+    return this.#error(ETIMEDOUT, op, why);
   }
   #error(errno: number, op: string, why: string, details: object = {}): Error {
     const where = this.name === '' ? `region at ${this.address}` : `region '${this.name}'`;

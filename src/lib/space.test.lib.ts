@@ -1,12 +1,31 @@
-/* space.test.lib: the walkers of virtual memory, for machines that the façade made. */
+/* space.test.lib: the walkers of virtual memory for machines of the façade; errors by text. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { Worker } from 'node:worker_threads';
+import { reap_all } from '../sys/machine/death.ts';
+import type { KmemError } from './errors.ts';
+import type { Machine } from './machine.ts';
+import { fails as fails_ } from './fails.test.lib.ts';
 import { checked_quiet } from '../sys/machine/parts.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import { reg_space } from '../sys/h/registry.ts';
 import { vm_map, type vm_map_t } from '../sys/h/vm_map.ts';
-import { registry_each, registry_lock, registry_unlock } from '../sys/client/kern_registry.ts';
+import {
+  registry_each,
+  registry_lock,
+  registry_name,
+  registry_unlock,
+} from '../sys/client/kern_registry.ts';
 import { maps_all, vm_maps_check } from '../sys/map/vm_map_check.ts';
-import { vm_page_check } from '../sys/page/vm_page.ts';
+import { PK_OBJECT, PK_TABLE } from '../sys/h/vm_page.ts';
+import { vm_page_census, vm_page_check } from '../sys/page/vm_page.ts';
+import { vm_page_limbo_free } from '../sys/page/vm_page_limbo.ts';
 import { pmap_check } from '../sys/pmap/pmap_check.ts';
+
+/** The region that threads of space_threads.test.ts share, and places in it on different pages. */
+export const PAGES = 40;
+export const REGION = { name: 'm', length: PAGES * 4096 } as const;
+export const LITMUS = { x: 0, y: 5 * 4096 } as const;
 
 /** Proves maps, objects, pages and page tables. The machine is quiet. */
 export function vm_checks(): void {
@@ -23,4 +42,53 @@ export function vm_checks(): void {
   for (const mp of maps_all()) if (vm_map.pmap[mp] !== NULL) pmap_check(vm_map.pmap[mp]);
   checked_quiet(false);
   vm_page_check();
+}
+/** Ends all spaces; afterwards no page has an owner, and every item is accounted for. */
+export function spaces_gone(machine: Machine): void {
+  reap_all();
+  vm_checks();
+  for (const name of space_names()) machine.space(name).destroy();
+  vm_page_limbo_free();
+  assert.deepEqual(maps_all(), []);
+  const census = vm_page_census();
+  assert.deepEqual([census[PK_OBJECT], census[PK_TABLE]], [0, 0], 'pages have owners');
+  machine.check();
+}
+function space_names(): string[] {
+  const names: string[] = [];
+  registry_lock();
+  registry_each((e, kind) => {
+    if (kind === 'space') names.push(registry_name(e));
+  });
+  registry_unlock();
+  return names;
+}
+/** Starts workers that use spaces and kills them, until `done` says so. Returns the kills. */
+export async function kill_users(
+  machine: Machine,
+  file: URL,
+  lanes: number,
+  done: (kills: number) => boolean,
+): Promise<number> {
+  let kills = 0;
+  const failed: Error[] = [];
+  const lane = async (id: number): Promise<void> => {
+    while (!done(kills) && failed.length === 0) {
+      const worker = machine.worker<Worker>(file, { workerData: { job: 'all', id } });
+      worker.on('error', (e: Error) => failed.push(e));
+      await once(worker, 'message');
+      await new Promise((r) => setTimeout(r, 1 + ((kills * 7 + id * 3) % 29)));
+      await worker.terminate();
+      kills++;
+    }
+  };
+  await Promise.all(Array.from({ length: lanes }, (_, id) => lane(id)));
+  if (failed.length > 0) throw failed[0];
+  return kills;
+}
+/** The error of a call, which must have that code, and a text like that. */
+export function fails(call: () => unknown, code: string, text = /./): KmemError {
+  const e = fails_(code, call);
+  assert.match(e.message, text);
+  return e;
 }

@@ -6,8 +6,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { assertNoLeaks, boot, KmemError, type Region, type Space, testMachine } from './index.ts';
-import { vm_checks } from './space.test.lib.ts';
+import { assertNoLeaks, boot, type Region, type Space, testMachine } from './index.ts';
+import { fails, vm_checks } from './space.test.lib.ts';
 
 /** A space in a machine of its own, which is proved and given back at the end. */
 function spaced(t: Parameters<typeof testMachine>[0]): Space {
@@ -303,16 +303,3 @@ describe('spaces', () => {
     m[Symbol.dispose]();
   });
 });
-
-/** The error of a call, which must have that code and text. */
-function fails(call: () => unknown, code: string, text = /./): KmemError {
-  try {
-    call();
-  } catch (e) {
-    assert.ok(e instanceof KmemError, String(e));
-    assert.equal(e.code, code, e.message);
-    assert.match(e.message, text);
-    return e;
-  }
-  throw new Error(`no ${code}`);
-}

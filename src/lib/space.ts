@@ -24,22 +24,26 @@ import {
   ESTALE,
   ETIMEDOUT,
 } from '../sys/machine/errno.ts';
-import { cpu_state_word, thr } from '../sys/machine/cpu.ts';
+import { cpu_state_word, thr, tid_cpu } from '../sys/machine/cpu.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import {
+  KERN_BUSY,
   KERN_FAILURE,
   KERN_NO_SPACE,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
+  VM_MAP_MAX,
   vm_map,
   type vm_map_t,
 } from '../sys/h/vm_map.ts';
+import { vm_window } from '../sys/h/vm_window.ts';
 import { pmap, type pmap_t } from '../sys/h/pmap.ts';
 import { reg_space } from '../sys/h/registry.ts';
 import { registry_end } from '../sys/client/kern_registry.ts';
 import {
   type SpacePart,
+  space_address,
   space_destroy,
   space_fork,
   space_gone,
@@ -50,10 +54,22 @@ import {
   space_name,
   space_part,
   space_parts,
+  space_seen,
+  space_wait,
 } from '../sys/client/kern_space.ts';
+import { vm_window_find } from '../sys/map/vm_window.ts';
 import { tlb_base, tlb_on_move } from '../sys/pmap/pmap_tlb.ts';
 import { shown } from './args.ts';
-import { checkName, type Context, enter, gone, inKernel, letGo, type Mortal } from './context.ts';
+import {
+  checkMayBlock,
+  checkName,
+  type Context,
+  enter,
+  gone,
+  inKernel,
+  letGo,
+  type Mortal,
+} from './context.ts';
 import { kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, textOf } from './memory.ts';
@@ -77,6 +93,8 @@ import {
   type WaitOptions,
 } from './space_args.ts';
 import { memoryFailure } from './type.ts';
+import { slices } from './wait.ts';
+import type { Window } from './window.ts';
 
 const map = vm_map;
 /** How long a fork that failed for a silent thread lets others go on before the next try, ms. */
@@ -329,12 +347,13 @@ export class Space implements Mortal, Disposable {
       if (e === NULL) return;
       throw kmemError(EEXIST, op, `there is a space '${name}' already: destroy it first`);
     });
-    const child = inKernel(op, () => space_fork(mp, how.prot));
+    const child = inKernel(op, () => space_fork(mp, how.prot, how.refuse));
     if (child === -KERN_FAILURE) {
       if (!last) return null;
       const why = 'a thread did not answer in time: is it in a long computation? machine.away()';
       throw kmemError(ETIMEDOUT, op, `space '${this.name}': ${why}`);
     }
+    if (child === -KERN_BUSY) this.blocked(op, mp, 0, VM_MAP_MAX, 0);
     if (child < 0) noMemory(op, this.name);
     const made = child as vm_map_t;
     try {
@@ -362,11 +381,11 @@ export class Space implements Mortal, Disposable {
    * a window is open; with `wait` it waits for windows of others.
    */
   destroy(options?: WaitOptions): void {
-    waitMs('destroy', options);
-    const mp = this.enter('destroy');
-    const kern = inKernel('destroy', () => space_destroy(mp));
-    if (kern !== KERN_SUCCESS) {
-      throw kmemError(EBUSY, 'destroy', `space '${this.name}' has open windows`);
+    const until = performance.now() + waitMs('destroy', options);
+    let mp = this.enter('destroy');
+    while (inKernel('destroy', () => space_destroy(mp)) !== KERN_SUCCESS) {
+      this.blocked('destroy', mp, 0, VM_MAP_MAX, until);
+      mp = this.enter('destroy');
     }
     unname(this.name, mp);
     this.dispose();
@@ -377,6 +396,7 @@ export class Space implements Mortal, Disposable {
     if (mp === NULL) return;
     letGo(() => {
       enter('dispose');
+      for (const w of this.windows) w.close();
       this.#ctx.forget('space', this.name);
       this.bury();
       inKernel('dispose', () => space_let_go(mp));
@@ -398,6 +418,34 @@ export class Space implements Mortal, Disposable {
     this.dispose();
     throw kmemError(ESTALE, op, `space '${this.name}' was destroyed`, { space: this.name });
   }
+  /** Windows of this thread that are open. @internal */
+  readonly windows = new Set<Window>();
+  /**
+   * A window is in the way of a call that wants pages from `start` up to `end`: sleeps for a while
+   * if it is another thread's and `until` is not over, else throws EBUSY, which names it.
+   * @internal
+   */
+  blocked(op: string, mp: vm_map_t, start: number, end: number, until: number): void {
+    const seen = space_seen(mp);
+    const w = inKernel(op, () => vm_window_find(mp, start, end));
+    if (w === NULL) return; // it was closed meanwhile
+    const left = until - performance.now();
+    const mine = vm_window.tid[w] === thr.tid;
+    if (mine || left <= 0) {
+      const first = vm_window.start[w];
+      const bytes = vm_window.pages[w] * PAGE_SIZE;
+      const address = inKernel(op, () => space_address(mp, first));
+      const who = mine ? 'this thread' : `the thread of CPU ${tid_cpu(vm_window.tid[w])}`;
+      const text = `space '${this.name}': ${who} has a window on ${bytes} bytes at ${address}`;
+      throw kmemError(EBUSY, op, text, { address, size: bytes, space: this.name });
+    }
+    checkMayBlock(op, 'a call without wait, later');
+    inKernel(op, () => space_wait(mp, seen, Math.min(left, slices.sleepMs)));
+  }
+  /** @internal */
+  get context(): Context {
+    return this.#ctx;
+  }
   /** This CPU's tags begin there; 0: it has none. @internal */
   tagsAre(base: number): void {
     for (const m of this.#regions.values()) m.tagsAre(base);
@@ -413,6 +461,8 @@ export class Space implements Mortal, Disposable {
     byPmap.delete(map.pmap[this.#map]);
     this.tagsAre(0);
     this.#regions.clear();
+    for (const w of this.windows) w.bury();
+    this.windows.clear();
     this.#last = null;
     this.#map = NULL as vm_map_t;
   }

@@ -25,7 +25,7 @@ import {
   VM_PROT_READ,
   VM_PROT_WRITE,
 } from '../sys/h/vm_prot.ts';
-import { checkOptions, type Known, shown, type Wait, waitOf } from './args.ts';
+import { booleanOf, checkOptions, type Known, shown, type Wait, waitOf, wholeIn } from './args.ts';
 import { checkName } from './context.ts';
 import { kmemError } from './errors.ts';
 
@@ -72,9 +72,27 @@ export interface WaitOptions {
   readonly wait?: Wait;
 }
 
+/** How a window is opened. */
+export interface WindowOptions extends WaitOptions {
+  /** Whether its views may be written to. Default false. */
+  readonly write?: boolean;
+}
+/** How windows are opened one after another. */
+export interface WindowsOptions extends WindowOptions {
+  /** Bytes of each; the last one may have fewer. Default 64 KiB. */
+  readonly size?: Size;
+  /** Where to begin. Default 0. */
+  readonly offset?: number;
+  /** Bytes in all. Default: to the end. */
+  readonly length?: Size;
+}
+
 const SPACE: Known = ['limit', 'create'];
 const REGION: Known = ['length', 'name', 'address', 'protect', 'inherit'];
 const FORK: Known = ['protect', 'wait', 'windows'];
+const WINDOW: Known = ['write', 'wait'];
+const WINDOWS: Known = [...WINDOW, 'size', 'offset', 'length'];
+const WINDOW_BYTES = 64 * 1024;
 const FORK_WAIT_MS = 1000;
 /** Bytes that an address space has. */
 const SPACE_BYTES = 2 ** 43;
@@ -199,6 +217,33 @@ export function forkShapeOf(op: string, options: ForkOptions | undefined): ForkS
     prot: protect === undefined ? VM_PROT_ALL : protectionOf(op, protect),
     ms,
     refuse: wordOf(op, 'windows', windows, { copy: false, refuse: true }),
+  };
+}
+/** How to open a window, read once. Throws EINVAL. */
+export function windowShapeOf(
+  op: string,
+  options: WindowOptions | undefined,
+  known = WINDOW,
+): { write: boolean; ms: number } {
+  checkOptions(op, options, known);
+  const { write, wait } = options ?? {};
+  return { write: booleanOf(op, 'write', write), ms: waitMs(op, { wait }) };
+}
+/** How to open windows on a region of `most` bytes. Throws EINVAL. */
+export function windowsShapeOf(
+  options: WindowsOptions | undefined,
+  most: number,
+): { size: number; offset: number; length: number; write: boolean; ms: number } {
+  const how = windowShapeOf('windows', options, WINDOWS);
+  const { size = WINDOW_BYTES, offset = 0, length } = options ?? {};
+  if (!wholeIn(offset, 0, most)) {
+    throw kmemError(EINVAL, 'windows', `offset ${shown(offset)} is none of 0 to ${most}`);
+  }
+  return {
+    ...how,
+    size: sizeOf('windows', 'size', size),
+    offset,
+    length: length === undefined ? most - offset : sizeOf('windows', 'length', length),
   };
 }
 /** How long to wait, ms, read once. Throws EINVAL. */

@@ -9,8 +9,8 @@
  *      await withMachine({ memory: '64M' }, async (machine) => { ... });
  *
  * What counts as a leak: blocks of malloc types that the program made, items of
- * its zones and records, values in its queues, spaces in which something is mapped, buffers of its
- * chains; and by the
+ * its zones and records, values in its queues, spaces in which something is mapped, open
+ * windows, buffers of its chains; and by the
  * place where they were made, the chains that kern.ipc.mbuf_leak noted.  What
  * caches hold does not.
  */
@@ -28,11 +28,12 @@ import { uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { mb } from '../sys/client/kern_mbuf.ts';
 import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
 import { checkFunction, checkObject, checkOptions, shown } from './args.ts';
+import { windows_open } from '../sys/map/vm_window.ts';
 import { contextOf } from './context.ts';
 import { kmemError, type Leak } from './errors.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
 import { pmap } from '../sys/h/pmap.ts';
-import { vm_map } from '../sys/h/vm_map.ts';
+import { vm_map, type vm_map_t } from '../sys/h/vm_map.ts';
 import { reg_queue, reg_records, reg_space, reg_zone } from '../sys/h/registry.ts';
 import { records_used } from '../sys/client/kern_records.ts';
 import { registry_name } from '../sys/client/kern_registry.ts';
@@ -66,6 +67,20 @@ function chainLeaks(): Leak[] {
     counts(mb_root.jumbo16).used * MJUM16BYTES;
   return [{ kind: 'mbuf', name: 'mbuf', count, bytes }, ...found];
 }
+/** Open windows, by their space. */
+function windowLeaks(): Leak[] {
+  const names = new Map<vm_map_t, string>();
+  eachEntry((e, kind) => {
+    if (kind === 'space') names.set(reg_space.map[e], registry_name(e));
+  });
+  const found = new Map<string, { count: number; bytes: number }>();
+  for (const { map, pages } of windows_open()) {
+    const name = names.get(map) ?? '(destroyed)';
+    const { count, bytes } = found.get(name) ?? { count: 0, bytes: 0 };
+    found.set(name, { count: count + 1, bytes: bytes + pages * PAGE_SIZE });
+  }
+  return [...found].map(([name, sums]) => ({ kind: 'window', name, ...sums }));
+}
 /** What the program has in use, largest first. A sample while other threads run. */
 export function leaks(machine: Machine): Leak[] {
   contextOf('leaks', machine).enter('leaks');
@@ -92,7 +107,7 @@ export function leaks(machine: Machine): Leak[] {
       if (mapped > 0) found.push({ kind, name, count: 1, bytes });
     }
   });
-  return [...found, ...chainLeaks()].sort((a, b) => b.bytes - a.bytes);
+  return [...found, ...windowLeaks(), ...chainLeaks()].sort((a, b) => b.bytes - a.bytes);
 }
 const UNIT = {
   type: 'blocks',
@@ -102,6 +117,7 @@ const UNIT = {
   mbuf: 'buffers',
   chain: 'chains',
   space: 'space with memory',
+  window: 'open windows',
 } as const;
 /**
  * Throws EBUSY, naming what is in use, unless everything was given back.  `ignore`

@@ -24,6 +24,7 @@ import {
   vm_map_reference,
   vm_map_set_limit,
   vm_map_unlock_read,
+  vm_map_wait,
 } from '../map/vm_map.ts';
 import { vmspace_alloc, vmspace_fork } from '../map/vm_map_fork.ts';
 import { vm_map_keep, vm_map_unkeep } from '../map/vm_map_keep.ts';
@@ -77,12 +78,12 @@ export function space_name(e: reg_entry_t, mp: vm_map_t): void {
 }
 /**
  * A copy of a space at one moment, which this thread keeps; of what it may be used for not more
- * than `prot`.  Or -KERN_*.
+ * than `prot`.  Or -KERN_*: KERN_BUSY if a window is open and `refuse` says so.
  */
-export function space_fork(mp: vm_map_t, prot: number): number {
+export function space_fork(mp: vm_map_t, prot: number, refuse: boolean): number {
   let made = 0;
   const forked = with_memory(() => {
-    made = vmspace_fork(mp);
+    made = vmspace_fork(mp, refuse);
     return made < 0 ? -made : KERN_SUCCESS;
   });
   if (forked !== KERN_SUCCESS) return -forked;
@@ -118,6 +119,13 @@ function part_of(mp: vm_map_t, r: Region): SpacePart {
   };
   vm_map_unlock_read(mp);
   return part;
+}
+/** The address of a page. */
+export function space_address(mp: vm_map_t, page: number): number {
+  vm_map_lock_read(mp);
+  const address = to_address(mp, page);
+  vm_map_unlock_read(mp);
+  return address;
 }
 /** All parts, by address. */
 export function space_parts(mp: vm_map_t): SpacePart[] {
@@ -175,6 +183,14 @@ export function space_protect(mp: vm_map_t, start: number, end: number, prot: nu
 /** Says how they will be used: MADV_*. */
 export function space_advise(mp: vm_map_t, start: number, end: number, advice: number): number {
   return with_memory(() => vm_map_madvise(mp, start, end, advice));
+}
+/** How often something that a call may wait for has ended in a space. */
+export function space_seen(mp: vm_map_t): number {
+  return map.wait_seq[mp];
+}
+/** Sleeps until something has since `seen`, at most `ms`. */
+export function space_wait(mp: vm_map_t, seen: number, ms: number): void {
+  vm_map_wait(mp, seen, ms);
 }
 /** Says what forks make of them: VM_INHERIT_*. */
 export function space_inherit(mp: vm_map_t, start: number, end: number, how: number): number {

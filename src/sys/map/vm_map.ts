@@ -370,6 +370,11 @@ export function vm_map_unlock_and_wait(mp: vm_map_t, ms: number): void {
   const count = field_word(map.wait_seq, mp);
   const seen = atomic_load(count);
   rw_wunlock(map.lock, mp);
+  vm_map_wait(mp, seen, ms);
+}
+/** Sleeps until vm_map_wakeup, at most `ms`, unless it comes since `seen` was read. */
+export function vm_map_wait(mp: vm_map_t, seen: number, ms: number): void {
+  const count = field_word(map.wait_seq, mp);
   tsleep(count, W_VMMAP, ms, () => atomic_load(count) === seen); // errno: looks again
 }
 /** Wakes all who sleep for entries of the map. The map need not be locked. */

@@ -91,6 +91,7 @@ import {
   vm_map_unanchor,
   vm_map_unlock,
   vm_map_unlock_and_wait,
+  vm_map_wakeup,
 } from './vm_map.ts';
 import { entry_covers, vm_map_lookup_entry } from './vm_map_tree.ts';
 import {
@@ -390,6 +391,7 @@ export function vm_window_close(w: vm_window_t): void {
   }
   if (opt.INVARIANTS) close_checked(mp, w, u);
   else unlink(w);
+  vm_map_wakeup(mp); // who waits for the range
   vm_map_deallocate(mp);
 }
 /** The same, and what the pages leave is filled.  Nobody opens a window there meanwhile. */
@@ -541,6 +543,17 @@ export function vm_window_find(mp: vm_map_t, start: number, end: number): vm_win
   }
   mtx_unlock(root.lock, r);
   return w !== NULL ? w : near;
+}
+/** The map and the pages of each open window. A sample while threads run. */
+export function windows_open(): { map: vm_map_t; pages: number }[] {
+  const r = window_root();
+  const all: { map: vm_map_t; pages: number }[] = [];
+  mtx_lock(root.lock, r);
+  for (let w = root.first[r]; w !== NULL; w = window.next[w]) {
+    all.push({ map: window.map[w], pages: window.pages[w] });
+  }
+  mtx_unlock(root.lock, r);
+  return all;
 }
 /** Whether a window of a dead thread is on a run that overlaps a range. */
 function dead_over(mp: vm_map_t, start: number, end: number): boolean {
