@@ -28,15 +28,15 @@ const WIDTH: Readonly<Record<ArrayKind, number>> = {
 /** Numbered values in a region. Made by region.array(). */
 export class PagedArray {
   /** What its values are. */
-  readonly kind: ArrayKind;
+  declare readonly kind: ArrayKind;
   /** How many there are. */
-  readonly length: number;
+  declare readonly length: number;
   /** Bytes of one. */
-  readonly width: number;
+  declare readonly width: number;
   /** Where the first one is, bytes from the start of the region. */
-  readonly offset: number;
+  declare readonly offset: number;
   /** The region that they are in. */
-  readonly region: Region;
+  declare readonly region: Region;
 
   /** Use region.array(). */
   constructor(region: Region, kind: ArrayKind, offset: number, length: number | undefined) {
