@@ -158,7 +158,7 @@ const locked = (w: World) => {
 const yes = (): boolean => true;
 const nothing = (): void => {};
 
-const SUBJECTS: Readonly<Record<string, Subject>> = {
+const SUBJECTS: Record<string, Subject> = {
   Machine: {
     self: (w) => w.machine,
     calls: {
@@ -172,6 +172,7 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
       chain: () => ['text', { wait: 5 }],
       adoptChain: (w) => [w.machine.chain('x').release()],
       chainSites: none,
+      space: () => ['a space', { limit: '1M', create: true }],
       index: (w) => [w.block(), 4],
       bytes: (w) => [w.block(), 10],
       load8: (w) => [w.block()],
@@ -377,6 +378,58 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
     },
   },
 };
+/** The same calls for each width. */
+const widths = (kinds: string, call: string, args: Args): Record<string, Args> =>
+  Object.fromEntries(kinds.split(' ').map((kind) => [`${call}${kind}`, args]));
+const KINDS = 'U8 I8 U16 I16 U32 I32 F32 F64';
+const region = (w: World) => w.machine.space('walked').mmap({ name: 'm', length: 8192 });
+Object.assign(SUBJECTS, {
+  Space: {
+    self: (w) => {
+      region(w);
+      return w.machine.space('walked');
+    },
+    calls: {
+      mmap: () => [{ length: 10, name: 'n', protect: 'r', inherit: 'zero' }],
+      region: () => ['m'],
+      regions: none,
+      ...widths('8 16 32 64f', 'load', (w) => [region(w).address]),
+      ...widths('8 16 32 64f', 'store', (w) => [region(w).address, 1]),
+      fork: () => [`fork ${Math.random()}`, { protect: 'r', wait: 5, windows: 'copy' }],
+      forkAsync: () => [`fork ${Math.random()}`, { protect: 'r', wait: 5, windows: 'copy' }],
+      destroy: () => [{ wait: 5 }],
+      dispose: none,
+    },
+  },
+  Region: {
+    self: region,
+    calls: {
+      ...widths(KINDS, 'get', () => [0]),
+      ...widths(KINDS, 'set', () => [0, 1]),
+      read: () => [0, new Uint8Array(4)],
+      write: () => [0, bytes],
+      fill: () => [0, 4, 1],
+      indexOf: () => ['x', 0],
+      array: () => ['f64', 0, 10],
+      ready: () => [0, 8192, true],
+      window: () => [0, 4096, { write: true, wait: 5 }],
+      windowAsync: () => [0, 4096, { write: true, wait: 5 }],
+      windows: () => [{ size: 4096, offset: 0, length: 8192, write: true, wait: 5 }],
+      protect: () => ['rw', { wait: 5 }],
+      advise: () => ['normal'],
+      inherit: () => ['copy'],
+      unmap: () => [{ wait: 5 }],
+    },
+  },
+  PagedArray: {
+    self: (w) => region(w).array('i16', 0, 100),
+    calls: { get: () => [0], set: () => [0, 1] },
+  },
+  Window: {
+    self: (w) => region(w).window(0, 4096),
+    calls: { close: none },
+  },
+} satisfies Record<string, Subject>);
 /** Not walked: what is internal, and what leaves something behind. */
 const ELSEWHERE = new Set([
   'constructor',
@@ -386,17 +439,21 @@ const ELSEWHERE = new Set([
   'MallocType.freeWith',
   'MallocType.allocWith',
   'MallocType.trace',
+  'Space.enter',
+  'Space.blocked',
+  'Space.tagsAre',
+  'Space.forgetRegion',
+  'Region.tagsAre',
   'Mutex.entryFor',
   'Mutex.letGo',
   'Mutex.deadFor',
   'Mutex.taskFor',
 ]);
 /** Methods of TypeScript's `protected` kind. */
-const PROTECTED = new Set(
-  'live end mine take give spoil settle during ownerDead refuse passOn piece gather scatter'.split(
-    ' ',
-  ),
-);
+const PROTECTED = new Set([
+  ...'live end mine take give spoil settle during ownerDead refuse passOn piece gather'.split(' '),
+  ...'scatter frame noNumber'.split(' '),
+]);
 /** The public methods of an object, those of its parents too. */
 function methods(self: object): string[] {
   const all = new Set<string>();

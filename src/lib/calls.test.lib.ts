@@ -32,6 +32,9 @@ function objects(machine: Machine) {
   records.free(records.alloc());
   queue.push(1);
   machine.roots.set('calls', 1);
+  const space = machine.space('calls');
+  const region = space.mmap({ name: 'calls', length: 8192 });
+  region.setU32(0, 1);
   const number = machine.chain('released').release();
   const bytes = new Uint8Array(10);
   return {
@@ -46,6 +49,8 @@ function objects(machine: Machine) {
     condition,
     chain,
     other,
+    space,
+    region,
     block,
     item,
     record,
@@ -196,10 +201,39 @@ function chainCalls({ machine, type, block, chain, other, bytes }: Objects): Nam
     ],
   ];
 }
+function spaceCalls({ machine, space, region, bytes }: Objects): Named[] {
+  return [
+    ['machine.space', () => machine.space('calls')],
+    ['machine.space, a new one', () => machine.space('new space').destroy()],
+    ['space.mmap', () => space.mmap({ length: 4096 })],
+    ['space.region', () => space.region('calls')],
+    ['space.regions', () => space.regions()],
+    ['space.resident', () => space.resident],
+    ['space.load32', () => space.load32(region.address)],
+    ['space.store64f', () => space.store64f(region.address, 1)],
+    ['space.fork', () => space.fork('forked').destroy()],
+    ['region.getU32', () => region.getU32(0)],
+    ['region.setF64', () => region.setF64(0, 1)],
+    ['region.read', () => region.read(0, bytes)],
+    ['region.write', () => region.write(0, bytes)],
+    ['region.fill', () => region.fill(0, 10)],
+    ['region.indexOf', () => region.indexOf('x')],
+    ['region.ready', () => region.ready()],
+    ['region.array', () => region.array('f64').get(0)],
+    ['region.window', () => region.window().close()],
+    ['region.windowAsync', async () => (await region.windowAsync()).close()],
+    ['region.protect', () => region.protect('rw')],
+    ['region.advise', () => region.advise('normal')],
+    ['region.unmap', () => region.unmap()],
+    ['space.destroy', () => space.destroy()],
+  ];
+}
 /** All calls of a machine and of one object of each kind; `end` gives back what they hold. */
 export function allCalls(machine: Machine): { calls: Call[]; end(): void } {
   const all = objects(machine);
-  const named = [machineCalls, itemCalls, lockCalls, chainCalls].flatMap((part) => part(all));
+  const named = [machineCalls, itemCalls, lockCalls, chainCalls, spaceCalls].flatMap((part) =>
+    part(all),
+  );
   const end = (): void => {
     all.type.free(all.block);
     all.zone.free(all.item);
@@ -208,6 +242,7 @@ export function allCalls(machine: Machine): { calls: Call[]; end(): void } {
     machine.adoptChain(all.number).free();
     all.chain.free();
     all.other.free();
+    if (!all.space.gone) all.space.destroy();
   };
   return { calls: named.map(([name, run]) => ({ name, run })), end };
 }

@@ -63,7 +63,7 @@ export class PagedArray {
   }
   /** Value i. Throws EFAULT, EINVAL for an i that is none, ENOMEM, EIO, ESTALE. */
   get(i: number): number {
-    if (!(i >= 0 && i < this.length)) this.#none('get', i);
+    if (typeof i !== 'number' || !(i >= 0 && i < this.length)) this.#none('get', i);
     const { region } = this;
     switch (this.kind) {
       case 'f64':
@@ -86,7 +86,7 @@ export class PagedArray {
   }
   /** Stores value i. Throws as get does. */
   set(i: number, value: number): void {
-    if (!(i >= 0 && i < this.length)) this.#none('set', i);
+    if (typeof i !== 'number' || !(i >= 0 && i < this.length)) this.#none('set', i);
     const { region } = this;
     switch (this.kind) {
       case 'f64':

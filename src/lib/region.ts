@@ -228,9 +228,13 @@ export class Region extends RegionAccess implements Disposable {
    * Windows on all of it, or on `length` bytes from `offset` on, of `size` bytes each, one after
    * another: each is closed when the next one is asked for.  Throws as window does.
    */
-  *windows(options?: WindowsOptions): Generator<Window, void, undefined> {
-    const { size, offset, length, write, ms } = windowsShapeOf(options, this.length);
-    this.#range('windows', offset, length);
+  windows(options?: WindowsOptions): Generator<Window, void, undefined> {
+    const shape = windowsShapeOf(options, this.length);
+    this.#range('windows', shape.offset, shape.length);
+    return this.#windows(shape);
+  }
+  *#windows(shape: ReturnType<typeof windowsShapeOf>): Generator<Window, void, undefined> {
+    const { size, offset, length, write, ms } = shape;
     for (let at = offset; at < offset + length; at += size) {
       const n = Math.min(size, offset + length - at);
       const w = this.#open('windows', at, n, write, performance.now() + ms);

@@ -71,7 +71,12 @@ export abstract class RegionAccess {
   /** The unsigned byte at an offset. Throws as Region.read does. */
   getU8(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && offset >= 0 && offset <= this.near) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      offset >= 0 &&
+      offset <= this.near
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -85,7 +90,12 @@ export abstract class RegionAccess {
   setU8(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setU8', value);
-    if ((offset | 0) === offset && offset >= 0 && offset <= this.near) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      offset >= 0 &&
+      offset <= this.near
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -99,7 +109,12 @@ export abstract class RegionAccess {
   /** The signed byte at an offset. Throws as Region.read does. */
   getI8(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && offset >= 0 && offset <= this.near) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      offset >= 0 &&
+      offset <= this.near
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -113,7 +128,12 @@ export abstract class RegionAccess {
   setI8(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setI8', value);
-    if ((offset | 0) === offset && offset >= 0 && offset <= this.near) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      offset >= 0 &&
+      offset <= this.near
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -127,7 +147,13 @@ export abstract class RegionAccess {
   /** The unsigned 16 bits at an offset, a multiple of 2. Throws as Region.read does. */
   getU16(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && (offset & 1) === 0 && offset >= 0 && offset <= this.near - 1) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 1) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 1
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -141,7 +167,13 @@ export abstract class RegionAccess {
   setU16(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setU16', value);
-    if ((offset | 0) === offset && (offset & 1) === 0 && offset >= 0 && offset <= this.near - 1) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 1) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 1
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -155,7 +187,13 @@ export abstract class RegionAccess {
   /** The signed 16 bits at an offset, a multiple of 2. Throws as Region.read does. */
   getI16(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && (offset & 1) === 0 && offset >= 0 && offset <= this.near - 1) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 1) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 1
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -169,7 +207,13 @@ export abstract class RegionAccess {
   setI16(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setI16', value);
-    if ((offset | 0) === offset && (offset & 1) === 0 && offset >= 0 && offset <= this.near - 1) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 1) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 1
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -183,7 +227,13 @@ export abstract class RegionAccess {
   /** The unsigned 32 bits at an offset, a multiple of 4. Throws as Region.read does. */
   getU32(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 3) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 3
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -197,7 +247,13 @@ export abstract class RegionAccess {
   setU32(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setU32', value);
-    if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 3) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 3
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -211,7 +267,13 @@ export abstract class RegionAccess {
   /** The signed 32 bits at an offset, a multiple of 4. Throws as Region.read does. */
   getI32(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 3) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 3
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -225,7 +287,13 @@ export abstract class RegionAccess {
   setI32(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setI32', value);
-    if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 3) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 3
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -239,7 +307,13 @@ export abstract class RegionAccess {
   /** The 32-bit float at an offset, a multiple of 4. Throws as Region.read does. */
   getF32(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 3) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 3
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -253,7 +327,13 @@ export abstract class RegionAccess {
   setF32(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setF32', value);
-    if ((offset | 0) === offset && (offset & 3) === 0 && offset >= 0 && offset <= this.near - 3) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 3) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 3
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -267,7 +347,13 @@ export abstract class RegionAccess {
   /** The 64-bit float at an offset, a multiple of 8. Throws as Region.read does. */
   getF64(offset: number): number {
     const { i32 } = this;
-    if ((offset | 0) === offset && (offset & 7) === 0 && offset >= 0 && offset <= this.near - 7) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 7) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 7
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1);
       if (i32[tag] === at && i32[this.state] === 0) {
@@ -281,7 +367,13 @@ export abstract class RegionAccess {
   setF64(offset: number, value: number): void {
     const { i32 } = this;
     if (typeof value !== 'number') this.noNumber('setF64', value);
-    if ((offset | 0) === offset && (offset & 7) === 0 && offset >= 0 && offset <= this.near - 7) {
+    if (
+      typeof offset === 'number' &&
+      (offset | 0) === offset &&
+      (offset & 7) === 0 &&
+      offset >= 0 &&
+      offset <= this.near - 7
+    ) {
       const at = this.first + (offset >> PAGE_SHIFT);
       const tag = this.tlb + ((at & MASK) << 1) + TLB_STORES;
       if (i32[tag] === at && i32[this.state] === 0) {

@@ -295,8 +295,8 @@ export class Space implements Mortal, Disposable {
   #last: Region | null = null;
   #at(op: string, address: number): Region {
     const last = this.#last;
-    if (last !== null && address >= last.address && address < last.address + last.length) {
-      return last;
+    if (last !== null && typeof address === 'number') {
+      if (address >= last.address && address < last.address + last.length) return last;
     }
     const mp = this.enter(op);
     if (typeof address !== 'number' || !Number.isSafeInteger(address) || address < 0) {
