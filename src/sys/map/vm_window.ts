@@ -288,7 +288,7 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
   run.frame[u] = frame;
   run.refs[u] = 1;
   run.wired[u] = 0;
-  run.next[u] = map.runs[mp];
+  run.next[u] = NULL as vm_window_run_t;
   checked_publish(u);
   window_fill(w, mp, u, start, n, prot);
   mtx_lock(root.lock, r);
@@ -298,6 +298,7 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
     save(map.runs, mp);
     save(root.runs, r);
     save(root.pages, r);
+    run.next[u] = map.runs[mp]; // a window that is closed meanwhile changes that list
     map.runs[mp] = u;
     root.runs[r]++;
     root.pages[r] += n;
