@@ -26,7 +26,8 @@ import type { SimScript } from './script.ts';
 
 /** What page i of the common space holds at first. */
 const OLD = [11, 12, 0];
-const own = (cpu: number, i: number): number => 100 * (cpu + 1) + i;
+/** What a CPU writes to page i. */
+export const own = (cpu: number, i: number): number => 100 * (cpu + 1) + i;
 /** Of the common space; each CPU's own follow. */
 export const COMMON = 0;
 export const mine = (cpu: number, n = 0): number => 1 + cpu * 2 + n;

@@ -23,10 +23,10 @@
  * what is under a window and may be written to is copied at once, and stays the parent's as it is.
  * Such stores are no part of the cut.
  *
- * What needs memory in the parent comes before the cut.  If memory ends in the middle of the
- * copying, the child is given up.  Entries of the parent that are to get shadows stay so: the
- * first write to each finds that nobody else sees its object, and goes on.  The same holds if
- * this thread dies.
+ * What needs memory in the parent, and cannot be left, comes before the cut.  If memory ends in the
+ * middle of the copying, the child is given up.  Entries of the parent that are to get shadows stay
+ * so: the first write to each finds that nobody else sees its object, and goes on.  The same holds
+ * if this thread dies.
  */
 import { elem, NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
@@ -180,12 +180,11 @@ function prepare(parent: vm_map_t): number {
   if (!runs_apart(parent)) return KERN_RESOURCE_SHORTAGE;
   for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
     if (entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) return KERN_INVALID_ARGUMENT;
-    const how = entry.inheritance[e];
-    if (how === VM_INHERIT_SHARE) {
+    if (entry.inheritance[e] === VM_INHERIT_SHARE) {
       const own = vm_map_entry_shadow(parent, e) && vm_map_entry_make_object(parent, e);
       if (!own) return KERN_RESOURCE_SHORTAGE;
       lower_out(parent, e);
-    } else if (how === VM_INHERIT_COPY) apart(parent, e);
+    }
   }
   return KERN_SUCCESS;
 }
@@ -222,9 +221,11 @@ function lower_out(mp: vm_map_t, e: vm_map_entry_t): void {
   if (lower && pm !== NULL) pmap_remove(pm, entry.start[e], entry.end[e]);
 }
 /**
- * An entry that shows a part of an object, of which the same map shows others, gets an object
- * of its own, so that a copy of the one does not keep the pages of the others.  Where there is no
- * memory for that it is left.
+ * An entry that shows a part of an object, of which the same map shows others, gets an object of
+ * its own, so that a copy of the one does not keep the pages of the others.  Where there is no
+ * memory for that it is left.  Nobody may write to its pages: a thread that dies in the middle
+ * leaves them below the entry's object, and a store there while one is copied up would be lost; so
+ * would one through a window be.
  */
 function apart(mp: vm_map_t, e: vm_map_entry_t): void {
   const o = entry.object[e];
@@ -290,8 +291,11 @@ function mark(parent: vm_map_t): void {
 }
 /** Copies all entries into the child, which has none. */
 function copy_all(parent: vm_map_t, child: vm_map_t): number {
-  mark(parent);
   const header = map_header(parent);
+  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
+    if (copied(e) && !windowed(parent, e)) apart(parent, e);
+  }
+  mark(parent);
   let last = map_header(child);
   let result = KERN_SUCCESS;
   for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
