@@ -2,7 +2,8 @@
  * window_ops: windows of two CPUs on address spaces that both use (space_ops.ts).
  *
  * A CPU has one window at a time.  What is seen through it is what a page of the space may hold;
- * what only one CPU stores in a page, through a window or not, is there until that CPU stores again.
+ * what only one CPU stores in a page, through a window or not, is there until that CPU stores
+ * again.
  */
 import { thr } from '../src/sys/machine/cpu.ts';
 import { EBUSY, EFAULT, ENOMEM, ETIMEDOUT } from '../src/sys/machine/errno.ts';
