@@ -68,8 +68,18 @@ export const SCATTERED = 0;
 /** Beside -errno: pages_fault first, then everything is to be looked up again. */
 export const AGAIN = -1000;
 
-/* Of this thread: what pages_fault is to see to. */
-const wanted = { vpn: 0, end: 0, access: 0, busy: 0, o: NULL as vm_object_t };
+/* Of this thread: what pages_fault is to see to, and what pages_look has seen so far. */
+const wanted = {
+  vpn: 0,
+  end: 0,
+  access: 0,
+  busy: 0,
+  o: NULL as vm_object_t,
+  first: 0,
+  last: 0,
+  scattered: false,
+  device: false,
+};
 
 // --- looking -----------------------------------------------------------------------------------
 
@@ -111,25 +121,54 @@ function again(e: vm_map_entry_t, vpn: number, access: number, busy: number): nu
  * behind a mapping of this map alone may change at once.
  */
 export function pages_look(mp: vm_map_t, start: number, end: number, prot: number): number {
-  let e = vm_map_lookup_entry(mp, start);
-  let [first, scattered, device] = [0, false, false];
-  let top = own(e);
-  for (let vpn = start; vpn < end; vpn++) {
-    if (vpn === entry.end[e]) {
-      e = entry.next[e];
-      top = own(e);
-    }
-    const m = page_of(e, vpn, top);
-    if (m === 0) return again(e, vpn, top ? prot | VM_PROT_COPY : prot, 0);
+  wanted.first = 0;
+  wanted.scattered = false;
+  wanted.device = false;
+  for (let vpn = start; vpn < end; ) {
+    const e = vm_map_lookup_entry(mp, vpn);
+    const last = Math.min(end, entry.end[e]);
+    const error = own(e) ? look_top(e, vpn, last, prot) : look_each(e, vpn, last, prot);
+    if (error !== 0) return error;
+    vpn = last;
+  }
+  if (!wanted.scattered) return wanted.first;
+  return wanted.device ? -EFAULT : SCATTERED; // the kernel's own pages move nowhere
+}
+/** Notes that page m is the next one of the range. */
+function looked_at(m: number): void {
+  if (wanted.first === 0) wanted.first = m;
+  else if (m !== wanted.last + 1) wanted.scattered = true;
+  wanted.last = m;
+  if (page.flags[m] & PG_FICTITIOUS) wanted.device = true;
+}
+/** Of pages that are all wanted in the topmost object, in one hold of its lock. */
+function look_top(e: vm_map_entry_t, from: number, to: number, prot: number): number {
+  const o = entry.object[e];
+  const ready = o !== NULL && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
+  if (!ready) return again(e, from, prot | VM_PROT_COPY, 0);
+  const offset = entry.offset[e] - entry.start[e];
+  const size = object.size[o] - offset;
+  let [m, vpn] = [0, from];
+  mtx_lock(object.lock, o);
+  for (; vpn < to; vpn++) {
+    m = vpn < size ? object_page_seen(o, vpn + offset) : 0;
+    if (m === 0 || page.busy[m] !== 0) break;
+    looked_at(m);
+  }
+  mtx_unlock(object.lock, o);
+  object_seen.o = o;
+  return vpn === to ? 0 : again(e, vpn, prot | VM_PROT_COPY, m);
+}
+function look_each(e: vm_map_entry_t, from: number, to: number, prot: number): number {
+  for (let vpn = from; vpn < to; vpn++) {
+    const m = page_of(e, vpn, false);
+    if (m === 0) return again(e, vpn, prot, 0);
     const busy = page.busy[m] !== 0;
-    if (page.flags[m] & PG_FICTITIOUS) device = true;
+    if (!busy) looked_at(m);
     mtx_unlock(object.lock, object_seen.o);
     if (busy) return again(e, vpn, prot, m);
-    if (vpn === start) first = m;
-    else if (m !== first + vpn - start) scattered = true;
   }
-  if (!scattered) return first;
-  return device ? -EFAULT : SCATTERED; // the kernel's own pages move nowhere
+  return 0;
 }
 /** Sees to what AGAIN was said for, at most up to page `end`. 0, or -errno. Nothing is locked. */
 export function pages_fault(mp: vm_map_t, end: number): number {
