@@ -215,9 +215,16 @@ class Play {
 function same(what: string, got: number | undefined, want: number): void {
   if (got !== want) throw new Error(`${what}: ${got}, not ${want}`);
 }
-/** Plays `steps` operations in a machine of that size; throws where kernel and model differ. */
-export function run(seed: number, steps: number, memory = '16M', INVARIANTS = true): void {
-  boot({ memory, cpus: 1, fresh: true, options: { INVARIANTS }, seed });
+/** The machine. */
+interface How {
+  readonly memory?: string;
+  readonly INVARIANTS?: boolean;
+  readonly checked?: boolean;
+}
+/** Plays `steps` operations in such a machine; throws where kernel and model differ. */
+export function run(seed: number, steps: number, how: How = {}): void {
+  const { memory = '16M', INVARIANTS = true, checked = false } = how;
+  boot({ memory, cpus: 1, fresh: true, options: { INVARIANTS }, seed, checked });
   let clean = false;
   try {
     maps_make();

@@ -89,8 +89,9 @@ export function vm_window_check(maps: readonly vm_map_t[]): Map<vm_map_t, number
   }
   const used = zone_present(root.zone[r] as zone_t).used;
   if (used !== runs + root.count[r]) panic('vm_window_check: items', used, runs);
+  const all = maps.flatMap((mp) => runs_of(mp).map((u) => ({ mp, u })));
   checked_quiet(false);
-  for (const mp of maps) for (const u of runs_of(mp)) shown_check(mp, u);
+  for (const { mp, u } of all) shown_check(mp, u);
   return refs;
 }
 /** No two runs of a map have a page in common. */

@@ -10,6 +10,8 @@ import { run } from './vm_window.fuzz.ts';
 
 for (const n of [0, 1]) {
   test(`five spaces and their windows, ${n}`, () => run(SEED + n, 5000));
-  test(`as programs run, ${n}`, () => run(SEED + 2 + n, 5000, '16M', false));
-  test(`in a machine that is too small, ${n}`, () => run(SEED + 4 + n, 5000, '2M'));
+  const plain = { INVARIANTS: false };
+  test(`as programs run, ${n}`, () => run(SEED + 2 + n, 5000, plain));
+  test(`in a machine that is too small, ${n}`, () => run(SEED + 4 + n, 5000, { memory: '2M' }));
 }
+test('in a machine that checks the rules of locks', () => run(SEED + 6, 1000, { checked: true }));
