@@ -13,7 +13,18 @@ import { mem, PAGE_SIZE, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { sysctl_decls, sysctl_set } from '../machine/sysctl_decl.ts';
 import { KERN_BUSY, KERN_SUCCESS, VM_INHERIT_SHARE } from '../h/vm_map.ts';
 import { MADV_DONTNEED, MADV_FREE } from '../h/vm_map.ts';
+import { OBJT_DEFAULT, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_window, type vm_window_t } from '../h/vm_window.ts';
+import {
+  vm_object_allocate,
+  vm_object_deallocate,
+  vm_object_reference,
+  vm_object_revoke,
+} from '../object/vm_object.ts';
+import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
+import { pmap_clear_modify, pmap_is_modified } from '../pmap/pmap.ts';
+import { mtx_unlock } from '../sync/kern_mutex.ts';
+import { vm_map_fixed } from './vm_map_insert.ts';
 import { vmspace_exec, vmspace_fork } from './vm_map_fork.ts';
 import { vm_map_inherit, vm_map_madvise } from './vm_map_range.ts';
 import { map_at, map_drop, maps_make } from './vm_map.test.lib.ts';
@@ -257,6 +268,51 @@ describe('forks', () => {
     vm_window_close(w);
     assert.equal(vmspace_exec(map_at(0)), KERN_SUCCESS);
     assert.equal(open(0, 2, 4, RW), -EFAULT);
+  });
+});
+describe('what others do to the object', () => {
+  /** An object of four pages that holds 1 to 4, mapped shared in place of what was there. */
+  function mapped(): vm_object_t {
+    const o = vm_object_allocate(OBJT_DEFAULT, 4);
+    vm_object_reference(o);
+    const what = { object: o, offset: 0, protection: RW, max_protection: RW, cow: 0 };
+    assert.equal(vm_map_fixed(map_at(0), FIRST, FIRST + 4, what), KERN_SUCCESS);
+    for (let i = 0; i < 4; i++) space_write(0, i, i + 1);
+    return o;
+  }
+  test('contents that are gone stay under a window, and are found by nobody else', () => {
+    const o = mapped();
+    const w = open(0, 1, 2, RW) as vm_window_t;
+    assert.ok(w > 0);
+    vm_object_revoke(o);
+    assert.deepEqual([load(w, 0), load(w, 1)], [2, 3]);
+    store(w, 0, 7);
+    assert.deepEqual(
+      [0, 1, 2, 3].map((i) => space_read(0, i)),
+      new Array(4).fill(-EFAULT),
+    );
+    assert.equal(open(0, 0, 4, R), -EBUSY);
+    assert.equal(open(0, 3, 1, R), -EFAULT);
+    vm_window_close(w);
+    assert.equal(open(0, 1, 2, R), -EFAULT);
+    vm_object_deallocate(o);
+  });
+  test('what was stored through a window is newer than what a store may have', () => {
+    const o = mapped();
+    const written = (): boolean => {
+      const m = vm_object_seen(o, 2);
+      mtx_unlock(vm_object.lock, object_seen.o);
+      return pmap_is_modified(m);
+    };
+    pmap_clear_modify(vm_object_seen(o, 2));
+    mtx_unlock(vm_object.lock, object_seen.o);
+    vm_window_close(open(0, 0, 4, R) as vm_window_t);
+    assert.equal(written(), false);
+    const w = open(0, 0, 4, RW) as vm_window_t;
+    store(w, 2, 9);
+    vm_window_close(w);
+    assert.equal(written(), true);
+    vm_object_deallocate(o);
   });
 });
 describe('limits', () => {

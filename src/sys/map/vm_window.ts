@@ -104,6 +104,7 @@ import {
   pages_run,
   pages_run_free,
   pages_wire,
+  pages_written,
   SCATTERED,
 } from './vm_window_pages.ts';
 
@@ -222,6 +223,8 @@ function open_locked(mp: vm_map_t, start: number, end: number, prot: number): nu
       return inside ? share(mp, there, start, end, prot) : -EBUSY;
     }
   }
+  const r = window_root();
+  if (root.pages[r] + end - start > sysctl_get(max_wired)) return over_limit(r);
   const first = pages_look(mp, start, end, prot);
   if (first < 0) return first;
   if (first !== SCATTERED) {
@@ -274,7 +277,6 @@ function undone(w: number, error: number): number {
 function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame: number): number {
   const n = end - start;
   const r = window_root();
-  if (root.pages[r] + n > sysctl_get(max_wired)) return over_limit(r);
   const u = item() as vm_window_run_t;
   if (u === NULL) return short_of(WINDOW_SHORT, vm_page_free_count());
   const w = item() as vm_window_t;
@@ -421,6 +423,7 @@ function unlink(w: vm_window_t): boolean {
   const mp = window.map[w];
   const u = window.run[w];
   const last = run.refs[u] === 1;
+  if (window.prot[w] & VM_PROT_WRITE) pages_written(window.frame[w], window.pages[w]);
   // Should this thread die in the middle, the rest is unwired by the reaper.
   if (last) vm_page_unwire_run(run.frame[u] + run.pages[u] - 1, field_word(run.wired, u));
   undo_begin(root.lock, r);

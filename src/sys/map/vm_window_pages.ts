@@ -30,7 +30,7 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJ_ONEMAPPING, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_COPY, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
@@ -145,7 +145,7 @@ function looked_at(m: number): void {
 function look_top(e: vm_map_entry_t, from: number, to: number, prot: number): number {
   const o = entry.object[e];
   const ready = o !== NULL && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
-  if (!ready) return again(e, from, prot | VM_PROT_COPY, 0);
+  if (!ready || object.type[o] === OBJT_DEAD) return again(e, from, prot | VM_PROT_COPY, 0);
   const offset = entry.offset[e] - entry.start[e];
   const size = object.size[o] - offset;
   let [m, vpn] = [0, from];
@@ -221,6 +221,7 @@ function wire_entry(
 ): boolean {
   const o = entry.object[e];
   const i = from - entry.start[e] + entry.offset[e];
+  object_seen.o = o;
   mtx_lock(object.lock, o);
   let there = true;
   for (let k = 0; k < to - from && there; k++) {
@@ -250,6 +251,14 @@ function wire_each(
     }
   }
   return true;
+}
+
+/**
+ * Nobody noted stores through a window that may write at its n pages from `frame` on: it is taken
+ * that each was written to.
+ */
+export function pages_written(frame: number, n: number): void {
+  for (let m = frame; m < frame + n; m++) page.mod[m] = 1;
 }
 
 // --- moving ------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { vm_device_startup } from './vm_device.ts';
 import { vm_object_collapse } from './vm_object_chain.ts';
-import { object_pages_free, object_stale_out } from './vm_object_page.ts';
+import { object_pages_free, object_pages_revoke, object_stale_out } from './vm_object_page.ts';
 import { radix_init, radix_zone_create } from '../pmap/vm_radix.ts';
 
 const object = vm_object;
@@ -255,7 +255,7 @@ export function vm_object_revoke(o: vm_object_t): void {
   object.type[o] = OBJT_DEAD;
   undo_end();
   object_pip_wait(o);
-  object_pages_free(o); // should this thread die here, the rest goes with the object
+  object_pages_revoke(o); // should this thread die here, the rest goes with the object
   mtx_unlock(object.lock, o);
 }
 /** Ends an object whose last reference is in hand; it is locked. Returns its backing object. */

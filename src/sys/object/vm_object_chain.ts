@@ -18,7 +18,14 @@
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
-import { OBJ_DEAD, OBJT_DEFAULT, OBJT_SWAP, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import {
+  OBJ_DEAD,
+  OBJT_DEAD,
+  OBJT_DEFAULT,
+  OBJT_SWAP,
+  vm_object,
+  type vm_object_t,
+} from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
 import { vm_page_wirings } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -249,14 +256,20 @@ export function vm_object_seen(top_object: vm_object_t, first: number, top = fal
   let i = first;
   mtx_lock(object.lock, o);
   for (;;) {
-    const inside = i < object.size[o];
+    const inside = i < object.size[o] && object.type[o] !== OBJT_DEAD;
     const m = inside ? object_page_seen(o, i) : 0;
     if (m !== 0) {
       object_seen.o = o;
       return m;
     }
     const below = object.backing[o];
-    if (top || below === NULL || (inside && vm_pager_has_page(o, i))) break;
+    if (
+      top ||
+      below === NULL ||
+      object.type[o] === OBJT_DEAD ||
+      (inside && vm_pager_has_page(o, i))
+    )
+      break;
     i += object.backing_offset[o];
     mtx_lock(object.lock, below);
     mtx_unlock(object.lock, o);

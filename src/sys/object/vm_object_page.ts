@@ -299,6 +299,20 @@ export function object_pages_free(o: vm_object_t): void {
   object_stale_out(o);
   radix_end(object_index(o), nodes());
 }
+/**
+ * Frees the pages of an object whose contents are gone.  Those that are wired are mapped no more,
+ * and stay as long as the object.
+ */
+export function object_pages_revoke(o: vm_object_t): void {
+  for (let m = object_page_next(o, 0); m !== 0; ) {
+    const i = page.index[m];
+    const slept = vm_page_sleep_if_busy(m, o);
+    const wired = !slept && vm_page_wirings(m) !== 0;
+    if (wired) pmap_remove_all(m);
+    else if (!slept) object_page_free(m, o);
+    m = object_page_next(o, wired ? i + 1 : i);
+  }
+}
 
 // --- moving ----------------------------------------------------------------------------------
 
