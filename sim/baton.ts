@@ -43,10 +43,14 @@ export interface BatonSession {
    */
   run(first: number, count?: number, kill?: Kill | null, script?: URL): Promise<Report>;
   /**
-   * Plays one seed with `cpu` killed at its first point, at its second, and so on: all
-   * runs, the last being the one in which it ends alive.
+   * Plays one seed with `cpu` killed at each of these of its points, once per point.
    */
-  run_deaths(seed: number, cpu: number, script?: URL): Promise<readonly SimResult[]>;
+  run_deaths(
+    seed: number,
+    cpu: number,
+    ats: readonly number[],
+    script?: URL,
+  ): Promise<readonly SimResult[]>;
   close(): Promise<void>;
 }
 
@@ -127,8 +131,9 @@ export async function baton_session(o: BatonOptions): Promise<BatonSession> {
     };
     return {
       run: (first, count = 1, kill = null, url = urls[0]) => play(url, { first, count, kill }),
-      run_deaths: async (seed, cpu, url = urls[0]) => {
-        const one = { first: seed, count: 1, kill: null, every: cpu };
+      run_deaths: async (seed, cpu, ats, url = urls[0]) => {
+        if (ats.length === 0) return [];
+        const one = { first: seed, count: 1, kill: null, deaths: { cpu, ats } };
         return (await play(url, one)).deaths ?? [];
       },
       close: end,

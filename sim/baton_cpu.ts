@@ -26,7 +26,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { attach } from '../src/sys/boot/whole.ts';
 import { counter_get } from '../src/sys/machine/counter.ts';
 import { thr, thr_set } from '../src/sys/machine/cpu.ts';
-import { death_oracle, reap_all, v_reap_items } from '../src/sys/machine/death.ts';
+import { death_oracle, reap_all, reap_unwant, v_reap_items } from '../src/sys/machine/death.ts';
 import { M, machine } from '../src/sys/machine/header.ts';
 import type { Handle } from '../src/sys/machine/machdep.ts';
 import { mem } from '../src/sys/machine/memory.ts';
@@ -61,9 +61,8 @@ export interface CpuData {
   readonly steps_max: number;
 }
 /**
- * What the leader plays: a stretch of seeds, up to the first failure; or, if `every`
- * names a CPU, one seed with that CPU killed at its first point, at its second, and so
- * on until it ends alive.
+ * What the leader plays: a stretch of seeds, up to the first failure; or, with `deaths`,
+ * one seed with that CPU killed at each of those of its points.
  */
 export interface Order {
   /** Which of the scripts. */
@@ -71,14 +70,14 @@ export interface Order {
   readonly first: number;
   readonly count: number;
   readonly kill: Kill | null;
-  readonly every?: number;
+  readonly deaths?: { readonly cpu: number; readonly ats: readonly number[] };
 }
 export interface Report {
   readonly runs: number;
   readonly seed: number;
   /** How the last run ended. */
   readonly result: SimResult;
-  /** All runs of an order with `every`: the one with the death at point n is at n - 1. */
+  /** All runs of an order with `deaths`, one per point. */
   readonly deaths?: readonly SimResult[];
 }
 
@@ -92,8 +91,6 @@ const QUIET_PACE_MS = 0.001;
 const QUIET_STEPS_MAX = 1_000_000;
 const RUN_LENGTH_MAX = 2000;
 const CALIBRATE_ONE_IN = 30;
-/** No script has more points than that. */
-const POINTS_MAX = 20_000;
 Error.stackTraceLimit = 30;
 
 let running = false;
@@ -208,7 +205,7 @@ function point(kind: number, w: number): void {
   if (machine.panic_cpu[M] !== 0) fail(sim_panic() ?? 'panic');
   if (++W[c.STEP] > data.steps_max)
     fail(`hang: no end after ${data.steps_max} steps; ${everybody()}`);
-  if (++W[MINE.points] === W[c.KILL_AT] && W[c.KILL_CPU] === me) throw new SimKill();
+  if (++W[MINE.points] >= W[c.KILL_AT] && W[c.KILL_CPU] === me) throw new SimKill();
   if (F[c.CLOCK] >= F[c.NEXT_DEADLINE]) expire();
   if (W[c.POLICY] === 0) change_priority();
   const next = pick(true);
@@ -291,6 +288,7 @@ let home = { cpu: -1, pc: thr.pc, tid: 0 };
 /** Runs this CPU's operations when its turn comes, and gives the turn on. */
 function run_ops(): void {
   thr_set(home.cpu, home.pc, home.tid);
+  reap_unwant();
   control.write(me, '');
   try {
     await_turn();
@@ -408,6 +406,7 @@ function one_run(ground: Snapshot, seed: number, kill: Kill | null, policy: numb
     steps,
     hash,
     killed: W[c.KILLED] === 1,
+    points: kill === null ? 0 : W[line(kill.cpu, c.POINTS)],
     items_lost: W[c.ITEMS_LOST],
   };
 }
@@ -444,13 +443,9 @@ function lead(): void {
     grounds[order.script] ??= make_ground(pristine);
     const { memory, horizon } = grounds[order.script];
     W[c.HORIZON] = horizon;
-    if (order.every !== undefined) {
-      const deaths = [];
-      for (let at = 1; at <= POINTS_MAX; at++) {
-        const end = one_run(memory, order.first, { cpu: order.every, at }, 0);
-        deaths.push(end);
-        if (!end.killed) break;
-      }
+    if (order.deaths !== undefined) {
+      const { cpu, ats } = order.deaths;
+      const deaths = ats.map((at) => one_run(memory, order.first, { cpu, at }, 0));
       const result = deaths[deaths.length - 1];
       parentPort?.postMessage({ runs: deaths.length, seed: order.first, result, deaths });
       return;

@@ -1,8 +1,8 @@
 /*
  * kill: a thread vanishes at every scheduler point of a script, one per run.
  *
- * For n = 1, 2, ... the script's victim dies at its n-th point, until it ends
- * without having been killed.  It dies as a terminated worker does: at once,
+ * A first run in which nobody dies counts the points of the script's victim; then, for
+ * each n, it dies at its n-th.  It dies as a terminated worker does: at once,
  * without `finally`, its locks held, its records half-written.  The others go
  * on; then its slot is reaped and the script's check runs.  Each run ends in
  * one of
@@ -14,13 +14,19 @@
  *
  * Only the first two are right.  Items lost between a cache and its caller are
  * counted beside them.
+ *
+ * The points of a seed are the same in each run of it, so some of them are as good as any:
+ * with `most`, the points are cut into so many stretches of one length, and one is drawn from
+ * each.  What a draw finds is among what the full count finds; two draws overlap little.
  */
 import { type BatonSession, baton_session } from './baton.ts';
 import { nested_session } from './nested.ts';
 import { type SimResult, script_load } from './script.ts';
 
 export interface KillTally {
-  /** Points at which the victim was killed, over all seeds. */
+  /** Points that the victim has, over all seeds. */
+  points: number;
+  /** Those at which it was killed. */
   killed: number;
   clean: number;
   panic: number;
@@ -40,7 +46,10 @@ export interface KillOptions {
   readonly by?: 'baton' | 'nested';
   /** A baton session that knows the script; without it one is made. */
   readonly session?: BatonSession;
+  /** At how many points of each seed it dies, and what they are drawn with. Default: at all. */
+  readonly some?: { readonly most: number; readonly draw: (n: number) => number };
 }
+/** No script has more points than that. */
 const POINTS_MAX = 20_000;
 const STEPS_MAX = 30_000;
 
@@ -51,39 +60,43 @@ export function kill_outcome(r: SimResult): 'clean' | 'panic' | 'hang' | 'wrong'
   return /^(hang|deadlock)/.test(r.failure) || /for ever/.test(r.failure) ? 'hang' : 'wrong';
 }
 
-/** Kills the script's victim at every point. */
+/** Up to `most` of the points 1 to `points`, spread evenly, in order. */
+export function points_drawn(points: number, most: number, draw: (n: number) => number): number[] {
+  const n = Math.min(points, most);
+  const first = (i: number): number => Math.floor((points * i) / n);
+  return Array.from({ length: n }, (_, i) => 1 + first(i) + draw(first(i + 1) - first(i)));
+}
+
+/** Kills the script's victim at every point, or at some. */
 export async function kill_everywhere(o: KillOptions): Promise<KillTally> {
   const script = await script_load(o.script);
   const cpu = script.victim;
   if (cpu === undefined) throw new Error(`sim: ${o.script.pathname} names no victim to kill`);
-  const seeds = o.seeds ?? [1, 2, 3];
   if (o.by === 'nested') {
     const session = nested_session(script, true);
     try {
-      return await all_points(seeds, async (seed) => {
-        const ends: SimResult[] = [];
-        do ends.push(session.run(seed, { cpu, at: ends.length + 1 }));
-        while (ends[ends.length - 1].killed && ends.length < POINTS_MAX);
-        return ends;
-      });
+      return await all_points(o, async (seed, ats) =>
+        ats.map((at) => session.run(seed, { cpu, at })),
+      );
     } finally {
       session.close();
     }
   }
   const session = o.session ?? (await baton_session({ script: o.script, steps_max: STEPS_MAX }));
   try {
-    return await all_points(seeds, (seed) => session.run_deaths(seed, cpu, o.script));
+    return await all_points(o, (seed, ats) => session.run_deaths(seed, cpu, ats, o.script));
   } finally {
     if (!o.session) await session.close();
   }
 }
 
-/** Counts what became of all runs. `runs`: those of a seed, the last without a death. */
+/** Counts what became of all runs. `runs`: those of a seed with a death at each of `ats`. */
 async function all_points(
-  seeds: readonly number[],
-  runs: (seed: number) => Promise<readonly SimResult[]>,
+  { seeds = [1, 2, 3], some }: KillOptions,
+  runs: (seed: number, ats: readonly number[]) => Promise<readonly SimResult[]>,
 ): Promise<KillTally> {
   const tally: KillTally = {
+    points: 0,
     killed: 0,
     clean: 0,
     panic: 0,
@@ -93,17 +106,29 @@ async function all_points(
     items_lost: 0,
     first_bad: null,
   };
+  const count = (seed: number, at: number, r: SimResult): void => {
+    const outcome = kill_outcome(r);
+    tally[outcome]++;
+    tally.items_lost += r.items_lost;
+    tally.items_lost_most = Math.max(tally.items_lost_most, r.items_lost);
+    if (outcome === 'hang' || outcome === 'wrong') {
+      tally.first_bad ??= { seed, at, failure: r.failure ?? '' };
+    }
+  };
   for (const seed of seeds) {
-    for (const [i, r] of (await runs(seed)).entries()) {
-      if (!r.killed && r.failure === null) break;
-      const outcome = kill_outcome(r);
+    // It would die after its last point.  Everything else is as in the runs with a death.
+    const [whole] = await runs(seed, [POINTS_MAX]);
+    if (whole.failure !== null) count(seed, POINTS_MAX, whole);
+    const points = whole.points;
+    tally.points += points;
+    const ats = some
+      ? points_drawn(points, some.most, some.draw)
+      : Array.from({ length: points }, (_, i) => i + 1);
+    for (const [i, r] of (await runs(seed, ats)).entries()) {
+      // It lives: its death was taken back, and at the second try it has less to do.
+      if (!r.killed && r.failure === null) continue;
       tally.killed++;
-      tally[outcome]++;
-      tally.items_lost += r.items_lost;
-      tally.items_lost_most = Math.max(tally.items_lost_most, r.items_lost);
-      if (outcome === 'hang' || outcome === 'wrong') {
-        tally.first_bad ??= { seed, at: i + 1, failure: r.failure ?? '' };
-      }
+      count(seed, ats[i], r);
     }
   }
   return tally;
@@ -112,7 +137,7 @@ async function all_points(
 /** The tally in one line. */
 export function kill_line(name: string, t: KillTally): string {
   return (
-    `${name.padEnd(22)} killed ${t.killed}: clean ${t.clean}, panic naming a lock ${t.panic}, ` +
+    `${name.padEnd(22)} killed at ${t.killed} of ${t.points} points: clean ${t.clean}, panic naming a lock ${t.panic}, ` +
     `hang ${t.hang}, wrong ${t.wrong}; ` +
     `items lost ${t.items_lost}, at most ${t.items_lost_most} a run`
   );

@@ -31,7 +31,7 @@ import {
   slots_full,
   thr_forget,
 } from '../src/sys/machine/cpu_slots.ts';
-import { death_oracle, reap_all, v_reap_items } from '../src/sys/machine/death.ts';
+import { death_oracle, reap_all, reap_unwant, v_reap_items } from '../src/sys/machine/death.ts';
 import { M, machine } from '../src/sys/machine/header.ts';
 import { mem } from '../src/sys/machine/memory.ts';
 import { sim } from '../src/sys/machine/sim.ts';
@@ -142,7 +142,7 @@ function point(kind: number, w: number): void {
   if (!running) return;
   hash = mix(hash, (current << 28) ^ (kind << 20) ^ w);
   if (depth > 0 && steps - inner_start > INNER_STEPS_MAX) throw BLOCKED;
-  if (kill && current === kill.cpu && ++points === kill.at) throw new SimKill();
+  if (kill && current === kill.cpu && ++points >= kill.at) throw new SimKill();
   if (depth < DEPTH_MAX && draw(one_in) === 0) {
     const cpu = pick();
     if (cpu >= 0) run_inner(cpu);
@@ -277,6 +277,7 @@ export function attach_slots(n: number): void {
 /** Plays one seed on the machine whose slots this thread holds. */
 export function run_nested(run: NestedRun): NestedResult {
   run.reset();
+  reap_unwant();
   who = [...slots];
   const n = run.ops.length;
   rng = random_start(run.seed);
@@ -330,6 +331,7 @@ export function run_nested(run: NestedRun): NestedResult {
     failure,
     ...end,
     killed: dead >= 0,
+    points,
     items_lost,
     inconclusive,
     taken_back,

@@ -69,6 +69,8 @@ export interface SimResult {
   readonly hash: number;
   /** Whether the CPU to be killed reached the point at which it was to be killed. */
   readonly killed: boolean;
+  /** Points that the CPU to be killed has passed; 0 if none was to be. */
+  readonly points: number;
   /** Items that the kernel counted as lost with a dead thread. */
   readonly items_lost: number;
 }

@@ -175,6 +175,10 @@ let wanted = false;
 export function reap_want(): void {
   wanted = true;
 }
+/** Forgets it: the scheduler of sim begins a run as if nothing had been seen. */
+export function reap_unwant(): void {
+  wanted = false;
+}
 /** Reaps whatever is known to be dead. The caller holds no lock. */
 export function reap_pending(): void {
   if (wanted) reap_all();
