@@ -97,7 +97,9 @@ describe('items that come into the hand by way of the cache', () => {
     }
     settled(z, 0);
   });
-  test('where there is no bucket or no slab to be had', () => {
+  test('where there is no bucket or no slab to be had', async () => {
+    await down();
+    up({ options: { FAILPOINTS: true } });
     const z = plain();
     bucket_failpoint.refuse = () => true;
     const item = zone_take_hand(z, M_NOWAIT);
@@ -110,6 +112,7 @@ describe('items that come into the hand by way of the cache', () => {
       next = zone_take_hand(z, M_NOWAIT);
     }
     assert.equal(hand_item(), item);
+    assert.equal(more.length, ipers(z) - 1, 'what is left of the one slab');
     zone_give_hand(z, item);
     slab_failpoint.refuse = null;
     bucket_failpoint.refuse = null;
