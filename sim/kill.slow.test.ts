@@ -154,7 +154,10 @@ test('points are drawn from all of them, as many as asked for, none twice', () =
   ]) {
     const drawn = points_drawn(points, most, draw);
     assert.equal(drawn.length, Math.min(points, most));
-    assert.ok(drawn.every((at, i) => at > (drawn[i - 1] ?? 0) && at <= points), `${drawn}`);
+    assert.ok(
+      drawn.every((at, i) => at > (drawn[i - 1] ?? 0) && at <= points),
+      `${drawn}`,
+    );
   }
   const fixed = dice(1);
   const seen = new Set(Array.from({ length: 400 }, () => points_drawn(20, 4, fixed)).flat());

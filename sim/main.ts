@@ -19,8 +19,9 @@ import { kill_everywhere, kill_line } from './kill.ts';
 import { nested_session } from './nested.ts';
 import { type SimResult, type SimScript, script_load } from './script.ts';
 
-const SEEDS = 200;
-const NESTED_FACTOR = 10;
+/** Seeds of each script, by the baton; nested, so many times as many. */
+export const SEEDS = 200;
+export const NESTED_FACTOR = 10;
 
 class Usage extends Error {}
 

@@ -137,7 +137,7 @@ async function run_tests(
 }
 
 /** Files that want the package. */
-const WANT_PACKAGE = /^(?:tests\/package\/|src\/bin\/(?:replay|compare|packets))/;
+const WANT_PACKAGE = /^(?:tests\/package\/|src\/bin\/(?:replay|compare|packets|live))/;
 /** Packs the project for the files that want that; returns what ends and clears it. */
 function pack_for(files: string[]): () => Promise<void> {
   if (!files.some((path) => WANT_PACKAGE.test(path))) return async () => {};

@@ -3,7 +3,7 @@
  * its own machine says, while its two workers allocate and pass chains; a variable
  * set from outside is seen inside; and whatever is wrong (no program, several, one
  * that does not answer, ends, or was killed) is one clear line and an exit code.
- * By what means: bin/kmem.js is run as a user runs it, on both Nodes.
+ * By what means: the command of the package is run as a user runs it, on both Nodes.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -13,8 +13,8 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { NODE_MAJORS, NODES } from '../../tests/package/pack.ts';
 import { endProgram, type Program, runtimeFolder, startProgram } from '../lib/listen.test.lib.ts';
+import { COMMAND as KMEM } from './replay.test.lib.ts';
 
-const KMEM = join(import.meta.dirname, '../../bin/kmem.js');
 const runtime = runtimeFolder();
 const folder = join(runtime, 'kmem');
 process.env.TMPDIR = runtime; // no socket of anybody else is found

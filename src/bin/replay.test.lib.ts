@@ -11,6 +11,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { BUNDLED, heap_truth, temporary_file } from '../replay/read/traces.test.common.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
@@ -21,6 +22,12 @@ export const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
 export const MAKE = join(BUNDLED, 'make.mtrace.gz');
 export const GM = join(BUNDLED, 'gm.mtrace.gz');
 export const truth = heap_truth(BUNDLED) ?? {};
+
+/** What the command is made of: the function that it calls. */
+const MAIN =
+  COMMAND === KMEM
+    ? join(import.meta.dirname, 'main.ts')
+    : join(COMMAND, '..', '..', 'dist', 'node', 'main.js');
 
 /** Waits until the package is there. */
 function installed(): string | undefined {
@@ -74,7 +81,7 @@ export function refused({ code, out, err }: Run, line: RegExp, wanted = 2): void
 /* Calls the command many times in one process, which saves starting it as often. */
 const DRIVER = `
   import { readFileSync } from 'node:fs';
-  const { main } = await import('${new URL('./main.ts', import.meta.url).href}');
+  const { main } = await import('${pathToFileURL(MAIN).href}');
   const show = process.stdout.write.bind(process.stdout);
   process.stdout.setMaxListeners(0);
   const runs = [];

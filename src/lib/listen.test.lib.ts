@@ -43,7 +43,11 @@ export interface Program {
 export async function startProgram(node = process.execPath): Promise<Program> {
   const file = fileURLToPath(new URL('./listen.test.program.ts', import.meta.url));
   const env = { ...process.env, KMEM_SEED: String(SEED) };
-  const child = spawn(node, [file], { stdio: ['pipe', 'pipe', 'inherit'], env });
+  // Its threads begin as those of the tests do: a run of all tests has bundled them.
+  const preloads = process.execArgv.flatMap((arg, i, all) =>
+    arg === '--import' ? [arg, all[i + 1]] : [],
+  );
+  const child = spawn(node, [...preloads, file], { stdio: ['pipe', 'pipe', 'inherit'], env });
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   const answer = async () => {
     const { value, done } = await lines.next();
