@@ -137,8 +137,8 @@ async function all_points(
 /** The tally in one line. */
 export function kill_line(name: string, t: KillTally): string {
   return (
-    `${name.padEnd(22)} killed at ${t.killed} of ${t.points} points: clean ${t.clean}, panic naming a lock ${t.panic}, ` +
-    `hang ${t.hang}, wrong ${t.wrong}; ` +
+    `${name.padEnd(22)} killed at ${t.killed} of ${t.points} points: clean ${t.clean}, ` +
+    `panic naming a lock ${t.panic}, hang ${t.hang}, wrong ${t.wrong}; ` +
     `items lost ${t.items_lost}, at most ${t.items_lost_most} a run`
   );
 }

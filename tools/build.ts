@@ -7,7 +7,8 @@
  * The compiler strips the types and turns `./x.ts` into `./x.js` in imports.  Two
  * things it leaves to us: a worker's file is named by `new URL('./x.ts',
  * import.meta.url)`, which is no import, and files that are no source have to be copied.
- * phrases.ts takes out what is written for readers of the source.
+ * phrases.ts takes out what is written for readers of the source, and puts the help of variables
+ * into one file.
  *
  * Node takes a millisecond of processor time for a module that it loads, and every
  * thread loads some 130: in a few files it is a fifth of that.  A bundler left to
@@ -21,7 +22,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
-import { without_comments, without_phrases } from './phrases.ts';
+import { with_help, without_comments, without_help, without_phrases } from './phrases.ts';
 import { walk } from './source.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -39,6 +40,8 @@ export function rewrite_types(code: string): string {
   return code.replace(TYPES_FROM, '$1.js$2');
 }
 
+/** Where the help of variables and counters goes. */
+const HELP = 'sys/boot/help.js';
 /** What a program, or a thread that we start, loads first. */
 const ENTRIES = /^(?:lib\/(?:index|streams)|bin\/main|.*_worker)\.js$/;
 /** What the package has of it in dist/node alone. */
@@ -68,13 +71,16 @@ async function build(): Promise<number> {
   });
   if (compiled.status !== 0) return 1;
   const made = walk(join(ROOT, 'dist'), '').map((path) => join(ROOT, 'dist', path));
+  const help = new Map<string, string>();
+  const published = (code: string, path: string): string =>
+    without_comments(without_help(without_phrases(rewrite_workers(code), path), help));
   for (const path of made) {
     const code = readFileSync(path, 'utf8');
-    const fixed = path.endsWith('.d.ts')
-      ? rewrite_types(code)
-      : without_comments(without_phrases(rewrite_workers(code), path));
+    const fixed = path.endsWith('.d.ts') ? rewrite_types(code) : published(code, path);
     if (fixed !== code) writeFileSync(path, fixed);
   }
+  const table = join(ROOT, 'dist', HELP);
+  writeFileSync(table, with_help(readFileSync(table, 'utf8'), help));
   const others = walk(ROOT, 'src').filter((path) => !path.endsWith('.ts'));
   for (const path of others) {
     const to = join(ROOT, path.replace(/^src\//, 'dist/'));

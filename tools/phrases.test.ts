@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { without_comments, without_phrases } from './phrases.ts';
+import { with_help, without_comments, without_help, without_phrases } from './phrases.ts';
 
 const FROM = "import { i32, lock_words, u32 as word, words } from '../machine/struct.js';\n";
 
@@ -63,4 +63,46 @@ test('comments go with their lines; what is told to a bundler, and texts, stay',
     '',
   ].join('\n');
   assert.equal(without_comments(code), bare);
+});
+
+const DECLARES =
+  "import { sysctl_int, sysctl_value as other } from '../machine/sysctl_decl.js';\n" +
+  "import { counter_u64 } from '../machine/counter.js';\n";
+
+test('help goes into the table; what checks its value, or is computed, keeps it', () => {
+  const help = new Map<string, string>();
+  const code = `${DECLARES}const a = sysctl_int('vm.a', { help: 'of a', value: 1 });
+sysctl_int('vm.b', { value: 1, help: 'of ' + "b's" });
+sysctl_int('vm.c', { help: 'of c' }, run);
+counter_u64('vm.d', 'of d');
+sysctl_int('vm.e', { value: 1, help: 'kept', check: even });
+sysctl_int(name, { help: 'kept' });
+counter_u64('vm.f', named);
+sysctl_proc('vm.g', { help: 'kept: from elsewhere' });
+const t = { help: 'kept' };\n`;
+  assert.equal(
+    without_help(code, help),
+    `${DECLARES}const a = sysctl_int('vm.a', { value: 1 });
+sysctl_int('vm.b', { value: 1 });
+sysctl_int('vm.c', {  }, run);
+counter_u64('vm.d');
+sysctl_int('vm.e', { value: 1, help: 'kept', check: even });
+sysctl_int(name, { help: 'kept' });
+counter_u64('vm.f', named);
+sysctl_proc('vm.g', { help: 'kept: from elsewhere' });
+const t = { help: 'kept' };\n`,
+  );
+  const said = { 'vm.d': 'of d', 'vm.c': 'of c', 'vm.b': "of b's", 'vm.a': 'of a' };
+  assert.deepEqual(Object.fromEntries(help), said);
+});
+test('the table has the help of declarations before its own', () => {
+  const help = new Map([
+    ['vm.b', 'a "text"'],
+    ['vm.a', 'of a'],
+  ]);
+  assert.equal(
+    with_help("export const HELP = {\n    vm: 'a group',\n};\n", help),
+    `export const HELP = {\n  "vm.a": "of a",\n  "vm.b": "a \\"text\\"",\n    vm: 'a group',\n};\n`,
+  );
+  assert.throws(() => with_help('export const OTHER = {};', help), /no table of help/);
 });

@@ -30,6 +30,7 @@ import {
   CTLFLAG_TUN,
   CTLFLAG_WR,
   type SysctlDecl,
+  help_of,
   sysctl_decls,
 } from '../sys/machine/sysctl_decl.ts';
 import { zone_decls } from '../sys/machine/zone_decl.ts';
@@ -104,7 +105,7 @@ function of_variable(d: SysctlDecl): Term {
   facts.push(when.length === 0 ? 'read only' : `set ${when.join(' and ')}`);
   if (d.needs !== null) facts.push(`without ${d.needs} it does nothing`);
   const kind = `a variable of sysctl (${facts.join('; ')})`;
-  return { name: d.name, kind, text: sentence(d.help) };
+  return { name: d.name, kind, text: sentence(help_of(d)) };
 }
 function of_groups(names: readonly string[]): Term[] {
   const groups = new Map<string, number>();
@@ -126,7 +127,7 @@ function of_sysctl(): Term[] {
     ...counters.map((c) => ({
       name: c.name,
       kind: 'a counter of sysctl (since boot)',
-      text: sentence(c.help),
+      text: sentence(help_of(c)),
     })),
   ];
   const help = new Map(leaves.map((t) => [t.name, t.text]));

@@ -21,6 +21,7 @@
  * A figure is read from where the kernel keeps it, so that a scrape costs about what
  * the samples of types and zones cost (machine/sample.ts).
  */
+import { help_of } from '../sys/machine/sysctl_decl.ts';
 import { type Counter, counter_get, counters } from '../sys/machine/counter.ts';
 import { KmemError } from '../sys/machine/errno.ts';
 import { M, machine } from '../sys/machine/header.ts';
@@ -228,7 +229,7 @@ export function families(): Family[] {
     ...MEMORY.map(([name, , help]): Family => [PREFIX + name, 'gauge', help]),
     ...LEVELS.map(([name, help]): Family => [PREFIX + name, 'gauge', help]),
     ...EVENTS.map(
-      ([name, of, , help = event(of).help]): Family => [PREFIX + name, 'counter', help],
+      ([name, of, , help = help_of(event(of))]): Family => [PREFIX + name, 'counter', help],
     ),
     ...[...TYPES, ...ZONES].map(([name, kind, help]): Family => [PREFIX + name, kind, help]),
   ];
@@ -244,7 +245,7 @@ export function metrics(all: boolean): Metric[] {
     { name: `${PREFIX}build_info`, kind: 'gauge', help: 'Version of kmem', values: release },
     ...MEMORY.map(([name, key, help]) => single(name, 'gauge', help, memory[key])),
     ...LEVELS.map(([name, help, read]) => single(name, 'gauge', help, read())),
-    ...EVENTS.map(([name, of, by, help = event(of).help]) =>
+    ...EVENTS.map(([name, of, by, help = help_of(event(of))]) =>
       single(name, 'counter', help, events(of) * by),
     ),
     // Oldest first, so that a new zone of a name in use does not change the other's labels.

@@ -17,7 +17,7 @@ import {
   EPERM,
   errno_name,
 } from '../sys/machine/errno.ts';
-import { CTLFLAG_TUN, CTLFLAG_WR, sysctl_decls } from '../sys/machine/sysctl_decl.ts';
+import { CTLFLAG_TUN, CTLFLAG_WR, help_of, sysctl_decls } from '../sys/machine/sysctl_decl.ts';
 import { sysctl, sysctl_read, sysctlnametomib } from '../sys/observe/kern_sysctl.ts';
 import { isBytes, shown } from './args.ts';
 import { kmemError } from './errors.ts';
@@ -43,7 +43,7 @@ export interface SysctlInfo {
   readonly tunable: boolean;
   /** The format string: 'I', 'LU', 'A', 'S,clockinfo' … */
   readonly format: string;
-  /** What it means, with its unit in brackets. */
+  /** What it means, with its unit in brackets; '' in a thread that has `kmem/core` alone. */
   readonly description: string;
 }
 
@@ -72,7 +72,7 @@ function accepted(name: string): string {
   const d = sysctl_decls.find((x) => x.name === name);
   const narrow = d !== undefined && d.index >= 0 && d.max - d.min < 2 ** 31;
   const range = narrow ? ` (${d.min} to ${d.max})` : '';
-  const help = d?.check ? `: ${d.help}` : '';
+  const help = d?.check ? `: ${help_of(d)}` : '';
   return `the value is not accepted${range}${help}`;
 }
 /** Why a variable has nothing to act on here. */

@@ -3,14 +3,17 @@
  *
  * main.ts calls for WITNESS, the profiler, the guards of a checked boot and the writer of dumps
  * through a table (machine/parts.ts), which a page that counts bytes leaves empty.  This file
- * fills it, once, when it is loaded: commands, players, tests and the entry `kmem` import the
- * system from here.
+ * fills it, once, when it is loaded, and says what variables and counters mean (help.ts):
+ * commands, players, tests and the entry `kmem` import the system from here.
  */
 import { parts_begin } from '../machine/parts.ts';
+import { help_texts } from '../machine/sysctl_decl.ts';
 import { panic_dump } from '../observe/kern_dump.ts';
 import { lock_parts } from '../sync/lock_parts.ts';
 import { checked_letters } from './checked_letters.ts';
+import { HELP } from './help.ts';
 
+for (const [name, text] of Object.entries(HELP)) help_texts.set(name, text);
 parts_begin({ ...lock_parts, checked_letters, panic_dump });
 
 export * from './main.ts';

@@ -23,7 +23,8 @@ const thr = thr_;
 
 export interface Counter {
   readonly name: string;
-  readonly help: string;
+  /** What is counted: read by help_of (sysctl_decl.ts). */
+  readonly help?: string | undefined;
   index: number;
 }
 export const counters: Counter[] = [];

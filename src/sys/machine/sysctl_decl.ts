@@ -9,6 +9,9 @@
  * Words are numbered by name, not by order of import, so that each thread
  * finds the same variable at the same place.
  *
+ * Its help says what it means.  In the published package that text is not where it is here,
+ * but in a file of its own (boot/help.ts), which a page that counts bytes does not load.
+ *
  * A tunable (flag TUN) takes its first value from the boot parameters:
  * boot({ set: { 'vm.kmem_size_scale': 2 } }).
  */
@@ -43,7 +46,8 @@ export interface SysctlDecl {
   readonly name: string;
   readonly type: SysctlType;
   readonly flags: number;
-  readonly help: string;
+  /** What it means: read by help_of. */
+  readonly help?: string | undefined;
   readonly unit: string;
   readonly fmt: string;
   /** Fixed number, for the historic names; otherwise the tree chooses. */
@@ -60,6 +64,13 @@ export interface SysctlDecl {
   index: number;
 }
 export const sysctl_decls: SysctlDecl[] = [];
+
+/** Texts of variables and counters, by name, that are not in their places. */
+export const help_texts = new Map<string, string>();
+/** What a variable or a counter means; '' in a thread that has not loaded the texts. */
+export function help_of(d: { readonly name: string; readonly help?: string | undefined }): string {
+  return d.help ?? help_texts.get(d.name) ?? '';
+}
 
 export interface IntOptions {
   value: number;

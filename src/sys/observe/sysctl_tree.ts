@@ -47,6 +47,7 @@ import {
   CTLFLAG_SKIP,
   type SysctlDecl,
   type SysctlType,
+  help_of,
   sysctl_decls,
 } from '../machine/sysctl_decl.ts';
 import {
@@ -243,10 +244,11 @@ export function oid_descr(o: oid_t): string {
   switch (oid.what[o]) {
     case WHAT_DECL: {
       const d = oid_decl(o) as SysctlDecl;
-      return d.unit ? `${d.help} (${d.unit})` : d.help;
+      const help = help_of(d);
+      return d.unit && help !== '' ? `${help} (${d.unit})` : help;
     }
     case WHAT_COUNTER:
-      return counters[oid.index[o]]?.help ?? '';
+      return help_of(counters[oid.index[o]]);
     case WHAT_GROUP:
       return group_help(oid_path(o));
     default:

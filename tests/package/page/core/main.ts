@@ -55,8 +55,9 @@ async function coreAlone() {
   const machine = boot({ memory: '32M', cpus: 4, debug: true });
   const before = await exchange(machine);
   const calls = Object.entries(leftOut).map(([name, run]) => [name, refused(() => run(machine))]);
-  const sysctls = machine.sysctls();
+  const early_sysctls = machine.sysctls();
   const { assertNoLeaks } = await import('kmem');
+  const sysctls = machine.sysctls();
   const chain = machine.chain('all there');
   const text = chain.text();
   chain.free();
@@ -65,7 +66,8 @@ async function coreAlone() {
   machine.check();
   assertNoLeaks(machine);
   await machine[Symbol.asyncDispose]();
-  const report = { early, before, calls: Object.fromEntries(calls), sysctls, text, vmstat, after };
+  const seen = { early, before, calls: Object.fromEntries(calls), early_sysctls };
+  const report = { ...seen, sysctls, text, vmstat, after };
   return { summary: `${before.received + after.received} parcels received`, ...report };
 }
 function put(state: 'done' | 'failed', summary: string, report: string): void {
