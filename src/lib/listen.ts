@@ -66,12 +66,13 @@ import {
   socketOwner,
 } from './socket_folder.ts';
 import {
-  type Connects,
   HIDDEN_BYTES,
   hide,
   probe,
   publish,
+  same,
   sweep,
+  type Connects,
   unlinked,
 } from './socket_publish.ts';
 import {
@@ -502,11 +503,10 @@ async function open(host: Host, net: Net, server: Server, path: string): Promise
     if (own !== '') unlinked(host, own);
     if (hidden !== '') host.fs.rmdirSync(hidden);
   }
-  const { ino, dev } = host.fs.lstatSync(path);
+  const ours = host.fs.lstatSync(path);
   return () => {
     try {
-      const now = host.fs.lstatSync(path);
-      if (now.ino === ino && now.dev === dev) host.fs.unlinkSync(path);
+      if (same(host.fs.lstatSync(path), ours)) host.fs.unlinkSync(path);
     } catch {
       // Somebody took it away.
     }

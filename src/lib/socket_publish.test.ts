@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import fs, {
   existsSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -15,11 +16,13 @@ import fs, {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { type KmemError, type Listener, type Machine, testMachine } from './index.ts';
 import { endProgram, refused, runtimeFolder, startProgram, TestClient } from './listen.test.lib.ts';
+import { socketHost } from './socket_folder.ts';
+import { type Connects, hide, probe, publish } from './socket_publish.ts';
 
 const runtime = runtimeFolder();
 const folder = join(runtime, 'kmem');
@@ -91,6 +94,54 @@ describe('several that want one path', () => {
       await listener.close();
       assert.ok(!existsSync(path));
     }
+  });
+  test('a socket with the inode of the stale one is another', async (t) => {
+    const path = join(runtime, 'reused.sock');
+    const left = createServer().listen(join(runtime, 'bound'));
+    await once(left, 'listening');
+    linkSync(join(runtime, 'bound'), path);
+    await new Promise((resolve) => left.close(resolve));
+    utimesSync(path, 1, 1); // bound long ago
+    const { ino } = lstatSync(path);
+    const servers: Server[] = [];
+    t.after(() => Promise.all(servers.map((s) => new Promise((resolve) => s.close(resolve)))));
+    /** Another program takes the place of the stale socket; false: its inode is another. */
+    const replace = (): boolean => {
+      rmSync(path);
+      for (let i = 0; i < 50; i++) {
+        const at = join(runtime, `reused ${i}`);
+        servers.push(createServer().listen(at)); // it is bound when listen returns
+        if (lstatSync(at).ino !== ino) continue;
+        fs.renameSync(at, path);
+        return true;
+      }
+      return false;
+    };
+    let reused: boolean | null = null;
+    // It is replaced when it was found stale, and before that is heard.
+    const net: Connects = {
+      connect(to) {
+        const real = connect(to);
+        return {
+          on(event: 'connect' | 'error', hear: (e: Error) => void) {
+            real.on(event, (e: Error) => {
+              if (event === 'error') reused ??= replace();
+              hear(e);
+            });
+          },
+          destroy: () => void real.destroy(),
+        };
+      },
+    };
+    const host = socketHost();
+    assert.ok(host !== null);
+    const { hidden, own } = hide(host, runtime);
+    servers.push(createServer().listen(own));
+    const end = await publish(host, net, hidden, path).catch((e: KmemError) => e.code);
+    if (reused === false) return t.skip('needs a file system that uses inodes again');
+    assert.equal(end, 'EADDRINUSE');
+    assert.equal(lstatSync(path).ino, ino);
+    assert.equal(await probe({ connect }, path), 'live');
   });
   test('a claim that a killed program left is taken away', async (t) => {
     const machine = testMachine(t);

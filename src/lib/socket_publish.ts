@@ -76,8 +76,13 @@ function statOf(host: Host, path: string): Stat | null {
     throw e;
   }
 }
-function same(a: Stat | null, b: Stat | null): boolean {
-  return a === null || b === null ? a === b : a.ino === b.ino && a.dev === b.dev;
+/**
+ * Whether both are one socket.  The number of an inode that was freed goes to the next file
+ * that is made, often at once; a socket's time is when it was bound, and stays when it is moved.
+ */
+export function same(a: Stat | null, b: Stat | null): boolean {
+  if (a === null || b === null) return a === b;
+  return a.ino === b.ino && a.dev === b.dev && a.mtimeMs === b.mtimeMs;
 }
 
 /** Makes a folder beside a path that nobody else may enter; also the path of the socket in it. */
