@@ -8,8 +8,8 @@
  * tools/letters.ts prints those of the fields, from the source; no program reads either
  * kind at run time.  They are a twentieth of what a page loads.
  *
- *      sysctl_int('vm.wait', { value: 5, help: 'Seconds' })   ->   sysctl_int('vm.wait', { value: 5 })
- *      counter_u64('vm.asked', 'Requests')                    ->   counter_u64('vm.asked')
+ *      sysctl_int('vm.x', { value: 5, help: 'Seconds' })   ->   sysctl_int('vm.x', { value: 5 })
+ *      counter_u64('vm.asked', 'Requests')                 ->   counter_u64('vm.asked')
  *
  * The help of variables and counters is another thing: programs ask for it.  It is as much
  * again, and goes into a table of its own (sys/boot/help.ts), which the core leaves out.  Help

@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { SEED } from '../sys/machine/seed.test.lib.ts';
 
 const FILE = fileURLToPath(new URL('./ends.stress.ts', import.meta.url));
-const ROUNDS = 24;
+const ROUNDS = 12;
 
 test(`${ROUNDS} machines end in all ways`, async () => {
   const env = { ...process.env, KMEM_STRESS_ROUNDS: `${ROUNDS}` };

@@ -22,23 +22,23 @@ afterEach(end_all);
 describe('exchange', () => {
   const bare = { INVARIANTS: false, WITNESS: false };
   const games: [string, Game][] = [
-    ['2 workers', { workers: 2, memory: '16M', ms: 700, seed: SEED, most: 40 }],
-    ['3 workers', { workers: 3, memory: '16M', ms: 700, seed: SEED + 10, most: 40 }],
+    ['2 workers', { workers: 2, memory: '16M', ms: 400, seed: SEED, most: 40 }],
+    ['3 workers', { workers: 3, memory: '16M', ms: 400, seed: SEED + 10, most: 40 }],
     [
       '2 workers, few clusters',
-      { workers: 2, memory: '8M', ms: 700, seed: SEED + 20, most: 40, clusters: 48 },
+      { workers: 2, memory: '8M', ms: 400, seed: SEED + 20, most: 40, clusters: 48 },
     ],
-    ['2 workers, 1 MiB', { workers: 2, memory: '1M', ms: 700, seed: SEED + 30, most: 60 }],
+    ['2 workers, 1 MiB', { workers: 2, memory: '1M', ms: 400, seed: SEED + 30, most: 60 }],
     [
       '2 workers, checks off',
-      { workers: 2, memory: '16M', ms: 700, seed: SEED + 40, most: 40, options: bare },
+      { workers: 2, memory: '16M', ms: 400, seed: SEED + 40, most: 40, options: bare },
     ],
     [
       '2 workers, few clusters, checks off',
       {
         workers: 2,
         memory: '8M',
-        ms: 700,
+        ms: 400,
         seed: SEED + 50,
         most: 40,
         clusters: 48,
@@ -56,7 +56,7 @@ describe('exchange', () => {
 });
 test('workers killed in the middle', { skip: !host_sees_threads() }, async (t) => {
   for (const INVARIANTS of [true, false]) {
-    const game = { workers: 2, memory: '16M', ms: 700, seed: SEED + 60, most: 20, kills: 6 };
+    const game = { workers: 2, memory: '16M', ms: 400, seed: SEED + 60, most: 20, kills: 6 };
     const totals = await play({ ...game, options: { INVARIANTS, WITNESS: false } });
     t.diagnostic(`seed ${game.seed}: ${JSON.stringify(totals)}`);
     await end_all();
