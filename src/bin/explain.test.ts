@@ -15,6 +15,7 @@ import { boot, shutdown } from '../sys/boot/whole.ts';
 import { errno_name, errnos } from '../sys/machine/errno.ts';
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
+import { procstat_vm_text, vmstat_object_text } from '../sys/observe/procstat_text.ts';
 import { wmesgs } from '../sys/machine/wmesg.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 import { EXPLAIN_HELP, explain_main, explained, nearest, type Term, terms } from './explain.ts';
@@ -22,7 +23,7 @@ import { main } from './main.ts';
 import { HTTP2, kmem, MAKE } from './replay.test.lib.ts';
 import { sysctl_main } from './sysctl.ts';
 import { tool_context } from './tool.ts';
-import { vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
+import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 
 let all: Term[] = [];
 before(() => {
@@ -65,6 +66,15 @@ describe('every word of a screen', () => {
     for (const title of titles(vmstat_zone_text(zones))) {
       assert.ok(kinds(title).includes('a column of vmstat -z'), title);
     }
+  });
+  test('titles of vmstat -o and procstat -v', () => {
+    const titles = (text: string): string[] => text.trim().split(/ +/);
+    for (const title of titles(vmstat_object_text([]))) {
+      assert.ok(kinds(title).includes('a column of vmstat -o'), title);
+    }
+    const mapped = titles(procstat_vm_text([]));
+    assert.ok(mapped.length === 11, `${mapped}`);
+    for (const title of mapped) assert.ok(kinds(title).includes('a column of procstat -v'), title);
   });
   test('zones, types, variables, lines of vmstat -s', () => {
     const { types, zones } = live_types();

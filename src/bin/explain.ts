@@ -2,6 +2,7 @@
  * kmem explain: what a word on a screen of the tools means, in a paragraph.
  *
  *      a column of vmstat -m or -z       declared with the printer (observe/vmstat_text.ts)
+ *      a column of procstat -v, vmstat -o   the same (observe/procstat_text.ts)
  *      a line or figure of netstat -m    the same (observe/netstat_text.ts)
  *      a row of systat -mbufs            the same (observe/systat_mbufs.ts)
  *      a line of vmstat -s               the variable that it shows
@@ -38,20 +39,22 @@ import { declared_types } from '../sys/kmem/kern_malloc_type.ts';
 import { wmesgs } from '../sys/machine/wmesg.ts';
 import type { Column } from '../sys/observe/columns.ts';
 import { NETSTAT_FIGURES, NETSTAT_LINES } from '../sys/observe/netstat_text.ts';
+import { OBJECT_COLUMNS, PROCSTAT_COLUMNS } from '../sys/observe/procstat_text.ts';
 import { group_help } from '../sys/observe/sysctl_names.ts';
 import { SYSTAT_ALL, SYSTAT_ROWS } from '../sys/observe/systat_mbufs.ts';
 import { MALLOC_COLUMNS, MALLOC_DELTA_COLUMNS, ZONE_COLUMNS } from '../sys/observe/vmstat_text.ts';
 import { nearest_of } from './nearest.ts';
 import { STRERROR } from './sysctl.ts';
 import { FoundWrong, UsageError } from './usage.ts';
-import { SUMS_LINES } from './vmstat_sums.ts';
+import { SUMS_LINES } from '../sys/observe/vmstat_sums.ts';
 
 export const EXPLAIN_HELP = `usage: kmem explain [--json] TERM
 
 Says in a paragraph what a word on the screens of the tools means: a column of
-vmstat -m and -z, a line of vmstat -s, netstat -m and systat -mbufs, a row of
-what replay says, a variable of sysctl, a zone, a malloc type, why a thread
-sleeps, a figure for Prometheus, an errno or the text of an error.
+vmstat -m, -z and -o and of procstat -v, a line of vmstat -s, netstat -m and
+systat -mbufs, a row of what replay says, a variable of sysctl, a zone, a malloc
+type, why a thread sleeps, a figure for Prometheus, an errno or the text of an
+error.
 
   --json           a list of what it means, on stdout
 
@@ -177,6 +180,8 @@ export function terms(): Term[] {
   return [
     ...of_columns([...MALLOC_COLUMNS, ...MALLOC_DELTA_COLUMNS], 'vmstat -m'),
     ...of_columns(ZONE_COLUMNS, 'vmstat -z'),
+    ...of_columns(OBJECT_COLUMNS, 'vmstat -o'),
+    ...of_columns(PROCSTAT_COLUMNS, 'procstat -v'),
     ...of_netstat(),
     ...rows.map((r) => ({ name: r.name, kind: 'a row of systat -mbufs', text: r.help })),
     ...zones,

@@ -112,6 +112,30 @@ for (const major of NODE_MAJORS) {
       );
       await program.ask('run');
     });
+    test('what is mapped, and its objects', async () => {
+      const { space, procstat, objects } = await program.ask('space');
+      assert.equal(run('procstat', '-v'), procstat);
+      assert.equal(run('procstat', '-v', `${space}`), procstat);
+      assert.equal(run('procstat', '-avh').split('\n')[0], procstat.split('\n')[1]);
+      assert.equal(run('vmstat', '-o'), objects);
+      const { vm } = JSON.parse(run('procstat', '-v', '--json')).procstat;
+      assert.deepEqual(Object.keys(vm), [`${space}`]);
+      const [first] = vm[space].vm;
+      assert.deepEqual(
+        [first.kve_start, first.kve_end, first.kve_protection.write, first.kve_resident],
+        ['0x64000', '0x68000', true, 2],
+      );
+      const rows = JSON.parse(run('vmstat', '-o', '--json')).object;
+      assert.ok(rows.some((o: { resident: number; type: string }) => o.resident === 2));
+      const sums = JSON.parse(run('vmstat', '-s', '--json'))['summary-statistics'];
+      assert.deepEqual([sums['total-faults'], sums['zero-fill-pages']], [2, 2]);
+      const total = run('sysctl', 'vm.vmtotal');
+      assert.match(total, /^Virtual Memory:\t\t\(Total: 16K Active: 16K\)$/m);
+      assert.match(total, /^Real Memory:\t\t\(Total: 8K Active: 8K\)$/m);
+      const none = kmem_on(NODES[major], ['procstat', '-v', `${space + 1}`]);
+      assert.deepEqual([none.code, none.out], [1, '']);
+      assert.equal(none.err, `kmem procstat: ${space + 1}: no such address space\n`);
+    });
     test('a variable that is set from outside is seen inside', async () => {
       const before = await program.ask('get vm.lowmem_period');
       assert.equal(
@@ -192,12 +216,12 @@ describe('rounds, flags and pipes', () => {
     });
   }
   test('wrong usage is one line and exit code 2; --help is on standard output', () => {
-    refused(2, /^kmem vmstat: -Q: no such option; usage: vmstat \[-msz\]/, 'vmstat', '-mQ');
+    refused(2, /^kmem vmstat: -Q: no such option; usage: vmstat \[-mosz\]/, 'vmstat', '-mQ');
     refused(2, /^kmem netstat: say what to show/, 'netstat');
     refused(2, /^kmem vmstat: -p x: give the number/, 'vmstat', '-m', '-p', 'x');
     assert.equal(kmem_ok('systat', '--help'), kmem_ok('help', 'systat'));
     const all = kmem_ok('help');
-    for (const command of ['vmstat', 'netstat', 'systat', 'sysctl']) {
+    for (const command of ['vmstat', 'netstat', 'procstat', 'systat', 'sysctl']) {
       assert.match(all, new RegExp(`^ {2}${command} `, 'm'));
     }
   });

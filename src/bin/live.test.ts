@@ -7,11 +7,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type LiveCommand, live_help, split_choice } from './live.ts';
 import { netstat_main } from './netstat.ts';
+import { procstat_main } from './procstat.ts';
 import { sysctl_main } from './sysctl.ts';
 import { systat_main } from './systat.ts';
 import { type ToolContext, tool_context, tool_flags, tool_rounds } from './tool.ts';
 import { vmstat_main } from './vmstat.ts';
-import { vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
+import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 
 describe('command lines', () => {
   test('what chooses the program is taken off the command line', () => {
@@ -38,7 +39,7 @@ describe('command lines', () => {
   });
   test('wrong usage is one line and exit code 2', async () => {
     const wrong: [RegExp, typeof vmstat_main | typeof netstat_main, ...string[]][] = [
-      [/^vmstat: say what to show: .*; usage: vmstat \[-msz\]/, vmstat_main],
+      [/^vmstat: say what to show: .*; usage: vmstat \[-mosz\]/, vmstat_main],
       [/^vmstat: -Q: no such option; usage/, vmstat_main, '-mQ'],
       [/^vmstat: -w: give a value; usage/, vmstat_main, '-mw'],
       [/^vmstat: -w: give a value; usage/, vmstat_main, '-w', '-m'],
@@ -46,6 +47,11 @@ describe('command lines', () => {
       [/^vmstat: -c 1\.5: give a whole number/, vmstat_main, '-m', '-c', '1.5'],
       [/^vmstat: da0: no operand/, vmstat_main, '-m', 'da0'],
       [/^netstat: say what to show/, netstat_main],
+      [/^procstat: say what to show: -v .*; usage: procstat -v/, procstat_main],
+      [/^procstat: x: give the number of a space/, procstat_main, '-v', 'x'],
+      [/^procstat: -a: all spaces are shown/, procstat_main, '-va', '1'],
+      [/^procstat: -w 0: give seconds/, procstat_main, '-vw', '0'],
+      [/^procstat: -Q: no such option; usage/, procstat_main, '-Q'],
       [/^systat: say what to show: -mbufs/, systat_main, '2'],
       [/^systat: -vmstat: no such display/, systat_main, '-vmstat'],
       [/^systat: x: give seconds/, systat_main, '-mbufs', 'x'],
@@ -67,7 +73,13 @@ describe('command lines', () => {
     }
   });
   test('--help of each command: usage, options, examples', async () => {
-    for (const command of ['vmstat', 'netstat', 'systat', 'sysctl'] satisfies LiveCommand[]) {
+    for (const command of [
+      'vmstat',
+      'netstat',
+      'procstat',
+      'systat',
+      'sysctl',
+    ] satisfies LiveCommand[]) {
       const help = await live_help(command);
       assert.match(help, new RegExp(`^usage: kmem ${command} `));
       assert.match(help, new RegExp(`^examples:\n {2}kmem ${command} `, 'm'));

@@ -1,7 +1,7 @@
 /*
  * live: the commands that look at a running program.
  *
- *      kmem vmstat | netstat | sysctl | systat  [their flags]  [-p PID] [--socket PATH]
+ *      kmem vmstat | netstat | procstat | sysctl | systat  [their flags]  [-p PID] [--socket PATH]
  *      kmem vmstat  [its flags]  -M FILE
  *
  * Each is a function over a context that asks by sysctl (tool.ts).  Here the context
@@ -23,7 +23,7 @@ import {
 import { EXIT_FAIL, EXIT_USAGE, type ToolContext } from './tool.ts';
 import { UsageError } from './usage.ts';
 
-export type LiveCommand = 'vmstat' | 'netstat' | 'sysctl' | 'systat';
+export type LiveCommand = 'vmstat' | 'netstat' | 'procstat' | 'sysctl' | 'systat';
 
 const TIMEOUT = 5;
 const TIMEOUT_MAX = 3600;
@@ -51,6 +51,10 @@ async function load(command: LiveCommand): Promise<Command> {
     case 'netstat': {
       const { NETSTAT_HELP, netstat_main } = await import('./netstat.ts');
       return { run: netstat_main, help: NETSTAT_HELP };
+    }
+    case 'procstat': {
+      const { PROCSTAT_HELP, procstat_main } = await import('./procstat.ts');
+      return { run: procstat_main, help: PROCSTAT_HELP };
     }
     case 'sysctl': {
       const { SYSCTL_HELP, sysctl_main } = await import('./sysctl.ts');

@@ -9,6 +9,7 @@
  * Exit codes: 0 done; 1 something asked for could not be had; 2 wrong usage.
  */
 import { parseArgs } from 'node:util';
+import { ENOMEM, errno_name } from '../sys/machine/errno.ts';
 import { sysctl, type SysctlResult } from '../sys/observe/kern_sysctl.ts';
 import { type memstat_fetch, memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 
@@ -110,6 +111,17 @@ function flag_fault(argv: readonly string[], e: Error): string {
   if (code !== 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE') return `${quoted}: no such option`;
   const [name] = quoted.split(','); // short form, long form
   return e.message.includes('does not take') ? `${name}: takes no value` : `${name}: give a value`;
+}
+
+/** Most bytes of a variable that a command asks for: what goes over a socket at a time. */
+const FETCH_MAX = 2 ** 24;
+/** The bytes of a variable, however many there are; a text: why they cannot be had. */
+export function tool_fetch(ctx: ToolContext, name: string): Uint8Array | string {
+  for (let room = 2 ** 16; ; room *= 16) {
+    const bytes = ctx.fetch(name, room);
+    if (typeof bytes !== 'number') return bytes;
+    if (bytes !== ENOMEM || room >= FETCH_MAX) return `${name}: ${errno_name(bytes)}`;
+  }
 }
 
 /** How often a command shows its page, and how long it waits in between. */

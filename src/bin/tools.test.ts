@@ -244,7 +244,7 @@ test('vmstat on the live machine, as JSON, and its refusals', async () => {
     assert.equal(await vmstat_main(argv, ctx), 2, argv.join(' '));
     assert.match(
       err.join(''),
-      /^vmstat: .*usage: vmstat \[-msz\] \[-M FILE\] \[-w SECONDS\] \[-c COUNT\] .*\[--json\]\n$/,
+      /^vmstat: .*usage: vmstat \[-mosz\] \[-M FILE\] \[-w SECONDS\] \[-c COUNT\] .*\[--json\]\n$/,
     );
   }
   err.length = 0;

@@ -4,6 +4,7 @@
  *      vmstat -m     malloc types: blocks and memory in use, requests, sizes
  *      vmstat -z     zones: item size, limit, used, free, requests, failures
  *      vmstat -s     sums since boot, and pages by their state
+ *      vmstat -o     memory objects: pages, references, what they are
  *
  *      -w SECONDS    again and again        -c COUNT    so many times
  *      -M FILE       of a dump instead (dump_context.ts)
@@ -20,12 +21,14 @@
  * a dump that was written while threads ran.  Of a running program JSON says which one it
  * is; so does a line above the tables, on a terminal.
  */
+import { kinfo_vmobjects } from '../sys/observe/kinfo_vm.ts';
 import type { memory_type } from '../sys/observe/memstat.ts';
 import {
   memstat_read,
   memstat_sysctl_malloc,
   memstat_sysctl_uma,
 } from '../sys/observe/memstat_sysctl.ts';
+import { vmstat_object_row, vmstat_object_text } from '../sys/observe/procstat_text.ts';
 import {
   kilobytes,
   MALLOC_SORTS,
@@ -44,22 +47,26 @@ import {
   EXIT_USAGE,
   program_text,
   type ToolContext,
+  tool_fetch,
   tool_flags,
   tool_repeat,
   tool_rounds,
 } from './tool.ts';
-import { vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
+import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 
-const USAGE = 'vmstat [-msz] [-M FILE] [-w SECONDS] [-c COUNT] [--sort WHAT] [--json]';
+const USAGE = 'vmstat [-mosz] [-M FILE] [-w SECONDS] [-c COUNT] [--sort WHAT] [--json]';
 
-export const VMSTAT_HELP = `usage: kmem vmstat [-msz] [-w SECONDS] [-c COUNT] [--sort WHAT] [--json]
+export const VMSTAT_HELP = `usage: kmem vmstat [-mosz] [-w SECONDS] [-c COUNT] [--sort WHAT]
+                   [--json]
        kmem vmstat [-msz] -M FILE [--sort WHAT] [--json]
 
-Shows what the allocators of a running machine hold, or held when it was dumped.
+Shows what the allocators of a running machine hold, or held when it was dumped,
+and its memory objects.
 
   -m               malloc types: blocks and memory in use, requests, sizes, total
   -z               zones: item size, limit, used, free, requests, failures, sleeps
   -s               sums since boot, and pages by their state
+  -o               memory objects, newest first: pages, references, what they are
   -w SECONDS       again and again, so far apart; -m then has what changed, too
   -c COUNT         so many times (every second, unless -w says otherwise)
   -M FILE          of a dump, as machine.dump(FILE) or a panic wrote it
@@ -163,13 +170,23 @@ function report(shown: Shown, ctx: ToolContext): number {
     document['memory-zone-statistics'] = { zone: vmstat_zone_rows(types) };
     if (!json) ctx.out(vmstat_zone_text(types));
   }
+  if (on.has('o')) {
+    const bytes = tool_fetch(ctx, 'vm.objects');
+    if (typeof bytes === 'string') {
+      ctx.err(`vmstat: ${bytes}\n`);
+      return EXIT_FAIL;
+    }
+    const objects = kinfo_vmobjects(bytes);
+    document.object = objects.map(vmstat_object_row);
+    if (!json) ctx.out(vmstat_object_text(objects));
+  }
   if (json) ctx.out(`${JSON.stringify(document)}\n`);
   return EXIT_OK;
 }
 
 /** The command. Returns its exit code. */
 export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Promise<number> {
-  const flags = tool_flags(argv, 'mszw:c:', USAGE, ctx, ['sort']);
+  const flags = tool_flags(argv, 'mszow:c:', USAGE, ctx, ['sort']);
   if (!flags) return EXIT_USAGE;
   const { on, values, operands } = flags;
   const refuse = (text: string): number => {
@@ -177,9 +194,10 @@ export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Pr
     return EXIT_USAGE;
   };
   if (operands.length > 0) return refuse(`${operands[0]}: no operand is taken here`);
-  if (!on.has('m') && !on.has('z') && !on.has('s')) {
-    return refuse('say what to show: -m malloc types, -z zones, -s sums since boot');
+  if (!['m', 'z', 's', 'o'].some((what) => on.has(what))) {
+    return refuse('say what to show: -m malloc types, -z zones, -s sums since boot, -o objects');
   }
+  if (ctx.dump && on.has('o')) return refuse('-o: a dump is not asked for objects');
   if (ctx.dump && (on.has('w') || on.has('c')))
     return refuse('-M: a dump does not change: no -w, no -c');
   const rounds = tool_rounds(values.get('w'), values.get('c'));

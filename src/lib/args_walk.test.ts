@@ -193,6 +193,7 @@ const SUBJECTS: Record<string, Subject> = {
       memory: none,
       vmstat: () => ['z'],
       netstat: none,
+      procstat: none,
       sysctl: () => ['vm.lowmem_period', 10],
       sysctlBytes: () => ['kern.ostype'],
       sysctls: none,

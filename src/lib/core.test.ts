@@ -45,6 +45,7 @@ const LEFT_OUT: Record<string, (machine: Machine) => unknown> = {
   stats: (machine) => machine.stats(),
   vmstat: (machine) => machine.vmstat(),
   netstat: (machine) => machine.netstat(),
+  procstat: (machine) => machine.procstat(),
   collect: (machine) => machine.collect(),
   metrics: (machine) => machine.metrics(),
   observe: (machine) => machine.observe({ metrics: { getMeter: () => ({}) } } as never),

@@ -20,7 +20,7 @@ import {
 import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { vmstat_sums, vmstat_sums_text } from '../bin/vmstat_sums.ts';
+import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 import { EIO } from '../sys/machine/errno.ts';
 import { store_faults } from '../sys/machine/store.ts';
 import { within } from '../sys/machine/workers.test.lib.ts';

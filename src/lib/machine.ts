@@ -405,10 +405,13 @@ export class Machine implements Disposable, AsyncDisposable {
   memory(): MemoryStats {
     return this.#look('memory', () => memoryStats());
   }
-  /** The table of `vmstat -m` (types) or `vmstat -z` (zones). Throws EINVAL, ESHUTDOWN. */
-  vmstat(what: 'm' | 'z' = 'm'): string {
-    if (what !== 'm' && what !== 'z') {
-      throw kmemError(EINVAL, 'vmstat', `${shown(what)} is no table: 'm' or 'z'`);
+  /**
+   * The table of `vmstat -m` (types), `-z` (zones), `-o` (memory objects) or `-s` (sums since
+   * boot).  Throws EINVAL, ESHUTDOWN.
+   */
+  vmstat(what: 'm' | 'z' | 'o' | 's' = 'm'): string {
+    if (!['m', 'z', 'o', 's'].includes(what)) {
+      throw kmemError(EINVAL, 'vmstat', `${shown(what)} is no table: 'm', 'z', 'o' or 's'`);
     }
     const table = part('vmstat');
     return this.#look('vmstat', () => table(what));
@@ -416,6 +419,10 @@ export class Machine implements Disposable, AsyncDisposable {
   /** The text of `netstat -m`: mbufs and clusters in use, denied, delayed. Throws ESHUTDOWN. */
   netstat(): string {
     return this.#look('netstat', part('netstat'));
+  }
+  /** The text of `procstat -v`: what is mapped in all address spaces. Throws ESHUTDOWN. */
+  procstat(): string {
+    return this.#look('procstat', part('procstat'));
   }
   /**
    * A variable of the kernel, decoded; with `value` it is set, and the old value

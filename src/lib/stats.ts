@@ -18,6 +18,9 @@ import {
   memstat_sysctl_all,
 } from '../sys/observe/memstat_sysctl.ts';
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
+import { procstat_vm_text, vmstat_object_text } from '../sys/observe/procstat_text.ts';
+import { procstat_vm, vm_objects } from '../sys/observe/procstat_vm.ts';
+import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 import {
   approximate,
   vmstat_malloc_text,
@@ -81,13 +84,16 @@ export function stats(): Stats {
   };
 }
 
-/** The table of `vmstat -m`: types that were used, one line each. */
-export function vmstatTypes(): string {
-  return vmstat_malloc_text(rows());
-}
-/** The table of `vmstat -z`: all zones, one line each. */
-export function vmstatZones(): string {
-  return vmstat_zone_text(rows());
+/** The tables of vmstat, by the letter of each. */
+export const VMSTAT: Readonly<Record<'m' | 'z' | 'o' | 's', () => string>> = {
+  m: () => vmstat_malloc_text(rows()),
+  z: () => vmstat_zone_text(rows()),
+  o: () => vmstat_object_text(vm_objects()),
+  s: () => vmstat_sums_text(vmstat_sums(memstat_fetch_live())),
+};
+/** The text of procstat -v, of all address spaces. */
+export function procstatText(): string {
+  return procstat_vm_text(procstat_vm());
 }
 /** The text of netstat -m. */
 export function netstatText(): string {

@@ -12,7 +12,7 @@ import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
 import { partsAre } from './parts.ts';
 import { Space } from './space.ts';
-import { netstatText, stats, vmstatTypes, vmstatZones } from './stats.ts';
+import { netstatText, procstatText, stats, VMSTAT } from './stats.ts';
 
 partsAre({
   chain: (ctx, source, options) => Chain.make(ctx, source, options),
@@ -20,8 +20,9 @@ partsAre({
   chainSites: mbuf_sites,
   space: (ctx, name, options) => Space.obtain(ctx, name, options),
   stats,
-  vmstat: (what) => (what === 'm' ? vmstatTypes() : vmstatZones()),
+  vmstat: (what) => VMSTAT[what](),
   netstat: netstatText,
+  procstat: procstatText,
   collect: (options) => {
     const all = wantsSysctls('collect', options);
     return () => prometheusText(all);

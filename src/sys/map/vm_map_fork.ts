@@ -28,6 +28,7 @@
  * so: the first write to each finds that nobody else sees its object, and goes on.  The same holds
  * if this thread dies.
  */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
 import {
@@ -106,6 +107,12 @@ const fork_cut = sysctl_uint('vm.fork_cut', {
   help: 'How long a fork waits, with the address space locked, for the answer of every CPU',
 });
 
+const v_forks = counter_u64('vm.stats.vm.v_forks', 'Copies of address spaces that were made');
+const v_forkpages = counter_u64(
+  'vm.stats.vm.v_forkpages',
+  'Pages of data and stack that the spaces had that were copied',
+);
+
 /** A space of its own for the pages from `min` up to `max`, in hand. NULL: no memory. */
 export function vmspace_alloc(min: number, max: number): vm_map_t {
   const pm = pmap_pinit();
@@ -169,8 +176,13 @@ export function vmspace_fork(parent: vm_map_t, refuse = false): number {
     if (result === KERN_SUCCESS && !regions_copy(parent, child)) result = KERN_RESOURCE_SHORTAGE;
     vm_map_unlock(child);
   }
+  const pages = map.dsize[parent] + map.ssize[parent];
   vm_map_unlock(parent);
-  if (result === KERN_SUCCESS) return child;
+  if (result === KERN_SUCCESS) {
+    counter_add(v_forks, 1);
+    counter_add(v_forkpages, pages);
+    return child;
+  }
   if (child !== NULL) vm_map_deallocate(child);
   return -result;
 }

@@ -88,8 +88,8 @@ export function vm_object_startup(): void {
   vm_device_startup();
 }
 sysctl_value(
-  'vm.objects',
-  { type: 'uint', help: 'Memory objects' },
+  'vm.stats.object.count',
+  { type: 'uint', help: 'Memory objects that there are' },
   () => root.count[object_root()],
 );
 

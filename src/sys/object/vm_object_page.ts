@@ -19,7 +19,7 @@
  * Locks: all calls want the object locked; what leaves it may sleep, lets go of it meanwhile.
  */
 import { sim_point } from '../machine/atomic.ts';
-import { counter_get } from '../machine/counter.ts';
+import { counter_add, counter_get, counter_u64 } from '../machine/counter.ts';
 import { pcpu, thr } from '../machine/cpu.ts';
 import { v_reaps } from '../machine/death.ts';
 import { opt } from '../machine/opt.ts';
@@ -86,6 +86,7 @@ import {
 const object = vm_object;
 const page = vm_page;
 const SLICE_MS = 250;
+const v_pfree = counter_u64('vm.stats.vm.v_pfree', 'Pages freed because their object ended');
 
 const nodes = (): zone_t => vm_object_root.nodes[object_root()] as zone_t;
 
@@ -293,7 +294,10 @@ export function object_page_free(m: number, o: vm_object_t): void {
 export function object_pages_free(o: vm_object_t): void {
   for (let m = object_page_next(o, 0); m !== 0; ) {
     const i = page.index[m];
-    if (!vm_page_sleep_if_busy(m, o)) page_of_dead_free(m, o);
+    if (!vm_page_sleep_if_busy(m, o)) {
+      page_of_dead_free(m, o);
+      counter_add(v_pfree, 1);
+    }
     m = object_page_next(o, i);
   }
   object_stale_out(o);

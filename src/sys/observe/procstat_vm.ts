@@ -1,20 +1,40 @@
 /*
- * procstat_vm: what is mapped in an address space, in the columns of `procstat -v`.
+ * procstat_vm: what is mapped in address spaces, and which memory objects there are.
  *
- *      START  END  PRT  RES  PRES  REF  SHD  FLAG  TP
+ *      kern.proc.vmmap             entries of all spaces
+ *      kern.proc.vmmap  number     entries of that space
+ *      vm.objects                  memory objects, newest first
  *
- * A row is an entry of the map, or the part of one that lies in banks whose addresses follow each
- * other.  Counts are a sample: the map is locked shared, so that entries stay, but pages come
- * and go.  BSD's column PATH, the file behind an object, is for when there are files.
+ * An entry here is one of a map, or the part of one that lies in banks whose addresses follow each
+ * other.  A space's number is the word address of its record: of spaces that live each has its
+ * own, and a later one may have that of one that ended.
+ *
+ * All figures are a sample.  Of each list the members are noted under the lock of the list,
+ * then each is locked and looked at: a map shared, so that its entries stay, an object with the
+ * one below it, so that a chain stays.  What left the list in between is passed over.
+ * Records of both sorts stay such records for ever, with their locks, so whoever has an old
+ * pointer may take the lock, and sees by the list that it is no member any more.
  */
+import { EINVAL, ENOENT } from '../machine/errno.ts';
+import { PAGE_SIZE } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';
+import {
+  CTLFLAG_RD,
+  CTLFLAG_SKIP,
+  type SysctlRequest,
+  sysctl_proc,
+} from '../machine/sysctl_decl.ts';
 import {
   MAP_ENTRY_COW,
   MAP_ENTRY_GROWS_DOWN,
   MAP_ENTRY_GROWS_UP,
   MAP_ENTRY_NEEDS_COPY,
+  MAP_ENTRY_NOCOREDUMP,
+  MAP_ENTRY_USER_WIRED,
+  vm_map,
   vm_map_entry,
   type vm_map_entry_t,
+  vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
 import {
@@ -24,159 +44,144 @@ import {
   OBJT_PHYS,
   OBJT_SWAP,
   vm_object,
+  vm_object_root,
+  type vm_object_t,
 } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
-import { VM_PROT_EXECUTE, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { BANK_PAGES, to_address } from '../map/vm_bank.ts';
-import { vm_map_lock_read, vm_map_unlock_read } from '../map/vm_map.ts';
-import { map_entries } from '../map/vm_map_check.ts';
+import { map_root, vm_map_lock_read, vm_map_unlock_read } from '../map/vm_map.ts';
 import { entry_object } from '../map/vm_map_entry.ts';
+import { map_header } from '../map/vm_map_tree.ts';
+import { object_root } from '../object/vm_object.ts';
 import { object_page_next, page_valid } from '../object/vm_object_page.ts';
+import { PQ_ACTIVE, PQ_INACTIVE, page_queue } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { type Column, columns_text } from './columns.ts';
+import {
+  KVME_FLAG_COW,
+  KVME_FLAG_GROWS_DOWN,
+  KVME_FLAG_GROWS_UP,
+  KVME_FLAG_NEEDS_COPY,
+  KVME_FLAG_NOCOREDUMP,
+  KVME_FLAG_USER_WIRED,
+  KVME_TYPE_DEAD,
+  KVME_TYPE_DEFAULT,
+  KVME_TYPE_DEVICE,
+  KVME_TYPE_NONE,
+  KVME_TYPE_PHYS,
+  KVME_TYPE_SWAP,
+  type kinfo_vmentry,
+  kinfo_vmentry_bytes,
+  type kinfo_vmobject,
+  kinfo_vmobject_bytes,
+} from './kinfo_vm.ts';
 
+const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
-const PAGE_BYTES = 4096;
 
-/** A row: what is mapped at some addresses. */
-export interface MapLine {
-  readonly start: number;
-  /** The first address beyond. */
-  readonly end: number;
-  readonly protection: string;
-  /** Pages in memory, of its object or of one below. */
-  readonly resident: number;
-  /** Those that nobody else can see. */
-  readonly private_resident: number;
-  /** References to its object. */
-  readonly references: number;
-  /** Objects that its object backs. */
-  readonly shadows: number;
-  readonly flags: string;
-  readonly type: string;
-}
-const TYPES = new Map([
-  [OBJT_DEFAULT, 'df'],
-  [OBJT_SWAP, 'sw'],
-  [OBJT_PHYS, 'ph'],
-  [OBJT_DEVICE, 'dv'],
-  [OBJT_DEAD, 'dd'],
-]);
-const letters = (value: number, all: readonly (readonly [number, string])[]): string =>
-  all.map(([bit, letter]) => (value & bit ? letter : '-')).join('');
-const PROTECTIONS = [
-  [VM_PROT_READ, 'r'],
-  [VM_PROT_WRITE, 'w'],
-  [VM_PROT_EXECUTE, 'x'],
-] as const;
-const FLAGS = [
-  [MAP_ENTRY_COW, 'C'],
-  [MAP_ENTRY_NEEDS_COPY, 'N'],
-  [0, 'S'], // large pages, which no page table here has
-  [MAP_ENTRY_GROWS_UP, 'U'],
-  [MAP_ENTRY_GROWS_DOWN, 'D'],
-] as const;
-
-export const PROCSTAT_COLUMNS: readonly Column<MapLine>[] = [
-  {
-    title: 'START',
-    help: 'The first address.',
-    width: 18,
-    gap: '',
-    text: (l) => `0x${l.start.toString(16)}`,
-  },
-  {
-    title: 'END',
-    help: 'The first address beyond.',
-    width: 18,
-    gap: ' ',
-    text: (l) => `0x${l.end.toString(16)}`,
-  },
-  {
-    title: 'PRT',
-    help: 'What may be done there: read, write, run.',
-    width: 3,
-    gap: ' ',
-    text: (l) => l.protection,
-  },
-  {
-    title: 'RES',
-    help: 'Pages in memory, of the object that is mapped there or of one below it.',
-    width: 4,
-    gap: ' ',
-    text: (l) => String(l.resident),
-  },
-  {
-    title: 'PRES',
-    help: 'Of these, pages of an object that nothing else refers to.',
-    width: 4,
-    gap: ' ',
-    text: (l) => String(l.private_resident),
-  },
-  {
-    title: 'REF',
-    help: 'References to the object.',
-    width: 3,
-    gap: ' ',
-    text: (l) => String(l.references),
-  },
-  {
-    title: 'SHD',
-    help: 'Objects above it that show its pages where they have none.',
-    width: 3,
-    gap: ' ',
-    text: (l) => String(l.shadows),
-  },
-  {
-    title: 'FLAG',
-    help: 'C: writes go to a copy. N: which is yet to be made. U, D: it grows up, down.',
-    width: -5,
-    gap: ' ',
-    text: (l) => l.flags,
-  },
-  {
-    title: 'TP',
-    help: 'Its object: df memory, sw swap, ph never reclaimed, dv device, dd dead; --: none.',
-    width: -2,
-    gap: ' ',
-    text: (l) => l.type,
-  },
+const TYPES: readonly (readonly [number, number])[] = [
+  [OBJT_DEFAULT, KVME_TYPE_DEFAULT],
+  [OBJT_SWAP, KVME_TYPE_SWAP],
+  [OBJT_DEVICE, KVME_TYPE_DEVICE],
+  [OBJT_PHYS, KVME_TYPE_PHYS],
+  [OBJT_DEAD, KVME_TYPE_DEAD],
 ];
-
-/** What is mapped in a space, lowest page first. The caller holds no lock. */
-export function procstat_vm(mp: vm_map_t): MapLine[] {
-  const lines: MapLine[] = [];
-  vm_map_lock_read(mp);
-  for (const e of map_entries(mp)) {
-    for (let at = entry.start[e]; at < entry.end[e]; ) {
-      let end = at;
-      do end = Math.min((Math.floor(end / BANK_PAGES) + 1) * BANK_PAGES, entry.end[e]);
-      while (
-        end < entry.end[e] &&
-        to_address(mp, end) - to_address(mp, at) === (end - at) * PAGE_BYTES
-      );
-      lines.push(line_of(mp, e, at, end));
-      at = end;
-    }
-  }
-  vm_map_unlock_read(mp);
-  return lines;
+const FLAGS: readonly (readonly [number, number])[] = [
+  [MAP_ENTRY_COW, KVME_FLAG_COW],
+  [MAP_ENTRY_NEEDS_COPY, KVME_FLAG_NEEDS_COPY],
+  [MAP_ENTRY_NOCOREDUMP, KVME_FLAG_NOCOREDUMP],
+  [MAP_ENTRY_GROWS_UP, KVME_FLAG_GROWS_UP],
+  [MAP_ENTRY_GROWS_DOWN, KVME_FLAG_GROWS_DOWN],
+  [MAP_ENTRY_USER_WIRED, KVME_FLAG_USER_WIRED],
+];
+function kvme_type(o: vm_object_t): number {
+  if (o === NULL) return KVME_TYPE_NONE;
+  return TYPES.find(([type]) => type === object.type[o])?.[1] ?? KVME_TYPE_NONE;
 }
-function line_of(mp: vm_map_t, e: vm_map_entry_t, from: number, to: number): MapLine {
+
+// --- members of the lists ------------------------------------------------------------------------
+
+/** Calls `look` with each address space, locked shared. The caller holds no lock. */
+export function maps_each(look: (mp: vm_map_t) => void): void {
+  const r = map_root();
+  const all: vm_map_t[] = [];
+  mtx_lock(vm_map_root.lock, r);
+  for (let mp = vm_map_root.first[r]; mp !== NULL; mp = map.next[mp]) all.push(mp);
+  mtx_unlock(vm_map_root.lock, r);
+  for (const mp of all) {
+    vm_map_lock_read(mp);
+    mtx_lock(vm_map_root.lock, r);
+    const prev = map.prev[mp];
+    const listed = (prev === NULL ? vm_map_root.first[r] : map.next[prev]) === mp;
+    mtx_unlock(vm_map_root.lock, r);
+    if (listed) look(mp);
+    vm_map_unlock_read(mp);
+  }
+}
+/** Calls `look` with each memory object, locked. The caller holds no lock of an object. */
+export function objects_each(look: (o: vm_object_t) => void): void {
+  const r = object_root();
+  const all: vm_object_t[] = [];
+  mtx_lock(vm_object_root.lock, r);
+  for (let o = vm_object_root.first[r]; o !== NULL; o = object.next[o]) all.push(o);
+  mtx_unlock(vm_object_root.lock, r);
+  for (const o of all) {
+    mtx_lock(object.lock, o);
+    mtx_lock(vm_object_root.lock, r);
+    const prev = object.prev[o];
+    const listed = (prev === NULL ? vm_object_root.first[r] : object.next[prev]) === o;
+    mtx_unlock(vm_object_root.lock, r);
+    if (listed) look(o);
+    mtx_unlock(object.lock, o);
+  }
+}
+/** The entries of a map that is locked, lowest first. */
+export function* entries_of(mp: vm_map_t): Generator<vm_map_entry_t> {
+  const header = map_header(mp);
+  for (let e = entry.next[header]; e !== header; e = entry.next[e]) yield e;
+}
+
+// --- what is mapped ------------------------------------------------------------------------------
+
+/** What is mapped in one space, or in all of them. The caller holds no lock. */
+export function procstat_vm(only?: number): kinfo_vmentry[] {
+  const found: kinfo_vmentry[] = [];
+  maps_each((mp) => {
+    if (only !== undefined && only !== mp) return;
+    for (const e of entries_of(mp)) {
+      for (let at = entry.start[e]; at < entry.end[e]; ) {
+        const end = contiguous(mp, e, at);
+        found.push(vmentry(mp, e, at, end));
+        at = end;
+      }
+    }
+  });
+  return found;
+}
+/** Where the addresses of an entry, from page `from` on, follow each other no longer. */
+function contiguous(mp: vm_map_t, e: vm_map_entry_t, from: number): number {
+  const begin = to_address(mp, from);
+  let end = from;
+  do end = Math.min((Math.floor(end / BANK_PAGES) + 1) * BANK_PAGES, entry.end[e]);
+  while (end < entry.end[e] && to_address(mp, end) - begin === (end - from) * PAGE_SIZE);
+  return end;
+}
+function vmentry(mp: vm_map_t, e: vm_map_entry_t, from: number, to: number): kinfo_vmentry {
   const start = to_address(mp, from);
   const o = entry_object(e);
   const own = pages_of(e, from, to);
   return {
+    space: mp,
+    type: kvme_type(o),
     start,
-    end: start + (to - from) * PAGE_BYTES,
-    protection: letters(entry.protection[e], PROTECTIONS),
+    end: start + (to - from) * PAGE_SIZE,
+    offset: (entry.offset[e] + from - entry.start[e]) * PAGE_SIZE,
+    flags: FLAGS.reduce((f, [bit, kvme]) => (entry.eflags[e] & bit ? f | kvme : f), 0),
+    protection: entry.protection[e],
     resident: own.all,
     private_resident: own.alone,
-    references: o === NULL ? 0 : object.refs[o],
+    refs: o === NULL ? 0 : object.refs[o],
     shadows: o === NULL ? 0 : object.shadow_count[o],
-    flags: letters(entry.eflags[e], FLAGS),
-    type: o === NULL ? '--' : (TYPES.get(object.type[o]) ?? '??'),
   };
 }
 /** How many pages of a part of an entry are in memory, and how many nobody else can see. */
@@ -209,8 +214,66 @@ function pages_of(e: vm_map_entry_t, from: number, to: number): { all: number; a
   mtx_unlock(object.lock, o);
   return { all: seen.size, alone };
 }
-/** The rows as BSD prints them. */
-export function procstat_vm_text(lines: readonly MapLine[]): string {
-  const { titles, lines: rows } = columns_text(PROCSTAT_COLUMNS, lines);
-  return [titles, ...rows].map((row) => `${row.trimEnd()}\n`).join('');
+
+// --- memory objects ------------------------------------------------------------------------------
+
+/** All memory objects, newest first. The caller holds no lock of an object. */
+export function vm_objects(): kinfo_vmobject[] {
+  const found: kinfo_vmobject[] = [];
+  objects_each((o) => {
+    const on = [0, 0, 0, 0];
+    for (let m = object_page_next(o, 0); m !== 0; m = object_page_next(o, vm_page.index[m] + 1)) {
+      on[page_queue(m)]++;
+    }
+    found.push({
+      type: kvme_type(o),
+      size: object.size[o],
+      refs: object.refs[o],
+      shadows: object.shadow_count[o],
+      resident: object.resident[o],
+      active: on[PQ_ACTIVE],
+      inactive: on[PQ_INACTIVE],
+      backing: object.backing[o] * 4,
+      me: o * 4,
+    });
+  });
+  return found;
 }
+
+// --- as variables --------------------------------------------------------------------------------
+
+/** Sends records, which were gathered before: no lock is held while somebody reads. */
+function send<T>(req: SysctlRequest, all: readonly T[], bytes: (one: T) => Uint8Array): number {
+  let error = 0;
+  for (const one of all) error = req.out(bytes(one)) || error;
+  return error;
+}
+const flags = CTLFLAG_RD | CTLFLAG_SKIP;
+sysctl_proc(
+  'kern.proc.vmmap',
+  {
+    type: 'node',
+    fmt: 'S,kinfo_vmentry',
+    flags,
+    number: 32,
+    help: 'What is mapped in address spaces; a number behind it: in the space with that number',
+  },
+  (req) => {
+    const [space, ...more] = req.rest;
+    if (more.length > 0) return EINVAL;
+    const found = procstat_vm(space);
+    // A space in which nothing is mapped is answered, too, with nothing.
+    if (space !== undefined && found.length === 0 && !space_exists(space)) return ENOENT;
+    return send(req, found, kinfo_vmentry_bytes);
+  },
+);
+function space_exists(space: number): boolean {
+  let found = false;
+  maps_each((mp) => void (found ||= mp === space));
+  return found;
+}
+sysctl_proc(
+  'vm.objects',
+  { type: 'opaque', fmt: 'S,kinfo_vmobject', flags, help: 'All memory objects' },
+  (req) => send(req, vm_objects(), kinfo_vmobject_bytes),
+);

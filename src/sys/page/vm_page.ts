@@ -48,6 +48,7 @@ import {
   sysctl_set,
   sysctl_uint,
   sysctl_value,
+  type SysctlDecl,
 } from '../machine/sysctl_decl.ts';
 import {
   PG_ZERO,
@@ -126,6 +127,14 @@ const v_free_min = knob('v_free_min', 3, 'Below this waiters for memory stay asl
 export const v_free_target = knob('v_free_target', 4, 'Free pages that reclaiming aims at');
 const v_free_reserved = knob('v_free_reserved', 5, 'Pages only SYSTEM and INTERRUPT requests get');
 const v_page_count = level('v_page_count', 'Pages managed');
+const constant = (name: string, help: string, value: number | SysctlDecl) =>
+  sysctl_value(`vm.stats.vm.${name}`, { type: 'uint', unit: 'pages', help }, () =>
+    typeof value === 'number' ? value : sysctl_get(value),
+  );
+constant('v_free_min', 'What vm.v_free_min is', v_free_min);
+constant('v_free_target', 'What vm.v_free_target is', v_free_target);
+constant('v_free_reserved', 'What vm.v_free_reserved is', v_free_reserved);
+constant('v_interrupt_free_min', 'Pages only INTERRUPT requests get', INTERRUPT_FREE_MIN);
 const idle_zero_max = sysctl_int('vm.idlezero_maxrun', {
   value: 16,
   min: 0,
@@ -153,11 +162,6 @@ export function vm_page_cached(): number {
   return n;
 }
 sysctl_value('vm.stats.vm.v_free_count', { type: 'uint', help: 'Free pages' }, free_pages);
-sysctl_value(
-  'vm.stats.vm.v_wire_count',
-  { type: 'uint', help: 'Pages that the kernel holds' },
-  vm_page_wired_count,
-);
 sysctl_value('vm.stats.vm.v_page_size', { type: 'uint', help: 'Bytes in a page' }, () => 4096);
 sysctl_value(
   'vm.stats.misc.zero_page_count',
@@ -698,7 +702,7 @@ export function vm_page_census(): number[] {
   return kinds;
 }
 /** Pages that are the kernel's own, by what they are. */
-function vm_page_wired_count(): number {
+export function vm_page_kernel_count(): number {
   const kinds = vm_page_census();
   const held = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_WIRED, PK_HAND, PK_QUARANTINE, PK_TABLE];
   return held.reduce((n, kind) => n + kinds[kind], 0);

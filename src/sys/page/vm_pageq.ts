@@ -35,6 +35,7 @@ import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts
 import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
 import { lock_owner_tid } from '../sync/lock_word.ts';
 import { save, save_word, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
+import { vm_page_kernel_count } from './vm_page.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
 const page = vm_page;
@@ -91,6 +92,15 @@ sysctl_value(
 const v_reactivated = counter_u64(
   'vm.stats.vm.v_reactivated',
   'Pages that left the cache queue because they were used',
+);
+const v_tcached = counter_u64(
+  'vm.stats.vm.v_tcached',
+  'Pages that became as good as free, on the cache queue',
+);
+sysctl_value(
+  'vm.stats.vm.v_wire_count',
+  { type: 'uint', help: 'Pages that the kernel holds, and pages of memory objects that are wired' },
+  () => vm_page_kernel_count() + pageq.wired[root()],
 );
 /** Pages on a queue: a sample. */
 export function pageq_count(q: number): number {
@@ -206,6 +216,7 @@ export function vm_page_deactivate(m: number, first = false): void {
 export function vm_page_cache(m: number): void {
   change(m, (at) => {
     const act = page_act(at);
+    if (page_queue(at) !== PQ_CACHE) counter_add(v_tcached, 1);
     unlink(at);
     link(at, PQ_CACHE, act, false);
   });

@@ -6,8 +6,8 @@
  * without processes or page faults counts none, and a 0 would say that there were
  * none.
  */
-import type { memstat_fetch } from '../sys/observe/memstat_sysctl.ts';
-import { kprintf } from '../sys/machine/subr_prf.ts';
+import type { memstat_fetch } from './memstat_sysctl.ts';
+import { kprintf } from '../machine/subr_prf.ts';
 
 /** Variable below vm.stats, key in JSON, words. */
 export const SUMS_LINES: readonly (readonly [string, string, string])[] = [
