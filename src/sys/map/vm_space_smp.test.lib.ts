@@ -27,6 +27,7 @@ import { procstat_vm, vm_objects } from '../observe/procstat_vm.ts';
 import { vmtotal } from '../observe/vm_meter.ts';
 import { vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { maps_make, stop_word } from './vm_map.test.lib.ts';
+import './vm_syscalls.ts'; // as the workers have it
 import { space_make, spaces_check, spaces_end } from './vm_space.test.lib.ts';
 
 export const WORKERS = 2;

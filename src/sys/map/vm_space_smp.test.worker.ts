@@ -7,6 +7,7 @@
  *      loads    reads pages, again and again
  */
 import { attach, detach } from '../boot/whole.ts';
+import './vm_syscalls.ts'; // the tests that start it have what is declared there
 import { atomic_add, atomic_cas, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { poll } from '../machine/cpu.ts';
 import { EFAULT } from '../machine/errno.ts';
