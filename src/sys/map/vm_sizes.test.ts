@@ -1,7 +1,8 @@
 /*
- * Shows: machines from the smallest to the largest size have virtual memory: they map, fault, copy on
- * write, fork and unmap; the smallest has most of its pages free after boot, the largest spends
- * little on each; where memory ends an access says so, as far as it came, and the space goes on.
+ * Shows: machines from the smallest to the largest size have virtual memory: they map, fault,
+ * copy on write, fork and unmap; the smallest has most of its pages free after boot, the largest
+ * spends little on each; where memory ends an access says so, as far as it came, and the
+ * space goes on.
  * By what means: the same steps in a machine of each size, with the system calls of programs; the
  * counts of pages; the walkers afterwards.
  */
