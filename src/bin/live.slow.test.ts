@@ -113,18 +113,23 @@ for (const major of NODE_MAJORS) {
       await program.ask('run');
     });
     test('what is mapped, and its objects', async () => {
-      const { space, procstat, objects } = await program.ask('space');
-      assert.equal(run('procstat', '-v'), procstat);
-      assert.equal(run('procstat', '-v', `${space}`), procstat);
-      assert.equal(run('procstat', '-avh').split('\n')[0], procstat.split('\n')[1]);
+      const { procstat, objects } = await program.ask('space');
+      const [, first] = procstat.split('\n');
+      assert.match(first, / rw- +2 +2 +1 +0 ----- df store\/index$/);
+      const space = Number.parseInt(first, 10);
+      for (const which of [[], ['store'], [`${space}`]]) {
+        assert.equal(run('procstat', '-v', ...which), procstat);
+      }
+      assert.equal(run('procstat', '-avh'), procstat.split('\n').slice(1).join('\n'));
       assert.equal(run('vmstat', '-o'), objects);
       const { vm } = JSON.parse(run('procstat', '-v', '--json')).procstat;
       assert.deepEqual(Object.keys(vm), [`${space}`]);
-      const [first] = vm[space].vm;
+      const [entry] = vm[space].vm;
       assert.deepEqual(
-        [first.kve_start, first.kve_end, first.kve_protection.write, first.kve_resident],
-        ['0x64000', '0x68000', true, 2],
+        [entry.kve_protection.write, entry.kve_resident, entry.kve_path],
+        [true, 2, 'store/index'],
       );
+      assert.equal(Number(entry.kve_end) - Number(entry.kve_start), 4 * 4096);
       const rows = JSON.parse(run('vmstat', '-o', '--json')).object;
       assert.ok(rows.some((o: { resident: number; type: string }) => o.resident === 2));
       const sums = JSON.parse(run('vmstat', '-s', '--json'))['summary-statistics'];
@@ -132,9 +137,14 @@ for (const major of NODE_MAJORS) {
       const total = run('sysctl', 'vm.vmtotal');
       assert.match(total, /^Virtual Memory:\t\t\(Total: 16K Active: 16K\)$/m);
       assert.match(total, /^Real Memory:\t\t\(Total: 8K Active: 8K\)$/m);
-      const none = kmem_on(NODES[major], ['procstat', '-v', `${space + 1}`]);
-      assert.deepEqual([none.code, none.out], [1, '']);
-      assert.equal(none.err, `kmem procstat: ${space + 1}: no such address space\n`);
+      for (const [which, more] of [
+        [`${space + 1}`, ''],
+        ['stor', ', or nothing is mapped there'],
+      ]) {
+        const none = kmem_on(NODES[major], ['procstat', '-v', which]);
+        assert.deepEqual([none.code, none.out], [1, '']);
+        assert.equal(none.err, `kmem procstat: ${which}: no such address space${more}\n`);
+      }
     });
     test('a variable that is set from outside is seen inside', async () => {
       const before = await program.ask('get vm.lowmem_period');

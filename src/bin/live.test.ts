@@ -48,7 +48,6 @@ describe('command lines', () => {
       [/^vmstat: da0: no operand/, vmstat_main, '-m', 'da0'],
       [/^netstat: say what to show/, netstat_main],
       [/^procstat: say what to show: -v .*; usage: procstat -v/, procstat_main],
-      [/^procstat: x: give the number of a space/, procstat_main, '-v', 'x'],
       [/^procstat: -a: all spaces are shown/, procstat_main, '-va', '1'],
       [/^procstat: -w 0: give seconds/, procstat_main, '-vw', '0'],
       [/^procstat: -Q: no such option; usage/, procstat_main, '-Q'],

@@ -1,7 +1,8 @@
 /*
  * procstat: what is mapped in address spaces.
  *
- *      procstat -v [SPACE...]     entries, lowest address first; without SPACE of all spaces
+ *      procstat -v [SPACE...]     entries, lowest address first; without SPACE of all spaces; SPACE
+ *                                 is the number of one, or its name
  *
  *      -a                         of all spaces, as without SPACE
  *      -h                         no line of titles
@@ -39,30 +40,37 @@ be done there, and how many pages of it are in memory.
   -w SECONDS       again and again, so far apart
   -c COUNT         so many times (every second, unless -w says otherwise)
   --json           one JSON document, each time on a line of its own
-  SPACE            number of a space, as the column PID shows it
+  SPACE            name of a space, or its number, as the column PID shows it
 
 What a column means: kmem explain PRES.
 
 examples:
   kmem procstat -v
+  kmem procstat -v store
   kmem procstat -v --json | jq '.procstat.vm[].vm[].kve_resident'
 `;
 
 /** What is mapped in the spaces that are wanted; a text: why that cannot be told. */
-function entries_of(ctx: ToolContext, wanted: readonly number[]): kinfo_vmentry[] | string {
+function entries_of(ctx: ToolContext, wanted: readonly string[]): kinfo_vmentry[] | string {
   const bytes = tool_fetch(ctx, 'kern.proc.vmmap');
   if (typeof bytes === 'string') return bytes;
   const all = kinfo_vmentries(bytes);
   if (wanted.length === 0) return all.sort((a, b) => a.space - b.space);
   const found: kinfo_vmentry[] = [];
   for (const space of wanted) {
-    const own = all.filter((e) => e.space === space);
-    if (own.length === 0 && !space_exists(ctx, space)) return `${space}: no such address space`;
+    const number = /^[1-9]\d{0,9}$/.test(space) ? Number(space) : 0;
+    const own = all.filter((e) =>
+      number > 0 ? e.space === number : e.path === space || e.path.startsWith(`${space}/`),
+    );
+    // Of a space in which nothing is mapped nothing was said; one that has a number is asked for.
+    if (own.length === 0 && (number === 0 || !space_exists(ctx, number))) {
+      return `${space}: no such address space${number === 0 ? ', or nothing is mapped there' : ''}`;
+    }
     found.push(...own);
   }
   return found;
 }
-/** Whether there is a space of which nothing was said: one where nothing is mapped. */
+/** Whether there is a space with that number. */
 function space_exists(ctx: ToolContext, space: number): boolean {
   const mib = new Uint8Array(96);
   const name = new TextEncoder().encode('kern.proc.vmmap');
@@ -83,16 +91,13 @@ export async function procstat_main(argv: readonly string[], ctx: ToolContext): 
     return EXIT_USAGE;
   };
   if (!on.has('v')) return refuse('say what to show: -v what is mapped');
-  const wrong = operands.find((text) => !/^[1-9]\d{0,9}$/.test(text));
-  if (wrong !== undefined) return refuse(`${wrong}: give the number of a space`);
   if (on.has('a') && operands.length > 0) return refuse('-a: all spaces are shown, no SPACE');
   const rounds = tool_rounds(values.get('w'), values.get('c'));
   if (typeof rounds === 'string') return refuse(rounds);
   const json = on.has('json');
   if (ctx.terminal && ctx.program && !json) ctx.out(`${program_text(ctx.program)}\n`);
-  const wanted = operands.map(Number);
   return await tool_repeat(rounds, (n) => {
-    const entries = entries_of(ctx, wanted);
+    const entries = entries_of(ctx, operands);
     if (typeof entries === 'string') {
       ctx.err(`procstat: ${entries}\n`);
       return EXIT_FAIL;

@@ -17,14 +17,6 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { assertNoLeaks, boot, type Listener, type Machine } from './index.ts';
-import { VM_MAP_MAX, type vm_map_t } from '../sys/h/vm_map.ts';
-import type { vm_object_t } from '../sys/h/vm_object.ts';
-import { VM_PROT_ALL, VM_PROT_READ, VM_PROT_WRITE } from '../sys/h/vm_prot.ts';
-import { NULL } from '../sys/machine/struct.ts';
-import { suword } from '../sys/map/vm_copy.ts';
-import { vm_map_deallocate } from '../sys/map/vm_map.ts';
-import { vmspace_alloc } from '../sys/map/vm_map_fork.ts';
-import { vm_map_fixed } from '../sys/map/vm_map_insert.ts';
 import { SEED } from '../sys/machine/seed.test.lib.ts';
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -37,15 +29,10 @@ function figures(machine: Machine): unknown {
   const { memory, types, zones } = machine.stats();
   return { memory, load: types.find((t) => t.name === 'load'), zones };
 }
-/** The space that was made, in this thread's hand. */
-let space = 0;
 function map(machine: Machine): unknown {
-  space = vmspace_alloc(16, VM_MAP_MAX);
-  const mp = space as vm_map_t;
-  const rights = { protection: VM_PROT_READ | VM_PROT_WRITE, max_protection: VM_PROT_ALL };
-  vm_map_fixed(mp, 100, 104, { object: NULL as vm_object_t, offset: 0, cow: 0, ...rights });
-  for (const i of [100, 102]) suword(mp, i * 4096, 1);
-  return { space, procstat: machine.procstat(), objects: machine.vmstat('o') };
+  const m = machine.space('store').mmap({ name: 'index', length: 4 * 4096 });
+  for (const i of [0, 2]) m.setU8(i * 4096, 1);
+  return { procstat: machine.procstat(), objects: machine.vmstat('o') };
 }
 async function end(machine: Machine): Promise<string> {
   machine.roots.set('pause', 2);
@@ -54,7 +41,7 @@ async function end(machine: Machine): Promise<string> {
     const left = machine.queue(`to ${n}`, { capacity: 16 });
     for (let c = left.tryPop(); c !== undefined; c = left.tryPop()) machine.adoptChain(c).free();
   }
-  if (space !== 0) vm_map_deallocate(space as vm_map_t);
+  if (machine.procstat().includes(' store/index')) machine.space('store').destroy();
   machine.check();
   assertNoLeaks(machine);
   return 'ended';

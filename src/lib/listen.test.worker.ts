@@ -3,10 +3,6 @@
  * chains to the other worker, until the root `pause` is 1; then it stands still,
  * with what it holds.  2 ends it.
  */
-// What the program uses of address spaces is declared in its workers, too.
-import '../sys/map/vm_map_fork.ts';
-import '../sys/map/vm_map_insert.ts';
-import '../sys/map/vm_copy.ts';
 import { workerData } from 'node:worker_threads';
 import { dice } from '../sys/machine/seed.test.lib.ts';
 import { type Address, attach, type Chain } from './index.ts';

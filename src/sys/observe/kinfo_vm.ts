@@ -5,9 +5,9 @@
  *      vm.objects        kinfo_vmobject, kinfo_vmobject, ...    what vmstat -o shows
  *
  * The records are FreeBSD's, as a machine with 64-bit numbers has them: a record begins with its
- * length, which its last field, a path, makes longer or shorter.  Nothing here has a path, so
- * that each ends with an empty one.  Whoever reads them goes from length to length, and takes
- * records that are longer than he knows.
+ * length, which its last field, a path, makes longer or shorter.  BSD's path is a file's; here that
+ * of an entry is the name of its space and, behind a slash, of its part of it, as far as they have
+ * names.  Whoever reads records goes from length to length.
  *
  *      kinfo_vmentry     0 length     4 type      8 start     16 end      24 offset     44 flags
  *                       48 resident  52 private  56 rights    60 refs     64 shadows   104 space
@@ -57,6 +57,8 @@ export interface kinfo_vmentry {
   readonly refs: number;
   /** Objects that its object backs. */
   readonly shadows: number;
+  /** The name of the space, and behind a slash that of the part. */
+  readonly path: string;
 }
 /** A memory object. */
 export interface kinfo_vmobject {
@@ -75,19 +77,27 @@ export interface kinfo_vmobject {
   readonly me: number;
 }
 
-/** Bytes of a record with an empty path: its place, a zero byte, and up to whole words of 8. */
-const VMENTRY_BYTES = 136 + 8;
-const VMOBJECT_BYTES = 160 + 8;
+/** Where the path of a record is. */
+const VMENTRY_PATH = 136;
+const VMOBJECT_PATH = 160;
+/** Bytes up to a whole number of words, of 8 bytes. */
+const whole = (bytes: number): number => Math.ceil(bytes / 8) * 8;
+const VMOBJECT_BYTES = whole(VMOBJECT_PATH + 1);
+const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 /** How pages are cached by the processor: written back. */
 const WRITE_BACK = 6;
 
 export function kinfo_vmentry_bytes(e: kinfo_vmentry): Uint8Array {
-  const v = new DataView(new ArrayBuffer(VMENTRY_BYTES));
-  put32(v, 0, VMENTRY_BYTES, e.type);
+  const path = encoder.encode(e.path);
+  const bytes = new Uint8Array(whole(VMENTRY_PATH + path.length + 1));
+  const v = new DataView(bytes.buffer);
+  put32(v, 0, bytes.length, e.type);
   put64(v, 8, e.start, e.end, e.offset);
   put32(v, 44, e.flags, e.resident, e.private_resident, e.protection, e.refs, e.shadows);
   put32(v, 104, e.space);
-  return new Uint8Array(v.buffer);
+  bytes.set(path, VMENTRY_PATH);
+  return bytes;
 }
 export function kinfo_vmobject_bytes(o: kinfo_vmobject): Uint8Array {
   const v = new DataView(new ArrayBuffer(VMOBJECT_BYTES));
@@ -105,7 +115,7 @@ function put64(v: DataView, at: number, ...values: readonly number[]): void {
 }
 
 export function kinfo_vmentries(bytes: Uint8Array): kinfo_vmentry[] {
-  return records(bytes, VMENTRY_BYTES - 8).map((v) => ({
+  return records(bytes, VMENTRY_PATH).map((v) => ({
     space: v.getInt32(104, true),
     type: v.getInt32(4, true),
     start: get64(v, 8),
@@ -117,10 +127,11 @@ export function kinfo_vmentries(bytes: Uint8Array): kinfo_vmentry[] {
     protection: v.getInt32(56, true),
     refs: v.getInt32(60, true),
     shadows: v.getInt32(64, true),
+    path: text(v, VMENTRY_PATH),
   }));
 }
 export function kinfo_vmobjects(bytes: Uint8Array): kinfo_vmobject[] {
-  return records(bytes, VMOBJECT_BYTES - 8).map((v) => ({
+  return records(bytes, VMOBJECT_PATH).map((v) => ({
     type: v.getInt32(4, true),
     size: get64(v, 8),
     refs: v.getInt32(28, true),
@@ -131,6 +142,11 @@ export function kinfo_vmobjects(bytes: Uint8Array): kinfo_vmobject[] {
     backing: get64(v, 64),
     me: get64(v, 72),
   }));
+}
+function text(v: DataView, at: number): string {
+  const bytes = new Uint8Array(v.buffer, v.byteOffset + at, v.byteLength - at);
+  const end = bytes.indexOf(0);
+  return decoder.decode(bytes.slice(0, end < 0 ? bytes.length : end));
 }
 const get64 = (v: DataView, at: number): number => Number(v.getBigInt64(at, true));
 /** The records one after another; what is cut off, or too short for one, ends them. */

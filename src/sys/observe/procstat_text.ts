@@ -131,10 +131,10 @@ export const PROCSTAT_COLUMNS: readonly Column<kinfo_vmentry>[] = [
   },
   {
     title: 'PATH',
-    help: 'The file behind it; blank: there is none.',
+    help: 'The name of the address space and, behind a slash, of its part; blank: it has none.',
     width: 0,
     gap: ' ',
-    text: () => '',
+    text: (e) => e.path,
   },
 ];
 /** The columns of `vmstat -o`. */
@@ -217,7 +217,7 @@ export function procstat_vm_row(e: kinfo_vmentry): Record<string, unknown> {
     kve_shadow_count: e.shadows,
     kve_flags: told(e.flags, FLAGS),
     kve_type: type_of(e.type)[1],
-    kve_path: '',
+    kve_path: e.path,
   };
 }
 /** What is mapped, by space, as `procstat -v --json` has it. */

@@ -7,7 +7,8 @@
  *
  * An entry here is one of a map, or the part of one that lies in banks whose addresses follow each
  * other.  A space's number is the word address of its record: of spaces that live each has its
- * own, and a later one may have that of one that ended.
+ * own, and a later one may have that of one that ended.  Names are those of programs: of the
+ * space, and of its named part (vm_region.ts).
  *
  * All figures are a sample.  Of each list the members are noted under the lock of the list,
  * then each is locked and looked at: a map shared, so that its entries stay, an object with the
@@ -47,11 +48,20 @@ import {
   vm_object_root,
   type vm_object_t,
 } from '../h/vm_object.ts';
+import { reg_space } from '../h/registry.ts';
 import { vm_page } from '../h/vm_page.ts';
+import { vm_region } from '../h/vm_region.ts';
+import {
+  registry_each,
+  registry_lock,
+  registry_name,
+  registry_unlock,
+} from '../client/kern_registry.ts';
 import { BANK_PAGES, to_address } from '../map/vm_bank.ts';
 import { map_root, vm_map_lock_read, vm_map_unlock_read } from '../map/vm_map.ts';
 import { entry_object } from '../map/vm_map_entry.ts';
 import { map_header } from '../map/vm_map_tree.ts';
+import { vm_region_name } from '../map/vm_region.ts';
 import { object_root } from '../object/vm_object.ts';
 import { object_page_next, page_valid } from '../object/vm_object_page.ts';
 import { PQ_ACTIVE, PQ_INACTIVE, page_queue } from '../page/vm_pageq.ts';
@@ -78,6 +88,7 @@ import {
 const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
+const decoder = new TextDecoder();
 
 const TYPES: readonly (readonly [number, number])[] = [
   [OBJT_DEFAULT, KVME_TYPE_DEFAULT],
@@ -145,13 +156,15 @@ export function* entries_of(mp: vm_map_t): Generator<vm_map_entry_t> {
 
 /** What is mapped in one space, or in all of them. The caller holds no lock. */
 export function procstat_vm(only?: number): kinfo_vmentry[] {
+  const names = space_names();
   const found: kinfo_vmentry[] = [];
   maps_each((mp) => {
     if (only !== undefined && only !== mp) return;
+    const name = names.get(mp) ?? '';
     for (const e of entries_of(mp)) {
       for (let at = entry.start[e]; at < entry.end[e]; ) {
         const end = contiguous(mp, e, at);
-        found.push(vmentry(mp, e, at, end));
+        found.push(vmentry(mp, e, at, end, name));
         at = end;
       }
     }
@@ -166,7 +179,33 @@ function contiguous(mp: vm_map_t, e: vm_map_entry_t, from: number): number {
   while (end < entry.end[e] && to_address(mp, end) - begin === (end - from) * PAGE_SIZE);
   return end;
 }
-function vmentry(mp: vm_map_t, e: vm_map_entry_t, from: number, to: number): kinfo_vmentry {
+/** The names of spaces that have one. */
+function space_names(): Map<number, string> {
+  const names = new Map<number, string>();
+  registry_lock();
+  registry_each((e, kind) => {
+    if (kind === 'space' && reg_space.map[e] !== NULL)
+      names.set(reg_space.map[e], registry_name(e));
+  });
+  registry_unlock();
+  return names;
+}
+/** The path of what is mapped at a page of a map that is locked. */
+function path_of(mp: vm_map_t, at: number, space: string): string {
+  for (let r = map.regions[mp]; r !== NULL; r = vm_region.next[r]) {
+    if (at < vm_region.start[r] || at >= vm_region.end[r]) continue;
+    const name = decoder.decode(vm_region_name(r));
+    return name === '' ? space : `${space}/${name}`;
+  }
+  return space;
+}
+function vmentry(
+  mp: vm_map_t,
+  e: vm_map_entry_t,
+  from: number,
+  to: number,
+  space: string,
+): kinfo_vmentry {
   const start = to_address(mp, from);
   const o = entry_object(e);
   const own = pages_of(e, from, to);
@@ -182,6 +221,7 @@ function vmentry(mp: vm_map_t, e: vm_map_entry_t, from: number, to: number): kin
     private_resident: own.alone,
     refs: o === NULL ? 0 : object.refs[o],
     shadows: o === NULL ? 0 : object.shadow_count[o],
+    path: path_of(mp, from, space),
   };
 }
 /** How many pages of a part of an entry are in memory, and how many nobody else can see. */
