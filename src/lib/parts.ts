@@ -33,7 +33,8 @@ export interface Parts {
   readonly adoptChain: (ctx: Context, released: number) => Chain;
   readonly chainSites: () => SiteCount[];
   readonly stats: () => Stats;
-  readonly vmstat: (what: 'm' | 'z' | 'o' | 's') => string;
+  /** Looks at the letter, and gives what runs in the kernel. */
+  readonly vmstat: (what: 'm' | 'z' | 'o' | 's') => () => string;
   readonly netstat: () => string;
   readonly procstat: () => string;
   /** Reads the options, and gives what runs in the kernel. */

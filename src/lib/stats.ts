@@ -28,6 +28,7 @@ import {
   vmstat_zone_text,
 } from '../sys/observe/vmstat_text.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
+import { shown } from './args.ts';
 import { kmemError } from './errors.ts';
 import { memoryStats, type MemoryStats } from './memory_stats.ts';
 import type { ZoneStats } from './zone.ts';
@@ -85,12 +86,17 @@ export function stats(): Stats {
 }
 
 /** The tables of vmstat, by the letter of each. */
-export const VMSTAT: Readonly<Record<'m' | 'z' | 'o' | 's', () => string>> = {
+const VMSTAT: Readonly<Record<'m' | 'z' | 'o' | 's', () => string>> = {
   m: () => vmstat_malloc_text(rows()),
   z: () => vmstat_zone_text(rows()),
   o: () => vmstat_object_text(vm_objects()),
   s: () => vmstat_sums_text(vmstat_sums(memstat_fetch_live())),
 };
+/** What makes one of them. Throws EINVAL. */
+export function vmstatText(what: keyof typeof VMSTAT): () => string {
+  if (Object.keys(VMSTAT).includes(what)) return VMSTAT[what];
+  throw kmemError(EINVAL, 'vmstat', `${shown(what)} is no table: 'm', 'z', 'o' or 's'`);
+}
 /** The text of procstat -v, of all address spaces. */
 export function procstatText(): string {
   return procstat_vm_text(procstat_vm());

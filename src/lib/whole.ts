@@ -12,7 +12,7 @@ import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
 import { partsAre } from './parts.ts';
 import { Space } from './space.ts';
-import { netstatText, procstatText, stats, VMSTAT } from './stats.ts';
+import { netstatText, procstatText, stats, vmstatText } from './stats.ts';
 
 partsAre({
   chain: (ctx, source, options) => Chain.make(ctx, source, options),
@@ -20,7 +20,7 @@ partsAre({
   chainSites: mbuf_sites,
   space: (ctx, name, options) => Space.obtain(ctx, name, options),
   stats,
-  vmstat: (what) => VMSTAT[what](),
+  vmstat: vmstatText,
   netstat: netstatText,
   procstat: procstatText,
   collect: (options) => {
