@@ -19,6 +19,7 @@ import { markdown } from './markdown.ts';
 import { bench_metrics } from './metrics.ts';
 import { bench_packets, packets_markdown } from './packets.ts';
 import { plot } from './plot.ts';
+import { bench_vm, vm_markdown } from './vm.ts';
 
 interface Bench {
   about: string;
@@ -66,6 +67,11 @@ const BENCHES: Record<string, Bench> = {
     about: 'packets through two threads beside Buffers and postMessage',
     run: bench_packets,
     markdown: packets_markdown,
+  },
+  vm: {
+    about: 'faults, forks and changes of protection beside those of the system',
+    run: bench_vm,
+    markdown: vm_markdown,
   },
 };
 

@@ -1,7 +1,7 @@
 /*
  * native: the C peers, built for this run.
  *
- * peers/alloc.c and peers/replay.c are compiled once for each library, into a
+ * peers/alloc.c and peers/replay.c are compiled once for each library, peers/vm.c once, into a
  * folder of the run's own that disappears with it.  What is not installed is not an error: the
  * library is reported as skipped, with what it needs.
  */
@@ -59,10 +59,17 @@ function build(library: Library, source: string, folder: string): Built {
 
 /** Builds peers/NAME.c once per library, into `folder`. */
 export function build_native(name: string, folder: string): Built[] {
+  return build_with(LIBRARIES, name, folder);
+}
+/** Builds peers/NAME.c with the C library alone: one that asks the system, not malloc. */
+export function build_plain(name: string, folder: string): Built {
+  return build_with(LIBRARIES.slice(0, 1), name, folder)[0];
+}
+function build_with(libraries: readonly Library[], name: string, folder: string): Built[] {
   if (spawnSync('gcc', ['--version'], { stdio: 'ignore' }).status !== 0) {
     const none = { program: undefined, problem: 'skipped: needs gcc' };
-    return LIBRARIES.map((library) => ({ name: library.name, expect: library.expect, ...none }));
+    return libraries.map((library) => ({ name: library.name, expect: library.expect, ...none }));
   }
   const source = fileURLToPath(new URL(`./peers/${name}.c`, import.meta.url));
-  return LIBRARIES.map((library) => build(library, source, folder));
+  return libraries.map((library) => build(library, source, folder));
 }
