@@ -1,11 +1,12 @@
 /*
  * vm_radix (header): an index from page numbers to words.
  *
- *      tree    root, height                 height 0: empty
+ *      tree    root, height                 height 0: the root is the value at key 0, or nothing
  *      node    count | 64 slots             a slot leads to a node below, or is a value
  *
  * Keys are whole numbers below 2^31, taken six bits at a time: a tree of height h holds
- * the keys below 64^h and grows by a node on top when a larger one comes.  The tree
+ * the keys below 64^h and grows by a node on top when a larger one comes.  So a tree of key 0
+ * alone, an object of one page, has no node.  The tree
  * lies inside the record of its owner, whose lock guards it; the node that was used last
  * is remembered, because most keys come one after the other.
  */
@@ -23,7 +24,7 @@ export const RADIX_HEIGHT_MAX = 6;
 /* Locks: (w) the lock of the record that the tree lies in */
 export const vm_radix = struct<vm_radix_t>('vm_radix')({
   lock: i32('c', 'word of that lock'),
-  root: ptr<vm_radix_node_t>('w', 'the node on top'),
+  root: ptr<vm_radix_node_t>('w', 'the node on top; of height 0 the value at key 0'),
   height: i32('w', 'nodes from the root to a value'),
   leaf: ptr<vm_radix_node_t>('w', 'lowest node that was used last, 0: none'),
   leaf_key: i32('w', 'its keys, shifted down by RADIX_BITS'),

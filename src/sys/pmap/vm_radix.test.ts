@@ -44,6 +44,13 @@ test('two values at one key, a value at a key without nodes: panics that say so'
   assert.throws(() => radix_store(tree.t, 7, 71), /offset already allocated/);
 });
 test('out of memory at each node of a store: refused, and nothing has changed', () => {
+  assert.ok(nodes_refused([3, 64, 4096, 2 ** 31 - 1, 2 ** 20, 0]) >= 5, 'a node for each level');
+});
+test('the same where a value stands in the root, without a node', () => {
+  assert.ok(nodes_refused([0, 2 ** 31 - 1, 3]) >= 5, 'a node for each level');
+});
+/** Stores at these keys, each with no memory for its nodes at first. The most that one needed. */
+function nodes_refused(keys: readonly number[]): number {
   begin({ memory: '16M', options: { FAILPOINTS: true, INVARIANTS: true } });
   const tree = new Tree();
   const { t, z } = tree;
@@ -61,7 +68,7 @@ test('out of memory at each node of a store: refused, and nothing has changed', 
   };
   const take = (): number => uma_zalloc(z, M_NOWAIT);
   let most = 0;
-  for (const key of [3, 64, 4096, 2 ** 31 - 1, 2 ** 20, 0]) {
+  for (const key of keys) {
     let n = 0;
     for (leave(0); !tree.store(key, key ^ 5 || 1); leave(++n)) {
       assert.equal(radix_lookup(t, key), 0);
@@ -71,10 +78,10 @@ test('out of memory at each node of a store: refused, and nothing has changed', 
     tree.agree(model, held.length);
     most = Math.max(most, n);
   }
-  assert.ok(most >= 5, 'a store far away needs a node for each level');
   for (const key of model.keys()) assert.equal(tree.clear(key), key ^ 5 || 1);
   tree.agree(new Map(), held.length);
   for (const node of held) uma_zfree(z, node);
   assert.equal(zone_present(z).used, 0);
   tree.unlock();
-});
+  return most;
+}

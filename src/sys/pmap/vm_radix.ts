@@ -16,8 +16,8 @@
  * links or unlinks it ends.  A tree whose CPU died between two sections has at most empty
  * nodes more than it needs; the next trim on their way takes them.
  */
-import { pcpu, thr } from '../machine/cpu.ts';
-import { hw } from '../machine/memory.ts';
+import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
+import { hw as hw_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
@@ -38,6 +38,9 @@ import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
+const hw = hw_;
 const radix = vm_radix;
 const node = vm_radix_node;
 const BITS = RADIX_BITS;
@@ -61,31 +64,47 @@ function reaches(height: number, key: number): boolean {
 
 /** The value at `key`, 0: none. */
 export function radix_lookup(t: vm_radix_t, key: number): number {
+  const n = leaf_near(t, key);
+  return n === NULL ? root_value(t, key) : node.slot[elem(n, key & MASK)];
+}
+/** The value at `key` in a tree that has no node, 0: none. */
+function root_value(t: vm_radix_t, key: number): number {
+  return is_root(t, key) ? radix.root[t] : 0;
+}
+/** Whether the place of `key` is the root itself. */
+function is_root(t: vm_radix_t, key: number): boolean {
+  return key === 0 && radix.height[t] === 0;
+}
+/** The lowest node on the way to `key`, which is remembered; NULL if the way ends before. */
+function leaf_near(t: vm_radix_t, key: number): vm_radix_node_t {
   const leaf = radix.leaf[t];
-  if (leaf !== NULL && radix.leaf_key[t] === key >>> BITS) return node.slot[elem(leaf, key & MASK)];
+  return leaf !== NULL && radix.leaf_key[t] === key >>> BITS ? leaf : leaf_far(t, key);
+}
+function leaf_far(t: vm_radix_t, key: number): vm_radix_node_t {
   const n = leaf_of(t, key);
-  if (n === NULL) return 0;
+  if (n === NULL) return n;
   radix.leaf[t] = n;
   radix.leaf_key[t] = key >>> BITS;
-  return node.slot[elem(n, key & MASK)];
+  return n;
 }
 /** The same without remembering the node: by whoever only looks. */
 export function radix_peek(t: vm_radix_t, key: number): number {
   const n = leaf_of(t, key);
-  return n === NULL ? 0 : node.slot[elem(n, key & MASK)];
+  return n === NULL ? root_value(t, key) : node.slot[elem(n, key & MASK)];
 }
 /** The lowest node on the way to `key`; NULL if the way ends before. */
 function leaf_of(t: vm_radix_t, key: number): vm_radix_node_t {
   let level = radix.height[t];
   let n = radix.root[t];
-  if (n === NULL || !reaches(level, key)) return NULL as vm_radix_node_t;
+  if (n === NULL || level === 0 || !reaches(level, key)) return NULL as vm_radix_node_t;
   for (; level > 1 && n !== NULL; level--) n = node.slot[slot_of(n, key, level)] as vm_radix_node_t;
   return n;
 }
 /** The lowest key from `key` on that has a value; -1: none. */
 export function radix_next(t: vm_radix_t, key: number): number {
   const height = radix.height[t];
-  if (height === 0 || !reaches(height, key)) return -1;
+  if (height === 0) return root_value(t, key) === 0 ? -1 : 0;
+  if (!reaches(height, key)) return -1;
   return next_below(radix.root[t], height, key, 0);
 }
 /** The same in a node whose keys begin at `base`. */
@@ -116,11 +135,12 @@ export function radix_init(t: vm_radix_t, l: number): void {
  * is open.  False: no memory for one of them.  Never sleeps.
  */
 export function radix_reserve(t: vm_radix_t, key: number, z: zone_t): boolean {
-  if (reserve(t, key, z)) return true;
+  if (leaf_near(t, key) !== NULL || reserve(t, key, z)) return true;
   radix_trim(t, key, z); // what it had got so far
   return false;
 }
 function reserve(t: vm_radix_t, key: number, z: zone_t): boolean {
+  if (is_root(t, key)) return true;
   if (radix.root[t] === NULL) return reserve_first(t, key, z);
   while (!reaches(radix.height[t], key)) {
     const top = fresh(t, z);
@@ -148,7 +168,7 @@ function reserve(t: vm_radix_t, key: number, z: zone_t): boolean {
   }
   return true;
 }
-/** An empty tree begins with as many levels as its first key needs. */
+/** An empty tree begins with as many levels as its first key needs, which is not 0. */
 function reserve_first(t: vm_radix_t, key: number, z: zone_t): boolean {
   let height = 1;
   while (!reaches(height, key)) height++;
@@ -179,8 +199,8 @@ function new_root(t: vm_radix_t, top: vm_radix_node_t, height: number): void {
 }
 /** Stores a value, not 0, at a key whose nodes are there. Inside the caller's section. */
 export function radix_store(t: vm_radix_t, key: number, value: number): void {
-  const n = leaf_of(t, key);
-  if (n === NULL) panic('radix_store: no node', key);
+  const n = leaf_near(t, key);
+  if (n === NULL) return store_root(t, key, value);
   const at = elem(n, key & MASK);
   if (node.slot[at] !== 0) panic('radix_store: offset already allocated', key, node.slot[at]);
   save(node.slot, at);
@@ -188,10 +208,21 @@ export function radix_store(t: vm_radix_t, key: number, value: number): void {
   node.slot[at] = value;
   node.count[n]++;
 }
+/** The same where the key has no node. */
+function store_root(t: vm_radix_t, key: number, value: number): void {
+  if (!is_root(t, key)) panic('radix_store: no node', key);
+  if (radix.root[t] !== NULL) panic('radix_store: offset already allocated', key, radix.root[t]);
+  root_set(t, value);
+}
+function root_set(t: vm_radix_t, value: number): void {
+  save(radix.root, t);
+  radix.root[t] = value as vm_radix_node_t;
+}
 /** Puts another value in the place of the one at `key`. Inside the caller's section. */
 export function radix_replace(t: vm_radix_t, key: number, value: number): void {
-  const n = leaf_of(t, key);
-  if (n === NULL || node.slot[elem(n, key & MASK)] === 0) panic('radix_replace: nothing', key);
+  if (radix_lookup(t, key) === 0) panic('radix_replace: nothing', key);
+  const n = leaf_near(t, key);
+  if (n === NULL) return root_set(t, value);
   save(node.slot, elem(n, key & MASK));
   node.slot[elem(n, key & MASK)] = value;
 }
@@ -200,8 +231,8 @@ export function radix_replace(t: vm_radix_t, key: number, value: number): void {
 
 /** Takes the value at `key` out; returns it, 0: there was none. Inside the caller's section. */
 export function radix_clear(t: vm_radix_t, key: number): number {
-  const n = leaf_of(t, key);
-  if (n === NULL) return 0;
+  const n = leaf_near(t, key);
+  if (n === NULL) return clear_root(t, key);
   const at = elem(n, key & MASK);
   const value = node.slot[at];
   if (value === 0) return 0;
@@ -209,6 +240,12 @@ export function radix_clear(t: vm_radix_t, key: number): number {
   save(node.count, n);
   node.slot[at] = 0;
   node.count[n]--;
+  return value;
+}
+/** The same where the key has no node. */
+function clear_root(t: vm_radix_t, key: number): number {
+  const value = root_value(t, key);
+  if (value !== 0) root_set(t, 0);
   return value;
 }
 /** Gives back the empty nodes on the way to `key`, and levels on top that nothing needs. */
@@ -232,11 +269,12 @@ export function radix_trim(t: vm_radix_t, key: number, z: zone_t): void {
     undo_end();
     zone_free_at(z, last.n, 0);
   }
-  while (radix.height[t] > 1 && only_first(radix.root[t])) lower(t, z);
+  while (radix.height[t] > 0 && only_first(radix.root[t])) lower(t, z);
 }
 /** Gives back the nodes of a tree without values: those that a dead CPU did not trim. */
 export function radix_end(t: vm_radix_t, z: zone_t): void {
   while (radix.root[t] !== NULL) {
+    if (radix.height[t] === 0) panic('radix_end: there are values', 0);
     let key = 0;
     let n = radix.root[t];
     for (let level = radix.height[t]; level > 1 && node.count[n] > 0; level--) {
@@ -261,6 +299,7 @@ function empty_on_way(t: vm_radix_t, key: number): Empty {
   let n = radix.root[t];
   let above = none;
   let at = none;
+  if (radix.height[t] === 0) return { n: none, above, at };
   if (n !== NULL && reaches(radix.height[t], key)) {
     for (let level = radix.height[t]; level > 1; level--) {
       const next = slot_of(n, key, level);
@@ -275,9 +314,10 @@ function empty_on_way(t: vm_radix_t, key: number): Empty {
 function only_first(n: vm_radix_node_t): boolean {
   return node.count[n] === 1 && node.slot[n] !== 0;
 }
-/** The root's only child becomes the root. */
+/** The root's only child, or only value, becomes the root. */
 function lower(t: vm_radix_t, z: zone_t): void {
   const top = radix.root[t];
+  radix.leaf[t] = NULL as vm_radix_node_t; // it may be this one
   undo_begin_word(radix.lock[t]);
   save(radix.root, t);
   save(radix.height, t);
@@ -302,10 +342,14 @@ export function radix_check(
 ): number {
   const height = radix.height[t];
   const top = radix.root[t];
-  if ((top === NULL) !== (height === 0)) panic('radix_check: root and height', top, height);
+  if (top === NULL && height !== 0) panic('radix_check: a height without a root', height);
   if (height > RADIX_HEIGHT_MAX) panic('radix_check: height', height);
   if (top === NULL) return 0;
-  if (trimmed && height > 1 && only_first(top)) panic('radix_check: a needless level', height);
+  if (height === 0) {
+    each(0, top);
+    return 0;
+  }
+  if (trimmed && only_first(top)) panic('radix_check: a needless level', height);
   return check_below(top, height, 0, trimmed, each);
 }
 function check_below(
