@@ -34,9 +34,9 @@ import {
 } from '../machine/cpu.ts';
 import { cpus_attached, dead_each, v_reap_pages } from '../machine/death.ts';
 import { EDEADLK, EWOULDBLOCK } from '../machine/errno.ts';
-import { M, machine } from '../machine/header.ts';
-import { life } from '../machine/life.ts';
-import { hw, memory_state, PAGE_WORDS, page_word } from '../machine/memory.ts';
+import { M, machine as machine_ } from '../machine/header.ts';
+import { life as life_ } from '../machine/life.ts';
+import { hw as hw_, memory_state, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { columns_words, elem, field_word } from '../machine/struct.ts';
@@ -96,6 +96,9 @@ import {
 } from './vm_phys.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
+const hw = hw_;
+const machine = machine_;
+const life = life_;
 const page = vm_page;
 const phys = vm_phys;
 const pcpu = pcpu_;
@@ -105,7 +108,10 @@ const HAND_RUNS = HAND_RUNS_;
 
 export const v_tfree = counter_u64('vm.stats.vm.v_tfree', 'Pages freed');
 export const v_prezero = counter_u64('vm.stats.misc.cnt_prezero', 'Free pages zeroed by idle CPUs');
-const v_zeroed = counter_u64('vm.stats.misc.zeroed', 'Pages zeroed because a request wanted it');
+export const v_zeroed = counter_u64(
+  'vm.stats.misc.zeroed',
+  'Pages zeroed because a request wanted it',
+);
 export const v_alloc = counter_u64('vm.stats.vm.v_talloc', 'Pages taken');
 
 const INTERRUPT_FREE_MIN = 2;
@@ -396,6 +402,10 @@ export function vm_page_zero_fill(m: number, n: number): void {
 /** Fills a page with zeros. */
 export function pmap_zero_page(m: number): void {
   hw.fill(page_word(m), 0, PAGE_WORDS);
+}
+/** Fills pages m..m+n-1 with zeros. */
+export function pmap_zero_pages(m: number, n: number): void {
+  hw.fill(page_word(m), 0, n * PAGE_WORDS);
 }
 /** Copies a page. */
 export function pmap_copy_page(from: number, to: number): void {

@@ -22,10 +22,10 @@
  * longer.  The tid changes by compare-and-swap, so that of two settlers one has the page.
  */
 import { atomic_cas, sim_point } from '../machine/atomic.ts';
-import { pcpu, thr, tid_cpu } from '../machine/cpu.ts';
+import { pcpu as pcpu_, thr as thr_, tid_cpu } from '../machine/cpu.ts';
 import { v_reap_pages } from '../machine/death.ts';
 import { counter_add } from '../machine/counter.ts';
-import { opt } from '../machine/opt.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word } from '../machine/struct.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
@@ -43,6 +43,10 @@ import { vm_page_get, vm_page_put } from './vm_page_cache.ts';
 import { vm_page_limbo, vm_page_limbo_count, vm_page_limbo_free } from './vm_page_limbo.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
+const opt = opt_;
 const page = vm_page;
 
 /**

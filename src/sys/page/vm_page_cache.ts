@@ -9,6 +9,9 @@
  *      vm_page_get ── cache ── fill: half a cache of single pages, one lock
  *      vm_page_put ── cache ── full: half of it goes to the queues, one lock
  *
+ * Zeroed pages come from the queues a few at a time; where those have none, a few of the other
+ * pages in the cache are zeroed together.
+ *
  * Short runs that come back (blocks of malloc that are a few pages long) have a list of
  * their own, so that they go where a run is wanted again: the queues give runs from the
  * highest addresses down and single pages from the lowest up, and a cache that mixed them
@@ -62,8 +65,10 @@ import {
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
 import {
+  pmap_zero_pages,
   v_alloc,
   v_tfree,
+  v_zeroed,
   vm_page_alloc,
   vm_page_alloc_run,
   vm_page_cached,
@@ -102,6 +107,8 @@ sysctl_value(
   { type: 'uint', help: 'Free pages in the caches of CPUs' },
   vm_page_cached,
 );
+/** Zeroed pages that are fetched, or made, at a time. */
+const ZEROED_BATCH = 8;
 /** Longest run that is kept: half of a list. */
 const RUN_SHARE = 2;
 /** The lists of a cache: plain pages, zeroed ones, pages of runs. */
@@ -140,7 +147,7 @@ export function vm_page_get(req: number): number {
 function get_zeroed(req: number): number {
   const pc = thr.pc;
   const n = pcpu.zcached_n[pc] - 1;
-  if (n < 0) return get_slow(req);
+  if (n < 0) return get_zeroed_slow(req);
   const m = pcpu.zcached[elem(pc, n)];
   vm_page_in_hand(m, 1);
   page.info[m] = PK_HAND;
@@ -148,23 +155,71 @@ function get_zeroed(req: number): number {
   counter_add(v_alloc, 1);
   return m;
 }
+/**
+ * The cache has no zeroed page.  A few come from the queues; a cache full of them would leave
+ * none to others.  Where the queues have none, a few that this CPU had are zeroed.
+ */
+function get_zeroed_slow(req: number): number {
+  const ph = phys_root();
+  const max = phys.cache_max[ph];
+  if (max === 0 || opt.FAILPOINTS) return get_slow(req);
+  if (phys.zeroed[ph] !== 0) fill(ZEROED_BATCH, true);
+  if (pcpu.zcached_n[thr.pc] === 0) {
+    if (pcpu.cached_n[thr.pc] === 0) fill(max >> 1, false);
+    zero_some(ZEROED_BATCH);
+  }
+  return pcpu.zcached_n[thr.pc] !== 0 ? get_zeroed(req) : get_slow(req);
+}
+/**
+ * Zeroes up to n pages of this CPU's cache, those that came last: they may be in the
+ * processor's cache still.  Several in one go, because a processor that zeroes memory which it
+ * has not at hand waits, and waits for the next page at the same time; an atomic operation in
+ * between would end each wait first.
+ */
+function zero_some(n: number): void {
+  const { pc } = thr;
+  const left = Math.max(0, pcpu.cached_n[pc] - n);
+  const done = pcpu.cached_n[pc] - left;
+  for (let i = left; i < left + done; ) {
+    const first = pcpu.cached[elem(pc, i)];
+    let length = 1;
+    while (i + length < left + done && pcpu.cached[elem(pc, i + length)] === first + length) {
+      length++;
+    }
+    pmap_zero_pages(first, length);
+    i += length;
+  }
+  while (pcpu.cached_n[pc] > left) {
+    const last = pcpu.cached_n[pc] - 1;
+    const at = pcpu.zcached_n[pc];
+    const m = pcpu.cached[elem(pc, last)];
+    page.flags[m] = PG_ZERO;
+    pcpu.zcached[elem(pc, at)] = m;
+    pcpu.cached_n[pc] = last;
+    if (opt.SIM) sim_point(m);
+    pcpu.zcached_n[pc] = at + 1;
+  }
+  counter_add(v_zeroed, done);
+}
 /** The cache has none of that sort, or pages are few. */
 function get_slow(req: number): number {
   const ph = phys_root();
   const zero = (req & VM_ALLOC_ZERO) !== 0;
   const max = phys.cache_max[ph];
-  // Zeroed pages are taken as they come: a cache full of them would leave none to others.
-  if (max > 0 && !zero && !opt.FAILPOINTS) fill(max >> 1);
+  if (max > 0 && !zero && !opt.FAILPOINTS) fill(max >> 1, false);
   const m = vm_page_alloc(-1, req);
   if (m !== 0 || vm_page_limbo_free() + vm_page_cache_empty() === 0) return m;
   return vm_page_alloc(-1, req); // what this CPU kept, or waited, was all that was left
 }
-/** Fetches up to n pages into this CPU's cache, if that leaves enough in the queues. */
-function fill(n: number): void {
+/**
+ * Fetches up to n pages into this CPU's cache, if that leaves enough in the queues; zeroed ones,
+ * or others, if there are such.
+ */
+function fill(n: number, zeroed: boolean): void {
   const ph = phys_root();
   if (phys.free[ph] <= vm_page_reserved() + n) return;
   mtx_lock(phys.lock, ph);
-  const found = phys_low_word(ph, n);
+  const found = phys_low_word(ph, n, zeroed);
   const w = Math.floor(found / 2 ** 32);
   const bits = found | 0;
   let taken = 0;

@@ -12,9 +12,9 @@
  *
  * The lock stands further in than those of UMA, because memory may be short under them.
  */
-import { pcpu, thr } from '../machine/cpu.ts';
-import { boot_alloc, M, machine, ROOT_LIMBO } from '../machine/header.ts';
-import { mem } from '../machine/memory.ts';
+import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
+import { boot_alloc, M, machine as machine_, ROOT_LIMBO } from '../machine/header.ts';
+import { mem as mem_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, i32, lock_words, type Ptr, struct } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
@@ -26,6 +26,11 @@ import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { vm_page_free_now } from './vm_page_busy.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
+const thr = thr_;
+const pcpu = pcpu_;
+const machine = machine_;
 const page = vm_page;
 
 type vm_limbo_t = Ptr<'vm_limbo'>;

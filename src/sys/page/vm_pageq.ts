@@ -17,8 +17,8 @@
  * where it goes, and the counts right.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { boot_alloc, M, machine, ROOT_PAGEQ } from '../machine/header.ts';
-import { mem } from '../machine/memory.ts';
+import { boot_alloc, M, machine as machine_, ROOT_PAGEQ } from '../machine/header.ts';
+import { mem as mem_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
@@ -38,6 +38,9 @@ import { save, save_word, undo_begin, undo_commit, undo_end } from '../sync/undo
 import { vm_page_kernel_count } from './vm_page.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
+const machine = machine_;
 const page = vm_page;
 
 /* Queues. */
@@ -172,6 +175,25 @@ function link(m: number, q: number, act: number, first: boolean): void {
   pageq.count[at]++;
   set_queue(m, q, act);
 }
+/** The same at the end, by names alone: what every fault does. */
+function link_last(r: vm_pageq_t, m: number, q: number, act: number): void {
+  const at = elem(r, q);
+  const last = pageq.tail[at];
+  save(page.prev, m);
+  page.prev[m] = last;
+  if (last === 0) {
+    save(pageq.head, at);
+    pageq.head[at] = m;
+  } else {
+    save(page.next, last);
+    page.next[last] = m;
+  }
+  save(pageq.tail, at);
+  save(pageq.count, at);
+  pageq.tail[at] = m;
+  pageq.count[at]++;
+  set_queue(m, q, act);
+}
 /** Whether pages of that sort are ever on a queue. */
 function managed(m: number): boolean {
   return (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) === 0;
@@ -194,13 +216,22 @@ function reactivated(m: number): void {
 }
 /** It was used: to the end of the active queue, or more active there. */
 export function vm_page_activate(m: number): void {
-  change(m, (at) => {
-    reactivated(at);
-    const act = Math.max(page_act(at), ACT_INIT);
-    if (page_queue(at) === PQ_ACTIVE) return set_queue(at, PQ_ACTIVE, act);
-    unlink(at);
-    if (managed(at) && wirings(at) === 0) link(at, PQ_ACTIVE, act, false);
-  });
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  activate(r, m);
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+function activate(r: vm_pageq_t, m: number): void {
+  const act = Math.max(page_act(m), ACT_INIT);
+  const q = page_queue(m);
+  if (q === PQ_ACTIVE) return set_queue(m, PQ_ACTIVE, act);
+  if (q !== PQ_NONE) {
+    reactivated(m);
+    unlink(m);
+  }
+  if (managed(m) && wirings(m) === 0) link_last(r, m, PQ_ACTIVE, act);
 }
 /** It will not be used soon: to the inactive queue, with `first` as the next to be reclaimed. */
 export function vm_page_deactivate(m: number, first = false): void {

@@ -26,7 +26,7 @@
  * Everything here is under the free lock and can be made anew from the page
  * array (phys_rebuild); that is how a death under the lock is repaired.
  */
-import { boot_alloc, M, machine, ROOT_PHYS } from '../machine/header.ts';
+import { boot_alloc, M, machine as machine_, ROOT_PHYS } from '../machine/header.ts';
 import { howmany, memory_state } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import {
@@ -42,6 +42,8 @@ import {
 import { PG_ZERO, PK_FREE, PK_MASK, vm_page } from '../h/vm_page.ts';
 
 export const DOMAINS_MAX = 8;
+// Local names: V8 takes them for constants, imported ones it does not.
+const machine = machine_;
 const LEAF_SHIFT = 5;
 const LEAF_PAGES = 32;
 
@@ -272,16 +274,16 @@ export function phys_remove(ph: phys_t, m: number, n: number): void {
   count_free(ph, m, n, -1);
 }
 /**
- * The lowest word that has free pages, of unknown contents if there are such: as
- * word * 2^32 + bits of at most `max` of its lowest free pages.  0: none is free.
+ * The lowest word that has free pages, zeroed or of unknown contents as `prefer` says if there
+ * are such: as word * 2^32 + bits of at most `max` of its lowest free pages.  0: none is free.
  */
-export function phys_low_word(ph: phys_t, max: number): number {
+export function phys_low_word(ph: phys_t, max: number, prefer: boolean): number {
   const nleaves = phys.nleaves[ph];
-  let zero = false;
-  let w = next_word(nleaves, false, -1, 0);
+  let zero = prefer;
+  let w = next_word(nleaves, zero, -1, 0);
   if (w < 0) {
-    zero = true;
-    w = next_word(nleaves, true, -1, 0);
+    zero = !prefer;
+    w = next_word(nleaves, zero, -1, 0);
     if (w < 0) return 0;
   }
   const all = zero ? leaf.zero[w] : leaf.dirty[w];
