@@ -1,6 +1,6 @@
 /*
  * us_vm: the kernel's virtual memory as a competitor. One operation is one fault, fork,
- * change of protection, or search.
+ * change of protection, or search; of loads and windows, one number (vm_loops.ts).
  *
  * A sample goes through a fixture, an address space that is made for it, in batches of some
  * tens of microseconds, and its answer is the shortest batch: what the machine does beside us
@@ -23,8 +23,9 @@ import { vm_map_protect } from '../src/sys/map/vm_map_range.ts';
 import { vm_map_findspace, vm_map_lookup } from '../src/sys/map/vm_map_tree.ts';
 import { vm_page_count, vm_page_zero_idle } from '../src/sys/page/vm_page.ts';
 import { now_ns, serve } from './child.ts';
+import { BYTES, PLACES, shortest, summed, total, WINDOW_BYTES } from './vm_loops.ts';
 
-boot({ memory: '512M', cpus: 2 });
+const machine = boot({ memory: '512M', cpus: 2 });
 
 /* The same in peers/vm.c. */
 const REGION_PAGES = 20_000;
@@ -219,6 +220,35 @@ function search(ops: number, n: number, one: (mp: vm_map_t, at: number) => numbe
 const find_entry = (mp: vm_map_t, at: number): number => vm_map_lookup(mp, at);
 const find_hole = (mp: vm_map_t, at: number): number => vm_map_findspace(mp, at, WIDE_PAGES);
 
+// --- typed loads and windows -------------------------------------------------------------------
+
+const m = machine.space('bench').mmap({ name: 'numbers', length: BYTES });
+for (let at = 0; at < BYTES; at += 4) m.setU32(at, at);
+function ascending(from: number): number {
+  let sum = 0;
+  const first = from * 4;
+  for (let at = first; at < first + WINDOW_BYTES; at += 4) sum = (sum + m.getU32(at)) | 0;
+  return sum;
+}
+function random(from: number): number {
+  let sum = 0;
+  for (let i = from; i < from + WINDOW_BYTES / 4; i++) sum = (sum + m.getU32(PLACES[i])) | 0;
+  return sum;
+}
+function opened(): number {
+  const w = m.window(0, WINDOW_BYTES);
+  const sum = total(w.u32);
+  w.close();
+  return sum;
+}
+function held(ops: number): number {
+  const w = m.window(0, WINDOW_BYTES);
+  const { u32 } = w;
+  const ns = shortest('window open', ops, () => total(u32));
+  w.close();
+  return ns;
+}
+
 await serve(
   {
     'zero-fill-ascending': (ops) => zero_fill(ops, false),
@@ -238,7 +268,11 @@ await serve(
     'lookup-100000': (ops) => search(ops, 100_000, find_entry),
     'find-space-1000': (ops) => search(ops, 1000, find_hole),
     'find-space-100000': (ops) => search(ops, 100_000, find_hole),
+    load: (ops) => shortest('load', ops, ascending),
+    'load-random': (ops) => shortest('load random', ops, random),
+    window: (ops) => shortest('window', ops, opened),
+    'window-open': held,
   },
   'kmem',
 );
-process.exit(found === 0.5 ? 1 : 0);
+process.exit(found === 0.5 || summed() === 0.5 ? 1 : 0);

@@ -24,6 +24,9 @@ import { build_plain } from './native.ts';
 /** The system that the bench runs on. */
 const SYSTEM = 'linux';
 
+/** A plain typed array. */
+const RAW = 'raw';
+
 interface Pattern {
   readonly name: string;
   /** What it is measured against. */
@@ -70,6 +73,20 @@ const PATTERNS: readonly Pattern[] = [
     most: 0.25,
     help: 'a page amid a region loses the right to write',
   },
+  {
+    name: 'load',
+    peer: RAW,
+    most: 6,
+    help: 'getU32 at ascending offsets, against a typed array',
+  },
+  { name: 'load random', peer: RAW, most: 3.5, help: 'the same at random offsets in 1 MiB' },
+  {
+    name: 'window',
+    peer: RAW,
+    most: 2,
+    help: 'a window of 64 KiB opened, its numbers summed, and closed',
+  },
+  { name: 'window open', peer: RAW, most: 1.1, help: 'the numbers of a window that stays open' },
 ];
 interface Growth {
   readonly name: string;
@@ -109,9 +126,19 @@ function us(node: Node): Competitor {
   const args = ['--no-warnings', script];
   return { name: `${US} @${node.version}`, command: node.binary, args, patterns };
 }
+function raw(node: Node): Competitor {
+  const script = fileURLToPath(new URL('./raw_vm.ts', import.meta.url));
+  const args = ['--no-warnings', script];
+  return {
+    name: `${RAW} @${node.version}`,
+    command: node.binary,
+    args,
+    patterns: names_against(RAW),
+  };
+}
 /** All who take part; says what is skipped and why. */
 function competitors(nodes: readonly Node[], folder: string, say: Say): Competitor[] {
-  const all = nodes.map(us);
+  const all = nodes.flatMap((node) => [us(node), raw(node)]);
   if (process.platform !== 'linux') say(`${SYSTEM}: skipped: this is ${process.platform}`);
   else {
     const { program, problem } = build_plain('vm', folder);
