@@ -151,10 +151,16 @@ class Arguments {
     if (n >= 0 && n <= Number.MAX_SAFE_INTEGER) return n;
     throw this.#wrong(i, what);
   }
-  /** The same, but a length close to 2^64, as a call that fails may have, is as good as any. */
-  length(i: number): number {
+  /** The same, but one close to 2^64, as a call that fails may have, is as good as any. */
+  large(i: number, what: string): number {
     const n = number_of(this.args[i]);
-    return n > Number.MAX_SAFE_INTEGER ? n : this.number(i, 'length');
+    return n > Number.MAX_SAFE_INTEGER ? n : this.number(i, what);
+  }
+  address(i: number): number {
+    return this.large(i, 'address');
+  }
+  length(i: number): number {
+    return this.large(i, 'length');
   }
   flags(i: number, what: string, known: Flags): number {
     const set = flags_of(this.args[i], known.names, this.#unknown);
@@ -197,10 +203,10 @@ const NOTHING: MemoryCall = {
 
 type Reading = (a: Arguments, result: number) => Partial<MemoryCall>;
 const range = (op: number): Reading => {
-  return (a) => ({ op, address: a.number(0, 'address'), length: a.length(1) });
+  return (a) => ({ op, address: a.address(0), length: a.length(1) });
 };
 const mmap: Reading = (a, result) => {
-  const asked = a.number(0, 'address');
+  const asked = a.address(0);
   let flags = a.flags(3, 'flags', MAP);
   if ((flags & BOTH) === BOTH) flags &= ~VM_PRIVATE; // MAP_SHARED_VALIDATE
   const { fd, file } = a.descriptor(4);
@@ -237,7 +243,7 @@ const CALLS: Record<string, Reading> = {
     const [, op, flags] = a.advice(2);
     return { ...range(op)(a, result), flags };
   },
-  brk: (a, result) => ({ op: VM_BRK, address: result > 0 ? result : a.number(0, 'address') }),
+  brk: (a, result) => ({ op: VM_BRK, address: result > 0 ? result : a.address(0) }),
   msync: (a, result) => ({ ...range(VM_MSYNC)(a, result), flags: a.flags(2, 'flags', SYNC) }),
   mincore: range(VM_MINCORE),
   mlock: range(VM_MLOCK),
