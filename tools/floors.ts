@@ -18,7 +18,8 @@
  * import.  boot stands beside the tower, because it brings each floor up.
  * Surfaces see boot, observe, h, machine, and the calls of floors 7 and 8.  lib
  * sees more of floors 1 to 6, file by file: what it wraps one to one (locks, zones,
- * sleeping), how a call enters the kernel, and figures for its metrics.  What changes a
+ * sleeping), how a call enters the kernel, and figures for its metrics; replay those that
+ * recorded system calls are played with.  What changes a
  * word of the kernel is the kernel's own.
  *
  * Tests may import anything, but no product file may import a test, nor
@@ -81,13 +82,34 @@ const LIB_WRAPS = [
   'map/vm_pageout', // programs subscribe to low memory
 ];
 
+/** Files of lower floors that the player of system calls works with. */
+const REPLAY_PLAYS = [
+  // spaces come and go, and are kept
+  'map/vm_map_fork',
+  'map/vm_map_keep',
+  // calls, and what they were made of on another system
+  'map/vm_bank',
+  'map/vm_map_insert',
+  'map/vm_mmap',
+  'map/vm_syscalls',
+  'map/vm_unix',
+  'object/vm_object',
+  // loads and stores
+  'map/vm_copy',
+  // what is mapped, and which pages are whose
+  'map/vm_map',
+  'map/vm_map_tree',
+  'page/vm_page',
+  'page/vm_page_limbo',
+];
+
 /** What each part of src may import besides itself: parts, or files of them. */
 const MAY_IMPORT: Record<string, string[]> = {
   ...Object.fromEntries(TOWER.map((floor, number) => [floor, [...TOWER.slice(0, number), 'h']])),
   h: ['machine'],
   boot: [...TOWER, 'h'],
   lib: ['boot', 'observe', 'h', 'machine', 'kmem', 'client', ...LIB_WRAPS],
-  replay: ['boot', 'observe', 'h', 'machine', 'kmem', 'client', 'lib'],
+  replay: ['boot', 'observe', 'h', 'machine', 'kmem', 'client', 'lib', ...REPLAY_PLAYS],
   web: ['boot', 'observe', 'h', 'machine', 'kmem', 'client', 'lib'],
   bin: ['boot', 'observe', 'h', 'machine', 'kmem', 'client', 'lib', 'replay', 'web'],
 };

@@ -4,7 +4,8 @@
  * Without a file it plays the bundled recordings.  For each it shows progress,
  * then a verdict (what the recording says: peak, leaks, call sites; and what the
  * machine had of it), and `vmstat -m` and `vmstat -z` underneath, read from the
- * machine that played; under a capture `netstat -m`, under system calls a table of them.
+ * machine that played; under a capture `netstat -m`, under system calls a table of them,
+ * unless several bundled recordings are played.
  */
 import {
   closeSync,
@@ -30,7 +31,8 @@ import { type AnyOutcome, play_trace, type ReplayOptions, replay } from '../repl
 import { fit } from '../replay/heap/fit.ts';
 import { is_rereadable, SourceError, spool, STDIN_NAME } from '../replay/read/source.ts';
 import { progress_line, verdict } from '../replay/heap/verdict.ts';
-import { is_vm_outcome } from '../replay/vm/vm_replay.ts';
+import { is_vm_outcome, vm_damaged, vm_too_small } from '../replay/vm/vm_replay.ts';
+import { has_spaces, vm_systat_text } from '../replay/vm/vm_systat.ts';
 import { vm_calls_table, vm_verdict } from '../replay/vm/vm_verdict.ts';
 import {
   CPUS_WANTED,
@@ -52,22 +54,24 @@ import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text
 export const REPLAY_HELP = `usage: kmem replay [options] [FILE...]
 
 Plays recorded heaps (glibc mtrace, heaptrack, kmem-threads v1) through
-malloc(9), and captures of packets (pcap, pcapng) through mbufs; of system calls
-(strace -f) it tells what they are, and plays none yet. Plain, gzip or zstd; \`-\`
-is standard input. Without FILE: the bundled ones. A pipe that is to be played
-several times (--fit, --compare, --loop) is copied to a file first.
+malloc(9), captures of packets (pcap, pcapng) through mbufs, and system calls
+(strace -f) on address spaces. Plain, gzip or zstd; \`-\` is standard input.
+Without FILE: the bundled ones. A pipe that is to be played several times
+(--fit, --compare, --loop) is copied to a file first.
 A recording with threads keeps each thread's order and has its threads spread
 over the CPUs. One without is of a single thread and plays once, on one CPU;
 --programs N plays it N times at once, on N CPUs. Packets are received on one
-CPU and sent by reference on each of the others.
+CPU and sent by reference on each of the others. System calls: each process has
+an address space, in which its memory calls are made, on the CPU it is dealt to.
 
-  --cpus N              CPUs that play threads or packets (default: 2, or fewer)
+  --cpus N              CPUs that play threads, packets or processes (default:
+                        2, or fewer)
   --programs N          recordings without threads: N programs at once, N CPUs
   --memory SIZE         memory of the machine, such as 64M (default 1G)
   --fit                 find the smallest memory that plays without a failure
   --type-by WHAT        malloc types from: caller (default), module, none;
                         realloc leaves a block with the type it has
-  --no-verify           do not fill and check blocks (for timing)
+  --no-verify           do not fill and check blocks or pages (for timing)
   --strict              a malformed line or record, or a recording that is cut
                         or damaged, ends the replay with exit code 1; without
                         it, what stands before the damage is played
@@ -76,7 +80,8 @@ CPU and sent by reference on each of the others.
   --drop                packets: drop what finds no mbuf, instead of waiting
   --write FILE          packets: write what was sent, as a pcap; with --loop
                         all of it
-  --systat              packets: show systat -mbufs while they play
+  --systat              packets: show systat -mbufs while they play; system
+                        calls: spaces, pages and faults
   --set NAME=VALUE      a boot tunable; may be repeated
                         (kmem replay --sysctl=-aT lists them)
   --compare NAME=A,B,…  play under each value, two rounds in turns, and show one
@@ -89,8 +94,8 @@ CPU and sent by reference on each of the others.
 
 exit codes: 0 played; 1 the memory was too small for some requests (row
 \`too small\`, or \`fit\` none; with --compare see row \`failed\`), verify errors,
-bytes or mbufs lost, or with --strict malformed lines or damage; 2 wrong usage
-or unreadable input
+bytes, mbufs or pages lost, or with --strict malformed lines or damage; 2 wrong
+usage or unreadable input
 
 examples:
   kmem replay
@@ -98,6 +103,7 @@ examples:
   zcat app.mtrace.gz | kmem replay --json - | jq .trace.never_freed_bytes
   kmem replay --fit app.mtrace.gz
   kmem replay --loop 100 capture.pcapng
+  strace -f -o app.strace app; kmem replay app.strace
   kmem replay --compare type-by=caller,module,none heaptrack.app.1234.zst
 `;
 
@@ -248,7 +254,7 @@ function pair(text: string, option: string, form: string): [string, string] {
 export function bundled_traces(): string[] {
   if (!existsSync(TRACES)) return [];
   return readdirSync(TRACES)
-    .filter((f) => /\.(mtrace|threads|pcap)\.gz$/.test(f))
+    .filter((f) => /\.(mtrace|threads|pcap|strace)\.gz$/.test(f))
     .map((f) => join(TRACES, f))
     .sort((a, b) => statSync(a).size - statSync(b).size);
 }
@@ -337,9 +343,10 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutco
   };
   const bar = progress_line(process.stderr, !wanted.quiet && !wanted.json, file);
   const page = systat_page(process.stderr);
-  const show_mbufs = (): void => {
+  const show_page = (): void => {
     const figures = live_mbufs();
     if (figures.mbufs.total > 0) page(systat_mbufs_text(figures));
+    else if (has_spaces()) page(vm_systat_text());
   };
   let tables = '';
   let netstat = '';
@@ -349,7 +356,7 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutco
     files: place.source.files,
     names: place.source.names,
     prepare: () => look_up(wanted),
-    progress: wanted.systat && !wanted.quiet && !wanted.json ? show_mbufs : bar.show,
+    progress: wanted.systat && !wanted.quiet && !wanted.json ? show_page : bar.show,
     inspect: () => {
       for (const [name, to] of wanted.dumps) dump(name, to);
       if (!wanted.quiet && !wanted.json && (!place.bundled || place.last)) tables = live_tables();
@@ -363,7 +370,7 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutco
     say(place.first ? '' : '\n');
     if (is_vm_outcome(out)) {
       say(vm_verdict(file, out));
-      if (!wanted.quiet) say(`\n${vm_calls_table(out)}`);
+      if (!wanted.quiet && !place.bundled) say(`\n${vm_calls_table(out)}`);
       tables = '';
     } else if (is_packet_outcome(out)) {
       say(packet_verdict(file, out));
@@ -403,14 +410,15 @@ async function compared(
   }
 }
 function damaged(out: AnyOutcome | Compared): boolean {
-  if (is_vm_outcome(out)) return false;
+  if (is_vm_outcome(out)) return vm_damaged(out);
   if (is_packet_outcome(out)) return !out.verdict.good;
   const heaps = 'compare' in out ? out.compare.runs.map((r) => r.heap) : [out.heap];
   return heaps.some((heap) => (heap?.verify_errors ?? 0) > 0);
 }
 /** Requests failed for want of memory; those that were made to fail do not count. */
 function too_small(out: AnyOutcome | Compared): boolean {
-  if (is_packet_outcome(out) || is_vm_outcome(out) || 'compare' in out) return false;
+  if (is_vm_outcome(out)) return vm_too_small(out);
+  if (is_packet_outcome(out) || 'compare' in out) return false;
   const { estimated_enough_bytes, fit_bytes } = out.memory;
   return estimated_enough_bytes !== undefined || fit_bytes === null;
 }

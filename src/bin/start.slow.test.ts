@@ -10,6 +10,8 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { strace_truth } from '../replay/read/strace.test.lib.ts';
+import { BUNDLED } from '../replay/read/traces.test.common.ts';
 import { ended, KMEM, kmem, refused, truth } from './replay.test.lib.ts';
 
 const LINES_MOST = 40;
@@ -51,11 +53,16 @@ test('a screen: what it is, recordings with their figures, what you saw, what to
     /^ +Type InUse MemUse HighUse Requests {2}Size\(s\)\n( +\w+ +\d+ +\d+K .*\n)+/m,
   );
   assert.match(out, /^ {2}1,339 packets, [\d.]+MB: each byte as it came; all buffers given back$/m);
+  const calls = strace_truth(BUNDLED)?.['make.strace.gz'] ?? {};
+  const all = Object.values(calls.calls ?? {}).reduce((a, b) => a + b, 0);
+  const of = `${figure(all)} system calls of ${figure(calls.thread_ids_seen)} processes, `;
+  assert.ok(out.includes(`\n  ${of}`), out);
+  assert.match(out, /^ {2}68 spaces, at most \d+ at a time; [\d,]+ page faults; all given back$/m);
   const three =
     /^What you saw\n( {2}.*\n){2,4}\nTry next\n {2}npx kmem replay \S+make\.mtrace\.gz {2}/m;
   assert.match(out, three);
   assert.equal(out.split('Try next\n')[1].trimEnd().split('\n').length, 3);
-  assert.match(out, /each block and packet came out whole/);
+  assert.match(out, /each block, packet and page came out whole/);
 });
 
 test('on a terminal a line of progress: percent, events and what is left', async (t) => {

@@ -27,7 +27,7 @@ import {
   mega,
   progress_line,
 } from '../replay/heap/verdict.ts';
-import { is_vm_outcome } from '../replay/vm/vm_replay.ts';
+import { is_vm_outcome, sum_of, type VmOutcome } from '../replay/vm/vm_replay.ts';
 import { vmstat_malloc_text } from '../sys/observe/vmstat_text.ts';
 import { UsageError } from './usage.ts';
 
@@ -38,6 +38,7 @@ const RECORDINGS: readonly (readonly [file: string, what: string])[] = [
   ['gitlog.mtrace.gz', 'git log, with all patches of 120 commits'],
   ['redis.threads.gz', 'a key-value server, its threads on one heap'],
   ['http2.pcap.gz', 'packets of HTTP/2 and UDP, in buffer chains'],
+  ['make.strace.gz', 'a build, its processes in address spaces'],
 ];
 
 const INTRO = `kmem is a BSD kernel's memory subsystem inside one memory that JavaScript
@@ -61,10 +62,11 @@ function try_next(): string {
 export const START_HELP = `usage: kmem start
 
 Plays some of the bundled recordings, and tells in a screen what you saw: heaps
-of real programs, one with several threads on two CPUs, and captured packets.
+of real programs, one with several threads on two CPUs, captured packets, and
+the system calls of a build.
 
-exit codes: 0 all played; 1 a block or packet came out damaged; 2 wrong usage,
-or no recordings are here
+exit codes: 0 all played; 1 a block, packet or page came out damaged; 2 wrong
+usage, or no recordings are here
 
 examples:
   kmem start
@@ -106,7 +108,7 @@ export async function start_main(argv: readonly string[]): Promise<number> {
 /** What the recordings have in common. */
 interface Seen {
   events: number;
-  /** Blocks or packets that did not come out as they went in. */
+  /** Blocks, packets or pages that did not come out as they went in. */
   damaged: number;
   /** Blocks that another thread released than the one that obtained them. */
   crossing: number;
@@ -137,7 +139,7 @@ async function one(
   };
   try {
     const out = await play_trace(options);
-    if (is_vm_outcome(out)) throw new Error(`start: ${name} is no heap and no capture`);
+    if (is_vm_outcome(out)) return of_spaces(out, seen);
     return (is_packet_outcome(out) ? of_packets(out, seen) : of_heap(out, seen)) + table;
   } finally {
     bar.end();
@@ -148,7 +150,7 @@ function where(name: string, cpus: number): string {
   if (name.includes('.pcap.')) {
     return cpus === 1 ? 'in and out on CPU 1' : 'in on CPU 1, out on CPU 2';
   }
-  return name.includes('.threads.') ? cpu_list(cpus) : `one thread, ${cpu_list(1)}`;
+  return /\.(threads|strace)\./.test(name) ? cpu_list(cpus) : `one thread, ${cpu_list(1)}`;
 }
 function of_heap(out: ReplayOutcome, seen: Seen): string {
   const { trace, heap } = out;
@@ -179,12 +181,27 @@ function of_packets({ trace, packets, verdict }: PacketOutcome, seen: Seen): str
   const same = verdict.bytes_equal === false ? 'OTHER BYTES THAN CAME IN' : 'each byte as it came';
   return `  ${all}: ${same}; ${back}\n${damage_row(trace)}`;
 }
+function of_spaces({ trace, vm, memory }: VmOutcome, seen: Seen): string {
+  const calls = sum_of(trace.calls);
+  const left = memory.pages_left;
+  seen.events += calls;
+  seen.damaged += vm.verify_errors + left;
+  const of = counted(trace.thread_ids_seen, 'process', 'processes');
+  const on_memory = `${count(sum_of(vm.calls))} of them on memory`;
+  const most = `at most ${count(vm.most_spaces)} at a time`;
+  const back = left === 0 ? 'all given back' : `${counted(left, 'PAGE')} LEFT`;
+  let text = `  ${counted(calls, 'system call')} of ${of}, ${on_memory}\n`;
+  const faults = counted(vm.faults, 'page fault');
+  text += `  ${counted(vm.spaces, 'space')}, ${most}; ${faults}; ${back}\n`;
+  const other = sum_of(vm.mismatches);
+  if (other > 0) text += `  ${counted(other, 'call')} ANSWERED OTHERWISE THAN RECORDED\n`;
+  return text + damage_row(trace);
+}
 function what_you_saw(seen: Seen, recordings: number): string {
-  const whole =
-    seen.damaged === 0
-      ? 'each block and packet came out whole'
-      : `${counted(seen.damaged, 'BLOCK OR PACKET', 'BLOCKS OR PACKETS')} CAME OUT DAMAGED`;
-  let text = `  ${count(seen.events)} events of ${recordings} recordings, and ${whole}.\n`;
+  const damaged = counted(seen.damaged, 'BLOCK, PACKET OR PAGE', 'BLOCKS, PACKETS OR PAGES');
+  const good = seen.damaged === 0;
+  const whole = good ? 'each block, packet and page came out whole' : `${damaged} DAMAGED`;
+  let text = `  ${count(seen.events)} events of ${recordings} recordings; ${whole}.\n`;
   text += '  What a program never freed is told to the byte, with the call site.\n';
   if (seen.crossing > 0) {
     text += '  Threads on two CPUs obtain blocks of one heap, hand them over and free them,\n';

@@ -2,7 +2,7 @@
  * rows: the words of a replay's verdict, each with what it means.
  *
  *      never freed   172,865 bytes in 1,889 blocks
- *      └ label       └ text, of heap/verdict.ts or packet/packet_verdict.ts
+ *      └ label       └ text, of heap/verdict.ts, packet/packet_verdict.ts or vm/vm_verdict.ts
  *
  * A verdict is rows of a label and a text.  A label is declared here, with its meaning,
  * before a verdict can use it: row() takes no other one, and `kmem explain` tells the
@@ -37,13 +37,15 @@ export const ROWS = {
   memory:
     'Pages that the machine took at the peak, of all that it has; of blocks also the part of ' +
     'these pages that the program had not asked for: rounding to size classes, free blocks, ' +
-    'headers.',
+    'headers; of address spaces also the process that had most pages mapped.',
   fit: 'The smallest memory with which the recording plays without a failure (--fit).',
   'in use': 'Blocks that are in use when the replay ends, in bytes of size classes.',
-  'too small': 'Requests failed: about how much memory would have been enough.',
+  'too small':
+    'Requests failed: about how much memory would have been enough. Of system calls: what ' +
+    'found no memory.',
   contents:
     'Whether what was written into the blocks or packets was still in them when they were ' +
-    'freed or sent.',
+    'freed or sent, and in the private pages of address spaces whenever they were used.',
   time: 'How long the replay took; reading and unpacking the file are part of it.',
   capture: 'The link types of a capture of packets, its bytes, and how long it was recorded.',
   protocols: 'Packets of a capture by protocol.',
@@ -64,6 +66,21 @@ export const ROWS = {
   'not played':
     'Calls that changed nothing on this machine; the table below has them by name. A call ' +
     'that failed when it was recorded is not among them if it is of a kind that is played.',
+  spaces:
+    'Address spaces that a recording of system calls made: one for each process that was there ' +
+    'first, was forked or began a program; and how many there were at a time at most.',
+  answers:
+    'Calls on memory that were made here and answered as they did when they were recorded, by ' +
+    'address or success; otherwise with the errno they had here, the first ones by line.',
+  faults:
+    'Accesses that found no translation: pages that were filled with zeros, pages that writing ' +
+    'to shared memory gave a process for itself, and how often another CPU was told to forget ' +
+    'translations. Which memory a program uses is not recorded, but taken by a rule: new ' +
+    'memory, what it read, what it wrote, what it works with when it forks.',
+  forks:
+    'What copy-on-write saved: pages that the forked spaces had, and those of them that were ' +
+    'copied since, or moved because nobody else could see them any more.',
+  'pages left': 'Pages of address spaces, objects and page tables when all processes have ended.',
   mbufs: 'Whether all mbufs, clusters and tags were given back when the packets had been sent.',
 } as const;
 
@@ -80,6 +97,14 @@ export const WORDS = {
   'malformed line':
     'A line of the recording that does not follow the format. It is left out; the last line ' +
     'of a file that was cut is one, as a rule.',
+  'zero fill':
+    'A page that an access made, filled with zeros, because nothing had been stored there yet.',
+  'copy-on-write':
+    'After a fork both spaces have the same pages. Whoever writes to one first gets a page of ' +
+    'his own: a copy, or the page itself if nobody else can come to see it any more.',
+  'shoot-down':
+    'A CPU that takes translations back asks another one, which may still use them, to stop ' +
+    'doing so.',
 } as const;
 
 /** A row: what it is, and what there is to say. A row without a label continues the one above. */

@@ -181,13 +181,11 @@ async function play(
     if (format === 'strace') {
       if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
       if (o.programs !== undefined) throw not_a_program(o.names ?? o.files, format);
-      const [first, ...others] = players;
-      await Promise.all(others.map((p) => p.dismiss(open)));
-      const played = await play_strace(first, reader);
+      const played = await play_strace(players, reader, o.verify);
       const took = await seconds(played.read);
       o.inspect?.();
       const { size_bytes, taken } = memory_taken();
-      return vm_outcome(played, took, { size_bytes, kernel_peak_bytes: taken });
+      return vm_outcome(played, took, { size_bytes, kernel_peak_bytes: taken }, o.verify);
     }
     const some = players.slice(0, cpus_for(o, format));
     await Promise.all(players.slice(some.length).map((p) => p.dismiss(open)));

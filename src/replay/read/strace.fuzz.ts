@@ -37,6 +37,11 @@ export function run(seed: number, steps: number): void {
   }
 }
 
+/** What strace would have written of processes that never were. */
+export function made_up(random: Dice, steps: number): string {
+  return new Kernel(dice(random(2 ** 30)), steps).run();
+}
+
 // --- the kernel --------------------------------------------------------------------------------
 
 const BASE = 0x7f0000000000;

@@ -4,15 +4,16 @@
  * An operation is a row of doubles, which hold addresses of 48 bits exactly:
  *
  *   column       V_OP   V_PID  V_SPACE  V_CALL   V_ADDRESS  V_LENGTH  V_PROT  V_FLAGS
- *                V_FILE  V_OFFSET  V_TO  V_TO_LENGTH
+ *                V_FILE  V_OFFSET  V_TO  V_TO_LENGTH  V_LINE
  *
  *   V_PID     who did it          V_SPACE   the address space it was done in
  *   V_CALL    the call it was, an index of VM_CALLS; 0: none, it follows from another
+ *   V_LINE    the line of the recording on which that began; 0: none
  *
  *   START     process V_PID is there, with an empty space V_SPACE that is new
  *   FORK      process V_TO is there, made by V_PID, with space V_TO_LENGTH: if that is
  *             V_SPACE they share it, else it is new, and a copy of V_SPACE as it is now
- *   EXEC      from now on V_PID has V_SPACE, which is new and empty
+ *   EXEC      from now on V_PID has V_SPACE, which is new and empty; V_FILE, the program
  *   EXIT      V_PID is gone; V_LENGTH is its exit code
  *   FREE      nobody has V_SPACE any more
  *   MMAP      V_ADDRESS, where it came to lie, V_LENGTH, V_PROT, V_FLAGS; V_FILE and
@@ -28,6 +29,9 @@
  *   MSYNC     V_ADDRESS, V_LENGTH; V_FLAGS: 0 synchronous, 1 asynchronous, 2 invalidate
  *   MINCORE, MLOCK, MUNLOCK   V_ADDRESS, V_LENGTH
  *   MLOCKALL  V_FLAGS: 1 current, 2 future         MUNLOCKALL
+ *   TOUCH     a call that is not played moved V_LENGTH bytes, at least 1, between the
+ *             process's memory and a file: V_FLAGS 1, into its memory, 0, out of it.
+ *             V_ADDRESS, where in its memory; 0: the recording does not say
  *
  * Protection, flags of mmap, advice, inheritance and msync have FreeBSD's numbers.
  * Lengths are bytes as they were asked for; addresses are those of the recording.  A
@@ -68,6 +72,7 @@ export const VM_MLOCK = 15;
 export const VM_MUNLOCK = 16;
 export const VM_MLOCKALL = 17;
 export const VM_MUNLOCKALL = 18;
+export const VM_TOUCH = 19;
 
 export const V_OP = 0;
 export const V_PID = 1;
@@ -81,8 +86,9 @@ export const V_FILE = 8;
 export const V_OFFSET = 9;
 export const V_TO = 10;
 export const V_TO_LENGTH = 11;
+export const V_LINE = 12;
 /** Columns of a row. */
-export const VM_COLUMNS = 12;
+export const VM_COLUMNS = 13;
 
 /** Names of calls that become operations; index 0 is none. */
 export const VM_CALLS: readonly string[] = [
@@ -123,7 +129,7 @@ export const FILE_UNKNOWN = 1;
 export const OP_VM = 24;
 export const OP_FILE = 25;
 const ROW_BYTES = VM_COLUMNS * 8;
-const ROW_UNITS = 1 + ROW_BYTES / EVENT_BYTES;
+const ROW_UNITS = 1 + Math.ceil(ROW_BYTES / EVENT_BYTES);
 
 /** Where operations go. */
 export interface VmSink {

@@ -22,12 +22,17 @@
  * that has been on its way for longest; where there is none, it is a process that was
  * there before, with an empty space.
  *
+ * A call that moves bytes between the process's memory and a file is not played, but the
+ * memory is used: where the space has any, an operation says how many bytes, which way and,
+ * if the recording has it, where (`-e raw=read`; else strace shows what the bytes are).
+ *
  * What became of a call, by name: `planned` those that became operations; `refused` those
  * that would have, but failed when they were recorded, so that nothing is to be played;
  * `not_played` all others.  Together they are the calls that ended, less those whose
  * arguments made no sense.
  */
 import { Names, type StraceCall } from '../read/strace_calls.ts';
+import { split_args } from '../read/strace_args.ts';
 import { is_memory_call, memory_call } from '../read/strace_memory.ts';
 import { VM_MMAP, VM_MREMAP, type VmSink } from '../ring/vm_events.ts';
 import { follow_files } from './strace_files.ts';
@@ -40,6 +45,26 @@ const PLAYED_KEPT = 1 << 12;
 
 const MAKERS = new Set(['fork', 'vfork', 'clone', 'clone2', 'clone3']);
 const TAKERS = new Set(['munmap', 'mremap']);
+
+/** Calls that move as many bytes as they answer, by which argument is the memory, and which way. */
+const MOVERS = new Map<string, { readonly buffer: number; readonly into: boolean }>([
+  ...['read', 'pread', 'pread64', 'readv', 'preadv', 'preadv2', 'recv', 'recvfrom', 'recvmsg']
+    .concat('getdents', 'getdents64')
+    .map((name) => [name, { buffer: 1, into: true }] as const),
+  ['getrandom', { buffer: 0, into: true }],
+  ...[
+    'write',
+    'pwrite',
+    'pwrite64',
+    'writev',
+    'pwritev',
+    'pwritev2',
+    'send',
+    'sendto',
+    'sendmsg',
+  ].map((name) => [name, { buffer: 1, into: false }] as const),
+]);
+const POINTER = /^0x[0-9a-f]+$/;
 
 const BEGIN = 1;
 const END = 2;
@@ -222,12 +247,23 @@ export class StracePlan {
     if (task !== undefined) forget(task.space.leaving, call);
     if (!is_planned(call.name)) {
       this.#not_played.add(call.name);
-      if (task !== undefined) follow_files(task.files, call);
+      if (task === undefined) return;
+      follow_files(task.files, call);
+      this.#moved(task, call);
     } else if (early) this.#planned.add(call.name);
     else if (failed(call)) this.#refused.add(call.name);
     else if (task === undefined || !this.#planned_call(task, call, making)) {
       this.#not_played.add(call.name);
     } else this.#planned.add(call.name);
+  }
+  #moved(task: Task, call: StraceCall): void {
+    const mover = MOVERS.get(call.name);
+    if (mover === undefined || !(call.result > 0) || call.error !== '') return;
+    const { buffer, into } = mover;
+    // Most show the bytes, which need not be cut into arguments to see that.
+    const shown = call.headless || !call.args.includes('0x');
+    const text = shown ? '' : (split_args(call.args)[buffer] ?? '');
+    this.#spaces.touch(task, call, into, POINTER.test(text) ? Number(text) : 0);
   }
   /* False: it makes no operation. */
   #planned_call(task: Task, call: StraceCall, making: Making | undefined): boolean {

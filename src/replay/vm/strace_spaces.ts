@@ -22,6 +22,7 @@ import {
   V_FILE,
   V_FLAGS,
   V_LENGTH,
+  V_LINE,
   V_OFFSET,
   V_OP,
   V_PID,
@@ -38,8 +39,10 @@ import {
   VM_FREE,
   VM_MMAP,
   VM_START,
+  VM_TOUCH,
   type VmSink,
 } from '../ring/vm_events.ts';
+import { split_args, unescaped } from '../read/strace_args.ts';
 import type { MemoryCall } from '../read/strace_memory.ts';
 import { has_flag } from '../read/strace_stats.ts';
 import { after_exec, type Files } from './strace_files.ts';
@@ -51,6 +54,8 @@ export interface Space {
   users: number;
   /** The break; 0: not seen yet. */
   brk: number;
+  /** Something was mapped in it. */
+  mapped: boolean;
   /** Calls on their way that take a range away. */
   readonly leaving: Leaving[];
 }
@@ -110,22 +115,23 @@ export class StraceSpaces {
   /** A process of which the recording does not tell how it came to be. */
   start(pid: number): Task {
     const task = this.#new_task(pid, this.#new_space(), { tasks: new Set() }, new Map());
-    this.#put(VM_START, pid, task.space, 0);
+    this.#put(VM_START, pid, task.space);
     return task;
   }
   /** A process or thread is made. One that had this number must have ended unseen. */
   fork(parent: Task, call: StraceCall, pid: number): void {
     const old = this.#tasks.get(pid);
     if (old === parent) return; // nobody is his own child: the recording is damaged
-    if (old !== undefined) this.#leave(old, 0, 0);
+    if (old !== undefined) this.#leave(old, null, 0);
     const shared = shares(call);
     const thread = has_flag(call, 'CLONE_THREAD');
     const process = thread ? parent.process : { tasks: new Set<Task>() };
     const files = has_flag(call, 'CLONE_FILES') ? parent.files : new Map(parent.files);
     const space = shared ? parent.space : this.#new_space();
     space.brk = parent.space.brk;
+    space.mapped = parent.space.mapped;
     this.#new_task(pid, space, process, files);
-    const row = this.#begin(VM_FORK, parent.pid, parent.space, call_number(call));
+    const row = this.#begin(VM_FORK, parent.pid, parent.space, call);
     row[V_TO] = pid;
     row[V_TO_LENGTH] = space.number;
     this.#send();
@@ -141,7 +147,11 @@ export class StraceSpaces {
     task.space = this.#new_space();
     task.space.users = 1;
     task.files = after_exec(task.files);
-    this.#put(VM_EXEC, task.pid, task.space, call_number(call));
+    const program = program_of(call);
+    const file = program === '' ? FILE_UNKNOWN : this.#file_number(program);
+    const row = this.#begin(VM_EXEC, task.pid, task.space, call);
+    row[V_FILE] = file;
+    this.#send();
   }
   /** A task ends, by a call; with `all`, its whole process does. */
   exit(task: Task, call: StraceCall, all: boolean): void {
@@ -152,12 +162,12 @@ export class StraceSpaces {
       }
     }
     this.#gone.set(task.pid, call.line);
-    this.#leave(task, call_number(call), status);
+    this.#leave(task, call, status);
   }
   /** A task is over: its `+++` line. */
   ended(pid: number, status: number): void {
     const task = this.#tasks.get(pid);
-    if (task !== undefined) this.#leave(task, 0, status);
+    if (task !== undefined) this.#leave(task, null, status);
     this.#gone.delete(pid);
   }
   /** Task `by` goes on under this number; the one that had it is gone. */
@@ -165,12 +175,12 @@ export class StraceSpaces {
     this.ended(pid, 0);
     const task = this.#tasks.get(by);
     if (task === undefined) return;
-    const row = this.#begin(VM_FORK, by, task.space, 0);
+    const row = this.#begin(VM_FORK, by, task.space, null);
     row[V_TO] = pid;
     row[V_TO_LENGTH] = task.space.number;
     this.#send();
     this.#new_task(pid, task.space, task.process, task.files);
-    this.#leave(task, 0, 0);
+    this.#leave(task, null, 0);
   }
   /** The task without a number (0) gets one. */
   named(pid: number): void {
@@ -183,7 +193,7 @@ export class StraceSpaces {
   memory(task: Task, call: StraceCall, memory: MemoryCall): void {
     const { space } = task;
     const file = memory.op === VM_MMAP ? this.#file(task, memory) : FILE_NONE;
-    const row = this.#begin(memory.op, task.pid, space, call_number(call));
+    const row = this.#begin(memory.op, task.pid, space, call);
     row[V_ADDRESS] = memory.address;
     row[V_LENGTH] = memory.length;
     row[V_PROT] = memory.prot;
@@ -196,13 +206,27 @@ export class StraceSpaces {
       row[V_LENGTH] = space.brk === 0 ? memory.address : space.brk;
       space.brk = memory.address;
     }
+    space.mapped ||=
+      memory.op === VM_MMAP || (memory.op === VM_BRK && row[V_ADDRESS] > row[V_LENGTH]);
+    this.#send();
+  }
+  /** A call that is not played moved bytes into the memory of a task, or out of it. */
+  touch(task: Task, call: StraceCall, into: boolean, address: number): void {
+    if (!task.space.mapped) return; // there is no memory that could be meant
+    const row = this.#begin(VM_TOUCH, task.pid, task.space, null);
+    row[V_LINE] = call.line;
+    row[V_ADDRESS] = address;
+    row[V_LENGTH] = call.result;
+    row[V_FLAGS] = into ? 1 : 0;
     this.#send();
   }
 
   #file({ files }: Task, memory: MemoryCall): number {
     if (memory.fd < 0) return FILE_NONE;
     const file = memory.file !== '' ? memory.file : (files.get(memory.fd)?.file ?? '');
-    if (file === '') return FILE_UNKNOWN;
+    return file === '' ? FILE_UNKNOWN : this.#file_number(file);
+  }
+  #file_number(file: string): number {
     const known = this.#files.get(file);
     if (known !== undefined) return known;
     if (this.#files.size === FILES_MAX) return FILE_UNKNOWN;
@@ -213,7 +237,7 @@ export class StraceSpaces {
   }
 
   #new_space(): Space {
-    return { number: ++this.#spaces, users: 0, brk: 0, leaving: [] };
+    return { number: ++this.#spaces, users: 0, brk: 0, mapped: false, leaving: [] };
   }
   #new_task(pid: number, space: Space, process: Process, files: Files): Task {
     const task = { pid, space, process, files };
@@ -225,9 +249,9 @@ export class StraceSpaces {
   }
   #end_by_call(task: Task, call: StraceCall): void {
     this.#gone.set(task.pid, call.line);
-    this.#leave(task, 0, 0);
+    this.#leave(task, null, 0);
   }
-  #leave(task: Task, call: number, status: number): void {
+  #leave(task: Task, call: StraceCall | null, status: number): void {
     this.#tasks.delete(task.pid);
     task.process.tasks.delete(task);
     const row = this.#begin(VM_EXIT, task.pid, task.space, call);
@@ -237,20 +261,21 @@ export class StraceSpaces {
     this.#free_unused(task.pid, task.space);
   }
   #free_unused(pid: number, space: Space): void {
-    if (space.users === 0) this.#put(VM_FREE, pid, space, 0);
+    if (space.users === 0) this.#put(VM_FREE, pid, space);
   }
 
-  #put(op: number, pid: number, space: Space, call: number): void {
-    this.#begin(op, pid, space, call);
+  #put(op: number, pid: number, space: Space): void {
+    this.#begin(op, pid, space, null);
     this.#send();
   }
-  #begin(op: number, pid: number, space: Space, call: number): Float64Array {
+  #begin(op: number, pid: number, space: Space, call: StraceCall | null): Float64Array {
     const row = this.#row;
     row.fill(0);
     row[V_OP] = op;
     row[V_PID] = pid;
     row[V_SPACE] = space.number;
-    row[V_CALL] = call;
+    row[V_CALL] = call === null ? 0 : (CALL_NUMBER.get(call.name) ?? 0);
+    row[V_LINE] = call?.line ?? 0;
     return row;
   }
   #send(): void {
@@ -258,6 +283,9 @@ export class StraceSpaces {
     this.#out.operation(this.#row);
   }
 }
-function call_number(call: StraceCall): number {
-  return CALL_NUMBER.get(call.name) ?? 0;
+/** The program that an execve names; '': it is not known. */
+function program_of({ name, args }: StraceCall): string {
+  const path = split_args(args)[name === 'execveat' ? 1 : 0] ?? '';
+  const quoted = /^"((?:[^"\\]|\\.)*)"/.exec(path);
+  return quoted === null ? '' : unescaped(quoted[1]);
 }
