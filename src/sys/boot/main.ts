@@ -94,8 +94,7 @@ import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
 import { vm_map_keep_leave, vm_map_keep_reap } from '../map/vm_map_keep.ts';
-import '../map/vm_map_fork.ts'; // what is declared in it every thread has
-import '../map/vm_mmap.ts'; // the same
+import '../map/vm_vars.ts';
 import { vm_region_startup } from '../map/vm_region.ts';
 import {
   vm_window_boot,

@@ -6,7 +6,8 @@
  *
  * WITNESS, the profiler of locks, the guards of a checked boot and the writer of dumps are an
  * eighth of the kernel, and run only in machines that were booted with their options.  Where
- * the kernel comes to them it calls the functions below, behind their options.  boot and
+ * the kernel comes to them it calls the functions below, behind their options.  Lists of address
+ * spaces and memory objects are asked for by variables (observe/procstat_vars.ts).  boot and
  * attach refuse a machine whose options need what this thread has not loaded (parts_refuse),
  * so none of them finds the table empty.
  *
@@ -20,6 +21,7 @@ import { kconsole } from './kconsole.ts';
 import { OPTION_NAMES, opt } from './opt.ts';
 import type { sbuf } from './sbuf.ts';
 import { get_string } from './struct.ts';
+import type { SysctlHandler } from './sysctl_decl.ts';
 
 export interface KernelParts {
   readonly witness_boot: () => void;
@@ -43,6 +45,9 @@ export interface KernelParts {
   readonly checked_publish: (p: number) => void;
   readonly checked_quiet: (on: boolean) => void;
   readonly panic_dump: () => void;
+  readonly vmmap_report?: SysctlHandler;
+  readonly objects_report?: SysctlHandler;
+  readonly vmtotal_report?: SysctlHandler;
 }
 export const kernel_parts = {} as KernelParts;
 

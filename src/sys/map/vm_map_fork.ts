@@ -28,9 +28,9 @@
  * so: the first write to each finds that nobody else sees its object, and goes on.  The same holds
  * if this thread dies.
  */
-import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { counter_add } from '../machine/counter.ts';
 import { elem, NULL } from '../machine/struct.ts';
-import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
 import {
   KERN_BUSY,
   KERN_FAILURE,
@@ -93,25 +93,13 @@ import {
 } from './vm_map_entry.ts';
 import { cut_edges, entries_wait, vm_map_delete } from './vm_map_range.ts';
 import { map_header, tree_rebuild } from './vm_map_tree.ts';
+import { fork_cut, v_forkpages, v_forks } from './vm_vars.ts';
 import { regions_copy, regions_end } from './vm_region.ts';
 import { run_from, run_over, windows_settle } from './vm_window.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
-
-const fork_cut = sysctl_uint('vm.fork_cut', {
-  value: 50,
-  min: 1,
-  unit: 'ms',
-  help: 'How long a fork waits, with the address space locked, for the answer of every CPU',
-});
-
-const v_forks = counter_u64('vm.stats.vm.v_forks', 'Copies of address spaces that were made');
-const v_forkpages = counter_u64(
-  'vm.stats.vm.v_forkpages',
-  'Pages of data and stack that the spaces had that were copied',
-);
 
 /** A space of its own for the pages from `min` up to `max`, in hand. NULL: no memory. */
 export function vmspace_alloc(min: number, max: number): vm_map_t {

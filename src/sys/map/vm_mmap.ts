@@ -18,7 +18,7 @@
  * A descriptor is the caller's matter: mmap takes what is behind it.  Negative addresses and
  * lengths are what they are for C, numbers just below 2^64.
  */
-import { CTLFLAG_RWTUN, sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
 import {
   EACCES,
   EBADF,
@@ -96,6 +96,7 @@ import {
 import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from './vm_map.ts';
 import { type Mapping, range_free, vm_map_fixed_locked, vm_map_insert } from './vm_map_insert.ts';
 import { vm_map_pmap_enter } from './vm_map_prefault.ts';
+import { map_at_zero, max_proc_mmap } from './vm_vars.ts';
 import {
   vm_map_inherit,
   vm_map_madvise,
@@ -117,21 +118,10 @@ export interface Sysret {
 export const fails = (error: number): Sysret => ({ error, value: -1 });
 export const succeeds = (value = 0): Sysret => ({ error: 0, value });
 
-const map_at_zero = sysctl_uint('security.bsd.map_at_zero', {
-  value: 0,
-  max: 1,
-  flags: CTLFLAG_RWTUN,
-  help: 'Whether an address space that is made may have something mapped at address 0',
-});
 /** The first page of an address space of a program. */
 export function user_min(): number {
   return sysctl_get(map_at_zero) !== 0 ? 0 : 1;
 }
-const max_proc_mmap = sysctl_uint('vm.max_proc_mmap', {
-  value: 0,
-  flags: CTLFLAG_RWTUN,
-  help: 'The most entries of an address space for each reference to it; 0: any number',
-});
 
 // --- errno ---------------------------------------------------------------------------------------
 

@@ -19,12 +19,7 @@
 import { EINVAL, ENOENT } from '../machine/errno.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';
-import {
-  CTLFLAG_RD,
-  CTLFLAG_SKIP,
-  type SysctlRequest,
-  sysctl_proc,
-} from '../machine/sysctl_decl.ts';
+import type { SysctlRequest } from '../machine/sysctl_decl.ts';
 import {
   MAP_ENTRY_COW,
   MAP_ENTRY_GROWS_DOWN,
@@ -288,32 +283,21 @@ function send<T>(req: SysctlRequest, all: readonly T[], bytes: (one: T) => Uint8
   for (const one of all) error = req.out(bytes(one)) || error;
   return error;
 }
-const flags = CTLFLAG_RD | CTLFLAG_SKIP;
-sysctl_proc(
-  'kern.proc.vmmap',
-  {
-    type: 'node',
-    fmt: 'S,kinfo_vmentry',
-    flags,
-    number: 32,
-    help: 'What is mapped in address spaces; a number behind it: in the space with that number',
-  },
-  (req) => {
-    const [space, ...more] = req.rest;
-    if (more.length > 0) return EINVAL;
-    const found = procstat_vm(space);
-    // A space in which nothing is mapped is answered, too, with nothing.
-    if (space !== undefined && found.length === 0 && !space_exists(space)) return ENOENT;
-    return send(req, found, kinfo_vmentry_bytes);
-  },
-);
+/** kern.proc.vmmap: of all spaces, or of the one whose number follows. */
+export function vmmap_report(req: SysctlRequest): number {
+  const [space, ...more] = req.rest;
+  if (more.length > 0) return EINVAL;
+  const found = procstat_vm(space);
+  // A space in which nothing is mapped is answered, too, with nothing.
+  if (space !== undefined && found.length === 0 && !space_exists(space)) return ENOENT;
+  return send(req, found, kinfo_vmentry_bytes);
+}
 function space_exists(space: number): boolean {
   let found = false;
   maps_each((mp) => void (found ||= mp === space));
   return found;
 }
-sysctl_proc(
-  'vm.objects',
-  { type: 'opaque', fmt: 'S,kinfo_vmobject', flags, help: 'All memory objects' },
-  (req) => send(req, vm_objects(), kinfo_vmobject_bytes),
-);
+/** vm.objects. */
+export function objects_report(req: SysctlRequest): number {
+  return send(req, vm_objects(), kinfo_vmobject_bytes);
+}

@@ -19,9 +19,8 @@ import {
 } from '../machine/sysctl_decl.ts';
 import { securelevel_hook, sysctl_handle_string, type sysctl_req } from './kern_sysctl.ts';
 import './sysctl_freebsd.ts';
-import './procstat_vm.ts';
+import './procstat_vars.ts';
 import './sysctl_netbsd.ts';
-import './vm_meter.ts';
 import { HOSTNAME_BYTES, str_write, sysctl_root, tree, tree_build } from './sysctl_tree.ts';
 
 /** The version of the package, as kern.osrelease shows it. */

@@ -22,7 +22,7 @@
 import { CPU_PARKED, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { cpu_alive } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
-import { sysctl_proc } from '../machine/sysctl_decl.ts';
+import type { SysctlRequest } from '../machine/sysctl_decl.ts';
 import { W_OBJPIP, W_PSLEEP, W_VMMAP, W_VMPBUSY, W_VMWAIT } from '../machine/wmesg.ts';
 import { MAP_ENTRY_IS_SUB_MAP, vm_map_entry } from '../h/vm_map.ts';
 import { OBJT_DEVICE, vm_object } from '../h/vm_object.ts';
@@ -108,13 +108,7 @@ function vmtotal_bytes(t: Vmtotal): Uint8Array {
   for (const [i, n] of pages.entries()) v.setInt32(12 + i * 4, Math.min(n, MOST), true);
   return new Uint8Array(v.buffer);
 }
-sysctl_proc(
-  'vm.vmtotal',
-  {
-    type: 'opaque',
-    fmt: 'S,vmtotal',
-    unit: 'pages',
-    help: 'Threads by what they do, virtual and real memory of objects, free memory',
-  },
-  (req) => req.out(vmtotal_bytes(vmtotal())),
-);
+/** vm.vmtotal. */
+export function vmtotal_report(req: SysctlRequest): number {
+  return req.out(vmtotal_bytes(vmtotal()));
+}
