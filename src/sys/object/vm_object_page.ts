@@ -292,14 +292,16 @@ export function object_page_free(m: number, o: vm_object_t): void {
  * refers to its object, so that here only wirings of the dead are left.
  */
 export function object_pages_free(o: vm_object_t): void {
+  let freed = 0;
   for (let m = object_page_next(o, 0); m !== 0; ) {
     const i = page.index[m];
     if (!vm_page_sleep_if_busy(m, o)) {
       page_of_dead_free(m, o);
-      counter_add(v_pfree, 1);
+      freed++;
     }
     m = object_page_next(o, i);
   }
+  counter_add(v_pfree, freed);
   object_stale_out(o);
   radix_end(object_index(o), nodes());
 }

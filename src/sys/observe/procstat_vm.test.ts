@@ -2,9 +2,9 @@
  * Shows: the list of an address space says of every entry where it is, what it may be used for, and
  * how many of its pages are in memory and its own; copies and addresses of two banks among it; the
  * list of objects has each of them once, with its pages by queue; both come through the variables
- * unchanged, and while other threads map, fork and end spaces every record is whole.
+ * unchanged.  Beside threads that map, fork and end spaces: vm_space_smp.slow.test.ts.
  * By what means: a space with an entry of each sort, before and after a copy is made of it; the
- * bytes of the variables, taken apart; two workers that fork, map and unmap beside the reader.
+ * bytes of the variables, taken apart; a checked machine.
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
@@ -40,6 +40,7 @@ import {
 } from './kinfo_vm.ts';
 import { procstat_vm_text, vmstat_object_text } from './procstat_text.ts';
 import { procstat_vm, vm_objects } from './procstat_vm.ts';
+import { vmtotal } from './vm_meter.ts';
 
 afterEach(() => {
   try {
@@ -150,6 +151,18 @@ test('objects, with their pages by queue', () => {
   const text = vmstat_object_text(all).split('\n');
   assert.equal(text[0], '  RES   ACT INACT REF SHD CM  TP PATH');
   assert.match(vmstat_object_text([below]), /\n {4}3 {5}2 {5}1 {3}2 {3}2 WB {2}df\n$/);
+  end();
+});
+test('the same lists in a checked machine, and what all of it comes to', () => {
+  const mp = up({ checked: true });
+  anon_at(mp, HEAP, 4 * P);
+  poke(mp, HEAP, 1);
+  const child = user_fork(0, 1);
+  poke(child, HEAP, 2);
+  assert.equal(procstat_vm().length, 2);
+  assert.ok(vm_objects().length >= 2);
+  const { vm, avm, rm, arm } = vmtotal();
+  assert.deepEqual([vm, avm, rm, arm], [8, 8, 2, 2]);
   end();
 });
 test('an entry over two banks whose addresses do not follow each other is two rows', () => {
