@@ -300,18 +300,16 @@ describe('mappings', () => {
     const n = 256;
     const pm = vm_map.pmap[mp];
     const at = (i: number): number => AT - (AT % 2 ** 22) + i * 2 ** 22;
-    for (let round = 0; round < 2; round++) {
-      for (let i = 0; i < n; i++) {
-        assert.equal(anon_at(mp, at(i), P), at(i));
-        assert.equal(poke(mp, at(i), i & 255), 0);
-      }
-      assert.equal(vm_page_census()[PK_TABLE], n);
-      assert.equal(pmap.tables[pm], n);
-      for (let i = 0; i < n; i++) assert.equal(peek(mp, at(i)), i & 255);
-      for (let i = 0; i < n; i++) assert.equal(call(mp, 'munmap', [at(i), P]), 0);
-      assert.deepEqual([pmap.tables[pm], pmap.resident[pm]], [0, 0]);
-      assert.equal(vm_page_census()[PK_TABLE], 0);
+    for (let i = 0; i < n; i++) {
+      assert.equal(anon_at(mp, at(i), P), at(i));
+      assert.equal(poke(mp, at(i), i & 255), 0);
     }
+    assert.equal(vm_page_census()[PK_TABLE], n);
+    assert.equal(pmap.tables[pm], n);
+    for (let i = 0; i < n; i++) assert.equal(peek(mp, at(i)), i & 255);
+    for (let i = 0; i < n; i++) assert.equal(call(mp, 'munmap', [at(i), P]), 0);
+    assert.deepEqual([pmap.tables[pm], pmap.resident[pm]], [0, 0]);
+    assert.equal(vm_page_census()[PK_TABLE], 0);
     end();
   });
   test('mmapstress03: the break grows and shrinks over mappings, holes and protections', () => {
@@ -379,7 +377,7 @@ describe('memory that is filled and looked at', () => {
         assert.equal(poke(mp, byte, made(i, salt)), 0);
     }
   }
-  const n = 64;
+  const n = 32;
   const upwards = Array.from({ length: n }, (_, i) => i);
   const outwards = upwards.flatMap((i) => (i < n / 2 ? [n / 2 + i, n / 2 - 1 - i] : []));
   for (const [name, order] of [
@@ -390,7 +388,7 @@ describe('memory that is filled and looked at', () => {
       const mp = up();
       const at = anon(mp, n * P);
       fill(mp, at, order, 0);
-      const children = Array.from({ length: 10 }, (_, i) => user_fork(0, i + 1));
+      const children = Array.from({ length: 6 }, (_, i) => user_fork(0, i + 1));
       for (const [i, child] of children.entries()) fill(child, at, order, i + 1);
       for (const [i, child] of children.entries()) verify(child, at, n, i + 1);
       verify(mp, at, n, 0);
@@ -402,9 +400,9 @@ describe('memory that is filled and looked at', () => {
     const data = AT;
     vmspace_segments(mp, { data: { address: data, bytes: 0 } });
     vmspace_limits(mp, { data: 256 * P });
-    for (let pages = 64; pages <= 256; pages += 64) {
-      assert.deepEqual(sbrk(mp, 64 * P).error, 0);
-      const order = upwards.map((i) => pages - 64 + i);
+    for (let pages = n; pages <= 256; pages += n) {
+      assert.deepEqual(sbrk(mp, n * P).error, 0);
+      const order = upwards.map((i) => pages - n + i);
       fill(mp, data, order, 5);
     }
     assert.equal(sbrk(mp, P).error, ENOMEM);
