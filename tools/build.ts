@@ -8,7 +8,8 @@
  * things it leaves to us: a worker's file is named by `new URL('./x.ts',
  * import.meta.url)`, which is no import, and files that are no source have to be copied.
  * phrases.ts takes out what is written for readers of the source, and puts the help of variables
- * into one file.
+ * into one file.  halves.ts cuts modules in two, so that a page that loads kmem/core has what
+ * the core needs of them.
  *
  * Node takes a millisecond of processor time for a module that it loads, and every
  * thread loads some 130: in a few files it is a fifth of that.  A bundler left to
@@ -22,6 +23,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
+import { halves } from './halves.ts';
 import { with_help, without_comments, without_help, without_phrases } from './phrases.ts';
 import { walk } from './source.ts';
 
@@ -40,6 +42,8 @@ export function rewrite_types(code: string): string {
   return code.replace(TYPES_FROM, '$1.js$2');
 }
 
+/** What a page that counts bytes loads first. */
+const CORE = 'lib/core.js';
 /** Where the help of variables and counters goes. */
 const HELP = 'sys/boot/help.js';
 /** What a program, or a thread that we start, loads first. */
@@ -81,6 +85,9 @@ async function build(): Promise<number> {
   }
   const table = join(ROOT, 'dist', HELP);
   writeFileSync(table, with_help(readFileSync(table, 'utf8'), help));
+  const dist = join(ROOT, 'dist');
+  const cut = halves(CORE, (path) => readFileSync(join(dist, path), 'utf8'));
+  for (const [path, code] of cut) writeFileSync(join(dist, path), code);
   const others = walk(ROOT, 'src').filter((path) => !path.endsWith('.ts'));
   for (const path of others) {
     const to = join(ROOT, path.replace(/^src\//, 'dist/'));

@@ -45,17 +45,17 @@ const INDENT_MAX = 200;
 /** The file whose pairs are lines of tables. */
 const TABLES = /\bsys\/boot\/main\.js$/;
 
-interface Node {
+export interface Node {
   readonly type: string;
   readonly start: number;
   readonly end: number;
   readonly [key: string]: unknown;
 }
-function is_node(value: unknown): value is Node {
+export function is_node(value: unknown): value is Node {
   return typeof (value as Partial<Node> | null)?.type === 'string';
 }
 /** Every node below one, the inner ones after the outer. */
-function* below(node: Node): Generator<Node> {
+export function* below(node: Node): Generator<Node> {
   yield node;
   for (const value of Object.values(node)) {
     for (const inner of Array.isArray(value) ? value : [value]) {
