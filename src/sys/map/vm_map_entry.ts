@@ -14,8 +14,8 @@
  *
  * Locks: the map exclusively, unless something else is said.
  */
-import { pcpu, pcpu_of, type pcpu_t, thr } from '../machine/cpu.ts';
-import { opt } from '../machine/opt.ts';
+import { pcpu as pcpu_, pcpu_of, type pcpu_t, thr as thr_ } from '../machine/cpu.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { NULL } from '../machine/struct.ts';
@@ -51,6 +51,10 @@ import { hand_item, item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { map_root, vm_map_assert_locked } from './vm_map.ts';
 import { map_header, tree_gap, tree_in, tree_out } from './vm_map_tree.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
+const opt = opt_;
 const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
@@ -71,8 +75,13 @@ export function entry_create(): vm_map_entry_t {
   if (e === NULL) return e;
   checked_fresh(e, entry.sizeof);
   entry.map[e] = NULL as vm_map_t;
-  for (const f of [entry.eflags, entry.wired_count, entry.transition, entry.lastr]) f[e] = 0;
-  for (const f of [entry.avail_ssize, entry.grow_prot, entry.offset]) f[e] = 0;
+  entry.eflags[e] = 0;
+  entry.wired_count[e] = 0;
+  entry.transition[e] = 0;
+  entry.lastr[e] = 0;
+  entry.avail_ssize[e] = 0;
+  entry.grow_prot[e] = 0;
+  entry.offset[e] = 0;
   entry.object[e] = NULL as vm_object_t;
   checked_publish(e);
   return e;

@@ -40,6 +40,7 @@ import {
   MAP_ENTRY_COW,
   MAP_ENTRY_GROWS_DOWN,
   MAP_ENTRY_GROWS_UP,
+  MAP_ENTRY_IN_TRANSITION,
   MAP_ENTRY_IS_SUB_MAP,
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_NEEDS_WAKEUP,
@@ -148,18 +149,26 @@ export function vmspace_fork(parent: vm_map_t, refuse = false): number {
   const header = map_header(parent);
   vm_map_lock(parent);
   const [min, max] = [entry.end[header], entry.start[header]];
-  while (entries_wait(parent, min, max, false) || windows_settle(parent, min, max));
-  if (refuse && map.runs[parent] !== NULL) {
-    vm_map_unlock(parent);
-    return -KERN_BUSY;
+  const ranges: number[] = [];
+  let result = IN_TRANSITION;
+  while (result === IN_TRANSITION) {
+    while (entries_settle(parent, min, max));
+    if (refuse && map.runs[parent] !== NULL) {
+      vm_map_unlock(parent);
+      return -KERN_BUSY;
+    }
+    result = prepare(parent, ranges);
+    if (result === IN_TRANSITION) entries_wait(parent, min, max, false);
   }
   const none = map.pmap[parent];
-  const child = none === NULL ? vm_map_create(none, min, max) : vmspace_alloc(min, max);
-  let result = KERN_RESOURCE_SHORTAGE;
+  let child = NULL as vm_map_t;
+  if (result === KERN_SUCCESS) {
+    child = none === NULL ? vm_map_create(none, min, max) : vmspace_alloc(min, max);
+    if (child === NULL) result = KERN_RESOURCE_SHORTAGE;
+  }
   if (child !== NULL) {
     vm_map_lock(child);
-    result = prepare(parent);
-    if (result === KERN_SUCCESS) result = cut(parent);
+    result = cut(parent, ranges);
     if (result === KERN_SUCCESS) result = copy_all(parent, child);
     if (result === KERN_SUCCESS && !regions_copy(parent, child)) result = KERN_RESOURCE_SHORTAGE;
     vm_map_unlock(child);
@@ -174,17 +183,39 @@ export function vmspace_fork(parent: vm_map_t, refuse = false): number {
   if (child !== NULL) vm_map_deallocate(child);
   return -result;
 }
-/** Makes the parent's entries such that copying them needs no memory but the child's. */
-function prepare(parent: vm_map_t): number {
+/** Beside the KERN_* codes: somebody works on an entry, with the map let go of. */
+const IN_TRANSITION = -1;
+/**
+ * Where windows are open, which cut entries at their edges: waits as entries_wait for those on
+ * which somebody works, and for windows of the dead.  True: all may be different.
+ */
+function entries_settle(parent: vm_map_t, min: number, max: number): boolean {
+  if (map.runs[parent] === NULL) return false;
+  return entries_wait(parent, min, max, false) || windows_settle(parent, min, max);
+}
+/**
+ * Makes the parent's entries such that copying them needs no memory but the child's, and notes
+ * in `ranges` where pages are to be copied: first pages and ends.
+ */
+function prepare(parent: vm_map_t, ranges: number[]): number {
   const header = map_header(parent);
+  ranges.length = 0;
+  let open = false;
   if (!runs_apart(parent)) return KERN_RESOURCE_SHORTAGE;
   for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
-    if (entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP) return KERN_INVALID_ARGUMENT;
+    const flags = entry.eflags[e];
+    if (flags & MAP_ENTRY_IN_TRANSITION) return IN_TRANSITION;
+    if (flags & MAP_ENTRY_IS_SUB_MAP) return KERN_INVALID_ARGUMENT;
     if (entry.inheritance[e] === VM_INHERIT_SHARE) {
       const own = vm_map_entry_shadow(parent, e) && vm_map_entry_make_object(parent, e);
       if (!own) return KERN_RESOURCE_SHORTAGE;
       lower_out(parent, e);
     }
+    const copy = copied(e);
+    // Neighbours that are copied too, and the holes between, in which nothing is mapped.
+    if (copy && open) ranges[ranges.length - 1] = entry.end[e];
+    else if (copy) ranges.push(entry.start[e], entry.end[e]);
+    open = copy;
   }
   return KERN_SUCCESS;
 }
@@ -250,55 +281,46 @@ function copied(e: vm_map_entry_t): boolean {
   return entry.inheritance[e] === VM_INHERIT_COPY && entry.object[e] !== NULL;
 }
 /** Takes the right to write to what is to be copied from all CPUs at one moment. */
-function cut(parent: vm_map_t): number {
+function cut(parent: vm_map_t, ranges: readonly number[]): number {
   const pm = map.pmap[parent];
   if (pm === NULL) return KERN_SUCCESS;
-  const header = map_header(parent);
   const c = pmap_cut_begin(pm);
-  for (let e = entry.next[header]; e !== header; ) {
-    if (!copied(e)) {
-      e = entry.next[e];
-      continue;
-    }
-    // Neighbours that are copied too, and the holes between, in which nothing is mapped.
-    const first = entry.start[e];
-    let end = first;
-    for (; e !== header && copied(e); e = entry.next[e]) end = entry.end[e];
-    pmap_cut(c, first, end);
-  }
+  for (let i = 0; i < ranges.length; i += 2) pmap_cut(c, ranges[i], ranges[i + 1]);
   return pmap_cut_end(c, sysctl_get(fork_cut)) >= 0 ? KERN_FAILURE : KERN_SUCCESS;
 }
 const TO_COPY = MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY;
 /** Parent's entries that change in one section. */
 const BATCH = 8;
 /**
- * Makes the entries that are copied such that the parent, too, writes to shadows; those of windows
- * stay without NEEDS_COPY.
+ * Takes the next entries from e on that are copied apart, and makes them such that the parent, too,
+ * writes to shadows; those of windows stay without NEEDS_COPY.  Returns the one behind them.
  */
-function mark(parent: vm_map_t): void {
+function mark(parent: vm_map_t, e: vm_map_entry_t): vm_map_entry_t {
   const header = map_header(parent);
-  for (let e = entry.next[header]; e !== header; ) {
-    undo_begin(map.lock, parent);
-    for (let n = 0; n < BATCH && e !== header; e = entry.next[e]) {
-      const flags = entry.eflags[e];
-      if ((flags & TO_COPY) === TO_COPY || !copied(e) || windowed(parent, e)) continue;
-      save(entry.eflags, e);
-      entry.eflags[e] = flags | TO_COPY;
-      n++;
-    }
-    undo_end();
+  let at = e;
+  for (let n = 0; n < BATCH && at !== header; at = entry.next[at], n++) {
+    if (copied(at) && !windowed(parent, at)) apart(parent, at);
   }
+  at = e;
+  undo_begin(map.lock, parent);
+  for (let n = 0; n < BATCH && at !== header; at = entry.next[at], n++) {
+    const flags = entry.eflags[at];
+    if ((flags & TO_COPY) === TO_COPY || !copied(at) || windowed(parent, at)) continue;
+    save(entry.eflags, at);
+    entry.eflags[at] = flags | TO_COPY;
+  }
+  undo_end();
+  return at;
 }
 /** Copies all entries into the child, which has none. */
 function copy_all(parent: vm_map_t, child: vm_map_t): number {
   const header = map_header(parent);
-  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
-    if (copied(e) && !windowed(parent, e)) apart(parent, e);
-  }
-  mark(parent);
+  const sizes: Sizes = { text: 0, data: 0, stack: 0 };
   let last = map_header(child);
+  let marked = entry.next[header];
   let result = KERN_SUCCESS;
-  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
+  for (let e = marked; e !== header; e = entry.next[e]) {
+    if (e === marked) marked = mark(parent, e);
     if (entry.inheritance[e] === VM_INHERIT_NONE) continue;
     const at_once = copied(e) && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
     const copy = copy_entry(e, at_once);
@@ -315,10 +337,11 @@ function copy_all(parent: vm_map_t, child: vm_map_t): number {
     } else if (entry.inheritance[e] !== VM_INHERIT_ZERO && entry.object[e] !== NULL) {
       show(copy, entry.object[e]);
     }
+    count(sizes, parent, copy);
     last = copy;
   }
   tree_rebuild(child);
-  sizes(parent, child);
+  settle(parent, child, sizes);
   return result;
 }
 /**
@@ -387,19 +410,25 @@ function show(copy: vm_map_entry_t, o: vm_object_t): void {
   undo_end();
   mtx_unlock(object.lock, o);
 }
+/** Pages of what a child has of text, data and stack. */
+interface Sizes {
+  text: number;
+  data: number;
+  stack: number;
+}
 /** Text, data and stack of the child are where the parent's are, as far as it has them. */
-function sizes(parent: vm_map_t, child: vm_map_t): void {
-  const header = map_header(child);
-  const inside = (e: vm_map_entry_t, first: number, n: number): boolean =>
-    entry.start[e] >= first && entry.end[e] <= first + n;
-  let [text, data, stack] = [0, 0, 0];
-  for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
-    const n = entry.end[e] - entry.start[e];
-    const grows = MAP_ENTRY_GROWS_DOWN | MAP_ENTRY_GROWS_UP;
-    if (entry.eflags[e] & grows) stack += n;
-    else if (inside(e, map.daddr[parent], map.dsize[parent])) data += n;
-    else if (inside(e, map.taddr[parent], map.tsize[parent])) text += n;
-  }
+function count(sizes: Sizes, parent: vm_map_t, e: vm_map_entry_t): void {
+  const n = entry.end[e] - entry.start[e];
+  const grows = MAP_ENTRY_GROWS_DOWN | MAP_ENTRY_GROWS_UP;
+  if (entry.eflags[e] & grows) sizes.stack += n;
+  else if (inside(e, map.daddr[parent], map.dsize[parent])) sizes.data += n;
+  else if (inside(e, map.taddr[parent], map.tsize[parent])) sizes.text += n;
+}
+function inside(e: vm_map_entry_t, first: number, n: number): boolean {
+  return entry.start[e] >= first && entry.end[e] <= first + n;
+}
+/** What the child's record has of the parent's. */
+function settle(parent: vm_map_t, child: vm_map_t, { text, data, stack }: Sizes): void {
   undo_begin(map.lock, child);
   const own = [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr, map.limit];
   for (const f of own) save(f, child);

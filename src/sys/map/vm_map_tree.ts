@@ -174,19 +174,15 @@ export function tree_out(mp: vm_map_t, e: vm_map_entry_t, above: vm_map_entry_t)
 /** Makes the tree and all holes anew from the ring, evenly. */
 export function tree_rebuild(mp: vm_map_t): void {
   const header = map_header(mp);
-  let n = 0;
-  for (let e = header; ; e = entry.next[e]) {
-    entry.adj_free[e] = entry.start[entry.next[e]] - entry.end[e];
-    if (entry.next[e] === header) break;
-    n++;
-  }
   let at = entry.next[header];
+  entry.adj_free[header] = entry.start[at] - entry.end[header];
   const build = (count: number, above: vm_map_entry_t): vm_map_entry_t => {
     if (count === 0) return NONE;
     const before = count >> 1;
     const l = build(before, NONE);
     const e = at;
     at = entry.next[at];
+    entry.adj_free[e] = entry.start[at] - entry.end[e];
     entry.parent[e] = above;
     entry.left[e] = l;
     if (l !== NULL) entry.parent[l] = e;
@@ -196,7 +192,7 @@ export function tree_rebuild(mp: vm_map_t): void {
     return e;
   };
   map.hint[mp] = NONE;
-  map.root[mp] = build(n, NONE);
+  map.root[mp] = build(map.nentries[mp], NONE);
 }
 
 // --- what covers a page --------------------------------------------------------------------------
