@@ -60,8 +60,8 @@ export const pmap = struct<pmap_t>(
   resident: i32('sh', 'pages that are mapped'),
   wired: i32('sh', 'mappings that are wired'),
   tables: i32('sh', 'page tables'),
-  table_key: i32('s', 'of the table that was used last: page number >> 10; -1: none'),
-  table: i32('s', 'page of that table'),
+  table_key: i32('sh', 'of the table that was used last: page number >> 10; -1: none'),
+  table: i32('sh', 'page of that table'),
   active: words('sh', 'CPUs that have a set of tags for it, a bit each', CPUSET_WORDS),
   index: words('-', 'its tables by page number >> 10: a vm_radix', RADIX_WORDS),
 });

@@ -18,8 +18,11 @@
  */
 import { atomic_add, atomic_load, atomic_or, atomic_store } from './atomic.ts';
 import { CPU_DEAD, CPU_FREE, CPU_PARKED, CPU_REQ_TLB, cpu_slots, cpu_state_word } from './cpu.ts';
-import { M, machine } from './header.ts';
+import { M, machine as machine_ } from './header.ts';
 import { field_word } from './struct.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const machine = machine_;
 
 const AWAY = CPU_PARKED | CPU_DEAD | CPU_FREE;
 

@@ -13,6 +13,7 @@
  * Addresses are bytes of the address space, kernel addresses bytes of the machine's memory.
  */
 import { atomic_cas } from '../machine/atomic.ts';
+import { poll } from '../machine/cpu.ts';
 import { EFAULT, EIO, ENAMETOOLONG, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import {
@@ -24,7 +25,8 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
-import { pmap_translate } from '../pmap/pmap.ts';
+import { pmap_absent, pmap_translate } from '../pmap/pmap.ts';
+import { tlb_lookup } from '../pmap/pmap_tlb.ts';
 import { vm_fault } from './vm_fault.ts';
 
 const map = vm_map;
@@ -34,8 +36,11 @@ const map = vm_map;
  * -KERN_*.  It is good until this CPU polls.  The caller holds no lock.
  */
 export function vm_frame(mp: vm_map_t, vpn: number, write: boolean): number {
+  const pm = map.pmap[mp];
+  poll();
   for (;;) {
-    const frame = pmap_translate(map.pmap[mp], vpn, write);
+    let frame = tlb_lookup(pm, vpn, write); // a fault leaves a tag behind
+    if (frame === 0 && !pmap_absent(pm, vpn, write)) frame = pmap_translate(pm, vpn, write);
     if (frame > 0) return frame;
     if (frame < 0) return -KERN_RESOURCE_SHORTAGE;
     const result = vm_fault(mp, vpn, write ? VM_PROT_WRITE : VM_PROT_READ);

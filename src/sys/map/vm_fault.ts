@@ -17,8 +17,12 @@
  * it is; faults hold it beside each other.  The topmost object is locked while the chain is
  * walked, and until a translation to a page that was there has been entered: else another
  * fault could put a newer page in its place meanwhile, and this one the old page over it.  A page
- * that is new is busy in the topmost object, and is filled with no object locked: who wants the
- * same page sleeps for it.  For a busy page everything is let go of, and begun anew.
+ * that is new is busy in the topmost object, and is filled with no object locked, unless it is
+ * zero already: who wants the same page sleeps for it.  For a busy page everything is let go of,
+ * and begun anew.
+ *
+ * The CPU that faulted has a tag for the page afterwards, as after a miss (pmap.ts): it need not
+ * walk the table again.
  *
  * Nothing is in a hand.  A thread that dies leaves a page without contents, which nobody sees,
  * or a translation more or less.
@@ -29,7 +33,7 @@
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
-import { life } from '../machine/life.ts';
+import { life as life_ } from '../machine/life.ts';
 import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
 import {
@@ -64,9 +68,9 @@ import {
 } from '../object/vm_object.ts';
 import {
   object_page_alloc,
-  object_page_filled,
   object_page_free,
   object_page_move,
+  object_page_ready,
   object_page_seen,
   object_page_wakeup,
   vm_page_sleep_if_busy,
@@ -93,6 +97,8 @@ import { entry_submap } from './vm_map_insert.ts';
 import { vm_map_growstack } from './vm_map_stack.ts';
 import { vm_map_lookup } from './vm_map_tree.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const life = life_;
 const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
@@ -196,12 +202,20 @@ function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, acces
   if (m === 0) return below(pm, mp, { o, i, vpn, prot, write });
   if (page.busy[m] !== 0) return busy(mp, o, o, m);
   const device = of_device(m);
-  if (device && access & VM_PROT_WRITE) result = KERN_PROTECTION_FAILURE;
-  else if (pmap_enter(pm, vpn, m, (device ? prot & ~VM_PROT_WRITE : prot) | VM_PROT_READ)) used(m);
+  const stores = (access & VM_PROT_WRITE) !== 0;
+  if (device && stores) result = KERN_PROTECTION_FAILURE;
+  else if (pmap_enter(pm, vpn, m, right(prot, !device), false, access_of(stores))) used(m);
   else result = KERN_RESOURCE_SHORTAGE;
   mtx_unlock(object.lock, o);
   vm_map_unlock_read(mp);
   return result;
+}
+/** The rights of a translation, which may always read; without `write` it may do no more. */
+function right(prot: number, write: boolean): number {
+  return (write ? prot : prot & ~VM_PROT_WRITE) | VM_PROT_READ;
+}
+function access_of(write: boolean): number {
+  return write ? VM_PROT_WRITE : VM_PROT_READ;
 }
 /** Whether several entries may show the same page of an object. */
 function shown_twice(o: vm_object_t): boolean {
@@ -283,7 +297,7 @@ function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
     if (want.write) return moved_up(pm, mp, want, m, of) ?? own_page(pm, mp, want, m, of);
     // Nothing is noted at a device's page, so that no write could take it from whom it shows.
     if (of_device(m) && shown_twice(o)) return own_page(pm, mp, want, m, of);
-    const done = pmap_enter(pm, want.vpn, m, (want.prot & ~VM_PROT_WRITE) | VM_PROT_READ);
+    const done = pmap_enter(pm, want.vpn, m, right(want.prot, false), false, VM_PROT_READ);
     if (done) used(m);
     mtx_unlock(object.lock, of);
     mtx_unlock(object.lock, o);
@@ -302,12 +316,12 @@ function moved_up(
   m: number,
   of: vm_object_t,
 ): number | undefined {
-  const { o, i, vpn, prot } = want;
+  const { o, i, vpn, prot, write } = want;
   const alone = object.refs[of] === 1 && object.backing[o] === of && object_anonymous(of);
   if (!alone || !object_page_move(m, of, o, i)) return undefined;
   counter_add(v_cow_faults, 1);
   counter_add(v_cow_optim, 1);
-  const done = pmap_enter(pm, vpn, m, prot | VM_PROT_READ);
+  const done = pmap_enter(pm, vpn, m, right(prot, true), false, access_of(write));
   if (done) used(m);
   mtx_unlock(object.lock, of);
   mtx_unlock(object.lock, o);
@@ -321,28 +335,38 @@ function moved_up(
 function own_page(pm: pmap_t, mp: vm_map_t, want: Want, from: number, of: vm_object_t): number {
   const { o, i } = want;
   const m = object_page_alloc(o, i, from === 0 ? VM_ALLOC_ZERO : 0);
-  const shared = shown_twice(o);
+  let done = false;
+  if (m === 0) {
+    if (from !== 0) mtx_unlock(object.lock, of);
+  } else if (from === 0 && page.flags[m] & PG_ZERO) {
+    counter_add(v_zfod, 1);
+    counter_add(v_ozfod, 1);
+    done = own_page_enter(pm, want, m);
+  } else {
+    const shared = shown_twice(o);
+    mtx_unlock(object.lock, o);
+    fill(m, from);
+    if (from !== 0) {
+      if (shared) pmap_remove_all(from);
+      mtx_unlock(object.lock, of);
+    }
+    mtx_lock(object.lock, o);
+    done = own_page_enter(pm, want, m);
+  }
   mtx_unlock(object.lock, o);
-  if (m !== 0) fill(m, from);
-  if (m !== 0 && from !== 0 && shared) pmap_remove_all(from);
-  if (from !== 0) mtx_unlock(object.lock, of);
-  const done = m !== 0 && own_page_enter(pm, want, m);
   vm_map_unlock_read(mp);
   return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
 }
 /**
  * A page that was filled is seen from here on, and has a translation.  In this order: others
- * write to it as soon as it has one, and what they wrote must not go with this thread.
+ * write to it as soon as it has one, and what they wrote must not go with this thread.  The
+ * object is locked.
  */
-function own_page_enter(pm: pmap_t, { o, vpn, prot }: Want, m: number): boolean {
-  mtx_lock(object.lock, o);
-  object_page_filled(m, o);
-  const done = pmap_enter(pm, vpn, m, prot | VM_PROT_READ);
-  if (done) {
-    object_page_wakeup(m, o);
-    vm_page_activate(m);
-  } else object_page_free(m, o);
-  mtx_unlock(object.lock, o);
+function own_page_enter(pm: pmap_t, { o, vpn, prot, write }: Want, m: number): boolean {
+  object_page_ready(m, o);
+  const done = pmap_enter(pm, vpn, m, right(prot, true), false, access_of(write));
+  if (done) vm_page_activate(m);
+  else object_page_free(m, o);
   return done;
 }
 function fill(m: number, from: number): void {
@@ -352,6 +376,5 @@ function fill(m: number, from: number): void {
     return;
   }
   counter_add(v_zfod, 1);
-  if (page.flags[m] & PG_ZERO) counter_add(v_ozfod, 1);
-  else pmap_zero_page(m);
+  pmap_zero_page(m);
 }

@@ -26,11 +26,11 @@
  * made, cut and merged), vm_map_insert.ts, vm_map_range.ts (what is done to ranges).
  */
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
-import { HAND_MAPS, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { HAND_MAPS, pcpu as pcpu_, pcpu_of, thr as thr_ } from '../machine/cpu.ts';
 import { tid_alive } from '../machine/death.ts';
-import { boot_alloc, M, machine, ROOT_MAP } from '../machine/header.ts';
+import { boot_alloc, M, machine as machine_, ROOT_MAP } from '../machine/header.ts';
 import { atop } from '../machine/memory.ts';
-import { opt } from '../machine/opt.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
@@ -78,6 +78,11 @@ import { entries_reap, vm_map_process_deferred } from './vm_map_entry.ts';
 import { map_empty } from './vm_map_range.ts';
 import { map_header, tree_rebuild } from './vm_map_tree.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
+const opt = opt_;
+const machine = machine_;
 const map = vm_map;
 const entry = vm_map_entry;
 const root = vm_map_root;

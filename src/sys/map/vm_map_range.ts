@@ -78,9 +78,12 @@ import {
 import { vm_map_pmap_enter } from './vm_map_prefault.ts';
 import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
 import { regions_end } from './vm_region.ts';
-import { pcpu, thr } from '../machine/cpu.ts';
+import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { run_over, windows_forbid, windows_forbid_share, windows_settle } from './vm_window.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
 const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
@@ -123,9 +126,10 @@ export function cut_edges(mp: vm_map_t, start: number, end: number): boolean {
 }
 /** Merges what can be merged in a range, and at its edges. */
 function merge(mp: vm_map_t, start: number, end: number): void {
-  for (let e = first_from(mp, start); within(mp, e, end + 1); e = entry.next[e]) {
-    vm_map_simplify_entry(mp, e);
-  }
+  merge_from(mp, first_from(mp, start), end);
+}
+function merge_from(mp: vm_map_t, first: vm_map_entry_t, end: number): void {
+  for (let e = first; within(mp, e, end + 1); e = entry.next[e]) vm_map_simplify_entry(mp, e);
 }
 /** Waits until nobody works on an entry of the range. True: it did, and all may be different. */
 export function entries_wait(mp: vm_map_t, start: number, end: number, wired: boolean): boolean {
@@ -205,7 +209,8 @@ function protect(mp: vm_map_t, start: number, end: number, how: Protect): number
     merge(mp, start, end);
     return KERN_FAILURE;
   }
-  for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
+  const first = first_from(mp, start);
+  for (let e = first; within(mp, e, end); e = entry.next[e]) {
     const now = keep ? entry.protection[e] & prot : prot;
     undo_begin(map.lock, mp);
     save(entry.protection, e);
@@ -214,7 +219,7 @@ function protect(mp: vm_map_t, start: number, end: number, how: Protect): number
     if (max !== null) entry.max_protection[e] = max;
     undo_end();
   }
-  merge(mp, start, end);
+  merge_from(mp, first, end);
   return KERN_SUCCESS;
 }
 /**

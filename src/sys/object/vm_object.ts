@@ -20,9 +20,9 @@
  * Read next: vm_object_page.ts (its pages), vm_object_chain.ts (copies), vm_pager.ts (what pages
  * come with).
  */
-import { HAND_REFS, pcpu, pcpu_of, type pcpu_t, thr } from '../machine/cpu.ts';
-import { boot_alloc, M, machine, ROOT_OBJECT } from '../machine/header.ts';
-import { opt } from '../machine/opt.ts';
+import { HAND_REFS, pcpu as pcpu_, pcpu_of, type pcpu_t, thr as thr_ } from '../machine/cpu.ts';
+import { boot_alloc, M, machine as machine_, ROOT_OBJECT } from '../machine/header.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
@@ -57,6 +57,11 @@ import { vm_object_collapse } from './vm_object_chain.ts';
 import { object_pages_free, object_pages_revoke, object_stale_out } from './vm_object_page.ts';
 import { radix_init, radix_zone_create } from '../pmap/vm_radix.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
+const opt = opt_;
+const machine = machine_;
 const object = vm_object;
 const root = vm_object_root;
 

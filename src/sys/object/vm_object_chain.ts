@@ -16,7 +16,7 @@
  * Locks: of two objects of a chain the upper one first.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { pcpu, thr } from '../machine/cpu.ts';
+import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
 import {
   OBJ_DEAD,
@@ -50,6 +50,9 @@ import {
 } from './vm_object_page.ts';
 import { vm_pager_has_page } from './vm_pager.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
 const object = vm_object;
 const page = vm_page;
 

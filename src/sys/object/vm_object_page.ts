@@ -20,9 +20,9 @@
  */
 import { sim_point } from '../machine/atomic.ts';
 import { counter_add, counter_get, counter_u64 } from '../machine/counter.ts';
-import { pcpu, thr } from '../machine/cpu.ts';
+import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { v_reaps } from '../machine/death.ts';
-import { opt } from '../machine/opt.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { field_word, NULL } from '../machine/struct.ts';
 import { W_VMPBUSY } from '../machine/wmesg.ts';
@@ -83,6 +83,10 @@ import {
   radix_trim,
 } from '../pmap/vm_radix.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
+const opt = opt_;
 const object = vm_object;
 const page = vm_page;
 const SLICE_MS = 250;
@@ -211,6 +215,19 @@ export function object_page_filled(m: number, o: vm_object_t, dirty = true): voi
   save(page.state, m);
   page.state[m] = PAGE_VALID | (dirty ? PAGE_DIRTY : page.state[m] & PAGE_DIRTY);
   undo_end();
+}
+/**
+ * A page of the object that is busy by this CPU, and is on no queue, has contents from here on
+ * that no store has, and is busy no more.
+ */
+export function object_page_ready(m: number, o: vm_object_t): void {
+  if (opt.INVARIANTS && fictitious(m)) panic('vm_page_filled: a page of a device', m);
+  undo_begin(object.lock, o);
+  save(page.state, m);
+  page.state[m] = PAGE_VALID | PAGE_DIRTY;
+  vm_page_unbusy(m);
+  undo_end();
+  page_flash(m);
 }
 /** Page `i` of the object, if it has contents; one that has none, and is idle, is freed. */
 export function object_page_seen(o: vm_object_t, i: number): number {

@@ -18,7 +18,7 @@
  * for its store notes that it pages in the object (object_pip_add), lets go of the lock, and
  * has it again when it returns.  The page is busy meanwhile, so that nobody else asks for it.
  */
-import { opt } from '../machine/opt.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import {
   OBJ_DEAD,
@@ -34,6 +34,8 @@ import { mtx_assert } from '../sync/kern_mutex.ts';
 import { pmap_zero_page } from '../page/vm_page.ts';
 import { object_page_filled } from './vm_object_page.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const opt = opt_;
 const object = vm_object;
 const page = vm_page;
 
@@ -78,6 +80,7 @@ function inside(o: vm_object_t, i: number): boolean {
 /** Whether the object's pager has contents for page `i`. Locked. */
 export function vm_pager_has_page(o: vm_object_t, i: number): boolean {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
+  if (object.type[o] === OBJT_DEFAULT) return false; // most are, and have nothing elsewhere
   return inside(o, i) && pager_of(o).has(o, i);
 }
 /**

@@ -11,8 +11,9 @@
  * page of its own, and that to the entry (h/pmap.ts).  All of it is changed under the lock of
  * the pmap, in sections; how CPUs that translate meanwhile are told is told in pmap_tlb.ts.
  *
- * References and modifications are noted at the page, by the miss that fills a tag.  Who
- * clears a note takes the tags back, so that the next access notes it again.
+ * References and modifications are noted at the page, by the miss that fills a tag, or by the
+ * fault that enters a translation and fills one at once.  Whoever clears a note takes the tags
+ * back, so that the next access notes it again.
  *
  * A mapping is on the page's list (pmap_pv.ts) before the table has it and until after all
  * CPUs were asked; so nobody takes a page for unmapped that some CPU was not asked about.
@@ -22,7 +23,7 @@
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
-import { mem, page_word } from '../machine/memory.ts';
+import { mem as mem_, page_word } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import { vector } from '../machine/vectors.ts';
@@ -34,8 +35,8 @@ import {
   PTE_VALID,
   PTE_WIRED,
   PTE_WRITE,
-  pmap,
-  pmap_root,
+  pmap as pmap_,
+  pmap_root as pmap_root_,
   type pmap_t,
   TABLE_ENTRIES,
   TABLE_SHIFT,
@@ -80,6 +81,10 @@ import {
   radix_zone_create,
 } from './vm_radix.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
+const pmap = pmap_;
+const pmap_root = pmap_root_;
 const page = vm_page;
 
 const Z_PMAPS = zone_declared('PMAP', 'Page tables of address spaces: where their indexes begin');
@@ -222,7 +227,9 @@ function pte_change(pm: pmap_t, w: number, pte: number): void {
 /**
  * Maps page m at page number `at`, in place of what was mapped there, with the rights in
  * `prot`, which includes VM_PROT_READ.  The caller has the page busy or its object locked.
- * False: no memory for a table or for the list of mappings; nothing has changed.
+ * `access`, VM_PROT_READ or VM_PROT_WRITE, says that this CPU will use it at once: its tag leads
+ * to it then, as after pmap_translate.  False: no memory for a table or for the list of
+ * mappings; nothing has changed.
  */
 export function pmap_enter(
   pm: pmap_t,
@@ -230,11 +237,13 @@ export function pmap_enter(
   m: number,
   prot: number,
   wired = false,
+  access = 0,
 ): boolean {
   const pte =
     page_word(m) | PTE_VALID | (prot & VM_PROT_WRITE ? PTE_WRITE : 0) | (wired ? PTE_WIRED : 0);
   mtx_lock(pmap.lock, pm);
   const done = enter(pm, at, m, pte);
+  if (done && (prot & access) !== 0) use(pm, at, pte, (access & VM_PROT_WRITE) !== 0);
   mtx_unlock(pmap.lock, pm);
   return done;
 }
@@ -284,6 +293,23 @@ export function pmap_extract(pm: pmap_t, at: number): number {
   return m;
 }
 
+/** An entry that is there is used by this CPU. The pmap is locked. */
+function use(pm: pmap_t, at: number, pte: number, write: boolean): void {
+  tlb_fill(pm, at, pte & ~PTE_FLAGS, write);
+  const m = pte_page(pte);
+  if ((page.flags[m] & PG_FICTITIOUS) !== 0) return;
+  page.ref[m] = 1;
+  if (write) page.mod[m] = 1;
+}
+/**
+ * Whether pmap_translate would find nothing, as far as that can be seen without the lock: the
+ * table that was used last has no such entry.  Wrong at times: then a fault finds the page.
+ */
+export function pmap_absent(pm: pmap_t, at: number, write: boolean): boolean {
+  if (pmap.table_key[pm] !== at >>> TABLE_SHIFT) return false;
+  const need = write ? PTE_VALID | PTE_WRITE : PTE_VALID;
+  return (mem.I32[pte_word(pmap.table[pm], at)] & need) !== need;
+}
 /**
  * What an access does whose tag is not there: the frame of page number `at`, and this CPU's
  * tag leads to it.  It is noted at the page that it was used, or written to.  0: nothing is
@@ -297,14 +323,7 @@ export function pmap_translate(pm: pmap_t, at: number, write: boolean): number {
   const pte = pmap_pte(pm, at);
   const found = (pte & need) === need;
   const frame = found ? pte & ~PTE_FLAGS : 0;
-  if (found) {
-    tlb_fill(pm, at, frame, write);
-    const m = pte_page(pte);
-    if ((page.flags[m] & PG_FICTITIOUS) === 0) {
-      page.ref[m] = 1;
-      if (write) page.mod[m] = 1;
-    }
-  }
+  if (found) use(pm, at, pte, write);
   mtx_unlock(pmap.lock, pm);
   return frame;
 }
@@ -320,16 +339,29 @@ function ptes(
 ): void {
   const t = pmap_index(pm);
   const last = (to - 1) >>> TABLE_SHIFT;
+  if (from >>> TABLE_SHIFT === last) {
+    const table = table_of(pm, from);
+    if (table !== 0) ptes_of_table(table, last * TABLE_ENTRIES, from, to, each);
+    return;
+  }
   for (let key = radix_next(t, from >>> TABLE_SHIFT); key >= 0 && key <= last; ) {
-    const table = radix_peek(t, key);
-    const first = key * TABLE_ENTRIES;
-    const end = Math.min(to - first, TABLE_ENTRIES);
-    for (let i = Math.max(from - first, 0); i < end; i++) {
-      const w = page_word(table) + i;
-      const pte = mem.I32[w];
-      if (pte !== 0) each(first + i, pte, w, table);
-    }
+    ptes_of_table(radix_peek(t, key), key * TABLE_ENTRIES, from, to, each);
     key = key === last ? -1 : radix_next(t, key + 1);
+  }
+}
+/** The same in one table, whose first entry is that of page number `first`. */
+function ptes_of_table(
+  table: number,
+  first: number,
+  from: number,
+  to: number,
+  each: (at: number, pte: number, w: number, table: number) => void,
+): void {
+  const end = Math.min(to - first, TABLE_ENTRIES);
+  for (let i = Math.max(from - first, 0); i < end; i++) {
+    const w = page_word(table) + i;
+    const pte = mem.I32[w];
+    if (pte !== 0) each(first + i, pte, w, table);
   }
 }
 /** Takes away what is mapped from page number `from` to before `to`. Waits for nobody. */
@@ -400,12 +432,22 @@ export function pmap_cut_begin(pm: pmap_t): Cut {
 }
 /** Takes the right to write away from page number `from` to before `to`. */
 export function pmap_cut({ pm, changed }: Cut, from: number, to: number): void {
+  const before = changed.length;
   ptes(pm, from, to, (_at, pte, w) => {
-    if ((pte & PTE_WRITE) === 0) return;
-    write_set(pm, w, false);
-    changed.push(w);
+    if (pte & PTE_WRITE) changed.push(w);
   });
+  for (let i = before; i < changed.length; i += CUT_BATCH) {
+    const end = Math.min(i + CUT_BATCH, changed.length);
+    undo_begin(pmap.lock, pm);
+    for (let k = i; k < end; k++) {
+      save_word(changed[k]);
+      mem.I32[changed[k]] &= ~PTE_WRITE;
+    }
+    undo_end();
+  }
 }
+/** Entries that lose the right to write in one section. */
+const CUT_BATCH = 8;
 function write_set(pm: pmap_t, w: number, on: boolean): void {
   undo_begin(pmap.lock, pm);
   save_word(w);

@@ -12,19 +12,19 @@
  * what is not true.  Pages of devices have no list: they are never freed.  The list's lock
  * stands inside that of the pmap.
  */
-import { pcpu, thr } from '../machine/cpu.ts';
-import { boot_alloc, M, machine, ROOT_PMAP } from '../machine/header.ts';
+import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
+import { boot_alloc, M, machine as machine_, ROOT_PMAP } from '../machine/header.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import {
   type pmap_root_t,
   PV_LISTS,
-  pmap_root,
+  pmap_root as pmap_root_,
   type pmap_t,
   pv_entry,
   type pv_entry_t,
-  pv_list,
+  pv_list as pv_list_,
   type pv_list_t,
 } from '../h/pmap.ts';
 import type { zone_t } from '../h/uma.ts';
@@ -37,6 +37,12 @@ import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 
+// Local names: V8 takes them for constants, imported ones it does not.
+const thr = thr_;
+const pcpu = pcpu_;
+const pv_list = pv_list_;
+const pmap_root = pmap_root_;
+const machine = machine_;
 const page = vm_page;
 const pv = pv_entry;
 

@@ -4,7 +4,8 @@
  * A CPU has a set of tags (h/pmap.ts) for each of the address spaces that it used last, at
  * most `vm.tlb_spaces`.  An access whose tag is there costs a compare; without a lock, and
  * without a look at anything that others write.  One whose tag is not there *misses*: it
- * walks the page table and fills the tag, both under the lock of the pmap.
+ * walks the page table and fills the tag, both under the lock of the pmap.  A fault that enters a
+ * translation fills it under the same hold.
  *
  * Taking translations back, under that same lock:
  *
@@ -26,26 +27,34 @@ import { counter_add, counter_u64 } from '../machine/counter.ts';
 import {
   cpu_ring,
   cpu_slots,
-  pcpu,
+  pcpu as pcpu_,
   pcpu_of,
   type pcpu_t,
   poll,
   TLB_SETS_MAX,
-  thr,
+  thr as thr_,
 } from '../machine/cpu.ts';
 import { host_sleep } from '../machine/host.ts';
-import { hw, mem, PAGE_WORDS, page_word, word_page } from '../machine/memory.ts';
-import { opt } from '../machine/opt.ts';
+import { hw as hw_, mem as mem_, PAGE_WORDS, page_word, word_page } from '../machine/memory.ts';
+import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
 import { tlb_ask, tlb_asked, tlb_owed, tlb_owes } from '../machine/tlb_ack.ts';
-import { pmap, type pmap_t, TLB_ENTRIES, TLB_NONE, TLB_STORES } from '../h/pmap.ts';
+import { pmap as pmap_, type pmap_t, TLB_ENTRIES, TLB_NONE, TLB_STORES } from '../h/pmap.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_begin_private, undo_end } from '../sync/undo.ts';
 import { vm_page_settle, vm_page_wired } from '../page/vm_page.ts';
 import { vm_page_get } from '../page/vm_page_cache.ts';
 import { vm_page_limbo, vm_page_limbo_free } from '../page/vm_page_limbo.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const mem = mem_;
+const thr = thr_;
+const pcpu = pcpu_;
+const opt = opt_;
+const hw = hw_;
+const pmap = pmap_;
 
 const MASK = TLB_ENTRIES - 1;
 
@@ -197,6 +206,14 @@ export function tlb_fill(pm: pmap_t, at: number, frame: number, write: boolean):
   if (!write) return;
   mem.I32[tag + TLB_STORES + 1] = frame;
   mem.I32[tag + TLB_STORES] = at;
+}
+
+/** The frame of page number `at` by this CPU's tag, 0: it has none. Good until this CPU polls. */
+export function tlb_lookup(pm: pmap_t, at: number, write: boolean): number {
+  const i = set_of(thr.pc, pm);
+  if (i < 0) return 0;
+  const tag = pcpu.tlb[elem(thr.pc, i)] + ((at & MASK) << 1) + (write ? TLB_STORES : 0);
+  return mem.I32[tag] === at ? mem.I32[tag + 1] : 0;
 }
 
 // --- taking back -------------------------------------------------------------------------------
