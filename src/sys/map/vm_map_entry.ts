@@ -134,15 +134,45 @@ function ring_out(mp: vm_map_t, e: vm_map_entry_t): void {
 }
 /** The entry in hand becomes part of the map, behind `after`. */
 export function entry_link(mp: vm_map_t, after: vm_map_entry_t, e: vm_map_entry_t): void {
-  entry_ring(mp, after, e);
-  tree_in(mp, e);
-}
-/** The same without the tree, which the caller makes anew when all entries are in the ring. */
-export function entry_ring(mp: vm_map_t, after: vm_map_entry_t, e: vm_map_entry_t): void {
   undo_begin(map.lock, mp);
   save(map.size, mp);
   ring_in(mp, after, e);
   map.size[mp] += entry.end[e] - entry.start[e];
+  undo_end();
+  tree_in(mp, e);
+}
+/**
+ * The n entries on top of this CPU's hand, from `first` to `last` by `next` and back by `prev`,
+ * come into the ring behind `after` in one section.  They show nothing yet, and the tree is made
+ * anew by the caller.
+ */
+export function entries_ring(
+  mp: vm_map_t,
+  after: vm_map_entry_t,
+  first: vm_map_entry_t,
+  last: vm_map_entry_t,
+  n: number,
+): void {
+  if (opt.INVARIANTS && hand_item() !== last) panic('vm_map: the entry is not in hand', last * 4);
+  const above = entry.next[after];
+  entry.prev[first] = after;
+  entry.next[last] = above;
+  let pages = 0;
+  for (let e = first; e !== above; e = entry.next[e]) {
+    pages += entry.end[e] - entry.start[e];
+    entry.map[e] = mp;
+  }
+  undo_begin(map.lock, mp);
+  save(map.size, mp);
+  save(map.nentries, mp);
+  save(entry.next, after);
+  save(entry.prev, above);
+  save(pcpu.in_hand_items, thr.pc);
+  map.size[mp] += pages;
+  map.nentries[mp] += n;
+  entry.next[after] = first;
+  entry.prev[above] = last;
+  item_settle(n);
   undo_end();
 }
 /** The entry is no part of the map any more; what it led to is let go of at the unlock. */

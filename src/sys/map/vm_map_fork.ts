@@ -86,7 +86,7 @@ import { vm_map_create, vm_map_deallocate, vm_map_lock, vm_map_unlock } from './
 import {
   entry_create,
   entry_like,
-  entry_ring,
+  entries_ring,
   entry_shadow_object,
   entry_shadowed,
   vm_map_entry_make_object,
@@ -315,34 +315,83 @@ function mark(parent: vm_map_t, e: vm_map_entry_t): vm_map_entry_t {
 /** Copies all entries into the child, which has none. */
 function copy_all(parent: vm_map_t, child: vm_map_t): number {
   const header = map_header(parent);
+  const child_header = map_header(child);
   const sizes: Sizes = { text: 0, data: 0, stack: 0 };
-  let last = map_header(child);
   let marked = entry.next[header];
-  let result = KERN_SUCCESS;
-  for (let e = marked; e !== header; e = entry.next[e]) {
+  let done = true;
+  for (let e = marked; done && e !== header; ) {
     if (e === marked) marked = mark(parent, e);
-    if (entry.inheritance[e] === VM_INHERIT_NONE) continue;
-    const at_once = copied(e) && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
-    const copy = copy_entry(e, at_once);
-    if (copy === NULL) {
-      result = KERN_RESOURCE_SHORTAGE;
-      break;
-    }
-    entry_ring(child, last, copy);
-    if (at_once) {
-      if (!vm_map_entry_make_object(child, copy) || !copy_pages(e, entry.object[copy])) {
-        result = KERN_RESOURCE_SHORTAGE;
-        break;
-      }
-    } else if (entry.inheritance[e] !== VM_INHERIT_ZERO && entry.object[e] !== NULL) {
-      show(copy, entry.object[e]);
-    }
-    count(sizes, parent, copy);
-    last = copy;
+    const first = e;
+    const last = entry.prev[child_header];
+    e = copy_some(child, last, e, marked);
+    done = fill_some(parent, entry.next[last], first, e, sizes);
+    if (e === first) done = false;
   }
   tree_rebuild(child);
   settle(parent, child, sizes);
-  return result;
+  return done ? KERN_SUCCESS : KERN_RESOURCE_SHORTAGE;
+}
+/** Entries that are in hand, and come into the ring of the child, at a time. */
+const HELD = 4;
+/**
+ * Links copies of some entries, from e to before `end`, behind entry `last` of the child; they show
+ * nothing yet.  Returns the entry that comes next; e: no memory.
+ */
+function copy_some(
+  child: vm_map_t,
+  last: vm_map_entry_t,
+  e: vm_map_entry_t,
+  end: vm_map_entry_t,
+): vm_map_entry_t {
+  let first = NULL as vm_map_entry_t;
+  let top = first;
+  let n = 0;
+  let at = e;
+  for (; at !== end && n < HELD; at = entry.next[at]) {
+    if (entry.inheritance[at] === VM_INHERIT_NONE) continue;
+    const copy = copy_entry(at, at_once(at));
+    if (copy === NULL) {
+      at = e;
+      break;
+    }
+    if (n++ === 0) first = copy;
+    else {
+      entry.prev[copy] = top;
+      entry.next[top] = copy;
+    }
+    top = copy;
+  }
+  if (n > 0) entries_ring(child, last, first, top, n);
+  return at;
+}
+/** Whether the pages of an entry are copied with it: it is one that windows may write to. */
+function at_once(e: vm_map_entry_t): boolean {
+  return copied(e) && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
+}
+/**
+ * The copies of entries from e to before `end` show what they are to show; `first` is the first
+ * of them.  False: no memory.
+ */
+function fill_some(
+  parent: vm_map_t,
+  first: vm_map_entry_t,
+  e: vm_map_entry_t,
+  end: vm_map_entry_t,
+  sizes: Sizes,
+): boolean {
+  let copy = first;
+  for (let at = e; at !== end; at = entry.next[at]) {
+    if (entry.inheritance[at] === VM_INHERIT_NONE) continue;
+    if (at_once(at)) {
+      if (!vm_map_entry_make_object(entry.map[copy], copy)) return false;
+      if (!copy_pages(at, entry.object[copy])) return false;
+    } else if (entry.inheritance[at] !== VM_INHERIT_ZERO && entry.object[at] !== NULL) {
+      show(copy, entry.object[at]);
+    }
+    count(sizes, parent, copy);
+    copy = entry.next[copy];
+  }
+  return true;
 }
 /**
  * The page that is seen as page `i` of an object, when nobody has it busy; it is locked as there.
