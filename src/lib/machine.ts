@@ -79,7 +79,7 @@ import {
 } from './memory.ts';
 import { memoryStats, type MemoryStats } from './memory_stats.ts';
 import type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
-import { part } from './parts.ts';
+import { part, partIfThere } from './parts.ts';
 import {
   Queue,
   type QueueOf,
@@ -511,8 +511,8 @@ export class Machine implements Disposable, AsyncDisposable {
     return this.#look('dump', () => write(path));
   }
   /**
-   * Proves the allocator's lists, the sleep queues, the sysctl tree and the
-   * registry, and settles the dead before; throws KernelPanic if something is wrong.  For
+   * Proves the allocator's lists, the sleep queues, the sysctl tree, the registry
+   * and address spaces, and settles the dead before; throws KernelPanic if something is wrong.  For
    * tests: no other thread may be at work, and it takes time in proportion to the memory.
    */
   check(): void {
@@ -523,6 +523,7 @@ export class Machine implements Disposable, AsyncDisposable {
       sleepq_check();
       sysctl_check();
       registry_check();
+      partIfThere('checkSpaces')?.();
     });
   }
 

@@ -30,6 +30,8 @@ import type { Stats } from './stats.ts';
 export interface Parts {
   readonly chain: (ctx: Context, source?: ChainSource, options?: ChainOptions) => Chain;
   readonly space: (ctx: Context, name: string, options?: SpaceOptions) => Space;
+  /** The walkers of address spaces, which check() runs. */
+  readonly checkSpaces: () => void;
   readonly adoptChain: (ctx: Context, released: number) => Chain;
   readonly chainSites: () => SiteCount[];
   readonly stats: () => Stats;
@@ -51,6 +53,10 @@ const parts: Partial<Parts> = {};
 /** Has all calls of Machine from now on. */
 export function partsAre(all: Parts): void {
   Object.assign(parts, all);
+}
+/** The same where it may be done without: undefined if it is not there. */
+export function partIfThere<K extends keyof Parts>(call: K): Parts[K] | undefined {
+  return parts[call];
 }
 /** What runs the call. Throws EOPNOTSUPP if the program has loaded the core alone. */
 export function part<K extends keyof Parts>(call: K): Parts[K] {

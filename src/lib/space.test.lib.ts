@@ -6,43 +6,25 @@ import { reap_all } from '../sys/machine/death.ts';
 import type { KmemError } from './errors.ts';
 import type { Machine } from './machine.ts';
 import { fails as fails_ } from './fails.test.lib.ts';
-import { checked_quiet } from '../sys/machine/parts.ts';
-import { NULL } from '../sys/machine/struct.ts';
-import { reg_space } from '../sys/h/registry.ts';
-import { vm_map, type vm_map_t } from '../sys/h/vm_map.ts';
 import {
   registry_each,
   registry_lock,
   registry_name,
   registry_unlock,
 } from '../sys/client/kern_registry.ts';
-import { maps_all, vm_maps_check } from '../sys/map/vm_map_check.ts';
+import { spaces_check as vm_checks } from '../sys/client/kern_space_check.ts';
+import { maps_all } from '../sys/map/vm_map_check.ts';
 import { PK_OBJECT, PK_TABLE } from '../sys/h/vm_page.ts';
-import { vm_page_census, vm_page_check } from '../sys/page/vm_page.ts';
+import { vm_page_census } from '../sys/page/vm_page.ts';
 import { vm_page_limbo_free } from '../sys/page/vm_page_limbo.ts';
-import { pmap_check } from '../sys/pmap/pmap_check.ts';
+
+export { vm_checks };
 
 /** The region that threads of space_threads.test.ts share, and places in it on different pages. */
 export const PAGES = 40;
 export const REGION = { name: 'm', length: PAGES * 4096 } as const;
 export const LITMUS = { x: 0, y: 5 * 4096 } as const;
 
-/** Proves maps, objects, pages and page tables. The machine is quiet. */
-export function vm_checks(): void {
-  const named = new Map<vm_map_t, number>();
-  registry_lock();
-  registry_each((e, kind) => {
-    if (kind !== 'space') return;
-    const mp = reg_space.map[e];
-    named.set(mp, (named.get(mp) ?? 0) + 1);
-  });
-  registry_unlock();
-  vm_maps_check((mp) => named.get(mp) ?? 0);
-  checked_quiet(true);
-  for (const mp of maps_all()) if (vm_map.pmap[mp] !== NULL) pmap_check(vm_map.pmap[mp]);
-  checked_quiet(false);
-  vm_page_check();
-}
 /** Ends all spaces; afterwards no page has an owner, and every item is accounted for. */
 export function spaces_gone(machine: Machine): void {
   reap_all();

@@ -6,6 +6,7 @@
  */
 import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
 import '../sys/boot/whole.ts';
+import { spaces_check } from '../sys/client/kern_space_check.ts';
 import { kern_dump } from '../sys/observe/kern_dump.ts';
 import { Chain } from './chain.ts';
 import { listen } from './listen.ts';
@@ -18,6 +19,7 @@ partsAre({
   chain: (ctx, source, options) => Chain.make(ctx, source, options),
   adoptChain: (ctx, released) => Chain.adopt(ctx, released),
   chainSites: mbuf_sites,
+  checkSpaces: spaces_check,
   space: (ctx, name, options) => Space.obtain(ctx, name, options),
   stats,
   vmstat: vmstatText,
