@@ -116,7 +116,11 @@ export const ERRORS: readonly ErrorEntry[] = [
     'the lock is not held by this thread, or the variable is read-only, or the host forbids it',
     'lock first',
   ),
-  entry(EAGAIN, 'all CPU slots are taken', 'boot with more cpus, or let a thread detach'),
+  entry(
+    EAGAIN,
+    "all CPU slots are taken; or a browser's main thread would have to wait for a page",
+    'boot with more cpus, or let a thread detach; await region.ready(offset, n) first',
+  ),
   entry(
     ESHUTDOWN,
     'the machine was shut down, or this thread detached, or the object was disposed of, or the ' +

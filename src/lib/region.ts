@@ -16,10 +16,11 @@
  * access: EFAULT with reason 'unmapped', ESTALE.
  */
 import { bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
-import { EBUSY, EFAULT, EINVAL, EIO, ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
+import { EAGAIN, EBUSY, EFAULT, EINVAL, EIO, ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
 import { mem, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { TLB_ENTRIES, TLB_STORES } from '../sys/h/pmap.ts';
 import {
+  KERN_ABORTED,
   KERN_BUSY,
   KERN_FAILURE,
   KERN_INVALID_ADDRESS,
@@ -188,10 +189,21 @@ export class Region extends RegionAccess implements Disposable {
     for (let at = offset; at < end; ) {
       const until = performance.now() + TURN_MS;
       while (at < end && performance.now() < until) {
-        this.#page('ready', at, write, at - offset);
+        if (!this.#filled(at, write, at - offset)) break;
         at += PAGE_SIZE - (at % PAGE_SIZE);
       }
       if (at < end) await new Promise((resolve) => setTimeout(resolve));
+    }
+  }
+
+  /** Gets the page at an offset into memory; false: where this thread may not wait, not yet. */
+  #filled(at: number, write: boolean, done: number): boolean {
+    try {
+      this.#page('ready', at, write, done);
+      return true;
+    } catch (e) {
+      if ((e as { errno?: number }).errno === EAGAIN) return false;
+      throw e;
     }
   }
 
@@ -387,6 +399,10 @@ export class Region extends RegionAccess implements Disposable {
           space: this.space.name,
           done,
         });
+      case KERN_ABORTED: {
+        const why = `the page at ${address} is being filled: await ready(offset, n) first`;
+        throw this.#error(EAGAIN, op, why, { address, done });
+      }
       default:
         throw this.#error(EIO, op, `the page at ${address} could not be read`, details('io'));
     }

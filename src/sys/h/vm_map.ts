@@ -38,6 +38,8 @@ export const KERN_RESOURCE_SHORTAGE = 6;
 export const KERN_OUT_OF_BOUNDS = 9;
 /** A window is open there (vm_window.ts). */
 export const KERN_BUSY = 11;
+/** This thread may not block, and would have to. */
+export const KERN_ABORTED = 14;
 
 /* What a fork makes of an entry. */
 export const VM_INHERIT_SHARE = 0;

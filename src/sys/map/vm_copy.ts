@@ -14,9 +14,10 @@
  */
 import { atomic_cas } from '../machine/atomic.ts';
 import { poll } from '../machine/cpu.ts';
-import { EFAULT, EIO, ENAMETOOLONG, ENOMEM } from '../machine/errno.ts';
+import { EAGAIN, EFAULT, EIO, ENAMETOOLONG, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import {
+  KERN_ABORTED,
   KERN_FAILURE,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
@@ -50,6 +51,7 @@ export function vm_frame(mp: vm_map_t, vpn: number, write: boolean): number {
 /** The errno of a fault that failed. */
 export function fault_errno(kern: number): number {
   if (kern === KERN_RESOURCE_SHORTAGE) return ENOMEM;
+  if (kern === KERN_ABORTED) return EAGAIN;
   return kern === KERN_FAILURE ? EIO : EFAULT;
 }
 

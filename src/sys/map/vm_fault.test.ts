@@ -10,12 +10,13 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { counter_get, counters, counter_words } from '../machine/counter.ts';
-import { EFAULT, EIO, ENAMETOOLONG } from '../machine/errno.ts';
+import { EAGAIN, EFAULT, EIO, ENAMETOOLONG } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
 import { mem, PAGE_SIZE, page_word } from '../machine/memory.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { NULL } from '../machine/struct.ts';
 import {
+  KERN_ABORTED,
   KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_OUT_OF_BOUNDS,
@@ -36,13 +37,16 @@ import {
 } from '../h/vm_object.ts';
 import { vm_device_object } from '../object/vm_device.ts';
 import { vm_object_allocate } from '../object/vm_object.ts';
+import { object_page, object_page_busy, object_page_wakeup } from '../object/vm_object_page.ts';
+import { pmap_remove } from '../pmap/pmap.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { test_pager, test_pager_object, test_pager_word } from '../object/test_pager.test.lib.ts';
 import { vm_map_fixed } from './vm_map_insert.ts';
 import { pmap } from '../h/pmap.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { page_failpoint, vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { casuword, copyin, copyinstr, copyout, fubyte, fuword, subyte, suword } from './vm_copy.ts';
-import { vm_fault } from './vm_fault.ts';
+import { fault_patience, vm_fault } from './vm_fault.ts';
 import { map_entries } from './vm_map_check.ts';
 import { vm_map_stack } from './vm_map_stack.ts';
 import { map_at, map_drop, maps_make } from './vm_map.test.lib.ts';
@@ -73,6 +77,12 @@ function up(options: Parameters<typeof boot>[0] = {}): void {
   boot({ cpus: 1, fresh: true, memory: '16M', options: strict, ...options });
   maps_make();
 }
+/** A page of the kernel. */
+function vm_page_wired_one(): number {
+  const m = vm_page_alloc(0, 0);
+  vm_page_wire(m, 1);
+  return m;
+}
 const counted = (name: string): number => {
   const c = counters.find((k) => k.name === `vm.stats.vm.${name}`);
   assert.ok(c, name);
@@ -98,6 +108,35 @@ describe('spaces and a model', () => {
 });
 
 describe('a fault', () => {
+  test('of a thread that may not block gives up at a busy page, and is served later', () => {
+    up({ options: {} }); // INVARIANTS would say that this thread has it busy itself
+    space_make(0);
+    assert.equal(space_map(0, 0, 2), KERN_SUCCESS);
+    assert.equal(space_write(0, 0, 7), 0);
+    const mp = map_at(0);
+    const [e] = map_entries(mp);
+    const o = vm_map_entry.object[e];
+    const change = (busy: boolean): void => {
+      mtx_lock(vm_object.lock, o);
+      const m = object_page(o, vm_map_entry.offset[e]);
+      if (busy) object_page_busy(m, o);
+      else object_page_wakeup(m, o);
+      mtx_unlock(vm_object.lock, o);
+    };
+    pmap_remove(vm_map.pmap[mp], FIRST, FIRST + 1);
+    change(true);
+    const { rounds } = fault_patience;
+    fault_patience.rounds = 1; // as a browser's main thread has a few
+    try {
+      assert.equal(vm_fault(mp, FIRST, VM_PROT_READ), KERN_ABORTED);
+      const to = page_word(vm_page_wired_one()) * 4;
+      assert.deepEqual(copyin(mp, FIRST * PAGE_SIZE, to, 8), { error: EAGAIN, done: 0 });
+    } finally {
+      fault_patience.rounds = rounds;
+    }
+    change(false);
+    assert.equal(space_read(0, 0), 7);
+  });
   test('fills with zeros once, copies once, and moves a page that nobody else sees', () => {
     up();
     space_make(0);

@@ -33,10 +33,12 @@
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
+import { host_can_block } from '../machine/host.ts';
 import { life as life_ } from '../machine/life.ts';
 import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
 import {
+  KERN_ABORTED,
   KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_OUT_OF_BOUNDS,
@@ -116,6 +118,8 @@ const v_intrans = counter_u64('vm.stats.vm.v_intrans', 'Faults that waited for a
 
 /** Beside the KERN_* codes: everything was let go of, and is to be looked up again. */
 const AGAIN = -1;
+/** How often a fault waits for a busy page, where a thread may not block, before it gives up. */
+export const fault_patience = { rounds: host_can_block() ? Number.POSITIVE_INFINITY : 8 };
 /** Accesses for which the topmost object must have the page. */
 const OWN = VM_PROT_WRITE | VM_PROT_COPY;
 /** How often a fault reclaims memory before it says that there is none. */
@@ -124,12 +128,14 @@ const RECLAIMS = 2;
 /**
  * Makes page number `vpn` of a map usable for `access` (VM_PROT_*), by this or another CPU, if it
  * may be; with VM_PROT_COPY it gets a page of its own as if it were written to.  Answers with a
- * KERN_* code.  The caller holds no lock; it may sleep.
+ * KERN_* code.  The caller holds no lock; it may sleep.  A browser's main thread may not: after
+ * some milliseconds that is KERN_ABORTED.
  */
 export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
   counter_add(v_vm_faults, 1);
   let grown = false;
   let reclaims = 0;
+  let waits = 0;
   for (;;) {
     poll();
     const result = fault(mp, vpn, access);
@@ -140,6 +146,7 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
       if (vm_page_limbo_free() + life.reclaim(true) > 0) continue;
     }
     if (result !== AGAIN) return result;
+    if (++waits > fault_patience.rounds) return KERN_ABORTED;
   }
 }
 /** One attempt. Nothing is locked when it returns. */
