@@ -219,8 +219,7 @@ function open_locked(mp: vm_map_t, start: number, end: number, prot: number): nu
     if (windows_settle(mp, start, end)) return open_locked(mp, start, end, prot);
     const there = run_over(mp, start, end);
     if (there !== NULL) {
-      const inside = start >= run.start[there] && end <= run.start[there] + run.pages[there];
-      return inside ? share(mp, there, start, end, prot) : -EBUSY;
+      return over.inside ? share(mp, there, start, end, prot) : -EBUSY;
     }
   }
   const r = window_root();
@@ -294,8 +293,8 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
   checked_publish(u);
   window_fill(w, mp, u, start, n, prot);
   mtx_lock(root.lock, r);
-  const over = root.pages[r] + n > sysctl_get(max_wired);
-  if (!over) {
+  const full = root.pages[r] + n > sysctl_get(max_wired);
+  if (!full) {
     undo_begin(root.lock, r);
     save(map.runs, mp);
     save(root.runs, r);
@@ -310,7 +309,7 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
     undo_end();
   }
   mtx_unlock(root.lock, r);
-  if (!over) return w;
+  if (!full) return w;
   zone_give_hand(zone(), w);
   zone_give_hand(zone(), u);
   return over_limit(r);
@@ -462,7 +461,10 @@ function list_out(r: vm_window_root_t, w: vm_window_t): void {
 /** A run leaves its map. Inside a section. */
 function run_out(r: vm_window_root_t, mp: vm_map_t, u: vm_window_run_t): void {
   let before = NULL as vm_window_run_t;
-  for (let at = map.runs[mp]; at !== u; at = run.next[at]) before = at;
+  for (let at = map.runs[mp]; at !== u; at = run.next[at]) {
+    if (at === NULL) panic('vm_window: its map does not have the run', u * 4, mp * 4);
+    before = at;
+  }
   if (before === NULL) {
     save(map.runs, mp);
     map.runs[mp] = run.next[u];
@@ -506,16 +508,22 @@ function close_all(of: (tid: number) => boolean): void {
 function overlap(first: number, n: number, start: number, end: number): boolean {
   return first < end && start < first + n;
 }
-/** A run that overlaps a range of a map, which is locked; NULL: none does. */
+/**
+ * A run that overlaps a range of a map, which is locked; NULL: none does.  Its windows may be closed
+ * at any moment, and it with them.
+ */
 export function run_over(mp: vm_map_t, start: number, end: number): vm_window_run_t {
   if (map.runs[mp] === NULL) return NULL as vm_window_run_t;
   const r = window_root();
   mtx_lock(root.lock, r);
   let u = map.runs[mp];
   while (u !== NULL && !overlap(run.start[u], run.pages[u], start, end)) u = run.next[u];
+  over.inside = u !== NULL && start >= run.start[u] && end <= run.start[u] + run.pages[u];
   mtx_unlock(root.lock, r);
   return u;
 }
+/** Of this thread: whether the range was inside the run that run_over found last. */
+const over = { inside: false };
 /** The first run of a map, which is locked, that begins at page `at` or behind it; null: none. */
 export function run_from(mp: vm_map_t, at: number): { start: number; end: number } | null {
   let first: { start: number; end: number } | null = null;
