@@ -27,14 +27,14 @@ export const vm_window = struct<vm_window_t>('vm_window')({
   next: ptr<vm_window_t>('w', 'the one that was opened before'),
   prev: ptr<vm_window_t>('w', 'the one that was opened after'),
 });
-/* Locks: (w), (c) as above  (u) the lock of the page queues */
+/* Locks: (w), (c), (h) as above  (u) the lock of the page queues */
 export const vm_window_run = struct<vm_window_run_t>('vm_window_run')({
   start: i32('c', 'first page'),
   pages: i32('c', 'how many'),
   frame: i32('c', 'page of memory that is the first one; the others follow'),
   refs: i32('w', 'windows on it'),
   next: ptr<vm_window_run_t>('w', 'next run of the same map'),
-  wired: i32('u', 'so many are wired, the last ones; fewer than all: its thread died'),
+  wired: i32('uh', 'so many are wired, the last ones; fewer than all: its thread died'),
 });
 /* Locks: (w) the lock  (c) constant once up  (h) read by all */
 export const vm_window_root = struct<vm_window_root_t>(

@@ -14,6 +14,7 @@ import { sysctl_decls, sysctl_set } from '../machine/sysctl_decl.ts';
 import { KERN_BUSY, KERN_SUCCESS, VM_INHERIT_SHARE } from '../h/vm_map.ts';
 import { MADV_DONTNEED, MADV_FREE } from '../h/vm_map.ts';
 import { OBJT_DEFAULT, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { PK_CACHE, PK_FREE, PK_MASK, vm_page } from '../h/vm_page.ts';
 import { vm_window, type vm_window_t } from '../h/vm_window.ts';
 import {
   vm_object_allocate,
@@ -22,6 +23,7 @@ import {
   vm_object_revoke,
 } from '../object/vm_object.ts';
 import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
+import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { pmap_clear_modify, pmap_is_modified } from '../pmap/pmap.ts';
 import { mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_map_fixed } from './vm_map_insert.ts';
@@ -68,6 +70,15 @@ function opened(s: number, i: number, n: number, prot: number): vm_window_t {
   assert.ok(w > 0, `open says ${w}`);
   spaces_check();
   return w as vm_window_t;
+}
+/** All pages that nobody has. */
+function free_pages(): number[] {
+  const ph = phys_root();
+  const free: number[] = [];
+  for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
+    if ([PK_FREE, PK_CACHE].includes(vm_page.info[m] & PK_MASK)) free.push(m);
+  }
+  return free;
 }
 /** First word of page k of a window. */
 const word = (w: vm_window_t, k: number): number => page_word(window.frame[w] + k);
@@ -130,6 +141,7 @@ describe('what is seen', () => {
     const other = opened(0, 0, 4, RW);
     assert.equal(window.frame[other], window.frame[w]);
     assert.equal(open(0, 3, 3, RW), -EBUSY, 'one page is held elsewhere');
+    for (const m of free_pages()) assert.equal(vm_page.mod[m], 0, `page ${m} is free`);
     vm_window_close(w);
     store(other, 2, 99);
     assert.equal(space_read(1, 2), 99);

@@ -422,7 +422,9 @@ function unlink(w: vm_window_t): boolean {
   const mp = window.map[w];
   const u = window.run[w];
   const last = run.refs[u] === 1;
-  if (window.prot[w] & VM_PROT_WRITE) pages_written(window.frame[w], window.pages[w]);
+  // One that was never open has pages that are not its own yet.
+  const was_open = run.wired[u] === run.pages[u];
+  if (was_open && window.prot[w] & VM_PROT_WRITE) pages_written(window.frame[w], window.pages[w]);
   // Should this thread die in the middle, the rest is unwired by the reaper.
   if (last) vm_page_unwire_run(run.frame[u] + run.pages[u] - 1, field_word(run.wired, u));
   undo_begin(root.lock, r);
@@ -509,8 +511,8 @@ function overlap(first: number, n: number, start: number, end: number): boolean 
   return first < end && start < first + n;
 }
 /**
- * A run that overlaps a range of a map, which is locked; NULL: none does.  Its windows may be closed
- * at any moment, and it with them.
+ * A run that overlaps a range of a map, which is locked; NULL: none does.  Its windows may be
+ * closed at any moment, and it with them.
  */
 export function run_over(mp: vm_map_t, start: number, end: number): vm_window_run_t {
   if (map.runs[mp] === NULL) return NULL as vm_window_run_t;
