@@ -137,11 +137,11 @@ describe('what is seen', () => {
     const w = opened(1, 0, 4, R);
     for (let i = 0; i < 4; i++) space_write(0, i, 50 + i);
     for (let i = 0; i < 4; i++) assert.equal(load(w, i), 50 + i);
+    assert.equal(open(0, 3, 3, RW), -EBUSY, 'one page is held elsewhere');
+    for (const m of free_pages()) assert.equal(vm_page.mod[m], 0, `page ${m} is free`);
     // The same pages through the other space: they are side by side there.
     const other = opened(0, 0, 4, RW);
     assert.equal(window.frame[other], window.frame[w]);
-    assert.equal(open(0, 3, 3, RW), -EBUSY, 'one page is held elsewhere');
-    for (const m of free_pages()) assert.equal(vm_page.mod[m], 0, `page ${m} is free`);
     vm_window_close(w);
     store(other, 2, 99);
     assert.equal(space_read(1, 2), 99);
