@@ -29,6 +29,8 @@ import {
   pmap_is_prefaultable,
   pmap_pinit,
   pmap_protect,
+  pmap_remove,
+  pmap_remove_all,
   pmap_translate,
   pmap_ts_referenced,
 } from './pmap.ts';
@@ -86,6 +88,28 @@ test('uses and writes are noted by the miss, and again after that was cleared', 
   assert.equal(pmap_is_prefaultable(pm, 8), true);
   assert.equal(pmap_is_prefaultable(pm, 7), false);
   assert.equal(pmap_is_prefaultable(pm, 5000), false, 'no table there');
+  down([pm], o);
+});
+test('a CPU that has passed its tag finds the frame beside it, whatever is taken back', () => {
+  up();
+  const { o, all } = pages(1);
+  const pm = pmap_pinit();
+  pmap_enter(pm, 7, all[0], RW);
+  const takes = [
+    () => pmap_protect(pm, 0, 100, VM_PROT_READ, 0),
+    () => pmap_remove(pm, 0, 100),
+    () => pmap_clear_modify(all[0]),
+    () => pmap_remove_all(all[0]),
+  ];
+  for (const take of takes) {
+    pmap_enter(pm, 7, all[0], RW);
+    const frame = pmap_translate(pm, 7, true);
+    const tag = tlb_base(pm) + 14;
+    take();
+    assert.equal(mem.I32[tag + TLB_STORES], -1);
+    assert.deepEqual([mem.I32[tag + 1], mem.I32[tag + TLB_STORES + 1]], [frame, frame]);
+  }
+  pmap_remove(pm, 0, 100);
   down([pm], o);
 });
 test('a CPU translates few address spaces at a time: the oldest set is given up', () => {

@@ -247,8 +247,10 @@ function empty(pm: pmap_t, cpu: number, first: number, count: number, stores: bo
   if (i < 0) return;
   const base = pcpu.tlb[elem(pc, i)];
   if (count >= TLB_ENTRIES) {
+    // The tags alone: a CPU that has passed its tag takes the frame beside it yet.
     const from = stores ? base + TLB_STORES : base;
-    return hw.fill(from, TLB_NONE, base + PAGE_WORDS - from);
+    for (let tag = from; tag < base + PAGE_WORDS; tag += 2) mem.I32[tag] = TLB_NONE;
+    return;
   }
   for (let at = first; at < first + count; at++) {
     const tag = base + ((at & MASK) << 1);
