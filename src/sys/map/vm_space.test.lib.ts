@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import '../boot/whole.ts';
 import { atomic_and } from '../machine/atomic.ts';
-import { CPU_REQ_TLB, cpu_slots, cpu_state_word } from '../machine/cpu.ts';
+import { CPU_REQ_TLB, cpu_slots, cpu_state_word, poll } from '../machine/cpu.ts';
 import { EFAULT, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import { checked_quiet } from '../machine/parts.ts';
@@ -172,6 +172,7 @@ export function spaces_end(): void {
     // The others answer, as their event loops would.
     for (let cpu = 0; cpu < cpu_slots(); cpu++) atomic_and(cpu_state_word(cpu), ~CPU_REQ_TLB);
   }
+  poll(); // others may have asked this CPU, and freed pages wait for its answer
   vm_page_limbo_free();
   assert.deepEqual(maps_all(), []);
   const devices = (o: vm_object_t): boolean => vm_object.type[o] === OBJT_DEVICE;
