@@ -1,7 +1,7 @@
 /*
  * build: makes dist, the JavaScript that is published.
  *
- *      dist/lib, dist/sys   a file for each module, and its types: for bundlers
+ *      dist/lib, dist/sys   a file for each module, and the types that programs meet: for bundlers
  *      dist/node            the same in a few files, and the command: what Node loads
  *
  * The compiler strips the types and turns `./x.ts` into `./x.js` in imports.  Two
@@ -66,6 +66,19 @@ async function bundle(): Promise<void> {
   for (const folder of COMMAND) rmSync(join(dist, folder), { recursive: true });
 }
 
+/** Declarations that a program can meet: those of the ways in, and what these lead to. */
+const DECLARED = ['lib/index', 'lib/core', 'lib/streams', 'sys/boot/pagedaemon_worker'];
+const NAMED = /(?:\bfrom|\bimport\(?)\s*['"](\.\.?\/[^'"]*)\.js['"]/g;
+/** The declarations of `dist` that nothing of those leads to. */
+export function unmet_types(dist: string, paths: readonly string[]): string[] {
+  const met = new Set(DECLARED.map((path) => `${path}.d.ts`));
+  for (const path of met) {
+    const text = readFileSync(join(dist, path), 'utf8');
+    for (const [, to] of text.matchAll(NAMED)) met.add(`${join(dirname(path), to)}.d.ts`);
+  }
+  return paths.filter((path) => path.endsWith('.d.ts') && !met.has(path));
+}
+
 async function build(): Promise<number> {
   rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
@@ -88,6 +101,7 @@ async function build(): Promise<number> {
   const dist = join(ROOT, 'dist');
   const cut = halves(CORE, (path) => readFileSync(join(dist, path), 'utf8'));
   for (const [path, code] of cut) writeFileSync(join(dist, path), code);
+  for (const path of unmet_types(dist, walk(dist, ''))) rmSync(join(dist, path));
   const others = walk(ROOT, 'src').filter((path) => !path.endsWith('.ts'));
   for (const path of others) {
     const to = join(ROOT, path.replace(/^src\//, 'dist/'));

@@ -81,15 +81,22 @@ describe('the package', () => {
       for (const place of places) assert.ok(!text.includes(place), `${path} names ${place}`);
     }
   });
-  test('every source has its compiled file and its declarations', () => {
+  test('every source has its compiled file, and every declaration what it names', () => {
     const test = /\.(test|model|fuzz|stress)\./;
     const sources = walk(ROOT, 'src').filter((path) => path.endsWith('.ts') && !test.test(path));
     assert.ok(sources.length > 100, `${sources.length} sources`);
     for (const source of sources) {
       const made = source.replace(/^src/, 'dist').replace(/\.ts$/, '');
       if (/^dist\/(?:bin|replay)\//.test(made)) continue;
-      for (const kind of ['.js', '.d.ts']) {
-        assert.ok(existsSync(join(installed, made + kind)), made + kind);
+      assert.ok(existsSync(join(installed, `${made}.js`)), made);
+    }
+    const declarations = packed.files.filter((path) => path.endsWith('.d.ts'));
+    assert.ok(declarations.length > 30, `${declarations.length} declarations`);
+    for (const path of declarations) {
+      const text = readFileSync(join(installed, path), 'utf8');
+      for (const [, to] of text.matchAll(/(?:from|import)[ (]*['"](\.[^'"]+)\.js['"]/g)) {
+        const named = join(installed, path, '..', `${to}.d.ts`);
+        assert.ok(existsSync(named), `${path} names ${to}`);
       }
     }
   });
