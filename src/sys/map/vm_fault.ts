@@ -84,6 +84,7 @@ import {
   vm_pager_has_page,
 } from '../object/vm_pager.ts';
 import { pmap_copy_page, pmap_zero_page } from '../page/vm_page.ts';
+import { vm_page_zero_ahead } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_activate } from '../page/vm_pageq.ts';
 import { pmap_enter, pmap_remove_all } from '../pmap/pmap.ts';
@@ -138,6 +139,7 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
   let waits = 0;
   for (;;) {
     poll();
+    vm_page_zero_ahead();
     const result = fault(mp, vpn, access);
     if (result === KERN_INVALID_ADDRESS && !grown) {
       grown = true; // a stack may grow so far

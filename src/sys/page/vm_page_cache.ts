@@ -9,8 +9,8 @@
  *      vm_page_get ── cache ── fill: half a cache of single pages, one lock
  *      vm_page_put ── cache ── full: half of it goes to the queues, one lock
  *
- * Zeroed pages come from the queues a few at a time; where those have none, a few of the other
- * pages in the cache are zeroed together.
+ * Zeroed pages come from the queues a few at a time; where those have none, a fault zeroes a few
+ * of the other pages in the cache together before it locks anything.
  *
  * Short runs that come back (blocks of malloc that are a few pages long) have a list of
  * their own, so that they go where a run is wanted again: the queues give runs from the
@@ -157,18 +157,30 @@ function get_zeroed(req: number): number {
 }
 /**
  * The cache has no zeroed page.  A few come from the queues; a cache full of them would leave
- * none to others.  Where the queues have none, a few that this CPU had are zeroed.
+ * none to others.  Where the queues have none, some other page is taken: its caller may hold
+ * locks, and lets go of them while it is filled.
  */
 function get_zeroed_slow(req: number): number {
   const ph = phys_root();
-  const max = phys.cache_max[ph];
-  if (max === 0 || opt.FAILPOINTS) return get_slow(req);
+  if (phys.cache_max[ph] === 0 || opt.FAILPOINTS) return get_slow(req);
   if (phys.zeroed[ph] !== 0) fill(ZEROED_BATCH, true);
-  if (pcpu.zcached_n[thr.pc] === 0) {
-    if (pcpu.cached_n[thr.pc] === 0) fill(max >> 1, false);
-    zero_some(ZEROED_BATCH);
-  }
-  return pcpu.zcached_n[thr.pc] !== 0 ? get_zeroed(req) : get_slow(req);
+  return pcpu.zcached_n[thr.pc] !== 0 ? get_zeroed(req) : vm_page_get(req & ~VM_ALLOC_ZERO);
+}
+/**
+ * Sees to it that this CPU has zeroed pages at hand, as far as there are pages: for one that is
+ * about to want some, and holds no lock.
+ */
+export function vm_page_zero_ahead(): void {
+  if (pcpu.zcached_n[thr.pc] === 0) zero_ahead_slow();
+}
+function zero_ahead_slow(): void {
+  const ph = phys_root();
+  const max = phys.cache_max[ph];
+  if (max === 0 || opt.FAILPOINTS) return;
+  if (phys.zeroed[ph] !== 0) fill(ZEROED_BATCH, true);
+  if (pcpu.zcached_n[thr.pc] !== 0) return;
+  if (pcpu.cached_n[thr.pc] === 0) fill(max >> 1, false);
+  zero_some(ZEROED_BATCH);
 }
 /**
  * Zeroes up to n pages of this CPU's cache, those that came last: they may be in the
