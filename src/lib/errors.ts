@@ -45,7 +45,10 @@ export interface ErrorDetails {
   readonly freeBytes?: number;
   /** Bytes in the longest run of free pages: no larger block can be had. */
   readonly longestRun?: number;
-  /** ENOMEM: who holds most of the memory, up to three, the largest first. */
+  /**
+   * ENOMEM: who holds most of the memory, up to three, the largest first; of address spaces, those
+   * that this thread uses.
+   */
   readonly holders?: readonly Holder[];
   /** Byte address the call was about. */
   readonly address?: number;

@@ -7,7 +7,7 @@
  * Like a typed array, but no page of it is looked at before it is used, and each access is
  * translated and checked.
  */
-import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
+import { EINVAL } from '../sys/machine/errno.ts';
 import { shown, whole } from './args.ts';
 import { kmemError } from './errors.ts';
 import type { Region } from './region.ts';
@@ -53,7 +53,7 @@ export class PagedArray {
     if (length !== undefined && !whole(length)) bad(`length ${shown(length)} is no whole number`);
     if (most < 0 || (length ?? 0) > most) {
       const why = `${shown(length)} values of ${width} bytes from ${offset} on`;
-      throw kmemError(EFAULT, 'array', `${why} are more than the region's ${region.length} bytes`);
+      region.outside('array', offset, `${why} are more than its ${region.length} bytes`);
     }
     this.region = region;
     this.kind = kind;
@@ -108,7 +108,8 @@ export class PagedArray {
     }
   }
   #none(op: string, i: unknown): never {
-    const code = whole(i) ? EFAULT : EINVAL;
-    throw kmemError(code, op, `${shown(i)} is no number of a value: there are ${this.length}`);
+    const why = `${shown(i)} is no number of a value: there are ${this.length}`;
+    if (!whole(i)) throw kmemError(EINVAL, op, why);
+    this.region.outside(op, this.offset + i * this.width, why);
   }
 }

@@ -36,6 +36,7 @@ import {
   space_advise,
   space_frame,
   space_inherit,
+  space_part,
   space_protect,
   space_unmap,
 } from '../sys/client/kern_space.ts';
@@ -45,6 +46,7 @@ import {
   WINDOW_FRAGMENTED,
   WINDOW_LIMIT,
 } from '../sys/map/vm_window.ts';
+import { tlb_silent } from '../sys/pmap/pmap_tlb.ts';
 import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
 import { inKernel, letGo } from './context.ts';
 import { type AccessReason, kmemError } from './errors.ts';
@@ -75,6 +77,13 @@ const MASK = TLB_ENTRIES - 1;
 const NEAR_MAX = 2 ** 31 - 1;
 /** How long waiting for pages in the event loop keeps it from other things, ms. */
 const TURN_MS = 2;
+
+/** Throws ETIMEDOUT: a thread owes an answer. */
+export function silentThread(op: string, where: string, details: object): never {
+  const who = `the thread of CPU ${tlb_silent.cpu} did not answer in time`;
+  const why = `${who}: is it in a long computation? machine.away()`;
+  throw kmemError(ETIMEDOUT, op, `${where}: ${why}`, details);
+}
 
 /** Where a region lies: page numbers of its map, and the address of the first. */
 export interface RegionPlace {
@@ -276,11 +285,17 @@ export class Region extends RegionAccess implements Disposable {
     }
   }
   #noWindow(op: string, offset: number, n: number, write: boolean, errno: number): never {
-    if (errno === ETIMEDOUT) throw this.#silent(op);
+    if (errno === ETIMEDOUT) this.#silent(op);
     if (errno === EIO) this.#fail(op, offset, 0, KERN_FAILURE, write);
     if (errno === EFAULT) {
-      const why = `of the ${n} bytes from ${this.address + offset} on some are not mapped for that`;
-      throw this.#error(EFAULT, op, why, { address: this.address + offset, reason: 'protection' });
+      const address = this.address + offset;
+      const mp = this.space.enter(op);
+      if (inKernel(op, () => space_part(mp, address)) === null) {
+        this.#fail(op, offset, 0, KERN_INVALID_ADDRESS, write);
+      }
+      const may = write ? 'read and written to' : 'read';
+      const why = `of the ${n} bytes from ${address} on some may not be ${may}`;
+      throw this.#error(EFAULT, op, why, { address, reason: 'protection' });
     }
     const { reason, pages } = vm_window_why;
     const bytes = pages * PAGE_SIZE;
@@ -355,30 +370,35 @@ export class Region extends RegionAccess implements Disposable {
       const mp = this.space.enter(op);
       const kern = inKernel(op, () => run(mp));
       if (kern === KERN_SUCCESS) return;
-      if (kern === KERN_FAILURE) throw this.#silent(op);
+      if (kern === KERN_FAILURE) this.#silent(op);
       if (kern !== KERN_BUSY) this.#fail(op, 0, 0, kern, op === 'protect');
       this.space.blocked(op, mp, ...this.#pages(), until);
     }
   }
-  #silent(op: string): Error {
-    const why = 'a thread did not answer in time: is it in a long computation? machine.away()';
-    return this.#error(ETIMEDOUT, op, why);
+  #silent(op: string): never {
+    silentThread(op, this.#where(), { region: this.name, space: this.space.name });
+  }
+  #where(): string {
+    const which = this.name === '' ? `region at ${this.address}` : `region '${this.name}'`;
+    return `${which} of space '${this.space.name}'`;
   }
   #error(errno: number, op: string, why: string, details: object = {}): Error {
-    const where = this.name === '' ? `region at ${this.address}` : `region '${this.name}'`;
-    return kmemError(errno, op, `${where} of space '${this.space.name}': ${why}`, {
+    return kmemError(errno, op, `${this.#where()}: ${why}`, {
       region: this.name,
       space: this.space.name,
       ...details,
     });
+  }
+  /** Throws: an offset of a value is beyond the end. @internal */
+  outside(op: string, offset: number, why: string): never {
+    throw this.#error(EFAULT, op, why, { address: this.address + offset, reason: 'outside' });
   }
   /** Throws unless `n` bytes at an offset are in the region. */
   #range(op: string, offset: number, n: number): void {
     if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
     if (!whole(offset)) throw this.#error(EINVAL, op, `${shown(offset)} is no offset`);
     if (offset + n <= this.length) return;
-    const why = `offset ${offset} with ${n} bytes is beyond its ${this.length} bytes`;
-    throw this.#error(EFAULT, op, why, { address: this.address + offset, reason: 'outside' });
+    this.outside(op, offset, `offset ${offset} with ${n} bytes is beyond its ${this.length} bytes`);
   }
   /** Throws what a fault ended with. */
   #fail(op: string, offset: number, done: number, kern: number, write: boolean): never {
@@ -393,10 +413,9 @@ export class Region extends RegionAccess implements Disposable {
         throw this.#error(EFAULT, op, why, details('protection'));
       }
       case KERN_RESOURCE_SHORTAGE:
-        throw Object.assign(memoryFailure(op, PAGE_SIZE, { zone: `space ${this.space.name}` }), {
+        throw Object.assign(memoryFailure(op, PAGE_SIZE, { space: this.space.name }), {
           address,
           region: this.name,
-          space: this.space.name,
           done,
         });
       case KERN_ABORTED: {

@@ -111,10 +111,15 @@ describe('regions', () => {
   test('out of memory: as much as there was is done', (t) => {
     const m = spaced(t).mmap({ length: '64M' });
     const chunk = new Uint8Array(2 ** 26).fill(5);
-    const e = fails(() => m.write(0, chunk), 'ENOMEM', /space s/);
+    const e = fails(() => m.write(0, chunk), 'ENOMEM', /space 's'/);
     assert.ok(e.done !== undefined && e.done > 2 ** 22 && e.done % 4096 === 0);
     assert.equal(m.getU8(e.done - 1), 5);
     assert.equal(m.getU8(e.done - 4096), 5);
+    // What is left is the kernel's; it is the space that has the rest.
+    assert.deepEqual([e.reason, e.space, e.zone], ['full', 's', undefined]);
+    const [{ kind, name, bytes }] = e.holders ?? [];
+    assert.deepEqual([kind, name], ['space', 's']);
+    assert.ok(bytes >= e.done && bytes < 2 ** 24);
   });
   test('arrays are numbered values', (t) => {
     const m = spaced(t).mmap({ length: '64K' });
@@ -124,13 +129,15 @@ describe('regions', () => {
       a.set(999, value);
       assert.equal(a.get(999), value);
       assert.equal(m[`get${kind}`](4096 + 999 * width), value);
-      fails(() => a.get(1000), 'EFAULT', /there are 1000/);
+      const e = fails(() => a.get(1000), 'EFAULT', /there are 1000/);
+      assert.deepEqual([e.reason, e.address], ['outside', m.address + 4096 + 1000 * width]);
       fails(() => a.set(0.5, 1), 'EINVAL');
       fails(() => a.get(Number.NaN), 'EINVAL');
     }
     assert.equal(m.array('f64').length, 8192);
     fails(() => m.array('f64', 4), 'EINVAL', /multiple of 8/);
-    fails(() => m.array('f64', 0, 8193), 'EFAULT');
+    const e = fails(() => m.array('f64', 0, 8193), 'EFAULT');
+    assert.deepEqual([e.reason, e.space], ['outside', 's']);
     fails(() => m.array('u64' as 'u8'), 'EINVAL', /'u64' is no kind/);
   });
   test('a region beyond 2 GiB is reached to its end', (t) => {
@@ -249,8 +256,10 @@ describe('spaces', () => {
     m.setU32(0, 1);
     space.destroy();
     assert.ok(space.gone);
-    fails(() => m.getU32(0), 'ESHUTDOWN');
-    fails(() => space.mmap({ length: 1 }), 'ESHUTDOWN');
+    for (let again = 0; again < 2; again++) {
+      fails(() => m.getU32(0), 'ESTALE', /space 's' was destroyed/);
+      fails(() => space.mmap({ length: 1 }), 'ESTALE');
+    }
     const again = machine.space('s');
     assert.notEqual(again, space);
     assert.equal(again.mapped, 0);
@@ -263,6 +272,12 @@ describe('spaces', () => {
       using space = machine.space('s');
       space.mmap({ name: 'm', length: 4096 }).setU32(0, 9);
     }
+    let left: Space;
+    {
+      using space = machine.space('s');
+      left = space;
+    }
+    fails(() => left.resident, 'ESHUTDOWN', /by name again/);
     assert.equal(machine.space('s').region('m').getU32(0), 9);
     machine.space('s').destroy();
   });
@@ -282,7 +297,7 @@ describe('spaces', () => {
   test('what is left of memory is a leak that names the space', () => {
     using machine = boot({ memory: '16M' });
     machine.space('left').mmap({ length: 8192 });
-    fails(() => assertNoLeaks(machine), 'EBUSY', /space 'left'/);
+    fails(() => assertNoLeaks(machine), 'EBUSY', /space 'left': 1 not destroyed/);
   });
   test('after the machine every call says so', () => {
     const machine = boot({ memory: '16M' });

@@ -11,19 +11,10 @@
  * while other threads go on writing.
  *
  * A space lives until destroy(), whoever made it, and whoever has left meanwhile.  A thread that
- * asked for it keeps it: it finds it destroyed (ESTALE), and never another one in its place.
- * dispose() lets go of it in this thread alone.
+ * asked for it keeps it: it finds it destroyed (ESTALE at every call), and never another one in its
+ * place.  dispose() lets go of it in this thread alone: ESHUTDOWN from then on.
  */
-import {
-  EBUSY,
-  EEXIST,
-  EFAULT,
-  EINVAL,
-  ENOENT,
-  ENOMEM,
-  ESTALE,
-  ETIMEDOUT,
-} from '../sys/machine/errno.ts';
+import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ESTALE } from '../sys/machine/errno.ts';
 import { cpu_state_word, thr, tid_cpu } from '../sys/machine/cpu.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
@@ -73,7 +64,7 @@ import {
 import { kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, textOf } from './memory.ts';
-import { Region } from './region.ts';
+import { Region, silentThread } from './region.ts';
 import { obtain, withEntry } from './registry.ts';
 import {
   type ForkOptions,
@@ -92,12 +83,12 @@ import {
   waitMs,
   type WaitOptions,
 } from './space_args.ts';
-import { memoryFailure } from './type.ts';
+import { memoryFailure, moreHolders } from './type.ts';
 import { slices } from './wait.ts';
 import type { Window } from './window.ts';
 
 const map = vm_map;
-/** How long a fork that failed for a silent thread lets others go on before the next try, ms. */
+/** How long forkAsync, after a thread was silent, lets others go on before the next try, ms. */
 const FORK_PAUSE_MS = 2;
 
 /** A region as regions() lists it. */
@@ -118,11 +109,21 @@ export interface RegionInfo {
 
 const byPmap = new Map<pmap_t, Space>();
 tlb_on_move((pm, base) => byPmap.get(pm)?.tagsAre(base));
+/*
+ * What a request that finds no memory names: the spaces that this thread uses, with the pages that
+ * they translate and their tables.  A page that two of them show counts in both.
+ */
+moreHolders.find = () =>
+  [...byPmap]
+    .filter(([, { gone }]) => !gone)
+    .map(([pm, { name }]) => {
+      return { kind: 'space', name, bytes: (pmap.resident[pm] + pmap.tables[pm]) * PAGE_SIZE };
+    });
 
 // --- names -------------------------------------------------------------------------------------
 
 function noMemory(op: string, name: string): never {
-  throw memoryFailure(op, PAGE_SIZE, { zone: `space ${name}` });
+  throw memoryFailure(op, PAGE_SIZE, { space: name });
 }
 /** Ends the entry of a space that was destroyed, by a thread that died at it. */
 function endGone(name: string): void {
@@ -156,6 +157,8 @@ export class Space implements Mortal, Disposable {
   readonly #ctx: Context;
   readonly #regions = new Map<number, Region>();
   #map: vm_map_t;
+  /** This thread has seen that it was destroyed: so it stays. */
+  #ended = false;
   static {
     showsItself(Space.prototype, 'Space', ({ name }) => ({ name }));
   }
@@ -215,7 +218,8 @@ export class Space implements Mortal, Disposable {
     const found = inKernel('region', () => space_part(mp, key));
     if (found === null) {
       const what = typeof by === 'number' ? `around address ${by}` : `'${by}'`;
-      throw kmemError(ENOENT, 'region', `space '${this.name}' has no region ${what}`);
+      const why = `space '${this.name}' has no region ${what}`;
+      throw kmemError(ENOENT, 'region', why, { space: this.name });
     }
     return this.#region(found);
   }
@@ -345,13 +349,13 @@ export class Space implements Mortal, Disposable {
     endGone(name);
     withEntry('space', name, (e) => {
       if (e === NULL) return;
-      throw kmemError(EEXIST, op, `there is a space '${name}' already: destroy it first`);
+      const why = `there is a space '${name}' already: destroy it first`;
+      throw kmemError(EEXIST, op, why, { space: name });
     });
     const child = inKernel(op, () => space_fork(mp, how.prot, how.refuse));
     if (child === -KERN_FAILURE) {
       if (!last) return null;
-      const why = 'a thread did not answer in time: is it in a long computation? machine.away()';
-      throw kmemError(ETIMEDOUT, op, `space '${this.name}': ${why}`);
+      silentThread(op, `space '${this.name}'`, { space: this.name });
     }
     if (child === -KERN_BUSY) this.blocked(op, mp, 0, VM_MAP_MAX, 0);
     if (child < 0) noMemory(op, this.name);
@@ -374,7 +378,8 @@ export class Space implements Mortal, Disposable {
       mine = true;
     });
     if (mine) return;
-    throw kmemError(EEXIST, op, `another thread made a space '${name}' meanwhile`);
+    const why = `another thread made a space '${name}' meanwhile`;
+    throw kmemError(EEXIST, op, why, { space: name });
   }
   /**
    * Ends the space for all threads: nothing is mapped any more, and its name is free.  EBUSY while
@@ -388,6 +393,7 @@ export class Space implements Mortal, Disposable {
       mp = this.enter('destroy');
     }
     unname(this.name, mp);
+    this.#ended = true;
     this.dispose();
   }
   /** Lets go of the space in this thread: for the others, and by its name, it stays. */
@@ -412,9 +418,10 @@ export class Space implements Mortal, Disposable {
   /** Begins a call. Throws ESTALE if the space was destroyed, ESHUTDOWN. @internal */
   enter(op: string): vm_map_t {
     const mp = this.#map;
-    if (mp === NULL) gone(op, this.#ctx);
+    if (mp === NULL && !(this.#ended && this.#ctx.up)) gone(op, this.#ctx);
     enter(op);
-    if (map.gone[mp] === 0) return mp;
+    if (mp !== NULL && map.gone[mp] === 0) return mp;
+    this.#ended = true;
     this.dispose();
     throw kmemError(ESTALE, op, `space '${this.name}' was destroyed`, { space: this.name });
   }
@@ -473,7 +480,8 @@ export class Space implements Mortal, Disposable {
     const name = nameOf(part);
     if (length !== undefined && Math.ceil(length / PAGE_SIZE) !== end - start) {
       const there = `a region '${name}' of ${bytes} bytes`;
-      throw kmemError(EEXIST, 'mmap', `space '${this.name}' has ${there}; asked for ${length}`);
+      const why = `space '${this.name}' has ${there}; asked for ${length}`;
+      throw kmemError(EEXIST, 'mmap', why, { space: this.name, region: name });
     }
     const known = this.#regions.get(start);
     if (known !== undefined) return known;

@@ -126,7 +126,7 @@ test('destroyed by another thread: gone at the next call', async () => {
     m.setU32(0, 1);
     const worker = await started(machine, 'destroys');
     fails(() => m.getU32(0), 'ESTALE', /space 's' was destroyed/);
-    fails(() => space.resident, 'ESHUTDOWN');
+    fails(() => space.resident, 'ESTALE');
     assert.equal(machine.space('s').mapped, 0);
     await worker.terminate();
     spaces_gone(machine);
@@ -141,7 +141,7 @@ test('a thread that computes without a call is named as silent; away, it is none
     const worker = machine.worker<Worker>(FILE, { workerData: { job: 'silent', go } });
     await once(worker, 'message');
     m.setU32(4096, 5);
-    fails(() => space.fork('snap', { wait: 1 }), 'ETIMEDOUT', /machine.away/);
+    fails(() => space.fork('snap', { wait: 1 }), 'ETIMEDOUT', /CPU [1-9]\d* did not answer/);
     assert.equal(m.getU32(4096), 5);
     Atomics.store(go, 0, 1);
     const [said] = await once(worker, 'message');

@@ -116,12 +116,12 @@ const UNIT = {
   queue: 'values',
   mbuf: 'buffers',
   chain: 'chains',
-  space: 'space with memory',
-  window: 'open windows',
+  space: 'not destroyed',
+  window: 'open',
 } as const;
 /**
  * Throws EBUSY, naming what is in use, unless everything was given back.  `ignore`
- * names types and zones that may stay.
+ * names what may stay: types, zones, queues, spaces with the windows onto them.
  */
 export function assertNoLeaks(
   machine: Machine,

@@ -143,7 +143,7 @@ const lost = new FinalizationRegistry<Lost>((b) => {
 export function memoryFailure(
   op: string,
   size: number,
-  what: { type: string } | { zone: string },
+  what: { type: string } | { zone: string } | { space: string },
 ): Error {
   const freeBytes = kmem_left();
   const longestRun = Math.min(phys_longest() * PAGE_SIZE, freeBytes);
@@ -154,22 +154,31 @@ export function memoryFailure(
     pages > vm_page_count() || bytes > limit
       ? 'too large'
       : bytes <= freeBytes
-        ? 'fragmented'
+        ? longestRun < bytes
+          ? 'fragmented'
+          : 'full' // but for the reserve
         : bytes <= vm_page_free_count() * PAGE_SIZE
           ? 'limit'
           : 'full';
-  const name = 'type' in what ? `type '${what.type}'` : `zone '${what.zone}'`;
+  const [[kind, name]] = Object.entries(what);
   const held = reason === 'limit' ? `vm.kmem_size is ${limit}, ` : '';
-  const holders = reason === 'too large' ? [] : inKernel(op, () => largest_holders(HOLDERS));
+  const kept = reason === 'full' && freeBytes > 0 ? ", the kernel's reserve" : '';
+  const holders = reason === 'too large' ? [] : inKernel(op, holdersNow);
   const text =
-    `${reason}: no ${size} bytes for ${name} ` +
-    `(${held}${freeBytes} bytes free, longest run ${longestRun})${holdersText(holders)}`;
+    `${reason}: no ${size} bytes for ${kind} '${name}' ` +
+    `(${held}${freeBytes} bytes free${kept}, longest run ${longestRun})${holdersText(holders)}`;
   const details = { reason, size, freeBytes, longestRun, holders, ...what };
   if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
   return kmemError(ENOMEM, op, text, details);
 }
 /** So many of those that hold memory are named. */
 const HOLDERS = 3;
+/** What this thread knows besides types and zones that holds memory. */
+export const moreHolders: { find: () => Holder[] } = { find: () => [] };
+function holdersNow(): Holder[] {
+  const all = [...largest_holders(HOLDERS), ...moreHolders.find()];
+  return all.sort((a, b) => b.bytes - a.bytes).slice(0, HOLDERS);
+}
 function holdersText(holders: readonly Holder[]): string {
   if (holders.length === 0) return '';
   const each = holders.map(({ kind, name, bytes }) => `${kind} '${name}' (${bytes} bytes)`);

@@ -15,7 +15,7 @@
  * A window is this thread's: it closes when the thread leaves or dies.  A view that is posted to
  * another thread is not counted.
  */
-import { EINVAL } from '../sys/machine/errno.ts';
+import { EINVAL, ESHUTDOWN } from '../sys/machine/errno.ts';
 import { mem, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import { vm_window, type vm_window_t } from '../sys/h/vm_window.ts';
@@ -88,7 +88,7 @@ export class Window implements Disposable {
   #view<T>(kind: Made<T>, width: number): T {
     const known = this.#views.get(kind);
     if (known !== undefined) return known as T;
-    if (this.#w === NULL) gone('window', this.region.space.context);
+    if (this.#w === NULL) this.#closed();
     const at = vm_window.frame[this.#w] * PAGE_SIZE + (this.offset % PAGE_SIZE);
     if (at % width !== 0) {
       const why = `offset ${this.offset} is no multiple of ${width}: no such view begins there`;
@@ -97,6 +97,11 @@ export class Window implements Disposable {
     const view = new kind(mem.U8.buffer, at, Math.floor(this.length / width));
     this.#views.set(kind, view);
     return view;
+  }
+  #closed(): never {
+    const { context } = this.region.space;
+    if (!context.up) gone('window', context);
+    throw kmemError(ESHUTDOWN, 'window', 'it is closed: open another one, and keep no views');
   }
   /** Whether it is closed. */
   get closed(): boolean {

@@ -6,7 +6,8 @@
  * A request that finds no memory says where it is, because the one who asks is seldom the one
  * who has it.  A type holds what its blocks take, as size classes round them; a zone the
  * pages of its keg, idle items among them.  Zones that serve malloc are left out: their
- * pages are the types'.  Two zones on one keg are one holder, by the name of the first.
+ * pages are the types'.  Two zones on one keg are one holder, by the name of the first.  Address
+ * spaces are added by those who know their names (lib/space.ts).
  *
  * It is a sample: nobody is stopped, and counts are added up once, without the care that
  * statistics take.  A program may run into ENOMEM thousands of times a second.
@@ -20,7 +21,7 @@ import { malloc_type_bytes } from './kern_malloc_sums.ts';
 
 /** One that holds memory. */
 export interface Holder {
-  readonly kind: 'type' | 'zone';
+  readonly kind: 'type' | 'zone' | 'space';
   readonly name: string;
   /** Bytes that it holds. */
   readonly bytes: number;

@@ -263,17 +263,21 @@ export function tlb_flush(pm: pmap_t): void {
   tlb_shoot(pm, 0, TLB_ENTRIES);
 }
 
+/** The CPU that was silent when this thread last waited in vain, for messages. */
+export const tlb_silent = { cpu: -1 };
+function silent(cpu: number): number {
+  counter_add(v_silent, 1);
+  tlb_silent.cpu = cpu;
+  return cpu;
+}
 /**
- * Waits until every CPU that translates by the pmap has answered, at most `ms`.  The pmap may be
- * locked: who waits for its lock answers.  Returns -1, or a CPU that is silent.
+ * Waits until every CPU that translates by the pmap has answered, at most `ms` for each.  The pmap
+ * may be locked: who waits for its lock answers.  Returns -1, or a CPU that is silent.
  */
 export function tlb_wait(pm: pmap_t, ms: number): number {
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     if (cpu === thr.cpu || !tlb_active(pm, cpu)) continue;
-    if (!answers(cpu, now_ms() + ms)) {
-      counter_add(v_silent, 1);
-      return cpu;
-    }
+    if (!answers(cpu, now_ms() + ms)) return silent(cpu);
   }
   return -1;
 }
@@ -286,9 +290,7 @@ export function tlb_wait_all(ms: number): number {
   const until = now_ms() + ms;
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     if (cpu === thr.cpu || !tlb_owes(cpu)) continue;
-    if (answers(cpu, until)) continue;
-    counter_add(v_silent, 1);
-    return cpu;
+    if (!answers(cpu, until)) return silent(cpu);
   }
   poll(); // what others asked of this CPU
   return -1;
