@@ -10,6 +10,8 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { metrics } from '../lib/metrics.ts';
+import { Region } from '../lib/region.ts';
+import { Space } from '../lib/space.ts';
 import { live_types } from '../replay/heap/heap_figures.ts';
 import { boot, shutdown } from '../sys/boot/whole.ts';
 import { errno_name, errnos } from '../sys/machine/errno.ts';
@@ -131,6 +133,21 @@ describe('every word of a screen', () => {
     for (const { name, kind } of figures) {
       assert.deepEqual(kinds(name), [`a ${kind} of machine.collect(), for Prometheus`], name);
     }
+  });
+  test('calls of address spaces, and reasons of errors', () => {
+    for (const call of ['mmap', 'region', 'fork', 'window', 'protect', 'inherit', 'resident']) {
+      assert.ok(call in Space.prototype || call in Region.prototype, call);
+      assert.ok(kinds(call).includes('a word of address spaces'), call);
+    }
+    // What the sources give as one.
+    const lib = new URL('../lib/', import.meta.url);
+    const sources = readdirSync(lib).filter((f) => /^[a-z_]+\.ts$/.test(f));
+    const texts = sources.map((file) => readFileSync(new URL(file, lib), 'utf8')).join('\n');
+    const given = texts.matchAll(/\b(?:reason: |details\()'([a-z ]+)'/g);
+    const reasons = new Set([...given].map(([, reason]) => reason));
+    assert.ok(reasons.has('unmapped') && reasons.has('fragmented'), [...reasons].join());
+    for (const reason of reasons)
+      assert.ok(kinds(reason).includes('the reason of an error'), reason);
   });
   test('errnos, by name, by number, and in the text of an error', () => {
     for (const errno of errnos()) {

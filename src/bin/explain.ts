@@ -11,7 +11,8 @@
  *      why a thread sleeps              machine/wmesg.ts
  *      a row of a replay's verdict       declared before it is used (replay/rows.ts)
  *      a figure for Prometheus           lib/metrics.ts
- *      an errno, or the text of an error lib/error_table.ts
+ *      a word of address spaces          lib/space_words.ts
+ *      an errno, the text of an error, its `reason`: lib/error_table.ts
  *
  * Nothing is written down here a second time: terms are gathered from the
  * declarations, without a machine.  A word may mean several things (`FREE` and the
@@ -21,8 +22,9 @@
  * A text is taken for that of an error if it holds the name of an errno, or ends in what
  * the tools say instead of one.
  */
-import { ERRORS } from '../lib/error_table.ts';
+import { ERRORS, REASONS } from '../lib/error_table.ts';
 import { families } from '../lib/metrics.ts';
+import { SPACE_WORDS } from '../lib/space_words.ts';
 import { ROWS, WORDS } from '../replay/rows.ts';
 import '../sys/boot/whole.ts'; // where everything is declared
 import { counters } from '../sys/machine/counter.ts';
@@ -53,8 +55,8 @@ export const EXPLAIN_HELP = `usage: kmem explain [--json] TERM
 Says in a paragraph what a word on the screens of the tools means: a column of
 vmstat -m, -z and -o and of procstat -v, a line of vmstat -s, netstat -m and
 systat -mbufs, a row of what replay says, a variable of sysctl, a zone, a malloc
-type, why a thread sleeps, a figure for Prometheus, an errno or the text of an
-error.
+type, why a thread sleeps, a figure for Prometheus, a word of address spaces, an
+errno, the text of an error or the reason that it has.
 
   --json           a list of what it means, on stdout
 
@@ -154,9 +156,10 @@ function of_errors(): Term[] {
     return { name: errno_name(errno), kind: `errno ${errno}`, text };
   });
 }
+function under(kind: string, words: Readonly<Record<string, string>>): Term[] {
+  return Object.entries(words).map(([name, text]) => ({ name, kind, text }));
+}
 function of_replay(): Term[] {
-  const under = (kind: string, words: Readonly<Record<string, string>>): Term[] =>
-    Object.entries(words).map(([name, text]) => ({ name, kind, text }));
   return [...under('a row of what replay says', ROWS), ...under('a word of replay', WORDS)];
 }
 function of_metrics(): Term[] {
@@ -190,6 +193,8 @@ export function terms(): Term[] {
     ...of_sysctl(),
     ...of_replay(),
     ...of_metrics(),
+    ...under('a word of address spaces', SPACE_WORDS),
+    ...under('the reason of an error', REASONS),
     ...of_errors(),
   ];
 }

@@ -1,6 +1,8 @@
 /*
  * error_table: every code that a call of the façade throws, what it means, and what to do.
  *
+ * REASONS has what the field `reason` of some says.
+ *
  * It is data for people: the manual and `kmem explain` print it, programs may.  What throws
  * needs none of it (errors.ts), so a page that does not ask for ERRORS does not load it.
  */
@@ -35,6 +37,7 @@ import {
   ETIMEDOUT,
   errno_name,
 } from '../sys/machine/errno.ts';
+import type { AccessReason, MemoryReason } from './errors.ts';
 
 /** A row of the table of errors. */
 export interface ErrorEntry {
@@ -55,8 +58,8 @@ function entry(errno: number, means: string, advice: string): ErrorEntry {
 export const ERRORS: readonly ErrorEntry[] = [
   entry(
     ENOMEM,
-    'no memory, or the limit of a zone or of records is reached; `reason` says which, `holders` ' +
-      'who has most of the memory',
+    'no memory, or the limit of a zone, of records, of a space or of windows is reached; ' +
+      '`reason` says which, `holders` who has most of the memory',
     'free something, raise the limit, or wait: alloc(size, { wait: ms }), allocAsync',
   ),
   entry(
@@ -64,17 +67,27 @@ export const ERRORS: readonly ErrorEntry[] = [
     'waiting could never end: no other thread could free memory, or this one holds the lock',
     'free first, give the lock back first, or wait in the event loop (…Async)',
   ),
-  entry(ETIMEDOUT, 'the time that was given for waiting is over', 'wait longer, or shed load'),
+  entry(
+    ETIMEDOUT,
+    'the time that was given for waiting is over; or a thread that uses an address space did not ' +
+      'answer to a fork, a protect or a window: the text names its CPU',
+    'wait longer, or shed load; compute for long inside machine.away()',
+  ),
   entry(EINVAL, 'an argument is impossible; the text says which and why', 'mend the call'),
   entry(
     EFAULT,
-    'an address that is not in the memory, or not aligned for the width',
-    'use addresses as alloc returned them, plus offsets inside the block',
+    'an address that is not in the memory, or not aligned for the width; in an address space one ' +
+      'where nothing is mapped, that is beyond the end of its region, or that may not be used ' +
+      'so: `reason` says which',
+    'use addresses as alloc returned them, plus offsets inside the block; ask for the region ' +
+      'again, or protect() it for that use',
   ),
   entry(
     EEXIST,
-    'the name exists with another shape; the text has both. Or a dump would be written over a file',
-    'use the same shape in every thread, or another name',
+    'the name exists with another shape: the text has both; a region of that name has another ' +
+      'length, or its place is taken; a fork has the name of a space; a dump would be written ' +
+      'over a file',
+    'use the same shape in every thread, or another name; destroy the space first',
   ),
   entry(EISDIR, 'the name is a group of variables', 'name one variable in it'),
   entry(
@@ -84,15 +97,16 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     ENOENT,
-    'no such name, or no such folder',
+    'no such name, no region at that address, or no such folder',
     'make it first: a name with its shape, in any thread',
   ),
   entry(
     EBUSY,
     'a machine is up in this thread already, of this copy of the package or of another; or ' +
-      'memory is still in use at the end, or the thread is parked: inside away() or park()',
+      'memory is still in use at the end, or the thread is parked: inside away() or park(); or ' +
+      'a window is in the way, which the text places',
     'use current(), shut the first one down; let all import one copy; free what the text ' +
-      'lists; come back first',
+      "lists; come back first; close the window, or wait for another thread's: { wait: ms }",
   ),
   entry(
     EOWNERDEAD,
@@ -108,8 +122,8 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(
     ESTALE,
     'the item of a checked handle was freed, perhaps by another thread: its number may be in use ' +
-      'again, for something else',
-    'forget the handle; ask records.has(handle) where that is an ordinary case',
+      'again, for something else; or the address space was destroyed',
+    'forget the handle; ask records.has(handle), or space.gone, where that is an ordinary case',
   ),
   entry(
     EPERM,
@@ -124,8 +138,9 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(
     ESHUTDOWN,
     'the machine was shut down, or this thread detached, or the object was disposed of, or the ' +
-      'queue is closed',
-    'stop using the handle; boot or attach again, or ask for the object by its name',
+      'queue or the window is closed',
+    'stop using the handle; boot or attach again, ask for the object by its name, or open ' +
+      'another window',
   ),
   entry(
     EOPNOTSUPP,
@@ -156,5 +171,32 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(ELOOP, 'the path goes through too many links', 'mend the links'),
   entry(EMFILE, 'this process, or this thread for dumps, has too many files open', 'close some'),
   entry(ENFILE, 'the host has too many files open', 'close some'),
-  entry(EIO, "the host's file system failed; the text has its words", 'mend what it names'),
+  entry(
+    EIO,
+    "the host's file system failed: the text has its words; or a page of an address space could " +
+      'not be read',
+    'mend what it names',
+  ),
 ];
+
+/** What `reason` of an error means: of ENOMEM, and of EFAULT and EIO in address spaces. */
+export const REASONS: Readonly<Record<MemoryReason | AccessReason, string>> = {
+  full:
+    'Of ENOMEM: fewer pages are free than are wanted, or only the reserve that the kernel keeps ' +
+    'for reclaiming memory (vm.v_free_reserved).',
+  fragmented:
+    'Of ENOMEM: enough pages are free, but not side by side; `longestRun` has the bytes that are.',
+  'too large':
+    'Of ENOMEM: more than the whole memory, or than vm.kmem_size, or than an address space.',
+  limit:
+    'Of ENOMEM: a limit is reached, which the text names: vm.kmem_size, that of a space, ' +
+    'vm.window_max or vm.max_wired.',
+  unmapped:
+    'Of EFAULT: no region is at the address of the space, or none any more, because another ' +
+    'thread unmapped it.',
+  protection:
+    'Of EFAULT: the address is mapped, and not for that use; see protect(), and the `protect` of ' +
+    'mmap and fork.',
+  outside: 'Of EFAULT: an offset, or the number of a value, is beyond the end of the region.',
+  io: 'Of EIO: what is behind a page of an address space could not be read.',
+};

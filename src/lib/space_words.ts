@@ -1,0 +1,44 @@
+/*
+ * space_words: the words of address spaces, each with what it means.
+ *
+ *      EBUSY: unmap: space 's': this thread has a window on 8192 bytes at 4096
+ *                    └ space                      └ window
+ *
+ * They are names of calls, and stand in the texts of errors.  It is data for people: `kmem explain`
+ * prints it.  What an error's `reason` says is in error_table.ts.
+ */
+
+/** What somebody may ask who meets the word first. */
+export const SPACE_WORDS = {
+  space:
+    'An address space: 8 TiB of addresses by name, the same in every thread. It has what regions ' +
+    'map in it, and lives until destroy(); machine.space() makes or finds it.',
+  region:
+    'A part of an address space that threads find by its name, or by an address in it; ' +
+    'space.mmap() makes it. It takes memory page by page, when a page is first used.',
+  mmap:
+    'Maps a region: pages that are zero and take no memory before they are used. One that has ' +
+    'the name already is the answer, if its length is the same.',
+  window:
+    "A part of a region as flat memory: typed arrays, with the region's pages held in place side " +
+    'by side until it is closed. While it is open what would take its pages away is EBUSY: ' +
+    'unmap, destroy, less rights, a window that overlaps it in part. vm.window_max limits each, ' +
+    'vm.max_wired all of them; vm.windows counts those that are open.',
+  fork:
+    'A copy of an address space as it is at one moment, while other threads go on writing. Each ' +
+    'thread that uses the space has to answer first: ETIMEDOUT if one is silent, computing ' +
+    'without a call of the library and not in machine.away(). Pages are copied when either side ' +
+    'writes to them, those under windows that may be written to at once.',
+  'copy-on-write':
+    'Two spaces show the same page until one writes to it: that one gets a copy. No memory for ' +
+    'the copy is ENOMEM at the write.',
+  protect:
+    'Says what all threads may do with a region: none, r, w, rw, rx, rwx. Taking the right to ' +
+    'write away waits for the answers of all threads, as a fork does.',
+  inherit:
+    'What a fork makes of a region: share, the same memory for both; copy, the default; zero; ' +
+    'none, a hole.',
+  resident:
+    'Bytes of a space whose pages are in memory and that it translates; `mapped` are all that ' +
+    'regions have, in memory or not.',
+} as const;
