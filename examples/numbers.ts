@@ -2,7 +2,7 @@
  * numbers: an array of a hundred million numbers, filled and summed by two threads.
  *
  * The array is a region of an address space.  Loops run over windows of it: flat views, held in
- * place while they are open, one after another.  What nobody has written to takes no memory.
+ * place while they are open, one after another.  What nobody has used takes no memory.
  */
 import { once } from 'node:events';
 import { isMainThread, parentPort, type Worker, workerData } from 'node:worker_threads';

@@ -8,8 +8,8 @@
  *      const a = m.array('f64', 0, 1e6);  a.get(i)    numbered values: paged_array.ts
  *      using w = m.window(off, 65536);  w.f64[0]      flat memory: window.ts
  *
- * Offsets are bytes from the start of the region.  A page gets memory when it is first written to,
- * and reads as zeros before.  What goes over several pages goes page by page: an error says in
+ * Offsets are bytes from the start of the region.  A page gets memory when it is first used, with
+ * zeros in it.  What goes over several pages goes page by page: an error says in
  * `done` how many bytes it came, and these are done.
  *
  * A region that another thread unmapped, or whose space was destroyed, is found out at the next
@@ -325,13 +325,17 @@ export class Region extends RegionAccess implements Disposable {
       space_protect(mp, start, end, prot),
     );
   }
-  /** How it will be used; 'dontneed' and 'free' let pages go that nobody has written to since. */
+  /**
+   * How it will be used.  'dontneed': its pages are the first to go when memory is short; 'free':
+   * and their contents need not be kept.  There is no store behind spaces yet, and no page goes
+   * before unmap().  These two throw EBUSY while a window is open.  Throws EINVAL, ESTALE.
+   */
   advise(how: Advice): void {
     const advice = adviceOf('advise', how);
     const [start, end] = this.#pages();
     this.#change('advise', 0, (mp) => space_advise(mp, start, end, advice));
   }
-  /** What forks make of it. Throws EINVAL, ENOMEM, ESTALE. */
+  /** What forks make of it. Throws EBUSY against a window, EINVAL, ENOMEM, ESTALE. */
   inherit(how: Inherit): void {
     const to = inheritOf('inherit', how);
     const [start, end] = this.#pages();

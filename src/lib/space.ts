@@ -6,7 +6,7 @@
  *      const snap = space.fork('monday', { protect: 'r' });        a copy of this moment
  *      space.regions(); space.resident; space.destroy();
  *
- * What is mapped in a space takes memory page by page, when it is first written to.  A fork
+ * What is mapped in a space takes memory page by page, when it is first used.  A fork
  * has the same regions and copies a page when either side writes to it; it is of one moment,
  * while other threads go on writing.
  *
@@ -239,7 +239,10 @@ export class Space implements Mortal, Disposable {
       inherit: inheritName(part.inheritance),
     }));
   }
-  /** Bytes of its pages that are in memory and that it translates: a sample. Throws ESTALE. */
+  /**
+   * Bytes of its pages that are in memory and that it translates: a sample.  Pages that windows
+   * alone have used are not among them.  Throws ESTALE.
+   */
   get resident(): number {
     const pm = map.pmap[this.enter('resident')];
     return pmap.resident[pm] * PAGE_SIZE;
