@@ -9,8 +9,8 @@
  *      using w = m.window(off, 65536);  w.f64[0]      flat memory: window.ts
  *
  * Offsets are bytes from the start of the region.  A page gets memory when it is first used, with
- * zeros in it.  What goes over several pages goes page by page: an error says in
- * `done` how many bytes it came, and these are done.
+ * zeros in it.  Calls over several pages go page by page: an error says in `done` how
+ * many bytes it came, and these are done.
  *
  * A region that another thread unmapped, or whose space was destroyed, is found out at the next
  * access: EFAULT with reason 'unmapped', ESTALE.
@@ -36,7 +36,7 @@ import {
   space_advise,
   space_frame,
   space_inherit,
-  space_part,
+  space_region,
   space_protect,
   space_unmap,
 } from '../sys/client/kern_space.ts';
@@ -290,7 +290,7 @@ export class Region extends RegionAccess implements Disposable {
     if (errno === EFAULT) {
       const address = this.address + offset;
       const mp = this.space.enter(op);
-      if (inKernel(op, () => space_part(mp, address)) === null) {
+      if (inKernel(op, () => space_region(mp, address)) === null) {
         this.#fail(op, offset, 0, KERN_INVALID_ADDRESS, write);
       }
       const may = write ? 'read and written to' : 'read';

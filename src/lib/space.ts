@@ -33,7 +33,7 @@ import { pmap, type pmap_t } from '../sys/h/pmap.ts';
 import { reg_space } from '../sys/h/registry.ts';
 import { registry_end } from '../sys/client/kern_registry.ts';
 import {
-  type SpacePart,
+  type SpaceRegion,
   space_address,
   space_destroy,
   space_fork,
@@ -43,8 +43,8 @@ import {
   space_make,
   space_map,
   space_name,
-  space_part,
-  space_parts,
+  space_region,
+  space_regions,
   space_seen,
   space_wait,
 } from '../sys/client/kern_space.ts';
@@ -131,6 +131,7 @@ function endGone(name: string): void {
     if (e !== NULL && space_gone(e)) registry_end(e);
   });
 }
+/** The shape of a space without a limit. */
 const NO_LIMIT = 'no limit';
 /** Takes the name of a space away, if it is this one that has it. */
 function unname(name: string, mp: vm_map_t): void {
@@ -141,8 +142,8 @@ function unname(name: string, mp: vm_map_t): void {
 
 const NO_MAP = NULL as vm_map_t;
 /**
- * The shape to ask for; null: whatever there is.  Who names no limit takes the space as it is, but
- * makes one without.
+ * The shape to ask for; null: whatever there is.  A call that names no limit takes the space as it
+ * is, but makes one without.
  */
 function wanted(name: string, { limit, create }: SpaceShape): string | null {
   if (!create) return null;
@@ -215,7 +216,7 @@ export class Space implements Mortal, Disposable {
   region(by: string | number): Region {
     const mp = this.enter('region');
     const key = this.#key(by);
-    const found = inKernel('region', () => space_part(mp, key));
+    const found = inKernel('region', () => space_region(mp, key));
     if (found === null) {
       const what = typeof by === 'number' ? `around address ${by}` : `'${by}'`;
       const why = `space '${this.name}' has no region ${what}`;
@@ -231,12 +232,12 @@ export class Space implements Mortal, Disposable {
   /** Every region, by address. A sample while threads run. Throws ESTALE. */
   regions(): RegionInfo[] {
     const mp = this.enter('regions');
-    return inKernel('regions', () => space_parts(mp)).map((part) => ({
-      name: nameOf(part),
-      address: part.address,
-      length: (part.end - part.start) * PAGE_SIZE,
-      protect: protectionName(part.prot),
-      inherit: inheritName(part.inheritance),
+    return inKernel('regions', () => space_regions(mp)).map((r) => ({
+      name: nameOf(r),
+      address: r.address,
+      length: (r.end - r.start) * PAGE_SIZE,
+      protect: protectionName(r.prot),
+      inherit: inheritName(r.inheritance),
     }));
   }
   /**
@@ -309,7 +310,7 @@ export class Space implements Mortal, Disposable {
     if (typeof address !== 'number' || !Number.isSafeInteger(address) || address < 0) {
       throw kmemError(EINVAL, op, `${shown(address)} is no address`);
     }
-    const found = inKernel(op, () => space_part(mp, address));
+    const found = inKernel(op, () => space_region(mp, address));
     if (found === null) {
       const why = `nothing is mapped at ${address} in space '${this.name}'`;
       const details = { address, space: this.name, reason: 'unmapped' as const };
@@ -477,10 +478,10 @@ export class Space implements Mortal, Disposable {
     this.#map = NULL as vm_map_t;
   }
   /** This thread's object for a region; `length`: the bytes that were asked for. */
-  #region(part: SpacePart, length?: number): Region {
-    const { start, end, address } = part;
+  #region(found: SpaceRegion, length?: number): Region {
+    const { start, end, address } = found;
     const bytes = (end - start) * PAGE_SIZE;
-    const name = nameOf(part);
+    const name = nameOf(found);
     if (length !== undefined && Math.ceil(length / PAGE_SIZE) !== end - start) {
       const there = `a region '${name}' of ${bytes} bytes`;
       const why = `space '${this.name}' has ${there}; asked for ${length}`;
@@ -513,6 +514,6 @@ export class Space implements Mortal, Disposable {
     throw kmemError(ENOMEM, 'mmap', why, { ...details, reason: 'too large' });
   }
 }
-function nameOf({ name }: SpacePart): string {
+function nameOf({ name }: SpaceRegion): string {
   return textOf(Uint8Array.from(name));
 }

@@ -1,5 +1,5 @@
 /*
- * kern_space: address spaces as programs have them: by name, kept by threads, in named parts.
+ * kern_space: address spaces as programs have them: by name, kept by threads, with named regions.
  *
  *      registry 'space' ──> map <── keepers         a reference each
  *                            │
@@ -7,8 +7,8 @@
  *                            └── entries, pmap      what is mapped there
  *
  * The name is an entry of the registry (kern_registry_parts.ts); a thread that asked for the space
- * keeps it (map/vm_map_keep.ts).  Destroying comes first, then the name goes: who finds the
- * entry of a space that is gone ends it.
+ * keeps it (map/vm_map_keep.ts).  Destroying comes first, then the name goes; an entry whose space
+ * is gone is ended by the next thread that looks it up.
  *
  * Page numbers are the map's; addresses are bytes, of 48 bits (map/vm_bank.ts).
  */
@@ -98,27 +98,27 @@ export function space_fork(mp: vm_map_t, prot: number, refuse: boolean): number 
   return child;
 }
 
-// --- parts -------------------------------------------------------------------------------------
+// --- regions -------------------------------------------------------------------------------------
 
-/** A part as it is at one moment. */
-export interface SpacePart extends Region {
+/** A region as it is at one moment. */
+export interface SpaceRegion extends Region {
   /** Of its first byte. */
   readonly address: number;
   /** VM_PROT_* and VM_INHERIT_* of its first page. */
   readonly prot: number;
   readonly inheritance: number;
 }
-function part_of(mp: vm_map_t, r: Region): SpacePart {
+function region_of(mp: vm_map_t, r: Region): SpaceRegion {
   vm_map_lock_read(mp);
   const e = vm_map_lookup(mp, r.start);
-  const part = {
+  const seen = {
     ...r,
     address: to_address(mp, r.start),
     prot: e === NULL ? 0 : entry.protection[e],
     inheritance: e === NULL ? 0 : entry.inheritance[e],
   };
   vm_map_unlock_read(mp);
-  return part;
+  return seen;
 }
 /** The address of a page. */
 export function space_address(mp: vm_map_t, page: number): number {
@@ -127,12 +127,12 @@ export function space_address(mp: vm_map_t, page: number): number {
   vm_map_unlock_read(mp);
   return address;
 }
-/** All parts, by address. */
-export function space_parts(mp: vm_map_t): SpacePart[] {
-  return vm_regions(mp).map((r) => part_of(mp, r));
+/** All regions, by address. */
+export function space_regions(mp: vm_map_t): SpaceRegion[] {
+  return vm_regions(mp).map((r) => region_of(mp, r));
 }
-/** The part of a name, or around an address; null: there is none. */
-export function space_part(mp: vm_map_t, by: Uint8Array | number): SpacePart | null {
+/** The region of a name, or around an address; null: there is none. */
+export function space_region(mp: vm_map_t, by: Uint8Array | number): SpaceRegion | null {
   let key = by;
   if (typeof key === 'number') {
     vm_map_lock_read(mp);
@@ -140,10 +140,10 @@ export function space_part(mp: vm_map_t, by: Uint8Array | number): SpacePart | n
     vm_map_unlock_read(mp);
   }
   const found = vm_region_find(mp, key);
-  return found && part_of(mp, found);
+  return found && region_of(mp, found);
 }
-/** What is to be mapped. */
-export interface PartWanted {
+/** A region that is to be mapped. */
+export interface SpaceRegionWanted {
   /** UTF-8; of no bytes: none. */
   readonly name: Uint8Array;
   readonly pages: number;
@@ -152,8 +152,8 @@ export interface PartWanted {
   readonly prot: number;
   readonly inheritance: number;
 }
-/** Maps memory that is zero, or finds the part of that name. Or a KERN_* code. */
-export function space_map(mp: vm_map_t, want: PartWanted): SpacePart | number {
+/** Maps memory that is zero, or finds the region of that name. Or a KERN_* code. */
+export function space_map(mp: vm_map_t, want: SpaceRegionWanted): SpaceRegion | number {
   const { name, pages, address, prot, inheritance } = want;
   const what = {
     object: NULL as vm_object_t,
@@ -171,7 +171,7 @@ export function space_map(mp: vm_map_t, want: PartWanted): SpacePart | number {
     made = got;
     return KERN_SUCCESS;
   });
-  return made === null ? kern : part_of(mp, made);
+  return made === null ? kern : region_of(mp, made);
 }
 
 // --- what is done to pages -----------------------------------------------------------------------

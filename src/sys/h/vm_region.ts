@@ -1,5 +1,5 @@
 /*
- * vm_region (header): named parts of an address space.
+ * vm_region (header): named regions of an address space.
  *
  *      map ──> region 'index' ──> region 'rows'          the newest first
  *                [start, end)       [start, end)          page numbers

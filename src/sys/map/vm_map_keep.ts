@@ -10,8 +10,8 @@
  * kernel, and may look whether the space is gone.  When it leaves the machine or dies, its bits
  * are taken away in all spaces, and with the last reference a space ends.
  *
- * A destroyed space has nothing mapped.  Its record stays as long as somebody keeps it, so that
- * he finds it gone, and no other space in its place.
+ * A destroyed space has nothing mapped.  Its record stays as long as a thread keeps it,
+ * which so finds it gone, and no other space in its place.
  */
 import { thr } from '../machine/cpu.ts';
 import { elem, NULL } from '../machine/struct.ts';
@@ -92,8 +92,8 @@ export function vm_map_keep_reap(cpu: number): void {
   }
 }
 /**
- * The space is gone for all who keep it, and nothing is mapped there.  A KERN_* code: what keeps
- * a range from being unmapped keeps it from being destroyed, and nothing has changed.
+ * The space is gone for all threads that keep it, and nothing is mapped there.  A KERN_* code:
+ * KERN_BUSY, a window is open, and nothing has changed.
  */
 export function vm_map_destroy(mp: vm_map_t): number {
   const header = map_header(mp);

@@ -1,17 +1,17 @@
 /*
- * vm_region: parts of an address space that threads find by name.
+ * vm_region: regions of an address space, which threads find by name.
  *
  *      HALF ──> READY ──> HALF ──> (no record)
  *        record, then mapping        mapping, then record
  *
- * Who maps a part links its record first, half made, then maps the pages, then says that it is
- * ready; unmapping goes the other way.  So there is no moment at which pages are mapped that
- * nobody finds.  All of it is done in one hold of the map's lock: a record that is half made
- * when somebody takes the lock was left by a thread that died, and its pages go.
+ * Mapping links the record first, half made, then maps the pages, then says that it is ready;
+ * unmapping goes the other way.  So there is no moment at which pages are mapped that nobody
+ * finds.  All of it is done in one hold of the map's lock: a record that is half made when the
+ * lock is taken was left by a thread that died, and its pages go.
  *
- * A part is placed behind the one before it, with a page between, which nobody may use.  Lower
- * addresses are looked at only when there is no room above: an address that a thread kept
- * by mistake is nobody's for a long time.
+ * A region is placed behind the one before it, with a page between that stays unmapped.  Lower
+ * addresses are looked at only when there is no room above, so that an address which a thread
+ * kept by mistake means nothing for a long time.
  */
 import { pcpu, thr } from '../machine/cpu.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
@@ -47,7 +47,7 @@ import { vm_map_delete } from './vm_map_range.ts';
 const map = vm_map;
 const region = vm_region;
 
-const Z_REGIONS = zone_declared('VM REGION', 'Named parts of address spaces');
+const Z_REGIONS = zone_declared('VM REGION', 'Named regions of address spaces');
 const zone = (): zone_t => vm_map_root.regions[map_root()] as zone_t;
 
 /** Makes the zone. */
@@ -130,7 +130,7 @@ function mend(mp: vm_map_t): void {
 export function regions_end(mp: vm_map_t): void {
   while (map.regions[mp] !== NULL) end(mp, map.regions[mp]);
 }
-/** A fork has the same parts. Both maps are locked exclusively. False: no memory. */
+/** A fork has the same regions. Both maps are locked exclusively. False: no memory. */
 export function regions_copy(from: vm_map_t, to: vm_map_t): boolean {
   for (let r = map.regions[from]; r !== NULL; r = region.next[r]) {
     if (region.state[r] !== REGION_READY) continue;
@@ -143,7 +143,7 @@ export function regions_copy(from: vm_map_t, to: vm_map_t): boolean {
 
 // --- found ---------------------------------------------------------------------------------------
 
-/** The bytes of a part's name. The map is locked in some way. */
+/** The bytes of a region's name. The map is locked in some way. */
 export function vm_region_name(r: vm_region_t): Uint8Array {
   const n = region.name_bytes[r];
   return Uint8Array.from({ length: n }, (_, i) => region.name[elem(r, i >> 2)] >>> ((i & 3) * 8));
@@ -158,7 +158,7 @@ function find(mp: vm_map_t, suits: (r: vm_region_t) => boolean): vm_region_t {
   while (r !== NULL && !(region.state[r] === REGION_READY && suits(r))) r = region.next[r];
   return r;
 }
-/** A part of a space, as it is at one moment. */
+/** A region of a space, as it is at one moment. */
 export interface Region {
   /** UTF-8. */
   readonly name: Uint8Array;
@@ -169,7 +169,7 @@ export interface Region {
 function seen(r: vm_region_t): Region {
   return { name: vm_region_name(r), start: region.start[r], end: region.end[r] };
 }
-/** The part of a name, or around a page; null: there is none. Takes the map's lock, shared. */
+/** The region of a name, or around a page; null: there is none. Takes the map's lock, shared. */
 export function vm_region_find(mp: vm_map_t, by: Uint8Array | number): Region | null {
   vm_map_lock_read(mp);
   const r = find(mp, (at) =>
@@ -179,7 +179,7 @@ export function vm_region_find(mp: vm_map_t, by: Uint8Array | number): Region | 
   vm_map_unlock_read(mp);
   return found;
 }
-/** All parts of a space, by address. Takes the map's lock, shared. */
+/** All regions of a space, by address. Takes the map's lock, shared. */
 export function vm_regions(mp: vm_map_t): Region[] {
   vm_map_lock_read(mp);
   const all: Region[] = [];
@@ -192,7 +192,7 @@ export function vm_regions(mp: vm_map_t): Region[] {
 
 // --- mapped --------------------------------------------------------------------------------------
 
-/** A part that is wanted. */
+/** A region that is wanted. */
 export interface RegionWanted {
   /** UTF-8; of no bytes: it has none, and is found by its address. */
   readonly name: Uint8Array;
@@ -202,7 +202,7 @@ export interface RegionWanted {
   readonly what: Mapping;
 }
 /**
- * Maps a part, unless there is one of that name: then that is the answer.  Or a KERN_* code:
+ * Maps a region, unless there is one of that name: then that is the answer.  Or a KERN_* code:
  * KERN_NO_SPACE for a place that is taken, for no place, or for more pages than the space may
  * have; KERN_RESOURCE_SHORTAGE.
  */
@@ -246,8 +246,8 @@ function room_for(mp: vm_map_t, pages: number): Room | null {
   return found ?? bank_findspace(mp, pages + 1, 1, VPN_MAX, 1);
 }
 /**
- * Unmaps the part that begins at a page.  A KERN_* code: KERN_INVALID_ADDRESS if there is none;
- * what keeps a range from being unmapped keeps the part.
+ * Unmaps the region that begins at a page.  A KERN_* code: KERN_INVALID_ADDRESS if there is none,
+ * KERN_BUSY if a window is open; then it stays.
  */
 export function vm_region_unmap(mp: vm_map_t, start: number): number {
   vm_map_lock(mp);

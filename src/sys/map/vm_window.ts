@@ -9,24 +9,24 @@
  *                            '---- window ----'
  *                            '-window'                a part of it shares the run
  *
- * What is mapped may be anywhere in memory, and elsewhere tomorrow.  Who opens a window gets the
- * number of a page of memory, from which on the pages lie side by side until it is closed, without
- * translation and without faults.
+ * A page that is mapped may be anywhere in memory, and elsewhere tomorrow.  A window has the number
+ * of a page of memory (`frame`), from which on its pages lie side by side until it is closed,
+ * without translation and without faults.
  *
- * What others store is seen through a window, and what is stored through it is seen by others:
+ * Stores of others are seen through a window, and stores through it are seen by others:
  * where the mapping may be written to, copy-on-write is broken first, for windows that only read,
  * too. A mapping that nobody may write to is shown as it is: nothing is copied, and it cannot be
  * made one that may be written to while the window is open.
  *
- * What is under a window stays: taking it out of the map, and taking a right away that a window was
- * opened for, is KERN_BUSY.  A fork copies pages that may be written to at once, because stores
+ * The pages under a window stay: taking them out of the map, and taking a right away that a window
+ * was opened for, is KERN_BUSY.  A fork copies pages that may be written to at once, because stores
  * through windows cannot be held up.
  *
  * A part of a run shares it; a range that overlaps one in part is EBUSY, because its pages cannot
  * be side by side in two places.
  *
- * Locks.  A window is opened with its map locked exclusively, so that whoever has the map locked
- * finds no new one.  It is closed without that: the lists have a lock of their own.
+ * Locks.  A window is opened with its map locked exclusively, so that none is opened while another
+ * thread has it locked.  It is closed without that: the lists have a lock of their own.
  *
  * Deaths.  Window and run are on their lists before the first page is wired, and each wiring is
  * counted in the run in the section that makes it.  So a window that was half opened is closed like
