@@ -445,6 +445,7 @@ const ELSEWHERE = new Set([
   'Space.tagsAre',
   'Space.forgetRegion',
   'Region.tagsAre',
+  'Region.outside',
   'Mutex.entryFor',
   'Mutex.letGo',
   'Mutex.deadFor',
