@@ -4,8 +4,8 @@
  * Without a file it plays the bundled recordings.  For each it shows progress,
  * then a verdict (what the recording says: peak, leaks, call sites; and what the
  * machine had of it), and `vmstat -m` and `vmstat -z` underneath, read from the
- * machine that played; under a capture `netstat -m`, under system calls a table of them,
- * unless several bundled recordings are played.
+ * machine that played; under a capture `netstat -m`, under system calls a table of them and
+ * `vmstat -s`, unless several bundled recordings are played.
  */
 import {
   closeSync,
@@ -49,6 +49,8 @@ import { tool_context } from './tool.ts';
 import { FoundWrong, UsageError } from './usage.ts';
 import { netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { systat_mbufs_text } from '../sys/observe/systat_mbufs.ts';
+import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
+import { type Sum, vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text.ts';
 
 export const REPLAY_HELP = `usage: kmem replay [options] [FILE...]
@@ -350,6 +352,7 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutco
   };
   let tables = '';
   let netstat = '';
+  let sums: readonly Sum[] = [];
   let variables = '';
   const options: ReplayOptions = {
     ...wanted.options,
@@ -361,6 +364,7 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutco
       for (const [name, to] of wanted.dumps) dump(name, to);
       if (!wanted.quiet && !wanted.json && (!place.bundled || place.last)) tables = live_tables();
       if (!wanted.quiet && !wanted.json) netstat = netstat_mbuf_text(live_mbufs());
+      sums = vmstat_sums(memstat_fetch_live());
       for (const line of wanted.sysctl) variables += live_sysctl(line);
     },
   };
@@ -370,7 +374,11 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutco
     say(place.first ? '' : '\n');
     if (is_vm_outcome(out)) {
       say(vm_verdict(file, out));
-      if (!wanted.quiet && !place.bundled) say(`\n${vm_calls_table(out)}`);
+      if (!wanted.quiet && !place.bundled) {
+        say(`\n${vm_calls_table(out)}\nvmstat -s\n${vmstat_sums_text(sums)}`);
+      }
+      const figures = Object.fromEntries(sums.map((s) => [s.key, s.value]));
+      Object.assign(out, { 'summary-statistics': figures });
       tables = '';
     } else if (is_packet_outcome(out)) {
       say(packet_verdict(file, out));

@@ -54,6 +54,11 @@ test('rows and table, line by line', async () => {
     [],
     'fits a terminal',
   );
+  const sums = lines.indexOf('vmstat -s');
+  assert.ok(lines.slice(15, sums).every((line) => !line.startsWith(' ')));
+  const [, faults = ''] = /^ {2}faults +([\d,]+): /.exec(lines[10]) ?? [];
+  const counted = lines.slice(sums).find((line) => line.endsWith(' total VM faults taken')) ?? '';
+  assert.ok(Number.parseInt(counted, 10) >= Number((faults ?? '').replaceAll(',', '')), counted);
   const quiet = (await replay('--quiet', CALLS)).out;
   assert.equal(quiet.split('\n').length, 16);
 });
@@ -73,6 +78,8 @@ test('--json: every count of the truth, and what is not played, by name', async 
   for (const name of ['faults', 'zero_fills', 'cow', 'shootdowns', 'resident_peak', 'fork_pages']) {
     assert.equal(typeof d.vm[name], 'number', name);
   }
+  const sums = d['summary-statistics'];
+  assert.ok(sums['total-faults'] >= d.vm.faults && sums['zero-fill-pages'] >= d.vm.zero_fills);
   assert.ok(d.vm.zero_fills > 0 && d.vm.faults >= d.vm.zero_fills);
   const nothing = [d.vm.mismatches, d.vm.no_memory, d.vm.skipped];
   assert.deepEqual(nothing, [{}, {}, {}]);
