@@ -17,6 +17,7 @@ import { host_sees_threads } from '../../src/sys/machine/host.ts';
 import { life } from '../../src/sys/machine/life.ts';
 import { PK_HAND } from '../../src/sys/h/vm_page.ts';
 import { vm_page_census } from '../../src/sys/page/vm_page.ts';
+import { dice, SEED } from '../../src/sys/machine/seed.test.lib.ts';
 import { sleep, until, within } from '../../src/sys/machine/workers.test.lib.ts';
 
 const skip = !host_sees_threads();
@@ -90,11 +91,12 @@ describe('joining and leaving', { skip }, () => {
     const m = boot({ memory: '8M', cpus: 4 });
     const owner = book();
     let kills = 0;
+    const draw = dice(SEED);
     const lane = async (): Promise<void> => {
       for (let i = 0; i < 6; i++) {
         const hand = start('churn', m, { owner, rounds: 1e9 });
         await new Promise((resolve) => hand.worker.once('online', resolve));
-        await sleep(20 + Math.random() * 120);
+        await sleep(20 + draw(120));
         await hand.worker.terminate();
         kills++;
       }
