@@ -114,7 +114,10 @@ const v_cow_optim = counter_u64(
   'Of these, pages that were moved and not copied',
 );
 const v_zfod = counter_u64('vm.stats.vm.v_zfod', 'Pages that were filled with zeros by a fault');
-const v_ozfod = counter_u64('vm.stats.vm.v_ozfod', 'Of these, pages that were zero already');
+const v_ozfod = counter_u64(
+  'vm.stats.vm.v_ozfod',
+  'Of these, pages that were zero when they were taken: zeroed by an idle CPU, or some at a time',
+);
 const v_intrans = counter_u64('vm.stats.vm.v_intrans', 'Faults that waited for a busy page');
 
 /** Beside the KERN_* codes: everything was let go of, and is to be looked up again. */
