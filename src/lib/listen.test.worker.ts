@@ -8,7 +8,9 @@ import { dice } from '../sys/machine/seed.test.lib.ts';
 import { type Address, attach, type Chain } from './index.ts';
 
 const HELD_MOST = 40;
-const STEPS = 100;
+const STEPS = 50;
+/** Between them, ms: some of the time is for the tools that look at it, and for other tests. */
+const BREATH_MS = 5;
 const { n, seed } = workerData as { n: number; seed: number };
 const machine = attach(workerData as Parameters<typeof attach>[0]);
 const next = dice(seed + n);
@@ -38,8 +40,7 @@ for (;;) {
   if (state === 2) break;
   if (state === 1) machine.roots.set(`still ${n}`, 1);
   else for (let i = 0; i < STEPS; i++) step();
-  // A breath, so that tests of several programs leave room for the tools they look at.
-  await new Promise((resolve) => setTimeout(resolve, 1));
+  await new Promise((resolve) => setTimeout(resolve, BREATH_MS));
   if (state === 0 && machine.roots.get(`still ${n}`) === 1) machine.roots.set(`still ${n}`, 0);
 }
 for (const at of blocks) type.free(at);
