@@ -66,6 +66,9 @@ async function bundle(): Promise<void> {
   for (const folder of COMMAND) rmSync(join(dist, folder), { recursive: true });
 }
 
+/** Declarations of the kernel, but for the options of boot: no editor shows their comments. */
+const KERNEL_TYPES = /\/dist\/sys\/(?!boot\/main\.).*\.d\.ts$/;
+const TYPE_COMMENT = /^[ \t]*\/\*[\s\S]*?\*\/\n/gm;
 /** Declarations that a program can meet: those of the ways in, and what these lead to. */
 const DECLARED = ['lib/index', 'lib/core', 'lib/streams', 'sys/boot/pagedaemon_worker'];
 const NAMED = /(?:\bfrom|\bimport\(?)\s*['"](\.\.?\/[^'"]*)\.js['"]/g;
@@ -93,7 +96,8 @@ async function build(): Promise<number> {
     without_comments(without_help(without_phrases(rewrite_workers(code), path), help));
   for (const path of made) {
     const code = readFileSync(path, 'utf8');
-    const fixed = path.endsWith('.d.ts') ? rewrite_types(code) : published(code, path);
+    const declares = KERNEL_TYPES.test(path) ? code.replace(TYPE_COMMENT, '') : code;
+    const fixed = path.endsWith('.d.ts') ? rewrite_types(declares) : published(code, path);
     if (fixed !== code) writeFileSync(path, fixed);
   }
   const table = join(ROOT, 'dist', HELP);
