@@ -27,7 +27,7 @@ import {
   vm_map_keep_leave,
   vm_map_unkeep,
 } from '../../src/sys/map/vm_map_keep.ts';
-import { vm_region_map, vm_region_unmap } from '../../src/sys/map/vm_region.ts';
+import { vm_region_find, vm_region_map, vm_region_unmap } from '../../src/sys/map/vm_region.ts';
 import { ANON } from '../../src/sys/map/vm_map.test.lib.ts';
 import { spaces_check } from '../../src/sys/map/vm_space.test.lib.ts';
 import { check_account } from '../account.ts';
@@ -81,7 +81,8 @@ const part =
 const unmap =
   (cpu: number): (() => void) =>
   () => {
-    if (mine(cpu) !== NULL) vm_region_unmap(mine(cpu), 1);
+    const there = mine(cpu) === NULL ? null : vm_region_find(mine(cpu), 1);
+    if (there !== null) vm_region_unmap(mine(cpu), 1, there.id);
   };
 /** Takes the name away, and what is mapped. */
 const destroy =

@@ -93,9 +93,10 @@ export class Context {
     this.named.set(key, made);
     return made;
   }
-  /** Forgets an object that was disposed of. */
-  forget(kind: string, name: string): void {
-    this.named.delete(`${kind}:${name}`);
+  /** Forgets an object that was disposed of: `of` itself, if given, not one that came after it. */
+  forget(kind: string, name: string, of?: Mortal): void {
+    const key = `${kind}:${name}`;
+    if (of === undefined || this.named.get(key) === of) this.named.delete(key);
   }
   /**
    * This thread lets go of an object: its waits for it end, and what they had been told

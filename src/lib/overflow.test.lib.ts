@@ -10,7 +10,15 @@
  * the program's hands, the checkers silent.
  */
 import { pcpu, thr } from '../sys/machine/cpu.ts';
-import type { Address, Chain, Item, ItemHandle, Machine } from './index.ts';
+import {
+  type Address,
+  type Chain,
+  type Item,
+  type ItemHandle,
+  KmemError,
+  type Machine,
+  type Window,
+} from './index.ts';
 
 /** Frames below the deepest at which calls are made: more than the probe asks for. */
 const TRIED = 1800;
@@ -164,6 +172,45 @@ export const TRIED_CALLS: Readonly<Record<string, Make>> = {
           c.check();
           c.free();
         }
+      },
+    };
+  },
+  space(machine, id) {
+    const s = machine.space(`s${id}`);
+    const m = s.mmap({ name: 'm', length: 32_768 });
+    const bytes = new Uint8Array(9000).fill(7);
+    const windows: Window[] = [];
+    const steps: ((i: number) => void)[] = [
+      (i) => m.setU32((i % 8) * 4096, i),
+      () => windows.length < 3 && windows.push(m.window(8192, 9000, { write: true })),
+      () => m.write(100, bytes),
+      () => s.region('m').read(100, bytes),
+      () => windows[0]?.close(),
+      () => m.indexOf('none'),
+      (i) => m.protect(i % 2 ? 'rw' : 'rwx'),
+      () => m.inherit('copy'),
+      () => m.advise('willneed'),
+      () => s.load32(m.address),
+      () => s.mmap({ name: 'other', length: 8192 }).setU8(0, 1),
+      () => s.mmap({ name: 'other', length: 8192 }).unmap(),
+      () => machine.space(`f${id}`).destroy(),
+      () => s.fork(`f${id}`, { protect: 'r' }).region('m').getU32(0),
+      () => machine.space(`t${id}`).dispose(),
+    ];
+    return {
+      run(i) {
+        while (windows[0]?.closed) windows.shift();
+        try {
+          steps[i % steps.length](i);
+        } catch (e) {
+          // The fork before was not destroyed for want of stack.
+          if (!(e instanceof KmemError && e.code === 'EEXIST')) throw e;
+        }
+      },
+      end: () => {
+        if (m.getU8(5000) !== 7) throw new Error('space: contents');
+        for (const w of windows.splice(0)) w.close();
+        for (const name of ['f', 's', 't']) machine.space(`${name}${id}`).destroy();
       },
     };
   },

@@ -13,10 +13,21 @@
  * many bytes it came, and these are done.
  *
  * A region that another thread unmapped, or whose space was destroyed, is found out at the next
- * access: EFAULT with reason 'unmapped', ESTALE.
+ * access: EFAULT with reason 'unmapped', ESTALE.  That is so, too, if another one is mapped in its
+ * place meanwhile: a count of the regions that have ended says when to look, and a number that no
+ * other region gets which it is.
  */
 import { bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
-import { EAGAIN, EBUSY, EFAULT, EINVAL, EIO, ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
+import {
+  EAGAIN,
+  EBUSY,
+  EFAULT,
+  EINVAL,
+  EIO,
+  ENOMEM,
+  ESTALE,
+  ETIMEDOUT,
+} from '../sys/machine/errno.ts';
 import { mem, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { TLB_ENTRIES, TLB_STORES } from '../sys/h/pmap.ts';
 import {
@@ -33,11 +44,13 @@ import {
 import { VM_PROT_READ, VM_PROT_WRITE } from '../sys/h/vm_prot.ts';
 import type { vm_window_t } from '../sys/h/vm_window.ts';
 import {
+  type RegionKey,
   space_advise,
   space_frame,
   space_inherit,
   space_region,
   space_protect,
+  space_there,
   space_unmap,
 } from '../sys/client/kern_space.ts';
 import {
@@ -91,6 +104,9 @@ export interface RegionPlace {
   readonly address: number;
   readonly first: number;
   readonly length: number;
+  /** Which region of the space it is; and how many of them had ended when it was seen there. */
+  readonly id: number;
+  readonly ends: number;
 }
 
 /** Mapped memory, translated and checked at each access. Made by space.mmap(). */
@@ -103,6 +119,12 @@ export class Region extends RegionAccess implements Disposable {
   readonly length: number;
   /** The space that it is of. */
   readonly space: Space;
+  /** Which it is of all that the space ever had. @internal */
+  readonly id: number;
+  /** How many regions of the space had ended when this one was seen to be there. */
+  #ends: number;
+  /** It was unmapped: its pages are nobody's, or another region's. */
+  #lost = false;
   static {
     showsItself(Region.prototype, 'Region', ({ name, address, length }) => {
       return { name, address, length };
@@ -116,6 +138,18 @@ export class Region extends RegionAccess implements Disposable {
     this.name = place.name;
     this.address = place.address;
     this.length = place.length;
+    this.id = place.id;
+    this.#ends = place.ends;
+  }
+  /** No region of its space has ended since it was seen to be there. @internal */
+  get current(): boolean {
+    return !this.#lost && this.#ends === this.space.ends;
+  }
+  /** It was unmapped: this thread knows it no more. @internal */
+  lose(): void {
+    this.#lost = true;
+    this.tagsAre(0);
+    this.space.forgetRegion(this);
   }
   /** This CPU's tags for the space begin there from now on; 0: it has none. @internal */
   tagsAre(base: number): void {
@@ -274,15 +308,27 @@ export class Region extends RegionAccess implements Disposable {
     const prot = write ? VM_PROT_READ | VM_PROT_WRITE : VM_PROT_READ;
     for (;;) {
       const mp = this.space.enter(op);
+      this.#there(op, mp, offset, 0);
       const got = inKernel(op, () => vm_window_open(mp, start, end, prot));
       if (got > 0) {
         const made = new Window(this, got as vm_window_t, offset, n, write);
         this.space.windows.add(made);
-        return made;
+        if (this.current) return made;
+        return this.#onItself(op, mp, made);
       }
       if (got !== -EBUSY) this.#noWindow(op, offset, n, write, -got);
       this.space.blocked(op, mp, start, end, until);
     }
+  }
+  /** A window that was opened while regions were unmapped: on this one, or it throws. */
+  #onItself(op: string, mp: vm_map_t, w: Window): Window {
+    try {
+      this.#there(op, mp, w.offset, 0);
+    } catch (e) {
+      w.close();
+      throw e;
+    }
+    return w;
   }
   #noWindow(op: string, offset: number, n: number, write: boolean, errno: number): never {
     if (errno === ETIMEDOUT) this.#silent(op);
@@ -320,10 +366,7 @@ export class Region extends RegionAccess implements Disposable {
    */
   protect(to: Protection, options?: WaitOptions): void {
     const prot = protectionOf('protect', to);
-    const [start, end] = this.#pages();
-    this.#change('protect', waitMs('protect', options), (mp) =>
-      space_protect(mp, start, end, prot),
-    );
+    this.#change('protect', waitMs('protect', options), (mp, of) => space_protect(mp, of, prot));
   }
   /**
    * How it will be used.  'dontneed': its pages are the first to go when memory is short; 'free':
@@ -332,34 +375,32 @@ export class Region extends RegionAccess implements Disposable {
    */
   advise(how: Advice): void {
     const advice = adviceOf('advise', how);
-    const [start, end] = this.#pages();
-    this.#change('advise', 0, (mp) => space_advise(mp, start, end, advice));
+    this.#change('advise', 0, (mp, of) => space_advise(mp, of, advice));
   }
   /** What forks make of it. Throws EBUSY against a window, EINVAL, ENOMEM, ESTALE. */
   inherit(how: Inherit): void {
     const to = inheritOf('inherit', how);
-    const [start, end] = this.#pages();
-    this.#change('inherit', 0, (mp) => space_inherit(mp, start, end, to));
+    this.#change('inherit', 0, (mp, of) => space_inherit(mp, of, to));
   }
   /**
    * Takes it out of the space, for all threads, and gives its memory back.  EBUSY while a window
    * is open; with `wait` it waits for windows of others.  Throws EFAULT if it is unmapped already.
    */
   unmap(options?: WaitOptions): void {
-    this.#change('unmap', waitMs('unmap', options), (mp) => space_unmap(mp, this.first));
-    this.space.forgetRegion(this.first);
-    this.tagsAre(0);
+    this.#change('unmap', waitMs('unmap', options), space_unmap);
+    this.lose();
   }
-  /** unmap() at the end of a `using`; what is unmapped already is no error. */
+  /** unmap() at the end of a `using`; what is unmapped or destroyed already is no error. */
   [Symbol.dispose](): void {
-    if (!this.space.gone) {
-      letGo(() => {
-        const mp = this.space.enter('unmap');
-        inKernel('unmap', () => space_unmap(mp, this.first));
-      });
-    }
-    this.space.forgetRegion(this.first);
-    this.tagsAre(0);
+    if (this.space.gone || this.#lost) return;
+    letGo(() => {
+      try {
+        this.unmap();
+      } catch (e) {
+        const { errno } = e as { errno?: number };
+        if (errno !== EFAULT && errno !== ESTALE) throw e;
+      }
+    });
   }
 
   // --- inside ----------------------------------------------------------------------------------
@@ -368,11 +409,13 @@ export class Region extends RegionAccess implements Disposable {
     return [this.first, this.first + Math.ceil(this.length / PAGE_SIZE)];
   }
   /** Changes the map by `run`, which answers with a KERN_* code; waits for windows of others. */
-  #change(op: string, ms: number, run: (mp: vm_map_t) => number): void {
+  #change(op: string, ms: number, run: (mp: vm_map_t, of: RegionKey) => number): void {
     const until = performance.now() + ms;
+    const [start, end] = this.#pages();
+    const of = { start, end, id: this.id };
     for (;;) {
       const mp = this.space.enter(op);
-      const kern = inKernel(op, () => run(mp));
+      const kern = inKernel(op, () => run(mp, of));
       if (kern === KERN_SUCCESS) return;
       if (kern === KERN_FAILURE) this.#silent(op);
       if (kern !== KERN_BUSY) this.#fail(op, 0, 0, kern, op === 'protect');
@@ -399,13 +442,17 @@ export class Region extends RegionAccess implements Disposable {
   }
   /** Throws unless `n` bytes at an offset are in the region. */
   #range(op: string, offset: number, n: number): void {
-    if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
     if (!whole(offset)) throw this.#error(EINVAL, op, `${shown(offset)} is no offset`);
-    if (offset + n <= this.length) return;
-    this.outside(op, offset, `offset ${offset} with ${n} bytes is beyond its ${this.length} bytes`);
+    if (!whole(n) && offset <= this.length) {
+      throw this.#error(EINVAL, op, `${shown(n)} is no length in bytes`);
+    }
+    if (offset + n <= this.length && offset <= this.length) return;
+    const bytes = whole(n) ? ` with ${n} bytes` : '';
+    this.outside(op, offset, `offset ${offset}${bytes} is beyond its ${this.length} bytes`);
   }
   /** Throws what a fault ended with. */
   #fail(op: string, offset: number, done: number, kern: number, write: boolean): never {
+    this.space.enter(op); // it may have been destroyed meanwhile
     const address = this.address + offset;
     const details = (reason: AccessReason): object => ({ address, reason, done });
     switch (kern) {
@@ -436,9 +483,22 @@ export class Region extends RegionAccess implements Disposable {
     if (kept >= 0) return (kept - (offset % PAGE_SIZE)) / 4;
     const mp = this.space.enter(op);
     const at = this.first + Math.floor(offset / PAGE_SIZE);
-    const frame = inKernel(op, () => space_frame(mp, at, write));
-    if (frame < 0) this.#fail(op, offset, done, -frame, write);
-    return frame;
+    for (;;) {
+      this.#there(op, mp, offset, done);
+      const frame = inKernel(op, () => space_frame(mp, at, write));
+      if (frame < 0) this.#fail(op, offset, done, -frame, write);
+      if (this.current) return frame; // else it may be that of another region
+    }
+  }
+  /** Throws unless the region is there. */
+  #there(op: string, mp: vm_map_t, offset: number, done: number): void {
+    if (this.current) return;
+    const ends = this.#lost ? null : inKernel(op, () => space_there(mp, this.first, this.id));
+    if (ends === null) {
+      this.lose();
+      this.#fail(op, offset, done, KERN_INVALID_ADDRESS, false);
+    }
+    this.#ends = ends;
   }
   /** Byte of the memory at an offset, by the same. */
   #byte(op: string, offset: number, write: boolean, done: number): number {

@@ -238,11 +238,15 @@ describe('spaces', () => {
     assert.equal(s.getU32(0), 1);
     assert.equal(snap.region('shared').getU32(0), 2);
     assert.equal(snap.region('zero').getU32(0), 0);
-    fails(() => snap.region('none').getU32(0), 'EFAULT', /nothing is mapped/);
+    fails(() => snap.region('none'), 'ENOENT');
+    fails(() => snap.load32(none.address), 'EFAULT', /nothing is mapped/);
     fails(() => s.setU32(0, 5), 'EFAULT', /may not be written to/);
     fails(() => s.protect('rw'), 'EFAULT');
     const child = space.fork('child');
     child.region('m').setU32(0, 3);
+    const own = child.mmap({ name: 'none', length: 8192 });
+    own.setU32(4096, 4);
+    assert.deepEqual([own.getU32(4096), none.getU32(0)], [4, 1]);
     assert.deepEqual([m.getU32(0), s.getU32(0)], [2, 1]);
     vm_checks();
     child.destroy();

@@ -21,6 +21,7 @@ import { NULL } from '../sys/machine/struct.ts';
 import {
   KERN_BUSY,
   KERN_FAILURE,
+  KERN_INVALID_ADDRESS,
   KERN_NO_SPACE,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
@@ -28,7 +29,6 @@ import {
   vm_map,
   type vm_map_t,
 } from '../sys/h/vm_map.ts';
-import { vm_window } from '../sys/h/vm_window.ts';
 import { pmap, type pmap_t } from '../sys/h/pmap.ts';
 import { reg_space } from '../sys/h/registry.ts';
 import { registry_end } from '../sys/client/kern_registry.ts';
@@ -131,8 +131,6 @@ function endGone(name: string): void {
     if (e !== NULL && space_gone(e)) registry_end(e);
   });
 }
-/** The shape of a space without a limit. */
-const NO_LIMIT = 'no limit';
 /** Takes the name of a space away, if it is this one that has it. */
 function unname(name: string, mp: vm_map_t): void {
   withEntry('space', name, (e) => {
@@ -141,14 +139,43 @@ function unname(name: string, mp: vm_map_t): void {
 }
 
 const NO_MAP = NULL as vm_map_t;
+/** The shape of a space without a limit. */
+const NO_LIMIT = 'no limit';
+/** The shape of a space that may have so many bytes mapped, as far as whole pages tell it. */
+function limitShape(bytes: number): string {
+  const pages = Math.min(Math.floor(bytes / PAGE_SIZE), VM_MAP_MAX);
+  return pages === VM_MAP_MAX ? NO_LIMIT : `limit ${pages * PAGE_SIZE}`;
+}
 /**
  * The shape to ask for; null: whatever there is.  A call that names no limit takes the space as it
  * is, but makes one without.
  */
 function wanted(name: string, { limit, create }: SpaceShape): string | null {
   if (!create) return null;
-  if (limit !== undefined) return `limit ${limit}`;
+  if (limit !== undefined) return limitShape(limit);
   return withEntry('space', name, (e) => (e === NULL ? NO_LIMIT : null));
+}
+
+/**
+ * Sees to it that there is a space of that name.  Another thread may have made one, or destroyed
+ * it, since the shape was chosen: then it is chosen anew.
+ */
+function provide(name: string, shape: SpaceShape): void {
+  const limit = shape.limit ?? Number.POSITIVE_INFINITY;
+  for (;;) {
+    try {
+      endGone(name);
+      obtain('space', name, wanted(name, shape), (e) => {
+        if (!space_make(e, limit)) noMemory('space', name);
+      });
+      return;
+    } catch (e) {
+      const { errno } = e as { errno?: number };
+      const came = errno === EEXIST && shape.limit === undefined;
+      const went = errno === ENOENT && shape.create;
+      if (!came && !went) throw e;
+    }
+  }
 }
 
 /** An address space that all threads share. Made by machine.space(). */
@@ -181,10 +208,7 @@ export class Space implements Mortal, Disposable {
     // Another thread may destroy it before this one keeps it: then there is none, as if it had
     // come later.
     while (mp === NULL) {
-      endGone(name);
-      obtain('space', name, wanted(name, shape), (e) => {
-        if (!space_make(e, shape.limit ?? Number.POSITIVE_INFINITY)) noMemory('space', name);
-      });
+      provide(name, shape);
       mp = withEntry('space', name, (e) => (e === NULL || space_gone(e) ? NO_MAP : space_keep(e)));
     }
     if (known !== undefined && known.#map === mp) return known;
@@ -198,8 +222,8 @@ export class Space implements Mortal, Disposable {
 
   /**
    * Maps memory, zeros at first: the region of that name, made if there is none.  Throws EEXIST
-   * if it has another length, or the place is taken; ENOMEM for the limit of the space, or no
-   * memory for its records; EINVAL, ENAMETOOLONG, ESTALE.
+   * if it has another length or address, or the place is taken; ENOMEM for the limit of the space,
+   * no room, or no memory for its records; EINVAL, ENAMETOOLONG, ESTALE.
    */
   mmap(options: RegionOptions): Region {
     const shape = regionShapeOf(options);
@@ -210,7 +234,7 @@ export class Space implements Mortal, Disposable {
     const want = { name, pages, address, prot, inheritance: shape.inherit };
     const found = inKernel('mmap', () => space_map(mp, want));
     if (typeof found === 'number') this.#noRoom(found, shape, pages);
-    return this.#region(found, length);
+    return this.#region(found, length, address);
   }
   /** The region of a name, or around an address. Throws ENOENT, EINVAL, ESTALE. */
   region(by: string | number): Region {
@@ -218,6 +242,7 @@ export class Space implements Mortal, Disposable {
     const key = this.#key(by);
     const found = inKernel('region', () => space_region(mp, key));
     if (found === null) {
+      this.enter('region'); // it may have been destroyed meanwhile
       const what = typeof by === 'number' ? `around address ${by}` : `'${by}'`;
       const why = `space '${this.name}' has no region ${what}`;
       throw kmemError(ENOENT, 'region', why, { space: this.name });
@@ -225,8 +250,9 @@ export class Space implements Mortal, Disposable {
     return this.#region(found);
   }
   #key(by: string | number): Uint8Array | number {
-    if (typeof by === 'string') return textBytes(by);
-    if (Number.isSafeInteger(by) && by >= 0) return by;
+    if (typeof by === 'string') {
+      if (by !== '') return textBytes(by);
+    } else if (Number.isSafeInteger(by) && by >= 0) return by;
     throw kmemError(EINVAL, 'region', `${shown(by)} is no name and no address`);
   }
   /** Every region, by address. A sample while threads run. Throws ESTALE. */
@@ -303,7 +329,7 @@ export class Space implements Mortal, Disposable {
   #last: Region | null = null;
   #at(op: string, address: number): Region {
     const last = this.#last;
-    if (last !== null && typeof address === 'number') {
+    if (last?.current === true && typeof address === 'number') {
       if (address >= last.address && address < last.address + last.length) return last;
     }
     const mp = this.enter(op);
@@ -312,6 +338,7 @@ export class Space implements Mortal, Disposable {
     }
     const found = inKernel(op, () => space_region(mp, address));
     if (found === null) {
+      this.enter(op);
       const why = `nothing is mapped at ${address} in space '${this.name}'`;
       const details = { address, space: this.name, reason: 'unmapped' as const };
       throw kmemError(EFAULT, op, why, details);
@@ -347,7 +374,7 @@ export class Space implements Mortal, Disposable {
       await new Promise((resolve) => setTimeout(resolve, FORK_PAUSE_MS));
     }
   }
-  /** null: a thread did not answer in time, and this was not the last try. */
+  /** null: once more; a thread did not answer in time, and this was not the last try. */
   #tryFork(op: string, name: string, how: ForkShape, last: boolean): Space | null {
     const mp = this.enter(op);
     endGone(name);
@@ -361,8 +388,14 @@ export class Space implements Mortal, Disposable {
       if (!last) return null;
       silentThread(op, `space '${this.name}'`, { space: this.name });
     }
-    if (child === -KERN_BUSY) this.blocked(op, mp, 0, VM_MAP_MAX, 0);
-    if (child < 0) noMemory(op, this.name);
+    if (child === -KERN_BUSY) {
+      this.blocked(op, mp, 0, VM_MAP_MAX, 0);
+      return null;
+    }
+    if (child < 0) {
+      this.enter(op); // it may have been destroyed meanwhile
+      noMemory(op, this.name);
+    }
     const made = child as vm_map_t;
     try {
       this.#name(op, name, made);
@@ -370,14 +403,16 @@ export class Space implements Mortal, Disposable {
       letGo(() => inKernel(op, () => space_let_go(made)));
       throw e;
     }
+    const key = `space:${name}`;
+    (this.#ctx.named.get(key) as Space | undefined)?.dispose(); // it was destroyed
     const space = new Space(this.#ctx, name, made);
-    this.#ctx.named.set(`space:${name}`, space);
+    this.#ctx.named.set(key, space);
     return space;
   }
   /** Gives a fork its name, unless another thread has made a space of that name. */
   #name(op: string, name: string, made: vm_map_t): void {
     let mine = false;
-    obtain('space', name, NO_LIMIT, (e) => {
+    obtain('space', name, limitShape(map.limit[made] * PAGE_SIZE), (e) => {
       space_name(e, made);
       mine = true;
     });
@@ -407,7 +442,7 @@ export class Space implements Mortal, Disposable {
     letGo(() => {
       enter('dispose');
       for (const w of this.windows) w.close();
-      this.#ctx.forget('space', this.name);
+      this.#ctx.forget('space', this.name, this);
       this.bury();
       inKernel('dispose', () => space_let_go(mp));
     });
@@ -439,14 +474,13 @@ export class Space implements Mortal, Disposable {
   blocked(op: string, mp: vm_map_t, start: number, end: number, until: number): void {
     const seen = space_seen(mp);
     const w = inKernel(op, () => vm_window_find(mp, start, end));
-    if (w === NULL) return; // it was closed meanwhile
+    if (w === null) return; // it was closed meanwhile
     const left = until - performance.now();
-    const mine = vm_window.tid[w] === thr.tid;
+    const mine = w.tid === thr.tid;
     if (mine || left <= 0) {
-      const first = vm_window.start[w];
-      const bytes = vm_window.pages[w] * PAGE_SIZE;
-      const address = inKernel(op, () => space_address(mp, first));
-      const who = mine ? 'this thread' : `the thread of CPU ${tid_cpu(vm_window.tid[w])}`;
+      const bytes = w.pages * PAGE_SIZE;
+      const address = inKernel(op, () => space_address(mp, w.start));
+      const who = mine ? 'this thread' : `the thread of CPU ${tid_cpu(w.tid)}`;
       const text = `space '${this.name}': ${who} has a window on ${bytes} bytes at ${address}`;
       throw kmemError(EBUSY, op, text, { address, size: bytes, space: this.name });
     }
@@ -462,9 +496,13 @@ export class Space implements Mortal, Disposable {
     for (const m of this.#regions.values()) m.tagsAre(base);
   }
   /** @internal */
-  forgetRegion(first: number): void {
-    this.#regions.delete(first);
-    if (this.#last?.first === first) this.#last = null;
+  forgetRegion(m: Region): void {
+    if (this.#regions.get(m.first) === m) this.#regions.delete(m.first);
+    if (this.#last === m) this.#last = null;
+  }
+  /** How many regions of the space have ended: those of before may be no more. @internal */
+  get ends(): number {
+    return map.region_ends[this.#map];
   }
   /** @internal */
   bury(): void {
@@ -477,29 +515,37 @@ export class Space implements Mortal, Disposable {
     this.#last = null;
     this.#map = NULL as vm_map_t;
   }
-  /** This thread's object for a region; `length`: the bytes that were asked for. */
-  #region(found: SpaceRegion, length?: number): Region {
+  /** This thread's object for a region; `length`, `at`: bytes and place that were asked for. */
+  #region(found: SpaceRegion, length?: number, at?: number): Region {
     const { start, end, address } = found;
     const bytes = (end - start) * PAGE_SIZE;
     const name = nameOf(found);
-    if (length !== undefined && Math.ceil(length / PAGE_SIZE) !== end - start) {
-      const there = `a region '${name}' of ${bytes} bytes`;
-      const why = `space '${this.name}' has ${there}; asked for ${length}`;
+    const other = length !== undefined && Math.ceil(length / PAGE_SIZE) !== end - start;
+    const elsewhere = at !== undefined && at >= 0 && at !== address;
+    if (other || elsewhere) {
+      const [is, asked] = elsewhere ? [` at ${address}`, `${length} at ${at}`] : ['', length];
+      const there = `a region '${name}' of ${bytes} bytes${is}`;
+      const why = `space '${this.name}' has ${there}; asked for ${asked}`;
       throw kmemError(EEXIST, 'mmap', why, { space: this.name, region: name });
     }
     const known = this.#regions.get(start);
-    if (known !== undefined) return known;
-    const place = { name, address, first: start, length: bytes };
+    if (known?.id === found.id) return known;
+    const { id, ends } = found;
+    // What this thread knows of these pages may be of a region that another thread unmapped.
+    for (const m of ends === 0 ? [] : this.#regions.values()) {
+      if (address < m.address + m.length && m.address < address + bytes) m.lose();
+    }
+    const place = { name, address, first: start, length: bytes, id, ends };
     const made = new Region(this, cpu_state_word(thr.cpu), place);
     this.#regions.set(start, made);
     made.tagsAre(tlb_base(map.pmap[this.#map]));
     return made;
   }
   #noRoom(kern: number, shape: RegionShape, pages: number): never {
-    const mp = this.#map;
+    const mp = this.enter('mmap'); // it may have been destroyed meanwhile
     if (kern === KERN_RESOURCE_SHORTAGE) noMemory('mmap', this.name);
     const space = `space '${this.name}'`;
-    const over = map.size[mp] + pages > map.limit[mp];
+    const over = map.limit[mp] < VM_MAP_MAX && map.size[mp] + pages > map.limit[mp];
     const details = { space: this.name, size: shape.length };
     if (over) {
       const [size, limit] = [map.size[mp] * PAGE_SIZE, map.limit[mp] * PAGE_SIZE];
@@ -510,7 +556,13 @@ export class Space implements Mortal, Disposable {
       const why = `${space}: of the ${shape.length} bytes from ${shape.address} on some are mapped`;
       throw kmemError(EEXIST, 'mmap', why, { ...details, address: shape.address });
     }
-    const why = `${space} has no room for ${shape.length} bytes`;
+    const { address } = shape;
+    if (address >= 0 && kern === KERN_INVALID_ADDRESS) {
+      const why = `${space}: the first page, and the last of all, are nobody's`;
+      throw kmemError(EINVAL, 'mmap', `${why}: ${shape.length} bytes from ${address} on`, details);
+    }
+    const place = address < 0 ? '' : ` from ${address} on: it has eight parts of 2^40 bytes`;
+    const why = `${space} has no room for ${shape.length} bytes${place}`;
     throw kmemError(ENOMEM, 'mmap', why, { ...details, reason: 'too large' });
   }
 }

@@ -35,7 +35,7 @@ export type Size = number | string;
 export type Protection = 'none' | 'r' | 'w' | 'rw' | 'rx' | 'rwx';
 /** How memory will be used. */
 export type Advice = 'normal' | 'random' | 'sequential' | 'willneed' | 'dontneed' | 'free';
-/** What a fork makes of memory: the same for both, a copy, a hole, or zeros. */
+/** What a fork makes of memory: the same for both, a copy, nothing, or zeros. */
 export type Inherit = 'share' | 'copy' | 'none' | 'zero';
 
 /** What an address space may be like. */

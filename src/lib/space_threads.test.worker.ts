@@ -86,6 +86,25 @@ const jobs = {
     space.destroy();
     say('destroyed');
   },
+  /** Unmaps the region 'old' and maps a larger one, 'now', in its place. */
+  replaces(machine: Machine): void {
+    const space = machine.space('s');
+    const { address } = space.region('old');
+    space.region('old').unmap();
+    space.mmap({ name: 'now', address, length: 12_288 }).setU32(0, 77);
+    say('replaced');
+  },
+  'destroys x'(machine: Machine): void {
+    machine.space('x').destroy();
+    say('destroyed');
+  },
+  /** Makes the space with a limit, and destroys it, for ever. */
+  renews(machine: Machine): void {
+    say('up');
+    for (;;) {
+      tried(() => machine.space('s', { limit: '1M' }).destroy());
+    }
+  },
   /** Uses the space, and then computes without a call until it is told to stop. */
   silent(machine: Machine, { go }: Start): void {
     const m = machine.space('s').mmap(REGION);

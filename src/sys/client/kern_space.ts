@@ -30,18 +30,26 @@ import { vmspace_alloc, vmspace_fork } from '../map/vm_map_fork.ts';
 import { vm_map_keep, vm_map_unkeep } from '../map/vm_map_keep.ts';
 import { user_min, with_memory } from '../map/vm_mmap.ts';
 import {
+  type There,
   vm_map_inherit,
   vm_map_madvise,
   vm_map_protect,
   vm_map_protect_max,
 } from '../map/vm_map_range.ts';
 import { vm_map_lookup } from '../map/vm_map_tree.ts';
-import { type Region, vm_region_find, vm_region_map, vm_regions } from '../map/vm_region.ts';
+import {
+  type Region,
+  vm_region_find,
+  vm_region_is,
+  vm_region_map,
+  vm_region_unmap,
+  vm_regions,
+} from '../map/vm_region.ts';
 import { part_space } from './kern_registry_parts.ts';
 
 export { vm_frame as space_frame } from '../map/vm_copy.ts';
 export { vm_map_destroy as space_destroy } from '../map/vm_map_keep.ts';
-export { vm_region_unmap as space_unmap } from '../map/vm_region.ts';
+export { vm_region_there as space_there } from '../map/vm_region.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -174,15 +182,30 @@ export function space_map(mp: vm_map_t, want: SpaceRegionWanted): SpaceRegion | 
   return made === null ? kern : region_of(mp, made);
 }
 
-// --- what is done to pages -----------------------------------------------------------------------
+// --- what is done to a region --------------------------------------------------------------------
 
-/** Says what may be done with pages. A KERN_* code. */
-export function space_protect(mp: vm_map_t, start: number, end: number, prot: number): number {
-  return with_memory(() => vm_map_protect(mp, start, end, prot));
+/*
+ * A KERN_* code each: KERN_INVALID_ADDRESS, it is there no more, whatever is mapped in its place,
+ * and nothing has changed.
+ */
+
+/** Its pages, and its number. */
+export interface RegionKey {
+  readonly start: number;
+  readonly end: number;
+  readonly id: number;
+}
+function is_there({ start, id }: RegionKey): There {
+  return (mp) => vm_region_is(mp, start, id);
+}
+/** Says what may be done with its pages. */
+export function space_protect(mp: vm_map_t, of: RegionKey, prot: number): number {
+  const { start, end } = of;
+  return with_memory(() => vm_map_protect(mp, start, end, prot, false, is_there(of)));
 }
 /** Says how they will be used: MADV_*. */
-export function space_advise(mp: vm_map_t, start: number, end: number, advice: number): number {
-  return with_memory(() => vm_map_madvise(mp, start, end, advice));
+export function space_advise(mp: vm_map_t, of: RegionKey, advice: number): number {
+  return with_memory(() => vm_map_madvise(mp, of.start, of.end, advice, is_there(of)));
 }
 /** How often something that a call may wait for has ended in a space. */
 export function space_seen(mp: vm_map_t): number {
@@ -193,6 +216,10 @@ export function space_wait(mp: vm_map_t, seen: number, ms: number): void {
   vm_map_wait(mp, seen, ms);
 }
 /** Says what forks make of them: VM_INHERIT_*. */
-export function space_inherit(mp: vm_map_t, start: number, end: number, how: number): number {
-  return with_memory(() => vm_map_inherit(mp, start, end, how));
+export function space_inherit(mp: vm_map_t, of: RegionKey, how: number): number {
+  return with_memory(() => vm_map_inherit(mp, of.start, of.end, how, is_there(of)));
+}
+/** Unmaps a region. */
+export function space_unmap(mp: vm_map_t, { start, id }: RegionKey): number {
+  return vm_region_unmap(mp, start, id);
 }

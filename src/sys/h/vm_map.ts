@@ -174,6 +174,8 @@ export const vm_map = struct<vm_map_t>(
   gone: i32('sh', 'it was destroyed: 1; whoever keeps it is to let go of it'),
   regions: ptr<vm_region_t>('s', 'its named parts, the newest first'),
   cursor: i32('s', 'page behind the named part that was placed last: where to look for room'),
+  region_ids: i32('s', 'regions that there ever were, modulo 2^32: the number of the last'),
+  region_ends: i32('sh', 'how many of them have ended, modulo 2^32'),
   banks: words('sh', 'bits 40 to 47 of the addresses of each bank, plus 1; 0: none', VM_BANKS),
   header: words(
     '-',

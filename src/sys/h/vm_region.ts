@@ -4,7 +4,8 @@
  *      map ──> region 'index' ──> region 'rows'          the newest first
  *                [start, end)       [start, end)          page numbers
  *
- * A region is a name for a range of pages, by which threads find what one of them mapped.
+ * A region is a name for a range of pages, by which threads find what one of them mapped.  The
+ * range may be another region's later, and so may the name: its number is never given again.
  * What is mapped there, and how, is said by the entries of the map (h/vm_map.ts).
  */
 import { i32, type Ptr, ptr, struct, words } from '../machine/struct.ts';
@@ -28,5 +29,6 @@ export const vm_region = struct<vm_region_t>('vm_region')({
   state: i32('m', 'REGION_HALF, REGION_READY'),
   name_bytes: i32('m', 'length of the name'),
   map: ptr<vm_map_t>('m', 'map that it is of; 0: none'),
+  id: i32('m', 'which it is of all that its map ever had: by it a thread knows its own again'),
   name: words('m', 'the name, UTF-8', NAME_WORDS),
 });

@@ -40,6 +40,7 @@ import { zone_present } from '../uma/uma_stats.ts';
 import { map_root, vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_object } from './vm_map_entry.ts';
 import { vm_map_kept } from './vm_map_keep.ts';
+import { vm_map_check_protection } from './vm_map_range.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
 import { vm_regions } from './vm_region.ts';
 import { vm_window_check } from './vm_window_check.ts';
@@ -240,7 +241,9 @@ export function vm_maps_check(
   checked_quiet(false);
   vm_object_check((o) => (shown.get(o) ?? 0) + objects(o));
 }
-/** Named parts: ready, inside their map, apart, each name once; and every record is of a map. */
+/**
+ * Named parts: ready, inside their map, apart, mapped, each name once; every record is of a map.
+ */
 function regions_check(all: readonly vm_map_t[]): void {
   let records = 0;
   for (const mp of all) {
@@ -253,6 +256,9 @@ function regions_check(all: readonly vm_map_t[]): void {
       if (name.length > 0) names.add(text);
       const above = parts[i + 1]?.start ?? entry.start[map_header(mp)];
       if (start >= end || end > above) panic('vm_map_check: a part', mp * 4, start, end);
+      if (!vm_map_check_protection(mp, start, end, 0)) {
+        panic('vm_map_check: a region is not mapped', mp * 4, start, end);
+      }
     }
   }
   const used = zone_present(vm_map_root.regions[map_root()] as zone_t).used;

@@ -34,6 +34,7 @@ import { sysctl_get } from '../machine/sysctl_decl.ts';
 import {
   KERN_BUSY,
   KERN_FAILURE,
+  KERN_INVALID_ADDRESS,
   KERN_INVALID_ARGUMENT,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
@@ -92,10 +93,10 @@ import {
   vm_map_entry_make_object,
   vm_map_entry_shadow,
 } from './vm_map_entry.ts';
-import { cut_edges, entries_wait, vm_map_delete } from './vm_map_range.ts';
+import { cut_edges, entries_wait } from './vm_map_range.ts';
 import { map_header, tree_rebuild } from './vm_map_tree.ts';
 import { fork_cut, v_forkpages, v_forks } from './vm_vars.ts';
-import { regions_copy, regions_end } from './vm_region.ts';
+import { regions_copy, vm_region_unmap_all } from './vm_region.ts';
 import { run_from, run_over, windows_settle } from './vm_window.ts';
 
 const map = vm_map;
@@ -116,14 +117,11 @@ export function vmspace_alloc(min: number, max: number): vm_map_t {
  */
 export function vmspace_exec(mp: vm_map_t): number {
   vm_map_lock(mp);
-  const header = map_header(mp);
-  // No edge to cut: nothing else can fail.
-  const gone = vm_map_delete(mp, entry.end[header], entry.start[header]);
+  const gone = vm_region_unmap_all(mp);
   if (gone !== KERN_SUCCESS) {
     vm_map_unlock(mp);
     return gone;
   }
-  regions_end(mp);
   undo_begin(map.lock, mp);
   for (const f of [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr]) {
     save(f, mp);
@@ -143,7 +141,7 @@ export function vmspace_exec(mp: vm_map_t): number {
 /**
  * A copy of a space, in hand; or -KERN_*: KERN_RESOURCE_SHORTAGE is no memory, KERN_FAILURE
  * a CPU that does not answer, KERN_INVALID_ARGUMENT a submap, KERN_BUSY a window if `refuse` says
- * that there must be none.
+ * that there must be none, KERN_INVALID_ADDRESS the space was destroyed.
  */
 export function vmspace_fork(parent: vm_map_t, refuse = false): number {
   const header = map_header(parent);
@@ -153,9 +151,10 @@ export function vmspace_fork(parent: vm_map_t, refuse = false): number {
   let result = IN_TRANSITION;
   while (result === IN_TRANSITION) {
     while (entries_settle(parent, min, max));
-    if (refuse && map.runs[parent] !== NULL) {
+    const gone = map.gone[parent] !== 0;
+    if (gone || (refuse && map.runs[parent] !== NULL)) {
       vm_map_unlock(parent);
-      return -KERN_BUSY;
+      return gone ? -KERN_INVALID_ADDRESS : -KERN_BUSY;
     }
     result = prepare(parent, ranges);
     if (result === IN_TRANSITION) entries_wait(parent, min, max, false);

@@ -15,7 +15,7 @@
  */
 import { thr } from '../machine/cpu.ts';
 import { elem, NULL } from '../machine/struct.ts';
-import { vm_map, vm_map_entry, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
+import { KERN_SUCCESS, vm_map, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import {
@@ -26,9 +26,7 @@ import {
   vm_map_unanchor,
   vm_map_unlock,
 } from './vm_map.ts';
-import { vm_map_delete } from './vm_map_range.ts';
-import { map_header } from './vm_map_tree.ts';
-import { regions_end } from './vm_region.ts';
+import { vm_region_unmap_all } from './vm_region.ts';
 
 const map = vm_map;
 const root = vm_map_root;
@@ -96,15 +94,13 @@ export function vm_map_keep_reap(cpu: number): void {
  * KERN_BUSY, a window is open, and nothing has changed.
  */
 export function vm_map_destroy(mp: vm_map_t): number {
-  const header = map_header(mp);
   vm_map_lock(mp);
-  const result = vm_map_delete(mp, vm_map_entry.end[header], vm_map_entry.start[header]);
-  if (result === 0) {
+  const result = vm_region_unmap_all(mp);
+  if (result === KERN_SUCCESS) {
     undo_begin(map.lock, mp);
     save(map.gone, mp);
     map.gone[mp] = 1;
     undo_end();
-    regions_end(mp);
   }
   vm_map_unlock(mp);
   return result;

@@ -25,6 +25,7 @@ import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
 import {
   KERN_BUSY,
   KERN_FAILURE,
+  KERN_INVALID_ADDRESS,
   KERN_INVALID_ARGUMENT,
   KERN_PROTECTION_FAILURE,
   KERN_RESOURCE_SHORTAGE,
@@ -100,6 +101,12 @@ export function vm_map_protect_ms(): number {
 
 // --- ranges ------------------------------------------------------------------------------------
 
+/**
+ * Whether what the caller means is in the range still: asked with the map locked, before anything
+ * is changed.  If it is not: KERN_INVALID_ADDRESS.
+ */
+export type There = (mp: vm_map_t) => boolean;
+
 /** A range clamped to the map; empty where nothing is left of it. */
 function clamp(mp: vm_map_t, start: number, end: number): { start: number; end: number } {
   const header = map_header(mp);
@@ -165,8 +172,9 @@ export function vm_map_protect(
   to: number,
   prot: number,
   set_max = false,
+  there?: There,
 ): number {
-  return protect_range(mp, from, to, { prot, max: set_max ? prot : null, keep: set_max });
+  return protect_range(mp, from, to, { prot, max: set_max ? prot : null, keep: set_max }, there);
 }
 /** Makes `prot` the protection of a range and `max` what it may be at most, in one step. */
 export function vm_map_protect_max(
@@ -186,11 +194,19 @@ interface Protect {
   /** Only rights that an entry has stay. */
   readonly keep: boolean;
 }
-function protect_range(mp: vm_map_t, from: number, to: number, how: Protect): number {
+function protect_range(
+  mp: vm_map_t,
+  from: number,
+  to: number,
+  how: Protect,
+  there?: There,
+): number {
   vm_map_lock(mp);
   const { start, end } = clamp(mp, from, to);
   while (entries_wait(mp, start, end, false) || windows_settle(mp, start, end));
-  const result = start < end ? protect(mp, start, end, how) : KERN_SUCCESS;
+  let result = KERN_SUCCESS;
+  if (there !== undefined && !there(mp)) result = KERN_INVALID_ADDRESS;
+  else if (start < end) result = protect(mp, start, end, how);
   vm_map_unlock(mp);
   return result;
 }
@@ -244,11 +260,18 @@ export function vm_map_check_protection(
 // --- inheritance and advice --------------------------------------------------------------------
 
 /** Says what a fork makes of a range: VM_INHERIT_*. */
-export function vm_map_inherit(mp: vm_map_t, from: number, to: number, how: number): number {
+export function vm_map_inherit(
+  mp: vm_map_t,
+  from: number,
+  to: number,
+  how: number,
+  there?: There,
+): number {
   if (how < VM_INHERIT_SHARE || how > VM_INHERIT_ZERO) return KERN_INVALID_ARGUMENT;
   vm_map_lock(mp);
   const forbid = how === VM_INHERIT_SHARE ? windows_forbid_share : undefined;
-  const result = each_changed(mp, from, to, (e) => change(mp, e, entry.inheritance, how), forbid);
+  const set = (e: vm_map_entry_t): void => change(mp, e, entry.inheritance, how);
+  const result = each_changed(mp, from, to, set, there, forbid);
   vm_map_unlock(mp);
   return result;
 }
@@ -258,11 +281,13 @@ function each_changed(
   from: number,
   to: number,
   set: (e: vm_map_entry_t) => void,
+  there?: There,
   forbid?: typeof windows_forbid_share,
 ): number {
   const { start, end } = clamp(mp, from, to);
   if (start >= end) return KERN_SUCCESS;
   while (entries_wait(mp, start, end, false) || windows_settle(mp, start, end));
+  if (there !== undefined && !there(mp)) return KERN_INVALID_ADDRESS;
   if (forbid?.(mp, start, end)) return KERN_BUSY;
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
   for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
@@ -285,14 +310,20 @@ const ADVICE = new Map([
  * Says how a range will be used: MADV_*.  What is about the pages that are there goes to the
  * objects, and cuts no entry.
  */
-export function vm_map_madvise(mp: vm_map_t, from: number, to: number, advice: number): number {
+export function vm_map_madvise(
+  mp: vm_map_t,
+  from: number,
+  to: number,
+  advice: number,
+  there?: There,
+): number {
   const flags = ADVICE.get(advice);
   if (flags !== undefined) {
     const [clear, set] = flags;
     vm_map_lock(mp);
-    const result = each_changed(mp, from, to, (e) =>
-      change(mp, e, entry.eflags, (entry.eflags[e] & ~clear) | set),
-    );
+    const advise = (e: vm_map_entry_t): void =>
+      change(mp, e, entry.eflags, (entry.eflags[e] & ~clear) | set);
+    const result = each_changed(mp, from, to, advise, there);
     vm_map_unlock(mp);
     return result;
   }
@@ -305,6 +336,10 @@ export function vm_map_madvise(mp: vm_map_t, from: number, to: number, advice: n
     vm_map_unlock(mp);
   }
   vm_map_lock_read(mp);
+  if (there !== undefined && !there(mp)) {
+    vm_map_unlock_read(mp);
+    return KERN_INVALID_ADDRESS;
+  }
   const { start, end } = clamp(mp, from, to);
   if (advice !== MADV_WILLNEED && run_over(mp, start, end) !== NULL) {
     vm_map_unlock_read(mp);
@@ -339,7 +374,21 @@ export function vm_map_remove(mp: vm_map_t, from: number, to: number): number {
  */
 export function vm_map_delete(mp: vm_map_t, start: number, end: number): number {
   vm_map_assert_locked(mp);
-  while (entries_wait(mp, start, end, true) || windows_settle(mp, start, end));
+  while (delete_wait(mp, start, end));
+  return vm_map_delete_now(mp, start, end);
+}
+/**
+ * Waits for what a range must not be deleted with.  True: the map was let go of and locked again,
+ * and all may be different.
+ */
+export function delete_wait(mp: vm_map_t, start: number, end: number): boolean {
+  return entries_wait(mp, start, end, true) || windows_settle(mp, start, end);
+}
+/**
+ * vm_map_delete, in the hold in which delete_wait had nothing to wait for.  KERN_BUSY may be the
+ * window of a thread that died since.
+ */
+export function vm_map_delete_now(mp: vm_map_t, start: number, end: number): number {
   if (run_over(mp, start, end) !== NULL) return KERN_BUSY;
   if (!within(mp, first_from(mp, start), end)) return KERN_SUCCESS;
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;

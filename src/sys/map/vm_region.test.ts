@@ -1,7 +1,7 @@
 /*
  * Shows: named parts of an address space are found by name and by address, apart from each other,
- * and go whole; threads that keep a space hold one reference each; a destroyed space is gone for
- * all of them and lives until the last lets go.
+ * go whole, and none is taken for one that had its place; threads that keep a space hold one
+ * reference each; a destroyed space is gone for all of them and lives until the last lets go.
  * By what means: one space with parts; memory refused at every place; the walkers after each
  * test.  Deaths at every point: sim space_region.
  */
@@ -10,29 +10,36 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { thr } from '../machine/cpu.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
-import { NULL } from '../machine/struct.ts';
+import { elem, NULL } from '../machine/struct.ts';
 import {
   KERN_INVALID_ADDRESS,
   KERN_NO_SPACE,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
+  MADV_FREE,
+  MADV_RANDOM,
+  VM_BANKS,
   VM_MAP_MAX,
   vm_map,
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { page_failpoint } from '../page/vm_page.ts';
 import { uma_check } from '../uma/uma_check.ts';
+import { BANK_PAGES } from './vm_bank.ts';
 import { fuword, suword } from './vm_copy.ts';
 import { vm_map_deallocate, vm_map_reference, vm_map_set_limit } from './vm_map.ts';
 import { maps_all, vm_maps_check } from './vm_map_check.ts';
 import { map_failpoint } from './vm_map_entry.ts';
 import { vmspace_alloc, vmspace_exec, vmspace_fork } from './vm_map_fork.ts';
 import { vm_map_destroy, vm_map_keep, vm_map_kept, vm_map_unkeep } from './vm_map_keep.ts';
+import { vm_map_inherit, vm_map_madvise, vm_map_protect } from './vm_map_range.ts';
 import { ANON } from './vm_map.test.lib.ts';
 import {
   type Region,
   vm_region_find,
+  vm_region_is,
   vm_region_map,
+  vm_region_there,
   vm_region_unmap,
   vm_regions,
 } from './vm_region.ts';
@@ -66,6 +73,7 @@ function add(name: string, pages: number, vpn = -1): Region {
   if (typeof made === 'number') throw new Error(`KERN ${made}`);
   return made;
 }
+const place = ({ name, start, end }: Region): unknown[] => [...name, start, end];
 const text = (r: Region | null): string | undefined => r?.name && new TextDecoder().decode(r.name);
 
 describe('named parts', () => {
@@ -88,18 +96,18 @@ describe('named parts', () => {
   test('without a name each is its own', () => {
     const [a, b] = [add('', 1), add('', 1)];
     assert.notEqual(a.start, b.start);
-    assert.equal(vm_region_unmap(mp, a.start), KERN_SUCCESS);
-    assert.deepEqual(vm_regions(mp), [b]);
+    assert.equal(vm_region_unmap(mp, a.start, a.id), KERN_SUCCESS);
+    assert.deepEqual(vm_regions(mp), [{ ...b, ends: 1 }]);
   });
   test('an address that was given up is not given out again at once', () => {
     const a = add('a', 2);
     suword(mp, a.start * PAGE_SIZE, 7);
-    assert.equal(vm_region_unmap(mp, a.start), KERN_SUCCESS);
+    assert.equal(vm_region_unmap(mp, a.start, a.id), KERN_SUCCESS);
     const again = add('a', 2);
     assert.notEqual(again.start, a.start);
     assert.equal(fuword(mp, a.start * PAGE_SIZE), -1);
     assert.equal(fuword(mp, again.start * PAGE_SIZE), 0);
-    assert.equal(vm_region_unmap(mp, a.start), KERN_INVALID_ADDRESS);
+    assert.equal(vm_region_unmap(mp, a.start, a.id), KERN_INVALID_ADDRESS);
   });
   test('a place that is named must be free, and a limit holds', () => {
     add('here', 4, 100);
@@ -110,13 +118,51 @@ describe('named parts', () => {
     assert.equal(vm_regions(mp).length, 1);
     add('small', 1);
   });
+  test('one in the place of another is another', () => {
+    const a = add('a', 2, 100);
+    assert.equal(vm_region_there(mp, a.start, a.id), 0);
+    assert.equal(vm_region_unmap(mp, a.start, a.id), KERN_SUCCESS);
+    assert.equal(vm_region_there(mp, a.start, a.id), null);
+    const b = add('a', 2, 100);
+    assert.deepEqual([b.start, b.ends], [a.start, 1]);
+    assert.notEqual(b.id, a.id);
+    assert.equal(vm_region_there(mp, a.start, a.id), null);
+    assert.equal(vm_region_unmap(mp, a.start, a.id), KERN_INVALID_ADDRESS);
+    const there = (map: vm_map_t): boolean => vm_region_is(map, a.start, a.id);
+    const { start, end } = b;
+    assert.equal(vm_map_protect(mp, start, end, 0, false, there), KERN_INVALID_ADDRESS);
+    assert.equal(vm_map_inherit(mp, start, end, 2, there), KERN_INVALID_ADDRESS);
+    for (const advice of [MADV_RANDOM, MADV_FREE]) {
+      assert.equal(vm_map_madvise(mp, start, end, advice, there), KERN_INVALID_ADDRESS);
+    }
+    assert.equal(suword(mp, start * PAGE_SIZE, 7), 0);
+    assert.equal(vm_region_there(mp, b.start, b.id), 1);
+    vm_maps_check();
+  });
+  test('are placed behind each other, wherever the banks of their addresses are', () => {
+    add('', 1, 8 * BANK_PAGES + 5);
+    const [a, b] = [add('a', 3), add('b', 1)];
+    assert.equal(b.start, a.end + 1);
+    for (let i = 0; i < 20; i++) add('', 1);
+    const banks = Array.from({ length: VM_BANKS }, (_, i) => map.banks[elem(mp, i)]);
+    assert.equal(banks.filter((name) => name !== 0).length, 2);
+  });
+  test('are not made where nobody would find them: in a space that was destroyed', () => {
+    vm_map_keep(mp);
+    assert.equal(vm_map_destroy(mp), KERN_SUCCESS);
+    const want = { name: bytes('a'), pages: 1, vpn: -1, what: ANON };
+    assert.equal(vm_region_map(mp, want), KERN_INVALID_ADDRESS);
+    assert.equal(vmspace_fork(mp), -KERN_INVALID_ADDRESS);
+    vm_maps_check();
+    assert.ok(vm_map_unkeep(mp));
+  });
   test('a fork has the same; exec has none', () => {
     const a = add('a', 2);
     add('', 1);
     suword(mp, a.start * PAGE_SIZE, 7);
     const child = vmspace_fork(mp) as vm_map_t;
-    assert.deepEqual(vm_regions(child), vm_regions(mp));
-    assert.equal(vm_region_unmap(mp, a.start), KERN_SUCCESS);
+    assert.deepEqual(vm_regions(child).map(place), vm_regions(mp).map(place));
+    assert.equal(vm_region_unmap(mp, a.start, a.id), KERN_SUCCESS);
     assert.equal(fuword(child, a.start * PAGE_SIZE), 7);
     vm_maps_check();
     vmspace_exec(child);
@@ -137,7 +183,8 @@ describe('named parts', () => {
       map_failpoint.refuse = null;
       if (child > 0) vm_map_deallocate(child as vm_map_t);
       vm_maps_check();
-      if (typeof made !== 'number') assert.equal(vm_region_unmap(mp, made.start), KERN_SUCCESS);
+      if (typeof made !== 'number')
+        assert.equal(vm_region_unmap(mp, made.start, made.id), KERN_SUCCESS);
       if (n <= nth) break;
       refused++;
     }

@@ -9,22 +9,30 @@
  * finds.  All of it is done in one hold of the map's lock: a record that is half made when the
  * lock is taken was left by a thread that died, and its pages go.
  *
+ * A region has a number, which no other region of its space gets.  A thread that keeps the pages of
+ * one in mind has to look whether it is there still, because they may be another one's by now; a
+ * count of the regions that have ended says when there is something to look for.
+ *
  * A region is placed behind the one before it, with a page between that stays unmapped.  Lower
  * addresses are looked at only when there is no room above, so that an address which a thread
  * kept by mistake means nothing for a long time.
  */
 import { pcpu, thr } from '../machine/cpu.ts';
+import { PAGE_SIZE } from '../machine/memory.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
+  KERN_BUSY,
   KERN_INVALID_ADDRESS,
   KERN_NO_SPACE,
+  KERN_OUT_OF_BOUNDS,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
   vm_map,
+  vm_map_entry,
   vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
@@ -33,7 +41,7 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
-import { bank_bind, bank_findspace, bank_room, type Room, VPN_MAX } from './vm_bank.ts';
+import { bank_bind, bank_findspace, bank_room, type Room, to_address, VPN_MAX } from './vm_bank.ts';
 import {
   map_root,
   vm_map_lock,
@@ -42,9 +50,12 @@ import {
   vm_map_unlock_read,
 } from './vm_map.ts';
 import { type Mapping, range_free, vm_map_insert } from './vm_map_insert.ts';
-import { vm_map_delete } from './vm_map_range.ts';
+import { delete_wait, vm_map_delete_now } from './vm_map_range.ts';
+import { map_header, vm_map_lookup } from './vm_map_tree.ts';
+import { windows_settle } from './vm_window.ts';
 
 const map = vm_map;
+const entry = vm_map_entry;
 const region = vm_region;
 
 const Z_REGIONS = zone_declared('VM REGION', 'Named regions of address spaces');
@@ -66,6 +77,7 @@ function make(name: Uint8Array, start: number, end: number, state: number): vm_r
   region.end[r] = end;
   region.state[r] = state;
   region.map[r] = NULL as vm_map_t;
+  region.id[r] = 0;
   region.name_bytes[r] = name.length;
   for (let i = 0; i < name.length; i += 4) {
     region.name[elem(r, i >> 2)] =
@@ -78,9 +90,11 @@ function make(name: Uint8Array, start: number, end: number, state: number): vm_r
 function link(mp: vm_map_t, r: vm_region_t): void {
   undo_begin(map.lock, mp);
   save(map.regions, mp);
+  save(map.region_ids, mp);
   save(pcpu.in_hand_items, thr.pc);
   region.next[r] = map.regions[mp];
   region.map[r] = mp;
+  region.id[r] = ++map.region_ids[mp];
   map.regions[mp] = r;
   item_settle();
   undo_end();
@@ -99,7 +113,9 @@ function end(mp: vm_map_t, r: vm_region_t): void {
   }
   save(pcpu.in_hand_items, thr.pc);
   save(region.map, r);
+  save(map.region_ends, mp);
   region.map[r] = NULL as vm_map_t;
+  map.region_ends[mp]++;
   item_in_hand(r);
   undo_end();
   zone_give_hand(zone(), r);
@@ -110,30 +126,70 @@ function set_state(mp: vm_map_t, r: vm_region_t, state: number): void {
   region.state[r] = state;
   undo_end();
 }
-/** The pages of a record go, and then the record. A KERN_* code; if it is none, all stays. */
+/**
+ * The pages of a record go, and then the record: all in this hold, so nobody else sees it half
+ * done.  There is nothing to wait for.  A KERN_* code; if it is none, all stays.
+ */
 function take_out(mp: vm_map_t, r: vm_region_t): number {
   set_state(mp, r, REGION_HALF);
-  const result = vm_map_delete(mp, region.start[r], region.end[r]);
+  const result = vm_map_delete_now(mp, region.start[r], region.end[r]);
   if (result === KERN_SUCCESS) end(mp, r);
   else set_state(mp, r, REGION_READY);
   return result;
 }
-/** What threads that died left half done goes. The map is locked exclusively. */
+/** delete_wait for the pages of a record: if it is true, the record may be no more. */
+function wait_for(mp: vm_map_t, r: vm_region_t): boolean {
+  return delete_wait(mp, region.start[r], region.end[r]);
+}
+/**
+ * What threads that died left half done goes. The map is locked exclusively, and may be let go of
+ * and locked again.
+ */
 function mend(mp: vm_map_t): void {
   for (let r = map.regions[mp]; r !== NULL; ) {
-    const next = region.next[r];
-    if (region.state[r] === REGION_HALF) take_out(mp, r);
-    r = next;
+    const half = region.state[r] === REGION_HALF;
+    if (half && wait_for(mp, r)) r = map.regions[mp];
+    else {
+      const next = region.next[r];
+      if (half) take_out(mp, r);
+      r = next;
+    }
+  }
+}
+/**
+ * Nothing is mapped any more, and there are no regions.  A KERN_* code: KERN_BUSY, a window is open,
+ * and nothing has changed.  The map is locked exclusively, and may be let go of and locked again.
+ * A thread that dies in between leaves no region whose pages are gone: all are half done by then.
+ */
+export function vm_region_unmap_all(mp: vm_map_t): number {
+  const header = map_header(mp);
+  const [min, max] = [entry.end[header], entry.start[header]];
+  for (;;) {
+    do mend(mp);
+    while (delete_wait(mp, min, max));
+    for (let r = map.regions[mp]; r !== NULL; r = region.next[r]) set_state(mp, r, REGION_HALF);
+    // No edge to cut: nothing else can fail.
+    const result = vm_map_delete_now(mp, min, max);
+    if (result === KERN_SUCCESS) {
+      regions_end(mp);
+      return result;
+    }
+    for (let r = map.regions[mp]; r !== NULL; r = region.next[r]) set_state(mp, r, REGION_READY);
+    if (!windows_settle(mp, min, max)) return result;
   }
 }
 /** All records of a map go; their pages are gone. The map is locked exclusively. */
 export function regions_end(mp: vm_map_t): void {
   while (map.regions[mp] !== NULL) end(mp, map.regions[mp]);
 }
-/** A fork has the same regions. Both maps are locked exclusively. False: no memory. */
+/**
+ * A fork has the same regions, but for those of which it has no pages (VM_INHERIT_NONE).  Both maps
+ * are locked exclusively. False: no memory.
+ */
 export function regions_copy(from: vm_map_t, to: vm_map_t): boolean {
   for (let r = map.regions[from]; r !== NULL; r = region.next[r]) {
     if (region.state[r] !== REGION_READY) continue;
+    if (vm_map_lookup(to, region.start[r]) === NULL) continue;
     const copy = make(vm_region_name(r), region.start[r], region.end[r], REGION_READY);
     if (copy === NULL) return false;
     link(to, copy);
@@ -165,9 +221,33 @@ export interface Region {
   /** First page, and first page beyond. */
   readonly start: number;
   readonly end: number;
+  /** Its number; and how many regions of the map had ended by then. */
+  readonly id: number;
+  readonly ends: number;
 }
 function seen(r: vm_region_t): Region {
-  return { name: vm_region_name(r), start: region.start[r], end: region.end[r] };
+  const ends = map.region_ends[region.map[r]];
+  return {
+    name: vm_region_name(r),
+    start: region.start[r],
+    end: region.end[r],
+    id: region.id[r],
+    ends,
+  };
+}
+/** Whether the region of that number is there still. The map is locked in some way. */
+export function vm_region_is(mp: vm_map_t, start: number, id: number): boolean {
+  return find(mp, (at) => region.start[at] === start && region.id[at] === id) !== NULL;
+}
+/**
+ * How many regions had ended when that one was seen to be there still; null: it is there no more.
+ * Takes the map's lock, shared.
+ */
+export function vm_region_there(mp: vm_map_t, start: number, id: number): number | null {
+  vm_map_lock_read(mp);
+  const ends = vm_region_is(mp, start, id) ? map.region_ends[mp] : null;
+  vm_map_unlock_read(mp);
+  return ends;
 }
 /** The region of a name, or around a page; null: there is none. Takes the map's lock, shared. */
 export function vm_region_find(mp: vm_map_t, by: Uint8Array | number): Region | null {
@@ -204,10 +284,15 @@ export interface RegionWanted {
 /**
  * Maps a region, unless there is one of that name: then that is the answer.  Or a KERN_* code:
  * KERN_NO_SPACE for a place that is taken, for no place, or for more pages than the space may
- * have; KERN_RESOURCE_SHORTAGE.
+ * have; KERN_OUT_OF_BOUNDS for a place that has no bank; KERN_INVALID_ADDRESS for pages that
+ * nobody may map, and in a space that was destroyed; KERN_RESOURCE_SHORTAGE.
  */
 export function vm_region_map(mp: vm_map_t, want: RegionWanted): Region | number {
   vm_map_lock(mp);
+  if (map.gone[mp] !== 0) {
+    vm_map_unlock(mp);
+    return KERN_INVALID_ADDRESS;
+  }
   mend(mp);
   const { name } = want;
   const there = name.length === 0 ? (NULL as vm_region_t) : find(mp, (r) => same(r, name));
@@ -217,7 +302,7 @@ export function vm_region_map(mp: vm_map_t, want: RegionWanted): Region | number
 }
 function map_new(mp: vm_map_t, { name, pages, vpn, what }: RegionWanted): Region | number {
   const room = vpn < 0 ? room_for(mp, pages) : bank_room(mp, vpn, pages);
-  if (room === null) return KERN_NO_SPACE;
+  if (room === null) return vpn < 0 ? KERN_NO_SPACE : KERN_OUT_OF_BOUNDS;
   const last = room.page + pages;
   const free = range_free(mp, room.page, last);
   if (free !== KERN_SUCCESS) return free;
@@ -239,21 +324,38 @@ function map_new(mp: vm_map_t, { name, pages, vpn, what }: RegionWanted): Region
   undo_end();
   return seen(r);
 }
+/**
+ * The page number of addresses that the cursor means, a page of the map: two behind the last
+ * page of a region, whose bank has a name for sure.
+ */
+function cursor_vpn(mp: vm_map_t): number {
+  const cursor = map.cursor[mp];
+  return cursor === 0 ? 0 : to_address(mp, cursor - 2) / PAGE_SIZE + 2;
+}
 function room_for(mp: vm_map_t, pages: number): Room | null {
   // A page before and a page after are nobody's.
-  const from = Math.max(map.cursor[mp], 1);
+  const from = Math.max(cursor_vpn(mp), 1);
   const found = bank_findspace(mp, pages + 1, from, VPN_MAX, 1);
   return found ?? bank_findspace(mp, pages + 1, 1, VPN_MAX, 1);
 }
+const AGAIN = -1;
 /**
- * Unmaps the region that begins at a page.  A KERN_* code: KERN_INVALID_ADDRESS if there is none,
- * KERN_BUSY if a window is open; then it stays.
+ * Unmaps the region that begins at a page, if it has that number.  A KERN_* code:
+ * KERN_INVALID_ADDRESS if there is none, KERN_BUSY if a window is open; then it stays.
  */
-export function vm_region_unmap(mp: vm_map_t, start: number): number {
+export function vm_region_unmap(mp: vm_map_t, start: number, id: number): number {
   vm_map_lock(mp);
-  mend(mp);
-  const r = find(mp, (at) => region.start[at] === start);
-  const result = r === NULL ? KERN_INVALID_ADDRESS : take_out(mp, r);
+  let result = AGAIN;
+  while (result === AGAIN) {
+    mend(mp);
+    const r = find(mp, (at) => region.start[at] === start && region.id[at] === id);
+    if (r === NULL) result = KERN_INVALID_ADDRESS;
+    else if (!wait_for(mp, r)) {
+      const last = region.end[r];
+      result = take_out(mp, r);
+      if (result === KERN_BUSY && windows_settle(mp, start, last)) result = AGAIN;
+    }
+  }
   vm_map_unlock(mp);
   return result;
 }

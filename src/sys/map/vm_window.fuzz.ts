@@ -199,7 +199,7 @@ class Play {
       for (let i = 0; i < PAGES; i++) this.look(s, has, i);
       for (let i = 0; i < PAGES; i++) {
         const held = this.runs.some((r) => r.has === has && overlap(r, i, i + 1));
-        const found = vm_window_find(map_at(s), FIRST + i, FIRST + i + 1) !== 0;
+        const found = vm_window_find(map_at(s), FIRST + i, FIRST + i + 1) !== null;
         if (found !== held) throw new Error(`page ${i} of ${s}: found ${found}, held ${held}`);
       }
     }

@@ -159,13 +159,13 @@ describe('sharing and overlap', () => {
     store(b, 1, 5);
     assert.equal(space_read(0, 3), 5);
     assert.equal(open(0, 4, 8, R), -EBUSY);
-    assert.equal(vm_window_find(map_at(0), FIRST + 4, FIRST + 12), b);
-    assert.equal(vm_window_find(map_at(0), FIRST + 8, FIRST + 12), 0);
+    assert.equal(vm_window_find(map_at(0), FIRST + 4, FIRST + 12)?.w, b);
+    assert.equal(vm_window_find(map_at(0), FIRST + 8, FIRST + 12), null);
     const c = opened(0, 0, 8, RW); // the whole run is there still
     assert.equal(window.frame[c], window.frame[b] - 2);
     vm_window_close(b);
     vm_window_close(c);
-    assert.equal(vm_window_find(map_at(0), FIRST, FIRST + 40), 0);
+    assert.equal(vm_window_find(map_at(0), FIRST, FIRST + 40), null);
     vm_window_close(opened(0, 4, 8, R));
   });
   test('windows beside each other', () => {

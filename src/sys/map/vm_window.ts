@@ -540,11 +540,16 @@ export function run_from(mp: vm_map_t, at: number): { start: number; end: number
   mtx_unlock(root.lock, r);
   return first;
 }
-/**
- * A window onto a range of a map, or onto a run that overlaps it; NULL: there is none.  For
- * messages: it may be closed at any moment.
- */
-export function vm_window_find(mp: vm_map_t, start: number, end: number): vm_window_t {
+/** What a window was when it was found: it may be closed at any moment. */
+export interface WindowSeen {
+  readonly w: vm_window_t;
+  /** Of the thread that opened it. */
+  readonly tid: number;
+  readonly start: number;
+  readonly pages: number;
+}
+/** A window onto a range of a map, or onto a run that overlaps it; null: there is none. */
+export function vm_window_find(mp: vm_map_t, start: number, end: number): WindowSeen | null {
   const r = window_root();
   mtx_lock(root.lock, r);
   let near = NULL as vm_window_t;
@@ -555,8 +560,10 @@ export function vm_window_find(mp: vm_map_t, start: number, end: number): vm_win
     const u = window.run[w];
     if (overlap(run.start[u], run.pages[u], start, end)) near = w;
   }
+  if (w === NULL) w = near;
+  const seen = { w, tid: window.tid[w], start: window.start[w], pages: window.pages[w] };
   mtx_unlock(root.lock, r);
-  return w !== NULL ? w : near;
+  return w === NULL ? null : seen;
 }
 /** The map and the pages of each open window. A sample while threads run. */
 export function windows_open(): { map: vm_map_t; pages: number }[] {
