@@ -272,6 +272,53 @@ const ACTS: Record<string, Act> = {
     const chain = a.machine.chain('kept');
     a.keep('a chain', () => chain[Symbol.dispose]());
   },
+  space(a) {
+    const { machine, roll } = a;
+    sharing(() => {
+      const space = machine.space(`s${roll(2)}`);
+      const m = space.mmap({ name: `m${roll(3)}`, length: 16_384 });
+      m.write(roll(8000), new Uint8Array(roll(8000)).fill(roll(256)));
+      m.setF64(8 * roll(1000), m.getU32(4 * roll(1000)));
+      m.read(0, new Uint8Array(roll(16_384)));
+      space.load32(m.address);
+      m.indexOf('nowhere');
+      space.regions();
+      if (roll(4) === 0) m.protect(roll(2) === 0 ? 'rw' : 'rwx');
+      if (roll(4) === 0) m.advise(roll(2) === 0 ? 'free' : 'willneed');
+      if (roll(6) === 0) m.unmap({ wait: roll(6) });
+      if (roll(6) === 0) space.destroy({ wait: roll(6) });
+      if (roll(6) === 0) space.dispose();
+    });
+  },
+  window(a) {
+    const { machine, roll } = a;
+    sharing(() => {
+      const m = machine.space(`s${roll(2)}`).mmap({ name: `m${roll(3)}`, length: 16_384 });
+      const w = m.window(roll(8000), 1 + roll(8000), { write: roll(2) === 0, wait: roll(6) });
+      w.u8.indexOf(3);
+      if (roll(2) === 0) a.keep('a window', () => w.close());
+      else w.close();
+      for (const one of m.windows({ size: 5000, wait: roll(4) })) one.u8.indexOf(3);
+    });
+  },
+  fork(a) {
+    const { machine, roll } = a;
+    sharing(() => {
+      const name = `fork ${roll(3)}`;
+      const snap = machine.space(`s${roll(2)}`).fork(name, { wait: roll(20) });
+      for (const { address } of snap.regions()) snap.load32(address);
+      if (roll(2) === 0) a.keep('a space', () => snap.dispose());
+      else snap.destroy({ wait: roll(6) });
+    });
+  },
+  region(a) {
+    const { machine, roll } = a;
+    sharing(() => {
+      const m = machine.space(`s${roll(2)}`).mmap({ length: 4096 });
+      m.setU8(0, 1);
+      a.keep('a region', () => m[Symbol.dispose]());
+    });
+  },
   names(a) {
     const { machine, roll } = a;
     const name = `n${roll(3)}`;
@@ -367,6 +414,36 @@ const ACTS: Record<string, Act> = {
     });
     if (!a.machine.mutex('am').owned) c.signal();
   },
+  windowAsync(a) {
+    const { machine, roll } = a;
+    sharing(() => {
+      const m = machine.space(`s${roll(2)}`).mmap({ name: `m${roll(3)}`, length: 16_384 });
+      a.wait('windowAsync', async () => {
+        try {
+          const w = await m.windowAsync(0, 9000, { wait: roll(20), write: true });
+          await soon();
+          w.close();
+        } catch (e) {
+          meanwhile(e);
+        }
+      });
+    });
+  },
+  forkAsync(a) {
+    const { machine, roll } = a;
+    sharing(() => {
+      const space = machine.space(`s${roll(2)}`);
+      a.wait('forkAsync', async () => {
+        try {
+          const snap = await space.forkAsync(`fork ${roll(3)}`, { wait: roll(40) });
+          await soon();
+          snap.destroy();
+        } catch (e) {
+          meanwhile(e);
+        }
+      });
+    });
+  },
   appendAsync(a) {
     const { machine } = a;
     a.wait('appendAsync', async () => {
@@ -461,6 +538,20 @@ function streaming(
     }
     if (roll(2) === 0) stream.end();
   });
+}
+/** What a thread may meet whose spaces others fork, unmap and destroy, or have windows on. */
+const MEANWHILE = new Set(['ESTALE', 'EBUSY', 'EEXIST', 'EFAULT']);
+function sharing(run: () => void): void {
+  try {
+    run();
+  } catch (e) {
+    meanwhile(e);
+  }
+}
+function meanwhile(e: unknown): void {
+  if (!(e instanceof KmemError) || isParked(e)) throw e;
+  const disposed = e.code === 'ESHUTDOWN' && /disposed of/.test(e.message);
+  if (!disposed && !MEANWHILE.has(e.code)) throw e;
 }
 function spin(rounds: number): void {
   for (let i = 0; i < rounds * 10; i++);

@@ -33,6 +33,8 @@ async function endedByOther(machine: Machine): Promise<void> {
 /** Everything that a program lets go of, by name. */
 function held(machine: Machine): Record<string, Disposable> {
   const type = machine.type('t');
+  const space = machine.space('s');
+  const region = space.mmap({ length: 8192 });
   return {
     'a mutex that is held': machine.mutex('m').lock(),
     'a shared hold': machine.rwlock('r').lockRead(),
@@ -46,6 +48,9 @@ function held(machine: Machine): Record<string, Disposable> {
     'an rwlock': machine.rwlock('other'),
     'a condition': machine.condition('c'),
     'a type': type,
+    'a window': region.window(0, 4096),
+    'a region': region,
+    'a space': space,
     'a subscription': machine.onLowMemory(() => {}),
     'a machine': machine,
   };
