@@ -31,7 +31,9 @@ export function spaces_gone(machine: Machine): void {
   vm_checks();
   for (const name of space_names()) machine.space(name).destroy();
   vm_page_limbo_free();
+  checked_quiet(true);
   assert.deepEqual(maps_all(), []);
+  checked_quiet(false);
   const census = vm_page_census();
   assert.deepEqual([census[PK_OBJECT], census[PK_TABLE]], [0, 0], 'pages have owners');
   machine.check();

@@ -36,6 +36,8 @@ import {
   type SpaceRegion,
   space_address,
   space_destroy,
+  space_drop,
+  space_end,
   space_fork,
   space_gone,
   space_keep,
@@ -122,14 +124,16 @@ moreHolders.find = () =>
 
 // --- names -------------------------------------------------------------------------------------
 
+const NO_MAP = NULL as vm_map_t;
 function noMemory(op: string, name: string): never {
   throw memoryFailure(op, PAGE_SIZE, { space: name });
 }
 /** Ends the entry of a space that was destroyed, by a thread that died at it. */
 function endGone(name: string): void {
-  withEntry('space', name, (e) => {
-    if (e !== NULL && space_gone(e)) registry_end(e);
+  const gone = withEntry('space', name, (e) => {
+    return e !== NULL && space_gone(e) ? space_end(e) : NO_MAP;
   });
+  if (gone !== NO_MAP) inKernel('space', () => space_drop(gone));
 }
 /** Takes the name of a space away, if it is this one that has it. */
 function unname(name: string, mp: vm_map_t): void {
@@ -138,7 +142,6 @@ function unname(name: string, mp: vm_map_t): void {
   });
 }
 
-const NO_MAP = NULL as vm_map_t;
 /** The shape of a space without a limit. */
 const NO_LIMIT = 'no limit';
 /** The shape of a space that may have so many bytes mapped, as far as whole pages tell it. */

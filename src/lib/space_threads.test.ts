@@ -155,6 +155,20 @@ test('a thread that computes without a call is named as silent; away, it is none
   });
 });
 
+test('in a machine that checks the rules of locks, threads come, are killed, and go', async () => {
+  await withMachine({ memory: '16M', cpus: 4, checked: true }, async (machine) => {
+    const m = machine.space('s').mmap(REGION);
+    const leaver = await started(machine, 'leaves');
+    await once(leaver, 'exit');
+    assert.equal(m.getU32(4096), 78);
+    await kill_users(machine, FILE, 2, (kills) => kills >= 6);
+    machine.space('s').dispose(); // its tags go with it
+    const last = await started(machine, 'destroys');
+    await last.terminate();
+    spaces_gone(machine);
+  });
+});
+
 test('threads killed at anything lose nothing but themselves', async () => {
   await withMachine(MEMORY, async (machine) => {
     await kill_users(machine, FILE, 2, (kills) => kills >= 12);

@@ -86,6 +86,14 @@ const jobs = {
     space.destroy();
     say('destroyed');
   },
+  /** Uses the space, and leaves the machine. */
+  leaves(machine: Machine): void {
+    const m = machine.space('s').mmap(REGION);
+    m.setU32(4096, 78);
+    m.window(0, 8192, { write: true }).close();
+    say('up');
+    machine.detach();
+  },
   /** Unmaps the region 'old' and maps a larger one, 'now', in its place. */
   replaces(machine: Machine): void {
     const space = machine.space('s');

@@ -69,6 +69,7 @@ import {
   uma_zone,
 } from '../h/uma.ts';
 import {
+  PK_CACHE,
   PK_FREE,
   PK_OBJECT,
   PK_MALLOC,
@@ -234,11 +235,15 @@ function page_letters(): void {
   checked_rule('vm_page', 'w', (a) =>
     owned(a.start) || !a.write ? '' : `page ${a.start} is of no object`,
   );
-  checked_rule('vm_page', 'g', (a) => {
+  const not_free = (a: { start: number; write: boolean }): string => {
     const lock = checked_lock(free_lock(), a.write);
     const mine = in_hand(a.start);
     return lock === '' || mine === '' ? '' : `${lock}, and ${mine}`;
-  });
+  };
+  checked_rule('vm_page', 'g', not_free);
+  const cached = (m: number): boolean =>
+    page_kind(m) === PK_CACHE && mem.I32[field_word(vm_page.owner, 0) + m] === thr.cpu;
+  checked_rule('vm_page', 'f', (a) => (by_object(a.start) || cached(a.start) ? '' : not_free(a)));
 }
 
 // --- UMA -------------------------------------------------------------------------------------

@@ -225,9 +225,9 @@ life_begin({
   leave: [
     [registry_leave, 'it has no named objects any more; locks that it holds are abandoned'],
     [rw_leave, 'locks that it reads are given back'],
+    [tlb_leave, 'it translates no addresses any more'],
     [vm_map_keep_leave, 'it keeps no address spaces any more'],
     [vm_window_leave, 'its windows onto address spaces are closed'],
-    [tlb_leave, 'it translates no addresses any more'],
     [uma_leave, 'what this CPU caches goes to the zones'],
   ],
   death_lockless: [

@@ -22,7 +22,6 @@ import { to_address, vpn_page } from '../map/vm_bank.ts';
 import {
   vm_map_lock_read,
   vm_map_reference,
-  vm_map_set_limit,
   vm_map_unlock_read,
   vm_map_wait,
 } from '../map/vm_map.ts';
@@ -45,6 +44,7 @@ import {
   vm_region_unmap,
   vm_regions,
 } from '../map/vm_region.ts';
+import { registry_end } from './kern_registry.ts';
 import { part_space } from './kern_registry_parts.ts';
 
 export { vm_frame as space_frame } from '../map/vm_copy.ts';
@@ -58,9 +58,9 @@ const entry = vm_map_entry;
 
 /** Makes the space of an entry, which may have so many bytes mapped. False: no memory. */
 export function space_make(e: reg_entry_t, limit: number): boolean {
-  const mp = vmspace_alloc(user_min(), VM_MAP_MAX);
+  const pages = Math.min(Math.floor(limit / PAGE_SIZE), VM_MAP_MAX);
+  const mp = vmspace_alloc(user_min(), VM_MAP_MAX, pages);
   if (mp === NULL) return false;
-  vm_map_set_limit(mp, Math.min(Math.floor(limit / PAGE_SIZE), VM_MAP_MAX));
   part_space(e, mp);
   return true;
 }
@@ -68,6 +68,17 @@ export function space_make(e: reg_entry_t, limit: number): boolean {
 export function space_gone(e: reg_entry_t): boolean {
   return map.gone[reg_space.map[e]] !== 0;
 }
+/**
+ * Ends the entry of a space, which the reference in hand keeps from ending with it: under the lock of
+ * the registry, which is locked, nobody may wait for it.  For space_drop.
+ */
+export function space_end(e: reg_entry_t): vm_map_t {
+  const mp = reg_space.map[e];
+  vm_map_reference(mp);
+  registry_end(e);
+  return mp;
+}
+export { vm_map_deallocate as space_drop } from '../map/vm_map.ts';
 /** This thread keeps the space of an entry. The registry is locked. */
 export function space_keep(e: reg_entry_t): vm_map_t {
   const mp = reg_space.map[e];

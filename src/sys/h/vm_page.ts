@@ -68,6 +68,7 @@ export const PG_WANTED = 0x04;
 
 /*
  * Locks: (g) from and to PK_FREE under the free lock, else by the CPU in whose hand the page is
+ *        (f) the same; of a page of an object, by its lock; the CPU that caches it
  *        (o) the CPU in whose hand the page is, or which has it busy  (h) read by all
  *        (b) a CPU makes a page busy that is in its hand, or its owner's; the CPU that has
  *            it busy ends that  (w) the page has an owner, whose locks guard these
@@ -79,7 +80,7 @@ export const vm_page = columns<number>('vm_page')({
     'oh',
     'by kind: of a large block, its pages; of a slab, its keg, and ~keg beyond its first page',
   ),
-  flags: col8('gh', 'PG_*'),
+  flags: col8('fh', 'PG_*'),
   busy: col32('bh', 'tid of the CPU that has it in work outside its owner, 0: none'),
   state: col32(
     'w',

@@ -160,11 +160,12 @@ export function vm_map_reference(mp: vm_map_t): void {
 // --- coming and going --------------------------------------------------------------------------
 
 /**
- * A new map of the pages from `min` up to `max`, with one reference, in hand.  `pm` has its
- * translations and is the map's from here on; it is the item on top of this CPU's hand.  NULL:
- * there are none.  Returns NULL if there is no memory; the pmap is in hand still.  Never sleeps.
+ * A new map of the pages from `min` up to `max`, of which `limit` may be mapped, with one
+ * reference, in hand.  `pm` has its translations and is the map's from here on; it is the item on
+ * top of this CPU's hand.  NULL: there are none.  Returns NULL if there is no memory; the pmap is in
+ * hand still.  Never sleeps.
  */
-export function vm_map_create(pm: pmap_t, min: number, max: number): vm_map_t {
+export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_MAP_MAX): vm_map_t {
   if (min < 0 || min >= max || max > VM_MAP_MAX) panic('vm_map_create: bounds', min, max);
   const r = map_root();
   const mp = zone_alloc_hand(root.maps[r] as zone_t, M_NOWAIT) as vm_map_t;
@@ -180,7 +181,7 @@ export function vm_map_create(pm: pmap_t, min: number, max: number): vm_map_t {
   for (const f of [map.region_ids, map.region_ends]) f[mp] = 0;
   for (let i = 0; i < CPUSET_WORDS; i++) map.keepers[elem(mp, i)] = 0;
   map.regions[mp] = NULL as vm_region_t;
-  map.limit[mp] = VM_MAP_MAX;
+  map.limit[mp] = limit;
   map.dlimit[mp] = atop(DFLDSIZ_BYTES);
   map.dlimit_max[mp] = atop(MAXDSIZ_BYTES);
   map.slimit[mp] = VM_MAP_MAX;

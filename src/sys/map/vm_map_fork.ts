@@ -51,6 +51,7 @@ import {
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
   VM_BANKS,
+  VM_MAP_MAX,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -103,11 +104,14 @@ const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
 
-/** A space of its own for the pages from `min` up to `max`, in hand. NULL: no memory. */
-export function vmspace_alloc(min: number, max: number): vm_map_t {
+/**
+ * A space of its own for the pages from `min` up to `max`, of which so many may be mapped, in hand.
+ * NULL: no memory.  Never sleeps.
+ */
+export function vmspace_alloc(min: number, max: number, limit = VM_MAP_MAX): vm_map_t {
   const pm = pmap_pinit();
   if (pm === NULL) return NULL as vm_map_t;
-  const mp = vm_map_create(pm, min, max);
+  const mp = vm_map_create(pm, min, max, limit);
   if (mp === NULL) pmap_release(pm);
   return mp;
 }

@@ -16,6 +16,7 @@
 import { thr } from '../machine/cpu.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import { KERN_SUCCESS, vm_map, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
+import { tlb_forget } from '../pmap/pmap_tlb.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import {
@@ -56,6 +57,8 @@ export function vm_map_keep(mp: vm_map_t): void {
 /** This thread lets go of the space. False: it did not keep it. */
 export function vm_map_unkeep(mp: vm_map_t): boolean {
   const r = map_root();
+  // First: its translations are of a pmap that may end with the reference.
+  if (vm_map_kept(mp, thr.cpu)) tlb_forget(map.pmap[mp]);
   mtx_lock(root.lock, r);
   const kept = vm_map_kept(mp, thr.cpu);
   if (kept) take_away(mp, thr.cpu);

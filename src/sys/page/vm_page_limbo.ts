@@ -79,8 +79,8 @@ export function vm_page_limbo(m: number, anchor = 0): void {
     save_word(anchor);
     mem.I32[anchor] = 0;
   }
+  page.info[m] = PK_LIMBO; // first: from here on the lock guards the rest
   page.next[m] = limbo.head[r];
-  page.info[m] = PK_LIMBO;
   page.busy[m] = 0;
   limbo.head[r] = m;
   limbo.count[r]++;

@@ -154,6 +154,11 @@ function leave(cpu: number, i: number): void {
   mtx_unlock(pmap.lock, pm);
   if (cpu === thr.cpu) tell(pm, 0);
 }
+/** This CPU translates by the pmap no more: its thread is about to let go of it. */
+export function tlb_forget(pm: pmap_t): void {
+  const i = set_of(thr.pc, pm);
+  if (i >= 0) leave(thr.cpu, i);
+}
 /** Notes in a pmap whether a CPU has a set for it. Inside a section. */
 function set_active(pm: pmap_t, cpu: number, on: boolean): void {
   const at = elem(pm, cpu >> 5);
