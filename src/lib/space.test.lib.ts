@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { Worker } from 'node:worker_threads';
 import { reap_all } from '../sys/machine/death.ts';
+import { checked_quiet } from '../sys/machine/parts.ts';
 import type { KmemError } from './errors.ts';
 import type { Machine } from './machine.ts';
 import { fails as fails_ } from './fails.test.lib.ts';

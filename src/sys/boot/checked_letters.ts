@@ -205,6 +205,27 @@ function page_letters(): void {
     const backing = mem.I32[o + offset(vm_object.backing)];
     return backing > 0 ? backing + vm_object.lock : 0;
   });
+  map_letters();
+  checked_letter('vm_radix', 'w', (t) => mem.I32[t + offset(vm_radix.lock)]);
+  checked_letter('vm_radix_node', 'w', (n) => {
+    const t = mem.I32[n + offset(vm_radix_node.tree)];
+    return t > 0 ? mem.I32[t + offset(vm_radix.lock)] : 0;
+  });
+  checked_rule('vm_page', 'w', (a) =>
+    owned(a.start) || !a.write ? '' : `page ${a.start} is of no object`,
+  );
+  const not_free = (a: { start: number; write: boolean }): string => {
+    const lock = checked_lock(free_lock(), a.write);
+    const mine = in_hand(a.start);
+    return lock === '' || mine === '' ? '' : `${lock}, and ${mine}`;
+  };
+  checked_rule('vm_page', 'g', not_free);
+  const cached = (m: number): boolean =>
+    page_kind(m) === PK_CACHE && mem.I32[field_word(vm_page.owner, 0) + m] === thr.cpu;
+  checked_rule('vm_page', 'f', (a) => (by_object(a.start) || cached(a.start) ? '' : not_free(a)));
+}
+
+function map_letters(): void {
   const of_map = offset(vm_map_entry.map);
   checked_letter('vm_map_entry', 'm', (e) => {
     const mp = mem.I32[e + of_map];
@@ -227,23 +248,6 @@ function page_letters(): void {
   checked_letter('vm_window_run', 'w', windows_lock);
   checked_letter('vm_window_root', 'w', windows_lock);
   checked_letter('vm_window_run', 'u', () => anchor(ROOT_PAGEQ) + pageq_lock);
-  checked_letter('vm_radix', 'w', (t) => mem.I32[t + offset(vm_radix.lock)]);
-  checked_letter('vm_radix_node', 'w', (n) => {
-    const t = mem.I32[n + offset(vm_radix_node.tree)];
-    return t > 0 ? mem.I32[t + offset(vm_radix.lock)] : 0;
-  });
-  checked_rule('vm_page', 'w', (a) =>
-    owned(a.start) || !a.write ? '' : `page ${a.start} is of no object`,
-  );
-  const not_free = (a: { start: number; write: boolean }): string => {
-    const lock = checked_lock(free_lock(), a.write);
-    const mine = in_hand(a.start);
-    return lock === '' || mine === '' ? '' : `${lock}, and ${mine}`;
-  };
-  checked_rule('vm_page', 'g', not_free);
-  const cached = (m: number): boolean =>
-    page_kind(m) === PK_CACHE && mem.I32[field_word(vm_page.owner, 0) + m] === thr.cpu;
-  checked_rule('vm_page', 'f', (a) => (by_object(a.start) || cached(a.start) ? '' : not_free(a)));
 }
 
 // --- UMA -------------------------------------------------------------------------------------

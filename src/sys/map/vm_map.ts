@@ -162,8 +162,8 @@ export function vm_map_reference(mp: vm_map_t): void {
 /**
  * A new map of the pages from `min` up to `max`, of which `limit` may be mapped, with one
  * reference, in hand.  `pm` has its translations and is the map's from here on; it is the item on
- * top of this CPU's hand.  NULL: there are none.  Returns NULL if there is no memory; the pmap is in
- * hand still.  Never sleeps.
+ * top of this CPU's hand.  NULL: there are none.  Returns NULL if there is no memory; the pmap is
+ * in hand still.  Never sleeps.
  */
 export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_MAP_MAX): vm_map_t {
   if (min < 0 || min >= max || max > VM_MAP_MAX) panic('vm_map_create: bounds', min, max);
