@@ -446,6 +446,7 @@ const ELSEWHERE = new Set([
   'Space.forgetRegion',
   'Region.tagsAre',
   'Region.outside',
+  'Region.lose',
   'Mutex.entryFor',
   'Mutex.letGo',
   'Mutex.deadFor',

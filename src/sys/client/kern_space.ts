@@ -69,8 +69,8 @@ export function space_gone(e: reg_entry_t): boolean {
   return map.gone[reg_space.map[e]] !== 0;
 }
 /**
- * Ends the entry of a space.  The space is in hand and does not end with it, because the registry is
- * locked: that is for space_drop, afterwards.
+ * Ends the entry of a space.  The space is in hand and does not end with it, because the registry
+ * is locked: that is for space_drop, afterwards.
  */
 export function space_end(e: reg_entry_t): vm_map_t {
   const mp = reg_space.map[e];
