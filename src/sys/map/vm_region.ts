@@ -159,7 +159,8 @@ function mend(mp: vm_map_t): void {
 /**
  * Nothing is mapped any more, and there are no regions.  A KERN_* code: KERN_BUSY, a window is
  * open, and nothing has changed.  The map is locked exclusively, and may be let go of and locked
- * again.  A thread that dies in between leaves no region whose pages are gone: all are half done by then.
+ * again.  A thread that dies in between leaves no region whose pages are gone: all are half done
+ * by then.
  */
 export function vm_region_unmap_all(mp: vm_map_t): number {
   const header = map_header(mp);
