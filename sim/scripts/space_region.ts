@@ -19,7 +19,7 @@ import {
 import { PAGE_SIZE } from '../../src/sys/machine/memory.ts';
 import { suword } from '../../src/sys/map/vm_copy.ts';
 import { vm_map_reference } from '../../src/sys/map/vm_map.ts';
-import { maps_all } from '../../src/sys/map/vm_map_check.ts';
+import { maps_all, vm_maps_check } from '../../src/sys/map/vm_map_check.ts';
 import { vmspace_alloc } from '../../src/sys/map/vm_map_fork.ts';
 import {
   vm_map_destroy,
@@ -69,6 +69,14 @@ function obtain(cpu: number): void {
   got(cpu, mp);
   registry_unlock();
 }
+/** The space that has the name. */
+function named(): vm_map_t {
+  registry_lock();
+  const e = registry_find(KEY());
+  const mp = e === NULL ? (NULL as vm_map_t) : reg_space.map[e];
+  registry_unlock();
+  return mp;
+}
 const part =
   (cpu: number, name: number, pages: number): (() => void) =>
   () => {
@@ -113,11 +121,11 @@ export const script: SimScript = {
     cpu === 0
       ? [
           () => obtain(0),
+          destroy(0),
+          () => obtain(0),
           part(0, 66, 2),
           unmap(0),
           part(0, 65, 1),
-          destroy(0),
-          () => obtain(0),
           () => vm_map_keep_leave(),
         ]
       : [
@@ -132,6 +140,7 @@ export const script: SimScript = {
         ],
   check() {
     registry_check();
+    vm_maps_check((mp) => (named() === mp ? 1 : 0));
     registry_lock();
     const e = registry_find(KEY());
     if (e !== NULL) registry_end(e);
