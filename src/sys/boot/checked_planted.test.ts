@@ -227,7 +227,7 @@ const plants: Plant[] = [
   },
   {
     field: 'write to vm_page.flags',
-    letter: 'g',
+    letter: 'f',
     why: /is not in the hand of cpu0/,
     run: () => void (vm_page.flags[1] = 0x40),
   },
