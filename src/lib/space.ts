@@ -225,9 +225,9 @@ export class Space implements Mortal, Disposable {
 
   /**
    * Maps memory, zeros at first: the region of that name, made if there is none.  One that is
-   * there keeps its protection and what forks make of it.  Throws EEXIST
-   * if it has another length or address, or the place is taken; ENOMEM for the limit of the space,
-   * no room, or no memory for its records; EINVAL, ENAMETOOLONG, ESTALE.
+   * there keeps its protection and what forks make of it.  Throws EEXIST if it has another
+   * length or address, or the place is taken; ENOMEM for the limit of the space, no room, or no
+   * memory for its records; EINVAL, ENAMETOOLONG, ESTALE.
    */
   mmap(options: RegionOptions): Region {
     const shape = regionShapeOf(options);
