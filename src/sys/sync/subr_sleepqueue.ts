@@ -115,7 +115,7 @@ const sleeper = struct<sleeper_t>(
   cpu: i32('qh', 'slot of the thread; of a table entry while it waits'),
   used: i32('a', 'table entries: 1 + slot of the CPU that has it; 0: nobody'),
   owed: i32('q', 'asleep, or woken but not back yet: its wake-up is not used'),
-  tasks: i32('q', 'table entries: tasks that it stands for'),
+  tasks: i32('qh', 'table entries: tasks that it stands for'),
   told: i32('q', 'table entries: wake-ups that were given and not taken yet'),
   wmesg: words('qh', 'why, for the tools', WMESG_WORDS),
 });
