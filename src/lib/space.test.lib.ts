@@ -6,6 +6,7 @@ import { reap_all } from '../sys/machine/death.ts';
 import { checked_quiet } from '../sys/machine/parts.ts';
 import type { KmemError } from './errors.ts';
 import type { Machine } from './machine.ts';
+import type { Region } from './region.ts';
 import { fails as fails_ } from './fails.test.lib.ts';
 import {
   registry_each,
@@ -26,6 +27,16 @@ export const PAGES = 40;
 export const REGION = { name: 'm', length: PAGES * 4096 } as const;
 export const LITMUS = { x: 0, y: 5 * 4096 } as const;
 
+/** Throws unless a copy shows a thread of the job `rounds` between two of its stores. */
+export function between_stores(copy: Region, id: number): void {
+  const seen = Array.from({ length: PAGES }, (_, p) => copy.getU32(p * 4096 + id * 4));
+  const from = seen.findIndex((v) => v !== seen[0]);
+  const rest = from < 0 ? [] : seen.slice(from);
+  assert.ok(
+    rest.every((v) => v === seen[0] - 1),
+    `thread ${id}: ${seen.join(' ')}`,
+  );
+}
 /** Ends all spaces; afterwards no page has an owner, and every item is accounted for. */
 export function spaces_gone(machine: Machine): void {
   reap_all();
