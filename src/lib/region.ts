@@ -480,7 +480,7 @@ export class Region extends RegionAccess implements Disposable {
   /** First word of the page at an offset: it is there. Throws what keeps it from that. */
   #page(op: string, offset: number, write: boolean, done: number): number {
     const kept = this.#kept(offset, write);
-    if (kept >= 0) return (kept - (offset % PAGE_SIZE)) / 4;
+    if (kept >= 0) return kept;
     const mp = this.space.enter(op);
     const at = this.first + Math.floor(offset / PAGE_SIZE);
     for (;;) {
@@ -504,12 +504,12 @@ export class Region extends RegionAccess implements Disposable {
   #byte(op: string, offset: number, write: boolean, done: number): number {
     return this.#page(op, offset, write, done) * 4 + (offset % PAGE_SIZE);
   }
-  /** The same by this CPU's tag; -1: it has none, or somebody asks something of it. */
+  /** That word by this CPU's tag; -1: it has none, or somebody asks something of it. */
   #kept(offset: number, write: boolean): number {
     if (this.near < 0 || this.i32[this.state] !== 0) return -1;
     const at = this.first + Math.floor(offset / PAGE_SIZE);
     const tag = this.tlb + ((at & MASK) << 1) + (write ? TLB_STORES : 0);
-    return this.i32[tag] === at ? this.i32[tag + 1] * 4 + (offset % PAGE_SIZE) : -1;
+    return this.i32[tag] === at ? this.i32[tag + 1] : -1;
   }
   /** Calls `move` for each piece of a range that lies in a page: its byte in the memory. */
   #each(

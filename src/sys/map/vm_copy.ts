@@ -13,6 +13,7 @@
  * Addresses are bytes of the address space, kernel addresses bytes of the machine's memory.
  */
 import { atomic_cas } from '../machine/atomic.ts';
+import { bcopy } from '../machine/bytes.ts';
 import { poll } from '../machine/cpu.ts';
 import { EAGAIN, EFAULT, EIO, ENAMETOOLONG, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
@@ -89,13 +90,13 @@ export function vm_access(
 /** Copies `length` bytes of an address space to the kernel's byte `to`. */
 export function copyin(mp: vm_map_t, from: number, to: number, length: number): Access {
   return vm_access(mp, from, length, false, (at, n, done) => {
-    mem.U8.copyWithin(to + done, at, at + n);
+    bcopy(at, to + done, n);
   });
 }
 /** Copies `length` bytes from the kernel's byte `from` to an address space. */
 export function copyout(mp: vm_map_t, from: number, to: number, length: number): Access {
   return vm_access(mp, to, length, true, (at, n, done) => {
-    mem.U8.copyWithin(at, from + done, from + done + n);
+    bcopy(from + done, at, n);
   });
 }
 /**
@@ -110,7 +111,7 @@ export function copyinstr(mp: vm_map_t, from: number, to: number, max: number): 
     const piece = vm_access(mp, from + done, n, false, (at) => {
       const zero = mem.U8.subarray(at, at + n).indexOf(0);
       end = zero < 0 ? -1 : zero + 1;
-      mem.U8.copyWithin(to + done, at, at + (end < 0 ? n : end));
+      bcopy(at, to + done, end < 0 ? n : end);
     });
     if (piece.error !== 0) return { error: piece.error, done };
     if (end >= 0) return { error: 0, done: done + end };

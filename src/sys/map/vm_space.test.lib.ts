@@ -7,7 +7,7 @@
  * its first and its last word.  The model is an array for each space.
  */
 import assert from 'node:assert/strict';
-import '../boot/whole.ts';
+import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { atomic_and } from '../machine/atomic.ts';
 import { CPU_REQ_TLB, cpu_slots, cpu_state_word, poll } from '../machine/cpu.ts';
 import { EFAULT, ENOMEM } from '../machine/errno.ts';
@@ -37,7 +37,15 @@ import { maps_all, vm_maps_check } from './vm_map_check.ts';
 import { vmspace_alloc, vmspace_fork } from './vm_map_fork.ts';
 import { vm_map_fixed } from './vm_map_insert.ts';
 import { vm_map_protect, vm_map_remove } from './vm_map_range.ts';
-import { ANON, MAPS, map_anchors, map_at, map_drop, map_put } from './vm_map.test.lib.ts';
+import {
+  ANON,
+  MAPS,
+  map_anchors,
+  map_at,
+  map_drop,
+  map_put,
+  maps_make,
+} from './vm_map.test.lib.ts';
 
 export const SPACES = MAPS;
 /** First page of the window, and how many. */
@@ -193,4 +201,38 @@ export function spaces_play(steps: number, seed: number, check_each: number): vo
   }
   spaces_compare(model);
   spaces_check();
+}
+
+/** What plays operations on spaces beside a model, step by step. */
+export interface Playing {
+  step(): void;
+  check(): void;
+  end(): void;
+}
+/** Plays `steps` operations in such a machine; throws, with the seed, where the two differ. */
+export function play_steps(
+  seed: number,
+  steps: number,
+  options: Parameters<typeof boot>[0],
+  make: () => Playing,
+): void {
+  boot({ cpus: 1, fresh: true, seed, ...options });
+  let clean = false;
+  try {
+    maps_make();
+    const play = make();
+    for (let n = 0; n < steps; n++) {
+      try {
+        play.step();
+        if (n % 512 === 511) play.check();
+      } catch (e) {
+        throw new Error(`seed ${seed}, step ${n}`, { cause: e });
+      }
+    }
+    play.end();
+    clean = true;
+  } finally {
+    if (clean) shutdown();
+    else abandon();
+  }
 }

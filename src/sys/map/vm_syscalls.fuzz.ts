@@ -14,7 +14,6 @@
  * A page that is shared has been read before.  Else the model would have to know whether zeros
  * came into the object that is shared, or into one above it.
  */
-import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { EACCES, EINVAL, ENOMEM, EOPNOTSUPP, ETIMEDOUT, errno_name } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import { dice } from '../machine/seed.test.lib.ts';
@@ -46,9 +45,9 @@ import {
   vm_object_reference,
 } from '../object/vm_object.ts';
 import { user_access } from './vm_bank.ts';
-import { map_at, map_drop, map_put, maps_make } from './vm_map.test.lib.ts';
+import { map_at, map_drop, map_put } from './vm_map.test.lib.ts';
 import { vmspace_fork } from './vm_map_fork.ts';
-import { spaces_check, spaces_end } from './vm_space.test.lib.ts';
+import { play_steps, spaces_check, spaces_end } from './vm_space.test.lib.ts';
 import { cell, node, type Node, SpaceModel, stored } from './vm_syscalls.model.ts';
 import { user_make } from './vm_syscalls.test.lib.ts';
 import { vm_syscall } from './vm_syscalls.ts';
@@ -369,23 +368,6 @@ class Play {
 }
 /** Plays `steps` operations in a machine of that size; throws where kernel and model differ. */
 export function run(seed: number, steps: number, memory = '16M'): void {
-  boot({ memory, cpus: 1, fresh: true, options: { INVARIANTS: true }, seed });
-  let clean = false;
-  try {
-    maps_make();
-    const play = new Play(dice(seed), memory !== '16M');
-    for (let n = 0; n < steps; n++) {
-      try {
-        play.step();
-        if (n % 512 === 511) play.check();
-      } catch (e) {
-        throw new Error(`seed ${seed}, step ${n}`, { cause: e });
-      }
-    }
-    play.end();
-    clean = true;
-  } finally {
-    if (clean) shutdown();
-    else abandon();
-  }
+  const options = { INVARIANTS: true };
+  play_steps(seed, steps, { memory, options }, () => new Play(dice(seed), memory !== '16M'));
 }

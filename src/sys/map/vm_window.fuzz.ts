@@ -9,13 +9,12 @@
  * The pages of a copy that may only be read may be held in place by windows of other spaces, whose
  * pages they are: then another range of them is EBUSY, too.
  */
-import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { EBUSY, EFAULT, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { KERN_BUSY, KERN_RESOURCE_SHORTAGE, KERN_SUCCESS, type vm_map_t } from '../h/vm_map.ts';
 import { vm_window, type vm_window_t } from '../h/vm_window.ts';
-import { map_at, map_drop, map_put, maps_make } from './vm_map.test.lib.ts';
+import { map_at, map_drop, map_put } from './vm_map.test.lib.ts';
 import { vmspace_fork } from './vm_map_fork.ts';
 import {
   type Cell,
@@ -28,6 +27,7 @@ import {
   space_write,
   spaces_check,
   spaces_end,
+  play_steps,
 } from './vm_space.test.lib.ts';
 import { vm_window_close, vm_window_find, vm_window_open } from './vm_window.ts';
 
@@ -224,23 +224,6 @@ interface How {
 /** Plays `steps` operations in such a machine; throws where kernel and model differ. */
 export function run(seed: number, steps: number, how: How = {}): void {
   const { memory = '16M', INVARIANTS = true, checked = false } = how;
-  boot({ memory, cpus: 1, fresh: true, options: { INVARIANTS }, seed, checked });
-  let clean = false;
-  try {
-    maps_make();
-    const play = new Play(dice(seed), memory !== '16M');
-    for (let n = 0; n < steps; n++) {
-      try {
-        play.step();
-        if (n % 512 === 511) play.check();
-      } catch (e) {
-        throw new Error(`seed ${seed}, step ${n}`, { cause: e });
-      }
-    }
-    play.end();
-    clean = true;
-  } finally {
-    if (clean) shutdown();
-    else abandon();
-  }
+  const options = { memory, options: { INVARIANTS }, checked };
+  play_steps(seed, steps, options, () => new Play(dice(seed), memory !== '16M'));
 }
