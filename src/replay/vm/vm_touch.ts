@@ -34,9 +34,8 @@
 import { mem, PAGE_SIZE, PAGE_WORDS } from '../../sys/machine/memory.ts';
 import { KERN_RESOURCE_SHORTAGE, vm_map_entry, type vm_map_t } from '../../sys/h/vm_map.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../../sys/h/vm_prot.ts';
-import { to_address, to_page } from '../../sys/map/vm_bank.ts';
+import { page_address, to_page } from '../../sys/map/vm_bank.ts';
 import { vm_frame } from '../../sys/map/vm_copy.ts';
-import { vm_map_lock_read, vm_map_unlock_read } from '../../sys/map/vm_map.ts';
 import { map_header } from '../../sys/map/vm_map_tree.ts';
 import { type Descent, may_hold } from './vm_deal.ts';
 import type { VmShared } from './vm_shared.ts';
@@ -195,7 +194,7 @@ export class Toucher {
     const { totals } = this;
     totals.verify_errors++;
     if (totals.complaints.length === COMPLAINTS_KEPT) return;
-    const at = `page 0x${address_of(mp, page).toString(16)} of space ${descent.space}`;
+    const at = `page 0x${page_address(mp, page).toString(16)} of space ${descent.space}`;
     const words = [0, 1, END, END + 1].map((i) => mem.I32[frame + i]);
     const [who, when] = words;
     const ends = words[2] === who && words[3] === when ? '' : `, and ${words[2]}, ${words[3]}`;
@@ -205,12 +204,6 @@ export class Toucher {
 function bounds(mp: vm_map_t): [min: number, max: number] {
   const header = map_header(mp);
   return [entry.end[header], entry.start[header]];
-}
-function address_of(mp: vm_map_t, page: number): number {
-  vm_map_lock_read(mp);
-  const address = to_address(mp, page);
-  vm_map_unlock_read(mp);
-  return address;
 }
 function fill(frame: number, space: number, turn: number): void {
   const words = mem.I32;

@@ -18,7 +18,7 @@ import { KERN_SUCCESS, VM_MAP_MAX, vm_map, vm_map_entry, type vm_map_t } from '.
 import type { vm_object_t } from '../h/vm_object.ts';
 import { VM_PROT_ALL } from '../h/vm_prot.ts';
 import { type reg_entry_t, reg_space } from '../h/registry.ts';
-import { to_address, vpn_page } from '../map/vm_bank.ts';
+import { to_address, to_page } from '../map/vm_bank.ts';
 import {
   vm_map_lock_read,
   vm_map_reference,
@@ -47,6 +47,7 @@ import {
 import { registry_end } from './kern_registry.ts';
 import { part_space } from './kern_registry_parts.ts';
 
+export { page_address as space_address } from '../map/vm_bank.ts';
 export { vm_frame as space_frame } from '../map/vm_copy.ts';
 export { vm_map_destroy as space_destroy } from '../map/vm_map_keep.ts';
 export { vm_region_there as space_there } from '../map/vm_region.ts';
@@ -139,26 +140,13 @@ function region_of(mp: vm_map_t, r: Region): SpaceRegion {
   vm_map_unlock_read(mp);
   return seen;
 }
-/** The address of a page. */
-export function space_address(mp: vm_map_t, page: number): number {
-  vm_map_lock_read(mp);
-  const address = to_address(mp, page);
-  vm_map_unlock_read(mp);
-  return address;
-}
 /** All regions, by address. */
 export function space_regions(mp: vm_map_t): SpaceRegion[] {
   return vm_regions(mp).map((r) => region_of(mp, r));
 }
 /** The region of a name, or around an address; null: there is none. */
 export function space_region(mp: vm_map_t, by: Uint8Array | number): SpaceRegion | null {
-  let key = by;
-  if (typeof key === 'number') {
-    vm_map_lock_read(mp);
-    key = vpn_page(mp, Math.floor(key / PAGE_SIZE));
-    vm_map_unlock_read(mp);
-  }
-  const found = vm_region_find(mp, key);
+  const found = vm_region_find(mp, typeof by === 'number' ? to_page(mp, by) : by);
   return found && region_of(mp, found);
 }
 /** A region that is to be mapped. */

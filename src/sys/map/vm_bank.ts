@@ -80,6 +80,14 @@ export function to_page(mp: vm_map_t, address: number): number {
   return page;
 }
 
+/** to_address for a map that is not locked. Takes its lock, shared. */
+export function page_address(mp: vm_map_t, page: number): number {
+  vm_map_lock_read(mp);
+  const address = to_address(mp, page);
+  vm_map_unlock_read(mp);
+  return address;
+}
+
 /** Pages of a map that lie side by side, as their addresses do. */
 export interface Piece {
   readonly start: number;

@@ -88,6 +88,7 @@ import {
   bank_findspace,
   bank_pieces,
   bank_room,
+  page_address,
   type Piece,
   type Room,
   to_address,
@@ -372,13 +373,7 @@ export function sys_mmap(mp: vm_map_t, args: readonly number[], file?: MapFile):
   });
   if (result !== KERN_SUCCESS) return fails(exclusive !== 0 ? exclusive : mmap_errno(result));
   if (what.object !== NULL) prefault(mp, page, r);
-  return succeeds(address_of(mp, page) + r.inside);
-}
-function address_of(mp: vm_map_t, page: number): number {
-  vm_map_lock_read(mp);
-  const address = to_address(mp, page);
-  vm_map_unlock_read(mp);
-  return address;
+  return succeeds(page_address(mp, page) + r.inside);
 }
 
 /** What is to be mapped, or an errno. */
