@@ -87,6 +87,7 @@ export const vm_page = columns<number>('vm_page')({
     'object lock: which blocks of 512 bytes are valid, which are dirty; of a page table, by the ' +
       'lock of its pmap: translations in it',
   ),
+  slot: col32('w', 'object lock: the slot of the swap area that has its contents; 0: none'),
   queue: col32('w', 'queue lock: the queue it is on, how active it is'),
   next: col32('w', 'queue lock: the next page on its queue; in limbo, by its lock: the next there'),
   prev: col32('w', 'queue lock: the one before'),

@@ -160,6 +160,9 @@ export const pcpu = struct<pcpu_t>(
   in_hand_maps: i32('t', 'references to address spaces between two places'),
   in_hand_map: words('t', 'those maps, the last taken last', HAND_MAPS),
   moving: i32('t', 'object that gets a page of another one, or another one below it; 0: none'),
+  swap_first: i32('t', 'first slot of the swap area that it has taken and not yet given to a page'),
+  swap_n: i32('t', 'slots from there on'),
+  swap_old: i32('t', 'slot that no page has any more, and that is not free yet; 0: none'),
 });
 
 export type mcache_t = Ptr<'mcache'>;

@@ -424,6 +424,7 @@ export function vm_page_left(m: number): void {
   left('it is on a queue', page.queue[m] | page.next[m] | page.prev[m]);
   left('it is wired or lent', page.wired[m]);
   left('it is mapped', page.map_pmap[m] | page.map_page[m]);
+  left('it has a slot of the swap area', page.slot[m]);
   left('it is marked as used or written to', page.ref[m] | page.mod[m]);
 }
 

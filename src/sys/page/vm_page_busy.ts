@@ -121,6 +121,7 @@ export function vm_page_free_now(m: number, zero: boolean): void {
 /** Clears what owners note at a page that has no owner any more and is on no queue. */
 export function vm_page_forget(m: number): void {
   page.state[m] = 0;
+  page.slot[m] = 0;
   page.ref[m] = 0;
   page.mod[m] = 0;
 }
