@@ -43,6 +43,7 @@ import {
   ROOT_PAGEQ,
   ROOT_PHYS,
   ROOT_PMAP,
+  ROOT_SWAP,
   ROOT_SYSCTL,
   ROOT_UMA,
   ROOT_WINDOW,
@@ -56,6 +57,7 @@ import { pmap_root, PV_LISTS, pv_entry, pv_list } from '../h/pmap.ts';
 import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
+import { swap_root } from '../h/swap.ts';
 import { vm_window_root } from '../h/vm_window.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
@@ -201,6 +203,10 @@ function page_letters(): void {
   });
   checked_letter('vm_object', 'n', () => anchor(ROOT_OBJECT) + vm_object_root.lock);
   checked_letter('vm_object_root', 'n', (r) => r + vm_object_root.lock);
+  const swap_lock = (): number => anchor(ROOT_SWAP) + swap_root.lock;
+  checked_letter('swap_root', 'n', swap_lock);
+  checked_letter('swap_area', 'w', swap_lock);
+  checked_letter('swap_blist', 'w', swap_lock);
   checked_letter('vm_object', 'k', (o) => {
     const backing = mem.I32[o + offset(vm_object.backing)];
     return backing > 0 ? backing + vm_object.lock : 0;

@@ -9,6 +9,7 @@ export const EPERM = 1;
 export const ENOENT = 2;
 export const EINTR = 4;
 export const EIO = 5;
+export const ENXIO = 6;
 export const E2BIG = 7;
 export const EBADF = 9;
 export const EDEADLK = 11;
@@ -46,6 +47,7 @@ const names: Record<number, string> = {
   [ENOENT]: 'ENOENT',
   [EINTR]: 'EINTR',
   [EIO]: 'EIO',
+  [ENXIO]: 'ENXIO',
   [E2BIG]: 'E2BIG',
   [EBADF]: 'EBADF',
   [EDEADLK]: 'EDEADLK',

@@ -89,6 +89,12 @@ export const lock_order: readonly LockClass[] = [
     help: 'windows onto address spaces, and the runs of pages that they show',
   },
   {
+    name: 'swap area',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'all swap areas: which slots are free',
+  },
+  {
     name: 'page queue',
     kind: 'mtx',
     recovery: 'undo',
@@ -156,6 +162,7 @@ export const LC_VM_OBJECT = class_id('VM object');
 export const LC_VM_OBJECTS = class_id('VM objects');
 export const LC_VM_MAPS = class_id('VM maps');
 export const LC_VM_WINDOWS = class_id('VM windows');
+export const LC_SWAP_AREA = class_id('swap area');
 export const LC_PAGE_QUEUE = class_id('page queue');
 export const LC_PMAP = class_id('pmap');
 export const LC_PV = class_id('pv list');
