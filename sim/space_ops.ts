@@ -10,7 +10,9 @@
  */
 import { EFAULT, ENOMEM } from '../src/sys/machine/errno.ts';
 import { map_at, map_drop, maps_make } from '../src/sys/map/vm_map.test.lib.ts';
+import { page_out, swap_up } from '../src/sys/map/vm_swap.test.lib.ts';
 import {
+  FIRST,
   SPACES,
   space_first,
   space_fork,
@@ -45,11 +47,14 @@ export const look =
     const wrong = seen(s, i);
     if (wrong !== undefined) throw new Error(wrong);
   };
+/** Of a script that unmaps nothing: a page that held something never holds nothing. */
+const kept = { pages: false };
 /** What is wrong with page i of a space. */
 function seen(s: number, i: number): string | undefined {
   if (map_at(s) === 0) return undefined;
   const got = space_first(s, i);
-  const right = [-1, 0, OLD[i], own(0, i), own(1, i)].includes(got);
+  const nothing = kept.pages && OLD[i] !== 0 ? [] : [-1, 0];
+  const right = [...nothing, OLD[i], own(0, i), own(1, i)].includes(got);
   return right ? undefined : `space ${s}, page ${i} holds ${got}`;
 }
 export const fork =
@@ -62,6 +67,12 @@ export const drop =
   () => {
     if (map_at(s) !== 0) map_drop(s);
   };
+/** Page i goes out to the swap area, and its memory is somebody else's. */
+export const out =
+  (s: number, i: number): (() => void) =>
+  () => {
+    if (map_at(s) !== 0) page_out(map_at(s), FIRST + i, { written: 0, failed: 0, freed: 0 });
+  };
 export const map =
   (s: number, i: number): (() => void) =>
   () =>
@@ -71,6 +82,18 @@ export const unmap =
   () =>
     void space_unmap(s, i, n);
 
+/** A script whose CPUs do `turn`, with a swap area. */
+export const swap_script = (help: string, turn: (cpu: number) => (() => void)[]): SimScript => {
+  const script = space_script(help, turn);
+  return {
+    ...script,
+    setup() {
+      script.setup();
+      swap_up(64);
+      kept.pages = true;
+    },
+  };
+};
 /** A script whose CPUs do `turn`. */
 export const space_script = (help: string, turn: (cpu: number) => (() => void)[]): SimScript => ({
   help,
@@ -79,6 +102,7 @@ export const space_script = (help: string, turn: (cpu: number) => (() => void)[]
   victim: 1,
   kill_seeds: 1,
   setup() {
+    kept.pages = false;
     maps_make();
     if (!space_make(COMMON) || space_map(COMMON, 0, OLD.length) !== 0) throw new Error('no memory');
     for (const [i, value] of OLD.entries()) if (value !== 0) space_write(COMMON, i, value);

@@ -128,6 +128,8 @@ import { vm_object_boot, vm_object_reap, vm_object_startup } from '../object/vm_
 import { object_cache_free } from '../object/vm_object_cache.ts';
 import { object_page_unowned } from '../object/vm_object_page.ts';
 import { limbo_boot, vm_page_limbo_idle } from '../page/vm_page_limbo.ts';
+import { swap_boot, swap_reap } from '../object/swap_area.ts';
+import '../object/swap_pager.ts';
 import { pageq_boot } from '../page/vm_pageq.ts';
 import { pmap_recover, pmap_startup, table_unowned } from '../pmap/pmap.ts';
 import { pmap_boot } from '../pmap/pmap_pv.ts';
@@ -193,6 +195,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [uma_boot, 'the first zones, laid out by hand'],
   [limbo_boot, 'freed pages that some CPU may still use'],
   [pageq_boot, 'the queues of pages that have owners'],
+  [swap_boot, 'where swap areas will be noted'],
   [pmap_boot, 'where pages are mapped'],
   [vm_object_boot, 'where memory objects will be noted'],
   [vm_map_boot, 'where address spaces will be noted'],
@@ -240,6 +243,7 @@ life_begin({
     [vm_page_reap, 'pages in its hand become free'],
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
     [tlb_reap, 'it translates no addresses any more'],
+    [swap_reap, 'slots of the swap area that it had on their way become free'],
     [vm_object_reap, 'references to memory objects that it had on their way are given up'],
     [vm_window_reap, 'its windows onto address spaces are closed'],
     [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],

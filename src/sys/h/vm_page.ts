@@ -103,6 +103,11 @@ export const vm_page = columns<number>('vm_page')({
 export const PAGE_VALID = 0xff;
 export const PAGE_DIRTY = 0xff00;
 
+/* Slots of the swap area: 1 to SLOT_MAX. In the index of an object -slot stands for a page. */
+export const SLOT_MAX = 0xfffffff;
+/** With a slot in an index: the object below may have it still (vm_object_slot.ts). */
+export const SLOT_TWICE = 0x10000000;
+
 /* Allocation classes and flags. */
 export const VM_ALLOC_NORMAL = 0;
 export const VM_ALLOC_INTERRUPT = 1;

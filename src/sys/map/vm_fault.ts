@@ -74,14 +74,15 @@ import {
   object_page_move,
   object_page_ready,
   object_page_seen,
-  object_page_wakeup,
   vm_page_sleep_if_busy,
 } from '../object/vm_object_page.ts';
 import {
+  CLUSTER,
   VM_PAGER_BAD,
+  VM_PAGER_NOMEM,
   VM_PAGER_OK,
-  vm_pager_get_pages,
   vm_pager_has_page,
+  vm_pager_page_in,
 } from '../object/vm_pager.ts';
 import { pmap_copy_page, pmap_zero_page } from '../page/vm_page.ts';
 import { vm_page_zero_ahead } from '../page/vm_page_cache.ts';
@@ -245,13 +246,10 @@ function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number): numb
   if (o !== of) mtx_unlock(object.lock, o);
   vm_object_reference_locked(of);
   vm_map_unlock_read(mp);
-  const m = object_page_alloc(of, i, 0);
-  const got = m === 0 ? VM_PAGER_OK : vm_pager_get_pages(of, i, m);
-  if (m !== 0 && got === VM_PAGER_OK) object_page_wakeup(m, of);
-  else if (m !== 0) object_page_free(m, of);
+  const got = vm_pager_page_in(of, i, CLUSTER);
   mtx_unlock(object.lock, of);
   vm_object_deallocate(of);
-  if (m === 0) return KERN_RESOURCE_SHORTAGE;
+  if (got === VM_PAGER_NOMEM) return KERN_RESOURCE_SHORTAGE;
   if (got === VM_PAGER_OK) return AGAIN;
   return got === VM_PAGER_BAD ? KERN_PROTECTION_FAILURE : KERN_FAILURE;
 }

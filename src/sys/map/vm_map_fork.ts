@@ -73,6 +73,7 @@ import {
   vm_page_sleep_if_busy,
 } from '../object/vm_object_page.ts';
 import { pmap_copy_page } from '../page/vm_page.ts';
+import { VM_PAGER_OK, vm_object_page_in } from '../object/vm_pager.ts';
 import { vm_page_activate } from '../page/vm_pageq.ts';
 import {
   pmap_cut,
@@ -398,11 +399,17 @@ function fill_some(
 }
 /**
  * The page that is seen as page `i` of an object, when nobody has it busy; it is locked as there.
+ * -1: it cannot be brought into memory.
  */
 function page_idle(o: vm_object_t, i: number): number {
   for (;;) {
     const m = vm_object_seen(o, i);
-    if (m === 0 || !vm_page_sleep_if_busy(m, object_seen.o)) return m;
+    if (m === 0) {
+      if (object_seen.away === NULL) return 0;
+      if (vm_object_page_in(object_seen.away, object_seen.i) !== VM_PAGER_OK) return -1;
+      continue;
+    }
+    if (!vm_page_sleep_if_busy(m, object_seen.o)) return m;
     mtx_unlock(object.lock, object_seen.o);
   }
 }
@@ -412,6 +419,7 @@ function copy_pages(e: vm_map_entry_t, to: vm_object_t): boolean {
   for (let i = 0; i < n; i++) {
     const m = page_idle(entry.object[e], entry.offset[e] + i);
     if (m === 0) continue;
+    if (m < 0) return false;
     const of = object_seen.o;
     mtx_lock(object.lock, to); // nobody else knows it
     const copy = object_page_alloc(to, i, 0);

@@ -18,14 +18,7 @@
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
-import {
-  OBJ_DEAD,
-  OBJT_DEAD,
-  OBJT_DEFAULT,
-  OBJT_SWAP,
-  vm_object,
-  type vm_object_t,
-} from '../h/vm_object.ts';
+import { OBJ_DEAD, OBJT_DEAD, OBJT_DEFAULT, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
 import { vm_page_wirings } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -41,13 +34,19 @@ import {
   vm_object_unanchor,
 } from './vm_object.ts';
 import {
-  object_page_free,
+  object_page_drop,
   object_page_move,
   object_page_next,
   object_page_seen,
   page_valid,
   vm_page_sleep_if_busy,
 } from './vm_object_page.ts';
+import {
+  object_slot,
+  object_slot_move,
+  object_slot_next,
+  object_slots_free,
+} from './vm_object_slot.ts';
 import { vm_pager_has_page } from './vm_pager.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
@@ -126,11 +125,18 @@ function pull_up(o: vm_object_t, b: vm_object_t): Step {
     const at = page.index[m];
     if (at >= end) break;
     if (page.busy[m] !== 0) return m;
-    const free = page_valid(m) && object_page_seen(o, at - first) === 0;
+    const free = page_valid(m) && !holds(o, at - first);
     if (free && !object_page_move(m, b, o, at - first)) return 'no';
     m = object_page_next(b, at + 1);
   }
+  for (let at = object_slot_next(b, first); at >= 0 && at < end; at = object_slot_next(b, at + 1)) {
+    if (!holds(o, at - first) && !object_slot_move(b, at, o, at - first)) return 'no';
+  }
   return 'yes';
+}
+/** Whether an object has its page `i`, in memory, on its way there, or in the swap area. Locked. */
+function holds(o: vm_object_t, i: number): boolean {
+  return object_page_seen(o, i) !== 0 || object_slot(o, i) !== 0;
 }
 /**
  * Makes an anonymous object longer by `more` pages, for a mapping that ends at its page
@@ -147,8 +153,9 @@ export function vm_object_coalesce(o: vm_object_t, end: number, more: number): b
         mtx_unlock(object.lock, o);
         return vm_object_coalesce(o, end, more);
       }
-      object_page_free(m, o);
+      object_page_drop(m, o);
     }
+    object_slots_free(o, end, object.size[o]);
     undo_begin(object.lock, o);
     save(object.size, o);
     object.size[o] = Math.max(object.size[o], end + more);
@@ -200,28 +207,46 @@ function take_pages(o: vm_object_t, b: vm_object_t): Step {
     const i = page.index[m] - object.backing_offset[o];
     const inside = i >= 0 && i < object.size[o];
     const above = inside ? object_page_seen(o, i) : 0;
-    if (inside && above === 0) {
+    if (inside && above === 0 && object_slot(o, i) === 0) {
       if (!object_page_move(m, b, o, i)) return 'no';
       continue;
     }
     // One that is being filled does not hide it yet; one that is wired goes when b does.
-    if ((above !== 0 && page.busy[above] !== 0) || vm_page_wirings(m) !== 0) return 'no';
-    object_page_free(m, b);
+    if (filling(o, above) || vm_page_wirings(m) !== 0) return 'no';
+    object_page_drop(m, b);
+  }
+  for (let at = object_slot_next(b, 0); at >= 0; at = object_slot_next(b, at + 1)) {
+    const i = at - object.backing_offset[o];
+    const inside = i >= 0 && i < object.size[o];
+    const above = inside ? object_page_seen(o, i) : 0;
+    if (filling(o, above)) return 'no';
+    if (!inside || above !== 0 || object_slot(o, i) !== 0) continue; // it goes when b does
+    if (!object_slot_move(b, at, o, i)) return 'no';
   }
   return 'yes';
 }
+/** Whether a page of o that was seen gets its contents now, and has none in the swap area. */
+function filling(o: vm_object_t, m: number): boolean {
+  return m !== 0 && page.busy[m] !== 0 && object_slot(o, page.index[m]) === 0;
+}
 /** Whether o has a page wherever b has one that could be seen through it. Both are locked. */
 function hides(o: vm_object_t, b: vm_object_t): Step {
-  if (object.type[b] === OBJT_SWAP) return 'no'; // what it has in the swap area is not seen here
   const first = object.backing_offset[o];
   const end = first + object.size[o];
   for (let m = object_page_next(b, first); m !== 0; m = object_page_next(b, page.index[m] + 1)) {
     if (page.index[m] >= end) break;
-    if (!page_valid(m) && page.busy[m] === 0) continue;
-    const above = object_page_seen(o, page.index[m] - first);
-    if (above === 0 || page.busy[above] !== 0) return 'no';
+    const empty = !page_valid(m) && page.busy[m] === 0 && page.slot[m] === 0;
+    if (!empty && !hidden(o, page.index[m] - first)) return 'no';
+  }
+  for (let at = object_slot_next(b, first); at >= 0 && at < end; at = object_slot_next(b, at + 1)) {
+    if (!hidden(o, at - first)) return 'no';
   }
   return 'yes';
+}
+/** Whether o has contents of its own for page `i`. */
+function hidden(o: vm_object_t, i: number): boolean {
+  const above = object_page_seen(o, i);
+  return (above !== 0 && page.busy[above] === 0) || object_slot(o, i) !== 0;
 }
 /** The object below b, if there is one, backs o instead of b, whose reference is in hand then. */
 function pass_over(o: vm_object_t, b: vm_object_t): void {
@@ -247,12 +272,15 @@ function pass_over(o: vm_object_t, b: vm_object_t): void {
   pcpu.moving[thr.pc] = 0;
 }
 
-/** Of this thread: the object that vm_object_seen left locked. */
-export const object_seen = { o: NULL as vm_object_t };
+/**
+ * Of this thread: the object that vm_object_seen left locked; or the one whose pager has what was
+ * looked for, as page `i` of it, NULL: none has.
+ */
+export const object_seen = { o: NULL as vm_object_t, away: NULL as vm_object_t, i: 0 };
 /**
  * The page that is seen as page `i` of an object, in it or, unless `top` is set, in one below it.
  * The object that has it, object_seen.o, is locked then; the page may be busy.  0: no page is there
- * yet, and nothing is locked.
+ * yet, or it is not in memory, and nothing is locked.
  */
 export function vm_object_seen(top_object: vm_object_t, first: number, top = false): number {
   let o = top_object;
@@ -266,13 +294,10 @@ export function vm_object_seen(top_object: vm_object_t, first: number, top = fal
       return m;
     }
     const below = object.backing[o];
-    if (
-      top ||
-      below === NULL ||
-      object.type[o] === OBJT_DEAD ||
-      (inside && vm_pager_has_page(o, i))
-    )
-      break;
+    object_seen.away = inside && vm_pager_has_page(o, i) ? o : (NULL as vm_object_t);
+    object_seen.i = i;
+    if (top || below === NULL || object.type[o] === OBJT_DEAD) break;
+    if (object_seen.away !== NULL) break;
     i += object.backing_offset[o];
     mtx_lock(object.lock, below);
     mtx_unlock(object.lock, o);

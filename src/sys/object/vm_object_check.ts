@@ -2,7 +2,8 @@
  * vm_object_check: proves all memory objects of a quiet machine.
  *
  * What is proved of each: it is on the list once; its index leads to pages that say they are
- * its own, and so many as it counts; of those that it backs each is on its list of shadows and
+ * its own, and so many as it counts; no two have a slot of the swap area, and those that they
+ * have are the ones in use; of those that it backs each is on its list of shadows and
  * says so; its references are its shadows, the notes in the hands of CPUs, that of the root to
  * a device, and what the caller knows of (`anchored`: map entries, in the end).
  */
@@ -11,13 +12,14 @@ import { counter_get } from '../machine/counter.ts';
 import { v_reaps } from '../machine/death.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, NULL } from '../machine/struct.ts';
-import { PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
-import { vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
+import { PK_MASK, PK_OBJECT, SLOT_MAX, vm_page } from '../h/vm_page.ts';
+import { OBJT_SWAP, vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
 import { checked_quiet } from '../machine/parts.ts';
 import { zone_present } from '../uma/uma_stats.ts';
 import type { zone_t } from '../h/uma.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { pageq_check } from '../page/vm_pageq.ts';
+import { swap_check } from './swap_area.ts';
 import { device_check } from './vm_device.ts';
 import { object_index, object_root } from './vm_object.ts';
 import { radix_check } from '../pmap/vm_radix.ts';
@@ -61,18 +63,20 @@ function prove(anchored: (o: vm_object_t) => number): void {
   for (const o of device_check()) add(o);
   let nodes = 0;
   let pages = 0;
+  const slots: number[] = [];
   for (const o of all) {
     if (refs.get(o) !== object.refs[o]) {
       panic('vm_object_check: references', o * 4, `${object.refs[o]}, found ${refs.get(o)}`);
     }
     shadows_check(o, all);
-    const found = pages_check(o);
+    const found = pages_check(o, slots);
     pages += found.pages;
     nodes += found.nodes;
   }
   const used = zone_present(vm_object_root.nodes[object_root()] as zone_t).used;
   if (used !== nodes) panic('vm_object_check: nodes of indexes', used, nodes);
   owned_check(pages);
+  swap_check(slots);
 }
 function shadows_check(o: vm_object_t, all: readonly vm_object_t[]): void {
   const listed = new Set<number>();
@@ -88,18 +92,28 @@ function shadows_check(o: vm_object_t, all: readonly vm_object_t[]): void {
     panic('vm_object_check: shadows', `${listed.size} listed, ${backed} backed`);
   }
 }
-function pages_check(o: vm_object_t): { pages: number; nodes: number } {
+/** Proves the index of an object; the slots that it has are added to `slots`. */
+function pages_check(o: vm_object_t, slots: number[]): { pages: number; nodes: number } {
   let pages = 0;
   const nodes = radix_check(object_index(o), counter_get(v_reaps) === 0, (i, m) => {
+    if (i >= object.size[o]) panic('vm_object_check: a page beyond the end', i, object.size[o]);
+    if (m < 0 || page.slot[m] !== 0) slots.push(slot_check(o, m));
+    if (m < 0) return;
     const own = page.owner[m] === o && page.index[m] === i;
     if (!own || (page.info[m] & PK_MASK) !== PK_OBJECT) panic('vm_object_check: page', i, m);
-    if (i >= object.size[o]) panic('vm_object_check: a page beyond the end', i, object.size[o]);
     pages++;
   });
   if (pages !== object.resident[o]) {
     panic('vm_object_check: resident', object.resident[o], pages);
   }
   return { pages, nodes };
+}
+/** The slot that an entry of the index says. */
+function slot_check(o: vm_object_t, entry: number): number {
+  if (object.type[o] !== OBJT_SWAP) panic('vm_object_check: a slot, but no object of SWAP', o * 4);
+  const slot = entry < 0 ? -entry : page.slot[entry];
+  if (slot > SLOT_MAX) panic('vm_object_check: a slot that is half moved', o * 4, slot);
+  return slot;
 }
 /** No page says that it is an object's without being found there. */
 function owned_check(pages: number): void {

@@ -3,12 +3,14 @@
  *
  *      object_page_alloc    free -> busy, not found -> busy, found by its number
  *      object_page_remove   found -> busy, not found
- *      object_page_free     found -> free
+ *      object_page_free     found -> free; what a store has of it stays
+ *      object_page_drop     found -> free; that goes too
  *      object_page_move     found here -> found there, under both locks
  *
  * The index of an object leads to a page by its number; the page says whose it is, and which
  * number it has.  Both must agree: an entry whose page says otherwise is stale, as if it
- * were not there.  That makes a move safe: first the other index leads to the page too, then
+ * were not there.  Where the index leads to a slot of the swap area no page is in memory
+ * (vm_object_slot.ts).  That makes a move safe: first the other index leads to the page too, then
  * the page changes its mind and leaves the first index, in one section.  A CPU that dies in
  * between leaves a stale entry and nothing else; `moving` in its record says in which object.
  *
@@ -51,11 +53,13 @@ import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { pmap_zero_page } from '../page/vm_page.ts';
+import { vm_page_get_run } from '../page/vm_page_cache.ts';
 import {
   vm_page_alloc_busy,
   vm_page_busy,
   vm_page_forget,
   vm_page_free_busy,
+  vm_page_hand_busy,
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
@@ -68,9 +72,11 @@ import {
   vm_page_unwire_all,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
+import { swap_free_old, swap_note_old } from './swap_area.ts';
 import { device_page } from './vm_device.ts';
 import { object_index, object_root } from './vm_object.ts';
 import { page_select_cache } from './vm_object_cache.ts';
+import { object_slot, object_slots_free, object_swaps } from './vm_object_slot.ts';
 import {
   radix_clear,
   radix_end,
@@ -92,6 +98,8 @@ const page = vm_page;
 const SLICE_MS = 250;
 const v_pfree = counter_u64('vm.stats.vm.v_pfree', 'Pages freed because their object ended');
 
+/** Beyond every page of an object. */
+const INDEX_END = 2 ** 31;
 const nodes = (): zone_t => vm_object_root.nodes[object_root()] as zone_t;
 
 /** Whether page m says that it is page `i` of the object. */
@@ -102,7 +110,8 @@ function says(m: number, o: vm_object_t, i: number): boolean {
 export function object_page(o: vm_object_t, i: number): number {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   const m = radix_lookup(object_index(o), i);
-  if (m !== 0) return says(m, o, i) ? m : 0;
+  if (m > 0) return says(m, o, i) ? m : 0;
+  if (m < 0) return 0;
   return object.type[o] === OBJT_DEVICE ? device_page(o, i) : 0;
 }
 /** The first page from number `i` on; its number is page.index. 0: none. */
@@ -140,7 +149,7 @@ export function object_page_alloc(o: vm_object_t, i: number, req: number): numbe
 function page_alloc(o: vm_object_t, i: number, req: number): number {
   const t = object_index(o);
   // Before the page says whose it is: it may be the very one that a stale entry leads to.
-  const stale = place_stale(o, i, 'vm_page_insert');
+  const there = place_free(o, i, 'vm_page_insert');
   if (!radix_reserve(t, i, nodes())) return 0;
   const m = vm_page_alloc_busy(PK_OBJECT, o, i, req & ~VM_ALLOC_WIRED);
   if (m === 0) {
@@ -148,23 +157,49 @@ function page_alloc(o: vm_object_t, i: number, req: number): number {
     return 0;
   }
   if (object.type[o] === OBJT_PHYS) page.flags[m] |= PG_UNMANAGED;
-  enter(o, i, m, stale);
+  enter(o, i, m, there);
   if (req & VM_ALLOC_WIRED) vm_page_owner_wire(m);
   return m;
 }
-/** Whether a stale entry stands where page `i` is to be entered. Panics if a page is there. */
-function place_stale(o: vm_object_t, i: number, call: string): boolean {
-  const there = radix_lookup(object_index(o), i);
-  if (there !== 0 && says(there, o, i)) panic(`${call}: page already inserted`, i, there);
-  return there !== 0;
+/**
+ * Up to n new pages that lie side by side in memory, from number `first` on, busy and found.
+ * Returns the first of them, 0: there is no such run, or no memory for the index.
+ */
+export function object_page_alloc_run(o: vm_object_t, first: number, n: number): number {
+  const t = object_index(o);
+  for (let k = 0; k < n; k++) {
+    if (radix_reserve(t, first + k, nodes())) continue;
+    for (let j = 0; j <= k; j++) radix_trim(t, first + j, nodes());
+    return 0;
+  }
+  const m = vm_page_get_run(n, 0);
+  for (let k = n - 1; k >= 0; k--) {
+    if (m === 0) radix_trim(t, first + k, nodes());
+    else {
+      const there = place_free(o, first + k, 'vm_page_insert');
+      enter(o, first + k, vm_page_hand_busy(PK_OBJECT, o, first + k), there);
+    }
+  }
+  return m;
 }
-/** The index leads to the page from here on. Its nodes are there, and no page that counts. */
-function enter(o: vm_object_t, i: number, m: number, stale: boolean): void {
+/** What the index has where page `i` is to be entered: nothing, a stale entry or a slot. */
+function place_free(o: vm_object_t, i: number, call: string): number {
+  object_slot(o, i); // is settled, if it is there twice
+  const there = radix_lookup(object_index(o), i);
+  if (there > 0 && says(there, o, i)) panic(`${call}: page already inserted`, i, there);
+  return there;
+}
+/** The index leads to the page from here on. Its nodes are there; `there` is what stands there. */
+function enter(o: vm_object_t, i: number, m: number, there: number): void {
   const t = object_index(o);
   undo_begin(object.lock, o);
-  if (stale) radix_replace(t, i, m);
-  else {
-    radix_store(t, i, m);
+  if (there === 0) radix_store(t, i, m);
+  else radix_replace(t, i, m);
+  if (there < 0) {
+    save(page.slot, m);
+    page.slot[m] = -there;
+  }
+  if (there <= 0) {
     save(object.resident, o);
     object.resident[o]++;
   }
@@ -229,17 +264,26 @@ export function object_page_ready(m: number, o: vm_object_t): void {
   undo_end();
   page_flash(m);
 }
+/** A page that is busy by this CPU has contents that a store has too, and is busy no more. */
+export function object_page_came(m: number, o: vm_object_t): void {
+  undo_begin(object.lock, o);
+  save(page.state, m);
+  page.state[m] = PAGE_VALID;
+  vm_page_unbusy(m);
+  undo_end();
+  page_flash(m);
+}
 /** Page `i` of the object, if it has contents; one that has none, and is idle, is freed. */
 export function object_page_seen(o: vm_object_t, i: number): number {
   const m = object_page(o, i);
   if (m === 0 || page_valid(m) || page.busy[m] !== 0) return m;
-  page_of_dead_free(m, o);
+  page_of_dead_free(m, o, false);
   return 0;
 }
 /** Frees a page whose wirings, if it has any, are those of the dead. */
-function page_of_dead_free(m: number, o: vm_object_t): void {
+function page_of_dead_free(m: number, o: vm_object_t, drop: boolean): void {
   if (vm_page_wirings(m) !== 0 && counter_get(v_reaps) > 0) vm_page_unwire_all(m);
-  object_page_free(m, o);
+  object_page_free(m, o, drop);
 }
 
 // --- busy ------------------------------------------------------------------------------------
@@ -281,23 +325,43 @@ export function vm_page_sleep_if_busy(m: number, o: vm_object_t): boolean {
 
 // --- going -----------------------------------------------------------------------------------
 
-/** Takes a page out of the object: it is busy by this CPU, and nobody finds it. */
-export function object_page_remove(m: number, o: vm_object_t): void {
+/**
+ * Takes a page out of the object: it is busy by this CPU, and nobody finds it.  With `drop` its
+ * slot is in this CPU's hand, else the index leads to that.
+ */
+export function object_page_remove(m: number, o: vm_object_t, drop = false): void {
+  const t = object_index(o);
   const i = page.index[m];
+  const slot = page.slot[m];
+  if (radix_lookup(t, i) !== m) panic('vm_page_remove: not found there', m, i);
   undo_begin(object.lock, o);
   if (page.busy[m] !== thr.tid) vm_page_busy(m);
-  if (radix_clear(object_index(o), i) !== m) panic('vm_page_remove: not found there', m, i);
+  if (slot !== 0 && !drop) radix_replace(t, i, -slot);
+  else radix_clear(t, i);
+  if (slot !== 0) {
+    save(page.slot, m);
+    page.slot[m] = 0;
+    if (drop) swap_note_old(slot);
+  }
   save(object.resident, o);
   object.resident[o]--;
   undo_end();
+  if (slot !== 0 && drop) swap_free_old();
 }
-/** Frees a page of the object, which nobody has busy; who maps it loses it. */
-export function object_page_free(m: number, o: vm_object_t): void {
+/** Frees a page of the object whose contents nobody wants any more, as object_page_free. */
+export function object_page_drop(m: number, o: vm_object_t): void {
+  object_page_free(m, o, true);
+}
+/**
+ * Frees a page of the object, which nobody has busy; who maps it loses it.  What the swap area has
+ * of it stays there, unless `drop` is set.
+ */
+export function object_page_free(m: number, o: vm_object_t, drop = false): void {
   const i = page.index[m];
   if (vm_page_wirings(m) !== 0) panic('vm_page_free: freeing wired page', m, vm_page_wirings(m));
   pmap_remove_all(m);
   vm_page_unqueue(m);
-  object_page_remove(m, o);
+  object_page_remove(m, o, drop);
   if (opt.SIM) sim_point(m);
   page_flash(m);
   vm_page_forget(m);
@@ -313,13 +377,14 @@ export function object_pages_free(o: vm_object_t): void {
   for (let m = object_page_next(o, 0); m !== 0; ) {
     const i = page.index[m];
     if (!vm_page_sleep_if_busy(m, o)) {
-      page_of_dead_free(m, o);
+      page_of_dead_free(m, o, true);
       freed++;
     }
     m = object_page_next(o, i);
   }
   counter_add(v_pfree, freed);
   object_stale_out(o);
+  object_slots_free(o, 0, INDEX_END);
   radix_end(object_index(o), nodes());
 }
 /**
@@ -332,9 +397,10 @@ export function object_pages_revoke(o: vm_object_t): void {
     const slept = vm_page_sleep_if_busy(m, o);
     const wired = !slept && vm_page_wirings(m) !== 0;
     if (wired) pmap_remove_all(m);
-    else if (!slept) object_page_free(m, o);
+    else if (!slept) object_page_drop(m, o);
     m = object_page_next(o, wired ? i + 1 : i);
   }
+  object_slots_free(o, 0, INDEX_END);
 }
 
 // --- moving ----------------------------------------------------------------------------------
@@ -351,10 +417,12 @@ export function object_page_move(
 ): boolean {
   const was = page.index[m];
   uncache(m);
-  const stale = place_stale(to, i, 'vm_page_rename');
+  const there = place_free(to, i, 'vm_page_rename');
+  if (there < 0) panic('vm_page_rename: the swap area has the page there', i, -there);
   if (!radix_reserve(object_index(to), i, nodes())) return false;
+  if (page.slot[m] !== 0) object_swaps(to);
   pcpu.moving[thr.pc] = to;
-  enter(to, i, m, stale); // it does not count yet: the page says that it is the other one's
+  enter(to, i, m, there); // it does not count yet: the page says that it is the other one's
   undo_begin(object.lock, from);
   save(page.owner, m);
   save(page.index, m);
@@ -363,17 +431,21 @@ export function object_page_move(
   if (radix_clear(object_index(from), was) !== m) panic('vm_page_rename: not found', m, was);
   page.owner[m] = to;
   page.index[m] = i;
-  page.state[m] |= PAGE_DIRTY; // what a store has of it was another object's
+  if (page.slot[m] === 0) page.state[m] |= PAGE_DIRTY; // a store knows it by the other object
   object.resident[from]--;
   undo_end();
   pcpu.moving[thr.pc] = 0;
   radix_trim(object_index(from), was, nodes());
   return true;
 }
-/** Takes the stale entry out that a dead CPU may have left in the object. */
+/** Takes the stale entry out that a dead CPU may have left in the object, and settles slots. */
 export function object_stale_out(o: vm_object_t): void {
   const t = object_index(o);
   for (let i = radix_next(t, 0); i >= 0; i = radix_next(t, i + 1)) {
+    if (radix_lookup(t, i) < 0) {
+      object_slot(o, i);
+      continue;
+    }
     if (says(radix_lookup(t, i), o, i)) continue;
     undo_begin(object.lock, o);
     radix_clear(t, i);

@@ -16,8 +16,9 @@ import { pmap_clear_modify } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_anonymous } from './vm_object.ts';
+import { object_slot_drop, object_slots_free } from './vm_object_slot.ts';
 import {
-  object_page_free,
+  object_page_drop,
   object_page_next,
   page_valid,
   vm_page_sleep_if_busy,
@@ -38,9 +39,10 @@ export function vm_object_page_remove(o: vm_object_t, first: number, end: number
     if (i >= end) break;
     const wired = vm_page_wirings(m) !== 0;
     const slept = !wired && vm_page_sleep_if_busy(m, o);
-    if (!wired && !slept) object_page_free(m, o);
+    if (!wired && !slept) object_page_drop(m, o);
     m = object_page_next(o, slept ? i : i + 1);
   }
+  object_slots_free(o, first, end);
   const last = first < object.size[o] && object.size[o] <= end;
   if (last && object_anonymous(o) && object_page_next(o, first) === 0) {
     undo_begin(object.lock, o);
@@ -77,6 +79,7 @@ function shown_once(o: vm_object_t): boolean {
   return object_anonymous(o) && (object.flags[o] & OBJ_ONEMAPPING) !== 0;
 }
 function advise(o: vm_object_t, first: number, n: number, advice: number): void {
+  if (advice === MADV_FREE) object_slots_free(o, first, first + n);
   for (let m = object_page_next(o, first); m !== 0; m = object_page_next(o, page.index[m] + 1)) {
     if (page.index[m] >= first + n) return;
     if (page.busy[m] !== 0 || vm_page_wirings(m) !== 0 || !page_valid(m)) continue;
@@ -86,6 +89,7 @@ function advise(o: vm_object_t, first: number, n: number, advice: number): void 
       page.state[m] &= ~PAGE_DIRTY;
       undo_end();
       pmap_clear_modify(m);
+      object_slot_drop(m, o);
     }
     if (advice === MADV_WILLNEED) vm_page_activate(m);
     else if (advice === MADV_DONTNEED || advice === MADV_FREE) {

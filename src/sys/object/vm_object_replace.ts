@@ -20,7 +20,7 @@ import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { pmap_copy_page } from '../page/vm_page.ts';
 import { vm_page_forget, vm_page_free_busy, vm_page_unbusy } from '../page/vm_page_busy.ts';
 import { vm_page_unqueue } from '../page/vm_pageq.ts';
-import { undo_begin, undo_end } from '../sync/undo.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { radix_replace } from '../pmap/vm_radix.ts';
 import { object_index } from './vm_object.ts';
 import { page_flash } from './vm_object_page.ts';
@@ -46,6 +46,10 @@ export function object_page_replace(m: number, to: number, o: vm_object_t): void
   vm_page_unqueue(m);
   undo_begin(object.lock, o);
   radix_replace(object_index(o), page.index[m], to);
+  save(page.slot, to);
+  save(page.slot, m);
+  page.slot[to] = page.slot[m];
+  page.slot[m] = 0;
   vm_page_unbusy(to);
   undo_end();
 }

@@ -1,23 +1,28 @@
 /*
- * vm_pager: where the contents of a page come from that is not in memory.
+ * vm_pager: where the contents of a page come from that is not in memory, and where they go.
  *
  *      DEFAULT   nowhere: the caller looks further down the chain, at last it fills with zeros
+ *      SWAP      the swap area (swap_pager.ts)
+ *      VNODE     a file (vm_vnode.ts)
  *      PHYS      zeros
  *      DEVICE    nothing is ever missing: a lookup finds all that a device has (vm_device.ts)
  *      DEAD      nothing is there any more
  *
- * Who needs page `i` of an object and does not find it asks whether the pager has it, makes a
- * page, busy, and has it filled:
+ * Who needs page `i` of an object and does not find it asks whether the pager has it, and has it
+ * brought in, perhaps with neighbours that lie beside it in the store (a cluster):
  *
  *      m = object_page(o, i)                      found: that is it
  *      vm_pager_has_page(o, i)                    no: the object below, or zeros
- *      m = object_page_alloc(o, i, 0)
- *      vm_pager_get_pages(o, i, m)                OK: m has contents, clean; it is busy still
+ *      vm_pager_page_in(o, i, most)               OK: it was there a moment ago; look again
  *
- * With any result but OK the page has no contents: the caller frees it.  A pager that waits
- * for its store notes that it pages in the object (object_pip_add), lets go of the lock, and
- * has it again when it returns.  The page is busy meanwhile, so that nobody else asks for it.
+ * The pages of a cluster are made, busy; then, with paging in progress in the object, its lock let
+ * go of and the CPU parked, the pager reads; then those that were read have contents, clean.
+ * After an error none has: they go, and the store has what it had.  A thread that dies meanwhile
+ * leaves pages without contents, which is the same.
+ *
+ * How they go out is told in vm_launder.ts.
  */
+import { mem as mem_, PAGE_SIZE } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import {
@@ -30,12 +35,23 @@ import {
   type vm_object_t,
 } from '../h/vm_object.ts';
 import { PG_ZERO, vm_page } from '../h/vm_page.ts';
-import { mtx_assert } from '../sync/kern_mutex.ts';
-import { pmap_zero_page } from '../page/vm_page.ts';
-import { object_page_filled } from './vm_object_page.ts';
+import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { pmap_zero_page, vm_page_count_min } from '../page/vm_page.ts';
+import { vm_page_activate, vm_page_deactivate } from '../page/vm_pageq.ts';
+import { object_pip_add, object_pip_done } from './vm_object.ts';
+import {
+  object_page_alloc,
+  object_page_alloc_run,
+  object_page_came,
+  object_page_filled,
+  object_page_free,
+  object_page_seen,
+  object_page_wakeup,
+} from './vm_object_page.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const opt = opt_;
+const mem = mem_;
 const object = vm_object;
 const page = vm_page;
 
@@ -48,12 +64,43 @@ export const VM_PAGER_FAIL = 2;
 /** It has the data and cannot get at it: an error of its store. */
 export const VM_PAGER_ERROR = 4;
 
-/** What a type of objects is filled by; the object is locked. */
+/** Most pages that are read or written at once. */
+export const CLUSTER = 16;
+/** Pages that are brought in before, and after, the one that is wanted. */
+const BEFORE = 7;
+const AFTER = 8;
+/** Beside VM_PAGER_*: no memory for the page. */
+export const VM_PAGER_NOMEM = -1;
+
+/** What a type of objects is filled by. */
 export interface Pager {
-  /** Whether it has contents for page `i`, which lies inside the object. */
+  /** Whether it has contents for page `i`, which lies inside the object. The object is locked. */
   has(o: vm_object_t, i: number): boolean;
-  /** Fills page m, which is page `i` and busy by this CPU. VM_PAGER_*. */
+  /** Fills page m, which is page `i` and busy by this CPU. VM_PAGER_*. The object is locked. */
   get(o: vm_object_t, i: number, m: number): number;
+  /** Where its contents lie, if it has a store: see Backing. */
+  readonly store?: Backing;
+}
+/** The store behind a pager. */
+export interface Backing {
+  /**
+   * How many pages from number `i` on, at most `n`, lie side by side in the store, upwards or, with
+   * `step` -1, downwards.  Page `i` itself is there.  The object is locked.
+   */
+  side(o: vm_object_t, i: number, n: number, step: 1 | -1): number;
+  /** Reads pages `ms`, which lie side by side there. 0, or an errno. Nothing is locked, parked. */
+  read(o: vm_object_t, ms: readonly number[]): number;
+  /**
+   * Makes room for writing pages `ms`, which follow each other in the object.  How many, from the
+   * first on, may be written; minus an errno: none.  The object is locked.
+   */
+  room(o: vm_object_t, ms: readonly number[]): number;
+  /** Writes them. 0, or an errno. Nothing is locked, parked. */
+  write(o: vm_object_t, ms: readonly number[]): number;
+  /** In the section in which page m becomes clean: the next of those that were written. */
+  written(o: vm_object_t, m: number): void;
+  /** After each such section; with `last` after all, and after a write that failed. */
+  settle(o: vm_object_t, last: boolean): void;
 }
 const nothing = (code: number): Pager => ({ has: () => false, get: () => code });
 /** By OBJT_*: the same in every thread. */
@@ -83,6 +130,105 @@ export function vm_pager_has_page(o: vm_object_t, i: number): boolean {
   if (object.type[o] === OBJT_DEFAULT) return false; // most are, and have nothing elsewhere
   return inside(o, i) && pager_of(o).has(o, i);
 }
+/**
+ * Brings page `i` of the object in, whose pager has it and which is not in memory, and up to `most`
+ * pages in all.  VM_PAGER_*; the page may be gone again when this returns.  The object is locked,
+ * and was let go of.
+ */
+export function vm_pager_page_in(o: vm_object_t, i: number, most: number): number {
+  if (opt.INVARIANTS) mtx_assert(object.lock, o);
+  if (!inside(o, i)) return VM_PAGER_BAD;
+  const { store } = pager_of(o);
+  if (store) return store_page_in(store, o, i, most);
+  const m = object_page_alloc(o, i, 0);
+  if (m === 0) return VM_PAGER_NOMEM;
+  const got = vm_pager_get_pages(o, i, m);
+  if (got === VM_PAGER_OK) object_page_wakeup(m, o);
+  else object_page_free(m, o);
+  return got;
+}
+/**
+ * The same for page `i` of an object to which a chain leads that stays; it may be in memory by now.
+ * The caller holds no lock of an object.
+ */
+export function vm_object_page_in(o: vm_object_t, i: number): number {
+  mtx_lock(object.lock, o);
+  const away = object_page_seen(o, i) === 0 && vm_pager_has_page(o, i);
+  const got = away ? vm_pager_page_in(o, i, 1) : VM_PAGER_OK;
+  mtx_unlock(object.lock, o);
+  return got;
+}
+function store_page_in(store: Backing, o: vm_object_t, i: number, most: number): number {
+  const ms = cluster(store, o, i, most);
+  if (ms.length === 0) return VM_PAGER_NOMEM;
+  const error = store_read(store, o, ms);
+  const gone = (object.flags[o] & OBJ_DEAD) !== 0 || object.type[o] === OBJT_DEAD;
+  for (const m of ms) {
+    if (error !== 0 || gone) {
+      object_page_free(m, o);
+      continue;
+    }
+    object_page_came(m, o);
+    if (page.index[m] === i) vm_page_activate(m);
+    else vm_page_deactivate(m);
+  }
+  if (gone) return VM_PAGER_BAD;
+  if (error !== 0) pager_error.errno = error;
+  return error === 0 ? VM_PAGER_OK : VM_PAGER_ERROR;
+}
+/** Of this thread: the errno of the store with which VM_PAGER_ERROR came last. */
+export const pager_error = { errno: 0 };
+/** Has busy pages read, with the object unlocked meanwhile. */
+function store_read(store: Backing, o: vm_object_t, ms: readonly number[]): number {
+  object_pip_add(o);
+  mtx_unlock(object.lock, o);
+  const error = store.read(o, ms);
+  mtx_lock(object.lock, o);
+  object_pip_done(o);
+  return error;
+}
+/**
+ * New pages, busy, for page `i` and those around it that can come with it, in order; empty: no
+ * memory.  Few of them, or one alone, where memory is short.
+ */
+function cluster(store: Backing, o: vm_object_t, i: number, most: number): number[] {
+  const spare = vm_page_count_min() ? 1 : most;
+  const up = spare <= 1 ? 1 : store.side(o, i, Math.min(AFTER + 1, spare), 1);
+  const down = spare <= up ? 1 : store.side(o, i, Math.min(BEFORE + 1, spare - up + 1), -1);
+  const first = i - down + 1;
+  const n = up + down - 1;
+  if (n > 1) {
+    const run = object_page_alloc_run(o, first, n);
+    if (run !== 0) return Array.from({ length: n }, (_, k) => run + k);
+  }
+  const wanted = object_page_alloc(o, i, 0);
+  if (wanted === 0) return [];
+  const ms = [wanted];
+  for (let k = 1; k < up && !vm_page_count_min(); k++) {
+    const m = object_page_alloc(o, i + k, 0);
+    if (m === 0) break;
+    ms.push(m);
+  }
+  return ms;
+}
+/** The bytes of pages, as few views as can be: those that lie side by side are one. */
+export function page_views(ms: readonly number[]): Uint8Array[] {
+  const views: Uint8Array[] = [];
+  for (let k = 0; k < ms.length; ) {
+    let n = 1;
+    while (k + n < ms.length && ms[k + n] === ms[k] + n) n++;
+    views.push(mem.U8.subarray(ms[k] * PAGE_SIZE, (ms[k] + n) * PAGE_SIZE));
+    k += n;
+  }
+  return views;
+}
+/** The `get` of a pager with a store: page m alone. */
+export function store_get(store: Backing, o: vm_object_t, m: number): number {
+  const error = store_read(store, o, [m]);
+  pager_error.errno = error;
+  return error === 0 ? VM_PAGER_OK : VM_PAGER_ERROR;
+}
+
 /**
  * Fills page m, page `i` of the object, new and busy by this CPU.  VM_PAGER_OK: it has contents
  * that no store lacks.  The object is locked; it may have been let go of meanwhile.
