@@ -58,8 +58,8 @@ const ATOMICS_ALLOWED = [
   /^(bench|sim|fuzz|tests)\//,
 ];
 
-/** The two files of the kernel that may know the host's file system. */
-const FILES_ALLOWED = /^src\/sys\/machine\/(?:store|host)\.ts$/;
+/** The files of the kernel that may know the host's file system. */
+const FILES_ALLOWED = /^src\/sys\/machine\/(?:store\w*|host)\.ts$/;
 
 const HOT_MARK = /tidy: hot\b/;
 /** Bound once per thread as structures are, and folded by V8 only as a local constant. */

@@ -30,20 +30,20 @@ import { hw, mem, PAGE_WORDS, page_word } from '../../src/sys/machine/memory.ts'
 import {
   STORE_CREATE,
   STORE_NEW,
-  type StoreFault,
-  type StoreOp,
   store_abandon,
   store_close,
   store_discard,
-  store_faults,
   store_open,
   store_open_memory,
+} from '../../src/sys/machine/store.ts';
+import {
   store_read,
   store_size,
   store_sync,
   store_truncate,
   store_write,
-} from '../../src/sys/machine/store.ts';
+} from '../../src/sys/machine/store_io.ts';
+import { type StoreFault, type StoreOp, store_faults } from '../../src/sys/machine/store_fault.ts';
 import { elem, field_word, i32, type Ptr, struct, words } from '../../src/sys/machine/struct.ts';
 import { PG_ZERO, PK_FREE, PK_MASK, vm_page } from '../../src/sys/h/vm_page.ts';
 import type { malloc_type_t } from '../../src/sys/h/malloc.ts';

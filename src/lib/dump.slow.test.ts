@@ -29,7 +29,7 @@ import {
   type StoreOp,
   store_fault_at,
   store_faults,
-} from '../sys/machine/store.ts';
+} from '../sys/machine/store_fault.ts';
 import { M, machine as header, ROOT_PHYS } from '../sys/machine/header.ts';
 import { until, within } from '../sys/machine/workers.test.lib.ts';
 import { DUMP_LOAD } from '../sys/observe/dump_elf.ts';
@@ -160,7 +160,7 @@ test('every fault at every operation: no file is left, an error says path and re
 
 test('a dumper that is killed leaves nothing by that name, and the next writes it', async () => {
   const path = fresh();
-  const store = new URL('../sys/machine/store.ts', import.meta.url).href;
+  const store = new URL('../sys/machine/store_fault.ts', import.meta.url).href;
   const program = `
     import { boot } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};
     import { store_fault_at } from ${JSON.stringify(store)};

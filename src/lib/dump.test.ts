@@ -22,7 +22,7 @@ import { after, afterEach, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 import { EIO } from '../sys/machine/errno.ts';
-import { store_faults } from '../sys/machine/store.ts';
+import { store_faults } from '../sys/machine/store_fault.ts';
 import { within } from '../sys/machine/workers.test.lib.ts';
 import { DUMP_LOAD, DUMP_PANICKED, DUMP_QUIET } from '../sys/observe/dump_elf.ts';
 import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';

@@ -11,7 +11,7 @@
  *      u   the UMA lock; of pages that windows show: the lock of the page queues
  *      m   of a map entry: the lock of its map; in no map, anything goes
  *      i   of a map or its entry: the lock of the map, held in any way, to write too
- *      n   of an object, of a map: the lock of the list of all of them
+ *      n   of an object, of a map, of a store: the lock of the list of all of them
  *      e   changes only while the keg is empty: it has no pages
  *      f   the free lock
  *      g   of a page: under the free lock, or by the CPU in whose hand it is; of a
@@ -43,6 +43,7 @@ import {
   ROOT_PAGEQ,
   ROOT_PHYS,
   ROOT_PMAP,
+  ROOT_STORE,
   ROOT_SWAP,
   ROOT_SYSCTL,
   ROOT_UMA,
@@ -58,6 +59,7 @@ import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { swap_root } from '../h/swap.ts';
+import { vm_store_root } from '../h/vm_store.ts';
 import { vm_window_root } from '../h/vm_window.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
@@ -207,6 +209,9 @@ function page_letters(): void {
   checked_letter('swap_root', 'n', swap_lock);
   checked_letter('swap_area', 'w', swap_lock);
   checked_letter('swap_blist', 'w', swap_lock);
+  const stores_lock = (): number => anchor(ROOT_STORE) + vm_store_root.lock;
+  checked_letter('vm_store', 'n', stores_lock);
+  checked_letter('vm_store_root', 'n', stores_lock);
   checked_letter('vm_object', 'k', (o) => {
     const backing = mem.I32[o + offset(vm_object.backing)];
     return backing > 0 ? backing + vm_object.lock : 0;

@@ -127,6 +127,13 @@ import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { vm_object_boot, vm_object_reap, vm_object_startup } from '../object/vm_object.ts';
 import { object_cache_free } from '../object/vm_object_cache.ts';
 import { object_page_unowned } from '../object/vm_object_page.ts';
+import {
+  vm_store_boot,
+  vm_store_heard,
+  vm_store_leave,
+  vm_store_reap,
+  vm_store_startup,
+} from '../object/vm_store.ts';
 import { limbo_boot, vm_page_limbo_idle } from '../page/vm_page_limbo.ts';
 import { swap_boot, swap_reap } from '../object/swap_area.ts';
 import '../object/swap_pager.ts';
@@ -197,6 +204,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [pageq_boot, 'the queues of pages that have owners'],
   [swap_boot, 'where swap areas will be noted'],
   [pmap_boot, 'where pages are mapped'],
+  [vm_store_boot, 'where stores will be noted: files that pages come from'],
   [vm_object_boot, 'where memory objects will be noted'],
   [vm_map_boot, 'where address spaces will be noted'],
   [vm_window_boot, 'where windows onto them will be noted'],
@@ -210,6 +218,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [kmeminit, 'how many of them malloc and the zones may hold'],
   [uma_startup, 'the zones of zones, kegs, slabs and buckets'],
   [pmap_startup, 'zones of page tables, and of pages that are mapped twice'],
+  [vm_store_startup, 'the zone of stores'],
   [vm_object_startup, 'zones of memory objects and of the indexes of their pages'],
   [vm_map_startup, 'zones of address spaces and of their entries'],
   [vm_region_startup, 'zone of the named parts of address spaces'],
@@ -231,6 +240,7 @@ life_begin({
     [tlb_leave, 'it translates no addresses any more'],
     [vm_map_keep_leave, 'it keeps no address spaces any more'],
     [vm_window_leave, 'its windows onto address spaces are closed'],
+    [vm_store_leave, 'nobody is led to files that it has open'],
     [uma_leave, 'what this CPU caches goes to the zones'],
   ],
   death_lockless: [
@@ -248,6 +258,7 @@ life_begin({
     [vm_window_reap, 'its windows onto address spaces are closed'],
     [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],
     [vm_map_keep_reap, 'it keeps no address spaces any more'],
+    [vm_store_reap, 'it has no files open, and no references to stores on their way'],
     [vm_page_cache_reap, 'so do those in its page cache'],
     [budget_reap, 'it is about to take no pages any more'],
     [uma_reap, 'items in its hand go back, its caches go to the zones'],
@@ -257,6 +268,7 @@ life_begin({
   ],
   bell: [
     [poll_uma, 'caches are handed over to those who asked for them'],
+    [vm_store_heard, 'files of stores that ended are closed'],
     [lowmem_heard, 'subscribers of this thread hear that memory is short'],
   ],
   idle: [

@@ -85,6 +85,8 @@ export const PAGE_CACHE_MAX = 32;
 export const HAND_ITEMS = 8;
 /** References to memory objects that a CPU may have on their way. */
 export const HAND_REFS = 16;
+/** The same to stores (object/vm_store.ts). */
+export const HAND_STORES = 4;
 /** Address spaces that a CPU may translate at a time (pmap_tlb.ts). */
 export const TLB_SETS_MAX = 8;
 /** The same to address spaces. */
@@ -159,6 +161,8 @@ export const pcpu = struct<pcpu_t>(
   map_dying: i32('t', 'first of the map entries that it took out and has not let go of; 0: none'),
   in_hand_maps: i32('t', 'references to address spaces between two places'),
   in_hand_map: words('t', 'those maps, the last taken last', HAND_MAPS),
+  in_hand_stores: i32('t', 'references to stores between two places'),
+  in_hand_store: words('t', 'those stores, the last taken last', HAND_STORES),
   moving: i32('t', 'object that gets a page of another one, or another one below it; 0: none'),
   swap_first: i32('t', 'first slot of the swap area that it has taken and not yet given to a page'),
   swap_n: i32('t', 'slots from there on'),

@@ -95,6 +95,7 @@ import {
   slot_word,
   type slot_word_t,
 } from './slot_word.ts';
+import { own_forget } from './store_own.ts';
 import { field_word } from './struct.ts';
 import { web_locks_leave } from './web_locks.ts';
 
@@ -306,6 +307,7 @@ export function slot_leave(stopped = false): void {
 /** Forgets which CPU this thread was, without touching the machine. */
 export function thr_forget(over = false): void {
   web_locks_leave();
+  own_forget();
   thr_clear(over);
   bell_round++;
 }

@@ -104,6 +104,7 @@ export const ROOT_PMAP = 13;
 export const ROOT_MAP = 14;
 export const ROOT_WINDOW = 15;
 export const ROOT_SWAP = 16;
+export const ROOT_STORE = 17;
 export const ROOT_TEST = 31;
 
 /**

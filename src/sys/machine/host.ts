@@ -13,18 +13,24 @@ interface FsLike {
   readFileSync(path: string, encoding: string): string;
   existsSync(path: string): boolean;
   statSync(path: string, options: { throwIfNoEntry: false }): StatLike | undefined;
+  statSync(path: string, options: { bigint: true }): FileIdLike;
   writeSync(fd: number, data: Uint8Array): number;
   writeSync(fd: number, bytes: Uint8Array, from: number, n: number, at: number): number;
-  openSync(path: string, flags: string, mode?: number): number;
+  openSync(path: string, flags: string | number, mode?: number): number;
   fstatSync(fd: number): FileLike;
-  lstatSync(path: string): FileLike;
+  fstatSync(fd: number, options: { bigint: true }): FileIdLike;
+  lstatSync(path: string): unknown;
+  lstatSync(path: string, options: { bigint: true }): FileIdLike;
   ftruncateSync(fd: number, size: number): void;
   unlinkSync(path: string): void;
   linkSync(from: string, to: string): void;
   renameSync(from: string, to: string): void;
   readSync(fd: number, into: Uint8Array, from: number, n: number, at: number): number;
+  readvSync(fd: number, into: readonly Uint8Array[], at: number): number;
+  writevSync(fd: number, bytes: readonly Uint8Array[], at: number): number;
   fsyncSync(fd: number): void;
   closeSync(fd: number): void;
+  readonly constants: Readonly<Record<string, number | undefined>>;
 }
 interface StatLike {
   isFile(): boolean;
@@ -32,9 +38,16 @@ interface StatLike {
 }
 interface FileLike {
   readonly size: number;
-  /** Device and number: together they tell a file from every other. */
-  readonly dev: number;
-  readonly ino: number;
+}
+/** Device, number and birth: together they tell a file from every other. */
+export interface FileIdLike extends StatLike {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly birthtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+interface PathLike {
+  resolve(path: string): string;
 }
 interface OsLike {
   availableParallelism?(): number;
@@ -76,6 +89,38 @@ function builtin<T>(name: string): T | null {
 export const host_fs: FsLike | null = builtin<FsLike>('node:fs');
 const threads = builtin<WorkerThreadsLike>('node:worker_threads');
 const linux = proc?.platform === 'linux' && host_fs !== null && host_fs.existsSync('/proc/self');
+
+let births: boolean | null = null;
+/**
+ * Whether this host says when a file was made, and always the same.  One that does not know
+ * gives the time of the last change instead, as for /proc, which has no birth: that would be 0.
+ */
+export function host_births(): boolean {
+  if (births === null) births = linux && proc_has_no_birth();
+  return births;
+}
+function proc_has_no_birth(): boolean {
+  try {
+    const stat = host_fs?.statSync('/proc', { bigint: true });
+    return stat !== undefined && stat.birthtimeNs !== stat.ctimeNs;
+  } catch {
+    return false;
+  }
+}
+/** Flags that open a file and never wait, should a pipe be there; null: this host has none. */
+export function host_nonblock(writable: boolean): number | null {
+  const { O_RDONLY, O_RDWR, O_NONBLOCK } = host_fs?.constants ?? {};
+  const how = writable ? O_RDWR : O_RDONLY;
+  return linux && how !== undefined && O_NONBLOCK !== undefined ? how | O_NONBLOCK : null;
+}
+/** A path by which any thread opens the file that descriptor `fd` of this process has open. */
+export function host_fd_path(fd: number): string | null {
+  return linux ? `/proc/self/fd/${fd}` : null;
+}
+/** The path from the root on. */
+export function host_path(path: string): string {
+  return builtin<PathLike>('node:path')?.resolve(path) ?? path;
+}
 
 /** Cores this process may use. */
 export function host_cpus(): number {

@@ -44,24 +44,22 @@ import {
   STORE_NEW,
   STORE_READ,
   STORE_WRITE,
-  STORES_MAX,
-  type StoreFault,
-  type StoreOp,
   store_abandon,
   store_close,
   store_discard,
   store_free_name,
   store_name,
-  store_fault_at,
-  store_faults,
   store_open,
   store_open_memory,
-  store_read,
-  store_size,
-  store_sync,
-  store_truncate,
-  store_write,
 } from './store.ts';
+import { store_read, store_size, store_sync, store_truncate, store_write } from './store_io.ts';
+import {
+  STORES_MAX,
+  type StoreFault,
+  type StoreOp,
+  store_fault_at,
+  store_faults,
+} from './store_fault.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'kmem-store-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -3,15 +3,8 @@
  * byte of it with its own number, and says what it saw.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import {
-  STORE_WRITE,
-  store_close,
-  store_open,
-  store_open_memory,
-  store_read,
-  store_sync,
-  store_write,
-} from './store.ts';
+import { STORE_WRITE, store_close, store_open, store_open_memory } from './store.ts';
+import { store_read, store_sync, store_write } from './store_io.ts';
 
 const { path, memory, me, step, blocks, size, foreign } = workerData;
 const st = path ? store_open(path, STORE_WRITE) : store_open_memory(new Uint8Array(memory));

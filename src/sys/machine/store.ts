@@ -10,7 +10,7 @@
  *      memory    bytes that the caller gives, shared between threads if its buffer is
  *
  *      const st = store_open('dump', STORE_CREATE);        < 0: the errno, negated
- *      store_write(st, 4096, bytes);                       0, or an errno
+ *      store_write(st, 4096, bytes);                       0, or an errno    (store_io.ts)
  *      store_read(st, 0, bytes);                           bytes read, or the errno, negated
  *      store_close(st);
  *
@@ -28,26 +28,34 @@
  * a file twice.  A number is not given again soon, so that an old one is an error
  * (EBADF) and not somebody else's file.
  *
- * Faults.  `store_faults.next` is asked before each operation and may say that it
- * fails, does less than asked at a time, is slow, or that the store is full half-way.
+ * What other threads are told of a file is its path and its identity: device, number, and
+ * when it was made.  store_reopen opens a file by both, and is ESTALE where another file
+ * is found.
+ *
+ * Read next: store_io.ts (reading and writing), store_fault.ts (what goes wrong on purpose),
+ * object/vm_store.ts (stores that all threads know).
  */
-import { sim_point } from './atomic.ts';
 import {
   EBADF,
   EEXIST,
   EINTR,
   EINVAL,
-  EIO,
+  EISDIR,
   EMFILE,
   ENOENT,
-  ENOSPC,
   EOPNOTSUPP,
   EPERM,
-  EROFS,
-  errno_of_code,
+  ESTALE,
 } from './errno.ts';
-import { host_fs, host_sleep } from './host.ts';
-import { opt } from './opt.ts';
+import { type FileIdLike, host_births, host_fs, host_nonblock } from './host.ts';
+import {
+  answered,
+  fault_of,
+  host_call,
+  host_try,
+  type StoreKind,
+  STORES_MAX,
+} from './store_fault.ts';
 
 /* How a store is opened. */
 /** To be read; the file must be there, and be a regular one: a pipe could make its reader wait. */
@@ -59,43 +67,11 @@ export const STORE_CREATE = 3;
 /** To be read and written; the file must not be there: it is made, for its owner alone. */
 export const STORE_NEW = 4;
 
-/** Stores that a thread may have open. */
-export const STORES_MAX = 64;
 /** A number is the place in the table and, above it, how often that place was used. */
-const PLACE_BITS = 6;
-const USES = 0x1ffffff;
+const PLACE_BITS = 10;
+const USES = 0x1fffff;
 
-export type StoreOp =
-  | 'open'
-  | 'size'
-  | 'read'
-  | 'write'
-  | 'truncate'
-  | 'sync'
-  | 'name'
-  | 'discard'
-  | 'close';
-export type StoreKind = 'file' | 'memory';
-/** What an operation is made to do. */
-export type StoreFault =
-  /** It does nothing and answers with this errno. */
-  | { readonly what: 'fail'; readonly errno: number }
-  /** The host moves no more than so many bytes at a time. */
-  | { readonly what: 'short'; readonly bytes: number }
-  /** Others have so many milliseconds meanwhile; in the scheduler, so many points. */
-  | { readonly what: 'slow'; readonly ms: number }
-  /** A write puts half of its bytes and finds no more room. */
-  | { readonly what: 'full' };
-export const store_faults: {
-  next: ((op: StoreOp, kind: StoreKind, store: number) => StoreFault | null) | null;
-} = { next: null };
-/** Makes operation number `n` (from 1) of a sort do as `fault` says, once. */
-export function store_fault_at(op: StoreOp, n: number, fault: StoreFault): void {
-  let seen = 0;
-  store_faults.next = (asked) => (asked === op && ++seen === n ? fault : null);
-}
-
-interface Store {
+export interface Store {
   readonly kind: StoreKind;
   readonly number: number;
   readonly writable: boolean;
@@ -106,11 +82,17 @@ interface Store {
   /** The file that this store has made; null of all others. */
   made: Made | null;
 }
+/** What tells a file from every other. */
+export interface StoreIdentity {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  /** When it was made, ns: a number may be given again. 0: this host does not say. */
+  readonly birth: bigint;
+}
 /** A file by its path, and what tells it from another that is put there. */
 interface Made {
   readonly path: string;
-  readonly dev: number;
-  readonly ino: number;
+  readonly is: StoreIdentity;
 }
 /** The stores of this thread. No state of the kernel: numbers mean nothing to others. */
 const stores: (Store | null)[] = [];
@@ -136,7 +118,7 @@ export function store_open(path: string, how: number): number {
   if (fd < 0) return fd;
   let made: Made | null = null;
   if (how === STORE_NEW) {
-    const error = host_try(() => answered(() => (made = { path, ...identity(fs.fstatSync(fd)) })));
+    const error = host_try(() => answered(() => (made = { path, is: identity_of(file_stat(fd)) })));
     if (error < 0) return unmade(path, fd, error);
   }
   return enter(place, { kind: 'file', writable: how !== STORE_READ, fd, bytes: null, made });
@@ -148,9 +130,6 @@ function is_special(path: string): boolean {
     return stat !== undefined && !stat.isFile() && !stat.isDirectory() ? 1 : 0;
   });
   return special === 1; // errno: the opening tells it
-}
-function identity({ dev, ino }: { dev: number; ino: number }): { dev: number; ino: number } {
-  return { dev, ino };
 }
 /** The host does not say which file it has just made: it goes again. */
 function unmade(path: string, fd: number, error: number): number {
@@ -178,13 +157,18 @@ export function store_open_memory(bytes: Uint8Array, how = STORE_WRITE): number 
  * that the store has made is removed.
  */
 export function store_close(number: number): number {
-  const st = find(number);
+  const st = store_find(number);
   if (st === null) return EBADF;
   const fault = fault_of('close', st.kind, number);
   const closed = let_go(st);
   const error = fault?.what === 'fail' ? fault.errno : closed;
   if (error !== 0 && st.made) remove_file(st.made); // errno: the one of the close is told
   return error;
+}
+/** The file that a store has made stays from here on, however the store is closed. */
+export function store_keep(number: number): void {
+  const st = store_find(number);
+  if (st !== null) st.made = null;
 }
 /** Whether nothing is at a path, not even a link that leads nowhere: 0, EEXIST, or why not. */
 export function store_free_name(path: string): number {
@@ -198,7 +182,7 @@ export function store_free_name(path: string): number {
  * step.  0, or an errno: EINVAL if the store has made none.
  */
 export function store_name(number: number, to: string): number {
-  const st = find(number);
+  const st = store_find(number);
   const fs = host_fs;
   if (st === null) return EBADF;
   const { made } = st;
@@ -231,7 +215,7 @@ function renamed(st: Store, made: Made, to: string): number {
  * alone.
  */
 export function store_discard(number: number): number {
-  const st = find(number);
+  const st = store_find(number);
   if (st === null) return EBADF;
   if (st.made === null) return EINVAL;
   const fault = fault_of('discard', st.kind, number);
@@ -246,8 +230,8 @@ function remove_file(made: Made): number {
   const fs = host_fs;
   if (!fs) return -EOPNOTSUPP;
   return host_call(() => {
-    const { dev, ino } = fs.lstatSync(made.path);
-    if (dev === made.dev && ino === made.ino) fs.unlinkSync(made.path);
+    const there = fs.lstatSync(made.path, { bigint: true });
+    if (store_same(identity_of(there), made.is)) fs.unlinkSync(made.path);
     return 0;
   });
 }
@@ -256,7 +240,7 @@ function remove_file(made: Made): number {
  * fault, no answer.  For what plays such a death.
  */
 export function store_abandon(number: number): void {
-  const st = find(number);
+  const st = store_find(number);
   if (st !== null) let_go(st); // errno: nobody is left to hear it
 }
 function let_go(st: Store): number {
@@ -277,143 +261,93 @@ function enter(place: number, st: Omit<Store, 'number'>): number {
   stores[place] = { ...st, number };
   return number;
 }
-function find(number: number): Store | null {
+/** The store of this thread with that number; null: there is none. */
+export function store_find(number: number): Store | null {
   const st = Number.isInteger(number) ? stores[number & (STORES_MAX - 1)] : null;
   return st?.number === number ? st : null;
 }
 
-// --- reading and writing ----------------------------------------------------------------
+// --- which file it is ---------------------------------------------------------------------
 
-/** Bytes in a store, or the errno, negated. */
-export function store_size(number: number): number {
-  const st = find(number);
-  if (st === null) return -EBADF;
-  const fault = fault_of('size', st.kind, number);
-  if (fault?.what === 'fail') return -fault.errno;
-  if (st.bytes) return st.bytes.length;
+function identity_of(stat: FileIdLike): StoreIdentity {
+  const { dev, ino } = stat;
+  return { dev, ino, birth: host_births() ? stat.birthtimeNs : 0n };
+}
+function file_stat(fd: number): FileIdLike {
   const fs = host_fs;
-  return fs ? host_call(() => fs.fstatSync(st.fd).size) : -EOPNOTSUPP;
+  if (!fs) throw new Error('this host has no files');
+  return fs.fstatSync(fd, { bigint: true });
 }
-/** Reads from byte `at` on. Returns the bytes read, fewer at the end, or the errno, negated. */
-export function store_read(number: number, at: number, into: Uint8Array): number {
-  const st = find(number);
-  if (st === null) return -EBADF;
-  if (!place_valid(at)) return -EINVAL;
-  const fault = fault_of('read', st.kind, number);
-  if (fault?.what === 'fail') return -fault.errno;
-  const most = fault?.what === 'short' ? Math.max(1, fault.bytes) : into.length;
-  let done = 0;
-  while (done < into.length) {
-    const n = read_some(st, at + done, into, done, Math.min(most, into.length - done));
-    if (n < 0) return n;
-    if (n === 0) break;
-    done += n;
-  }
-  return done;
-}
-function read_some(st: Store, at: number, into: Uint8Array, from: number, n: number): number {
-  if (st.bytes) {
-    const there = Math.max(0, Math.min(n, st.bytes.length - at));
-    into.set(st.bytes.subarray(at, at + there), from);
-    return there;
-  }
-  const fs = host_fs;
-  return fs ? host_call(() => fs.readSync(st.fd, into, from, n, at)) : -EOPNOTSUPP;
-}
-/** Writes all of `bytes` from byte `at` on. 0, or an errno. */
-export function store_write(number: number, at: number, bytes: Uint8Array): number {
-  const st = find(number);
-  if (st === null) return EBADF;
-  if (!place_valid(at)) return EINVAL;
-  if (!st.writable) return EROFS;
-  const fault = fault_of('write', st.kind, number);
-  if (fault?.what === 'fail') return fault.errno;
-  const most = fault?.what === 'short' ? Math.max(1, fault.bytes) : bytes.length;
-  const end = fault?.what === 'full' ? bytes.length >> 1 : bytes.length;
-  for (let done = 0; done < end; ) {
-    const n = write_some(st, at + done, bytes, done, Math.min(most, end - done));
-    if (n < 0) return -n;
-    if (n === 0) return EIO; // the host neither writes nor says why
-    done += n;
-  }
-  return end < bytes.length ? ENOSPC : 0;
-}
-function write_some(st: Store, at: number, bytes: Uint8Array, from: number, n: number): number {
-  if (st.bytes) {
-    const room = Math.min(n, st.bytes.length - at);
-    if (room <= 0) return -ENOSPC;
-    st.bytes.set(bytes.subarray(from, from + room), at);
-    return room;
-  }
-  const fs = host_fs;
-  return fs ? host_call(() => fs.writeSync(st.fd, bytes, from, n, at)) : -EOPNOTSUPP;
+/** Whether both tell the same file. */
+export function store_same(a: StoreIdentity, b: StoreIdentity): boolean {
+  const same_birth = a.birth === 0n || b.birth === 0n || a.birth === b.birth;
+  return a.dev === b.dev && a.ino === b.ino && same_birth;
 }
 /**
- * Makes a file so many bytes long: what is new reads as zeros, and takes no room where
- * the host can leave holes.  A memory store is as long as it is: ENOSPC, EOPNOTSUPP.
+ * Which file a store is, or the errno, negated: EISDIR if it is a folder, EINVAL if it is no
+ * file of bytes, or lies in memory.
  */
-export function store_truncate(number: number, size: number): number {
-  const st = find(number);
-  if (st === null) return EBADF;
-  if (!place_valid(size)) return EINVAL;
-  if (!st.writable) return EROFS;
-  const fault = fault_of('truncate', st.kind, number);
-  if (fault?.what === 'fail') return fault.errno;
-  if (fault?.what === 'full') return ENOSPC;
-  const fs = host_fs;
-  if (st.bytes) return memory_truncate(st.bytes.length, size);
-  return fs ? 0 - host_call(() => answered(() => fs.ftruncateSync(st.fd, size))) : EOPNOTSUPP;
+export function store_identity(number: number): StoreIdentity | number {
+  const st = store_find(number);
+  if (st === null) return -EBADF;
+  const fault = fault_of('identity', st.kind, number);
+  if (fault?.what === 'fail') return -fault.errno;
+  if (st.bytes) return -EINVAL;
+  let is: StoreIdentity | number = -EINVAL;
+  const error = host_call(() => {
+    const stat = file_stat(st.fd);
+    if (stat.isFile()) is = identity_of(stat);
+    else if (stat.isDirectory()) is = -EISDIR;
+    return 0;
+  });
+  return error < 0 ? error : is;
 }
-function memory_truncate(length: number, size: number): number {
-  if (size === length) return 0;
-  return size > length ? ENOSPC : EOPNOTSUPP;
-}
-/** All that was written is where it stays. 0, or an errno. */
-export function store_sync(number: number): number {
-  const st = find(number);
-  if (st === null) return EBADF;
-  const fault = fault_of('sync', st.kind, number);
-  if (fault?.what === 'fail') return fault.errno;
-  const fs = host_fs;
-  if (st.bytes || !fs) return 0;
-  return 0 - host_call(() => answered(() => fs.fsyncSync(st.fd)));
-}
-function place_valid(at: number): boolean {
-  return Number.isSafeInteger(at) && at >= 0;
-}
-
-// --- the host, and faults ------------------------------------------------------------------
-
-/** A call of the host that answers nothing: 0. */
-function answered(call: () => void): number {
-  call();
-  return 0;
-}
-/** A call of the host; its answer, or the errno, negated. */
-function host_try(call: () => number): number {
-  try {
-    return call();
-  } catch (e) {
-    return -(errno_of_code((e as { code?: string }).code ?? '') || EIO);
-  }
-}
-/** The same, made again while it is interrupted. */
-function host_call(call: () => number): number {
-  for (;;) {
-    const result = host_try(call);
-    if (result !== -EINTR) return result;
-  }
+/** The host's descriptor of a store, -1: it has none. */
+export function store_fd(number: number): number {
+  return store_find(number)?.fd ?? -1;
 }
 /**
- * A point for the scheduler, and what this operation is made to do.  The point goes by the
- * place: the number says how often the place was used, which no seed knows.
+ * Opens the file `is` at a path that led to it once, to be read or to be read and written.
+ * Returns its number, or the errno, negated: ESTALE, nothing or another file is there.
  */
-function fault_of(op: StoreOp, kind: StoreKind, number: number): StoreFault | null {
-  const place = number & (STORES_MAX - 1);
-  if (opt.SIM) sim_point(place);
-  const fault = store_faults.next?.(op, kind, number) ?? null;
-  if (fault?.what !== 'slow') return fault;
-  if (!opt.SIM) host_sleep(fault.ms);
-  for (let i = 0; opt.SIM && i < fault.ms; i++) sim_point(place);
-  return null;
+export function store_reopen(path: string, how: number, is: StoreIdentity): number {
+  const fault = fault_of('open', 'file', 0);
+  if (fault?.what === 'fail') return -fault.errno;
+  const fs = host_fs;
+  if (!fs) return -EOPNOTSUPP;
+  const place = free_place();
+  if (place < 0) return -EMFILE;
+  // Looked at first: opening a device may do something, opening a pipe may wait.
+  let there = false;
+  const looked = host_call(() => {
+    const stat = fs.statSync(path, { bigint: true });
+    there = stat.isFile() && store_same(identity_of(stat), is);
+    return 0;
+  });
+  if (looked < 0 && looked !== -ENOENT) return looked;
+  if (!there) return -ESTALE;
+  const writable = how !== STORE_READ;
+  const flags = host_nonblock(writable) ?? FLAGS[writable ? STORE_WRITE : STORE_READ];
+  const fd = host_call(() => fs.openSync(path, flags));
+  if (fd < 0) return fd === -ENOENT ? -ESTALE : fd;
+  const number = enter(place, { kind: 'file', writable, fd, bytes: null, made: null });
+  const now = store_identity(number);
+  if (typeof now !== 'number' && store_same(now, is)) return number;
+  store_abandon(number);
+  return typeof now === 'number' ? now : -ESTALE;
+}
+/** Removes the file at a path if it is that one. 0, or an errno: ESTALE, it is another. */
+export function store_remove(path: string, is: StoreIdentity): number {
+  const fault = fault_of('discard', 'file', 0);
+  if (fault?.what === 'fail') return fault.errno;
+  const fs = host_fs;
+  if (!fs) return EOPNOTSUPP;
+  return (
+    0 -
+    host_call(() => {
+      if (!store_same(identity_of(fs.lstatSync(path, { bigint: true })), is)) return -ESTALE;
+      fs.unlinkSync(path);
+      return 0;
+    })
+  );
 }

@@ -55,9 +55,15 @@ import {
 import { FOLDER_WORDS, M, machine, PANIC_TEXT_WORDS } from '../machine/header.ts';
 import { host_js_tid, host_tid, host_who, host_who_tid } from '../machine/host.ts';
 import { mem, PAGE_WORDS } from '../machine/memory.ts';
-import { STORE_NEW, store_close, store_discard, store_open } from '../machine/store.ts';
-import { store_free_name, store_name } from '../machine/store.ts';
-import { store_sync, store_truncate, store_write } from '../machine/store.ts';
+import {
+  STORE_NEW,
+  store_close,
+  store_discard,
+  store_open,
+  store_free_name,
+  store_name,
+} from '../machine/store.ts';
+import { store_sync, store_truncate, store_write } from '../machine/store_io.ts';
 import { field_word, get64, get_string } from '../machine/struct.ts';
 import { malloc_count_words } from '../kmem/kern_malloc_sums.ts';
 import { zone_count_words } from '../uma/uma_stats.ts';

@@ -95,6 +95,12 @@ export const lock_order: readonly LockClass[] = [
     help: 'all swap areas: which slots are free',
   },
   {
+    name: 'VM stores',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'the list of files and other stores that pages come from, and references to them',
+  },
+  {
     name: 'page queue',
     kind: 'mtx',
     recovery: 'undo',
@@ -163,6 +169,7 @@ export const LC_VM_OBJECTS = class_id('VM objects');
 export const LC_VM_MAPS = class_id('VM maps');
 export const LC_VM_WINDOWS = class_id('VM windows');
 export const LC_SWAP_AREA = class_id('swap area');
+export const LC_VM_STORES = class_id('VM stores');
 export const LC_PAGE_QUEUE = class_id('page queue');
 export const LC_PMAP = class_id('pmap');
 export const LC_PV = class_id('pv list');
