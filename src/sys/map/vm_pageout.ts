@@ -10,7 +10,7 @@
  * It stands on the floor of the maps, above all that gives memory back.  Today that
  * is the zones; paging out to a store comes with objects and maps.
  */
-import { atomic_add, atomic_store } from '../machine/atomic.ts';
+import { atomic_add, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { cpu_ring, poll, thr } from '../machine/cpu.ts';
@@ -19,13 +19,8 @@ import { M, machine } from '../machine/header.ts';
 import { life, life_run } from '../machine/life.ts';
 import { field_word } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
-import {
-  pagedaemon_wchan,
-  v_free_target,
-  vm_page_count_min,
-  vm_page_free_count,
-  vm_page_idle,
-} from '../page/vm_page.ts';
+import { vm_page_count_min, vm_page_free_count, vm_page_idle } from '../page/vm_page.ts';
+import { v_free_target } from '../page/vm_page_targets.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
 import { W_PSLEEP } from '../machine/wmesg.ts';
@@ -95,10 +90,8 @@ export function vm_pageout(): never {
   const ph = phys_root();
   for (;;) {
     vm_pageout_round(state);
-    tsleep(pagedaemon_wchan(), W_PSLEEP, SLEEP_MS, () => {
-      atomic_store(field_word(vm_phys.daemon_sleeps, ph), 1);
-      return !vm_page_count_min() || state.fruitless;
-    });
-    atomic_store(field_word(vm_phys.daemon_sleeps, ph), 0);
+    const needed = field_word(vm_phys.needed, ph);
+    tsleep(needed, W_PSLEEP, SLEEP_MS, () => atomic_load(needed) === 0 || state.fruitless);
+    atomic_store(needed, 0);
   }
 }

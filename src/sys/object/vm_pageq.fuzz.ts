@@ -2,8 +2,9 @@
  * vm_pageq (fuzz): the same seeded operations on the queues of pages and on arrays.
  *
  * The pages of one object are activated, deactivated, cached, requeued, taken off, wired and
- * unwired.  Now and then, and at the end, every queue has its pages in the order that its array
- * has, every page its wirings and its activity, and the walker proves links and counts.
+ * unwired, grow older, and are met at the heads of queues, where some cannot be had.  Now and
+ * then, and at the end, every queue has its pages in the order that its array has, every page its
+ * wirings and its activity, and the walker proves links and counts.
  */
 import { boot } from '../boot/whole.ts';
 import { counter_get, counters } from '../machine/counter.ts';
@@ -17,10 +18,13 @@ import {
   PQ_INACTIVE,
   PQ_NONE,
   page_act,
+  page_lapped,
   page_queue,
   pageq_check,
   pageq_count,
+  pageq_first,
   vm_page_activate,
+  vm_page_age,
   vm_page_deactivate,
   vm_page_owner_unwire,
   vm_page_owner_wire,
@@ -51,6 +55,7 @@ class Model {
   readonly on = new Map<number, number>();
   readonly wired = new Map<number, number>();
   readonly act = new Map<number, number>();
+  readonly lapped = new Set<number>();
   reactivated = 0;
 
   queue(q: number): number[] {
@@ -62,9 +67,11 @@ class Model {
     const list = this.queue(q);
     list.splice(list.indexOf(m), 1);
     this.on.set(m, PQ_NONE);
+    this.lapped.delete(m);
     return q;
   }
   put(m: number, q: number, first = false): void {
+    this.lapped.delete(m);
     this.queue(q).splice(first ? 0 : this.queue(q).length, 0, m);
     this.on.set(m, q);
   }
@@ -77,6 +84,35 @@ class Model {
   wirings(m: number): number {
     return this.wired.get(m) ?? 0;
   }
+  /** To the end of its queue; that it went round stays. */
+  again(m: number, lap: boolean): void {
+    const lapped = lap || this.lapped.has(m);
+    const q = this.off(m);
+    if (q === PQ_NONE) return;
+    this.put(m, q);
+    if (lapped) this.lapped.add(m);
+  }
+}
+
+/** What a scan does: it meets the first page of queue q, and has it if the coin says so. */
+function first(model: Model, q: number, coin: boolean): void {
+  const m = model.queue(q)[0] ?? 0;
+  const asked: number[] = [];
+  const got = pageq_first(q, (at) => asked.push(at) > 0 && coin);
+  same('the first page', got, coin ? m : -m | 0);
+  same('pages that were asked for', asked.length, m === 0 ? 0 : 1);
+  if (m !== 0 && !coin) model.again(m, false);
+}
+/** Page m goes from one queue to another, if it is there. */
+function age(model: Model, m: number, from: number, coin: boolean): void {
+  const to = coin ? PQ_ACTIVE : PQ_INACTIVE;
+  const act = m % 65;
+  const there = model.on.get(m) === from;
+  same('there', Number(vm_page_age(m, from, to, act)), Number(there));
+  if (!there) return;
+  model.off(m);
+  model.put(m, to);
+  model.act.set(m, act);
 }
 
 /** One operation on page m of the locked object, by its number. */
@@ -84,15 +120,15 @@ function operate(model: Model, m: number, what: number, coin: boolean, cache: ()
   const wired = model.wirings(m);
   if (what < 3) {
     vm_page_activate(m);
+    model.lapped.delete(m);
     if (wired === 0) model.act.set(m, Math.max(model.act.get(m) ?? 0, ACT_INIT));
     model.use(m, PQ_ACTIVE);
   } else if (what < 6) {
     vm_page_deactivate(m, coin);
     if (wired === 0) model.use(m, PQ_INACTIVE, coin);
   } else if (what < 8) {
-    vm_page_requeue(m);
-    const q = model.off(m);
-    if (q !== PQ_NONE) model.put(m, q);
+    vm_page_requeue(m, coin);
+    model.again(m, coin);
   } else if (what < 9) {
     vm_page_unqueue(m);
     model.off(m);
@@ -106,7 +142,9 @@ function operate(model: Model, m: number, what: number, coin: boolean, cache: ()
     vm_page_owner_unwire(m, coin);
     model.wired.set(m, wired - 1);
     if (wired === 1) model.put(m, coin ? PQ_ACTIVE : PQ_INACTIVE);
-  } else cache();
+  } else if (what < 17) first(model, [PQ_INACTIVE, PQ_ACTIVE, PQ_CACHE][what - 14], coin);
+  else if (what < 19) age(model, m, what === 17 ? PQ_ACTIVE : PQ_INACTIVE, coin);
+  else cache();
 }
 function agree(model: Model, pages: readonly number[], reactivated: number): void {
   for (const [q, list] of model.queues) {
@@ -117,6 +155,7 @@ function agree(model: Model, pages: readonly number[], reactivated: number): voi
     same(`queue of ${m}`, page_queue(m), model.on.get(m) ?? PQ_NONE);
     same(`wirings of ${m}`, vm_page_wirings(m), model.wirings(m));
     same(`activity of ${m}`, page_act(m), model.act.get(m) ?? 0);
+    same(`${m} went round`, Number(page_lapped(m)), Number(model.lapped.has(m)));
   }
   same('reactivated', reactivated, model.reactivated);
   pageq_check();
@@ -140,7 +179,7 @@ export function play(seed: number, steps: number): void {
   for (let step = 0; step < steps; step++) {
     const m = pages[draw(PAGES)];
     try {
-      operate(model, m, draw(17), draw(2) === 0, () => {
+      operate(model, m, draw(22), draw(2) === 0, () => {
         const wired = model.wirings(m) > 0;
         same('cached', Number(object_page_cache(m, o)), Number(!wired));
         if (wired || model.on.get(m) === PQ_CACHE) return;

@@ -21,7 +21,7 @@
  * its hand.  The free lock is of class rebuild: bitmaps and tree are made anew
  * from the page array.
  */
-import { atomic_load, atomic_store, sim_point } from '../machine/atomic.ts';
+import { atomic_add, atomic_load, atomic_store, sim_point } from '../machine/atomic.ts';
 import { counter_add, counter_here, counter_u64 } from '../machine/counter.ts';
 import {
   cpu_slots,
@@ -40,16 +40,7 @@ import { hw as hw_, memory_state, PAGE_WORDS, page_word } from '../machine/memor
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { columns_words, elem, field_word } from '../machine/struct.ts';
-import {
-  CTLFLAG_RD,
-  CTLFLAG_RWTUN,
-  sysctl_get,
-  sysctl_int,
-  sysctl_set,
-  sysctl_uint,
-  sysctl_value,
-  type SysctlDecl,
-} from '../machine/sysctl_decl.ts';
+import { CTLFLAG_RWTUN, sysctl_get, sysctl_int, sysctl_value } from '../machine/sysctl_decl.ts';
 import {
   PG_ZERO,
   PK_BOOT,
@@ -78,6 +69,13 @@ import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { W_VMWAIT } from '../machine/wmesg.ts';
 import { limbo_check } from './vm_page_limbo.ts';
 import {
+  INTERRUPT_FREE_MIN,
+  page_few_min,
+  page_few_needed,
+  page_targets_set,
+  v_free_reserved,
+} from './vm_page_targets.ts';
+import {
   DOMAINS_MAX,
   PHYS_COLUMNS,
   phys_add,
@@ -94,6 +92,8 @@ import {
   type RunLimits,
   vm_phys,
 } from './vm_phys.ts';
+
+export { vm_page_count } from './vm_page_targets.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const hw = hw_;
@@ -114,33 +114,11 @@ export const v_zeroed = counter_u64(
 );
 export const v_alloc = counter_u64('vm.stats.vm.v_talloc', 'Pages taken');
 
-const INTERRUPT_FREE_MIN = 2;
-/** From this size on the reserve thresholds follow the formulas to the letter. */
-const FORMULA_PAGES = 8192;
 /** All page caches of CPUs together hold at most this share of the memory: 1 / CACHE_SHARE. */
 const CACHE_SHARE = 32;
 /** A cache of fewer pages is not worth having. */
 const CACHE_WORTH = 4;
-const CLUSTER_PAGES = 16;
-const PAGEOUT_FREE_MIN = 34;
 
-const level = (name: string, help: string) =>
-  sysctl_uint(`vm.stats.vm.${name}`, { value: 0, flags: CTLFLAG_RD, unit: 'pages', help });
-const knob = (name: string, number: number, help: string) =>
-  sysctl_uint(`vm.${name}`, { value: 0, flags: CTLFLAG_RWTUN, unit: 'pages', number, help });
-
-const v_free_min = knob('v_free_min', 3, 'Below this waiters for memory stay asleep');
-export const v_free_target = knob('v_free_target', 4, 'Free pages that reclaiming aims at');
-const v_free_reserved = knob('v_free_reserved', 5, 'Pages only SYSTEM and INTERRUPT requests get');
-const v_page_count = level('v_page_count', 'Pages managed');
-const constant = (name: string, help: string, value: number | SysctlDecl) =>
-  sysctl_value(`vm.stats.vm.${name}`, { type: 'uint', unit: 'pages', help }, () =>
-    typeof value === 'number' ? value : sysctl_get(value),
-  );
-constant('v_free_min', 'What vm.v_free_min is', v_free_min);
-constant('v_free_target', 'What vm.v_free_target is', v_free_target);
-constant('v_free_reserved', 'What vm.v_free_reserved is', v_free_reserved);
-constant('v_interrupt_free_min', 'Pages only INTERRUPT requests get', INTERRUPT_FREE_MIN);
 const idle_zero_max = sysctl_int('vm.idlezero_maxrun', {
   value: 16,
   min: 0,
@@ -229,24 +207,8 @@ export function vm_page_startup(): void {
   const each = Math.min(PAGE_CACHE_MAX, share) & ~1;
   phys.cache_max[ph] = each >= CACHE_WORTH ? each : 0;
   phys.lowest[ph] = phys.free[ph];
-  vm_page_thresholds(high - low);
+  page_targets_set(high - low);
 }
-/**
- * The thresholds of the page daemon.  The formulas are made for machines of
- * 32 MiB and more; below, they shrink with the memory.
- */
-function vm_page_thresholds(pages: number): void {
-  const min = 4 + (pages > 1024 ? Math.floor((pages - 1024) / 200) : 0);
-  let reserved = CLUSTER_PAGES + PAGEOUT_FREE_MIN + Math.floor(pages / 768) + 32;
-  if (pages < FORMULA_PAGES) reserved = Math.max(4, Math.floor((reserved * pages) / FORMULA_PAGES));
-  const free_min = min + reserved;
-  const target = (pages > 6144 ? 4 : 2) * free_min + reserved;
-  sysctl_set(v_page_count, pages);
-  if (sysctl_get(v_free_reserved) === 0) sysctl_set(v_free_reserved, reserved);
-  if (sysctl_get(v_free_min) === 0) sysctl_set(v_free_min, free_min);
-  if (sysctl_get(v_free_target) === 0) sysctl_set(v_free_target, target);
-}
-
 // --- taking pages --------------------------------------------------------------------
 
 /** Free pages that a request of this class must leave. */
@@ -327,8 +289,13 @@ export function vm_page_alloc(color: number, req: number, domain = -1): number {
     if (m !== 0) carry_out(m, 1);
   }
   mtx_unlock(phys.lock, ph);
+  if (m === 0) {
+    atomic_add(field_word(phys.deficit, ph), 1); // the page daemon gets one more
+    pagedaemon_wakeup();
+    return 0;
+  }
   pagedaemon_poke();
-  if (m !== 0) counter_add(v_alloc, 1);
+  counter_add(v_alloc, 1);
   return m;
 }
 function find_page(zero: boolean, color: number, domain: number): number {
@@ -560,25 +527,24 @@ export function vm_page_idle(): void {
 export function vm_page_free_count(): number {
   return free_pages();
 }
-/** Pages managed. */
-export function vm_page_count(): number {
-  return sysctl_get(v_page_count);
-}
-/** Wakes the page daemon if there are few pages; costs one plain look otherwise. */
+/**
+ * Wakes the page daemon if there are few pages and nobody has asked it yet; costs two plain looks
+ * otherwise.
+ */
 function pagedaemon_poke(): void {
   const ph = phys_root();
-  if (phys.free[ph] < sysctl_get(v_free_min) && phys.daemon_sleeps[ph] !== 0) {
-    atomic_store(field_word(phys.daemon_sleeps, ph), 0);
-    wakeup(ph + 1);
-  }
+  if (phys.needed[ph] === 0 && page_few_needed(phys.free[ph])) pagedaemon_wakeup();
 }
-/** The channel the page daemon sleeps on. */
-export function pagedaemon_wchan(): number {
-  return phys_root() + 1;
+/** Asks the page daemon for pages. */
+export function pagedaemon_wakeup(): void {
+  const needed = field_word(phys.needed, phys_root());
+  if (atomic_load(needed) !== 0) return;
+  atomic_store(needed, 1);
+  wakeup(needed);
 }
 /** Whether reclaiming is called for: fewer pages free than waiters need. */
 export function vm_page_count_min(): boolean {
-  return free_pages() < sysctl_get(v_free_min);
+  return page_few_min(free_pages());
 }
 /** Marks pages that are in hand as the caller's own, without a zone. They stay in hand. */
 export function vm_page_wired(m: number, n: number): void {

@@ -9,19 +9,39 @@
  * reclaimed (PG_UNMANAGED, PG_FICTITIOUS).  Queue, links and wirings are words of the page
  * array, because a word is what an undo log saves:
  *
- *      queue   | act_count | queue |       next, prev: neighbours, 0: the end
+ *      queue   | lapped | act_count | queue |       next, prev: neighbours, 0: the end
  *      wired   | lent | wirings |
  *
  * One lock guards all queues, inside the locks of objects.  Each call is one section or, for
  * several pages, a commit for each, so that a CPU that dies leaves every page where it was or
  * where it goes, and the counts right.
+ *
+ * Whoever looks for pages to reclaim works from the head of a queue and page by page (pageq_first):
+ * with the queues locked the object is only tried, because its lock comes first; a page that cannot
+ * be had goes to the end.  So a scan leaves no mark in a queue, and any number of them run at a
+ * time.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEQ } from '../machine/header.ts';
 import { mem as mem_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
+import { elem } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
+import {
+  ACT_MASK,
+  ACT_SHIFT,
+  PQ_ACTIVE,
+  PQ_CACHE,
+  PQ_COUNT,
+  PQ_INACTIVE,
+  PQ_LAPPED,
+  PQ_MASK,
+  PQ_NONE,
+  pageq_count,
+  pageq_root,
+  vm_pageq,
+  type vm_pageq_t,
+} from '../h/vm_pageq.ts';
 import {
   PAGE_DIRTY,
   PAGE_VALID,
@@ -31,48 +51,29 @@ import {
   PK_OBJECT,
   vm_page,
 } from '../h/vm_page.ts';
-import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
 import { lock_owner_tid } from '../sync/lock_word.ts';
 import { save, save_word, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
 import { vm_page_kernel_count } from './vm_page.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
+export { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, PQ_NONE, pageq_count } from '../h/vm_pageq.ts';
+
 // Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
 const machine = machine_;
 const page = vm_page;
 
-/* Queues. */
-export const PQ_NONE = 0;
-export const PQ_INACTIVE = 1;
-export const PQ_ACTIVE = 2;
-export const PQ_CACHE = 3;
-const PQ_COUNT = 4;
-const PQ_MASK = 0xff;
-const ACT_SHIFT = 8;
 /** What a page's activity begins with. */
 export const ACT_INIT = 5;
 /** Wirings are the lower half of the word, loans the upper one. */
 const WIRE_MASK = 0xffff;
 
-type vm_pageq_t = Ptr<'vm_pageq'>;
-/* Locks: (s) the lock  (h) read by all, for a sample */
-const pageq = struct<vm_pageq_t>(
-  'vm_pageq',
-  32,
-)({
-  lock: lock_words(MTX_WORDS, 'page queue', 'queues, links and wirings of pages with owners'),
-  head: words('s', 'first page of each queue, 0: none', PQ_COUNT),
-  tail: words('s', 'last page of each', PQ_COUNT),
-  count: words('sh', 'pages on each', PQ_COUNT),
-  wired: i32('sh', 'pages of objects that are wired'),
-});
+const pageq = vm_pageq;
 /** Where in the record of ROOT_PAGEQ the lock lies. */
 export const pageq_lock = pageq.lock;
-function root(): vm_pageq_t {
-  return machine.roots[elem(M, ROOT_PAGEQ)] as vm_pageq_t;
-}
+const root = pageq_root;
 /** Lays the queues out, while boot_alloc still works. */
 export function pageq_boot(): void {
   const r = boot_alloc(pageq.sizeof, 'the page queues', 32) as vm_pageq_t;
@@ -105,10 +106,6 @@ sysctl_value(
   { type: 'uint', help: 'Pages that the kernel holds, and pages of memory objects that are wired' },
   () => vm_page_kernel_count() + pageq.wired[root()],
 );
-/** Pages on a queue: a sample. */
-export function pageq_count(q: number): number {
-  return pageq.count[elem(root(), q)];
-}
 
 // --- links, inside a section ----------------------------------------------------------------
 
@@ -118,7 +115,11 @@ export function page_queue(m: number): number {
 }
 /** How active it is. */
 export function page_act(m: number): number {
-  return page.queue[m] >>> ACT_SHIFT;
+  return (page.queue[m] >>> ACT_SHIFT) & ACT_MASK;
+}
+/** Whether the page daemon has let it go round the inactive queue before it writes it. */
+export function page_lapped(m: number): boolean {
+  return (page.queue[m] & PQ_LAPPED) !== 0;
 }
 function set_queue(m: number, q: number, act: number): void {
   save(page.queue, m);
@@ -262,15 +263,54 @@ export function pageq_cached(suits: (m: number) => boolean): number {
   mtx_unlock(pageq.lock, r);
   return m;
 }
-/** To the end of the queue that it is on. */
-export function vm_page_requeue(m: number): void {
-  change(m, (at) => {
-    const q = page_queue(at);
-    if (q === PQ_NONE) return;
-    const act = page_act(at);
-    unlink(at);
-    link(at, q, act, false);
-  });
+/** To the end of the queue that it is on. With `lap`, it says so from here on. */
+export function vm_page_requeue(m: number, lap = false): void {
+  change(m, (at) => requeue(at, lap));
+}
+function requeue(m: number, lap: boolean): void {
+  const q = page_queue(m);
+  if (q === PQ_NONE) return;
+  const act = page_act(m);
+  const lapped = page.queue[m] & PQ_LAPPED;
+  unlink(m);
+  link(m, q, act, false);
+  page.queue[m] |= lap ? PQ_LAPPED : lapped; // its word is saved
+}
+/**
+ * The first page of a queue, if `had` is true for it: that is asked with the queues locked, takes
+ * what it needs of the page's object without waiting, and keeps it.  Otherwise that page goes to
+ * the end, and its number comes back negative.  0: the queue is empty.
+ */
+export function pageq_first(q: number, had: (m: number) => boolean): number {
+  const r = root();
+  if (pageq_count(q) === 0) return 0; // a hint: one that comes now is for the next
+  mtx_lock(pageq.lock, r);
+  const m = pageq.head[elem(r, q)];
+  const got = m !== 0 && had(m);
+  if (m !== 0 && !got) {
+    undo_begin(pageq.lock, r);
+    requeue(m, false);
+    undo_end();
+  }
+  mtx_unlock(pageq.lock, r);
+  return got ? m : -m | 0;
+}
+/**
+ * A page that is on queue `from` goes to the end of queue `to`, as active as that.  False: it is
+ * not there any more.  Its object is locked.
+ */
+export function vm_page_age(m: number, from: number, to: number, act: number): boolean {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  const there = page_queue(m) === from;
+  if (there) {
+    undo_begin(pageq.lock, r);
+    unlink(m);
+    link_last(r, m, to, act);
+    undo_end();
+  }
+  mtx_unlock(pageq.lock, r);
+  return there;
 }
 /** Off its queue; it forgets how active it was. Before its owner lets go of it. */
 export function vm_page_unqueue(m: number): void {
