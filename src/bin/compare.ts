@@ -51,7 +51,7 @@ const OPTIONS: Record<string, (text: string) => Meaning> = {
   },
   cpus: (text) => {
     const cpus = cpus_option(text);
-    return cpus === null ? CPUS_WANTED : { key: cpus, options: { cpus } };
+    return cpus === null ? CPUS_WANTED : { key: cpus, options: { cpus, asked_cpus: cpus } };
   },
   programs: (text) => {
     const programs = cpus_option(text);

@@ -116,7 +116,7 @@ test('input that cannot be read', async (t) => {
       /strace; the first: 1: mmap: its flags, argument 4, is miss/,
       file('1 mmap(0, 1, 2) = 0x7f\n'),
     ],
-    [/recognised as lackey/, file('==1234== Lackey, an example Valgrind tool\n')],
+    [/recognised as kmem-pages, but not/, file('# kmem-pages v7 page_bytes=4096\nr 1\n')],
   ];
   if (process.getuid?.() !== 0) cases.push([/not allowed to read it/, closed]);
   const argvs = cases.map(([, name], i) => ['replay', ...(i % 2 ? ['--json'] : []), name]);

@@ -1,5 +1,5 @@
 /*
- * kmem replay: recorded heaps, captured packets and system calls on a real machine.
+ * kmem replay: recorded heaps, packets, system calls and references to pages on a real machine.
  *
  * Without a file it plays the bundled recordings.  For each it shows progress,
  * then a verdict (what the recording says: peak, leaks, call sites; and what the
@@ -31,6 +31,8 @@ import { type AnyOutcome, play_trace, type ReplayOptions, replay } from '../repl
 import { fit } from '../replay/heap/fit.ts';
 import { is_rereadable, SourceError, spool, STDIN_NAME } from '../replay/read/source.ts';
 import { progress_line, verdict } from '../replay/heap/verdict.ts';
+import { is_pages_outcome, pages_damaged, pages_too_small } from '../replay/vm/pages_replay.ts';
+import { pages_verdict } from '../replay/vm/pages_verdict.ts';
 import { is_vm_outcome, vm_damaged, vm_too_small } from '../replay/vm/vm_replay.ts';
 import { has_spaces, vm_systat_text } from '../replay/vm/vm_systat.ts';
 import { vm_calls_table, vm_verdict } from '../replay/vm/vm_verdict.ts';
@@ -56,8 +58,9 @@ import { vmstat_malloc_text, vmstat_zone_text } from '../sys/observe/vmstat_text
 export const REPLAY_HELP = `usage: kmem replay [options] [FILE...]
 
 Plays recorded heaps (glibc mtrace, heaptrack, kmem-threads v1) through
-malloc(9), captures of packets (pcap, pcapng) through mbufs, and system calls
-(strace -f) on address spaces. Plain, gzip or zstd; \`-\` is standard input.
+malloc(9), captures of packets (pcap, pcapng) through mbufs, system calls
+(strace -f) on address spaces, and references to pages (Valgrind's lackey,
+kmem-pages v1) on one of them. Plain, gzip or zstd; \`-\` is standard input.
 Without FILE: the bundled ones. A pipe that is to be played several times
 (--fit, --compare, --loop) is copied to a file first.
 A recording with threads keeps each thread's order and has its threads spread
@@ -65,6 +68,8 @@ over the CPUs. One without is of a single thread and plays once, on one CPU;
 --programs N plays it N times at once, on N CPUs. Packets are received on one
 CPU and sent by reference on each of the others. System calls: each process has
 an address space, in which its memory calls are made, on the CPU it is dealt to.
+References to pages play on one CPU, unless --cpus says more; what the machine
+misses is told beside what exact LRU would have missed in as many pages.
 
   --cpus N              CPUs that play threads, packets or processes (default:
                         2, or fewer)
@@ -83,7 +88,7 @@ an address space, in which its memory calls are made, on the CPU it is dealt to.
   --write FILE          packets: write what was sent, as a pcap; with --loop
                         all of it
   --systat              packets: show systat -mbufs while they play; system
-                        calls: spaces, pages and faults
+                        calls, pages: spaces, pages and faults
   --set NAME=VALUE      a boot tunable; may be repeated
                         (kmem replay --sysctl=-aT lists them)
   --compare NAME=A,B,…  play under each value, two rounds in turns, and show one
@@ -166,6 +171,7 @@ function parse(argv: readonly string[]): Wanted | null {
     dumps: (v['sysctl-dump'] ?? []).map((d) => pair(d, '--sysctl-dump', 'NAME=FILE')),
     options: {
       cpus,
+      ...(v.cpus === undefined ? {} : { asked_cpus: cpus }),
       ...(programs === undefined ? {} : { programs: cpus }),
       memory: v.memory,
       type_by,
@@ -256,7 +262,7 @@ function pair(text: string, option: string, form: string): [string, string] {
 export function bundled_traces(): string[] {
   if (!existsSync(TRACES)) return [];
   return readdirSync(TRACES)
-    .filter((f) => /\.(mtrace|threads|pcap|strace)\.gz$/.test(f))
+    .filter((f) => /\.(mtrace|threads|pcap|strace|pages|lackey)\.gz$/.test(f))
     .map((f) => join(TRACES, f))
     .sort((a, b) => statSync(a).size - statSync(b).size);
 }
@@ -372,10 +378,11 @@ async function one(wanted: Wanted, file: string, place: Place): Promise<AnyOutco
     const out = wanted.fit ? await fit(options, bar.note) : await play_trace(options);
     bar.end();
     say(place.first ? '' : '\n');
-    if (is_vm_outcome(out)) {
-      say(vm_verdict(file, out));
+    if (is_vm_outcome(out) || is_pages_outcome(out)) {
+      const calls = is_pages_outcome(out) ? '' : `${vm_calls_table(out)}\n`;
+      say(is_pages_outcome(out) ? pages_verdict(file, out) : vm_verdict(file, out));
       if (!wanted.quiet && !place.bundled) {
-        say(`\n${vm_calls_table(out)}\nvmstat -s\n${vmstat_sums_text(sums)}`);
+        say(`\n${calls}vmstat -s\n${vmstat_sums_text(sums)}`);
       }
       const figures = Object.fromEntries(sums.map((s) => [s.key, s.value]));
       Object.assign(out, { 'summary-statistics': figures });
@@ -419,6 +426,7 @@ async function compared(
 }
 function damaged(out: AnyOutcome | Compared): boolean {
   if (is_vm_outcome(out)) return vm_damaged(out);
+  if (is_pages_outcome(out)) return pages_damaged(out);
   if (is_packet_outcome(out)) return !out.verdict.good;
   const heaps = 'compare' in out ? out.compare.runs.map((r) => r.heap) : [out.heap];
   return heaps.some((heap) => (heap?.verify_errors ?? 0) > 0);
@@ -426,6 +434,7 @@ function damaged(out: AnyOutcome | Compared): boolean {
 /** Requests failed for want of memory; those that were made to fail do not count. */
 function too_small(out: AnyOutcome | Compared): boolean {
   if (is_vm_outcome(out)) return vm_too_small(out);
+  if (is_pages_outcome(out)) return pages_too_small(out);
   if (is_packet_outcome(out) || 'compare' in out) return false;
   const { estimated_enough_bytes, fit_bytes } = out.memory;
   return estimated_enough_bytes !== undefined || fit_bytes === null;

@@ -27,6 +27,7 @@ import {
   mega,
   progress_line,
 } from '../replay/heap/verdict.ts';
+import { is_pages_outcome, type PagesOutcome } from '../replay/vm/pages_replay.ts';
 import { is_vm_outcome, sum_of, type VmOutcome } from '../replay/vm/vm_replay.ts';
 import { vmstat_malloc_text } from '../sys/observe/vmstat_text.ts';
 import { UsageError } from './usage.ts';
@@ -140,6 +141,7 @@ async function one(
   try {
     const out = await play_trace(options);
     if (is_vm_outcome(out)) return of_spaces(out, seen);
+    if (is_pages_outcome(out)) return of_pages(out, seen);
     return (is_packet_outcome(out) ? of_packets(out, seen) : of_heap(out, seen)) + table;
   } finally {
     bar.end();
@@ -180,6 +182,15 @@ function of_packets({ trace, packets, verdict }: PacketOutcome, seen: Seen): str
   const back = left === 0 ? 'all buffers given back' : `${counted(left, 'BUFFER')} LEFT`;
   const same = verdict.bytes_equal === false ? 'OTHER BYTES THAN CAME IN' : 'each byte as it came';
   return `  ${all}: ${same}; ${back}\n${damage_row(trace)}`;
+}
+function of_pages({ trace, vm, memory }: PagesOutcome, seen: Seen): string {
+  seen.events += vm.references;
+  seen.damaged += vm.verify_errors + vm.failed + memory.pages_left;
+  const all = `${counted(vm.references, 'reference')} to ${counted(trace.pages, 'page')}`;
+  const missed = `${count(vm.misses)} found theirs not in memory`;
+  const moved = `${count(vm.pageouts)} pages written out, ${count(vm.pageins)} brought in again`;
+  const lru = `${vm.lru_ratio.toFixed(2)} times what exact LRU misses; ${moved}`;
+  return `  ${all}; ${missed}\n  ${lru}\n${damage_row(trace)}`;
 }
 function of_spaces({ trace, vm, memory }: VmOutcome, seen: Seen): string {
   const calls = sum_of(trace.calls);

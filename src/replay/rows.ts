@@ -63,6 +63,23 @@ export const ROWS = {
     'Of a recording with the names of files (strace -y): different blocks of 4096 bytes that ' +
     'pread64 and pwrite64 touched, and how often a cache of so many blocks would have had to ' +
     'fetch one that it had not, always forgetting the one not used for longest.',
+  references:
+    'References to pages by what they do: reads and writes, or fetches of instructions, loads, ' +
+    'stores, and those that load and store.',
+  written: 'Pages that a recording of references to pages wrote to, of all that it used.',
+  LRU:
+    'References whose page would not have been in a memory of so many pages that always ' +
+    'forgets the page not used for longest; the first use of each page is among them.',
+  enough:
+    'Memories, in pages, that do well by exact LRU: one that misses few references, and one ' +
+    'that misses nothing but the first use of each page.',
+  resident:
+    'Pages of the program that may be in memory at a time (--resident); those of the kernel ' +
+    'are not among them.',
+  misses:
+    'References that found their page not in memory, the first use of each page included, and ' +
+    'how many times more these are than exact LRU would have missed in as many pages.',
+  paged: 'Pages that were brought in from where they had been put, and that were written there.',
   'not played':
     'Calls that changed nothing on this machine; the table below has them by name. A call ' +
     'that failed when it was recorded is not among them if it is of a kind that is played.',
@@ -73,9 +90,10 @@ export const ROWS = {
     'Calls on memory that were made here and answered as they did when they were recorded, by ' +
     'address or success; otherwise with the errno they had here, the first ones by line.',
   faults:
-    'Accesses that found no translation: pages that were filled with zeros, pages that writing ' +
-    'to shared memory gave a process for itself, and how often another CPU was told to forget ' +
-    'translations. Which memory a program uses is not recorded, but taken by a rule: new ' +
+    'Accesses that found no translation: pages that were brought in, pages that were filled ' +
+    'with zeros, pages that writing to shared memory gave a process for itself, and how often ' +
+    'another CPU was told to forget translations. A soft fault is one whose page was in memory. ' +
+    'Which memory a program uses is not in a recording of system calls, but taken by a rule: new ' +
     'memory, what it read, what it wrote, what it works with when it forks.',
   forks:
     'What copy-on-write saved: pages that the forked spaces had, and those of them that were ' +

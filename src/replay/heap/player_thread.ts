@@ -11,6 +11,7 @@ import type { PacketTask, PacketTotals } from '../packet/packet_task.ts';
 import { DISMISSED, type PlayerTask, type PlayerTotals } from './player.ts';
 import type { PlayerStart } from './player_worker.ts';
 import type { Reader } from '../read/reader.ts';
+import type { PagesTask, PagesTotals } from '../vm/pages_player.ts';
 import type { VmTask, VmTotals } from '../vm/vm_player.ts';
 
 /** A player's thread died of something that is not a kernel's error. */
@@ -18,8 +19,8 @@ export class PlayerError extends Error {
   override readonly name = 'PlayerError';
 }
 
-export type AnyTask = PlayerTask | PacketTask | VmTask;
-export type AnyTotals = PlayerTotals | PacketTotals | VmTotals;
+export type AnyTask = PlayerTask | PacketTask | VmTask | PagesTask;
+export type AnyTotals = PlayerTotals | PacketTotals | VmTotals | PagesTotals;
 
 export class PlayerThread {
   readonly worker: Worker;

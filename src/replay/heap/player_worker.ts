@@ -11,6 +11,7 @@ import type { Handle } from '../../sys/machine/machdep.ts';
 import { play_packets } from '../packet/packet_player.ts';
 import { DISMISSED, Player } from './player.ts';
 import type { AnyTask, AnyTotals } from './player_thread.ts';
+import { play_pages } from '../vm/pages_player.ts';
 import { play_spaces } from '../vm/vm_player.ts';
 
 export interface PlayerStart {
@@ -22,6 +23,7 @@ parentPort?.once('message', (task: AnyTask | typeof DISMISSED) => {
   let totals: AnyTotals | typeof DISMISSED = DISMISSED;
   if (task !== DISMISSED) {
     if ('packets' in task) totals = play_packets(task);
+    else if ('pages' in task) totals = play_pages(task);
     else totals = 'spaces' in task ? play_spaces(task) : new Player(task).run();
   }
   detach();

@@ -35,6 +35,15 @@ import { SourceError } from '../read/source.ts';
 import type { TypeBy } from '../read/sites.ts';
 import type { TraceDocument } from '../read/trace_stats.ts';
 import { turns_buffer } from '../ring/turns.ts';
+import {
+  is_pages_format,
+  is_pages_outcome,
+  type PageOptions,
+  pages_outcome,
+  type PagesOutcome,
+  play_references,
+  RESIDENT_TUNABLE,
+} from '../vm/pages_replay.ts';
 import { is_vm_outcome, play_strace, vm_outcome, type VmOutcome } from '../vm/vm_replay.ts';
 
 export interface ReplayOptions {
@@ -43,6 +52,8 @@ export interface ReplayOptions {
   readonly names?: string[];
   /** CPUs for players. */
   readonly cpus: number;
+  /** The same, if somebody said so: references to pages play on one CPU where nobody did. */
+  readonly asked_cpus?: number;
   /** So many programs play the trace at once, no more than there are CPUs; absent: one. */
   readonly programs?: number;
   /** Bytes or '64M'; absent: as much as the trace will need. */
@@ -54,6 +65,8 @@ export interface ReplayOptions {
   readonly options?: Partial<Options>;
   /** How a capture of packets is played; of a heap it is an error to give it. */
   readonly packets?: PacketOptions;
+  /** How references to pages are played; of another recording it is an error to give it. */
+  readonly pages?: PageOptions;
   /** Called some times a second. */
   readonly progress?: (p: RingProgress, free_pages: number, pages: number) => void;
   /** Called before anything is read, when the machine is up. */
@@ -61,7 +74,7 @@ export interface ReplayOptions {
   /** Called at the end, while the machine is still up. */
   readonly inspect?: () => void;
 }
-export type AnyOutcome = ReplayOutcome | PacketOutcome | VmOutcome;
+export type AnyOutcome = ReplayOutcome | PacketOutcome | VmOutcome | PagesOutcome;
 export interface ReplayOutcome {
   trace: TraceDocument;
   heap: HeapFigures;
@@ -105,7 +118,7 @@ const ENOUGH_EACH_CPU = 384 * 1024;
 /** Plays a recorded heap and returns what happened. Throws as play_trace does. */
 export async function replay(o: ReplayOptions): Promise<ReplayOutcome> {
   const out = await play_trace(o, 'heap');
-  if (!is_packet_outcome(out) && !is_vm_outcome(out)) return out;
+  if (!is_packet_outcome(out) && !is_vm_outcome(out) && !is_pages_outcome(out)) return out;
   throw new Error('replay: no heap was played as a heap');
 }
 /**
@@ -116,10 +129,11 @@ export async function play_trace(
   o: ReplayOptions,
   kinds: 'any' | 'heap' = 'any',
 ): Promise<AnyOutcome> {
+  const resident = o.pages?.resident ?? 0;
   const machine = boot({
     memory: o.memory ?? DEFAULT_MEMORY,
     cpus: o.cpus + 1,
-    set: o.set,
+    set: resident === 0 ? o.set : { ...o.set, [RESIDENT_TUNABLE]: String(resident) },
     options: o.options ?? {},
     fresh: true,
   });
@@ -160,6 +174,7 @@ async function play(
       type_by: o.type_by,
       strict: o.strict,
       loop: o.packets?.loop,
+      lru_pages: o.pages?.resident,
     });
     const open = reader;
     timer = progress_timer(o, reader);
@@ -178,6 +193,20 @@ async function play(
       return packet_outcome(o, played, took, { size_bytes, kernel_peak_bytes: taken });
     }
     if (o.packets) throw not_a_capture(o.names ?? o.files, format);
+    if (is_pages_format(format)) {
+      if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
+      if (o.programs !== undefined) throw not_a_program(o.names ?? o.files, format);
+      const how = o.pages ?? { resident: 0, readahead: false };
+      const some = players.slice(0, o.asked_cpus ?? 1);
+      await Promise.all(players.slice(some.length).map((p) => p.dismiss(open)));
+      const played = await play_references(some, reader, o.verify, how.readahead);
+      const took = await seconds(played.read);
+      o.inspect?.();
+      const { size_bytes, taken } = memory_taken();
+      const memory = { size_bytes, kernel_peak_bytes: taken };
+      return pages_outcome(played, took, memory, how, o.verify);
+    }
+    if (o.pages) throw not_pages(o.names ?? o.files, format);
     if (format === 'strace') {
       if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
       if (o.programs !== undefined) throw not_a_program(o.names ?? o.files, format);
@@ -209,7 +238,8 @@ async function format_of(reader: Reader, players: PlayerThread[]): Promise<strin
   throw new Error('a player ended before it was given a task');
 }
 function not_a_heap(files: string[], format: string): SourceError {
-  const what = is_capture(format) ? 'captures of packets' : 'recordings of system calls';
+  const calls = is_pages_format(format) ? 'references to pages' : 'recordings of system calls';
+  const what = is_capture(format) ? 'captures of packets' : calls;
   const advice = `${what} are played without --fit and --compare`;
   return new SourceError(String(files), null, `is ${format}, no recording of a heap`, advice);
 }
@@ -223,6 +253,10 @@ function cpus_for(o: ReplayOptions, format: string): number {
 }
 function not_a_program(files: string[], format: string): SourceError {
   const advice = '--programs is for recordings of heaps';
+  return new SourceError(String(files), null, `is ${format}`, advice);
+}
+function not_pages(files: string[], format: string): SourceError {
+  const advice = '--resident and --readahead are for recordings of references to pages';
   return new SourceError(String(files), null, `is ${format}`, advice);
 }
 function not_a_capture(files: string[], format: string): SourceError {

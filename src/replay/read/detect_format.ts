@@ -2,7 +2,7 @@
  * detect_format: which trace format a file is in, from its first bytes.
  *
  * Every format kmem knows of has a mark at its beginning: a magic number, a
- * header line, or the shape of its first line.  Formats without a reader yet are
+ * header line, or the shape of its first line.  Versions without a reader are
  * recognised too, so that the user is told what the file is instead of being
  * shown a thousand malformed lines.
  *
@@ -24,7 +24,8 @@ export type TraceFormat =
   | 'mtrace'
   | 'kmem-threads v1'
   | 'kmem-threads'
-  | 'pages'
+  | 'kmem-pages v1'
+  | 'kmem-pages'
   | 'lackey'
   | 'strace'
   | 'heaptrack'
@@ -39,23 +40,26 @@ const FIRST_LINES: [TraceFormat, Shape][] = [
   ['mtrace', /^(= Start|= End|@ )/],
   ['kmem-threads v1', /^# kmem-threads v1\s*$/],
   ['kmem-threads', /^# kmem-threads\b/],
-  ['pages', /^# kmem-pages\b/],
+  ['kmem-pages v1', /^# kmem-pages v1\b/],
+  ['kmem-pages', /^# kmem-pages\b/],
   ['heaptrack', /^v [0-9a-f]+( [0-9a-f]+)?$/],
 ];
 /* The same, but for shapes that lines of other programs may have. */
 const LIKELY_LINES: [TraceFormat, Shape][] = [
-  ['lackey', /^(==\d+== |I {2}[0-9a-f]+,\d+| [LSM] [0-9a-f]+,\d+)/i],
+  ['lackey', /^(==\d+== Lackey|I {2}[0-9a-f]+,\d+| [LSM] [0-9a-f]+,\d+)/i],
   ['strace', { test: looks_like_strace }],
 ];
 /* Lines that no program writes by chance, wherever they stand. */
 const MARKS: [TraceFormat, Shape][] = [
   ['mtrace', /^= Start$/],
   ['kmem-threads v1', /^# kmem-threads v1\s*$/],
+  ['kmem-pages v1', /^# kmem-pages v1\b.*=/],
   ['heaptrack', /^v [0-9a-f]{5,6} [0-9a-f]$/],
 ];
 /* An event of mtrace, of a file whose beginning is missing; a call, among what a program wrote. */
 const EVENTS: [TraceFormat, Shape][] = [
   ['mtrace', /^(@ .* |[^ ]*\] )?[-+<>!] (0x[0-9a-f]+|\(nil\))( 0x[0-9a-f]+|)$/i],
+  ['lackey', /^(I {2}| [LSM] )[0-9a-f]{8,16},\d{1,3}$/i],
   ['strace', { test: is_strace_call }],
 ];
 
@@ -129,14 +133,11 @@ function is_foreign(head: Uint8Array): boolean {
 /** Why a format cannot be replayed, and what to do. */
 export function refusal(format: TraceFormat, head: Uint8Array): Foreign {
   const advice =
-    'give one of glibc mtrace, heaptrack, kmem-threads v1, strace, pcap or pcapng ' +
-    '(see traces/README.md)';
+    'give one of glibc mtrace, heaptrack, kmem-threads v1, kmem-pages v1, lackey, strace, ' +
+    'pcap or pcapng (see traces/README.md)';
   if (format === 'empty') return { what: 'the trace is empty', advice };
   if (format === 'unknown') {
     return foreign_file(head) ?? { what: 'not a trace format kmem knows', advice };
   }
-  if (format === 'kmem-threads') {
-    return { what: 'recognised as kmem-threads, but not version 1', advice };
-  }
-  return { what: `recognised as ${format}, which this version does not replay yet`, advice };
+  return { what: `recognised as ${format}, but not version 1`, advice };
 }

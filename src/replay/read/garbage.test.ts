@@ -190,9 +190,7 @@ test('what is not there or no file', async (t) => {
 
 test('other formats are called by their name', async (t) => {
   const heads: Record<string, string | Uint8Array> = {
-    lackey: '==1234== Lackey, an example Valgrind tool\n',
-    'lackey,': 'I  0023C790,2\n L 1ffeffe7e,4\n',
-    pages: '# kmem-pages v1 page_bytes=4096 exact_from=8\nr 1a\n',
+    'kmem-pages': '# kmem-pages v2 page_bytes=4096 exact_from=8\nr 1a\n',
     'kmem-threads': '# kmem-threads v2\n1\tm\t0x10\t5\n',
     heaptrack: 'v 20000 4\nX /usr/bin/true\n',
     xz: Uint8Array.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 0, 0),

@@ -3,7 +3,8 @@
  *
  *   files ─► source ─► lines ─┬─► mtrace, heaptrack, threads ─► heap_stream ─► ring
  *                  │          │                                     └─► trace_stats
- *                  │          └─► strace ─► ring
+ *                  │          ├─► strace ─► ring
+ *                  │          └─► lackey, kmem_pages ─► page_refs ─► ring
  *                  └─► pcap_reading (captures of packets) ─► ring
  *
  * Several files are parts of one trace (a log that was rotated): the live blocks
@@ -27,6 +28,7 @@ import { MtraceParser } from './mtrace.ts';
 import { CaptureReading, is_capture } from './pcap_reading.ts';
 import type { CaptureDocument } from './pcap_stats.ts';
 import { FAULT_INPUT, type RingHandle, RingWriter } from '../ring/ring.ts';
+import { PageRingWriter } from '../ring/page_events.ts';
 import { VmRingSink } from '../ring/vm_events.ts';
 import type { TypeBy } from './sites.ts';
 import {
@@ -38,8 +40,12 @@ import {
   type TraceFormat,
 } from './detect_format.ts';
 import { type ByteSource, foreign_error, open_source, SourceError, source_hash } from './source.ts';
+import { PagesParser } from './kmem_pages.ts';
 import { ThreadsParser } from './kmem_threads.ts';
+import { LackeyParser } from './lackey.ts';
 import { MalformedLine } from './line_stats.ts';
+import type { PagesReading } from './page_lines.ts';
+import { PageRefs } from './page_refs.ts';
 import { StraceParser, type StraceReading } from './strace.ts';
 import { type TraceDocument, TraceStats } from './trace_stats.ts';
 
@@ -51,6 +57,8 @@ export interface ReadOptions {
   strict: boolean;
   /** Times a capture is read. */
   loop: number;
+  /** References to pages: a size of memory for which exact LRU is told; 0: none. */
+  lru_pages: number;
 }
 
 /** Everything that is known once a trace was read. */
@@ -71,7 +79,7 @@ interface TraceParser extends LineParser {
   file_over?(): void;
   /** All files are read. What is missing at the end of the last; '': nothing. */
   finish(): string;
-  document(): Omit<TraceDocument, keyof FileFigures> | StraceReading;
+  document(): Omit<TraceDocument, keyof FileFigures> | StraceReading | PagesReading;
 }
 
 /** What is known of the files. */
@@ -85,15 +93,28 @@ export interface FileFigures {
 }
 /** What a recording of system calls says. */
 export type StraceDocument = StraceReading & FileFigures;
-export type AnyDocument = TraceDocument | CaptureDocument | StraceDocument;
+/** What a recording of references to pages says. */
+export type PagesDocument = PagesReading & FileFigures;
+export type AnyDocument = TraceDocument | CaptureDocument | StraceDocument | PagesDocument;
 
-type MakeParser = (cutter: LineCutter, heap: HeapStream, ring: RingWriter) => TraceParser;
+type MakeParser = (
+  cutter: LineCutter,
+  heap: HeapStream,
+  ring: RingWriter,
+  options: ReadOptions,
+) => TraceParser;
 const PARSERS: Partial<Record<TraceFormat, MakeParser>> = {
   mtrace: (cutter, heap) => new MtraceParser(cutter, heap),
   heaptrack: (cutter, heap) => new HeaptrackParser(cutter, heap),
   'kmem-threads v1': (cutter, heap) => new ThreadsParser(cutter, heap),
   strace: (cutter, heap, ring) => new StraceParser(cutter, heap.stats, new VmRingSink(ring)),
+  'kmem-pages v1': (cutter, heap, ring, o) =>
+    new PagesParser(cutter, heap.stats, page_refs(ring, o)),
+  lackey: (cutter, heap, ring, o) => new LackeyParser(cutter, heap.stats, page_refs(ring, o)),
 };
+function page_refs(ring: RingWriter, { lru_pages }: ReadOptions): PageRefs {
+  return new PageRefs(new PageRingWriter(ring), lru_pages);
+}
 
 /**
  * Reads the trace into the ring; `begun` hears of its format.  Throws a SourceError; the ring has
@@ -280,7 +301,7 @@ class TraceReading {
       throw source.damage ?? foreign_error(source.file, refusal(format, head));
     }
     this.#same_format(source, format);
-    this.#parser ??= make_parser(this.#cutter, this.#heap, this.#writer);
+    this.#parser ??= make_parser(this.#cutter, this.#heap, this.#writer, this.#options);
     const begin = sniff_begin(head);
     this.#skip_lines(head.subarray(bom_bytes(head), begin));
     return this.#feed(source, head.subarray(begin));

@@ -44,6 +44,8 @@ export interface ReaderOptions {
   strict?: boolean;
   /** Times a capture is read; once when absent. */
   loop?: number;
+  /** References to pages: a size of memory for which exact LRU is told. */
+  lru_pages?: number;
   /** Events the ring holds. */
   ring_events?: number;
 }
@@ -72,6 +74,7 @@ export function open_reader(options: ReaderOptions): Reader {
       type_by: options.type_by ?? 'caller',
       strict: options.strict ?? false,
       loop: options.loop ?? 1,
+      lru_pages: options.lru_pages ?? 0,
     },
     ring,
   };

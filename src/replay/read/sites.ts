@@ -16,6 +16,8 @@
  * MAX_SITES of them, or MAX_ARENA_BYTES of text, the rest share one site.
  */
 
+import { widened } from './widened.ts';
+
 export type TypeBy = 'caller' | 'module' | 'none';
 
 export const MAX_SITES = 131072;
@@ -190,10 +192,4 @@ function tail_mask(n: number): number {
 
 function text_of(bytes: Uint8Array, from: number, to: number): string {
   return new TextDecoder().decode(bytes.subarray(from, to));
-}
-
-function widened(array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
-  const wide = new Int32Array(array.length * 2);
-  wide.set(array);
-  return wide;
 }

@@ -43,6 +43,7 @@
 
 import { LineStats } from './line_stats.ts';
 import { FOLDED_NAME, type Sites } from './sites.ts';
+import { widened } from './widened.ts';
 
 export type CountsByName = Record<string, number>;
 export type SiteRow = [name: string, blocks: number, bytes: number];
@@ -377,12 +378,6 @@ export class TraceStats extends LineStats {
     this.#since_blocks = widened(this.#since_blocks);
     this.#since_bytes = widened(this.#since_bytes);
   }
-}
-
-function widened(array: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
-  const wide = new Float64Array(array.length * 2);
-  wide.set(array);
-  return wide;
 }
 
 /** Log2 of the histogram bucket that holds this size (1 or more). */

@@ -118,7 +118,7 @@ export function live_counts(): VmPlayed['counts'] {
   return Object.fromEntries(all);
 }
 /** Pages of spaces, objects and page tables, on their way to be free included. */
-function pages_of_spaces(): number {
+export function pages_of_spaces(): number {
   vm_page_limbo_free();
   const kinds = vm_page_census();
   return kinds[PK_OBJECT] + kinds[PK_TABLE] + kinds[PK_LIMBO];

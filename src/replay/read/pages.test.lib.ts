@@ -1,0 +1,85 @@
+/*
+ * pages.test.lib: reading recordings of references to pages, for the tests of their readers.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { hear_pages, type PageHearer } from '../ring/page_events.ts';
+import { RingReader } from '../ring/ring.ts';
+import type { PagesDocument } from './read_trace.ts';
+import { open_reader, type ReaderOptions } from './reader.ts';
+
+/** What a player is told: the pages by index, and references as index and whether it writes. */
+export class Heard implements PageHearer {
+  readonly recorded: number[] = [];
+  readonly places: number[] = [];
+  references = 0;
+  writes = 0;
+  /** The first of them. */
+  readonly first: [page: number, write: boolean][] = [];
+  /** References by index. */
+  readonly by_page: number[] = [];
+
+  page(recorded: number, place: number): void {
+    this.recorded.push(recorded);
+    this.places.push(place);
+    this.by_page.push(0);
+  }
+  reference(index: number, write: boolean): void {
+    this.references++;
+    if (write) this.writes++;
+    if (this.first.length < 100) this.first.push([this.recorded[index], write]);
+    this.by_page[index]++;
+  }
+}
+/** Reads files with the reader's thread; this thread hears what comes out of the ring. */
+export async function read_pages(
+  files: string[],
+  more: Partial<ReaderOptions> = {},
+): Promise<{ trace: PagesDocument; heard: Heard }> {
+  const reader = open_reader({ files, cpus: 1, ...more });
+  const heard = new Heard();
+  hear_pages(new RingReader(reader.ring_handle, 0), heard);
+  const { trace } = await reader.done;
+  return { trace: trace as unknown as PagesDocument, heard };
+}
+
+export type PagesTruth = Record<string, Partial<PagesDocument>>;
+/** What is true of the pages of a folder's recordings, by name; null: there is none. */
+export function pages_truth(folder: string): PagesTruth | null {
+  const file = join(folder, 'truth.json');
+  if (!existsSync(file)) return null;
+  const all = Object.entries(JSON.parse(readFileSync(file, 'utf8')) as PagesTruth);
+  return Object.fromEntries(all.filter(([name]) => /\.(pages|lackey)\.gz$/.test(name)));
+}
+
+/** What the reader says of a recording is the truth, and so is what a player is told. */
+export async function equal_to_pages_truth(
+  file: string,
+  truth: Partial<PagesDocument> & Stacks,
+): Promise<void> {
+  const { trace, heard } = await read_pages([file], { lru_pages: 100 });
+  for (const [name, value] of Object.entries(truth)) {
+    if (WORDS.has(name)) continue;
+    assert.deepEqual(trace[name as keyof PagesDocument], value, name);
+  }
+  const { lru_curve, pages, references, written_pages } = trace;
+  for (const [size, misses] of Object.entries(truth.stack_distance_program?.lru_misses ?? {})) {
+    if (size in lru_curve) assert.equal(lru_curve[size], misses, `LRU of ${size}`);
+    else assert.equal(misses, pages, `LRU of ${size}`);
+  }
+  const asked = trace.asked_misses ?? 0;
+  assert.ok(asked <= lru_curve['64'] && asked >= (lru_curve['128'] ?? pages));
+  assert.deepEqual([heard.recorded.length, heard.references], [pages, references]);
+  assert.equal(trace.malformed_lines, 0);
+  assert.ok(heard.writes >= written_pages);
+  assert.ok(heard.by_page.every((n) => n > 0));
+}
+/** What another program found out by other means, and what was left out of the recording. */
+interface Stacks {
+  stack_distance_program?: { lru_misses: Record<string, number> };
+}
+const WORDS = new Set([
+  ...['stack_distance_program', 'whole_run_before_reduction', 'window_of_run'],
+  ...['run_lines_by_op'],
+]);
