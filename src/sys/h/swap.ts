@@ -82,4 +82,5 @@ export const swap_root = struct<swap_root_t>(
   count: i32('nh', 'areas that there are'),
   last: i32('n', 'the area that a slot was taken from last'),
   full: i32('nh', 'SWAP_ROOMY, SWAP_ALMOST_FULL, SWAP_FULL'),
+  told: i32('n', 'the fullest of these of which it was said'),
 });

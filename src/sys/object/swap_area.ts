@@ -191,13 +191,17 @@ export function swap_alloc(n: number): number {
   if (root.count[r] === 0) return 0; // a hint: an area that comes now is for the next
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
-  const was = root.full[r];
   const s = take(r, n);
   note_room(r);
   const full = root.full[r];
+  const news = full > root.told[r];
+  if (news) {
+    save(root.told, r);
+    root.told[r] = full;
+  }
   undo_end();
   mtx_unlock(root.lock, r);
-  if (full > was) kconsole.print(TOLD[full]);
+  if (news) kconsole.print(TOLD[full]);
   return s;
 }
 const TOLD = ['', 'swap_pager: out of swap space', 'swap_pager: no swap space is left'];

@@ -46,7 +46,10 @@ export function book_make(): book_t {
 }
 /** An area in memory of the machine. Its number, or an errno, negated. */
 export function memory_area(slots: number, priority = 0): number {
-  const m = test_pages(slots);
+  return area_again(test_pages(slots), slots, priority);
+}
+/** The same in pages that are there. */
+export function area_again(m: number, slots: number, priority: number): number {
   return swap_area_add(
     { store: m, slots, priority },
     () => {},
@@ -60,6 +63,11 @@ export function book_slots(b: book_t): number[] {
 }
 export function book_slot(b: book_t, i: number): number {
   return book.slot[elem(b, i)];
+}
+/** Whether page i has a slot from `first` to before `end`. */
+export function book_within(b: book_t, i: number, first: number, end: number): boolean {
+  const s = book_slot(b, i);
+  return s >= first && s < end;
 }
 function tag(i: number, times: number): number {
   return (times << 10) | i;
