@@ -5,6 +5,8 @@
  *            model
  *   writer   one space that others use, too: x counts up in one page of it, by `two` forever
  *            copied to y in another one; its own pages hold what it wrote
+ *
+ * With `paging` they send pages of all out to the swap area, by lot.
  */
 import { attach, detach } from '../boot/whole.ts';
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
@@ -12,6 +14,7 @@ import { dice } from '../machine/seed.test.lib.ts';
 import { run_job } from '../machine/workers.test.lib.ts';
 import { NULL } from '../machine/struct.ts';
 import { done_word, map_at, map_drop, stop_word } from './vm_map.test.lib.ts';
+import { pages_away } from './vm_swap.test.lib.ts';
 import {
   type Cell,
   type Model,
@@ -26,13 +29,20 @@ import {
 import { RW_ALL, X_PAGE, Y_PAGE } from './vm_fault_litmus.test.lib.ts';
 
 const BATCH = 16;
+/** Operations between two times that pages are sent out. */
+const AWAY_EACH = 5;
+/** Sends pages out now and then, if the job says so. */
+function away(paging: boolean, n: number, draw: (n: number) => number): void {
+  if (paging && n % AWAY_EACH === 0) pages_away(draw, { written: 0, failed: 0, freed: 0 });
+}
 
 interface Churn {
   seed: number;
   first: number;
   count: number;
+  paging: boolean;
 }
-function churn({ seed, first, count }: Churn): number {
+function churn({ seed, first, count, paging }: Churn): number {
   const draw = dice(seed);
   const model: Model = new Map();
   // What is there was made by main, or by one who died: it is given up, for half of it is unknown.
@@ -40,6 +50,7 @@ function churn({ seed, first, count }: Churn): number {
   let n = 0;
   for (; atomic_load(stop_word()) === 0; n++) {
     spaces_step(draw, model, first, count);
+    away(paging, n, draw);
     if (n % BATCH === 0) atomic_add(done_word(), BATCH);
   }
   for (const s of model.keys()) map_drop(s);
@@ -51,9 +62,10 @@ interface Part {
   /** Which of the pages are its own: i % of === part. */
   part: number;
   of: number;
+  paging: boolean;
 }
 /** Pages of its own in the space that all use; the first counts in x, the second copies to y. */
-function writer({ seed, part, of }: Part): number {
+function writer({ seed, part, of, paging }: Part): number {
   const draw = dice(seed);
   const own = Array.from({ length: WINDOW }, (_, i) => i).filter(
     (i) => i % of === part && i !== X_PAGE && i !== Y_PAGE,
@@ -68,6 +80,7 @@ function writer({ seed, part, of }: Part): number {
     if (part === 0) count(X_PAGE, n + 1);
     else if (part === 1) count(Y_PAGE, read(X_PAGE));
     own_page(draw, own[draw(own.length)], holds);
+    away(paging, n, draw);
     if (n % BATCH === 0) atomic_add(done_word(), BATCH);
   }
   return n;

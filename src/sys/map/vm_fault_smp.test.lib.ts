@@ -4,6 +4,8 @@
  *
  * Of the cut that a fork is: one worker counts in x, another copies x to y, this thread forks.
  * No copy has y ahead of x.
+ *
+ * With `slots` there is a swap area with room for so many pages, and the workers send pages out.
  */
 import assert from 'node:assert/strict';
 import { boot } from '../boot/whole.ts';
@@ -15,6 +17,7 @@ import { Crew, type Job, sleep, within } from '../machine/workers.test.lib.ts';
 import { KERN_FAILURE, KERN_SUCCESS } from '../h/vm_map.ts';
 import { done_word, map_drop, maps_make, stop_word } from './vm_map.test.lib.ts';
 import { X_PAGE, Y_PAGE } from './vm_fault_litmus.test.lib.ts';
+import { swap_up } from './vm_swap.test.lib.ts';
 import {
   SPACES,
   space_first,
@@ -39,15 +42,22 @@ async function work(jobs: readonly Work[], n: number): Promise<void> {
   await within(Promise.race([enough, ...ends]), `${n} operations`);
 }
 /** Two threads on spaces of their own, forked from one another's. Returns the operations done. */
-export async function churn(kills: number, seed: number, INVARIANTS: boolean): Promise<number> {
+export async function churn(
+  kills: number,
+  seed: number,
+  INVARIANTS: boolean,
+  slots = 0,
+): Promise<number> {
   const workers = 2;
   const options = { INVARIANTS, WITNESS: INVARIANTS };
   const { handle } = boot({ memory: '16M', cpus: workers + 1, options, fresh: true });
   maps_make();
+  if (slots > 0) swap_up(slots);
   const crew = new Crew<{ n: number }>(WORKER);
+  const paging = slots > 0;
   const count = SPACES / workers;
   const start = (i: number, n: number): Work =>
-    crew.start(handle, 'churn', { seed: seed + n, first: i * count, count });
+    crew.start(handle, 'churn', { seed: seed + n, first: i * count, count, paging });
   const jobs = Array.from({ length: workers }, (_, i) => start(i, i));
   const draw = dice(seed);
   try {
@@ -61,24 +71,37 @@ export async function churn(kills: number, seed: number, INVARIANTS: boolean): P
     await crew.end();
   }
   const all = atomic_load(done_word());
+  if (slots > 0) assert.ok(counted('v_swappgsout') > 0 && counted('v_swappgsin') > 0);
   spaces_check();
   spaces_end();
   return all;
+}
+function counted(name: string): number {
+  const counter = counters.find((c) => c.name === `vm.stats.vm.${name}`);
+  assert.ok(counter);
+  return counter_get(counter);
 }
 /** Copies that are taken, and how often one may be refused for a CPU that is silent. */
 const COPIES = 40;
 const SILENT_MAX = 2000;
 /** Two threads write to one space, which this one copies. Returns the operations done. */
-export async function snapshots(kills: number, seed: number, INVARIANTS: boolean): Promise<number> {
+export async function snapshots(
+  kills: number,
+  seed: number,
+  INVARIANTS: boolean,
+  slots = 0,
+): Promise<number> {
   const workers = 2;
   const options = { INVARIANTS, WITNESS: INVARIANTS };
   const { handle } = boot({ memory: '16M', cpus: workers + 1, options, fresh: true });
   maps_make();
+  if (slots > 0) swap_up(slots);
+  const paging = slots > 0;
   assert.ok(space_make(0));
   assert.equal(space_map(0, 0, WINDOW), KERN_SUCCESS);
   const crew = new Crew<{ n: number }>(WORKER);
   const start = (part: number, n: number): Work =>
-    crew.start(handle, 'writer', { seed: seed + n, part, of: workers });
+    crew.start(handle, 'writer', { seed: seed + n, part, of: workers, paging });
   const jobs = Array.from({ length: workers }, (_, i) => start(i, i));
   const draw = dice(seed);
   let [taken, silent] = [0, 0];
@@ -113,6 +136,7 @@ export async function snapshots(kills: number, seed: number, INVARIANTS: boolean
   const shootdowns = counters.find((c) => c.name === 'vm.stats.tlb.shootdowns');
   assert.ok(shootdowns && counter_get(shootdowns) > 0);
   const all = atomic_load(done_word());
+  if (slots > 0) assert.ok(counted('v_swappgsout') > 0 && counted('v_swappgsin') > 0);
   spaces_check();
   spaces_end();
   return all;
