@@ -2,8 +2,8 @@
  * kmem replay --compare NAME=A,B[,C…]: reads what is to be varied.
  *
  * NAME is a tunable, as with --set, or one of the options that say how a trace is
- * played: memory, cpus, programs, type-by, verify.  All that can be wrong with the values
- * is found before the first run.  Two values that mean the same (64M and 65536K)
+ * played: memory, cpus, programs, type-by, verify, resident, readahead.  All that can be
+ * wrong with the values is found before the first run.  Two values that mean the same (64M and 65536K)
  * are one value given twice.
  */
 import { KmemError } from '../sys/machine/errno.ts';
@@ -12,6 +12,8 @@ import { memory_size } from '../sys/machine/memory.ts';
 import type { Setting } from '../replay/heap/compare.ts';
 import type { ReplayOptions } from '../replay/heap/replay.ts';
 import type { TypeBy } from '../replay/read/sites.ts';
+import { PAGES_MAX } from '../replay/ring/page_events.ts';
+import type { PageOptions } from '../replay/vm/pages_replay.ts';
 import { UsageError } from './usage.ts';
 
 const FORM = 'NAME=A,B is wanted, with two values or more';
@@ -23,7 +25,7 @@ function usage(text: string): never {
 }
 
 /** What an option's value means, and how a replay takes it; a string says what is wanted. */
-type Meaning = { key: unknown; options: Partial<ReplayOptions> } | string;
+type Meaning = { key: unknown; options: (o: ReplayOptions) => Partial<ReplayOptions> } | string;
 
 /** Bytes of a machine as the command line writes them; a string says what is wrong. */
 export function memory_option(text: string): number | string {
@@ -42,29 +44,56 @@ export const CPUS_WANTED = `a whole number from 1 to ${CPUS_MAX} is wanted`;
 export function type_by_option(text: string): TypeBy | null {
   return TYPES_BY.includes(text) ? (text as TypeBy) : null;
 }
+/** The fewest pages with which an access can always be made, and the most. */
+const RESIDENT_MIN = 16;
+export function resident_option(text: string): number | null {
+  const pages = Number(text);
+  return /^\d+$/.test(text) && pages >= RESIDENT_MIN && pages <= PAGES_MAX ? pages : null;
+}
+export const RESIDENT_WANTED = `a whole number of pages from ${RESIDENT_MIN} to ${PAGES_MAX} is wanted`;
+/** References to pages as they play where nothing is said. */
+export const NO_LIMIT: PageOptions = { resident: 0, readahead: false };
+const YES_OR_NO = 'yes or no is wanted';
+function yes_or_no(text: string): boolean | null {
+  return text === 'yes' || text === 'no' ? text === 'yes' : null;
+}
 export const TYPE_BY_WANTED = `one of ${TYPES_BY.join(', ')} is wanted`;
 
 const OPTIONS: Record<string, (text: string) => Meaning> = {
   memory: (text) => {
     const bytes = memory_option(text);
-    return typeof bytes === 'string' ? bytes : { key: bytes, options: { memory: bytes } };
+    return typeof bytes === 'string' ? bytes : { key: bytes, options: () => ({ memory: bytes }) };
   },
   cpus: (text) => {
     const cpus = cpus_option(text);
-    return cpus === null ? CPUS_WANTED : { key: cpus, options: { cpus, asked_cpus: cpus } };
+    if (cpus === null) return CPUS_WANTED;
+    return { key: cpus, options: () => ({ cpus, asked_cpus: cpus }) };
   },
   programs: (text) => {
     const programs = cpus_option(text);
     if (programs === null) return CPUS_WANTED;
-    return { key: programs, options: { programs, cpus: programs } };
+    return { key: programs, options: () => ({ programs, cpus: programs }) };
   },
   'type-by': (text) => {
     const type_by = type_by_option(text);
-    return type_by === null ? TYPE_BY_WANTED : { key: type_by, options: { type_by } };
+    return type_by === null ? TYPE_BY_WANTED : { key: type_by, options: () => ({ type_by }) };
   },
   verify: (text) => {
-    if (text !== 'yes' && text !== 'no') return 'yes or no is wanted';
-    return { key: text, options: { verify: text === 'yes' } };
+    const yes = yes_or_no(text);
+    return yes === null ? YES_OR_NO : { key: text, options: () => ({ verify: yes }) };
+  },
+  resident: (text) => {
+    const resident = resident_option(text);
+    if (resident === null) return RESIDENT_WANTED;
+    return {
+      key: resident,
+      options: ({ pages }) => ({ pages: { ...NO_LIMIT, ...pages, resident } }),
+    };
+  },
+  readahead: (text) => {
+    const readahead = yes_or_no(text);
+    if (readahead === null) return YES_OR_NO;
+    return { key: text, options: ({ pages }) => ({ pages: { ...NO_LIMIT, ...pages, readahead } }) };
   },
 };
 
@@ -104,7 +133,7 @@ export function compared_setting(text: string): Setting {
 function meaning(name: string, value: string): { key: unknown; options: OptionChange } {
   const option = Object.hasOwn(OPTIONS, name) ? OPTIONS[name](value) : undefined;
   if (typeof option === 'string') return usage(`--compare ${name}=${value}: ${option}`);
-  if (option) return { key: option.key, options: (o) => ({ ...o, ...option.options }) };
+  if (option) return { key: option.key, options: (o) => ({ ...o, ...option.options(o) }) };
   const number = tunable(name, value);
   if (typeof number === 'string') {
     const none = number.startsWith(NO_TUNABLE);

@@ -22,16 +22,32 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
-import { type Compared, compare, compare_text, type Setting } from '../replay/heap/compare.ts';
+import {
+  type Compared,
+  compare,
+  compare_text,
+  compared_damaged,
+  type Setting,
+} from '../replay/heap/compare.ts';
 import { live_types } from '../replay/heap/heap_figures.ts';
 import { is_packet_outcome, live_mbufs } from '../replay/packet/packet_replay.ts';
 import type { PacketOptions } from '../replay/packet/packet_task.ts';
 import { packet_verdict } from '../replay/packet/packet_verdict.ts';
-import { type AnyOutcome, play_trace, type ReplayOptions, replay } from '../replay/heap/replay.ts';
+import {
+  type AnyOutcome,
+  play_trace,
+  type ReplayOptions,
+  replay_compared,
+} from '../replay/heap/replay.ts';
 import { fit } from '../replay/heap/fit.ts';
 import { is_rereadable, SourceError, spool, STDIN_NAME } from '../replay/read/source.ts';
 import { progress_line, verdict } from '../replay/heap/verdict.ts';
-import { is_pages_outcome, pages_damaged, pages_too_small } from '../replay/vm/pages_replay.ts';
+import {
+  is_pages_outcome,
+  type PageOptions,
+  pages_damaged,
+  pages_too_small,
+} from '../replay/vm/pages_replay.ts';
 import { pages_verdict } from '../replay/vm/pages_verdict.ts';
 import { is_vm_outcome, vm_damaged, vm_too_small } from '../replay/vm/vm_replay.ts';
 import { has_spaces, vm_systat_text } from '../replay/vm/vm_systat.ts';
@@ -41,6 +57,8 @@ import {
   compared_setting,
   cpus_option,
   memory_option,
+  RESIDENT_WANTED,
+  resident_option,
   TYPE_BY_WANTED,
   type_by_option,
 } from './compare.ts';
@@ -87,13 +105,16 @@ misses is told beside what exact LRU would have missed in as many pages.
   --drop                packets: drop what finds no mbuf, instead of waiting
   --write FILE          packets: write what was sent, as a pcap; with --loop
                         all of it
+  --resident N          references to pages: at most N pages in memory at a
+                        time (16 or more); the machine's own come on top
+  --readahead           neighbours are read with a page that is brought in
   --systat              packets: show systat -mbufs while they play; system
                         calls, pages: spaces, pages and faults
   --set NAME=VALUE      a boot tunable; may be repeated
                         (kmem replay --sysctl=-aT lists them)
   --compare NAME=A,B,…  play under each value, two rounds in turns, and show one
                         table; NAME: a tunable, memory, cpus, programs,
-                        type-by, or verify (yes,no)
+                        type-by, resident, readahead or verify (yes,no)
   --json                one JSON document on stdout, and nothing else
   --sysctl='ARGUMENTS'  print sysctl(8) of the machine: vm.stats, or -a, -da …
   --sysctl-dump NAME=FILE   write a node's raw bytes after the replay
@@ -112,6 +133,8 @@ examples:
   kmem replay --loop 100 capture.pcapng
   strace -f -o app.strace app; kmem replay app.strace
   kmem replay --compare type-by=caller,module,none heaptrack.app.1234.zst
+  valgrind --tool=lackey --trace-mem=yes --log-file=app.lackey app
+  kmem replay --compare resident=64,256,1024 app.lackey
 `;
 
 interface Wanted {
@@ -159,6 +182,10 @@ function parse(argv: readonly string[]): Wanted | null {
     const heaps = '--fit, --compare and --programs for heaps';
     usage(`--rate, --loop, --drop and --write are for captures; ${heaps}`);
   }
+  const pages = page_options(v);
+  if (pages && (v.fit || programs !== undefined || packets)) {
+    usage('--resident and --readahead are for references to pages; they go without the others');
+  }
   return {
     files,
     json: v.json ?? false,
@@ -179,6 +206,7 @@ function parse(argv: readonly string[]): Wanted | null {
       strict: v.strict ?? false,
       set,
       ...(packets ? { packets } : {}),
+      ...(pages ? { pages } : {}),
     },
   };
 }
@@ -205,6 +233,14 @@ function packet_options(
     drop: drop ?? false,
     write: write ?? '',
   };
+}
+/** How references to pages are played; null: nothing was said about that. */
+function page_options(v: ReturnType<typeof args>['values']): PageOptions | null {
+  const { resident, readahead } = v;
+  if (resident === undefined && !readahead) return null;
+  const pages = resident === undefined ? 0 : resident_option(resident);
+  if (pages === null) return usage(`--resident ${resident}: ${RESIDENT_WANTED}`);
+  return { resident: pages, readahead: readahead ?? false };
 }
 /** What --compare varies; nothing else may say the same, or need one machine at the end. */
 function comparison(v: ReturnType<typeof args>['values'], set: Record<string, string>) {
@@ -241,6 +277,8 @@ function args(argv: readonly string[]) {
       rate: { type: 'string' },
       loop: { type: 'string' },
       drop: { type: 'boolean' },
+      resident: { type: 'string' },
+      readahead: { type: 'boolean' },
       write: { type: 'string' },
       systat: { type: 'boolean' },
       set: { type: 'string', multiple: true },
@@ -411,7 +449,7 @@ async function compared(
   const bar = progress_line(process.stderr, !wanted.quiet && !wanted.json, file);
   const { files, names } = place.source;
   const options = { ...wanted.options, files, names, progress: bar.show };
-  const play = (o: ReplayOptions) => (wanted.fit ? fit(o, bar.note) : replay(o));
+  const play = (o: ReplayOptions) => (wanted.fit ? fit(o, bar.note) : replay_compared(o));
   try {
     const out = await compare(options, setting, play, bar.note);
     bar.end();
@@ -428,8 +466,7 @@ function damaged(out: AnyOutcome | Compared): boolean {
   if (is_vm_outcome(out)) return vm_damaged(out);
   if (is_pages_outcome(out)) return pages_damaged(out);
   if (is_packet_outcome(out)) return !out.verdict.good;
-  const heaps = 'compare' in out ? out.compare.runs.map((r) => r.heap) : [out.heap];
-  return heaps.some((heap) => (heap?.verify_errors ?? 0) > 0);
+  return 'compare' in out ? compared_damaged(out) : out.heap.verify_errors > 0;
 }
 /** Requests failed for want of memory; those that were made to fail do not count. */
 function too_small(out: AnyOutcome | Compared): boolean {

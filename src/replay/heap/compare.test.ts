@@ -43,6 +43,7 @@ test('each value is played in turns, and told as a replay under it is', async ()
     ['4M 1', '64M 1', '8M 1', '8M 2', '64M 2', '4M 2'],
   );
   assert.equal(machines, 6);
+  assert.ok('never_freed_blocks' in trace);
   assert.equal(trace.never_freed_blocks, truth.never_freed_blocks);
   assert.deepEqual(
     c.runs.map((r) => [r.value, r.memory?.size_bytes, r.rounds?.length]),
@@ -101,7 +102,7 @@ function figures(name: string, key: string, columns: string, failing = -1): Comp
 test('the best is marked only where it means something', async () => {
   const { trace } = await replay(options);
   const long = { ...trace, event_lines: 1e6 };
-  const least = { key: 'peak_pages', best: 'least', of_work: true } as const;
+  const least = { key: 'peak_pages', best: 'least', of_work: ['programs'] } as const;
   const most = { key: 'events_per_second', best: 'most' } as const;
   const neither = { key: 'reclaims', best: null } as const;
   const pages = (columns: string, failing?: number) =>

@@ -1,5 +1,5 @@
 /*
- * compare: one trace under several values of one setting, side by side.
+ * compare: one recording under several values of one setting, side by side.
  *
  *      value        a       b       c
  *      round 1      1 ───►  2 ───►  3
@@ -16,15 +16,20 @@
  *
  * A value under which no machine comes up is a column without figures, unless it
  * is so for all.
+ *
+ * Recordings of heaps and of references to pages are compared; which figures they have, and what
+ * the table calls these, is of each kind (HEAPS, and PAGES of vm/pages_compare.ts).
  */
 import { sysctl_read } from '../../sys/observe/kern_sysctl.ts';
-import type { ReplayOptions, ReplayOutcome } from './replay.ts';
+import type { ComparedOutcome, ReplayOptions, ReplayOutcome } from './replay.ts';
 import { SourceError } from '../read/source.ts';
+import { PAGES } from '../vm/pages_compare.ts';
+import { is_pages_outcome, type PagesOutcome } from '../vm/pages_replay.ts';
 import { count, mega, SPEED_MIN_EVENTS, title } from './verdict.ts';
 
 /** What is varied. */
 export interface Setting {
-  /** A tunable, or memory, cpus, programs, type-by, verify. */
+  /** A tunable, or memory, cpus, programs, type-by, verify, resident, readahead. */
   name: string;
   values: { text: string; options: (o: ReplayOptions) => ReplayOptions }[];
 }
@@ -32,7 +37,10 @@ export interface Setting {
 /** The verdict in figures, under the names of the document. */
 export type Figures = Record<string, number | null>;
 
-export interface ComparedRun extends Partial<Omit<ReplayOutcome, 'trace'>> {
+/** One value, with what a replay under it tells; of references to pages see PagesOutcome. */
+export interface ComparedRun
+  extends Partial<Omit<ReplayOutcome, 'trace'>>,
+    Partial<Pick<PagesOutcome, 'vm' | 'resident' | 'readahead'>> {
   value: string;
   /** Why no machine came up under this value; then there is nothing else. */
   error?: string;
@@ -46,33 +54,48 @@ export interface Comparison {
   runs: ComparedRun[];
 }
 export interface Compared {
-  trace: ReplayOutcome['trace'];
+  trace: ComparedOutcome['trace'];
   compare: Comparison;
 }
 
 /** Rounds in which every value is played once. */
 export const COMPARE_ROUNDS = 2;
 
-interface Row {
+/** What recordings of one kind have to compare. */
+export interface Kind<Outcome> {
+  readonly rows: readonly Row[];
+  /** The verdict in figures; `machine`: what only the machine knew. */
+  readonly figures: (out: Outcome, machine: Figures) => Figures;
+  /** How much came out that must not. */
+  readonly damage: (out: Outcome) => number;
+  /** The first line of the table; null: what varies is how many CPUs play. */
+  readonly title: (
+    file: string,
+    trace: ComparedOutcome['trace'],
+    played: Pick<ReplayOutcome, 'cpus' | 'programs'> | null,
+  ) => string;
+}
+export interface Row {
   key: string;
   label: string;
   text: (n: number) => string;
   /** Which way is better; null: neither. */
   best: 'least' | 'most' | null;
-  /** The figure depends on how many programs play, which --compare programs changes. */
-  of_work?: true;
+  /** Settings under which the figure differs because there is other work to do. */
+  of_work?: readonly string[];
 }
 const share = (n: number): string => `${(n * 100).toFixed(1)} %`;
+const PROGRAMS = ['programs'];
 const ROWS: readonly Row[] = [
-  { key: 'seconds', label: 'seconds', text: (n) => n.toFixed(2), best: 'least', of_work: true },
+  { key: 'seconds', label: 'seconds', text: (n) => n.toFixed(2), best: 'least', of_work: PROGRAMS },
   { key: 'events_per_second', label: 'events/s', text: count, best: 'most' },
   { key: 'ns_per_event', label: 'ns an event', text: count, best: 'least' },
   { key: 'playing_ns_per_event', label: '  once decoded', text: count, best: 'least' },
-  { key: 'peak_pages', label: 'pages at the peak', text: count, best: 'least', of_work: true },
-  { key: 'fragmentation', label: '  not asked for', text: share, best: 'least', of_work: true },
+  { key: 'peak_pages', label: 'pages at the peak', text: count, best: 'least', of_work: PROGRAMS },
+  { key: 'fragmentation', label: '  not asked for', text: share, best: 'least', of_work: PROGRAMS },
   { key: 'end_pages', label: 'pages at the end', text: count, best: null },
   { key: 'cached_bytes', label: 'free in caches', text: mega, best: null },
-  { key: 'fit_bytes', label: 'least memory', text: mega, best: 'least', of_work: true },
+  { key: 'fit_bytes', label: 'least memory', text: mega, best: 'least', of_work: PROGRAMS },
   { key: 'requests', label: 'requests served', text: count, best: null },
   { key: 'failed', label: '  failed', text: count, best: null },
   { key: 'never_freed_blocks', label: 'in use at the end', text: count, best: null },
@@ -128,11 +151,34 @@ function figures(out: ReplayOutcome, machine: Figures): Figures {
   };
 }
 
-/** Plays the trace in turns under each value.  `play` is replay, or what finds the least memory. */
+const HEAPS: Kind<ReplayOutcome> = {
+  rows: ROWS,
+  figures,
+  damage: (out) => out.heap.verify_errors,
+  title: (file, trace, played) => title(file, trace as ReplayOutcome['trace'], played),
+};
+/** What is compared of a recording of one kind or the other. */
+function figures_of(out: ComparedOutcome, machine: Figures): Figures {
+  return is_pages_outcome(out) ? PAGES.figures(out, machine) : HEAPS.figures(out, machine);
+}
+function damage_of(out: ComparedOutcome): number {
+  return is_pages_outcome(out) ? PAGES.damage(out) : HEAPS.damage(out);
+}
+/** Whether a trace is one of references to pages. */
+function of_pages(trace: Compared['trace']): boolean {
+  return 'lru_curve' in trace;
+}
+/** Whether something came out of a comparison that must not. */
+export function compared_damaged({ compare: c }: Compared): boolean {
+  const damage = (f: Figures): boolean => (f.verify_errors ?? 0) + (f.pages_left ?? 0) > 0;
+  return c.runs.some((r) => r.rounds?.some(damage));
+}
+
+/** Plays the trace in turns under each value.  `play`: what plays it once. */
 export async function compare(
   o: ReplayOptions,
   setting: Setting,
-  play: (o: ReplayOptions) => Promise<ReplayOutcome>,
+  play: (o: ReplayOptions) => Promise<ComparedOutcome>,
   note: (text: string) => void,
 ): Promise<Compared> {
   const played: Round[][] = setting.values.map(() => []);
@@ -151,7 +197,7 @@ export async function compare(
     }
   }
   const first = played.flat()[0];
-  if (first && setting.name === 'cpus' && first.outcome.trace.threads === undefined) {
+  if (first && setting.name === 'cpus' && plays_on_one(first.outcome)) {
     const reason = 'is a recording with one thread, which plays on one CPU';
     const advice = 'compare programs=1,2,… to play it several times at once';
     throw new SourceError(String(o.names ?? o.files), null, reason, advice);
@@ -164,13 +210,17 @@ export async function compare(
   };
 }
 
+/** Whether a recording plays on one CPU, however many there are. */
+function plays_on_one(out: ComparedOutcome): boolean {
+  return !is_pages_outcome(out) && out.trace.threads === undefined;
+}
 interface Round {
-  outcome: ReplayOutcome;
+  outcome: ComparedOutcome;
   figures: Figures;
 }
 async function play_round(
   o: ReplayOptions,
-  play: (o: ReplayOptions) => Promise<ReplayOutcome>,
+  play: (o: ReplayOptions) => Promise<ComparedOutcome>,
 ): Promise<Round> {
   let machine: Figures = {};
   const inspect = (): void => {
@@ -178,7 +228,7 @@ async function play_round(
     o.inspect?.();
   };
   const outcome = await play({ ...o, inspect });
-  return { outcome, figures: figures(outcome, machine) };
+  return { outcome, figures: figures_of(outcome, machine) };
 }
 
 /** A machine that cannot come up is a finding; anything else ends the comparison. */
@@ -191,11 +241,13 @@ function no_machine(e: unknown, value: string): Error {
 
 function compared_run(value: string, rounds: Round[], error: Error | null): ComparedRun {
   if (error !== null) return { value, error: error.message };
-  const damage = (r: Round): number => r.outcome.heap.verify_errors;
+  const damage = (r: Round): number => damage_of(r.outcome);
   const speed = (r: Round): number => r.outcome.time.seconds;
   const kept = [...rounds].sort((a, b) => damage(b) - damage(a) || speed(a) - speed(b))[0];
   const { trace, ...outcome } = kept.outcome;
-  return { value, verdict: kept.figures, ...outcome, rounds: rounds.map((r) => r.figures) };
+  // What both kinds have under one name differs by some fields.
+  const told = outcome as Partial<Omit<ReplayOutcome, 'trace'>>;
+  return { value, verdict: kept.figures, ...told, rounds: rounds.map((r) => r.figures) };
 }
 
 // --- the table -----------------------------------------------------------------------------
@@ -203,12 +255,13 @@ function compared_run(value: string, rounds: Round[], error: Error | null): Comp
 /** The table of a comparison. */
 export function compare_text(file: string, { trace, compare: c }: Compared): string {
   const { runs } = c;
+  const { rows, title } = of_pages(trace) ? PAGES : HEAPS;
   const played = runs.find((r) => r.cpus !== undefined);
   const { cpus = 1, programs = 1 } = played ?? {};
   const varied = c.name === 'cpus' || c.name === 'programs';
   const lines = [[c.name, ...runs.map((r) => `${r.value}  `)]];
   let marked = false;
-  for (const row of ROWS) {
+  for (const row of rows) {
     const values = runs.map((r) => r.verdict?.[row.key]);
     if (values.every((v) => v === undefined)) continue;
     const best = best_run(row, trace, c);
@@ -243,7 +296,7 @@ export function best_run(
   c: Comparison,
 ): number {
   if (row.best === null) return -1;
-  if (row.of_work && c.name === 'programs') return -1;
+  if (row.of_work?.includes(c.name)) return -1;
   if (SPEEDS.test(row.key) && trace.event_lines < SPEED_MIN_EVENTS) return -1;
   const ranges = c.runs.map((r, i) => {
     const rounds = r.rounds ?? [];

@@ -74,6 +74,8 @@ export interface ReplayOptions {
   /** Called at the end, while the machine is still up. */
   readonly inspect?: () => void;
 }
+/** What may be compared under several values of a setting. */
+export type ComparedOutcome = ReplayOutcome | PagesOutcome;
 export type AnyOutcome = ReplayOutcome | PacketOutcome | VmOutcome | PagesOutcome;
 export interface ReplayOutcome {
   trace: TraceDocument;
@@ -121,14 +123,19 @@ export async function replay(o: ReplayOptions): Promise<ReplayOutcome> {
   if (!is_packet_outcome(out) && !is_vm_outcome(out) && !is_pages_outcome(out)) return out;
   throw new Error('replay: no heap was played as a heap');
 }
+/** Plays a recorded heap, or references to pages. Throws as play_trace does. */
+export async function replay_compared(o: ReplayOptions): Promise<ComparedOutcome> {
+  const out = await play_trace(o, 'compared');
+  if (!is_packet_outcome(out) && !is_vm_outcome(out)) return out;
+  throw new Error('replay: it was played as what cannot be compared');
+}
+/** What is to be played: anything, what can be compared, or heaps. */
+type Kinds = 'any' | 'compared' | 'heap';
 /**
- * Plays a trace of any kind, or only heaps, and returns what happened.  Throws
+ * Plays a trace of any kind, or only some, and returns what happened.  Throws
  * SourceError, KmemError, PlayerError or KernelPanic.
  */
-export async function play_trace(
-  o: ReplayOptions,
-  kinds: 'any' | 'heap' = 'any',
-): Promise<AnyOutcome> {
+export async function play_trace(o: ReplayOptions, kinds: Kinds = 'any'): Promise<AnyOutcome> {
   const resident = o.pages?.resident ?? 0;
   const machine = boot({
     memory: o.memory ?? DEFAULT_MEMORY,
@@ -159,7 +166,7 @@ interface Played {
 /** Starts the players, then the reader, and waits for all of them. */
 async function play(
   o: ReplayOptions,
-  kinds: 'any' | 'heap',
+  kinds: Kinds,
   handle: PlayerStart['machine'],
 ): Promise<AnyOutcome> {
   const players = Array.from({ length: o.cpus }, (_, index) => new PlayerThread(handle, index));
@@ -184,7 +191,7 @@ async function play(
       Math.max(read.read_seconds, (performance.now() - (await started)) / 1000);
     const format = await format_of(reader, players);
     if (is_capture(format)) {
-      if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
+      if (kinds !== 'any') throw not_a_heap(o.names ?? o.files, format);
       if (o.programs !== undefined) throw not_a_program(o.names ?? o.files, format);
       const played = await play_capture(o, players, reader);
       const took = await seconds(played.read);
@@ -208,7 +215,7 @@ async function play(
     }
     if (o.pages) throw not_pages(o.names ?? o.files, format);
     if (format === 'strace') {
-      if (kinds === 'heap') throw not_a_heap(o.names ?? o.files, format);
+      if (kinds !== 'any') throw not_a_heap(o.names ?? o.files, format);
       if (o.programs !== undefined) throw not_a_program(o.names ?? o.files, format);
       const played = await play_strace(players, reader, o.verify);
       const took = await seconds(played.read);
@@ -240,7 +247,8 @@ async function format_of(reader: Reader, players: PlayerThread[]): Promise<strin
 function not_a_heap(files: string[], format: string): SourceError {
   const calls = is_pages_format(format) ? 'references to pages' : 'recordings of system calls';
   const what = is_capture(format) ? 'captures of packets' : calls;
-  const advice = `${what} are played without --fit and --compare`;
+  const without = is_pages_format(format) ? '--fit' : '--fit and --compare';
+  const advice = `${what} are played without ${without}`;
   return new SourceError(String(files), null, `is ${format}, no recording of a heap`, advice);
 }
 /** How many CPUs have something to play. */
