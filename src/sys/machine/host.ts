@@ -19,7 +19,7 @@ interface FsLike {
   openSync(path: string, flags: string | number, mode?: number): number;
   fstatSync(fd: number): FileLike;
   fstatSync(fd: number, options: { bigint: true }): FileIdLike;
-  lstatSync(path: string): unknown;
+  lstatSync(path: string): FileLike;
   lstatSync(path: string, options: { bigint: true }): FileIdLike;
   ftruncateSync(fd: number, size: number): void;
   unlinkSync(path: string): void;
@@ -36,7 +36,8 @@ interface StatLike {
   isFile(): boolean;
   isDirectory(): boolean;
 }
-interface FileLike {
+interface FileLike extends StatLike {
+  isSymbolicLink(): boolean;
   readonly size: number;
 }
 /** Device, number and birth: together they tell a file from every other. */

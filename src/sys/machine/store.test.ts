@@ -31,7 +31,9 @@ import {
   EINVAL,
   EIO,
   EISDIR,
+  ELOOP,
   EMFILE,
+  ENAMETOOLONG,
   ENOENT,
   ENOSPC,
   ENOTDIR,
@@ -51,6 +53,8 @@ import {
   store_name,
   store_open,
   store_open_memory,
+  store_replace,
+  store_replaceable,
 } from './store.ts';
 import { store_read, store_size, store_sync, store_truncate, store_write } from './store_io.ts';
 import {
@@ -297,6 +301,55 @@ describe('a file that is made anew', () => {
     const old = store_open(path, STORE_WRITE);
     assert.equal(store_name(old, part), EINVAL, 'it made no file');
     assert.equal(store_close(old), 0);
+  });
+  test('takes the place of a file at its end, in one step', () => {
+    const [part, path, old] = [fresh(), fresh(), fresh()];
+    for (const to of [path, path, old]) {
+      if (to === old) writeFileSync(old, 'old');
+      const st = store_open(part, STORE_NEW);
+      assert.equal(store_write(st, 0, bytes(10)), 0);
+      assert.equal(store_replaceable(to), 0);
+      assert.equal(store_replace(st, to), 0);
+      assert.deepEqual(Uint8Array.from(readFileSync(to)), bytes(10));
+      assert.equal(existsSync(part), false);
+      assert.equal(store_close(st), EBADF, 'it is closed');
+    }
+    assert.equal(store_replace(STORES_MAX, path), EBADF);
+    const st = store_open(path, STORE_WRITE);
+    assert.equal(store_replace(st, old), EINVAL, 'it made no file');
+    assert.equal(store_close(st), 0);
+  });
+  test('takes the place of nothing but a file, and is gone when it cannot', () => {
+    const [link, old] = [fresh(), fresh()];
+    writeFileSync(old, 'old');
+    symlinkSync(old, link);
+    const wrong: [path: string, errno: number][] = [
+      [folder, EISDIR],
+      [link, ELOOP],
+      ['/dev/null', EEXIST],
+      [join(old, 'x'), ENOTDIR],
+      [join(folder, 'x'.repeat(300)), ENAMETOOLONG],
+    ];
+    for (const [to, errno] of wrong) {
+      const part = fresh();
+      assert.equal(store_replaceable(to), errno, to);
+      assert.equal(store_replace(store_open(part, STORE_NEW), to), errno, to);
+      assert.equal(existsSync(part), false);
+    }
+    for (const op of ['close', 'name'] as const) {
+      const part = fresh();
+      const st = store_open(part, STORE_NEW);
+      store_fault_at(op, 1, { what: 'fail', errno: EIO });
+      assert.equal(store_replace(st, old), EIO, op);
+      assert.equal(existsSync(part), false, op);
+      assert.equal(store_close(st), EBADF, op);
+    }
+    assert.equal(readFileSync(old, 'utf8'), 'old');
+    assert.equal(
+      store_replaceable(join(fresh(), 'x')),
+      0,
+      'the opening says that there is no folder',
+    );
   });
   test('is gone when it is discarded, and its number too', () => {
     const path = fresh();

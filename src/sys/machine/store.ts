@@ -17,7 +17,8 @@
  * A file that is made with STORE_NEW is this user's alone, and was not there before, not
  * even as a link.  store_discard takes it away again, and so does a close that fails:
  * what could not be written to its end leaves nothing behind.  store_name gives it its
- * name at the end: then whoever finds the name finds all of the file.
+ * name at the end, and store_replace one that another file may have: then whoever finds
+ * the name finds all of a file.
  *
  * Reading beyond the end gives fewer bytes.  Writing is all or an error; after an error
  * the bytes of that write may be there in part.  Calls of the host that are interrupted
@@ -41,6 +42,7 @@ import {
   EINTR,
   EINVAL,
   EISDIR,
+  ELOOP,
   EMFILE,
   ENOENT,
   EOPNOTSUPP,
@@ -207,6 +209,45 @@ function renamed(st: Store, made: Made, to: string): number {
   if (error === 0) st.made = { ...made, path: to };
   else host_try(() => answered(() => fs.unlinkSync(to))); // errno: `error` came first
   return error;
+}
+/**
+ * Closes a store whose file was made by it (STORE_NEW), and puts the file in the place of the one
+ * at `to`, if there is one, in one step.  0, or an errno: then its file is removed, and what was
+ * at `to` is there still.  EINVAL for any other store, which stays open.
+ */
+export function store_replace(number: number, to: string): number {
+  const st = store_find(number);
+  if (st === null) return EBADF;
+  const { made } = st;
+  const fs = host_fs;
+  if (made === null || !fs) return EINVAL;
+  const closed = store_close(number);
+  if (closed !== 0) return closed;
+  const fault = fault_of('name', st.kind, number);
+  const named = fault?.what === 'fail' ? -fault.errno : rename_over(made, to);
+  if (named < 0) remove_file(made); // errno: that of the name is told
+  return 0 - named;
+}
+function rename_over(made: Made, to: string): number {
+  const there = store_replaceable(to);
+  return there !== 0 ? -there : host_call(() => answered(() => host_fs?.renameSync(made.path, to)));
+}
+/**
+ * Whether store_replace may put a file at a path, as far as the path tells: nothing is there, or a
+ * file.  0; EISDIR; ELOOP for a link, which is not followed; EEXIST for anything else; or why
+ * not.
+ */
+export function store_replaceable(path: string): number {
+  const fs = host_fs;
+  if (!fs) return EOPNOTSUPP;
+  let found = 0;
+  const error = host_call(() => {
+    const there = fs.lstatSync(path);
+    const other = there.isSymbolicLink() ? ELOOP : EEXIST;
+    found = there.isFile() ? 0 : there.isDirectory() ? EISDIR : other;
+    return 0;
+  });
+  return error === -ENOENT ? 0 : error === 0 ? found : 0 - error;
 }
 /**
  * Closes a store whose file was made by it (STORE_NEW), and removes the file.  0, or the
