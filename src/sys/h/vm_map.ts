@@ -176,6 +176,7 @@ export const vm_map = struct<vm_map_t>(
   cursor: i32('s', 'page behind the named part that was placed last: where to look for room'),
   region_ids: i32('s', 'regions that there ever were, modulo 2^32: the number of the last'),
   region_ends: i32('sh', 'how many of them have ended, modulo 2^32'),
+  joint: i32('s', 'named parts are being mapped all at once: 1, until the last of them is there'),
   banks: words('sh', 'bits 40 to 47 of the addresses of each bank, plus 1; 0: none', VM_BANKS),
   header: words(
     '-',

@@ -20,13 +20,15 @@ const NAME_WORDS = 8;
 /** Its pages are being mapped, or are let go of: a thread that died was at it. */
 export const REGION_HALF = 0;
 export const REGION_READY = 1;
+/** It is one of several that are mapped at once: ready when the map says that all are there. */
+export const REGION_JOINT = 2;
 
 /* Locks: (m) that of the map; in no map, whoever has it */
 export const vm_region = struct<vm_region_t>('vm_region')({
   next: ptr<vm_region_t>('m', 'the one that was made before it'),
   start: i32('m', 'first page'),
   end: i32('m', 'first page beyond'),
-  state: i32('m', 'REGION_HALF, REGION_READY'),
+  state: i32('m', 'REGION_*'),
   name_bytes: i32('m', 'length of the name'),
   map: ptr<vm_map_t>('m', 'map that it is of; 0: none'),
   id: i32('m', 'which it is of all that its map ever had: by it a thread knows its own again'),

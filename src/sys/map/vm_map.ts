@@ -178,7 +178,7 @@ export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_M
     f[mp] = 0;
   }
   for (const f of [map.taddr, map.daddr, map.maxsaddr, map.gone, map.cursor]) f[mp] = 0;
-  for (const f of [map.region_ids, map.region_ends]) f[mp] = 0;
+  for (const f of [map.region_ids, map.region_ends, map.joint]) f[mp] = 0;
   for (let i = 0; i < CPUSET_WORDS; i++) map.keepers[elem(mp, i)] = 0;
   map.regions[mp] = NULL as vm_region_t;
   map.limit[mp] = limit;

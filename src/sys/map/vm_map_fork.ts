@@ -98,7 +98,7 @@ import {
 import { cut_edges, entries_wait } from './vm_map_range.ts';
 import { map_header, tree_rebuild } from './vm_map_tree.ts';
 import { fork_cut, v_forkpages, v_forks } from './vm_vars.ts';
-import { regions_copy, vm_region_unmap_all } from './vm_region.ts';
+import { regions_copy, vm_region_mend, vm_region_unmap_all } from './vm_region.ts';
 import { run_from, run_over, windows_settle } from './vm_window.ts';
 
 const map = vm_map;
@@ -151,6 +151,7 @@ export function vmspace_exec(mp: vm_map_t): number {
 export function vmspace_fork(parent: vm_map_t, refuse = false): number {
   const header = map_header(parent);
   vm_map_lock(parent);
+  vm_region_mend(parent);
   const [min, max] = [entry.end[header], entry.start[header]];
   const ranges: number[] = [];
   let result = IN_TRANSITION;

@@ -12,6 +12,7 @@ import { thr } from '../machine/cpu.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import {
+  KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_NO_SPACE,
   KERN_RESOURCE_SHORTAGE,
@@ -21,6 +22,7 @@ import {
   VM_BANKS,
   VM_MAP_MAX,
   vm_map,
+  vm_map_entry,
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { page_failpoint } from '../page/vm_page.ts';
@@ -32,13 +34,17 @@ import { maps_all, vm_maps_check } from './vm_map_check.ts';
 import { map_failpoint } from './vm_map_entry.ts';
 import { vmspace_alloc, vmspace_exec, vmspace_fork } from './vm_map_fork.ts';
 import { vm_map_destroy, vm_map_keep, vm_map_kept, vm_map_unkeep } from './vm_map_keep.ts';
+import type { Mapping } from './vm_map_insert.ts';
+import { vm_map_lookup } from './vm_map_tree.ts';
 import { vm_map_inherit, vm_map_madvise, vm_map_protect } from './vm_map_range.ts';
 import { ANON } from './vm_map.test.lib.ts';
 import {
   type Region,
+  type RegionWanted,
   vm_region_find,
   vm_region_is,
   vm_region_map,
+  vm_region_map_all,
   vm_region_there,
   vm_region_unmap,
   vm_regions,
@@ -187,6 +193,70 @@ describe('named parts', () => {
         assert.equal(vm_region_unmap(mp, made.start, made.id), KERN_SUCCESS);
       if (n <= nth) break;
       refused++;
+    }
+    assert.ok(refused >= 2, `${refused} places`);
+  });
+});
+
+describe('several at once', () => {
+  const want = (name: string, vpn: number, more: Partial<Mapping> = {}): RegionWanted => {
+    return { name: bytes(name), pages: 2, vpn, what: { ...ANON, ...more } };
+  };
+  test('are all there, where nothing was, and show what they are to show', () => {
+    const from = vmspace_alloc(1, VM_MAP_MAX);
+    const made = vm_region_map(from, { name: bytes('x'), pages: 2, vpn: 5, what: ANON });
+    assert.ok(typeof made !== 'number');
+    suword(from, made.start * PAGE_SIZE, 77);
+    const object = vm_map_entry.object[vm_map_lookup(from, made.start)];
+    const all = vm_region_map_all(mp, [want('a', 20, { object }), want('b', 10), want('', 12)]);
+    assert.ok(typeof all !== 'number');
+    vm_map_deallocate(from);
+    vm_maps_check();
+    assert.deepEqual(vm_regions(mp).map(text), ['b', '', 'a']);
+    assert.equal(fuword(mp, all[0].start * PAGE_SIZE), 77, 'of the other map, which is gone');
+    assert.equal(vm_region_map_all(mp, [want('c', 30)]), KERN_FAILURE, 'something is there');
+    for (const { start, id } of all) assert.equal(vm_region_unmap(mp, start, id), KERN_SUCCESS);
+    assert.deepEqual(vm_region_map_all(mp, []), []);
+    assert.ok(typeof vm_region_map_all(mp, [want('c', 30)]) !== 'number');
+  });
+  test('or none of them is', () => {
+    vm_map_set_limit(mp, 5);
+    const over = [want('a', 20), want('b', 10), want('c', 30)];
+    const wrong: [all: RegionWanted[], kern: number][] = [
+      [over, KERN_NO_SPACE],
+      [[want('a', 20), want('b', 21)], KERN_NO_SPACE],
+      [[want('a', 20), want('b', 0)], KERN_INVALID_ADDRESS],
+    ];
+    for (const [all, kern] of wrong) {
+      assert.equal(vm_region_map_all(mp, all), kern);
+      assert.deepEqual(vm_regions(mp), []);
+      assert.deepEqual([map.size[mp], map.joint[mp]], [0, 0]);
+      vm_maps_check();
+    }
+    assert.ok(typeof vm_region_map_all(mp, over.slice(1)) !== 'number');
+    assert.equal(vm_map_destroy(mp), KERN_SUCCESS);
+    assert.equal(vm_region_map_all(mp, []), KERN_INVALID_ADDRESS);
+  });
+  test('nor with memory refused at any place', () => {
+    let refused = 0;
+    for (let nth = 0; ; nth++) {
+      let n = 0;
+      const refuse = (): boolean => n++ === nth;
+      page_failpoint.refuse = refuse;
+      map_failpoint.refuse = refuse;
+      const made = vm_region_map_all(mp, [want('a', 20), want('b', 30), want('c', 40)]);
+      page_failpoint.refuse = null;
+      map_failpoint.refuse = null;
+      vm_maps_check();
+      if (typeof made === 'number') {
+        assert.equal(made, KERN_RESOURCE_SHORTAGE);
+        refused++;
+      } else {
+        assert.deepEqual(vm_regions(mp).map(text), ['a', 'b', 'c']);
+        for (const { start, id } of made) vm_region_unmap(mp, start, id);
+      }
+      assert.deepEqual([vm_regions(mp), map.size[mp], map.joint[mp]], [[], 0, 0]);
+      if (n <= nth) break;
     }
     assert.ok(refused >= 2, `${refused} places`);
   });

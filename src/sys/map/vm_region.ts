@@ -9,6 +9,9 @@
  * finds.  All of it is done in one hold of the map's lock: a record that is half made when the
  * lock is taken was left by a thread that died, and its pages go.
  *
+ * Several regions can be mapped at once (vm_region_map_all): each says that it is one of them, and
+ * the map that they are not all there yet.  One word of the map makes all of them ready.
+ *
  * A region has a number, which no other region of its space gets.  A thread that keeps the pages of
  * one in mind has to look whether it is there still, because they may be another one's by now; a
  * count of the regions that have ended says when there is something to look for.
@@ -26,6 +29,7 @@ import { M_NOWAIT } from '../h/malloc_flags.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
   KERN_BUSY,
+  KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_NO_SPACE,
   KERN_OUT_OF_BOUNDS,
@@ -36,7 +40,15 @@ import {
   vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { REGION_HALF, REGION_READY, vm_region, type vm_region_t } from '../h/vm_region.ts';
+import type { vm_object_t } from '../h/vm_object.ts';
+import {
+  REGION_HALF,
+  REGION_JOINT,
+  REGION_READY,
+  vm_region,
+  type vm_region_t,
+} from '../h/vm_region.ts';
+import { vm_object_deallocate, vm_object_reference } from '../object/vm_object.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
@@ -120,6 +132,17 @@ function end(mp: vm_map_t, r: vm_region_t): void {
   undo_end();
   zone_give_hand(zone(), r);
 }
+/** Whether a record stands for a region: it is not half made, nor one of several that are. */
+function is_ready(r: vm_region_t): boolean {
+  const state = region.state[r];
+  return state === REGION_READY || (state === REGION_JOINT && map.joint[region.map[r]] === 0);
+}
+function set_joint(mp: vm_map_t, joint: number): void {
+  undo_begin(map.lock, mp);
+  save(map.joint, mp);
+  map.joint[mp] = joint;
+  undo_end();
+}
 function set_state(mp: vm_map_t, r: vm_region_t, state: number): void {
   undo_begin(map.lock, mp);
   save(region.state, r);
@@ -145,9 +168,9 @@ function wait_for(mp: vm_map_t, r: vm_region_t): boolean {
  * What threads that died left half done goes. The map is locked exclusively, and may be let go of
  * and locked again.
  */
-function mend(mp: vm_map_t): void {
+export function vm_region_mend(mp: vm_map_t): void {
   for (let r = map.regions[mp]; r !== NULL; ) {
-    const half = region.state[r] === REGION_HALF;
+    const half = !is_ready(r);
     if (half && wait_for(mp, r)) r = map.regions[mp];
     else {
       const next = region.next[r];
@@ -155,6 +178,12 @@ function mend(mp: vm_map_t): void {
       r = next;
     }
   }
+  if (map.joint[mp] !== 0) joint_end(mp);
+}
+/** The last of those that were mapped at once and are not all there is gone. */
+function joint_end(mp: vm_map_t): void {
+  for (let r = map.regions[mp]; r !== NULL; r = region.next[r]) if (!is_ready(r)) return;
+  set_joint(mp, 0);
 }
 /**
  * Nothing is mapped any more, and there are no regions.  A KERN_* code: KERN_BUSY, a window is
@@ -166,7 +195,7 @@ export function vm_region_unmap_all(mp: vm_map_t): number {
   const header = map_header(mp);
   const [min, max] = [entry.end[header], entry.start[header]];
   for (;;) {
-    do mend(mp);
+    do vm_region_mend(mp);
     while (delete_wait(mp, min, max));
     for (let r = map.regions[mp]; r !== NULL; r = region.next[r]) set_state(mp, r, REGION_HALF);
     // No edge to cut: nothing else can fail.
@@ -189,7 +218,7 @@ export function regions_end(mp: vm_map_t): void {
  */
 export function regions_copy(from: vm_map_t, to: vm_map_t): boolean {
   for (let r = map.regions[from]; r !== NULL; r = region.next[r]) {
-    if (region.state[r] !== REGION_READY) continue;
+    if (!is_ready(r)) continue;
     if (vm_map_lookup(to, region.start[r]) === NULL) continue;
     const copy = make(vm_region_name(r), region.start[r], region.end[r], REGION_READY);
     if (copy === NULL) return false;
@@ -212,7 +241,7 @@ function same(r: vm_region_t, name: Uint8Array): boolean {
 }
 function find(mp: vm_map_t, suits: (r: vm_region_t) => boolean): vm_region_t {
   let r = map.regions[mp];
-  while (r !== NULL && !(region.state[r] === REGION_READY && suits(r))) r = region.next[r];
+  while (r !== NULL && !(is_ready(r) && suits(r))) r = region.next[r];
   return r;
 }
 /** A region of a space, as it is at one moment. */
@@ -265,7 +294,7 @@ export function vm_regions(mp: vm_map_t): Region[] {
   vm_map_lock_read(mp);
   const all: Region[] = [];
   for (let r = map.regions[mp]; r !== NULL; r = region.next[r]) {
-    if (region.state[r] === REGION_READY) all.push(seen(r));
+    if (is_ready(r)) all.push(seen(r));
   }
   vm_map_unlock_read(mp);
   return all.sort((a, b) => a.start - b.start);
@@ -294,14 +323,55 @@ export function vm_region_map(mp: vm_map_t, want: RegionWanted): Region | number
     vm_map_unlock(mp);
     return KERN_INVALID_ADDRESS;
   }
-  mend(mp);
+  vm_region_mend(mp);
   const { name } = want;
   const there = name.length === 0 ? (NULL as vm_region_t) : find(mp, (r) => same(r, name));
   const result = there === NULL ? map_new(mp, want) : seen(there);
   vm_map_unlock(mp);
   return result;
 }
-function map_new(mp: vm_map_t, { name, pages, vpn, what }: RegionWanted): Region | number {
+/**
+ * Maps regions where nothing is mapped, all of them or none: so that nobody sees some.  They have
+ * places; the caller keeps what they show.  Or a KERN_* code, as for one; KERN_FAILURE: something
+ * is mapped there.
+ */
+export function vm_region_map_all(
+  mp: vm_map_t,
+  all: readonly RegionWanted[],
+): readonly Region[] | number {
+  vm_map_lock(mp);
+  if (map.gone[mp] === 0) vm_region_mend(mp);
+  let result = map.gone[mp] === 0 ? KERN_SUCCESS : KERN_INVALID_ADDRESS;
+  if (map.size[mp] !== 0 || map.regions[mp] !== NULL) result = KERN_FAILURE;
+  const made: Region[] = [];
+  if (result === KERN_SUCCESS) {
+    set_joint(mp, 1);
+    for (const want of all) {
+      const one = map_one(mp, want);
+      if (typeof one !== 'number') made.push(one);
+      else result = one;
+      if (result !== KERN_SUCCESS) break;
+    }
+    if (result === KERN_SUCCESS) set_joint(mp, 0);
+    else vm_region_mend(mp);
+  }
+  vm_map_unlock(mp);
+  return result === KERN_SUCCESS ? made : result;
+}
+/** One of several. */
+function map_one(mp: vm_map_t, want: RegionWanted): Region | number {
+  const o = want.what.object;
+  if (o !== (NULL as vm_object_t)) vm_object_reference(o);
+  const made = map_new(mp, want, REGION_JOINT);
+  if (typeof made === 'number' && o !== NULL) vm_object_deallocate(o);
+  return made;
+}
+/** The region is `ready` when it is there: REGION_READY, or REGION_JOINT. */
+function map_new(
+  mp: vm_map_t,
+  { name, pages, vpn, what }: RegionWanted,
+  ready = REGION_READY,
+): Region | number {
   const room = vpn < 0 ? room_for(mp, pages) : bank_room(mp, vpn, pages);
   if (room === null) return vpn < 0 ? KERN_NO_SPACE : KERN_OUT_OF_BOUNDS;
   const last = room.page + pages;
@@ -320,7 +390,7 @@ function map_new(mp: vm_map_t, { name, pages, vpn, what }: RegionWanted): Region
   undo_begin(map.lock, mp);
   save(region.state, r);
   save(map.cursor, mp);
-  region.state[r] = REGION_READY;
+  region.state[r] = ready;
   if (vpn < 0) map.cursor[mp] = last + 1;
   undo_end();
   return seen(r);
@@ -348,7 +418,7 @@ export function vm_region_unmap(mp: vm_map_t, start: number, id: number): number
   vm_map_lock(mp);
   let result = AGAIN;
   while (result === AGAIN) {
-    mend(mp);
+    vm_region_mend(mp);
     const r = find(mp, (at) => region.start[at] === start && region.id[at] === id);
     if (r === NULL) result = KERN_INVALID_ADDRESS;
     else if (!wait_for(mp, r)) {
