@@ -142,7 +142,8 @@ export function asyncOptionsOf(
   checkSignal(op, signal);
   return { signal, timeout };
 }
-function checkSignal(op: string, signal: unknown): void {
+/** Throws EINVAL for a signal that is none. */
+export function checkSignal(op: string, signal: unknown): void {
   if (signal === undefined || signal instanceof AbortSignal) return;
   // One of another realm, or of a library that makes its own.
   if (typeof signal === 'object' && signal !== null && 'addEventListener' in signal) return;

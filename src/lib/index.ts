@@ -59,6 +59,7 @@ export type { Condition, LockOptions, Mutex, RwLock } from './locks.ts';
 export type { Queue, QueueOf, QueueOptions, QueueWait, ValueOf } from './queue.ts';
 export type { MemoryStats } from './memory_stats.ts';
 export type { RegionInfo, Space } from './space.ts';
+export type { SavedSpace } from './space_file.ts';
 export type { Region } from './region.ts';
 export type { Window } from './window.ts';
 export type { ArrayKind, PagedArray } from './paged_array.ts';
@@ -68,6 +69,9 @@ export type {
   Inherit,
   Protection,
   RegionOptions,
+  SaveAsyncOptions,
+  SaveOptions,
+  SaveProgress,
   Size,
   SpaceOptions,
   WaitOptions,

@@ -4,6 +4,7 @@
  *      const space = machine.space('store', { limit: '1G' });
  *      const m = space.mmap({ name: 'index', length: '200M' });    by name, or made
  *      const snap = space.fork('monday', { protect: 'r' });        a copy of this moment
+ *      snap.save('monday.kmem');  machine.space('again').load('monday.kmem');
  *      space.regions(); space.resident; space.destroy();
  *
  * What is mapped in a space takes memory page by page, when it is first used.  A fork
@@ -31,6 +32,7 @@ import {
 } from '../sys/h/vm_map.ts';
 import { pmap, type pmap_t } from '../sys/h/pmap.ts';
 import { reg_space } from '../sys/h/registry.ts';
+import { VM_PROT_ALL } from '../sys/h/vm_prot.ts';
 import { registry_end } from '../sys/client/kern_registry.ts';
 import {
   type SpaceRegion,
@@ -79,12 +81,18 @@ import {
   type RegionOptions,
   type RegionShape,
   regionShapeOf,
+  type SaveAsyncOptions,
+  type SaveOptions,
+  type SaveShape,
   type SpaceOptions,
   type SpaceShape,
   spaceShapeOf,
   waitMs,
   type WaitOptions,
 } from './space_args.ts';
+import type { SavedSpace } from './space_file.ts';
+import { loadSpace } from './space_load.ts';
+import { saveSpace, saveSpaceAsync } from './space_save.ts';
 import { memoryFailure, moreHolders } from './type.ts';
 import { slices } from './wait.ts';
 import type { Window } from './window.ts';
@@ -380,27 +388,15 @@ export class Space implements Mortal, Disposable {
   }
   /** null: once more; a thread did not answer in time, and this was not the last try. */
   #tryFork(op: string, name: string, how: ForkShape, last: boolean): Space | null {
-    const mp = this.enter(op);
+    this.enter(op);
     endGone(name);
     withEntry('space', name, (e) => {
       if (e === NULL) return;
       const why = `there is a space '${name}' already: destroy it first`;
       throw kmemError(EEXIST, op, why, { space: name });
     });
-    const child = inKernel(op, () => space_fork(mp, how.prot, how.refuse));
-    if (child === -KERN_FAILURE) {
-      if (!last) return null;
-      silentThread(op, `space '${this.name}'`, { space: this.name });
-    }
-    if (child === -KERN_BUSY) {
-      this.blocked(op, mp, 0, VM_MAP_MAX, 0);
-      return null;
-    }
-    if (child < 0) {
-      this.enter(op); // it may have been destroyed meanwhile
-      noMemory(op, this.name);
-    }
-    const made = child as vm_map_t;
+    const made = this.#cut(op, how, last);
+    if (made === null) return null;
     try {
       this.#name(op, name, made);
     } catch (e) {
@@ -413,6 +409,26 @@ export class Space implements Mortal, Disposable {
     this.#ctx.named.set(key, space);
     return space;
   }
+  /** A copy that this thread keeps, and that has no name; null: as #tryFork. */
+  #cut(
+    op: string,
+    { prot, refuse }: Pick<ForkShape, 'prot' | 'refuse'>,
+    last: boolean,
+  ): vm_map_t | null {
+    const mp = this.enter(op);
+    const child = inKernel(op, () => space_fork(mp, prot, refuse));
+    if (child >= 0) return child as vm_map_t;
+    if (child === -KERN_FAILURE) {
+      if (!last) return null;
+      silentThread(op, `space '${this.name}'`, { space: this.name });
+    }
+    if (child === -KERN_BUSY) {
+      this.blocked(op, mp, 0, VM_MAP_MAX, 0);
+      return null;
+    }
+    this.enter(op); // it may have been destroyed meanwhile
+    noMemory(op, this.name);
+  }
   /** Gives a fork its name, unless another thread has made a space of that name. */
   #name(op: string, name: string, made: vm_map_t): void {
     let mine = false;
@@ -423,6 +439,41 @@ export class Space implements Mortal, Disposable {
     if (mine) return;
     const why = `another thread made a space '${name}' meanwhile`;
     throw kmemError(EEXIST, op, why, { space: name });
+  }
+  // --- in files ----------------------------------------------------------------------------------
+
+  /**
+   * Writes the space, as it is at one moment, to a file, in place of the one that may be there;
+   * other threads go on.  The file has what a fork would have: space_save.ts.  It is its owner's
+   * alone.  Whole or not at all: if anything fails, what was there is there still, and no file is
+   * left.  Throws ETIMEDOUT if a thread does not answer, EISDIR, ELOOP for a link, ENOENT, ENOTDIR,
+   * EACCES, ENAMETOOLONG, ENOSPC, EIO and what else a file system may say, EOPNOTSUPP where there
+   * are no files, ENOMEM, EINVAL, ESTALE; EBUSY for `windows: 'refuse'`.
+   */
+  save(path: string, options?: SaveOptions): SavedSpace {
+    return saveSpace(this, path, options, this.#copyFor('save'));
+  }
+  /**
+   * save in turns of the event loop; the moment is that at which it begins.  The event loop waits
+   * while the host brings it to the disk.  Rejects as save throws, with the signal's reason, and
+   * with what onProgress throws; ESHUTDOWN if the thread leaves the machine.  Then no file is left.
+   */
+  saveAsync(path: string, options?: SaveAsyncOptions): Promise<SavedSpace> {
+    return saveSpaceAsync(this, path, options, this.#copyFor('saveAsync'));
+  }
+  #copyFor(op: string): (how: SaveShape, last: boolean) => vm_map_t | null {
+    return ({ refuse }, last) => this.#cut(op, { prot: VM_PROT_ALL, refuse }, last);
+  }
+  /**
+   * Maps the regions of a file that save made, with their contents, names, addresses and rights:
+   * for all threads at once, when the whole file was read and checked.  protect() may give them
+   * any rights.  Throws EEXIST if something is mapped in the space; EINVAL for a file that is none
+   * of these, or of another version; EIO if it is cut off or damaged; ENOMEM for the limit of
+   * the space, and for memory; ENOENT, EACCES, EISDIR and what else a file system may say,
+   * EOPNOTSUPP, ESTALE.
+   */
+  load(path: string): SavedSpace {
+    return loadSpace(this, path);
   }
   /**
    * Ends the space for all threads: nothing is mapped any more, and its name is free.  EBUSY while

@@ -25,7 +25,18 @@ import {
   VM_PROT_READ,
   VM_PROT_WRITE,
 } from '../sys/h/vm_prot.ts';
-import { booleanOf, checkOptions, type Known, shown, type Wait, waitOf, wholeIn } from './args.ts';
+import {
+  booleanOf,
+  checkFunction,
+  checkOptions,
+  checkSignal,
+  checkWait,
+  type Known,
+  shown,
+  type Wait,
+  waitOf,
+  wholeIn,
+} from './args.ts';
 import { checkName } from './context.ts';
 import { kmemError } from './errors.ts';
 
@@ -67,6 +78,28 @@ export interface ForkOptions {
   /** 'refuse': EBUSY while a window is open. Default 'copy': pages under windows are copied. */
   readonly windows?: 'copy' | 'refuse';
 }
+/** How a space is saved. */
+export interface SaveOptions {
+  /** Longest wait for the answers of other threads, ms, as for a fork. Default 1000. */
+  readonly wait?: number;
+  /** 'refuse': EBUSY while a window is open. Default 'copy', as for a fork. */
+  readonly windows?: 'copy' | 'refuse';
+}
+/** How far saving has come. */
+export interface SaveProgress {
+  /** Bytes of the space that it is through with, and that are mapped in all. */
+  readonly done: number;
+  readonly total: number;
+  /** Bytes of contents that were written. */
+  readonly written: number;
+}
+/** How a space is saved in turns of the event loop. */
+export interface SaveAsyncOptions extends SaveOptions {
+  /** Ends it: the promise rejects with the signal's reason, and no file is left. */
+  readonly signal?: AbortSignal;
+  /** Called from the event loop now and then, and at the end. */
+  readonly onProgress?: (progress: SaveProgress) => void;
+}
 /** What waits, and how long: milliseconds, or true for as long as it takes. Default: not at all. */
 export interface WaitOptions {
   readonly wait?: Wait;
@@ -90,6 +123,8 @@ export interface WindowsOptions extends WindowOptions {
 const SPACE: Known = ['limit', 'create'];
 const REGION: Known = ['length', 'name', 'address', 'protect', 'inherit'];
 const FORK: Known = ['protect', 'wait', 'windows'];
+const SAVE: Known = ['wait', 'windows'];
+const SAVE_ASYNC: Known = [...SAVE, 'signal', 'onProgress'];
 const WINDOW: Known = ['write', 'wait'];
 const WINDOWS: Known = [...WINDOW, 'size', 'offset', 'length'];
 const WINDOW_BYTES = 64 * 1024;
@@ -208,16 +243,40 @@ export interface ForkShape {
 }
 export function forkShapeOf(op: string, options: ForkOptions | undefined): ForkShape {
   checkOptions(op, options, FORK);
-  const { protect, wait = FORK_WAIT_MS, windows = 'copy' } = options ?? {};
-  const ms = waitOf(op, { wait });
+  const { protect, wait, windows } = options ?? {};
+  return {
+    prot: protect === undefined ? VM_PROT_ALL : protectionOf(op, protect),
+    ...cutShapeOf(op, wait, windows),
+  };
+}
+function cutShapeOf(
+  op: string,
+  wait: unknown = FORK_WAIT_MS,
+  windows: unknown = 'copy',
+): { ms: number; refuse: boolean } {
+  const ms = checkWait(op, wait);
   if (typeof ms !== 'number') {
     throw kmemError(EINVAL, op, `wait ${shown(wait)} is no number of milliseconds`);
   }
-  return {
-    prot: protect === undefined ? VM_PROT_ALL : protectionOf(op, protect),
-    ms,
-    refuse: wordOf(op, 'windows', windows, { copy: false, refuse: true }),
-  };
+  return { ms, refuse: wordOf(op, 'windows', windows, { copy: false, refuse: true }) };
+}
+/** How to save, read once. Throws EINVAL. */
+export interface SaveShape {
+  readonly ms: number;
+  readonly refuse: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: ((progress: SaveProgress) => void) | undefined;
+}
+export function saveShapeOf(
+  op: string,
+  options: SaveOptions | SaveAsyncOptions | undefined,
+  inTurns: boolean,
+): SaveShape {
+  checkOptions(op, options, inTurns ? SAVE_ASYNC : SAVE);
+  const { wait, windows, signal, onProgress }: SaveAsyncOptions = options ?? {};
+  checkSignal(op, signal);
+  if (onProgress !== undefined) checkFunction(op, onProgress);
+  return { ...cutShapeOf(op, wait, windows), signal, onProgress };
 }
 /** How to open a window, read once. Throws EINVAL. */
 export function windowShapeOf(
