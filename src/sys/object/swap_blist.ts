@@ -21,8 +21,8 @@
  * Locks.  That of the swap areas.  Changes are in the caller's section of undo.  A bound is
  * lowered without: it is right whatever is taken back.
  *
- * Always true, and proved by blist_check(): each word says how many bits below it are set;
- * no run below it is longer than its bound; slots beyond the end are not free.
+ * Always true, and proved by blist_check(): each word says how many bits below it are set; no
+ * run and no bound below it is longer than its own; slots beyond the end are not free.
  */
 import { mem as mem_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -137,8 +137,8 @@ function find(b: blist_t, level: number, i: number, n: number): number {
   const w = word(b, level, i);
   const v = mem.I32[w];
   if (level === 0) return lowest(v, n) < 0 ? -1 : i;
-  if ((v & BOUND) < n || v >>> BOUND_BITS < n) return -1;
-  const end = Math.min((i + 1) * FAN, words_of(b, level - 1));
+  if ((v & BOUND) < n) return -1;
+  const end = v >>> BOUND_BITS < n ? 0 : Math.min((i + 1) * FAN, words_of(b, level - 1));
   for (let k = i * FAN; k < end; k++) {
     const leaf = find(b, level - 1, k, n);
     if (leaf >= 0) return leaf;
