@@ -16,13 +16,13 @@ import { elem } from '../../src/sys/machine/struct.ts';
 import {
   swap_alloc,
   swap_area_close,
-  swap_area_end,
   swap_area_of,
   swap_check,
   swap_note_failed,
 } from '../../src/sys/object/swap_area.ts';
 import {
   area_again,
+  area_end,
   type book_t,
   book_drop,
   book_make,
@@ -69,7 +69,7 @@ function away(): void {
     if (book_within(book(0), i, first, end)) write(0, i, 1)();
     if (book_within(book(0), i, first, end)) drop(0, i)();
   }
-  if (swap_area_end(a, () => {})) area_again(rec.memory[at(0)], SLOTS, 2);
+  if (area_end(a)) area_again(rec.memory[at(0)], SLOTS, 2);
   else swap_area_close(a, SWAP_UP);
 }
 

@@ -11,7 +11,8 @@
  * Number 0 means no slot.  The first two slots of each area are never given: that is where a
  * disk has its label.
  */
-import { i32, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
+import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
+import type { vm_store_t } from './vm_store.ts';
 
 export type swap_root_t = Ptr<'swap_root'>;
 export type swap_area_t = Ptr<'swap_area'>;
@@ -64,7 +65,7 @@ export const swap_area = struct<swap_area_t>(
   lost: i32('wh', 'slots for which the store had no room: the same'),
   priority: i32('wh', 'the area with the lowest number is used first'),
   flags: i32('wh', 'SWAP_TOLD'),
-  store: i32('wh', 'the store that its pages are in'),
+  store: ptr<vm_store_t>('wh', 'the store that its pages are in'),
   map_page: i32('w', 'first page of its maps'),
   map_pages: i32('w', 'how many'),
   map: words('-', 'which slots are free: a blist, whose fields have letters', BLIST_WORDS),

@@ -10,6 +10,7 @@ import { afterEach, test } from 'node:test';
 import { type Booted, boot } from '../boot/whole.ts';
 import { EIO, ENOMEM, ENOSPC, ENXIO } from '../machine/errno.ts';
 import { kconsole } from '../machine/kconsole.ts';
+import { store_faults } from '../machine/store_fault.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import {
   SWAP_ALMOST_FULL,
@@ -24,7 +25,6 @@ import { page_failpoint, vm_page_free_count } from '../page/vm_page.ts';
 import {
   swap_alloc,
   swap_area_close,
-  swap_area_end,
   swap_area_of,
   swap_avail,
   swap_check,
@@ -37,6 +37,7 @@ import {
 } from './swap_area.ts';
 import { play, SIZES } from './swap_blist.fuzz.ts';
 import {
+  area_end,
   type book_t,
   book_drop,
   book_make,
@@ -47,7 +48,6 @@ import {
   memory_area,
   test_pages,
 } from './swap_book.test.lib.ts';
-import { swap_faults } from './swap_io.ts';
 
 let booted: Booted | null = null;
 let said: string[] = [];
@@ -60,7 +60,7 @@ function begin(options: Parameters<typeof boot>[0] = {}): void {
 }
 afterEach(() => {
   kconsole.print = print;
-  swap_faults.error = 0;
+  store_faults.next = null;
   page_failpoint.refuse = null;
   booted?.shutdown();
   booted = null;
@@ -74,6 +74,10 @@ test('the same in a checked machine', () => {
   play(SEED, 300, 1100);
 });
 
+/** Each write fails from here on. */
+function always_fails(errno: number): void {
+  store_faults.next = (op) => (op === 'write' ? { what: 'fail', errno } : null);
+}
 const used = (i: number): number => swap_area.used[swap_area_of(i)];
 /** All free slots are taken, one by one, by pages of the book from `i` on. Returns how many. */
 function exhaust(b: book_t, buffer: number, i = 0): number {
@@ -202,9 +206,9 @@ test('slots on which a write has failed are not given again', () => {
   const b = book_make();
   const buffer = test_pages(16);
   memory_area(SWAP_LABEL + 100);
-  swap_faults.error = EIO;
+  always_fails(EIO);
   assert.equal(book_write(b, 0, 16, buffer), EIO);
-  swap_faults.error = 0;
+  store_faults.next = null;
   assert.equal(swap_area.bad[swap_area_of(0)], 16);
   swap_check([]);
   assert.equal(exhaust(b, buffer), 84);
@@ -216,10 +220,10 @@ test('no room in the store: nothing more is given but what is given back', () =>
   const buffer = test_pages(16);
   memory_area(SWAP_LABEL + 300);
   assert.equal(book_write(b, 0, 16, buffer), 0);
-  swap_faults.error = ENOSPC;
+  always_fails(ENOSPC);
   assert.equal(book_write(b, 16, 8, buffer), ENOSPC);
   assert.equal(book_write(b, 16, 8, buffer), -1);
-  swap_faults.error = 0;
+  store_faults.next = null;
   assert.equal(swap_area.lost[swap_area_of(0)], 284);
   assert.equal(swap_full(), SWAP_FULL);
   assert.ok(said.includes('swap_pager: no room for the swap area: it is full'));
@@ -239,14 +243,10 @@ test('an area that closes gives nothing and takes back; it goes when it is empty
   const a = swap_area_of(1);
   assert.equal(book_write(b, 0, 16, buffer), 0);
   assert.equal(used(1), 16);
-  assert.equal(swap_area_end.length, 2);
   swap_area_close(a);
   assert.equal(book_write(b, 16, 16, buffer), 0);
   assert.equal(used(0), 16);
-  assert.equal(
-    swap_area_end(a, () => {}),
-    false,
-  );
+  assert.equal(area_end(a), false);
   for (let i = 0; i < 15; i++) book_drop(b, i);
   swap_check(book_slots(b));
   swap_area_close(a, SWAP_UP);
@@ -254,9 +254,7 @@ test('an area that closes gives nothing and takes back; it goes when it is empty
   assert.equal(used(1), 5);
   swap_area_close(a);
   for (const i of [0, 1, 2, 3, 15]) book_drop(b, i);
-  let store = 0;
-  assert.ok(swap_area_end(a, (st) => (store = st)));
-  assert.ok(store > 0);
+  assert.ok(area_end(a));
   swap_check(book_slots(b));
   assert.equal(vm_page_free_count(), free - 100);
 });
@@ -266,7 +264,7 @@ test('numbers of slots are used again, and areas never meet', () => {
   assert.ok(memory_area(10) < 0);
   for (const i of [3, 4, 9]) {
     swap_area_close(swap_area_of(i));
-    assert.ok(swap_area_end(swap_area_of(i), () => {}));
+    assert.ok(area_end(swap_area_of(i)));
     swap_check([]);
   }
   // In the place of two that lay side by side, and the unused slot between them.

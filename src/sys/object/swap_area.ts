@@ -34,7 +34,7 @@
  * Read next: swap_blist.ts (which slots are free), swap_io.ts (reading and writing).
  */
 import { cpu_slots, pcpu as pcpu_, pcpu_of, type pcpu_t, thr as thr_ } from '../machine/cpu.ts';
-import { EBUSY, EMFILE, ENOMEM, ENOSPC, ENXIO } from '../machine/errno.ts';
+import { EBUSY, EDQUOT, EFBIG, EIO, EMFILE, ENOMEM, ENOSPC, ENXIO } from '../machine/errno.ts';
 import { boot_alloc, M, machine as machine_, ROOT_SWAP } from '../machine/header.ts';
 import { kconsole } from '../machine/kconsole.ts';
 import { PAGE_WORDS, page_word } from '../machine/memory.ts';
@@ -60,6 +60,7 @@ import {
   type swap_root_t,
 } from '../h/swap.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
+import type { vm_store_t } from '../h/vm_store.ts';
 import {
   vm_page_alloc_run,
   vm_page_free_run,
@@ -70,6 +71,7 @@ import {
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_SWAP_AREA } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
+import { vm_store_anchor, vm_store_same, vm_store_unanchor } from './vm_store.ts';
 import {
   blist_alloc,
   blist_avail,
@@ -305,36 +307,39 @@ function forget(pc: pcpu_t, old: boolean): void {
   pcpu.swap_n[pc] = 0;
 }
 /**
- * A write to the noted slots has failed: they are noted no more, and never given again.  Where the
- * store has no more room, neither are those behind them that are free.
+ * A write to the noted slots has failed: they are noted no more.  With EIO they are at fault, and
+ * never given again.  Where the store has no more room, neither are those behind them that are
+ * free.  With any other errno they are free.
  */
 export function swap_note_failed(errno: number): void {
   const r = the_root();
   const { pc } = thr;
   const s = pcpu.swap_first[pc];
+  const no_room = NO_ROOM.includes(errno);
   if (pcpu.swap_n[pc] === 0) return;
+  if (errno !== EIO && !no_room) return free_noted(pc, false);
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
   const a = must_have(s);
-  const count = errno === ENOSPC ? area.lost : area.bad;
+  const count = no_room ? area.lost : area.bad;
   save(count, a);
   save(area.used, a);
   count[a] += pcpu.swap_n[pc];
   area.used[a] -= pcpu.swap_n[pc];
   forget(pc, false);
   note_room(r);
-  const told = (area.flags[a] & SWAP_TOLD) !== 0;
-  if (errno === ENOSPC) {
+  const news = no_room && (area.flags[a] & SWAP_TOLD) === 0;
+  if (news) {
     save(area.flags, a);
     area.flags[a] |= SWAP_TOLD;
-    undo_commit();
-    lose(r, a, s - area.first[a]);
   }
+  undo_commit();
+  if (no_room) lose(r, a, s - area.first[a]);
   undo_end();
   mtx_unlock(root.lock, r);
-  if (errno === ENOSPC && !told)
-    kconsole.print('swap_pager: no room for the swap area: it is full');
+  if (news) kconsole.print('swap_pager: no room for the swap area: it is full');
 }
+const NO_ROOM: readonly number[] = [ENOSPC, EDQUOT, EFBIG];
 /* The free slots from `s` on are not given any more: a section for each word of bits. */
 function lose(r: swap_root_t, a: swap_area_t, s: number): void {
   const slots = area.end[a] - area.first[a];
@@ -352,23 +357,18 @@ function lose(r: swap_root_t, a: swap_area_t, s: number): void {
 
 /** An area that is to be used. */
 export interface SwapArea {
-  /** The store that its pages are in. */
-  readonly store: number;
+  /** The store that its pages are in; a reference to it is in this CPU's hand. */
+  readonly store: vm_store_t;
   /** How many it has room for. */
   readonly slots: number;
   readonly priority: number;
 }
 /**
- * Puts an area in use.  `mine` is called in the section in which the area gets the store, and
- * takes it from whoever has it until then.  `same` tells whether a store is this one.  Returns the
- * number of the area; or, negated, EBUSY (it is one already), ENXIO (no room for a page), EMFILE
- * (there are 16), ENOMEM (for the maps).
+ * Puts an area in use, which has the reference to its store from then on.  Returns the number of
+ * the area; or, negated, EBUSY (its file is one already), ENXIO (no room for a page), EMFILE (there
+ * are 16), ENOMEM (for the maps): then the reference is still in hand.
  */
-export function swap_area_add(
-  want: SwapArea,
-  mine: () => void,
-  same: (store: number) => boolean,
-): number {
+export function swap_area_add(want: SwapArea): number {
   const r = the_root();
   const slots = Math.min(want.slots, SWAP_AREA_MAX);
   if (slots <= SWAP_LABEL) return -ENXIO;
@@ -377,23 +377,18 @@ export function swap_area_add(
   if (m === 0) return -ENOMEM;
   vm_page_wired(m, pages);
   mtx_lock(root.lock, r);
-  const i = area_enter({ ...want, slots }, m, mine, same);
+  const i = area_enter({ ...want, slots }, m);
   mtx_unlock(root.lock, r);
   if (i < 0) vm_page_free_run(m, pages);
   return i;
 }
-function area_enter(
-  want: SwapArea,
-  m: number,
-  mine: () => void,
-  same: (store: number) => boolean,
-): number {
+function area_enter(want: SwapArea, m: number): number {
   const r = the_root();
   let place = -1;
   for (let i = 0; i < SWAP_AREAS; i++) {
     const a = swap_area_of(i);
     if (area.state[a] === SWAP_FREE) place = place < 0 ? i : place;
-    else if (same(area.store[a])) return -EBUSY;
+    else if (vm_store_same(area.store[a], want.store)) return -EBUSY;
   }
   const first = free_numbers(want.slots);
   if (place < 0 || first === 0) return -EMFILE;
@@ -415,7 +410,7 @@ function area_enter(
   area.state[a] = SWAP_UP;
   root.count[r]++;
   vm_page_settle();
-  mine();
+  vm_store_anchor(want.store);
   room_anew(r);
   undo_end();
   return place;
@@ -450,10 +445,10 @@ export function swap_area_close(a: swap_area_t, state = SWAP_CLOSING): void {
   mtx_unlock(root.lock, r);
 }
 /**
- * Ends an area that is closing.  `theirs` is called in the section in which it loses the store,
- * which is the caller's from then on.  False: some of its slots are in use.
+ * Ends an area that is closing.  The reference to its store is in this CPU's hand then.  False:
+ * some of its slots are in use.
  */
-export function swap_area_end(a: swap_area_t, theirs: (store: number) => void): boolean {
+export function swap_area_end(a: swap_area_t): boolean {
   const r = the_root();
   mtx_lock(root.lock, r);
   if (area.state[a] !== SWAP_CLOSING) panic('swap_area_end: the area is not closing', a * 4);
@@ -470,12 +465,22 @@ export function swap_area_end(a: swap_area_t, theirs: (store: number) => void): 
   area.state[a] = SWAP_FREE;
   root.count[r]--;
   vm_page_in_hand(m, pages);
-  theirs(area.store[a]);
+  vm_store_unanchor(area.store[a]);
   room_anew(r);
   undo_end();
   mtx_unlock(root.lock, r);
   vm_page_free_run(m, pages);
   return true;
+}
+
+/** The stores of all areas. */
+export function swap_stores(): vm_store_t[] {
+  return swap_areas().map((a) => area.store[a]);
+}
+/** The areas that there are. */
+export function swap_areas(): swap_area_t[] {
+  const all = Array.from({ length: SWAP_AREAS }, (_, i) => swap_area_of(i));
+  return all.filter((a) => area.state[a] !== SWAP_FREE);
 }
 
 // --- proof ----------------------------------------------------------------------------------

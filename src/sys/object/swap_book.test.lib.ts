@@ -11,13 +11,21 @@
 import { thr } from '../machine/cpu.ts';
 import { hw, mem, PAGE_SIZE, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { elem, lock_words, type Ptr, struct, words } from '../machine/struct.ts';
-import { SWAP_CLUSTER } from '../h/swap.ts';
+import { SWAP_CLUSTER, swap_area, type swap_area_t } from '../h/swap.ts';
+import type { vm_store_t } from '../h/vm_store.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { vm_page_alloc_run, vm_page_wire } from '../page/vm_page.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_OBJECT } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
-import { swap_alloc, swap_area_add, swap_free_notes, swap_free_old } from './swap_area.ts';
+import { vm_store_drop, vm_store_memory } from './vm_store.ts';
+import {
+  swap_alloc,
+  swap_area_add,
+  swap_area_end,
+  swap_free_notes,
+  swap_free_old,
+} from './swap_area.ts';
 import { swap_note_old, swap_note_take } from './swap_area.ts';
 import { swap_read, swap_write } from './swap_io.ts';
 
@@ -50,11 +58,18 @@ export function memory_area(slots: number, priority = 0): number {
 }
 /** The same in pages that are there. */
 export function area_again(m: number, slots: number, priority: number): number {
-  return swap_area_add(
-    { store: m, slots, priority },
-    () => {},
-    () => false,
-  );
+  const store = vm_store_memory(m, slots);
+  if (store < 0) return store;
+  const i = swap_area_add({ store: store as vm_store_t, slots, priority });
+  if (i < 0) vm_store_drop(store as vm_store_t);
+  return i;
+}
+/** Ends an area that is closing; false: it is in use. */
+export function area_end(a: swap_area_t): boolean {
+  const store = swap_area.store[a];
+  if (!swap_area_end(a)) return false;
+  vm_store_drop(store);
+  return true;
 }
 /** The slots that a book has. */
 export function book_slots(b: book_t): number[] {

@@ -5,15 +5,16 @@
  * only when none of its slots is.  The thread is parked meanwhile, so that nobody waits for its
  * store.
  */
-import { park, pcpu, thr, unpark } from '../machine/cpu.ts';
+import { pcpu, thr } from '../machine/cpu.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { EIO } from '../machine/errno.ts';
-import { mem, PAGE_SIZE } from '../machine/memory.ts';
+import { PAGE_SIZE } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
 import { swap_area, type swap_area_t } from '../h/swap.ts';
 import { swap_area_at, swap_note_failed } from './swap_area.ts';
+import { vm_store_readv, vm_store_writev } from './vm_store.ts';
 
 const area = swap_area;
 
@@ -33,40 +34,31 @@ function area_with(s: number, views: readonly Uint8Array[]): swap_area_t {
   }
   return a;
 }
+function place(a: swap_area_t, s: number): number {
+  return (s - area.first[a]) * PAGE_SIZE;
+}
 /** Reads the pages from slot `s` on into the views, one after the other. 0, or an errno. */
 export function swap_read(s: number, views: readonly Uint8Array[]): number {
   const a = area_with(s, views);
-  let at = (area.store[a] + s - area.first[a]) * PAGE_SIZE;
-  park();
-  for (const view of views) {
-    view.set(mem.U8.subarray(at, at + view.length));
-    at += view.length;
-  }
-  unpark();
+  const n = vm_store_readv(area.store[a], place(a, s), views);
   counter_add(v_swapin, 1);
   counter_add(v_swappgsin, pages_of(views));
-  return swap_faults.error === 0 ? 0 : EIO;
+  if (n < 0) return -n;
+  return n === pages_of(views) * PAGE_SIZE ? 0 : EIO; // somebody has made the file shorter
 }
 /**
  * Writes the views to the slots from `s` on: those that are noted or, where none is, one that a
- * page of the caller's has.  0, or an errno: then noted ones are so no more, and not given again.
+ * page of the caller's has.  0, or an errno: then noted ones are so no more, and those that were
+ * at fault are not given again.
  */
 export function swap_write(s: number, views: readonly Uint8Array[]): number {
   const a = area_with(s, views);
   const noted = pcpu.swap_n[thr.pc] > 0;
   if (opt.INVARIANTS && noted && s !== pcpu.swap_first[thr.pc])
     panic('swap_write: slots of others', s);
-  let at = (area.store[a] + s - area.first[a]) * PAGE_SIZE;
-  park();
-  for (const view of views) {
-    mem.U8.set(view, at);
-    at += view.length;
-  }
-  unpark();
+  const error = vm_store_writev(area.store[a], place(a, s), views);
   counter_add(v_swapout, 1);
   counter_add(v_swappgsout, pages_of(views));
-  if (swap_faults.error !== 0) swap_note_failed(swap_faults.error);
-  return swap_faults.error;
+  if (error !== 0) swap_note_failed(error);
+  return error;
 }
-/** What tests make of reads and writes. */
-export const swap_faults = { error: 0 };

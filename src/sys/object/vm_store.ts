@@ -354,6 +354,12 @@ function identity_of(s: vm_store_t): StoreIdentity {
     birth: halves(store.birth, s),
   };
 }
+/** Whether two stores are the same file. */
+export function vm_store_same(s: vm_store_t, other: vm_store_t): boolean {
+  if (store.kind[s] !== VM_STORE_FILE || store.kind[other] !== VM_STORE_FILE) return s === other;
+  const [is, was] = [identity_of(s), identity_of(other)];
+  return is.dev === was.dev && is.ino === was.ino;
+}
 /** Where the file of a store was when it was opened; empty: it lies in memory. */
 export function vm_store_path(s: vm_store_t): string {
   return get_string(store.path, s, STORE_PATH_WORDS);
