@@ -11,13 +11,8 @@
 import { EEXIST, EINVAL, EIO, ENOMEM } from '../sys/machine/errno.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
-import {
-  STORE_READ,
-  store_close,
-  store_open,
-  store_read,
-  store_size,
-} from '../sys/machine/store.ts';
+import { STORE_READ, store_close, store_open } from '../sys/machine/store.ts';
+import { store_read, store_size } from '../sys/machine/store_io.ts';
 import {
   KERN_FAILURE,
   KERN_INVALID_ADDRESS,

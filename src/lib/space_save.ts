@@ -30,9 +30,8 @@ import {
   store_open,
   store_replace,
   store_replaceable,
-  store_sync,
-  store_write,
 } from '../sys/machine/store.ts';
+import { store_sync, store_write } from '../sys/machine/store_io.ts';
 import type { vm_map_t } from '../sys/h/vm_map.ts';
 import { space_let_go } from '../sys/client/kern_space.ts';
 import {
