@@ -96,7 +96,7 @@ test('surfaces see boot, observe, machine and floors 7 and 8; lib what it wraps'
   for (const part of ['sys/sync', 'sys/page', 'sys/uma', 'sys/object', 'sys/map']) {
     assert.equal(link('lib', part).length, 1, `lib to ${part}, which is not what it wraps`);
   }
-  for (const file of ['sync/kern_mutex', 'uma/uma_core', 'page/vm_page', 'map/vm_pageout']) {
+  for (const file of ['sync/kern_mutex', 'uma/uma_core', 'page/vm_page', 'map/vm_lowmem']) {
     const text = `import { b } from '../sys/${file}.ts';\n`;
     assert.deepEqual(findings({ 'src/lib/a.ts': text }), [], file);
     assert.equal(findings({ 'src/bin/a.ts': text }).length, 1, `bin to ${file}`);

@@ -79,7 +79,7 @@ const LIB_WRAPS = [
   'page/vm_phys',
   'pmap/pmap_tlb', // the tags that a load or store looks at
   'map/vm_window', // windows
-  'map/vm_pageout', // programs subscribe to low memory
+  'map/vm_lowmem', // programs subscribe to low memory
 ];
 
 /** Files of lower floors that the player of system calls works with. */

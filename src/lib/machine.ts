@@ -35,7 +35,7 @@ import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_probe } from '../sys/sync/subr_trap.ts';
 import { quarantine_check } from '../sys/kmem/kern_quarantine.ts';
 import { uma_check } from '../sys/uma/uma_check.ts';
-import { lowmem_subscribe } from '../sys/map/vm_pageout.ts';
+import { lowmem_subscribe } from '../sys/map/vm_lowmem.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
 import type { SiteCount } from '../sys/client/mbuf_leak.ts';
 import type { DumpResult } from '../sys/observe/kern_dump.ts';

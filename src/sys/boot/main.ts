@@ -102,7 +102,8 @@ import {
   vm_window_reap,
   vm_window_startup,
 } from '../map/vm_window.ts';
-import { lowmem_call, lowmem_heard } from '../map/vm_pageout.ts';
+import { lowmem_call, lowmem_heard, vm_reclaim } from '../map/vm_lowmem.ts';
+import { vm_pageout_boot, vm_pageout_reap } from '../map/vm_pageout_vars.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
@@ -120,7 +121,7 @@ import {
 import { PHYS_COLUMNS } from '../page/vm_phys.ts';
 import { budget_reap } from '../uma/uma_budget.ts';
 import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
-import { poll_uma, uma_leave, uma_reap, uma_reclaim } from '../uma/uma_drain.ts';
+import { poll_uma, uma_leave, uma_reap } from '../uma/uma_drain.ts';
 import { PK_MALLOC, PK_OBJECT, PK_SLAB, PK_TABLE } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
@@ -207,6 +208,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_store_boot, 'where stores will be noted: files that pages come from'],
   [vm_object_boot, 'where memory objects will be noted'],
   [vm_map_boot, 'where address spaces will be noted'],
+  [vm_pageout_boot, 'who gets pages back'],
   [vm_window_boot, 'where windows onto them will be noted'],
   [malloc_boot, 'the list of malloc types'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
@@ -250,6 +252,7 @@ life_begin({
   death: [
     [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
     [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
+    [vm_pageout_reap, 'it gets no pages back any more: the next one does'],
     [vm_page_reap, 'pages in its hand become free'],
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
     [tlb_reap, 'it translates no addresses any more'],
@@ -302,8 +305,8 @@ life_begin({
   ]),
   claim_stuck,
   locks_held: kernel_locks_held,
-  reclaim: uma_reclaim,
-  unhold: () => quarantine_empty() + object_cache_free(),
+  reclaim: vm_reclaim,
+  unhold: (cached) => quarantine_empty() + (cached ? object_cache_free() : 0),
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,

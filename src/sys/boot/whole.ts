@@ -2,13 +2,14 @@
  * whole: the life of the system (main.ts), with all parts of the kernel in it.
  *
  * main.ts and the variables call for WITNESS, the profiler, the guards of a checked boot, the
- * writer of dumps and the lists of address spaces through a table (machine/parts.ts), which a page
+ * writer of dumps, the lists of address spaces and paging out through a table (machine/parts.ts), which a page
  * that counts bytes leaves empty.  This file fills it, once, when it is loaded, and says what
  * variables and counters mean (help.ts): commands, players, tests and the entry `kmem` import
  * the system from here.
  */
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
+import { pageout_free } from '../map/vm_pageout.ts';
 import { panic_dump } from '../observe/kern_dump.ts';
 import { objects_report, vmmap_report } from '../observe/procstat_vm.ts';
 import { vmtotal_report } from '../observe/vm_meter.ts';
@@ -18,6 +19,6 @@ import { HELP } from './help.ts';
 
 for (const [name, text] of Object.entries(HELP)) help_texts.set(name, text);
 const lists = { objects_report, vmmap_report, vmtotal_report };
-parts_begin({ ...lock_parts, ...lists, checked_letters, panic_dump });
+parts_begin({ ...lock_parts, ...lists, checked_letters, panic_dump, pageout_free });
 
 export * from './main.ts';

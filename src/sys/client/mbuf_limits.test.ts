@@ -38,7 +38,7 @@ import { zone_present } from '../uma/uma_stats.ts';
 import { step_word, up, witness_texts } from '../uma/uma.test.lib.ts';
 import { uma_zone_exhausted, uma_zone_get_max } from '../uma/uma_zone.ts';
 import { type Line, life } from '../machine/life.ts';
-import { vm_pageout_round } from '../map/vm_pageout.ts';
+import { pagedaemon_new, vm_pageout_round } from '../map/vm_pageout.ts';
 import {
   m_clget,
   m_cljget,
@@ -311,7 +311,7 @@ test('when memory is short the drain routines are called, first, and counted', (
   const no_more = mb_drain_add(() => void order.push('protocol'));
   const lines = life.lowmem as Line[];
   lines.push([() => void order.push('other'), 'of this test']);
-  const state = { last_lowmem: Number.NEGATIVE_INFINITY, fruitless: false };
+  const state = pagedaemon_new();
   vm_pageout_round(state);
   assert.equal(counter_get(mb_drains), 0, 'memory is ample');
   const type = malloc_type_attach('ballast');

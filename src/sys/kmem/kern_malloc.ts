@@ -33,6 +33,7 @@ import {
 import { reap_pending } from '../machine/death.ts';
 import { EWOULDBLOCK } from '../machine/errno.ts';
 import { MCACHE_START as MCACHE_START_ } from '../machine/header.ts';
+import { life } from '../machine/life.ts';
 import {
   hw as hw_,
   mem as mem_,
@@ -86,7 +87,7 @@ import {
   zone_free_at,
   zone_free_item,
 } from '../uma/uma_core.ts';
-import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
+import { poll_uma } from '../uma/uma_drain.ts';
 import { my_cache } from '../uma/uma_int.ts';
 import {
   page_request,
@@ -439,7 +440,7 @@ function large_pages(n: number, flags: number): number {
     const m = large_run(n, req);
     if (m !== 0) return m;
     if (flags & M_NORECLAIM) return 0;
-    if (uma_reclaim((flags & (M_WAITOK | M_DRAIN)) !== 0) > 0) {
+    if (life.reclaim((flags & (M_WAITOK | M_DRAIN)) !== 0) > 0) {
       const again = large_run(n, req);
       if (again !== 0) return again;
     }

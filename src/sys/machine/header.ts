@@ -105,6 +105,7 @@ export const ROOT_MAP = 14;
 export const ROOT_WINDOW = 15;
 export const ROOT_SWAP = 16;
 export const ROOT_STORE = 17;
+export const ROOT_PAGEOUT = 24;
 export const ROOT_TEST = 31;
 
 /**

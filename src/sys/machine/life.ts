@@ -45,10 +45,10 @@ export interface Life {
   /** Gets memory back from caches and slabs; with `wait` it waits for CPUs. Returns pages. */
   readonly reclaim: (wait: boolean) => number;
   /**
-   * Lets go of what nobody needs: pages that objects have and stores have too, freed blocks that
-   * wait for the sake of debugging.  Returns pages.
+   * Lets go of what nobody needs: freed blocks that wait for the sake of debugging and, with
+   * `cached`, pages that objects have and stores have too.  Returns pages.
    */
-  readonly unhold: () => number;
+  readonly unhold: (cached: boolean) => number;
   /** Allocations and frees of size class `b` on a CPU, over all malloc types. */
   readonly class_counts: (b: number, cpu: number) => { allocs: number; frees: number };
   /** The name of the malloc type whose record is at a word. */

@@ -7,7 +7,8 @@
  * WITNESS, the profiler of locks, the guards of a checked boot and the writer of dumps are an
  * eighth of the kernel, and run only in machines that were booted with their options.  Where
  * the kernel comes to them it calls the functions below, behind their options.  Lists of address
- * spaces and memory objects are asked for by variables (observe/procstat_vars.ts).  boot and
+ * spaces and memory objects are asked for by variables (observe/procstat_vars.ts); paging out, by
+ * a request that finds no memory (map/vm_lowmem.ts).  boot and
  * attach refuse a machine whose options need what this thread has not loaded (parts_refuse),
  * so none of them finds the table empty.
  *
@@ -48,6 +49,7 @@ export interface KernelParts {
   readonly vmmap_report?: SysctlHandler;
   readonly objects_report?: SysctlHandler;
   readonly vmtotal_report?: SysctlHandler;
+  readonly pageout_free?: (n: number) => number;
 }
 export const kernel_parts = {} as KernelParts;
 

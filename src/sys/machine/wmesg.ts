@@ -49,6 +49,10 @@ export const W_VMMAP = wmesg(
   'Waits until another thread is through with a part of an address space.',
 );
 export const W_PSLEEP = wmesg('psleep', 'The page daemon, asleep until memory is short.');
+export const W_PAGEOUT = wmesg(
+  'pageout',
+  'Needs pages, and waits for another thread that gets some back.',
+);
 export const W_OIDRM = wmesg(
   'oidrm',
   'Waits until no thread runs the handler of a variable that is to be removed.',

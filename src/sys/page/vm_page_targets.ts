@@ -6,7 +6,7 @@
  *      0 ── interrupt 2 ── reserved ─ severe ─ min ──── target ─────────── all that there are
  *             INTERRUPT     SYSTEM      |      |          '- reclaiming stops here, and goes on
  *             requests      requests    |      '- who waits for pages is woken above this       to
- *                                       '- faults wait                                  cache_min
+ *                                       '- writes are not spared                        cache_min
  *
  * Pages that are as good as free count as free in all of these: `avail` is free pages and pages
  * of the cache queue.
@@ -132,7 +132,7 @@ export const v_cache_max = knob(
 const v_free_severe = knob(
   'v_free_severe',
   undefined,
-  'Below this pages that were written become as good as free at once',
+  'Below this the page daemon writes any number of dirty pages, in its first look, too',
 );
 const v_page_count = sysctl_uint('vm.stats.vm.v_page_count', {
   value: 0,
@@ -183,9 +183,13 @@ export function vm_page_count(): number {
 
 /** Of so many free pages, with those that are as good as free. */
 const avail = (free: number): number => free + pageq_count(PQ_CACHE);
-/** Whether faults should wait. */
+/** Whether dirty pages are written without delay. */
 export function page_few_severe(free: number): boolean {
   return avail(free) < sysctl_get(v_free_severe);
+}
+/** How many more pages should be free in earnest. */
+export function page_few_free(free: number): number {
+  return sysctl_get(v_free_min) - free;
 }
 /** Whether who waits for pages stays asleep. */
 export function page_few_min(free: number): boolean {
@@ -195,9 +199,13 @@ export function page_few_min(free: number): boolean {
 export function page_few_target(free: number): number {
   return sysctl_get(v_free_target) + sysctl_get(v_cache_min) - avail(free);
 }
-/** Whether the page daemon is to wake up. */
+/**
+ * Whether the page daemon is to wake up: for what BSD's does, or because nothing but what is as
+ * good as free is left, which requests of the kernel do not take.
+ */
 export function page_few_needed(free: number): boolean {
-  return avail(free) < sysctl_get(v_free_reserved) + sysctl_get(v_cache_min);
+  const reserved = sysctl_get(v_free_reserved);
+  return free <= reserved || avail(free) < reserved + sysctl_get(v_cache_min);
 }
 /**
  * How many pages should be inactive, as good as free or free, and are not: so many active ones grow

@@ -360,13 +360,13 @@ function bucket_drain(z: zone_t, b: bucket_t): void {
 }
 
 /**
- * Gets back what no program holds: caches, buckets, free slabs, pages that objects can spare.
- * Returns the pages that became free.  No lock is held.  With `wait` it waits a while for
+ * Gets back what no program holds: caches, buckets, free slabs and, with `cached`, pages that
+ * objects can spare.  Returns the pages that became free.  No lock is held.  With `wait` it waits a while for
  * CPUs that do not answer, and for another CPU's reclaim; without, for nobody.
  */
-export function uma_reclaim(wait = true): number {
+export function uma_reclaim(wait = true, cached = true): number {
   if (mtx_owned(uma_root.drain, uma())) return 0; // this CPU itself, in a fini that allocates
-  const held = life.unhold(); // before the drain lock: it takes locks that come before it
+  const held = life.unhold(cached); // before the drain lock: it takes locks that come before it
   return held + reclaim(wait, true);
 }
 /** Somebody else is at it: what it gets back serves this CPU as well. True: it is over. */

@@ -1,0 +1,264 @@
+/*
+ * vm_pageout_scan: which pages lose their memory.
+ *
+ *                used                        not used, act_count is 0
+ *           .------------ active <---.    .------------------.
+ *           '-------------> |        | used                  v
+ *                           |        '----------------- inactive ──> written ──> as good as free
+ *                           '──── act_count goes down        clean ──────────────> or free
+ *
+ * Two looks.  The first goes through the inactive queue: a page that was used becomes active, one
+ * that is clean becomes as good as free, one that is dirty is written first, in a cluster with its
+ * neighbours, by whoever looks.  While pages are not wanted badly it is let go round once before
+ * that.  The second goes through the active queue until enough pages are inactive: use raises a
+ * page's count, each look that finds it unused lowers it, and at 0 the page becomes inactive.
+ *
+ * Both work from the head of a queue and page by page (vm_pageq.ts).  A page is met with its object
+ * locked, and after each that lock is let go of: nothing is remembered from one to the next, so
+ * that a scan may be one of many and may die anywhere.  What this CPU has locked itself is passed
+ * over as what another one has.
+ *
+ * Why the mappings go first.  A page that looks clean may be written to by a translation that some
+ * CPU has, between the look and the moment it counts as good as free.  So all translations are
+ * taken away, and then it is looked at once more; a page whose answer a CPU owes still is left.
+ *
+ * Whoever asks says how many pages are wanted (`shortage`), how many clusters may be written
+ * (`budget`) and the how-manieth try it is (`pass`); what was got stands in `gained`.
+ */
+import { counter_add } from '../machine/counter.ts';
+import { poll } from '../machine/cpu.ts';
+import { opt as opt_ } from '../machine/opt.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
+import { tlb_owed } from '../machine/tlb_ack.ts';
+import { OBJ_DEAD, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { PAGE_DIRTY, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { object_anonymous } from '../object/vm_object.ts';
+import { object_page_cache } from '../object/vm_object_cache.ts';
+import { object_page_free, page_valid } from '../object/vm_object_page.ts';
+import { object_page_launder } from '../object/vm_launder.ts';
+import { vm_page_count_min } from '../page/vm_page.ts';
+import {
+  ACT_INIT,
+  PQ_ACTIVE,
+  PQ_INACTIVE,
+  page_act,
+  page_lapped,
+  page_queue,
+  pageq_count,
+  pageq_first,
+  vm_page_age,
+  vm_page_requeue,
+} from '../page/vm_pageq.ts';
+import { pmap_remove_all, pmap_ts_referenced } from '../pmap/pmap.ts';
+import { mtx_assert, mtx_owned, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import {
+  defer_swapspace_pageouts,
+  disable_swapspace_pageouts,
+  pageout_algorithm,
+  pageout_inactive_target,
+  pageout_launders,
+  pageout_lock_miss,
+  v_dfree,
+  v_pdpages,
+} from './vm_pageout_vars.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const object = vm_object;
+const page = vm_page;
+const opt = opt_;
+
+/** What a use adds to a page's count. */
+const ACT_ADVANCE = 3;
+/** What a look adds that finds it used. */
+const ACT_USED = 1;
+/** What a look takes away that does not. */
+const ACT_DECLINE = 1;
+const ACT_MAX = 64;
+/** From this try on a page grows old at the first look that finds it unused. */
+const PASS_URGENT = 2;
+
+/** A scan: what is asked of it, and what it has done. Of this thread, while it runs. */
+export interface Scan {
+  /** The how-manieth try it is; 0: pages are not wanted badly. */
+  readonly pass: number;
+  /** Pages that are wanted still. */
+  shortage: number;
+  /** Clusters that may be written still. */
+  budget: number;
+  /** Pages of the inactive queue that could not be decided. */
+  additional: number;
+  /** Pages that became free or as good as free. */
+  gained: number;
+  /** Dirty pages that were left because nothing more may be written. */
+  dirty: number;
+}
+/** A new one. */
+export function scan_of(pass: number, shortage: number, budget: number): Scan {
+  return { pass, shortage, budget, additional: 0, gained: 0, dirty: 0 };
+}
+
+/** With the queues locked: takes the object of page m, unless it is in use. */
+function object_had(m: number): boolean {
+  const o = page.owner[m] as vm_object_t;
+  // This CPU's own: the caller may be about to use what it has just found there.
+  if (mtx_owned(object.lock, o) || !mtx_trylock(object.lock, o)) return false;
+  if (page.owner[m] === o) return true;
+  mtx_unlock(object.lock, o); // the page moved to another object meanwhile
+  return false;
+}
+/** The first page of a queue, with its object locked; negative: it is in use. 0: none. */
+function first_of(q: number): number {
+  poll();
+  const m = pageq_first(q, object_had);
+  if (m !== 0) counter_add(v_pdpages, 1);
+  if (m < 0) counter_add(pageout_lock_miss, 1);
+  return m;
+}
+/** Whether the object of a page is ending: what it has goes with it. */
+function ending(o: vm_object_t): boolean {
+  return (object.flags[o] & OBJ_DEAD) !== 0 || object.type[o] === OBJT_DEAD;
+}
+function used_more(m: number): number {
+  return Math.min(ACT_MAX, Math.max(page_act(m), ACT_INIT) + ACT_USED + ACT_ADVANCE);
+}
+
+// --- the inactive queue --------------------------------------------------------------------------
+
+/** Looks through the inactive queue, at each page once at most, until enough came free. */
+export function inactive_scan(s: Scan): void {
+  for (let left = pageq_count(PQ_INACTIVE); left > 0 && s.shortage > 0; left--) {
+    const m = first_of(PQ_INACTIVE);
+    if (m === 0) return;
+    if (m < 0) {
+      s.additional++;
+      continue;
+    }
+    const o = page.owner[m] as vm_object_t;
+    inactive_page(s, m, o);
+    mtx_unlock(object.lock, o);
+  }
+}
+/** Decides about one page. Its object is locked, and is so again afterwards. */
+function inactive_page(s: Scan, m: number, o: vm_object_t): void {
+  if (page.busy[m] !== 0 || ending(o)) return leave(s, m);
+  if (pmap_ts_referenced(m)) return void vm_page_age(m, PQ_INACTIVE, PQ_ACTIVE, used_more(m));
+  if (!page_valid(m)) {
+    object_page_free(m, o);
+    counter_add(v_dfree, 1);
+    return got(s);
+  }
+  if (!dirty(m)) {
+    if (cached(m, o)) return got(s);
+    if (tlb_owed()) return leave(s, m);
+    // Written to until a moment ago, or no store has it any more.
+  }
+  launder(s, m, o);
+}
+function got(s: Scan): void {
+  s.shortage--;
+  s.gained++;
+}
+/** Nothing can be said about a page: others have it. */
+function leave(s: Scan, m: number): void {
+  s.additional++;
+  vm_page_requeue(m);
+}
+function dirty(m: number): boolean {
+  return (page.state[m] & PAGE_DIRTY) !== 0 || page.mod[m] !== 0;
+}
+/** Makes a page that looks clean as good as free; false: it is not clean, as it turns out. */
+function cached(m: number, o: vm_object_t): boolean {
+  pmap_remove_all(m);
+  return object_page_cache(m, o);
+}
+/** Has a dirty page written, if its time has come. */
+function launder(s: Scan, m: number, o: vm_object_t): void {
+  if (s.pass === 0 && !page_lapped(m)) return vm_page_requeue(m, true);
+  if (s.budget <= 0 || !may_launder(o)) {
+    s.dirty++;
+    return vm_page_requeue(m);
+  }
+  s.budget--;
+  dirty_note(m, o);
+  counter_add(pageout_launders, 1);
+  const error = object_page_launder(m, o);
+  if (opt.INVARIANTS) mtx_assert(object.lock, o);
+  // The lock was let go of: nothing that was known of the page holds any more.
+  if (!still(m, o)) return;
+  if (error !== 0) {
+    s.dirty++;
+    return vm_page_requeue(m);
+  }
+  if (page.busy[m] !== 0 || dirty(m)) return vm_page_requeue(m);
+  if (pmap_ts_referenced(m)) return void vm_page_age(m, PQ_INACTIVE, PQ_ACTIVE, used_more(m));
+  if (cached(m, o)) got(s);
+  else vm_page_requeue(m);
+}
+/** Whether it is a page of that object, and inactive. */
+function still(m: number, o: vm_object_t): boolean {
+  if ((page.info[m] & PK_MASK) !== PK_OBJECT || page.owner[m] !== o) return false;
+  return page_queue(m) === PQ_INACTIVE && !ending(o);
+}
+/** Anonymous memory goes to the swap area only if that is wanted. */
+function may_launder(o: vm_object_t): boolean {
+  if (!object_anonymous(o)) return true;
+  if (sysctl_get(disable_swapspace_pageouts) !== 0) return false;
+  return sysctl_get(defer_swapspace_pageouts) === 0 || vm_page_count_min();
+}
+/** A page that was written to, or that no store has, is dirty as a whole. */
+function dirty_note(m: number, o: vm_object_t): void {
+  if ((page.state[m] & PAGE_DIRTY) === PAGE_DIRTY) return;
+  undo_begin(object.lock, o);
+  save(page.state, m);
+  page.state[m] |= PAGE_DIRTY;
+  undo_end();
+}
+
+// --- the active queue ----------------------------------------------------------------------------
+
+/** Looks through the active queue, at each page once at most, until enough pages are inactive. */
+export function active_scan(s: Scan): void {
+  let wanted =
+    Math.max(s.shortage, 0) + pageout_inactive_target() - pageq_count(PQ_INACTIVE) + s.additional;
+  const by_count = s.pass < PASS_URGENT && sysctl_get(pageout_algorithm) === 0;
+  for (let left = pageq_count(PQ_ACTIVE); left > 0 && wanted > 0; left--) {
+    const m = first_of(PQ_ACTIVE);
+    if (m === 0) return;
+    if (m < 0) continue;
+    const o = page.owner[m] as vm_object_t;
+    if (active_page(m, o, by_count)) wanted--;
+    mtx_unlock(object.lock, o);
+  }
+}
+/** Decides about one page, whose object is locked. True: it is inactive from here on. */
+function active_page(m: number, o: vm_object_t, by_count: boolean): boolean {
+  if (page.busy[m] !== 0 || ending(o)) {
+    vm_page_requeue(m);
+    return false;
+  }
+  if (pmap_ts_referenced(m)) {
+    const act = Math.min(ACT_MAX, page_act(m) + ACT_USED + ACT_ADVANCE);
+    vm_page_age(m, PQ_ACTIVE, PQ_ACTIVE, act);
+    return false;
+  }
+  const act = page_act(m) - Math.min(page_act(m), ACT_DECLINE);
+  const old = !by_count || act === 0;
+  return vm_page_age(m, PQ_ACTIVE, old ? PQ_INACTIVE : PQ_ACTIVE, act) && old;
+}
+/**
+ * Looks at up to n active pages although nobody needs any, so that `used` and `inactive` mean
+ * something when somebody does.  A page that is old loses its mappings, which is cheap while
+ * nothing presses: its next use is seen, and is a fault.
+ */
+export function stats_scan(n: number): void {
+  for (let left = Math.min(n, pageq_count(PQ_ACTIVE)); left > 0; left--) {
+    const m = first_of(PQ_ACTIVE);
+    if (m === 0) return;
+    if (m < 0) continue;
+    const o = page.owner[m] as vm_object_t;
+    const unused = page.ref[m] === 0;
+    if (active_page(m, o, true) && unused && page.busy[m] === 0) pmap_remove_all(m);
+    mtx_unlock(object.lock, o);
+  }
+}

@@ -1,0 +1,168 @@
+/*
+ * vm_pageout_vars: the record, the variables and the counters of those who page out.
+ *
+ * A program that does without address spaces does without the code that looks through the queues
+ * (vm_pageout_scan.ts), too.  What is declared must be the same in every thread, so it stands here;
+ * and so does what every thread does for one that died, and the look at the limit.
+ *
+ *      token    tid of the CPU that reclaims for a request of its own, 0: nobody does
+ *      started  a page daemon was started in this machine
+ *
+ * One CPU at a time reclaims for a request of its own: the token is taken by compare-and-swap, and
+ * the others sleep on that word.  A death gives it back.
+ */
+import { atomic_cas, atomic_load } from '../machine/atomic.ts';
+import { counter_u64 } from '../machine/counter.ts';
+import { tid_cpu } from '../machine/cpu.ts';
+import { boot_alloc, M, machine as machine_, ROOT_PAGEOUT } from '../machine/header.ts';
+import { elem, field_word, i32, type Ptr, struct } from '../machine/struct.ts';
+import { CTLFLAG_RWTUN, sysctl_get, sysctl_int, sysctl_uint } from '../machine/sysctl_decl.ts';
+import { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, pageq_count } from '../h/vm_pageq.ts';
+import { v_inactive_target } from '../page/vm_page_targets.ts';
+import { wakeup } from '../sync/subr_sleepqueue.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const machine = machine_;
+
+export type vm_pageout_t = Ptr<'vm_pageout'>;
+/* Locks: (a) atomic  (h) read by all, as a hint */
+export const vm_pageout_root = struct<vm_pageout_t>(
+  'vm_pageout',
+  32,
+)({
+  token: i32('a', 'tid of the CPU that reclaims for a request of its own, 0: nobody does'),
+  started: i32('a', 'threads that page out were started'),
+  launder: i32('ah', 'dirty pages are to be written: what the other such threads sleep for'),
+});
+const pageout = vm_pageout_root;
+
+/** The record. */
+export function pageout_root(): vm_pageout_t {
+  return machine.roots[elem(M, ROOT_PAGEOUT)] as vm_pageout_t;
+}
+/** Lays it out, while boot_alloc still works. */
+export function vm_pageout_boot(): void {
+  machine.roots[elem(M, ROOT_PAGEOUT)] = boot_alloc(pageout.sizeof, 'the page daemon', 32);
+}
+/** The word of the token. */
+export function pageout_token(): number {
+  return field_word(pageout.token, pageout_root());
+}
+/** A dead CPU reclaims no more. A line of the death table. */
+export function vm_pageout_reap(cpu: number): void {
+  if (pageout_root() === 0) return;
+  const w = pageout_token();
+  const tid = atomic_load(w);
+  if (tid !== 0 && tid_cpu(tid) === cpu && atomic_cas(w, tid, 0) === tid) wakeup(w);
+}
+
+// --- what is counted -----------------------------------------------------------------------------
+
+export const v_pdwakeups = counter_u64(
+  'vm.stats.vm.v_pdwakeups',
+  'Times the page daemon was woken up because pages were few',
+);
+export const v_pdpages = counter_u64(
+  'vm.stats.vm.v_pdpages',
+  'Pages that were looked at because pages were few, each time',
+);
+export const v_dfree = counter_u64(
+  'vm.stats.vm.v_dfree',
+  'Pages that were freed because pages were few',
+);
+export const pageout_lock_miss = counter_u64(
+  'vm.pageout_lock_miss',
+  'Pages that went to the end of their queue because their object was in use',
+);
+export const pageout_direct = counter_u64(
+  'vm.pageout_direct',
+  'Times a request for memory reclaimed pages itself',
+);
+export const pageout_launders = counter_u64(
+  'vm.pageout_launders',
+  'Clusters of dirty pages that were written because pages were few',
+);
+
+// --- what can be set -----------------------------------------------------------------------------
+
+const flag = (name: string, help: string, number?: number) =>
+  sysctl_int(`vm.${name}`, {
+    value: 0,
+    min: 0,
+    max: 1,
+    flags: CTLFLAG_RWTUN,
+    help,
+    ...(number === undefined ? {} : { number }),
+  });
+export const max_launder = sysctl_int('vm.max_launder', {
+  value: 32,
+  min: 1,
+  unit: 'clusters',
+  flags: CTLFLAG_RWTUN,
+  help: 'Clusters of dirty pages that the page daemon writes in its first look through the queue',
+});
+export const pageout_algorithm = flag(
+  'pageout_algorithm',
+  '1: a page grows old at the first look that finds it unused; 0: as many looks later as it was used',
+  10,
+);
+export const defer_swapspace_pageouts = flag(
+  'defer_swapspace_pageouts',
+  'Anonymous memory is written to the swap area only when pages are very few',
+);
+export const disable_swapspace_pageouts = flag(
+  'disable_swapspace_pageouts',
+  'Anonymous memory is never written to the swap area',
+);
+export const pageout_stats_interval = sysctl_int('vm.pageout_stats_interval', {
+  value: 5,
+  min: 1,
+  max: 3600,
+  unit: 's',
+  flags: CTLFLAG_RWTUN,
+  help: 'Time between two looks at active pages while nobody needs any',
+});
+export const pageout_full_stats_interval = sysctl_int('vm.pageout_full_stats_interval', {
+  value: 20,
+  min: 1,
+  max: 36000,
+  unit: 's',
+  flags: CTLFLAG_RWTUN,
+  help: 'Time between two such looks at all active pages',
+});
+export const pageout_stats_max = sysctl_uint('vm.pageout_stats_max', {
+  value: 0,
+  unit: 'pages',
+  flags: CTLFLAG_RWTUN,
+  help: 'Pages that such a look may see, of as many as there are in memory; 0: vm.v_free_target',
+});
+const v_resident_max = sysctl_uint('vm.v_resident_max', {
+  value: 0,
+  unit: 'pages',
+  flags: CTLFLAG_RWTUN,
+  help: 'The most pages of memory objects that are active, inactive or as good as free; 0: any number',
+});
+const inactive_percent = sysctl_int('vm.inactive_percent', {
+  value: 50,
+  min: 1,
+  max: 99,
+  unit: '%',
+  flags: CTLFLAG_RWTUN,
+  help:
+    'Of the active and inactive pages so many should be inactive, or vm.v_inactive_target pages ' +
+    'if those are fewer and vm.v_resident_max is 0',
+});
+
+/** Pages that should be inactive now. */
+export function pageout_inactive_target(): number {
+  const pages = pageq_count(PQ_ACTIVE) + pageq_count(PQ_INACTIVE);
+  const share = Math.floor((pages * sysctl_get(inactive_percent)) / 100);
+  // Under a limit pages are few all the time, however many are free.
+  return sysctl_get(v_resident_max) > 0 ? share : Math.min(share, sysctl_get(v_inactive_target));
+}
+/** Pages by which n more would exceed the limit of the machine; not more than 0: none. */
+export function pageout_over_limit(n: number): number {
+  const most = sysctl_get(v_resident_max);
+  if (most === 0) return 0;
+  return pageq_count(PQ_ACTIVE) + pageq_count(PQ_INACTIVE) + pageq_count(PQ_CACHE) + n - most;
+}
