@@ -197,6 +197,9 @@ export const REASONS: Readonly<Record<MemoryReason | AccessReason, string>> = {
   protection:
     'Of EFAULT: the address is mapped, and not for that use; see protect(), and the `protect` of ' +
     'mmap and fork.',
+  'beyond-end-of-file':
+    'Of EFAULT: the page lies behind the end of the file that its region shows: it is shorter ' +
+    'than when it was mapped; see truncate().',
   outside: 'Of EFAULT: an offset, or the number of a value, is beyond the end of the region.',
   io: 'Of EIO: what is behind a page of an address space could not be read.',
 };

@@ -21,7 +21,7 @@ export { KernelPanic } from '../sys/machine/panic.ts';
 export type MemoryReason = 'full' | 'fragmented' | 'too large' | 'limit';
 
 /** Why bytes of an address space could not be used. */
-export type AccessReason = 'unmapped' | 'protection' | 'outside' | 'io';
+export type AccessReason = 'unmapped' | 'protection' | 'outside' | 'beyond-end-of-file' | 'io';
 
 /** One thing that is still in use where nothing should be. */
 export interface Leak {

@@ -7,6 +7,7 @@
  *      m.fill(off, n); m.indexOf('needle');
  *      const a = m.array('f64', 0, 1e6);  a.get(i)    numbered values: paged_array.ts
  *      using w = m.window(off, 65536);  w.f64[0]      flat memory: window.ts
+ *      m.sync(); m.truncate(n); m.revalidate()        of a file: region_file.ts
  *
  * Offsets are bytes from the start of the region.  A page gets memory when it is first used, with
  * zeros in it.  Calls over several pages go page by page: an error says in `done` how
@@ -46,12 +47,19 @@ import type { vm_window_t } from '../sys/h/vm_window.ts';
 import {
   type RegionKey,
   space_advise,
+  space_file_size,
   space_frame,
   space_inherit,
-  space_region,
   space_protect,
+  space_region,
+  space_resident,
+  space_revalidate,
+  space_sync,
   space_there,
+  space_truncate,
   space_unmap,
+  space_unwritten,
+  space_willneed,
 } from '../sys/client/kern_space.ts';
 import {
   vm_window_open,
@@ -66,6 +74,7 @@ import { type AccessReason, kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, wholeViews } from './memory.ts';
 import { type ArrayKind, PagedArray } from './paged_array.ts';
+import { fileTrouble } from './region_file.ts';
 import { RegionAccess } from './region_access.ts';
 import type { Space } from './space.ts';
 import {
@@ -75,6 +84,8 @@ import {
   inheritOf,
   type Protection,
   protectionOf,
+  type SyncOptions,
+  syncShapeOf,
   waitMs,
   type WaitOptions,
   type WindowOptions,
@@ -370,12 +381,71 @@ export class Region extends RegionAccess implements Disposable {
   }
   /**
    * How it will be used.  'dontneed': its pages are the first to go when memory is short; 'free':
-   * and their contents need not be kept.  There is no store behind spaces yet, and no page goes
-   * before unmap().  These two throw EBUSY while a window is open.  Throws EINVAL, ESTALE.
+   * and their contents need not be kept.  These two throw EBUSY while a window is open.  Of a file:
+   * 'willneed' brings its pages in, 'sequential' and 'random' say whether those behind one that is
+   * used are to come with it.  Throws EINVAL, ESTALE.
    */
   advise(how: Advice): void {
     const advice = adviceOf('advise', how);
     this.#change('advise', 0, (mp, of) => space_advise(mp, of, advice));
+    if (how !== 'willneed') return;
+    const mp = this.space.enter('advise');
+    inKernel('advise', () => space_willneed(mp, this.#key()));
+  }
+  /**
+   * Which of its pages are in memory, a byte each: 1 it is, and with it 2 it was used, 4 it was
+   * written to, of late.  A sample.  Throws EFAULT, ESTALE.
+   */
+  resident(): Uint8Array {
+    const mp = this.space.enter('resident');
+    this.#there('resident', mp, 0, 0);
+    const bits = inKernel('resident', () => space_resident(mp, this.#key()));
+    if (bits === null) this.#fail('resident', 0, 0, KERN_INVALID_ADDRESS, false);
+    return bits.map((b) => (b & 1) | ((b | (b >> 2)) & 6));
+  }
+
+  // --- files -------------------------------------------------------------------------------------
+
+  /** Bytes of the file that it shows, as far as this machine has seen; -1: it shows none. */
+  get fileSize(): number {
+    const mp = this.space.enter('fileSize');
+    return inKernel('fileSize', () => space_file_size(mp, this.first));
+  }
+  /**
+   * Writes what was stored in it, by whomever, to its file; what lies under a window that may
+   * write, too.  Memory and private copies have none: nothing happens.  Throws what the host says
+   * of the first page that it did not take, such as EIO or ENOSPC, now or since the last call: that
+   * page stays as it is, and is written at the next; all others were.  Throws EINVAL, EFAULT,
+   * ESTALE.
+   */
+  sync(options?: SyncOptions): void {
+    const how = syncShapeOf(options);
+    this.#onFile('sync', (mp, of) => space_sync(mp, of, how));
+  }
+  /**
+   * What others, outside this machine, have written to the file is seen from here on: pages that
+   * hold nothing newer leave the memory, save those under windows.  Throws as sync does.
+   */
+  revalidate(): void {
+    this.#onFile('revalidate', space_revalidate);
+  }
+  /**
+   * Makes its file `n` bytes long.  What lies behind that is gone, for all who map it; the region
+   * is as long as before.  Throws EBUSY while a window is open there, EOPNOTSUPP if it shows no
+   * file, EACCES if nobody mapped the file for writing, and what the host says, such as ENOSPC:
+   * then nothing has changed.  Throws EINVAL, EFAULT, ESTALE.
+   */
+  truncate(n: number): void {
+    if (!whole(n)) throw this.#error(EINVAL, 'truncate', `${shown(n)} is no length in bytes`);
+    this.#onFile('truncate', (mp, of) => space_truncate(mp, of, n));
+  }
+  #onFile(op: string, run: (mp: vm_map_t, of: RegionKey) => number): void {
+    const mp = this.space.enter(op);
+    this.#there(op, mp, 0, 0);
+    const error = inKernel(op, () => run(mp, this.#key()));
+    if (error === 0) return;
+    if (error < 0) this.#fail(op, 0, 0, -error, false);
+    throw this.#error(error, op, fileTrouble(op, error));
   }
   /** What forks make of it. Throws EBUSY against a window, EINVAL, ENOMEM, ESTALE. */
   inherit(how: Inherit): void {
@@ -385,10 +455,19 @@ export class Region extends RegionAccess implements Disposable {
   /**
    * Takes it out of the space, for all threads, and gives its memory back.  EBUSY while a window
    * is open; with `wait` it waits for windows of others.  Throws EFAULT if it is unmapped already.
+   * With the last region that shows a file the file is written; if that fails, it throws what the
+   * host says, and is unmapped.
    */
   unmap(options?: WaitOptions): void {
-    this.#change('unmap', waitMs('unmap', options), space_unmap);
+    const ms = waitMs('unmap', options);
+    space_unwritten.errno = 0;
+    this.#change('unmap', ms, space_unmap);
     this.lose();
+    const { errno } = space_unwritten;
+    if (errno === 0) return;
+    const why =
+      'it is unmapped; pages that its file did not take are kept until it is mapped again';
+    throw this.#error(errno, 'unmap', why);
   }
   /** unmap() at the end of a `using`; what is unmapped or destroyed already is no error. */
   [Symbol.dispose](): void {
@@ -405,14 +484,17 @@ export class Region extends RegionAccess implements Disposable {
 
   // --- inside ----------------------------------------------------------------------------------
 
+  #key(): RegionKey {
+    const [start, end] = this.#pages();
+    return { start, end, id: this.id };
+  }
   #pages(): [start: number, end: number] {
     return [this.first, this.first + Math.ceil(this.length / PAGE_SIZE)];
   }
   /** Changes the map by `run`, which answers with a KERN_* code; waits for windows of others. */
   #change(op: string, ms: number, run: (mp: vm_map_t, of: RegionKey) => number): void {
     const until = performance.now() + ms;
-    const [start, end] = this.#pages();
-    const of = { start, end, id: this.id };
+    const of = this.#key();
     for (;;) {
       const mp = this.space.enter(op);
       const kern = inKernel(op, () => run(mp, of));
@@ -456,8 +538,11 @@ export class Region extends RegionAccess implements Disposable {
     const address = this.address + offset;
     const details = (reason: AccessReason): object => ({ address, reason, done });
     switch (kern) {
+      case KERN_OUT_OF_BOUNDS: {
+        const why = `${address} lies behind the end of its file of ${this.fileSize} bytes`;
+        throw this.#error(EFAULT, op, why, details('beyond-end-of-file'));
+      }
       case KERN_INVALID_ADDRESS:
-      case KERN_OUT_OF_BOUNDS:
         throw this.#error(EFAULT, op, `nothing is mapped at ${address}`, details('unmapped'));
       case KERN_PROTECTION_FAILURE: {
         const why = `${address} may not be ${write ? 'written to' : 'read'}`;

@@ -69,6 +69,7 @@ import { kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, textOf } from './memory.ts';
 import { Region, silentThread } from './region.ts';
+import { fileMapped, openFile } from './region_file.ts';
 import { obtain, withEntry } from './registry.ts';
 import {
   type ForkOptions,
@@ -232,21 +233,27 @@ export class Space implements Mortal, Disposable {
   // --- what is in it -----------------------------------------------------------------------------
 
   /**
-   * Maps memory, zeros at first: the region of that name, made if there is none.  One that is
-   * there keeps its protection and what forks make of it.  Throws EEXIST if it has another
-   * length or address, or the place is taken; ENOMEM for the limit of the space, no room, or no
-   * memory for its records; EINVAL, ENAMETOOLONG, ESTALE.
+   * Maps memory, zeros at first, or a file: the region of that name, made if there is none.  One
+   * that is there keeps its protection and what forks make of it.  Throws EEXIST if it has another
+   * length, address or file, or the place is taken; ENOMEM for the limit of the space, no room, or
+   * no memory for its records; EINVAL, ENAMETOOLONG, ESTALE.  Of a file: EINVAL if it is none of
+   * bytes, is empty, or ends before `length` and may not be written; and what the host says when it
+   * is opened, or made longer, such as ENOENT, EACCES, EISDIR, ENOSPC.
    */
   mmap(options: RegionOptions): Region {
     const shape = regionShapeOf(options);
     const mp = this.enter('mmap');
-    const { length, address, prot } = shape;
-    const pages = Math.ceil(length / PAGE_SIZE);
     const name = shape.name === '' ? new Uint8Array() : textBytes(shape.name);
-    const want = { name, pages, address, prot, inheritance: shape.inherit };
+    const { address, prot, inherit: inheritance } = shape;
+    const file = shape.file && openFile(this.name, shape.file, shape.length);
+    const length = file?.length ?? shape.length;
+    const pages = Math.ceil(length / PAGE_SIZE);
+    const want = { name, pages, address, prot, inheritance, file: file?.of };
     const found = inKernel('mmap', () => space_map(mp, want));
-    if (typeof found === 'number') this.#noRoom(found, shape, pages);
-    return this.#region(found, length, address);
+    if (typeof found === 'number') this.#noRoom(found, { ...shape, length }, pages);
+    const region = this.#region(found, length, address);
+    if (file !== undefined) fileMapped(region, file, found.made === true);
+    return region;
   }
   /** The region of a name, or around an address. Throws ENOENT, EINVAL, ESTALE. */
   region(by: string | number): Region {

@@ -58,15 +58,23 @@ export interface SpaceOptions {
 }
 /** What is mapped. */
 export interface RegionOptions {
-  /** Bytes; the last page is mapped whole. */
-  readonly length: Size;
+  /** Bytes; the last page is mapped whole. Of a file, default: all from `offset` on. */
+  readonly length?: Size;
+  /** A file, by its path, that is to be seen there. Default: memory, zeros at first. */
+  readonly file?: string;
+  /** Whether what is stored goes to the file; else to copies of its pages. Default true. */
+  readonly shared?: boolean;
+  /** Whether it may be written to; a file that is shared gets `length` then. Default false. */
+  readonly write?: boolean;
+  /** Where in the file it begins: a multiple of 4096. Default 0. */
+  readonly offset?: Size;
   /** By which other threads find it, 1 to 31 bytes. Default: it is found by its address. */
   readonly name?: string;
   /** Where it is to begin: a multiple of 4096. Default: where there is room. */
   readonly address?: number;
-  /** Default 'rw'. */
+  /** Default 'rw'; of a file, what `write` says. */
   readonly protect?: Protection;
-  /** What forks make of it. Default 'copy'. */
+  /** What forks make of it. Default 'copy'; of a file that is shared, 'share'. */
   readonly inherit?: Inherit;
 }
 /** How a space is forked. */
@@ -121,7 +129,9 @@ export interface WindowsOptions extends WindowOptions {
 }
 
 const SPACE: Known = ['limit', 'create'];
-const REGION: Known = ['length', 'name', 'address', 'protect', 'inherit'];
+const MEMORY: Known = ['length', 'name', 'address', 'protect', 'inherit'];
+const REGION: Known = [...MEMORY, 'file', 'shared', 'write', 'offset'];
+const SYNC: Known = ['wait', 'invalidate'];
 const FORK: Known = ['protect', 'wait', 'windows'];
 const SAVE: Known = ['wait', 'windows'];
 const SAVE_ASYNC: Known = [...SAVE, 'signal', 'onProgress'];
@@ -205,20 +215,31 @@ export function spaceShapeOf(options: SpaceOptions | undefined): SpaceShape {
   }
   return { limit: limit === undefined ? undefined : sizeOf('space', 'limit', limit), create };
 }
+/** A file that is wanted. */
+export interface FileShape {
+  readonly path: string;
+  readonly shared: boolean;
+  readonly write: boolean;
+  readonly offset: number;
+}
 /** A region that is wanted, its options read once. */
 export interface RegionShape {
+  /** 0, of a file: to its end. */
   readonly length: number;
   readonly name: string;
   /** -1: anywhere. */
   readonly address: number;
   readonly prot: number;
   readonly inherit: number;
+  /** Undefined: memory. */
+  readonly file: FileShape | undefined;
 }
 /** Throws EINVAL, ENAMETOOLONG. */
 export function regionShapeOf(options: RegionOptions): RegionShape {
-  if (options === undefined) throw kmemError(EINVAL, 'mmap', 'options: give the length');
+  if (options === undefined) throw kmemError(EINVAL, 'mmap', 'options: give the length, or a file');
   checkOptions('mmap', options, REGION);
-  const { length, name, address, protect = 'rw', inherit = 'copy' } = options;
+  const { length, name, address, protect, inherit } = options;
+  const file = fileShapeOf(options);
   if (name !== undefined) checkName('mmap', name);
   if (address !== undefined) {
     const good = Number.isSafeInteger(address) && address >= 0 && address < ADDRESSES;
@@ -227,12 +248,62 @@ export function regionShapeOf(options: RegionOptions): RegionShape {
       throw kmemError(EINVAL, 'mmap', `address ${shown(address)} ${why}`);
     }
   }
+  if (file !== undefined && protect !== undefined) {
+    throw kmemError(EINVAL, 'mmap', 'protect: what may be done with a file is said by write');
+  }
+  if (file?.shared === true && inherit !== undefined && inherit !== 'share' && inherit !== 'none') {
+    const why = 'a file that is shared is so with forks, or they have none of it';
+    throw kmemError(EINVAL, 'mmap', `inherit ${shown(inherit)}: ${why}`);
+  }
+  const { prot, forks } = file === undefined ? { prot: 'rw', forks: 'copy' } : defaults(file);
   return {
-    length: sizeOf('mmap', 'length', length),
+    length: file !== undefined && length === undefined ? 0 : sizeOf('mmap', 'length', length),
     name: name ?? '',
     address: address ?? -1,
-    prot: protectionOf('mmap', protect),
-    inherit: inheritOf('mmap', inherit),
+    prot: protectionOf('mmap', protect ?? prot),
+    inherit: inheritOf('mmap', inherit ?? forks),
+    file,
+  };
+}
+function defaults({ shared, write }: FileShape): { prot: Protection; forks: Inherit } {
+  return { prot: write ? 'rw' : 'r', forks: shared ? 'share' : 'copy' };
+}
+/** The file among the options of a region; undefined: none. */
+function fileShapeOf(options: RegionOptions): FileShape | undefined {
+  const { file, shared, write, offset } = options;
+  if (file === undefined) {
+    const of = Object.entries({ shared, write, offset }).find(([, value]) => value !== undefined);
+    if (of === undefined) return undefined;
+    throw kmemError(EINVAL, 'mmap', `${of[0]}: it is for a file: give its path as file`);
+  }
+  if (typeof file !== 'string' || file === '' || file.includes('\0')) {
+    throw kmemError(EINVAL, 'mmap', `file ${shown(file)} is no path`);
+  }
+  const at = offset === undefined || offset === 0 ? 0 : sizeOf('mmap', 'offset', offset);
+  if (at % PAGE_SIZE !== 0) {
+    throw kmemError(EINVAL, 'mmap', `offset ${shown(offset)} is no multiple of ${PAGE_SIZE}`);
+  }
+  return {
+    path: file,
+    shared: booleanOf('mmap', 'shared', shared ?? true),
+    write: booleanOf('mmap', 'write', write),
+    offset: at,
+  };
+}
+/** How a file is to be written. */
+export interface SyncOptions {
+  /** Until it is kept, come what may; else until the host has it. Default true. */
+  readonly wait?: boolean;
+  /** Its pages leave the memory, and are read again when they are used. Default false. */
+  readonly invalidate?: boolean;
+}
+/** The same, read once. Throws EINVAL. */
+export function syncShapeOf(options: SyncOptions | undefined): Required<SyncOptions> {
+  checkOptions('sync', options, SYNC);
+  const { wait, invalidate } = options ?? {};
+  return {
+    wait: booleanOf('sync', 'wait', wait ?? true),
+    invalidate: booleanOf('sync', 'invalidate', invalidate),
   };
 }
 /** How to fork, read once; `prot`: what may be done with the copy at most. Throws EINVAL. */

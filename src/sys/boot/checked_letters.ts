@@ -11,7 +11,7 @@
  *      u   the UMA lock; of pages that windows show: the lock of the page queues
  *      m   of a map entry: the lock of its map; in no map, anything goes
  *      i   of a map or its entry: the lock of the map, held in any way, to write too
- *      n   of an object, of a map, of a store: the lock of the list of all of them
+ *      n   of an object, of a map, of a file, of a store: the lock of the list of all of them
  *      e   changes only while the keg is empty: it has no pages
  *      f   the free lock
  *      g   of a page: under the free lock, or by the CPU in whose hand it is; of a
@@ -47,6 +47,7 @@ import {
   ROOT_SWAP,
   ROOT_SYSCTL,
   ROOT_UMA,
+  ROOT_VNODE,
   ROOT_WINDOW,
 } from '../machine/header.ts';
 import { slot_tid } from '../machine/death.ts';
@@ -60,6 +61,7 @@ import { vm_region } from '../h/vm_region.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { swap_root } from '../h/swap.ts';
 import { vm_store_root } from '../h/vm_store.ts';
+import { vnode, vnode_root } from '../h/vm_vnode.ts';
 import { vm_window_root } from '../h/vm_window.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
@@ -215,6 +217,13 @@ function page_letters(): void {
   checked_letter('vm_object', 'k', (o) => {
     const backing = mem.I32[o + offset(vm_object.backing)];
     return backing > 0 ? backing + vm_object.lock : 0;
+  });
+  const vnodes_lock = (): number => anchor(ROOT_VNODE) + vnode_root.lock;
+  checked_letter('vnode', 'n', vnodes_lock);
+  checked_letter('vnode_root', 'n', vnodes_lock);
+  checked_letter('vnode', 'o', (v) => {
+    const o = mem.I32[v + offset(vnode.object)];
+    return o > 0 ? o + vm_object.lock : 0;
   });
   map_letters();
   checked_letter('vm_radix', 'w', (t) => mem.I32[t + offset(vm_radix.lock)]);

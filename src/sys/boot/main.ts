@@ -135,6 +135,9 @@ import {
   vm_store_reap,
   vm_store_startup,
 } from '../object/vm_store.ts';
+import { vnode_boot, vnode_startup } from '../object/vm_vnode.ts';
+import '../object/vnode_pager.ts';
+import { vnode_reap, vnode_sync_all } from '../object/vnode_sync.ts';
 import { limbo_boot, vm_page_limbo_idle } from '../page/vm_page_limbo.ts';
 import { swap_boot, swap_reap } from '../object/swap_area.ts';
 import '../object/swap_pager.ts';
@@ -207,6 +210,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [pmap_boot, 'where pages are mapped'],
   [vm_store_boot, 'where stores will be noted: files that pages come from'],
   [vm_object_boot, 'where memory objects will be noted'],
+  [vnode_boot, 'where files will be noted'],
   [vm_map_boot, 'where address spaces will be noted'],
   [vm_pageout_boot, 'who gets pages back'],
   [vm_window_boot, 'where windows onto them will be noted'],
@@ -222,6 +226,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [pmap_startup, 'zones of page tables, and of pages that are mapped twice'],
   [vm_store_startup, 'the zone of stores'],
   [vm_object_startup, 'zones of memory objects and of the indexes of their pages'],
+  [vnode_startup, 'the zone of files'],
   [vm_map_startup, 'zones of address spaces and of their entries'],
   [vm_region_startup, 'zone of the named parts of address spaces'],
   [vm_window_startup, 'the zone of windows, and how many pages they may hold'],
@@ -257,6 +262,7 @@ life_begin({
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
     [tlb_reap, 'it translates no addresses any more'],
     [swap_reap, 'slots of the swap area that it had on their way become free'],
+    [vnode_reap, 'files that it was making shorter are as long as they are'],
     [vm_object_reap, 'references to memory objects that it had on their way are given up'],
     [vm_window_reap, 'its windows onto address spaces are closed'],
     [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],
@@ -503,7 +509,10 @@ export function shutdown(): void {
   if (thr.cpu < 0) return;
   let panicked: unknown = null;
   try {
-    if (!is_down()) reap_all();
+    if (!is_down()) {
+      reap_all();
+      vnode_sync_all(); // errno: sync() tells it to who asks before the end
+    }
   } catch (e) {
     if (!is_down()) panicked = e;
   }

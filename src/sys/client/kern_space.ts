@@ -12,12 +12,24 @@
  *
  * Page numbers are the map's; addresses are bytes, of 48 bits (map/vm_bank.ts).
  */
+import { EOPNOTSUPP } from '../machine/errno.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
-import { NULL } from '../machine/struct.ts';
-import { KERN_SUCCESS, VM_MAP_MAX, vm_map, vm_map_entry, type vm_map_t } from '../h/vm_map.ts';
+import { get64, NULL } from '../machine/struct.ts';
+import {
+  KERN_SUCCESS,
+  MAP_COPY_ON_WRITE,
+  VM_MAP_MAX,
+  vm_map,
+  vm_map_entry,
+  type vm_map_t,
+} from '../h/vm_map.ts';
 import type { vm_object_t } from '../h/vm_object.ts';
 import { VM_PROT_ALL } from '../h/vm_prot.ts';
 import { type reg_entry_t, reg_space } from '../h/registry.ts';
+import { vnode, type vnode_t } from '../h/vm_vnode.ts';
+import { vm_object_deallocate } from '../object/vm_object.ts';
+import { object_vnode, vnode_open } from '../object/vm_vnode.ts';
+import { vnode_look, vnode_truncate } from '../object/vnode_sync.ts';
 import { to_address, to_page } from '../map/vm_bank.ts';
 import {
   vm_map_lock_read,
@@ -27,6 +39,14 @@ import {
 } from '../map/vm_map.ts';
 import { vmspace_alloc, vmspace_fork } from '../map/vm_map_fork.ts';
 import { vm_map_keep, vm_map_unkeep } from '../map/vm_map_keep.ts';
+import { vm_resident } from '../map/vm_mincore.ts';
+import {
+  type Sync,
+  vm_map_file,
+  vm_map_revalidate,
+  vm_map_sync,
+  vm_map_willneed,
+} from '../map/vm_msync.ts';
 import { user_min, with_memory } from '../map/vm_mmap.ts';
 import {
   type There,
@@ -49,6 +69,7 @@ import { part_space } from './kern_registry_parts.ts';
 
 export { page_address as space_address } from '../map/vm_bank.ts';
 export { vm_frame as space_frame } from '../map/vm_copy.ts';
+export { vnode_lost_touch as space_unwritten } from '../object/vm_vnode.ts';
 export { vm_map_destroy as space_destroy } from '../map/vm_map_keep.ts';
 export { vm_region_there as space_there } from '../map/vm_region.ts';
 
@@ -149,8 +170,34 @@ export function space_region(mp: vm_map_t, by: Uint8Array | number): SpaceRegion
   const found = vm_region_find(mp, typeof by === 'number' ? to_page(mp, by) : by);
   return found && region_of(mp, found);
 }
+/** What of a file a region is to show. */
+export interface SpaceFile {
+  /** A reference to its object is in this CPU's hand. */
+  readonly object: vm_object_t;
+  /** Page of the file. */
+  readonly offset: number;
+  /** Whether stores go to the file; else to copies. */
+  readonly shared: boolean;
+  /** What may be done with it ever. */
+  readonly max: number;
+}
+/**
+ * The object of the file at a path, opened for writing too if `write` says so; a reference to it is
+ * in this CPU's hand.  Or the errno, negated.
+ */
+export function space_open(path: string, write: boolean): number {
+  const v = vnode_open(path, write);
+  return v < 0 ? v : vnode.object[v as vnode_t];
+}
+export { vm_object_deallocate as space_close } from '../object/vm_object.ts';
+/** Bytes of the file of such an object, as far as this machine has seen. */
+export function space_file_bytes(o: vm_object_t): number {
+  vnode_look(o); // errno: whoever reads it is told
+  return get64(vnode.size, object_vnode(o));
+}
 /** A region that is to be mapped. */
 export interface SpaceRegionWanted {
+  readonly file?: SpaceFile;
   /** UTF-8; of no bytes: none. */
   readonly name: Uint8Array;
   readonly pages: number;
@@ -159,15 +206,18 @@ export interface SpaceRegionWanted {
   readonly prot: number;
   readonly inheritance: number;
 }
-/** Maps memory that is zero, or finds the region of that name. Or a KERN_* code. */
+/**
+ * Maps memory that is zero, or a file, or finds the region of that name.  Or a KERN_* code.  The
+ * reference to the object of a file is used up.
+ */
 export function space_map(mp: vm_map_t, want: SpaceRegionWanted): SpaceRegion | number {
-  const { name, pages, address, prot, inheritance } = want;
+  const { name, pages, address, prot, inheritance, file } = want;
   const what = {
-    object: NULL as vm_object_t,
-    offset: 0,
+    object: file?.object ?? (NULL as vm_object_t),
+    offset: file?.offset ?? 0,
     protection: prot,
-    max_protection: VM_PROT_ALL,
-    cow: 0,
+    max_protection: file?.max ?? VM_PROT_ALL,
+    cow: file === undefined || file.shared ? 0 : MAP_COPY_ON_WRITE,
     inheritance,
   };
   const vpn = address < 0 ? -1 : address / PAGE_SIZE;
@@ -178,7 +228,15 @@ export function space_map(mp: vm_map_t, want: SpaceRegionWanted): SpaceRegion | 
     made = got;
     return KERN_SUCCESS;
   });
-  return made === null ? kern : region_of(mp, made);
+  const region = made as Region | null;
+  if (file !== undefined && region?.made !== true) vm_object_deallocate(file.object);
+  return region === null ? kern : region_of(mp, region);
+}
+/** The object of the file behind a region's first page, and which page of it that is. */
+export function space_file(mp: vm_map_t, start: number): { o: vm_object_t; first: number } | null {
+  const part = vm_map_file(mp, start);
+  if (part !== null) vm_object_deallocate(part.o);
+  return part;
 }
 
 // --- what is done to a region --------------------------------------------------------------------
@@ -205,6 +263,38 @@ export function space_protect(mp: vm_map_t, of: RegionKey, prot: number): number
 /** Says how they will be used: MADV_*. */
 export function space_advise(mp: vm_map_t, of: RegionKey, advice: number): number {
   return with_memory(() => vm_map_madvise(mp, of.start, of.end, advice, is_there(of)));
+}
+/** Brings its pages in before they are asked for, if it shows a file. */
+export function space_willneed(mp: vm_map_t, { start, end }: RegionKey): void {
+  vm_map_willneed(mp, start, end);
+}
+/** Writes what its files lack: 0, an errno, or -KERN_INVALID_ADDRESS. */
+export function space_sync(mp: vm_map_t, of: RegionKey, how: Sync): number {
+  return vm_map_sync(mp, of.start, of.end, how, is_there(of));
+}
+/** What others have made of its files is seen from here on. As space_sync. */
+export function space_revalidate(mp: vm_map_t, of: RegionKey): number {
+  return vm_map_revalidate(mp, of.start, of.end, is_there(of));
+}
+/** Makes the file that it shows so many bytes long. 0, or an errno: EOPNOTSUPP, it shows none. */
+export function space_truncate(mp: vm_map_t, { start }: RegionKey, bytes: number): number {
+  const part = vm_map_file(mp, start);
+  if (part === null) return EOPNOTSUPP;
+  const error = vnode_truncate(part.o, bytes);
+  vm_object_deallocate(part.o);
+  return error;
+}
+/** Bytes of the file that it shows, as far as this machine has seen; -1: it shows none. */
+export function space_file_size(mp: vm_map_t, start: number): number {
+  const part = vm_map_file(mp, start);
+  if (part === null) return -1;
+  const bytes = get64(vnode.size, object_vnode(part.o));
+  vm_object_deallocate(part.o);
+  return bytes;
+}
+/** Which of its pages are in memory: MINCORE_*, a byte each; null: it is not mapped any more. */
+export function space_resident(mp: vm_map_t, { start, end }: RegionKey): Uint8Array | null {
+  return vm_resident(mp, start, end - start);
 }
 /** How often something that a call may wait for has ended in a space. */
 export function space_seen(mp: vm_map_t): number {

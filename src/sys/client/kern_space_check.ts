@@ -9,6 +9,7 @@ import { vm_map, type vm_map_t } from '../h/vm_map.ts';
 import { maps_all, vm_maps_check } from '../map/vm_map_check.ts';
 import { swap_stores } from '../object/swap_area.ts';
 import { vm_store_check } from '../object/vm_store_check.ts';
+import { vnode_stores } from '../object/vm_vnode.ts';
 import { vm_page_check } from '../page/vm_page.ts';
 import { pmap_check } from '../pmap/pmap_check.ts';
 import { registry_each, registry_lock, registry_unlock } from './kern_registry.ts';
@@ -27,6 +28,6 @@ export function spaces_check(): void {
   checked_quiet(true);
   for (const mp of maps_all()) if (vm_map.pmap[mp] !== NULL) pmap_check(vm_map.pmap[mp]);
   checked_quiet(false);
-  vm_store_check(swap_stores());
+  vm_store_check([...swap_stores(), ...vnode_stores()]);
   vm_page_check();
 }

@@ -46,6 +46,12 @@ export function MAP_ALIGNED(n: number): number {
 /** The process is not to be killed when memory is short. */
 export const MADV_PROTECT = 10;
 
+/* msync. */
+/** What is to be written need not be kept yet. */
+export const MS_ASYNC = 1;
+/** Pages go once they are written. */
+export const MS_INVALIDATE = 2;
+
 /* mincore: a byte for each page. */
 export const MINCORE_INCORE = 0x01;
 /** It was used, by this space. */

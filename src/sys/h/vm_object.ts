@@ -22,6 +22,8 @@ export type vm_object_root_t = Ptr<'vm_object_root'>;
 export const OBJT_DEFAULT = 0;
 /** The same, and some of it may be in the swap area. */
 export const OBJT_SWAP = 1;
+/** What a file has (vm_vnode.ts). */
+export const OBJT_VNODE = 2;
 /** Shows pages that the kernel keeps for itself (vm_device.ts). */
 export const OBJT_DEVICE = 3;
 /** Its pages are never reclaimed. */

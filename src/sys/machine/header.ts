@@ -105,7 +105,8 @@ export const ROOT_MAP = 14;
 export const ROOT_WINDOW = 15;
 export const ROOT_SWAP = 16;
 export const ROOT_STORE = 17;
-export const ROOT_PAGEOUT = 24;
+export const ROOT_VNODE = 18;
+export const ROOT_PAGEOUT = 19;
 export const ROOT_TEST = 31;
 
 /**

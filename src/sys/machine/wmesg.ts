@@ -44,6 +44,10 @@ export const W_OBJPIP = wmesg(
   'objpip',
   'Waits until nobody uses pages of a memory object that is to end.',
 );
+export const W_VNTRUNC = wmesg(
+  'vntrunc',
+  'Waits until another thread has made a file longer or shorter.',
+);
 export const W_VMMAP = wmesg(
   'vmmapw',
   'Waits until another thread is through with a part of an address space.',

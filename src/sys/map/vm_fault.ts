@@ -45,6 +45,7 @@ import {
   KERN_PROTECTION_FAILURE,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
+  MAP_ENTRY_BEHAV_RANDOM,
   MAP_ENTRY_IS_SUB_MAP,
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_NOFAULT,
@@ -81,6 +82,7 @@ import {
   VM_PAGER_BAD,
   VM_PAGER_NOMEM,
   VM_PAGER_OK,
+  vm_pager_beyond,
   vm_pager_has_page,
   vm_pager_page_in,
 } from '../object/vm_pager.ts';
@@ -211,8 +213,10 @@ function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, acces
   }
   const write = (access & OWN) !== 0;
   const m = object_page_seen(o, i);
-  if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i);
-  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write });
+  const most = entry.eflags[e] & MAP_ENTRY_BEHAV_RANDOM ? 1 : CLUSTER;
+  if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i, most);
+  if (m === 0 && vm_pager_beyond(o, i)) return no_page(mp, o, o);
+  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write, most });
   if (page.busy[m] !== 0) return busy(mp, o, o, m);
   const device = of_device(m);
   const stores = (access & VM_PROT_WRITE) !== 0;
@@ -242,16 +246,23 @@ function dead(o: vm_object_t): boolean {
  * Has page `i` of the locked object `of` filled by its pager, which may sleep: everything else is
  * let go of meanwhile.  AGAIN: it is there.
  */
-function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number): number {
+function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, most: number): number {
   if (o !== of) mtx_unlock(object.lock, o);
   vm_object_reference_locked(of);
   vm_map_unlock_read(mp);
-  const got = vm_pager_page_in(of, i, CLUSTER);
+  const got = vm_pager_page_in(of, i, most);
   mtx_unlock(object.lock, of);
   vm_object_deallocate(of);
   if (got === VM_PAGER_NOMEM) return KERN_RESOURCE_SHORTAGE;
   if (got === VM_PAGER_OK) return AGAIN;
   return got === VM_PAGER_BAD ? KERN_PROTECTION_FAILURE : KERN_FAILURE;
+}
+/** Lets go of everything: the page lies behind the end of the file that object `of` shows. */
+function no_page(mp: vm_map_t, o: vm_object_t, of: vm_object_t): number {
+  if (o !== of) mtx_unlock(object.lock, of);
+  mtx_unlock(object.lock, o);
+  vm_map_unlock_read(mp);
+  return KERN_OUT_OF_BOUNDS;
 }
 /** It was used: it goes to the active queue, if it is not there. Its object is locked. */
 function used(m: number): void {
@@ -279,6 +290,8 @@ interface Want {
   readonly vpn: number;
   readonly prot: number;
   readonly write: boolean;
+  /** Pages that a pager may bring in at once. */
+  readonly most: number;
 }
 /** The topmost object, which is locked, has no such page: those below it are asked. */
 function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
@@ -301,7 +314,8 @@ function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
       return KERN_PROTECTION_FAILURE;
     }
     const m = i < object.size[of] ? object_page_seen(of, i) : 0;
-    if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i);
+    if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i, want.most);
+    if (m === 0 && vm_pager_beyond(of, i)) return no_page(mp, o, of);
     if (m === 0) continue;
     if (page.busy[m] !== 0) return busy(mp, o, of, m);
     if (want.write) return moved_up(pm, mp, want, m, of) ?? own_page(pm, mp, want, m, of);

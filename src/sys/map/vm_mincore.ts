@@ -56,7 +56,8 @@ export function sys_mincore(mp: vm_map_t, [address, length, vec]: readonly numbe
   if (last > VPN_MAX) return fails(ENOMEM);
   let at = first;
   do {
-    const bytes = look(mp, at, Math.min(last - at, CHUNK));
+    const from = at;
+    const bytes = look(mp, Math.min(last - at, CHUNK), (i) => vpn_page(mp, from + i));
     if (bytes === null) return fails(ENOMEM);
     const { error } = user_access(mp, vec + at - first, bytes.length, true, (w, n, done) => {
       mem.U8.set(bytes.subarray(done, done + n), w);
@@ -66,13 +67,20 @@ export function sys_mincore(mp: vm_map_t, [address, length, vec]: readonly numbe
   } while (at < last);
   return succeeds();
 }
-/** The bytes of n pages from a page number on; null: not all of them, nor the first, are mapped. */
-function look(mp: vm_map_t, from: number, n: number): Uint8Array | null {
+/** The bytes of n pages from a page of the map on; null: not all of them are mapped. */
+export function vm_resident(mp: vm_map_t, start: number, n: number): Uint8Array | null {
+  return look(mp, n, (i) => start + i);
+}
+/**
+ * The bytes of n pages, whose numbers in the map `page_at` says; null: not all of them, nor the
+ * first, are mapped.
+ */
+function look(mp: vm_map_t, n: number, page_at: (i: number) => number): Uint8Array | null {
   const bytes = new Uint8Array(n);
   vm_map_lock_read(mp);
   let there = true;
   for (let i = 0; there && i < Math.max(n, 1); i++) {
-    const at = vpn_page(mp, from + i);
+    const at = page_at(i);
     const e = at < 0 ? (NULL as vm_map_entry_t) : vm_map_lookup(mp, at);
     if (e === NULL) there = false;
     else if (i < n) bytes[i] = page_bits(mp, e, at);

@@ -159,14 +159,14 @@ export function unsigned(value: number): number {
 const trunc_page = (address: number): number => Math.floor(address / PAGE_SIZE);
 const round_page = (address: number): number => Math.ceil(address / PAGE_SIZE);
 /** Page numbers of a range of addresses. */
-interface Range {
+export interface Range {
   readonly first: number;
   readonly last: number;
   /** It goes beyond the last address of 64 bits. */
   readonly wraps: boolean;
 }
 /** The pages of `length` bytes from an address on, which need not be a page's first. */
-function range_of(address: number, length: number): Range {
+export function range_of(address: number, length: number): Range {
   const first = trunc_page(unsigned(address));
   const last = first + round_page(unsigned(length) + (unsigned(address) % PAGE_SIZE));
   return { first, last, wraps: last * PAGE_SIZE > WORD };

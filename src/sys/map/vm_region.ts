@@ -254,6 +254,8 @@ export interface Region {
   /** Its number; and how many regions of the map had ended by then. */
   readonly id: number;
   readonly ends: number;
+  /** It was mapped by this call. */
+  readonly made?: boolean;
 }
 function seen(r: vm_region_t): Region {
   const ends = map.region_ends[region.map[r]];
@@ -312,7 +314,8 @@ export interface RegionWanted {
   readonly what: Mapping;
 }
 /**
- * Maps a region, unless there is one of that name: then that is the answer.  Or a KERN_* code:
+ * Maps a region, unless there is one of that name: then that is the answer, and the reference to
+ * an object that was to be mapped is in hand still.  So it is with a KERN_* code:
  * KERN_NO_SPACE for a place that is taken, for no place, or for more pages than the space may
  * have; KERN_OUT_OF_BOUNDS for a place that has no bank; KERN_INVALID_ADDRESS for pages that
  * nobody may map, and in a space that was destroyed; KERN_RESOURCE_SHORTAGE.
@@ -393,7 +396,7 @@ function map_new(
   region.state[r] = ready;
   if (vpn < 0) map.cursor[mp] = last + 1;
   undo_end();
-  return seen(r);
+  return { ...seen(r), made: true };
 }
 /**
  * The page number of addresses that the cursor means, a page of the map: two behind the last

@@ -21,6 +21,7 @@ import {
   sys_mprotect,
   sys_munmap,
 } from './vm_mmap.ts';
+import { sys_msync } from './vm_msync.ts';
 import { sys_break, sys_getpagesize, sys_sbrk, sys_sstk, sys_vadvise } from './vm_unix.ts';
 
 const v_syscall = counter_u64('vm.stats.sys.v_syscall', 'System calls');
@@ -42,6 +43,7 @@ const call = (number: number, name: string, args: number, to: Syscall['call']): 
 export const vm_syscalls: readonly Syscall[] = [
   call(17, 'break', 1, sys_break),
   call(64, 'getpagesize', 0, sys_getpagesize),
+  call(65, 'msync', 3, sys_msync),
   call(69, 'sbrk', 1, sys_sbrk),
   call(70, 'sstk', 1, sys_sstk),
   call(72, 'vadvise', 1, sys_vadvise),

@@ -63,6 +63,8 @@ import {
   vm_map_entry,
   type vm_map_t,
 } from '../h/vm_map.ts';
+import type { vm_object_t } from '../h/vm_object.ts';
+import { vm_page } from '../h/vm_page.ts';
 import { VM_PROT_WRITE } from '../h/vm_prot.ts';
 import {
   vm_window,
@@ -111,6 +113,7 @@ import {
 const map = vm_map;
 const entry = vm_map_entry;
 const window = vm_window;
+const page = vm_page;
 const run = vm_window_run;
 const root = vm_window_root;
 
@@ -575,6 +578,24 @@ export function windows_open(): { map: vm_map_t; pages: number }[] {
   }
   mtx_unlock(root.lock, r);
   return all;
+}
+/**
+ * Pages of an object that lie under windows that may write: it is taken that each was written to.
+ * The caller holds no lock of an object.
+ */
+export function windows_written(o: vm_object_t): void {
+  const r = window_root();
+  if (root.count[r] === 0) return;
+  mtx_lock(root.lock, r);
+  for (let w = root.first[r]; w !== NULL; w = window.next[w]) {
+    const u = window.run[w];
+    // One that was never open has pages that are not its own yet.
+    const open = (window.prot[w] & VM_PROT_WRITE) !== 0 && run.wired[u] === run.pages[u];
+    for (let m = window.frame[w]; open && m < window.frame[w] + window.pages[w]; m++) {
+      if (page.owner[m] === o) page.mod[m] = 1; // a wired page stays its object's
+    }
+  }
+  mtx_unlock(root.lock, r);
 }
 /** Whether a window of a dead thread is on a run that overlaps a range. */
 function dead_over(mp: vm_map_t, start: number, end: number): boolean {

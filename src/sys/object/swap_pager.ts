@@ -60,7 +60,7 @@ function side(o: vm_object_t, i: number, n: number, step: 1 | -1): number {
   }
   return k;
 }
-function read(_o: vm_object_t, ms: readonly number[]): number {
+function swap_in(_o: vm_object_t, ms: readonly number[]): number {
   return swap_read(page.slot[ms[0]], page_views(ms));
 }
 /** Takes slots side by side for the first pages of `ms`: for fewer, the fuller the area is. */
@@ -69,7 +69,7 @@ function room(o: vm_object_t, ms: readonly number[]): number {
   for (let n = ms.length; n >= 1; n >>= 1) if (swap_alloc(n) !== 0) return n;
   return page.slot[ms[0]] !== 0 ? 1 : -ENOSPC;
 }
-function write(_o: vm_object_t, ms: readonly number[]): number {
+function swap_out(_o: vm_object_t, ms: readonly number[]): number {
   const { pc } = thr;
   const first = pcpu.swap_n[pc] > 0 ? pcpu.swap_first[pc] : page.slot[ms[0]];
   return swap_write(first, page_views(ms));
@@ -122,7 +122,7 @@ function settle(_o: vm_object_t, last: boolean): void {
   else swap_free_old();
 }
 
-const store: Backing = { side, read, room, write, written, settle };
+const store: Backing = { side, read: swap_in, room, write: swap_out, written, settle };
 pagers.set(OBJT_SWAP, {
   has: (o, i) => object_slot(o, i) !== 0,
   get: (o, _i, m) => store_get(store, o, m),

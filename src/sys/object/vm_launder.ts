@@ -52,13 +52,14 @@ export function page_dirty(m: number): boolean {
   return (page.state[m] & PAGE_DIRTY) !== 0 || page.mod[m] !== 0;
 }
 /** Whether it may be written now: dirty, with contents, and nobody uses it for more than access. */
-function may_go(m: number): boolean {
+function may_go(m: number, all: boolean): boolean {
   if (m === 0 || page.busy[m] !== 0 || !page_valid(m) || !page_dirty(m)) return false;
-  return (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) === 0 && vm_page_wirings(m) === 0;
+  if ((page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) !== 0) return false;
+  return all || vm_page_wirings(m) === 0;
 }
-/** Whether it may go along: it was not used of late either. */
-function goes_along(m: number): boolean {
-  return may_go(m) && page_queue(m) !== PQ_ACTIVE;
+/** Whether it may go along: it was not used of late either, unless all are to go. */
+function goes_along(m: number, all: boolean): boolean {
+  return may_go(m, all) && (all || page_queue(m) !== PQ_ACTIVE);
 }
 function store_of(o: vm_object_t): Backing | undefined {
   const type = object.type[o];
@@ -67,38 +68,45 @@ function store_of(o: vm_object_t): Backing | undefined {
 
 /**
  * Writes page m of the object, which is dirty, idle and not wired, and with it dirty pages around
- * it that were not used of late.  0: it is clean, unless somebody wrote to it since; EAGAIN: a CPU
- * is silent; EOPNOTSUPP: its contents have no place to go to; another errno of its store.  The
- * object is locked; it was let go of meanwhile, so that everything is to be looked up again.
+ * it that were not used of late; with `all`, for a store that is to have everything, wired ones and
+ * those in use, too.  0: it is clean, unless somebody wrote to it since; EAGAIN: a CPU is silent;
+ * EOPNOTSUPP: its contents have no place to go to; another errno of its store.  The object is
+ * locked; it was let go of meanwhile, so that everything is to be looked up again.
  */
-export function object_page_launder(m: number, o: vm_object_t): number {
+export function object_page_launder(m: number, o: vm_object_t, all = false): number {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   const i = page.index[m];
-  return object_pages_launder(o, cluster_first(o, i), cluster_end(o, i), m);
+  return object_pages_launder(o, cluster_first(o, i, all), cluster_end(o, i, all), m, all);
 }
 /** Where the cluster begins: at a multiple of its length at most. */
-function cluster_first(o: vm_object_t, i: number): number {
+function cluster_first(o: vm_object_t, i: number, all: boolean): number {
   let first = i;
-  while (first % CLUSTER !== 0 && goes_along(object_page(o, first - 1))) first--;
+  while (first % CLUSTER !== 0 && goes_along(object_page(o, first - 1), all)) first--;
   return first;
 }
-function cluster_end(o: vm_object_t, i: number): number {
+function cluster_end(o: vm_object_t, i: number, all: boolean): number {
   let end = i + 1;
-  while (end % CLUSTER !== 0 && goes_along(object_page(o, end))) end++;
+  while (end % CLUSTER !== 0 && goes_along(object_page(o, end), all)) end++;
   return end;
 }
 /**
  * Writes pages `first` to before `end` of the object, at most 16, all of which may be written;
  * page m among them decides the answer.
  */
-function object_pages_launder(o: vm_object_t, first: number, end: number, m: number): number {
+function object_pages_launder(
+  o: vm_object_t,
+  first: number,
+  end: number,
+  m: number,
+  all: boolean,
+): number {
   const store = store_of(o);
   if (store === undefined) return EOPNOTSUPP;
   const ms: number[] = [];
   let silent = false;
   for (let i = first; i < end; i++) {
     const at = object_page(o, i);
-    if (!may_go(at)) panic('vm_launder: a page that may not be written', at, i);
+    if (!may_go(at, all)) panic('vm_launder: a page that may not be written', at, i);
     if (protect(at, o)) ms.push(at);
     else if (at === m) silent = true;
     else if (ms.includes(m)) break;
@@ -113,7 +121,7 @@ function object_pages_launder(o: vm_object_t, first: number, end: number, m: num
     return n === 0 ? EIO : -n;
   }
   for (const left of ms.splice(n)) object_page_wakeup(left, o);
-  const error = write(store, o, ms);
+  const error = write_out(store, o, ms);
   return at < n || error !== 0 ? error : EAGAIN;
 }
 /** Busy, and nobody may write to it any more: dirty, not modified. False: a CPU is silent. */
@@ -134,7 +142,7 @@ function unbusy_all(ms: number[], o: vm_object_t): void {
   for (const m of ms) object_page_wakeup(m, o);
   ms.length = 0;
 }
-function write(store: Backing, o: vm_object_t, ms: readonly number[]): number {
+function write_out(store: Backing, o: vm_object_t, ms: readonly number[]): number {
   object_pip_add(o);
   mtx_unlock(object.lock, o);
   const error = store.write(o, ms);

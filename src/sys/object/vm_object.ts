@@ -38,6 +38,7 @@ import {
   OBJT_DEAD,
   OBJT_DEFAULT,
   OBJT_SWAP,
+  OBJT_VNODE,
   vm_object,
   type vm_object_root_t,
   vm_object_root,
@@ -55,6 +56,7 @@ import { uma_zcreate } from '../uma/uma_zone.ts';
 import { vm_device_startup } from './vm_device.ts';
 import { vm_object_collapse } from './vm_object_chain.ts';
 import { object_pages_free, object_pages_revoke, object_stale_out } from './vm_object_page.ts';
+import { vnode_inactive } from './vm_vnode.ts';
 import { radix_init, radix_zone_create } from '../pmap/vm_radix.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
@@ -225,10 +227,23 @@ function drop(o: vm_object_t): vm_object_t {
   object.refs[o]--;
   ref_pop(o);
   undo_end();
-  const child = last_shadow(o);
+  const file = object.type[o] === OBJT_VNODE && object.refs[o] === 1;
+  const child = file ? (NULL as vm_object_t) : last_shadow(o);
   mtx_unlock(object.lock, o);
+  if (file) vnode_inactive(o);
   if (child !== NULL) vm_object_collapse(child);
   return child;
+}
+/** The same with one that is not the last, and nothing follows from it. */
+export function vm_object_release(o: vm_object_t): void {
+  mtx_lock(object.lock, o);
+  if (object.refs[o] <= 1) panic('vm_object_release: the last reference', o * 4);
+  undo_begin(object.lock, o);
+  save(object.refs, o);
+  object.refs[o]--;
+  ref_pop(o);
+  undo_end();
+  mtx_unlock(object.lock, o);
 }
 /** The one shadow whose reference is the last to `o`, referred to; NULL: there is no such. */
 function last_shadow(o: vm_object_t): vm_object_t {

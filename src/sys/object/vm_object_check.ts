@@ -4,8 +4,8 @@
  * What is proved of each: it is on the list once; its index leads to pages that say they are
  * its own, and so many as it counts; no two have a slot of the swap area, and those that they
  * have are the ones in use; of those that it backs each is on its list of shadows and
- * says so; its references are its shadows, the notes in the hands of CPUs, that of the root to
- * a device, and what the caller knows of (`anchored`: map entries, in the end).
+ * says so; its references are its shadows, the notes in the hands of CPUs, that of a file, that
+ * of the root to a device, and what the caller knows of (`anchored`: map entries, in the end).
  */
 import { cpu_slots, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { counter_get } from '../machine/counter.ts';
@@ -22,6 +22,7 @@ import { pageq_check } from '../page/vm_pageq.ts';
 import { swap_check } from './swap_area.ts';
 import { device_check } from './vm_device.ts';
 import { object_index, object_root } from './vm_object.ts';
+import { vnode_check } from './vm_vnode.ts';
 import { radix_check } from '../pmap/vm_radix.ts';
 
 const object = vm_object;
@@ -60,7 +61,7 @@ function prove(anchored: (o: vm_object_t) => number): void {
     for (let i = 0; i < pcpu.in_hand_refs[pc]; i++) add(pcpu.in_hand_ref[elem(pc, i)]);
   }
   for (const o of all) if (object.backing[o] !== NULL) add(object.backing[o]);
-  for (const o of device_check()) add(o);
+  for (const o of [...device_check(), ...vnode_check()]) add(o);
   let nodes = 0;
   let pages = 0;
   const slots: number[] = [];

@@ -22,6 +22,7 @@
  *
  * How they go out is told in vm_launder.ts.
  */
+import { EAGAIN } from '../machine/errno.ts';
 import { mem as mem_, PAGE_SIZE } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -78,6 +79,8 @@ export interface Pager {
   has(o: vm_object_t, i: number): boolean;
   /** Fills page m, which is page `i` and busy by this CPU. VM_PAGER_*. The object is locked. */
   get(o: vm_object_t, i: number, m: number): number;
+  /** Whether no page `i` is to be seen, nor one of an object below. The object is locked. */
+  beyond?(o: vm_object_t, i: number): boolean;
   /** Where its contents lie, if it has a store: see Backing. */
   readonly store?: Backing;
 }
@@ -88,7 +91,10 @@ export interface Backing {
    * `step` -1, downwards.  Page `i` itself is there.  The object is locked.
    */
   side(o: vm_object_t, i: number, n: number, step: 1 | -1): number;
-  /** Reads pages `ms`, which lie side by side there. 0, or an errno. Nothing is locked, parked. */
+  /**
+   * Reads pages `ms`, which lie side by side there.  0, or an errno: EAGAIN, what there is to read
+   * has changed, and is to be looked up again.  Nothing is locked, parked.
+   */
   read(o: vm_object_t, ms: readonly number[]): number;
   /**
    * Makes room for writing pages `ms`, which follow each other in the object.  How many, from the
@@ -129,6 +135,13 @@ export function vm_pager_has_page(o: vm_object_t, i: number): boolean {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   if (object.type[o] === OBJT_DEFAULT) return false; // most are, and have nothing elsewhere
   return inside(o, i) && pager_of(o).has(o, i);
+}
+/**
+ * Whether page `i`, which the object has not, is not to be seen at all: it lies behind the end of a
+ * file.  Locked.
+ */
+export function vm_pager_beyond(o: vm_object_t, i: number): boolean {
+  return pager_of(o).beyond?.(o, i) ?? false;
 }
 /**
  * Brings page `i` of the object in, whose pager has it and which is not in memory, and up to `most`
@@ -174,7 +187,7 @@ function store_page_in(store: Backing, o: vm_object_t, i: number, most: number):
   }
   if (gone) return VM_PAGER_BAD;
   if (error !== 0) pager_error.errno = error;
-  return error === 0 ? VM_PAGER_OK : VM_PAGER_ERROR;
+  return error === 0 || error === EAGAIN ? VM_PAGER_OK : VM_PAGER_ERROR;
 }
 /** Of this thread: the errno of the store with which VM_PAGER_ERROR came last. */
 export const pager_error = { errno: 0 };

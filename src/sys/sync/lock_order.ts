@@ -69,6 +69,12 @@ export const lock_order: readonly LockClass[] = [
     help: 'an address space: its entries; of two the parent, or the outer one, first',
   },
   {
+    name: 'VM vnodes',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'the list of files that are mapped',
+  },
+  {
     name: 'VM object',
     kind: 'mtx',
     recovery: 'undo',
@@ -164,6 +170,7 @@ export const LC_SYSCTL = class_id('sysctl tree');
 export const LC_REGISTRY = class_id('registry');
 export const LC_MALLOC = class_id('malloc');
 export const LC_VM_MAP = class_id('VM map');
+export const LC_VM_VNODES = class_id('VM vnodes');
 export const LC_VM_OBJECT = class_id('VM object');
 export const LC_VM_OBJECTS = class_id('VM objects');
 export const LC_VM_MAPS = class_id('VM maps');
