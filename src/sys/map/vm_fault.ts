@@ -121,6 +121,10 @@ const v_ozfod = counter_u64(
   'vm.stats.vm.v_ozfod',
   'Of these, pages that were zero when they were taken: zeroed by an idle CPU, or some at a time',
 );
+const v_io_faults = counter_u64(
+  'vm.stats.vm.v_io_faults',
+  'Faults that had their page brought in by a pager',
+);
 const v_intrans = counter_u64('vm.stats.vm.v_intrans', 'Faults that waited for a busy page');
 
 /** Beside the KERN_* codes: everything was let go of, and is to be looked up again. */
@@ -254,7 +258,10 @@ function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, most:
   mtx_unlock(object.lock, of);
   vm_object_deallocate(of);
   if (got === VM_PAGER_NOMEM) return KERN_RESOURCE_SHORTAGE;
-  if (got === VM_PAGER_OK) return AGAIN;
+  if (got === VM_PAGER_OK) {
+    counter_add(v_io_faults, 1);
+    return AGAIN;
+  }
   return got === VM_PAGER_BAD ? KERN_PROTECTION_FAILURE : KERN_FAILURE;
 }
 /** Lets go of everything: the page lies behind the end of the file that object `of` shows. */
