@@ -18,7 +18,7 @@
  * When anything fails, or the thread leaves the machine, it is removed; if the process or the
  * thread is killed nobody removes it, and nothing is at PATH but what was.
  */
-import { EEXIST, ENOMEM } from '../sys/machine/errno.ts';
+import { EEXIST, ENOMEM, errno_name } from '../sys/machine/errno.ts';
 import { M, machine } from '../sys/machine/header.ts';
 import { host_tid } from '../sys/machine/host.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
@@ -86,6 +86,7 @@ class Save implements Wait {
   readonly #path: string;
   readonly #folder: string;
   readonly #copy: vm_map_t;
+  #part = '';
   readonly #st: number;
   readonly #regions: readonly SnapPlace[];
   readonly #stamp: number;
@@ -123,7 +124,8 @@ class Save implements Wait {
   #open(): number {
     for (let n = 0; n < NAMES; n++) {
       const name = `.kmem-${host_tid()}-${this.#time.toString(36)}-${++names}.part`;
-      const st = store_open(`${this.#folder}/${name}`, STORE_NEW);
+      this.#part = `${this.#folder}/${name}`;
+      const st = store_open(this.#part, STORE_NEW);
       if (st >= 0) return st;
       if (st !== -EEXIST) fileError(this.#op, this.#path, -st);
     }
@@ -269,9 +271,12 @@ class Save implements Wait {
     store_sync(st); // errno: it was a favour
     return store_close(st);
   }
-  /** Gives up: no file is left. Does nothing if it is finished. */
-  discard(): void {
-    if (!this.#over) store_discard(this.#st); // errno: why it is given up is told
+  /** Gives up because of `e`, which says so if the host does not let the file be removed. */
+  discard(e: unknown): void {
+    const error = this.#over ? 0 : store_discard(this.#st);
+    if (error !== 0 && e instanceof Error) {
+      e.message += `; ${this.#part} is left, empty: ${errno_name(error)}`;
+    }
     this.#left();
   }
   #left(): void {
@@ -324,7 +329,7 @@ export function saveSpace(
     while (save.step());
     return save.finish();
   } catch (e) {
-    save.discard();
+    save.discard(e);
     throw e;
   }
 }
@@ -364,7 +369,7 @@ export async function saveSpaceAsync(
     save.check();
     return save.finish();
   } catch (e) {
-    save.discard();
+    save.discard(e);
     throw e;
   }
 }
