@@ -1,8 +1,9 @@
 /*
  * live: the commands that look at a running program.
  *
- *      kmem vmstat | netstat | procstat | sysctl | systat  [their flags]  [-p PID] [--socket PATH]
- *      kmem vmstat  [its flags]  -M FILE
+ *      kmem vmstat | netstat | procstat | swapctl | sysctl | systat  [their flags]  [-p PID]
+ *           [--socket PATH]
+ *      kmem vmstat | swapctl  [their flags]  -M FILE
  *
  * Each is a function over a context that asks by sysctl (tool.ts).  Here the context
  * is a program's control socket: the options that choose the program are taken off
@@ -23,7 +24,7 @@ import {
 import { EXIT_FAIL, EXIT_USAGE, type ToolContext } from './tool.ts';
 import { UsageError } from './usage.ts';
 
-export type LiveCommand = 'vmstat' | 'netstat' | 'procstat' | 'sysctl' | 'systat';
+export type LiveCommand = 'vmstat' | 'netstat' | 'procstat' | 'swapctl' | 'sysctl' | 'systat';
 
 const TIMEOUT = 5;
 const TIMEOUT_MAX = 3600;
@@ -56,6 +57,10 @@ async function load(command: LiveCommand): Promise<Command> {
       const { PROCSTAT_HELP, procstat_main } = await import('./procstat.ts');
       return { run: procstat_main, help: PROCSTAT_HELP };
     }
+    case 'swapctl': {
+      const { SWAPCTL_HELP, swapctl_main } = await import('./swapctl.ts');
+      return { run: swapctl_main, help: SWAPCTL_HELP };
+    }
     case 'sysctl': {
       const { SYSCTL_HELP, sysctl_main } = await import('./sysctl.ts');
       return { run: sysctl_main, help: SYSCTL_HELP };
@@ -72,7 +77,7 @@ export async function live_help(command: LiveCommand): Promise<string> {
 }
 
 /** Commands that read dumps; of the others -M is not ours. */
-const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand>(['vmstat']);
+const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand>(['vmstat', 'swapctl']);
 /** Takes the options that choose a program, or a dump, off a command line. Throws UsageError. */
 export function split_choice(
   argv: readonly string[],

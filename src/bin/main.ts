@@ -18,6 +18,7 @@ usage: kmem COMMAND [options]
   vmstat -m|-z|-s|-o what the allocators of a running program hold, or of a dump
   netstat -m         what its network buffers hold
   procstat -v        what is mapped in its address spaces
+  swapctl -l         its swap areas, or those of a dump
   systat -mbufs      the same as bars, again and again
   sysctl NAME...     its kernel's variables, shown and set
   explain TERM       what a column, a variable, a zone, a type, an error means
@@ -82,7 +83,14 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-const LIVE_COMMANDS: readonly string[] = ['vmstat', 'netstat', 'procstat', 'systat', 'sysctl'];
+const LIVE_COMMANDS: readonly string[] = [
+  'vmstat',
+  'netstat',
+  'procstat',
+  'swapctl',
+  'systat',
+  'sysctl',
+];
 /** Whether a command looks at a running program. */
 function is_live(command: string | undefined): command is LiveCommand {
   return command !== undefined && LIVE_COMMANDS.includes(command);

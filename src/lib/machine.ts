@@ -105,6 +105,7 @@ import type { Space } from './space.ts';
 import type { SpaceOptions } from './space_args.ts';
 import type { Stats } from './stats.ts';
 import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } from './sysctl.ts';
+import { SwapCalls } from './swap_calls.ts';
 import { MallocType } from './type.ts';
 import { Zone, type ZoneOptions, zoneShapeOf, zoneShapeText } from './zone.ts';
 
@@ -118,7 +119,7 @@ const LEAVE_MS = 500;
  * same in every thread; a name has 1 to 31 bytes (else EINVAL, ENAMETOOLONG).  After
  * detach() or shutdown() its calls throw ESHUTDOWN.
  */
-export class Machine implements Disposable, AsyncDisposable {
+export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
   /** What another thread needs in order to attach: plain data, to be cloned and posted. */
   readonly handle: Handle;
   /** The CPU slot of this thread, 0 to cpus - 1. */
@@ -161,6 +162,7 @@ export class Machine implements Disposable, AsyncDisposable {
 
   /** Use boot(), attach() or current(). */
   constructor(handle: Handle, booted: boolean) {
+    super();
     const views = wholeViews();
     this.handle = handle;
     this.cpu = thr.cpu;
@@ -451,11 +453,8 @@ export class Machine implements Disposable, AsyncDisposable {
   observe(api: OtelApi, options?: MetricsOptions): Disposable {
     this.#live('observe');
     if (typeof api?.metrics?.getMeter !== 'function') {
-      throw kmemError(
-        EINVAL,
-        'observe',
-        `${shown(api)} is not OpenTelemetry's API: pass the module`,
-      );
+      const text = `${shown(api)} is not OpenTelemetry's API: pass the module`;
+      throw kmemError(EINVAL, 'observe', text);
     }
     return part('observe')(this.#ctx, api, options);
   }

@@ -25,6 +25,8 @@ import type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
 import type { Space } from './space.ts';
 import type { SpaceOptions } from './space_args.ts';
 import type { Stats } from './stats.ts';
+import type { SwapInfo } from '../sys/observe/swap_info.ts';
+import type { SwapOptions } from './swap_calls.ts';
 
 /** What runs a call of Machine, by the name of the call. */
 export interface Parts {
@@ -45,6 +47,9 @@ export interface Parts {
   readonly metrics: (options?: MetricsOptions) => () => Metric[];
   readonly observe: (ctx: Context, api: OtelApi, options?: MetricsOptions) => Disposable;
   readonly listen: (ctx: Context, up: () => boolean, given: ListenOptions) => Promise<Listener>;
+  readonly swapon: (ctx: Context, path: string, options?: SwapOptions) => SwapInfo;
+  readonly swapoff: (ctx: Context, path: string) => void;
+  readonly swaps: (ctx: Context) => SwapInfo[];
   readonly dump: (path: string) => DumpResult;
 }
 

@@ -13,6 +13,7 @@ import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
 import { partsAre } from './parts.ts';
 import { Space } from './space.ts';
+import { swapoff, swapon, swaps } from './swap.ts';
 import { netstatText, procstatText, stats, vmstatText } from './stats.ts';
 
 partsAre({
@@ -35,5 +36,8 @@ partsAre({
   },
   observe: (ctx, api, options) => observeWith(ctx, api, wantsSysctls('observe', options)),
   listen,
+  swapon,
+  swapoff,
+  swaps,
   dump: kern_dump,
 });

@@ -140,6 +140,7 @@ import '../object/vnode_pager.ts';
 import { vnode_reap, vnode_sync_all } from '../object/vnode_sync.ts';
 import { limbo_boot, vm_page_limbo_idle } from '../page/vm_page_limbo.ts';
 import { swap_boot, swap_reap } from '../object/swap_area.ts';
+import { swap_leftovers, swap_shutdown, swap_startup } from '../object/swap_on.ts';
 import '../object/swap_pager.ts';
 import { pageq_boot } from '../page/vm_pageq.ts';
 import { pmap_recover, pmap_startup, table_unowned } from '../pmap/pmap.ts';
@@ -230,6 +231,8 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_map_startup, 'zones of address spaces and of their entries'],
   [vm_region_startup, 'zone of the named parts of address spaces'],
   [vm_window_startup, 'the zone of windows, and how many pages they may hold'],
+  [swap_startup, 'whether there will be a swap file if need be'],
+  [swap_leftovers, 'swap files of processes that are gone are removed'],
   [malloc_startup, 'size classes and the declared types'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
@@ -512,6 +515,7 @@ export function shutdown(): void {
     if (!is_down()) {
       reap_all();
       vnode_sync_all(); // errno: sync() tells it to who asks before the end
+      swap_shutdown();
     }
   } catch (e) {
     if (!is_down()) panicked = e;

@@ -64,7 +64,7 @@ export const swap_area = struct<swap_area_t>(
   bad: i32('wh', 'slots that a write has failed on: not given again'),
   lost: i32('wh', 'slots for which the store had no room: the same'),
   priority: i32('wh', 'the area with the lowest number is used first'),
-  flags: i32('wh', 'SWAP_TOLD'),
+  flags: i32('wh', 'SWAP_TOLD, SWAP_FILE, SWAP_DEFAULT'),
   store: ptr<vm_store_t>('wh', 'the store that its pages are in'),
   map_page: i32('w', 'first page of its maps'),
   map_pages: i32('w', 'how many'),
@@ -72,6 +72,10 @@ export const swap_area = struct<swap_area_t>(
 });
 /** It was said that its store has no more room. */
 export const SWAP_TOLD = 1;
+/** Its store is a file with a label. */
+export const SWAP_FILE = 2;
+/** The kernel made the file, which goes with the area. */
+export const SWAP_DEFAULT = 4;
 
 /* Locks: (n) the lock  (c) constant once up  (h) read by all */
 export const swap_root = struct<swap_root_t>(
@@ -83,5 +87,9 @@ export const swap_root = struct<swap_root_t>(
   count: i32('nh', 'areas that there are'),
   last: i32('n', 'the area that a slot was taken from last'),
   full: i32('nh', 'SWAP_ROOMY, SWAP_ALMOST_FULL, SWAP_FULL'),
+  maker: i32('nh', "tid of the CPU that makes the kernel's own area; 0: not tried; SWAP_MADE"),
+  leaving: i32('n', 'tid of the CPU that takes an area out of use; 0: none'),
   told: i32('n', 'the fullest of these of which it was said'),
 });
+/** In `maker`: the kernel's own area was made, or is not to be had, or not wanted any more. */
+export const SWAP_MADE = -1;

@@ -61,3 +61,11 @@ export const W_OIDRM = wmesg(
   'oidrm',
   'Waits until no thread runs the handler of a variable that is to be removed.',
 );
+export const W_SWAPMK = wmesg(
+  'swapmk',
+  'Waits until another thread has made the swap file: pages are written out for the first time.',
+);
+export const W_SWAPOFF = wmesg(
+  'swapoff',
+  'Waits until pages that another thread has in work have left a swap area that is to go.',
+);

@@ -33,7 +33,14 @@
  *
  * Read next: swap_blist.ts (which slots are free), swap_io.ts (reading and writing).
  */
-import { cpu_slots, pcpu as pcpu_, pcpu_of, type pcpu_t, thr as thr_ } from '../machine/cpu.ts';
+import {
+  cpu_slots,
+  pcpu as pcpu_,
+  pcpu_of,
+  type pcpu_t,
+  thr as thr_,
+  tid_cpu,
+} from '../machine/cpu.ts';
 import { EBUSY, EDQUOT, EFBIG, EIO, EMFILE, ENOMEM, ENOSPC, ENXIO } from '../machine/errno.ts';
 import { boot_alloc, M, machine as machine_, ROOT_SWAP } from '../machine/header.ts';
 import { kconsole } from '../machine/kconsole.ts';
@@ -50,6 +57,7 @@ import {
   SWAP_FREE,
   SWAP_FULL,
   SWAP_LABEL,
+  SWAP_MADE,
   SWAP_ROOMY,
   SWAP_SLOTS_MAX,
   SWAP_TOLD,
@@ -106,12 +114,13 @@ export function swap_boot(): void {
   root.areas[r] = boot_alloc(area.sizeof * SWAP_AREAS, 'the swap areas', 32);
   root.full[r] = SWAP_FULL;
 }
-function the_root(): swap_root_t {
+/** The record that anchors all areas. */
+export function the_swap_root(): swap_root_t {
   return machine.roots[elem(M, ROOT_SWAP)] as swap_root_t;
 }
 /** The record of an area, 0 to SWAP_AREAS - 1; it may stand for none. */
 export function swap_area_of(i: number): swap_area_t {
-  return (root.areas[the_root()] + i * area.sizeof) as swap_area_t;
+  return (root.areas[the_swap_root()] + i * area.sizeof) as swap_area_t;
 }
 function map_of(a: swap_area_t): blist_t {
   return field_word(area.map, a) as blist_t;
@@ -151,6 +160,10 @@ export function swap_avail(): number {
   }
   return n;
 }
+/** Slots free in an area. A sample. */
+export function swap_area_free(a: swap_area_t): number {
+  return blist_avail(map_of(a));
+}
 function swap_capacity(): number {
   let n = 0;
   for (let i = 0; i < SWAP_AREAS; i++) {
@@ -161,7 +174,7 @@ function swap_capacity(): number {
 }
 /** How much room there is: SWAP_ROOMY 0, SWAP_ALMOST_FULL 1, SWAP_FULL 2. A sample. */
 export function swap_full(): number {
-  return root.full[the_root()];
+  return root.full[the_swap_root()];
 }
 /** Notes how much room there is now. Inside a section. */
 function note_room(r: swap_root_t): void {
@@ -187,7 +200,7 @@ function note_room(r: swap_root_t): void {
  * which has no others noted.  Returns the first; 0: no area has so many in a row.
  */
 export function swap_alloc(n: number): number {
-  const r = the_root();
+  const r = the_swap_root();
   if (n < 1 || n > SWAP_CLUSTER) panic('swap_alloc: slots', n);
   if (pcpu.swap_n[thr.pc] !== 0) panic('swap_alloc: slots are noted already', pcpu.swap_n[thr.pc]);
   if (root.count[r] === 0) return 0; // a hint: an area that comes now is for the next
@@ -272,7 +285,14 @@ export function swap_free_notes(): void {
 }
 /** What a dead CPU had noted becomes free. A line of the death table. */
 export function swap_reap(cpu: number): void {
-  if (the_root() !== NULL) notes_free(pcpu_of(cpu));
+  const r = the_swap_root();
+  if (r === NULL) return;
+  notes_free(pcpu_of(cpu));
+  mtx_lock(root.lock, r);
+  for (const token of [root.maker, root.leaving]) {
+    if (token[r] > 0 && tid_cpu(token[r]) === cpu && token[r] !== thr.tid) token[r] = 0;
+  }
+  mtx_unlock(root.lock, r);
 }
 function notes_free(pc: pcpu_t): void {
   if (pcpu.swap_old[pc] !== 0) free_noted(pc, true);
@@ -280,7 +300,7 @@ function notes_free(pc: pcpu_t): void {
 }
 /* The old slot, or those of the range: these lie in one word of bits, so either is one section. */
 function free_noted(pc: pcpu_t, old: boolean): void {
-  const r = the_root();
+  const r = the_swap_root();
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
   const s = old ? pcpu.swap_old[pc] : pcpu.swap_first[pc];
@@ -312,7 +332,7 @@ function forget(pc: pcpu_t, old: boolean): void {
  * free.  With any other errno they are free.
  */
 export function swap_note_failed(errno: number): void {
-  const r = the_root();
+  const r = the_swap_root();
   const { pc } = thr;
   const s = pcpu.swap_first[pc];
   const no_room = NO_ROOM.includes(errno);
@@ -362,6 +382,8 @@ export interface SwapArea {
   /** How many it has room for. */
   readonly slots: number;
   readonly priority: number;
+  /** SWAP_FILE, SWAP_DEFAULT. */
+  readonly flags: number;
 }
 /**
  * Puts an area in use, which has the reference to its store from then on.  Returns the number of
@@ -369,7 +391,7 @@ export interface SwapArea {
  * are 16), ENOMEM (for the maps): then the reference is still in hand.
  */
 export function swap_area_add(want: SwapArea): number {
-  const r = the_root();
+  const r = the_swap_root();
   const slots = Math.min(want.slots, SWAP_AREA_MAX);
   if (slots <= SWAP_LABEL) return -ENXIO;
   const pages = Math.ceil(blist_words(slots) / PAGE_WORDS);
@@ -383,7 +405,7 @@ export function swap_area_add(want: SwapArea): number {
   return i;
 }
 function area_enter(want: SwapArea, m: number): number {
-  const r = the_root();
+  const r = the_swap_root();
   let place = -1;
   for (let i = 0; i < SWAP_AREAS; i++) {
     const a = swap_area_of(i);
@@ -398,7 +420,7 @@ function area_enter(want: SwapArea, m: number): number {
   area.end[a] = first + want.slots;
   area.used[a] = area.bad[a] = area.lost[a] = 0;
   area.priority[a] = want.priority;
-  area.flags[a] = 0;
+  area.flags[a] = want.flags;
   area.store[a] = want.store;
   area.map_page[a] = m;
   area.map_pages[a] = Math.ceil(blist_words(want.slots) / PAGE_WORDS);
@@ -435,7 +457,7 @@ function room_anew(r: swap_root_t): void {
 }
 /** No more slots are taken from an area; or, with SWAP_UP, they are again. */
 export function swap_area_close(a: swap_area_t, state = SWAP_CLOSING): void {
-  const r = the_root();
+  const r = the_swap_root();
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
   save(area.state, a);
@@ -449,7 +471,7 @@ export function swap_area_close(a: swap_area_t, state = SWAP_CLOSING): void {
  * some of its slots are in use.
  */
 export function swap_area_end(a: swap_area_t): boolean {
-  const r = the_root();
+  const r = the_swap_root();
   mtx_lock(root.lock, r);
   if (area.state[a] !== SWAP_CLOSING) panic('swap_area_end: the area is not closing', a * 4);
   if (area.used[a] !== 0) {
@@ -473,6 +495,52 @@ export function swap_area_end(a: swap_area_t): boolean {
   return true;
 }
 
+/**
+ * Who makes the kernel's own area: the tid, this CPU's if it is to; SWAP_MADE: nobody does, any
+ * more.  `possible`: it can be made.
+ */
+export function swap_claim(possible: boolean): number {
+  const r = the_swap_root();
+  mtx_lock(root.lock, r);
+  if (root.maker[r] === 0) root.maker[r] = possible && root.count[r] === 0 ? thr.tid : SWAP_MADE;
+  const maker = root.maker[r];
+  if (root.count[r] === 0 && maker === SWAP_MADE) root.full[r] = SWAP_FULL;
+  mtx_unlock(root.lock, r);
+  return maker;
+}
+/** This CPU has made it, or could not. */
+export function swap_made(): void {
+  const r = the_swap_root();
+  mtx_lock(root.lock, r);
+  root.maker[r] = SWAP_MADE;
+  if (root.count[r] === 0) root.full[r] = SWAP_FULL;
+  mtx_unlock(root.lock, r);
+}
+/** There is no area yet, and room all the same: one will be made. At boot. */
+export function swap_unmade(): void {
+  root.full[the_swap_root()] = SWAP_ROOMY;
+}
+/** Whether there is no area, and it was not tried yet to make one. */
+export function swap_wanted(): boolean {
+  const r = the_swap_root();
+  return root.count[r] === 0 && root.maker[r] !== SWAP_MADE;
+}
+/** This CPU takes an area out of use from here on; false: another one does. */
+export function swap_leave(): boolean {
+  const r = the_swap_root();
+  mtx_lock(root.lock, r);
+  const free = root.leaving[r] === 0;
+  if (free) root.leaving[r] = thr.tid;
+  mtx_unlock(root.lock, r);
+  return free;
+}
+/** And does so no more. */
+export function swap_left(): void {
+  const r = the_swap_root();
+  mtx_lock(root.lock, r);
+  root.leaving[r] = 0;
+  mtx_unlock(root.lock, r);
+}
 /** The stores of all areas. */
 export function swap_stores(): vm_store_t[] {
   return swap_areas().map((a) => area.store[a]);
@@ -490,7 +558,7 @@ export function swap_areas(): swap_area_t[] {
  * memory, and of those that are not.
  */
 export function swap_check(held: Iterable<number>): void {
-  const r = the_root();
+  const r = the_swap_root();
   mtx_lock(root.lock, r);
   const seen = new Set<number>();
   const add = (s: number): void => {
@@ -511,7 +579,9 @@ export function swap_check(held: Iterable<number>): void {
     areas++;
   }
   if (areas !== root.count[r]) panic('swap_check: areas', root.count[r], areas);
-  if (areas === 0 && root.full[r] !== SWAP_FULL) panic('swap_check: room without an area');
+  if (areas === 0 && root.maker[r] !== 0 && root.full[r] !== SWAP_FULL) {
+    panic('swap_check: room without an area', root.full[r]);
+  }
   mtx_unlock(root.lock, r);
 }
 function area_check(i: number, seen: ReadonlySet<number>): void {

@@ -60,7 +60,7 @@ export function memory_area(slots: number, priority = 0): number {
 export function area_again(m: number, slots: number, priority: number): number {
   const store = vm_store_memory(m, slots);
   if (store < 0) return store;
-  const i = swap_area_add({ store: store as vm_store_t, slots, priority });
+  const i = swap_area_add({ store: store as vm_store_t, slots, priority, flags: 0 });
   if (i < 0) vm_store_drop(store as vm_store_t);
   return i;
 }

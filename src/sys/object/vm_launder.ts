@@ -12,7 +12,7 @@
  * dirty as before; after a death, too.  A page whose answer a CPU owes that is silent is left
  * for another time.
  */
-import { EAGAIN, EIO, EOPNOTSUPP } from '../machine/errno.ts';
+import { EAGAIN, EIO, ENOSPC, EOPNOTSUPP } from '../machine/errno.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import {
@@ -29,6 +29,8 @@ import { PQ_ACTIVE, page_queue, vm_page_activate, vm_page_wirings } from '../pag
 import { pmap_remove_write } from '../pmap/pmap.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { swap_wanted } from './swap_area.ts';
+import { swap_prepare } from './swap_on.ts';
 import { object_pip_add, object_pip_done } from './vm_object.ts';
 import {
   object_page,
@@ -118,7 +120,7 @@ function object_pages_launder(
   const at = ms.indexOf(m);
   if (n <= 0) {
     unbusy_all(ms, o);
-    return n === 0 ? EIO : -n;
+    return n === -ENOSPC && swap_wanted() ? prepared(o) : n === 0 ? EIO : -n;
   }
   for (const left of ms.splice(n)) object_page_wakeup(left, o);
   const error = write_out(store, o, ms);
@@ -141,6 +143,15 @@ function protect(m: number, o: vm_object_t): boolean {
 function unbusy_all(ms: number[], o: vm_object_t): void {
   for (const m of ms) object_page_wakeup(m, o);
   ms.length = 0;
+}
+/** Makes the kernel's own swap area: EAGAIN, then; or ENOSPC. The object is let go of meanwhile. */
+function prepared(o: vm_object_t): number {
+  object_pip_add(o);
+  mtx_unlock(object.lock, o);
+  const there = swap_prepare();
+  mtx_lock(object.lock, o);
+  object_pip_done(o);
+  return there ? EAGAIN : ENOSPC;
 }
 function write_out(store: Backing, o: vm_object_t, ms: readonly number[]): number {
   object_pip_add(o);

@@ -45,6 +45,7 @@ import {
   zone_stats_walk,
 } from '../uma/uma_stats.ts';
 import { DUMP_LOAD, DUMP_QUIET, NOTES_AT, type DumpHead, dump_parse } from './dump_elf.ts';
+import { swap_list } from './swap_info.ts';
 import type { memstat_fetch } from './memstat_sysctl.ts';
 
 /** Bytes that are read at a time. */
@@ -216,6 +217,7 @@ const WALKS: Record<string, (max: number) => Uint8Array> = {
   'kern.malloc_stats': (max) => stream(malloc_stats_walk, max),
   'kern.malloc_approximate': (max) => joined(rows_of(malloc_marks_walk, max)),
   'vm.zone_stats': (max) => stream((out) => zone_stats_walk(out, zone_record_unlocked), max),
+  'vm.swap_list': () => swap_list(),
   'vm.zone_approximate': (max) => joined(rows_of(zone_marks_walk, max)),
 };
 const NUMBERS: readonly string[] = ['int', 'uint', 'long', 'ulong', 'u64'];

@@ -20,6 +20,7 @@ import {
 import { securelevel_hook, sysctl_handle_string, type sysctl_req } from './kern_sysctl.ts';
 import './sysctl_freebsd.ts';
 import './procstat_vars.ts';
+import './swap_info.ts';
 import './sysctl_netbsd.ts';
 import { HOSTNAME_BYTES, str_write, sysctl_root, tree, tree_build } from './sysctl_tree.ts';
 
