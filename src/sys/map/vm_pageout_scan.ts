@@ -27,15 +27,18 @@
  */
 import { counter_add } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
+import { EAGAIN, ENOSPC } from '../machine/errno.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
 import { OBJ_DEAD, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { SWAP_FULL } from '../h/swap.ts';
 import { PAGE_DIRTY, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { object_anonymous } from '../object/vm_object.ts';
 import { object_page_cache } from '../object/vm_object_cache.ts';
 import { object_page_free, page_valid } from '../object/vm_object_page.ts';
-import { object_page_launder } from '../object/vm_launder.ts';
+import { swap_full } from '../object/swap_area.ts';
+import { object_page_launder, page_dirty } from '../object/vm_launder.ts';
 import { vm_page_count_min } from '../page/vm_page.ts';
 import {
   ACT_INIT,
@@ -46,6 +49,7 @@ import {
   page_queue,
   pageq_count,
   pageq_first,
+  vm_page_activate,
   vm_page_age,
   vm_page_requeue,
 } from '../page/vm_pageq.ts';
@@ -92,10 +96,12 @@ export interface Scan {
   gained: number;
   /** Dirty pages that were left because nothing more may be written. */
   dirty: number;
+  /** The swap area has no room: this was seen. */
+  full: boolean;
 }
 /** A new one. */
 export function scan_of(pass: number, shortage: number, budget: number): Scan {
-  return { pass, shortage, budget, additional: 0, gained: 0, dirty: 0 };
+  return { pass, shortage, budget, additional: 0, gained: 0, dirty: 0, full: false };
 }
 
 /** With the queues locked: takes the object of page m, unless it is in use. */
@@ -148,7 +154,7 @@ function inactive_page(s: Scan, m: number, o: vm_object_t): void {
     counter_add(v_dfree, 1);
     return got(s);
   }
-  if (!dirty(m)) {
+  if (!page_dirty(m)) {
     if (cached(m, o)) return got(s);
     if (tlb_owed()) return leave(s, m);
     // Written to until a moment ago, or no store has it any more.
@@ -164,9 +170,6 @@ function leave(s: Scan, m: number): void {
   s.additional++;
   vm_page_requeue(m);
 }
-function dirty(m: number): boolean {
-  return (page.state[m] & PAGE_DIRTY) !== 0 || page.mod[m] !== 0;
-}
 /** Makes a page that looks clean as good as free; false: it is not clean, as it turns out. */
 function cached(m: number, o: vm_object_t): boolean {
   pmap_remove_all(m);
@@ -175,22 +178,24 @@ function cached(m: number, o: vm_object_t): boolean {
 /** Has a dirty page written, if its time has come. */
 function launder(s: Scan, m: number, o: vm_object_t): void {
   if (s.pass === 0 && !page_lapped(m)) return vm_page_requeue(m, true);
-  if (s.budget <= 0 || !may_launder(o)) {
+  if (s.budget <= 0 || !may_launder(s, m, o)) {
     s.dirty++;
     return vm_page_requeue(m);
   }
-  s.budget--;
   dirty_note(m, o);
   counter_add(pageout_launders, 1);
   const error = object_page_launder(m, o);
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   // The lock was let go of: nothing that was known of the page holds any more.
+  if (error === ENOSPC) s.full = true;
+  else s.budget--;
   if (!still(m, o)) return;
   if (error !== 0) {
     s.dirty++;
-    return vm_page_requeue(m);
+    // One that cannot be written is in nobody's way; a silent CPU may answer soon.
+    return error === EAGAIN ? vm_page_requeue(m) : vm_page_activate(m);
   }
-  if (page.busy[m] !== 0 || dirty(m)) return vm_page_requeue(m);
+  if (page.busy[m] !== 0 || page_dirty(m)) return vm_page_requeue(m);
   if (pmap_ts_referenced(m)) return void vm_page_age(m, PQ_INACTIVE, PQ_ACTIVE, used_more(m));
   if (cached(m, o)) got(s);
   else vm_page_requeue(m);
@@ -200,9 +205,10 @@ function still(m: number, o: vm_object_t): boolean {
   if ((page.info[m] & PK_MASK) !== PK_OBJECT || page.owner[m] !== o) return false;
   return page_queue(m) === PQ_INACTIVE && !ending(o);
 }
-/** Anonymous memory goes to the swap area only if that is wanted. */
-function may_launder(o: vm_object_t): boolean {
+/** Anonymous memory goes to the swap area only if that has room, and is wanted. */
+function may_launder(s: Scan, m: number, o: vm_object_t): boolean {
   if (!object_anonymous(o)) return true;
+  if (page.slot[m] === 0 && (s.full || swap_full() === SWAP_FULL)) return false;
   if (sysctl_get(disable_swapspace_pageouts) !== 0) return false;
   return sysctl_get(defer_swapspace_pageouts) === 0 || vm_page_count_min();
 }
@@ -257,8 +263,7 @@ export function stats_scan(n: number): void {
     if (m === 0) return;
     if (m < 0) continue;
     const o = page.owner[m] as vm_object_t;
-    const unused = page.ref[m] === 0;
-    if (active_page(m, o, true) && unused && page.busy[m] === 0) pmap_remove_all(m);
+    if (active_page(m, o, true)) pmap_remove_all(m);
     mtx_unlock(object.lock, o);
   }
 }
