@@ -63,6 +63,10 @@ export function openFile(space: string, shape: FileShape, asked: number): OpenFi
   if (got < 0) noFile(space, path, -got);
   const object = got as vm_object_t;
   const bytes = inKernel('mmap', () => space_file_bytes(object));
+  if (bytes < 0) {
+    inKernel('mmap', () => space_close(object));
+    noFile(space, path, -bytes);
+  }
   const length = asked === 0 ? bytes - offset : asked;
   const long = offset + length > Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
   const why =

@@ -31,7 +31,7 @@ import {
   type StoreOp,
   store_fault_at,
   store_faults,
-} from '../sys/machine/store.ts';
+} from '../sys/machine/store_fault.ts';
 import { map_entries, maps_all } from '../sys/map/vm_map_check.ts';
 import { map_failpoint } from '../sys/map/vm_map_entry.ts';
 import { page_failpoint } from '../sys/page/vm_page.ts';

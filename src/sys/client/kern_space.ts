@@ -190,10 +190,10 @@ export function space_open(path: string, write: boolean): number {
   return v < 0 ? v : vnode.object[v as vnode_t];
 }
 export { vm_object_deallocate as space_close } from '../object/vm_object.ts';
-/** Bytes of the file of such an object, as far as this machine has seen. */
+/** Bytes that the file of such an object has now, or the errno, negated. */
 export function space_file_bytes(o: vm_object_t): number {
-  vnode_look(o); // errno: whoever reads it is told
-  return get64(vnode.size, object_vnode(o));
+  const error = vnode_look(o);
+  return error === 0 ? get64(vnode.size, object_vnode(o)) : -error;
 }
 /** A region that is to be mapped. */
 export interface SpaceRegionWanted {

@@ -21,7 +21,7 @@
  */
 import { tid_cpu, thr as thr_ } from '../machine/cpu.ts';
 import { reap_all, tid_alive } from '../machine/death.ts';
-import { EACCES, EBUSY } from '../machine/errno.ts';
+import { EACCES, EAGAIN, EBUSY } from '../machine/errno.ts';
 import { mem, PAGE_SIZE, page_word } from '../machine/memory.ts';
 import { field_word, get64 } from '../machine/struct.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
@@ -90,6 +90,10 @@ export function vnode_flush(o: vm_object_t, { first, end, wait, invalidate }: Fl
     }
     if (!busy && page_valid(m)) {
       const failed = page_dirty(m) ? object_page_launder(m, o, true) : 0;
+      if (failed === EAGAIN && wait && others_wait(o)) {
+        m = object_page_next(o, i); // it was not written because the file was being cut
+        continue;
+      }
       if (error === 0) error = failed;
       if (invalidate && failed === 0) drop_clean(o, i);
     }
@@ -237,9 +241,10 @@ export function vnode_truncate(o: vm_object_t, bytes: number): number {
   mtx_unlock(object.lock, o);
   return error;
 }
-/** Sleeps until no other thread makes the file shorter. Locked, and locked again. */
-function others_wait(o: vm_object_t): void {
+/** Sleeps until no thread makes the file shorter. True: it did. Locked, and locked again. */
+function others_wait(o: vm_object_t): boolean {
   const v = object_vnode(o);
+  if (vnode.truncating[v] === 0) return false;
   while (vnode.truncating[v] !== 0) {
     if (tid_alive(vnode.truncating[v])) {
       // errno: whatever ended the sleep, it looks again
@@ -250,6 +255,7 @@ function others_wait(o: vm_object_t): void {
     reap_all();
     mtx_lock(object.lock, o);
   }
+  return true;
 }
 /** Whether a page from number `from` on is held in place. Locked. */
 function held(o: vm_object_t, from: number): boolean {
