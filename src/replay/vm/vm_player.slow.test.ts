@@ -103,7 +103,12 @@ test(`made-up recordings, whole and damaged, on two CPUs (seed ${SEED})`, async 
     const whole = await play(temporary_file(t, 'whole.strace', Buffer.from(text, 'latin1')));
     as_recorded(whole);
     const bad = damaged(random, text);
-    await play(temporary_file(t, 'bad.strace', Buffer.from(bad, 'latin1')));
+    try {
+      await play(temporary_file(t, 'bad.strace', Buffer.from(bad, 'latin1')));
+    } catch (e) {
+      // The cut may have left less than a line.
+      if (!(e instanceof Error && /: no line of this file was understood/.test(e.message))) throw e;
+    }
   }
 });
 test(`made-up recordings beside the model, with all walkers (seed ${SEED})`, () => {

@@ -92,6 +92,7 @@ test('the table has the numbers and names of FreeBSD', () => {
     [
       [17, 'break'],
       [64, 'getpagesize'],
+      [65, 'msync'],
       [69, 'sbrk'],
       [70, 'sstk'],
       [72, 'vadvise'],

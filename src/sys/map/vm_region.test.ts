@@ -77,7 +77,8 @@ afterEach(() => {
 function add(name: string, pages: number, vpn = -1): Region {
   const made = vm_region_map(mp, { name: bytes(name), pages, vpn, what: ANON });
   if (typeof made === 'number') throw new Error(`KERN ${made}`);
-  return made;
+  const { made: _, ...region } = made;
+  return region;
 }
 const place = ({ name, start, end }: Region): unknown[] => [...name, start, end];
 const text = (r: Region | null): string | undefined => r?.name && new TextDecoder().decode(r.name);

@@ -114,10 +114,11 @@ test('vmstat -s has a line for what is counted', () => {
     order.filter((key) => keys.includes(key)),
   );
   const known =
-    'system-calls forks page-daemon-wakeups reactivated copy-on-write-faults ' +
+    'system-calls forks swap-ins swap-in-pages swap-outs swap-out-pages page-daemon-wakeups ' +
+    'page-daemon-pages reactivated copy-on-write-faults ' +
     'copy-on-write-optimized-faults zero-fill-pages zero-fill-prezeroed intransit-blocking ' +
-    'total-faults faults-from-fork pages-total-cached pages-freed pages-freed-on-exit ' +
-    'active-pages inactive-pages vm-cache-pages wired-pages free-pages bytes-per-page';
+    'total-faults faults-from-fork pages-total-cached pages-freed pages-freed-by-daemon ' +
+    'pages-freed-on-exit active-pages inactive-pages vm-cache-pages wired-pages free-pages bytes-per-page';
   assert.deepEqual(keys, known.split(' '));
   const text = vmstat_sums_text(sums);
   assert.match(text, /^ {8}1 {2}fork\(\) calls$/m);
