@@ -29,12 +29,12 @@
  *
  * What only a pager has is filled by it with nothing else locked, and then looked up again.
  *
- * Memory comes from reclaiming, or not at all: KERN_RESOURCE_SHORTAGE.
+ * Memory comes from reclaiming (vm_pageout.ts), perhaps after a wait (vm_oom.ts), or not at all:
+ * KERN_RESOURCE_SHORTAGE.  So does a page that is more than vm.v_resident_max allows.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
 import { host_can_block } from '../machine/host.ts';
-import { life as life_ } from '../machine/life.ts';
 import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
 import {
@@ -88,7 +88,6 @@ import {
 } from '../object/vm_pager.ts';
 import { pmap_copy_page, pmap_zero_page } from '../page/vm_page.ts';
 import { vm_page_zero_ahead } from '../page/vm_page_cache.ts';
-import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_activate } from '../page/vm_pageq.ts';
 import { pmap_enter, pmap_remove_all } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -100,11 +99,12 @@ import {
 } from './vm_map.ts';
 import { vm_map_entry_make_object, vm_map_entry_shadow } from './vm_map_entry.ts';
 import { entry_submap } from './vm_map_insert.ts';
+import { shortage_none, vm_fault_reclaim } from './vm_oom.ts';
+import { pageout_most } from './vm_pageout_vars.ts';
 import { vm_map_growstack } from './vm_map_stack.ts';
 import { vm_map_lookup } from './vm_map_tree.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
-const life = life_;
 const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
@@ -133,8 +133,6 @@ const AGAIN = -1;
 export const fault_patience = { rounds: host_can_block() ? Number.POSITIVE_INFINITY : 8 };
 /** Accesses for which the topmost object must have the page. */
 const OWN = VM_PROT_WRITE | VM_PROT_COPY;
-/** How often a fault reclaims memory before it says that there is none. */
-const RECLAIMS = 2;
 
 /**
  * Makes page number `vpn` of a map usable for `access` (VM_PROT_*), by this or another CPU, if it
@@ -145,7 +143,7 @@ const RECLAIMS = 2;
 export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
   counter_add(v_vm_faults, 1);
   let grown = false;
-  let reclaims = 0;
+  const short = shortage_none();
   let waits = 0;
   for (;;) {
     poll();
@@ -154,9 +152,7 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
     if (result === KERN_INVALID_ADDRESS && !grown) {
       grown = true; // a stack may grow so far
       if (vm_map_growstack(mp, vpn) === KERN_SUCCESS) continue;
-    } else if (result === KERN_RESOURCE_SHORTAGE && reclaims++ < RECLAIMS) {
-      if (vm_page_limbo_free() + life.reclaim(true) > 0) continue;
-    }
+    } else if (result === KERN_RESOURCE_SHORTAGE && vm_fault_reclaim(mp, short)) continue;
     if (result !== AGAIN) return result;
     if (++waits > fault_patience.rounds) return KERN_ABORTED;
   }
@@ -254,7 +250,8 @@ function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, most:
   if (o !== of) mtx_unlock(object.lock, o);
   vm_object_reference_locked(of);
   vm_map_unlock_read(mp);
-  const got = vm_pager_page_in(of, i, most);
+  const room = pageout_most(most);
+  const got = room > 0 ? vm_pager_page_in(of, i, room) : VM_PAGER_NOMEM;
   mtx_unlock(object.lock, of);
   vm_object_deallocate(of);
   if (got === VM_PAGER_NOMEM) return KERN_RESOURCE_SHORTAGE;
@@ -365,7 +362,8 @@ function moved_up(
  */
 function own_page(pm: pmap_t, mp: vm_map_t, want: Want, from: number, of: vm_object_t): number {
   const { o, i } = want;
-  const m = object_page_alloc(o, i, from === 0 ? VM_ALLOC_ZERO : 0);
+  const req = from === 0 ? VM_ALLOC_ZERO : 0;
+  const m = pageout_most(1) > 0 ? object_page_alloc(o, i, req) : 0;
   let done = false;
   if (m === 0) {
     if (from !== 0) mtx_unlock(object.lock, of);

@@ -9,10 +9,11 @@
  *
  * The daemon is a thread of its own, one CPU of the machine.  Who takes a page and sees that few
  * are left, or finds none, sets the word `needed` and wakes it.  Each turn it looks through the
- * queues; while pages are needed still it tries harder (`pass`), and from the second time on waits
- * between two turns, because what it could not get others must let go of first.  When none are
- * needed it zeroes free pages ahead, some at a time, and every few seconds looks at some active
- * pages, so that what is known of their use does not grow stale.
+ * queues; while it gets none and some are needed still it tries harder (`pass`), and from the
+ * second time on waits between two turns, because others must let go of some first.  (BSD's waits
+ * after a turn that got some, too: its writes go on meanwhile.)  When none are needed it zeroes
+ * free pages ahead, some at a time, and every few seconds looks at some active pages, so that
+ * what is known of their use does not grow stale.
  *
  *      pass 0     as few writes as possible: vm.max_launder clusters, of pages that went round once
  *      pass 1     as many as it takes
@@ -20,9 +21,8 @@
  *
  * Below v_free_severe it begins with pass 1.
  *
- * A machine without a daemon works, too: requests do it all.  Those hold no lock that a scan waits
- * for, because a scan waits for none but those of the queues and of translations; what is written
- * is written with everything let go of.  The token (vm_pageout_vars.ts) makes requests of several
+ * A machine without a daemon works, too: requests do it all.  They come with no mutex held, because a
+ * scan waits for those of objects; what is written is written with everything let go of.  The token (vm_pageout_vars.ts) makes requests of several
  * CPUs wait for one another, so that one of them writes and all have pages afterwards.
  */
 import { atomic_cas, atomic_load, atomic_store, atomic_xchg } from '../machine/atomic.ts';
@@ -35,7 +35,7 @@ import { field_word } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { W_PAGEOUT, W_PSLEEP } from '../machine/wmesg.ts';
 import { PQ_ACTIVE, PQ_INACTIVE, pageq_count } from '../h/vm_pageq.ts';
-import { object_cache_free, page_select_cache } from '../object/vm_object_cache.ts';
+import { object_cache_free } from '../object/vm_object_cache.ts';
 import {
   vm_page_count,
   vm_page_count_min,
@@ -46,11 +46,11 @@ import {
 } from '../page/vm_page.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import {
-  page_few_free,
   page_few_needed,
   page_few_severe,
   page_few_target,
   page_few_unused,
+  v_free_min,
   v_free_target,
 } from '../page/vm_page_targets.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
@@ -58,7 +58,7 @@ import { tsleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
 import { uma_going_finish } from '../uma/uma_going.ts';
 import { lowmem_period_ms, lowmem_tell } from './vm_lowmem.ts';
-import { active_scan, inactive_scan, scan_of, stats_scan } from './vm_pageout_scan.ts';
+import { active_scan, cache_scan, inactive_scan, scan_of, stats_scan } from './vm_pageout_scan.ts';
 import {
   max_launder,
   pageout_direct,
@@ -69,7 +69,6 @@ import {
   pageout_stats_interval,
   pageout_stats_max,
   pageout_token,
-  v_dfree,
   v_pdwakeups,
   vm_pageout_root,
 } from './vm_pageout_vars.ts';
@@ -85,6 +84,8 @@ const AGAIN_MS = 500;
 const LAUNDER_ANY = 10000;
 /** How long a request waits for the one before, until it looks whether that died, ms. */
 const TOKEN_SLICE_MS = 50;
+/** Pages that are free in earnest after it, beside those that it got: for tables and indexes. */
+const SPARE_PAGES = 4;
 /** Looks of a request through the queues: in the last ones every page that is unused goes. */
 const DIRECT_PASSES = 4;
 
@@ -133,7 +134,7 @@ function reclaim(n: number): number {
   const limited = pageout_over_limit(n) > 0;
   // Under the limit what is as good as free counts, too: it has to go.
   if (limited) got += under_limit(n);
-  const wanted = (): number => (limited ? pageout_over_limit(n) : n - got);
+  const wanted = (): number => (limited ? pageout_over_limit(n) : n + SPARE_PAGES - got);
   for (let pass = 1; pass <= DIRECT_PASSES && wanted() > 0; pass++) {
     const s = scan_of(pass, wanted(), wanted());
     inactive_scan(s);
@@ -141,14 +142,13 @@ function reclaim(n: number): number {
     s.shortage = wanted();
     active_scan(s);
   }
+  // Page tables and indexes come from pages that are free in earnest.
+  refill(vm_page_reserved() + n + SPARE_PAGES);
   return got;
 }
 /** Frees what is as good as free until n pages more are within the limit. Returns how many. */
 function under_limit(n: number): number {
-  let freed = 0;
-  while (pageout_over_limit(n) > 0 && page_select_cache()) freed++;
-  counter_add(v_dfree, freed);
-  return freed;
+  return cache_scan(() => pageout_over_limit(n) > 0);
 }
 /** The same for a request of the kernel, which wants n free pages. */
 export function pageout_free(n: number): number {
@@ -192,10 +192,10 @@ export function vm_pageout_round(d: PageDaemon): number {
   uma_going_finish(); // zones that wait for the caches of some CPU
   if (still_needed()) {
     counter_add(v_pdwakeups, 1);
-    scan(d);
+    const gained = scan(d);
     if (!vm_page_count_min()) vm_page_idle();
     if (!still_needed()) return 0;
-    d.pass++;
+    d.pass = gained > 0 ? 1 : d.pass + 1;
     return d.pass > 1 ? AGAIN_MS : 0;
   }
   d.pass = d.pass > 1 ? 1 : 0;
@@ -203,7 +203,8 @@ export function vm_pageout_round(d: PageDaemon): number {
   stats(d);
   return IDLE_MS;
 }
-function scan(d: PageDaemon): void {
+/** Looks through the queues. Returns how many pages came free, or as good as free. */
+function scan(d: PageDaemon): number {
   reap_all();
   const now = now_ms();
   if (now - d.last_lowmem >= lowmem_period_ms()) {
@@ -221,18 +222,17 @@ function scan(d: PageDaemon): void {
   if (s.dirty > 0) pagers_ring();
   s.shortage = page_few_target(vm_page_free_count());
   active_scan(s);
-  refill();
+  refill(sysctl_get(v_free_min));
   if (vm_page_count_min()) slabs();
+  return s.gained;
 }
 /** What allocators keep comes back, as long as that is of use. */
 function slabs(): void {
   while (vm_page_free_count() < sysctl_get(v_free_target) && uma_reclaim(true, false) > 0);
 }
-/** Some pages must be free in earnest: requests of the kernel take no others. */
-function refill(): void {
-  let freed = 0;
-  while (page_few_free(vm_page_free_count()) > 0 && page_select_cache()) freed++;
-  counter_add(v_dfree, freed);
+/** So many pages are to be free in earnest: requests of the kernel take no others. */
+function refill(pages: number): void {
+  cache_scan(() => vm_page_free_count() < pages);
 }
 /** Every few seconds: pages grow old without need, a share of them or all. */
 function stats(d: PageDaemon): void {

@@ -16,7 +16,7 @@
  * Both work from the head of a queue and page by page (vm_pageq.ts).  A page is met with its object
  * locked, and after each that lock is let go of: nothing is remembered from one to the next, so
  * that a scan may be one of many and may die anywhere.  What this CPU has locked itself is passed
- * over as what another one has.
+ * over.
  *
  * Why the mappings go first.  A page that looks clean may be written to by a translation that some
  * CPU has, between the look and the moment it counts as good as free.  So all translations are
@@ -29,6 +29,7 @@ import { counter_add } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
 import { EAGAIN, ENOSPC } from '../machine/errno.ts';
 import { opt as opt_ } from '../machine/opt.ts';
+import { NULL } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
 import { OBJ_DEAD, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
@@ -43,6 +44,7 @@ import { vm_page_count_min } from '../page/vm_page.ts';
 import {
   ACT_INIT,
   PQ_ACTIVE,
+  PQ_CACHE,
   PQ_INACTIVE,
   page_act,
   page_lapped,
@@ -54,7 +56,8 @@ import {
   vm_page_requeue,
 } from '../page/vm_pageq.ts';
 import { pmap_remove_all, pmap_ts_referenced } from '../pmap/pmap.ts';
-import { mtx_assert, mtx_owned, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
+import { mtx_assert, mtx_lock, mtx_owned, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import {
   defer_swapspace_pageouts,
@@ -79,6 +82,8 @@ const ACT_USED = 1;
 /** What a look takes away that does not. */
 const ACT_DECLINE = 1;
 const ACT_MAX = 64;
+/** How long a CPU may be silent before a scan goes on without its answer, ms. */
+const ANSWER_MS = 20;
 /** From this try on a page grows old at the first look that finds it unused. */
 const PASS_URGENT = 2;
 
@@ -98,10 +103,12 @@ export interface Scan {
   dirty: number;
   /** The swap area has no room: this was seen. */
   full: boolean;
+  /** A CPU does not answer: this was seen. */
+  silent: boolean;
 }
 /** A new one. */
 export function scan_of(pass: number, shortage: number, budget: number): Scan {
-  return { pass, shortage, budget, additional: 0, gained: 0, dirty: 0, full: false };
+  return { pass, shortage, budget, additional: 0, gained: 0, dirty: 0, full: false, silent: false };
 }
 
 /** With the queues locked: takes the object of page m, unless it is in use. */
@@ -113,13 +120,30 @@ function object_had(m: number): boolean {
   mtx_unlock(object.lock, o); // the page moved to another object meanwhile
   return false;
 }
-/** The first page of a queue, with its object locked; negative: it is in use. 0: none. */
+/** Beside page numbers: the first page cannot be had now. */
+const MISSED = -1;
+/**
+ * The first page of a queue, with its object locked; MISSED; 0: none.  Where the object is in use
+ * the page goes to the end, and its object is waited for with nothing locked: many pages may be
+ * of the same one, and a look that passes over them all finds nothing.
+ */
 function first_of(q: number): number {
   poll();
   const m = pageq_first(q, object_had);
   if (m !== 0) counter_add(v_pdpages, 1);
-  if (m < 0) counter_add(pageout_lock_miss, 1);
-  return m;
+  if (m >= 0) return m;
+  counter_add(pageout_lock_miss, 1);
+  const o = page.owner[-m] as vm_object_t; // a hint: records of objects stay what they are
+  if (o === NULL || mtx_owned(object.lock, o)) return MISSED;
+  mtx_lock(object.lock, o);
+  if (is_of(-m, o, q)) return -m;
+  mtx_unlock(object.lock, o);
+  return MISSED;
+}
+/** Whether a page is one of that object, and on that queue. The object is locked. */
+function is_of(m: number, o: vm_object_t, q: number): boolean {
+  if ((page.info[m] & PK_MASK) !== PK_OBJECT || page.owner[m] !== o) return false;
+  return page_queue(m) === q;
 }
 /** Whether the object of a page is ending: what it has goes with it. */
 function ending(o: vm_object_t): boolean {
@@ -155,7 +179,7 @@ function inactive_page(s: Scan, m: number, o: vm_object_t): void {
     return got(s);
   }
   if (!page_dirty(m)) {
-    if (cached(m, o)) return got(s);
+    if (cached(s, m, o)) return got(s);
     if (tlb_owed()) return leave(s, m);
     // Written to until a moment ago, or no store has it any more.
   }
@@ -170,9 +194,13 @@ function leave(s: Scan, m: number): void {
   s.additional++;
   vm_page_requeue(m);
 }
-/** Makes a page that looks clean as good as free; false: it is not clean, as it turns out. */
-function cached(m: number, o: vm_object_t): boolean {
+/**
+ * Makes a page that looks clean as good as free; false: it is not clean, as it turns out, or a
+ * CPU that has used it owes an answer.
+ */
+function cached(s: Scan, m: number, o: vm_object_t): boolean {
   pmap_remove_all(m);
+  if (!s.silent) s.silent = tlb_wait_all(ANSWER_MS) >= 0; // once: the others are not to wait, too
   return object_page_cache(m, o);
 }
 /** Has a dirty page written, if its time has come. */
@@ -189,7 +217,7 @@ function launder(s: Scan, m: number, o: vm_object_t): void {
   // The lock was let go of: nothing that was known of the page holds any more.
   if (error === ENOSPC) s.full = true;
   else s.budget--;
-  if (!still(m, o)) return;
+  if (!is_of(m, o, PQ_INACTIVE) || ending(o)) return;
   if (error !== 0) {
     s.dirty++;
     // One that cannot be written is in nobody's way; a silent CPU may answer soon.
@@ -197,13 +225,8 @@ function launder(s: Scan, m: number, o: vm_object_t): void {
   }
   if (page.busy[m] !== 0 || page_dirty(m)) return vm_page_requeue(m);
   if (pmap_ts_referenced(m)) return void vm_page_age(m, PQ_INACTIVE, PQ_ACTIVE, used_more(m));
-  if (cached(m, o)) got(s);
+  if (cached(s, m, o)) got(s);
   else vm_page_requeue(m);
-}
-/** Whether it is a page of that object, and inactive. */
-function still(m: number, o: vm_object_t): boolean {
-  if ((page.info[m] & PK_MASK) !== PK_OBJECT || page.owner[m] !== o) return false;
-  return page_queue(m) === PQ_INACTIVE && !ending(o);
 }
 /** Anonymous memory goes to the swap area only if that has room, and is wanted. */
 function may_launder(s: Scan, m: number, o: vm_object_t): boolean {
@@ -219,6 +242,30 @@ function dirty_note(m: number, o: vm_object_t): void {
   save(page.state, m);
   page.state[m] |= PAGE_DIRTY;
   undo_end();
+}
+
+// --- the cache queue -----------------------------------------------------------------------------
+
+/**
+ * Frees pages that are as good as free, the first ones first, while `more` says so.  Returns how
+ * many.  Fewer while a CPU owes an answer: what is freed then is free only later.
+ */
+export function cache_scan(more: () => boolean): number {
+  let freed = 0;
+  for (let left = pageq_count(PQ_CACHE); left > 0 && more(); left--) {
+    if (tlb_wait_all(ANSWER_MS) >= 0) break;
+    const m = first_of(PQ_CACHE);
+    if (m === 0) break;
+    if (m < 0) continue;
+    const o = page.owner[m] as vm_object_t;
+    if (page.busy[m] === 0 && !ending(o)) {
+      object_page_free(m, o);
+      freed++;
+    }
+    mtx_unlock(object.lock, o);
+  }
+  counter_add(v_dfree, freed);
+  return freed;
 }
 
 // --- the active queue ----------------------------------------------------------------------------

@@ -103,7 +103,8 @@ export const max_launder = sysctl_int('vm.max_launder', {
 });
 export const pageout_algorithm = flag(
   'pageout_algorithm',
-  '1: a page grows old at the first look that finds it unused; 0: as many looks later as it was used',
+  '1: a page grows old at the first look that finds it unused; 0: it takes the more looks, the ' +
+    'more it was used',
   10,
 );
 export const defer_swapspace_pageouts = flag(
@@ -165,4 +166,8 @@ export function pageout_over_limit(n: number): number {
   const most = sysctl_get(v_resident_max);
   if (most === 0) return 0;
   return pageq_count(PQ_ACTIVE) + pageq_count(PQ_INACTIVE) + pageq_count(PQ_CACHE) + n - most;
+}
+/** How many of n new pages of objects are within the limit. */
+export function pageout_most(n: number): number {
+  return n - Math.max(pageout_over_limit(n), 0);
 }

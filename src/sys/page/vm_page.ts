@@ -290,7 +290,6 @@ export function vm_page_alloc(color: number, req: number, domain = -1): number {
   }
   mtx_unlock(phys.lock, ph);
   if (m === 0) {
-    atomic_add(field_word(phys.deficit, ph), 1); // the page daemon gets one more
     pagedaemon_wakeup();
     return 0;
   }
@@ -478,6 +477,8 @@ export function vm_page_free_wakeup(): void {
 export function vm_wait(ms: number): number {
   const ph = phys_root();
   if (cpus_attached() <= 1 && !opt.SIM) return EDEADLK;
+  atomic_add(field_word(phys.deficit, ph), 1); // the page daemon gets one more
+  pagedaemon_wakeup();
   mtx_lock(phys.lock, ph);
   atomic_store(field_word(phys.wanted, ph), 1);
   const error = msleep(ph, phys.lock, ph, W_VMWAIT, ms);

@@ -106,7 +106,7 @@ const knob = (name: string, number: number | undefined, help: string): SysctlDec
     ...named,
   });
 };
-const v_free_min = knob('v_free_min', 3, 'Below this waiters for memory stay asleep');
+export const v_free_min = knob('v_free_min', 3, 'Below this waiters for memory stay asleep');
 export const v_free_target = knob('v_free_target', 4, 'Free pages that reclaiming aims at');
 export const v_free_reserved = knob(
   'v_free_reserved',
@@ -186,10 +186,6 @@ const avail = (free: number): number => free + pageq_count(PQ_CACHE);
 /** Whether dirty pages are written without delay. */
 export function page_few_severe(free: number): boolean {
   return avail(free) < sysctl_get(v_free_severe);
-}
-/** How many more pages should be free in earnest. */
-export function page_few_free(free: number): number {
-  return sysctl_get(v_free_min) - free;
 }
 /** Whether who waits for pages stays asleep. */
 export function page_few_min(free: number): boolean {

@@ -65,7 +65,7 @@ export const vm_phys = struct<phys_t>(
   lowest: i32('fh', 'fewest pages that were ever here'),
   wanted: i32('a', 'somebody sleeps for pages'),
   needed: i32('ah', 'pages are needed: what the page daemon sleeps for'),
-  deficit: i32('a', 'pages that were refused since it looked last'),
+  deficit: i32('a', 'requests that wait for pages since it looked last'),
   cache_max: i32('c', 'pages of each sort that a CPU may cache (vm_page_cache.ts)'),
   nfree: words('fh', 'free pages of each domain', DOMAINS_MAX),
   start: words('c', 'first page of each domain; one more: the end', DOMAINS_MAX + 1),

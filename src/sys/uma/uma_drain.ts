@@ -361,8 +361,8 @@ function bucket_drain(z: zone_t, b: bucket_t): void {
 
 /**
  * Gets back what no program holds: caches, buckets, free slabs and, with `cached`, pages that
- * objects can spare.  Returns the pages that became free.  No lock is held.  With `wait` it waits a while for
- * CPUs that do not answer, and for another CPU's reclaim; without, for nobody.
+ * objects can spare.  Returns the pages that became free.  No lock is held.  With `wait` it waits a
+ * while for CPUs that do not answer, and for another CPU's reclaim; without, for nobody.
  */
 export function uma_reclaim(wait = true, cached = true): number {
   if (mtx_owned(uma_root.drain, uma())) return 0; // this CPU itself, in a fini that allocates

@@ -1,0 +1,144 @@
+/*
+ * vm_oom: a fault finds no page, and no page that could be had.
+ *
+ * It waits as long as something may come free: pages that are busy because they are being read or
+ * written, or that some CPU may still use.  When there is no such hope, the space that has most
+ * pages pays: its fault fails, and its program sees ENOMEM with what holds the memory.  That may
+ * make it let go of some, so a fault in any other space waits, for vm.oom_wait at most, and fails
+ * then, too.  Nobody is killed, and nobody waits for ever.
+ *
+ *      hope      largest space     others
+ *      yes       waits             waits          each vm.oom_wait at most
+ *      no        fails             waits
+ *
+ * A space is as large as the pages that it has translations to; how many of its pages lie in the
+ * swap area is not asked, because taking those from it would free none.
+ */
+import { now_ms } from '../machine/clock.ts';
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { poll } from '../machine/cpu.ts';
+import { cpus_attached } from '../machine/death.ts';
+import { host_can_block } from '../machine/host.ts';
+import { NULL } from '../machine/struct.ts';
+import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
+import { tlb_owed } from '../machine/tlb_ack.ts';
+import { pmap } from '../h/pmap.ts';
+import { vm_map, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
+import { PAGE_DIRTY, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { swap_full } from '../object/swap_area.ts';
+import { SWAP_FULL } from '../h/swap.ts';
+import { vm_page_free_count, vm_wait } from '../page/vm_page.ts';
+import { vm_page_limbo_count } from '../page/vm_page_limbo.ts';
+import { vm_page_wirings } from '../page/vm_pageq.ts';
+import { phys_root, vm_phys } from '../page/vm_phys.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { map_root } from './vm_map.ts';
+import { vm_pageout_direct } from './vm_pageout.ts';
+
+const map = vm_map;
+const root = vm_map_root;
+const page = vm_page;
+
+const oom_wait = sysctl_int('vm.oom_wait', {
+  value: 1000,
+  min: 0,
+  max: 60_000,
+  unit: 'ms',
+  flags: CTLFLAG_RWTUN,
+  help: 'How long an access to memory waits for a page, when none can be had, before it fails',
+});
+const v_oom_waits = counter_u64('vm.stats.vm.v_oom_waits', 'Waits of faults that found no page');
+const v_oom_fails = counter_u64(
+  'vm.stats.vm.v_oom_fails',
+  'Faults that failed because no page could be had',
+);
+/** How long a fault sleeps before it looks again, ms. */
+const SLICE_MS = 20;
+/** How often it reclaims, and finds that others had the pages, before that counts as none. */
+const RECLAIMS = 100;
+
+/** What a fault remembers from one attempt to the next. */
+export interface Shortage {
+  reclaims: number;
+  /** When it found nothing to reclaim first, ms; 0: not yet. */
+  since: number;
+}
+/** A new one. */
+export function shortage_none(): Shortage {
+  return { reclaims: 0, since: 0 };
+}
+/**
+ * A fault in space `mp` found no memory.  True: it is to try again.  False: it fails.  It may
+ * sleep; the caller holds no lock.
+ */
+export function vm_fault_reclaim(mp: vm_map_t, s: Shortage): boolean {
+  if (s.reclaims++ < RECLAIMS && vm_pageout_direct(1) > 0) return true;
+  if (s.since === 0) s.since = now_ms();
+  return vm_oom_wait(mp, s.since);
+}
+
+/** The same where there was nothing to reclaim; `since`: when that was found first, ms. */
+function vm_oom_wait(mp: vm_map_t, since: number): boolean {
+  const late = now_ms() - since >= sysctl_get(oom_wait);
+  if (late || !host_can_block() || (!hope() && (alone() || largest() === mp))) {
+    counter_add(v_oom_fails, 1);
+    return false;
+  }
+  counter_add(v_oom_waits, 1);
+  poll();
+  vm_wait(SLICE_MS); // errno: it is looked whether there is something
+  return true;
+}
+/** Whether something may come free without anybody's doing. */
+function hope(): boolean {
+  return tlb_owed() || vm_page_limbo_count() > 0 || vm_oom_figures().busy > 0;
+}
+/** Whether no other thread is there that could let go of something. */
+function alone(): boolean {
+  return cpus_attached() <= 1;
+}
+/** The space that has most pages. */
+function largest(): vm_map_t {
+  const r = map_root();
+  let found = NULL as vm_map_t;
+  let most = -1;
+  mtx_lock(root.lock, r);
+  for (let mp = root.first[r]; mp !== NULL; mp = map.next[mp]) {
+    const pm = map.pmap[mp];
+    if (pm === NULL || pmap.resident[pm] <= most) continue;
+    found = mp;
+    most = pmap.resident[pm];
+  }
+  mtx_unlock(root.lock, r);
+  return found;
+}
+
+/** What has the pages, in pages. */
+export interface OomFigures {
+  free: number;
+  /** Of memory objects. */
+  resident: number;
+  wired: number;
+  busy: number;
+  /** Dirty, and the swap area has no room for them. */
+  stuck: number;
+}
+/** Counted anew, beside threads that go on. */
+export function vm_oom_figures(): OomFigures {
+  const ph = phys_root();
+  const full = swap_full() === SWAP_FULL;
+  const n = { free: vm_page_free_count(), resident: 0, wired: 0, busy: 0, stuck: 0 };
+  for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
+    if ((page.info[m] & PK_MASK) !== PK_OBJECT) continue;
+    n.resident++;
+    if (vm_page_wirings(m) > 0) n.wired++;
+    else if (page.busy[m] !== 0) n.busy++;
+    else if (full && page.slot[m] === 0 && (page.state[m] & PAGE_DIRTY || page.mod[m])) n.stuck++;
+  }
+  return n;
+}
+/** The same in words, for an error. */
+export function vm_oom_text(): string {
+  const { resident, wired, busy, stuck } = vm_oom_figures();
+  return `${resident} pages in spaces: ${wired} wired, ${busy} busy, ${stuck} dirty without swap`;
+}
