@@ -132,7 +132,7 @@ const v_stale = counter_u64(
   'vm.stats.store.stale',
   'Times that another file, or none, was found where a store had been',
 );
-const v_closed = counter_u64(
+export const v_closed = counter_u64(
   'vm.stats.store.closed',
   'Files of stores that were closed because a thread could have no more open',
 );
