@@ -137,9 +137,12 @@ type Kinds = 'any' | 'compared' | 'heap';
  */
 export async function play_trace(o: ReplayOptions, kinds: Kinds = 'any'): Promise<AnyOutcome> {
   const resident = o.pages?.resident ?? 0;
+  // One player gets pages back by itself, and does it in each replay alike.
+  const daemon = o.pages !== undefined && (o.asked_cpus ?? 1) > 1;
   const machine = boot({
     memory: o.memory ?? DEFAULT_MEMORY,
-    cpus: o.cpus + 1,
+    cpus: o.cpus + (daemon ? 2 : 1),
+    pagedaemon: daemon,
     set: resident === 0 ? o.set : { ...o.set, [RESIDENT_TUNABLE]: String(resident) },
     options: o.options ?? {},
     fresh: true,

@@ -17,6 +17,9 @@
  * in its middle and at its end; each visit looks whether it still stands there, or zeros, where
  * nothing was written.  So a page that was lost on its way out or in, is another page, is
  * older than its last write, or came back in part, is found at the next visit.
+ *
+ * Where there is no memory for GIVE_UP references in a row, there is nowhere to put pages, and the
+ * rest is left out.
  */
 import { away } from '../../sys/boot/whole.ts';
 import { ENOMEM, errno_name, KmemError } from '../../sys/machine/errno.ts';
@@ -31,20 +34,22 @@ import { vm_map_keep, vm_map_unkeep } from '../../sys/map/vm_map_keep.ts';
 import { user_min } from '../../sys/map/vm_mmap.ts';
 import { vm_syscall } from '../../sys/map/vm_syscalls.ts';
 import { widened } from '../read/widened.ts';
-import { hear_pages, PLACES_MAX } from '../ring/page_events.ts';
+import { hear_pages, type PageHearer, PLACES_MAX } from '../ring/page_events.ts';
 import { type RingHandle, RingReader } from '../ring/ring.ts';
 import { VM_ADVICE_NORMAL, VM_ADVICE_RANDOM, VM_READ, VM_WRITE } from '../ring/vm_events.ts';
 import { without_limits } from './vm_calls.ts';
 import { VmShared, type VmSharedHandle } from './vm_shared.ts';
 
 /** The part of one player. */
-export interface PagesTask {
-  readonly ring: RingHandle;
+export interface PagesPart {
   readonly index: number;
   readonly players: number;
+  readonly verify: boolean;
+}
+export interface PagesTask extends PagesPart {
+  readonly ring: RingHandle;
   /** What makes it a task for this player. */
   readonly pages: VmSharedHandle;
-  readonly verify: boolean;
   /** Neighbours of a page that is brought in come with it. */
   readonly readahead: boolean;
 }
@@ -53,6 +58,8 @@ export interface PagesTotals {
   /** Those for which there was no memory, and that failed otherwise. */
   no_memory: number;
   failed: number;
+  /** Those that were left out, because none of many before them found memory. */
+  left_out: number;
   verify_errors: number;
   complaints: string[];
   play_seconds: number;
@@ -61,6 +68,8 @@ export interface PagesTotals {
 /** Where in the space the first place is: an address. */
 const FIRST_ADDRESS = 2 ** 24;
 const COMPLAINTS_KEPT = 5;
+/** References that find no memory, one after the other, before a player plays no more. */
+const GIVE_UP = 64;
 /** Words of a page that hold how often it was written; its first and its last hold its number. */
 const MIDDLE = PAGE_WORDS / 2;
 const END = PAGE_WORDS - 1;
@@ -100,7 +109,7 @@ export function play_pages(task: PagesTask): PagesTotals {
   return player.totals;
 }
 /** An address space with memory at all places, which this thread keeps. */
-function space_of_places(readahead: boolean): vm_map_t {
+export function space_of_places(readahead: boolean): vm_map_t {
   const mp = vmspace_alloc(user_min(), VM_MAP_MAX);
   if (mp === NULL) return mp;
   vm_map_keep(mp);
@@ -116,15 +125,19 @@ function space_of_places(readahead: boolean): vm_map_t {
   return mp;
 }
 
-class PagesPlayer {
+/** Plays what it is told in a space. */
+export class PagesPlayer implements PageHearer {
   readonly totals: PagesTotals = {
     references: 0,
     no_memory: 0,
     failed: 0,
+    left_out: 0,
     verify_errors: 0,
     complaints: [],
     play_seconds: 0,
   };
+  /** References in a row that found no memory. */
+  #without = 0;
   readonly #mp: vm_map_t;
   readonly #index: number;
   readonly #players: number;
@@ -137,7 +150,7 @@ class PagesPlayer {
   #recorded = new Float64Array(1024);
   #pages = 0;
 
-  constructor({ index, players, verify }: PagesTask, mp: vm_map_t) {
+  constructor({ index, players, verify }: PagesPart, mp: vm_map_t) {
     this.#mp = mp;
     this.#index = index;
     this.#players = players;
@@ -145,6 +158,10 @@ class PagesPlayer {
     this.#first = to_page(mp, FIRST_ADDRESS);
   }
 
+  /** The page of the map that the page with an index is. */
+  vpn(index: number): number {
+    return this.#vpns[index];
+  }
   page(recorded: number, place: number): void {
     const index = this.#pages++;
     if (index === this.#vpns.length) {
@@ -157,9 +174,14 @@ class PagesPlayer {
   }
   reference(index: number, write: boolean): void {
     if (this.#players > 1 && index % this.#players !== this.#index) return;
+    if (this.#without === GIVE_UP) {
+      this.totals.left_out++;
+      return;
+    }
     this.totals.references++;
     const frame = vm_frame(this.#mp, this.#vpns[index], write);
     if (frame < 0) return this.#refused(index, -frame);
+    this.#without = 0;
     if (this.#verify) {
       const { I32 } = mem;
       const writes = this.#writes[index];
@@ -186,8 +208,10 @@ class PagesPlayer {
   }
   #refused(index: number, kern: number): void {
     const none = kern === KERN_RESOURCE_SHORTAGE;
-    if (none) this.totals.no_memory++;
-    else {
+    if (none) {
+      this.totals.no_memory++;
+      this.#without++;
+    } else {
       this.totals.failed++;
       this.#complain(index, `cannot be used: ${errno_name(fault_errno(kern))}`);
     }

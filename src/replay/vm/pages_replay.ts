@@ -14,6 +14,8 @@
  * zeros, or it comes back from where it was put.  All other faults are soft: the page was there,
  * and had no translation any more, because the kernel had taken it away to see whether the page is
  * still used.
+ *
+ * Several players do not keep the order of the recording, which what exact LRU misses is of.
  */
 import { sysctl_read } from '../../sys/observe/kern_sysctl.ts';
 import { vm_page_limbo_free } from '../../sys/page/vm_page_limbo.ts';
@@ -56,6 +58,8 @@ export interface PagesFigures {
   /** References for which there was no memory, and that failed otherwise. */
   no_memory: number;
   failed: number;
+  /** References that were left out: none of many before them found memory. */
+  left_out: number;
   verify_errors: number;
 }
 export interface PagesOutcome {
@@ -170,6 +174,7 @@ export function pages_outcome(
       lru_ratio: lru_misses === 0 ? 1 : misses / lru_misses,
       no_memory: sum((t) => t.no_memory),
       failed: sum((t) => t.failed),
+      left_out: sum((t) => t.left_out),
       verify_errors: sum((t) => t.verify_errors),
     },
     resident: resident === 0 ? null : resident,

@@ -96,7 +96,8 @@ function machine(out: PagesOutcome): string {
   text += row('paged', vm.pageins + vm.pageouts === 0 ? 'nothing' : moved);
   if (pages_too_small(out)) {
     const lost = counted(vm.no_memory, 'reference');
-    text += row('too small', `${lost} found no memory (--memory, --resident)`);
+    const rest = vm.left_out === 0 ? '' : `, ${count(vm.left_out)} were left out`;
+    text += row('too small', `${lost} found no memory${rest} (--memory)`);
   }
   text += row('contents', contents(out));
   for (const c of out.complaints) text += row('', c);
@@ -111,10 +112,11 @@ function limit({ resident, readahead }: PagesOutcome): string {
   if (resident === null) return `all that were used: no limit was set (--resident N)${ahead}`;
   return `at most ${counted(resident, 'page')} (${bytes(resident * PAGE_BYTES)})${ahead}`;
 }
-function misses({ vm, resident }: PagesOutcome): string {
+function misses({ vm, resident, cpus }: PagesOutcome): string {
   const share = `${((100 * vm.misses) / Math.max(1, vm.references)).toFixed(2)} % of references`;
   const all = `${count(vm.misses)}, ${share}`;
-  if (resident === null) return `${all}: the first use of each page`;
+  if (resident === null) return all;
+  if (cpus > 1) return `${all}, in the players' own order`;
   return `${all}: ${vm.lru_ratio.toFixed(2)} times exact LRU's ${count(vm.lru_misses)}`;
 }
 function contents({ vm, verified }: PagesOutcome): string {
