@@ -81,7 +81,7 @@ function swap_file(slots: number): void {
   const store = vm_store_make(path, STORE_NEW);
   assert.ok(store > 0, `errno ${-store}`);
   assert.equal(vm_store_truncate(store as vm_store_t, slots * PAGE_SIZE), 0);
-  assert.ok(swap_area_add({ store: store as vm_store_t, slots, priority: 0 }) >= 0);
+  assert.ok(swap_area_add({ store: store as vm_store_t, slots, priority: 0, flags: 0 }) >= 0);
   process.once('exit', () => unlinkSync(path));
 }
 /** Plays it; throws where a page holds something else than was written to it. */
