@@ -58,7 +58,14 @@ import { tsleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { poll_uma, uma_reclaim } from '../uma/uma_drain.ts';
 import { uma_going_finish } from '../uma/uma_going.ts';
 import { lowmem_period_ms, lowmem_tell } from './vm_lowmem.ts';
-import { active_scan, cache_scan, inactive_scan, scan_of, stats_scan } from './vm_pageout_scan.ts';
+import {
+  active_scan,
+  cache_scan,
+  inactive_scan,
+  PASS_URGENT,
+  scan_of,
+  stats_scan,
+} from './vm_pageout_scan.ts';
 import {
   max_launder,
   pageout_direct,
@@ -132,11 +139,12 @@ function enough(n: number): boolean {
 function reclaim(n: number): number {
   let got = vm_page_limbo_free();
   const limited = pageout_over_limit(n) > 0;
-  // Under the limit what is as good as free counts, too: it has to go.
+  // Under the limit what is as good as free counts, too: it has to go.  A page is old there at the
+  // first look that finds it unused: looks come as faults do, and not as time passes.
   if (limited) got += under_limit(n);
   const wanted = (): number => (limited ? pageout_over_limit(n) : n + SPARE_PAGES - got);
   for (let pass = 1; pass <= DIRECT_PASSES && wanted() > 0; pass++) {
-    const s = scan_of(pass, wanted(), wanted());
+    const s = scan_of(limited ? PASS_URGENT : pass, wanted(), wanted());
     inactive_scan(s);
     got += limited ? under_limit(n) : s.gained;
     s.shortage = wanted();

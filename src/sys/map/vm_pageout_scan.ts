@@ -85,7 +85,7 @@ const ACT_MAX = 64;
 /** How long a CPU may be silent before a scan goes on without its answer, ms. */
 const ANSWER_MS = 20;
 /** From this try on a page grows old at the first look that finds it unused. */
-const PASS_URGENT = 2;
+export const PASS_URGENT = 2;
 
 /** A scan: what is asked of it, and what it has done. Of this thread, while it runs. */
 export interface Scan {
