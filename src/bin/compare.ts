@@ -2,9 +2,9 @@
  * kmem replay --compare NAME=A,B[,C…]: reads what is to be varied.
  *
  * NAME is a tunable, as with --set, or one of the options that say how a trace is
- * played: memory, cpus, programs, type-by, verify, resident, readahead.  All that can be
- * wrong with the values is found before the first run.  Two values that mean the same (64M and 65536K)
- * are one value given twice.
+ * played: memory, cpus, programs, type-by, verify, resident, readahead.  All that can
+ * be wrong with the values is found before the first run.  Two values that mean the
+ * same (64M and 65536K) are one value given twice.
  */
 import { KmemError } from '../sys/machine/errno.ts';
 import { kenv_tunables } from '../sys/machine/kenv.ts';
@@ -50,7 +50,8 @@ export function resident_option(text: string): number | null {
   const pages = Number(text);
   return /^\d+$/.test(text) && pages >= RESIDENT_MIN && pages <= PAGES_MAX ? pages : null;
 }
-export const RESIDENT_WANTED = `a whole number of pages from ${RESIDENT_MIN} to ${PAGES_MAX} is wanted`;
+const RESIDENTS = `${RESIDENT_MIN} to ${PAGES_MAX}`;
+export const RESIDENT_WANTED = `a whole number of pages from ${RESIDENTS} is wanted`;
 /** References to pages as they play where nothing is said. */
 export const NO_LIMIT: PageOptions = { resident: 0, readahead: false };
 const YES_OR_NO = 'yes or no is wanted';

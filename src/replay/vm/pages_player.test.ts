@@ -1,56 +1,28 @@
 /*
- * Shown: references to pages, played by one and by two players on one space: where all fits, each
- * page is made once and missed once, and holds what was last written to it; when all is over
- * not a page is left.  A page that is changed by somebody else is told.
+ * Shown: references to pages, played by one and by two players on one space.  Where all fits, each
+ * page is made once and missed once.  In fewer pages than are used every page holds at every
+ * visit what was last written to it; never more pages are in memory than are allowed; two runs
+ * tell the same figures; the machine misses little more than exact LRU.  When all is over not a
+ * page is left.  What was lost is told.
  * By what means: real readers and players, INVARIANTS and WITNESS on, all walkers at the end; a
- * recording made up from the seed, and damage done to the memory while it plays.
+ * recording made up from the seed; a player in this thread, whose machine is looked at after each
+ * reference, and whose memory is damaged.
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { PLAIN } from '../heap/replay.test.lib.ts';
-import { play_trace, type ReplayOptions } from '../heap/replay.ts';
+import { mem } from '../../sys/machine/memory.ts';
+import { vm_frame } from '../../sys/map/vm_copy.ts';
+import { vm_map_unkeep } from '../../sys/map/vm_map_keep.ts';
+import { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, pageq_count } from '../../sys/page/vm_pageq.ts';
+import { boot, shutdown } from '../../sys/boot/whole.ts';
 import { BUNDLED, random_from, SEED, temporary_file } from '../read/traces.test.common.ts';
-import { is_pages_outcome, type PagesOutcome } from './pages_replay.ts';
+import { all_fit, made_up, paged, play } from './pages_play.test.lib.ts';
+import { PagesPlayer, space_of_places } from './pages_player.ts';
+import { simple_misses } from './pages_policies.test.lib.ts';
 import { none_left } from './vm_player.test.lib.ts';
 
 const MATMUL = join(BUNDLED, 'matmul.pages.gz');
-
-/** Plays a file; whatever came of it, nothing is left. */
-async function play(file: string, more: Partial<ReplayOptions> = {}): Promise<PagesOutcome> {
-  let proved = false;
-  const inspect = (): void => {
-    none_left();
-    proved = true;
-  };
-  const options = { INVARIANTS: true, WITNESS: true };
-  const base = { ...PLAIN, files: [file], cpus: 2, memory: '16M', options, inspect };
-  const out = await play_trace({ ...base, ...more });
-  assert.ok(is_pages_outcome(out));
-  assert.ok(proved);
-  assert.equal(out.memory.pages_left, 0);
-  assert.deepEqual([out.vm.verify_errors, out.vm.failed, out.complaints], [0, 0, []]);
-  return out;
-}
-/** Every page was made once. */
-function all_fit({ trace, vm }: PagesOutcome): void {
-  const { pages, references } = trace;
-  assert.deepEqual([vm.references, vm.misses, vm.zero_fills], [references, pages, pages]);
-  assert.deepEqual([vm.faults_hard, vm.pageins, vm.pageouts, vm.no_memory], [0, 0, 0, 0]);
-  assert.deepEqual([vm.lru_misses, vm.lru_ratio], [pages, 1]);
-}
-/** References drawn from a seed: runs in few pages, and jumps to any. */
-function made_up(pages: number, references: number): string {
-  const random = random_from(SEED);
-  const lines = ['# kmem-pages v1 page_bytes=4096 exact_from=1'];
-  let near = 0;
-  for (let i = 0; i < references; i++) {
-    if (random(20) === 0) near = random(pages);
-    const page = 0x4000 + ((near + random(8)) % pages) * (1 + (near % 3));
-    lines.push(`${random(4) === 0 ? 'w' : 'r'} ${page.toString(16)}`);
-  }
-  return `${lines.join('\n')}\n`;
-}
 
 for (const cpus of [1, 2]) {
   test(`a recording that fits, by ${cpus} players`, async () => {
@@ -62,8 +34,103 @@ for (const cpus of [1, 2]) {
   test(`a made-up one, by ${cpus} players (seed ${SEED})`, async (t) => {
     const file = temporary_file(t, 'made.pages', made_up(600, 60_000));
     all_fit(await play(file, { asked_cpus: cpus }));
+    const few = { pages: { resident: 100, readahead: false }, asked_cpus: cpus };
+    const out = await play(file, few);
+    assert.ok(out.vm.pageins > 0 && out.vm.pageouts > 0);
+    assert.equal(out.vm.no_memory, 0);
+    if (cpus === 1) paged(out);
   });
 }
 test('where nobody says how many play, one does', async () => {
   assert.equal((await play(MATMUL, { verify: false })).cpus, 1);
+});
+
+test('in few pages: what is missed, and the same again', async (t) => {
+  const simple = await simple_misses(MATMUL, [64, 256]);
+  for (const [pages, most] of [
+    [64, 1.15],
+    [256, 1.2],
+  ] as const) {
+    const how = { pages: { resident: pages, readahead: false } };
+    const out = await play(MATMUL, how);
+    paged(out);
+    const { fifo, clock } = simple.get(pages) ?? { fifo: 0, clock: 0 };
+    t.diagnostic(`${pages}: ${out.vm.lru_ratio.toFixed(3)}, FIFO ${fifo}, CLOCK ${clock}`);
+    assert.ok(out.vm.lru_ratio <= most && out.vm.misses <= Math.min(fifo, clock));
+    const again = await play(MATMUL, how);
+    assert.deepEqual(again.vm, out.vm);
+  }
+});
+test('neighbours that are read with a page', async () => {
+  const out = await play(MATMUL, { pages: { resident: 64, readahead: true } });
+  assert.ok(out.readahead && out.vm.pageins > out.vm.faults_hard);
+  assert.equal(out.vm.references, out.trace.references);
+});
+
+/** A player in this thread, in a machine of its own. */
+function in_thread(
+  resident: number,
+  run: (player: PagesPlayer, vpn: (i: number) => number) => void,
+) {
+  const set = { 'vm.v_resident_max': String(resident) };
+  boot({ cpus: 1, fresh: true, memory: '8M', set, options: { INVARIANTS: true, WITNESS: true } });
+  try {
+    const mp = space_of_places(false);
+    const part = { index: 0, players: 1, verify: true };
+    const player = new PagesPlayer(part, mp);
+    run(player, (i) => {
+      const frame = vm_frame(mp, player.vpn(i), false);
+      assert.ok(frame > 0);
+      return frame;
+    });
+    vm_map_unkeep(mp);
+    none_left();
+  } finally {
+    shutdown();
+  }
+}
+test(`never more pages in memory than are allowed (seed ${SEED})`, () => {
+  const random = random_from(SEED);
+  for (const resident of [16, 40]) {
+    in_thread(resident, (player) => {
+      for (let i = 0; i < 200; i++) player.page(0x4000 + i, i);
+      let most = 0;
+      for (let n = 0; n < 8000; n++) {
+        player.reference(random(n % 100 < 60 ? 20 : 200), random(3) === 0);
+        const there = [PQ_ACTIVE, PQ_INACTIVE, PQ_CACHE].reduce(
+          (sum, q) => sum + pageq_count(q),
+          0,
+        );
+        most = Math.max(most, there);
+      }
+      assert.equal(most, resident);
+      const { no_memory, failed, verify_errors } = player.totals;
+      assert.deepEqual([no_memory, failed, verify_errors], [0, 0, 0]);
+    });
+  }
+});
+test('a page that lost what was written to it is told', () => {
+  in_thread(0, (player, frame) => {
+    for (let i = 0; i < 4; i++) player.page(0x1000 + i, i);
+    for (const i of [0, 1, 2, 2]) player.reference(i, true);
+    player.reference(3, false);
+    const damage: [page: number, word: number][] = [
+      [0, 0],
+      [1, 512],
+      [2, 1023],
+      [3, 1022],
+    ];
+    for (const [i, word] of damage) {
+      const at = frame(i) + word;
+      const was = mem.I32[at];
+      mem.I32[at] = was + 1;
+      player.reference(i, false);
+      mem.I32[at] = was;
+      player.reference(i, false);
+    }
+    const { verify_errors, complaints } = player.totals;
+    assert.equal(verify_errors, damage.length);
+    assert.match(complaints[2], /^page 0x1002 holds .* in place of page 3, write 2$/);
+    player.totals.verify_errors = 0;
+  });
 });
