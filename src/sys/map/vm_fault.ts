@@ -100,7 +100,7 @@ import {
 import { vm_map_entry_make_object, vm_map_entry_shadow } from './vm_map_entry.ts';
 import { entry_submap } from './vm_map_insert.ts';
 import { shortage_none, vm_fault_reclaim } from './vm_oom.ts';
-import { pageout_most } from './vm_pageout_vars.ts';
+import { pageout_most, pageout_readahead } from './vm_pageout_vars.ts';
 import { vm_map_growstack } from './vm_map_stack.ts';
 import { vm_map_lookup } from './vm_map_tree.ts';
 
@@ -127,6 +127,8 @@ const v_io_faults = counter_u64(
 );
 const v_intrans = counter_u64('vm.stats.vm.v_intrans', 'Faults that waited for a busy page');
 
+/** Of this thread: how many pages the fault wanted that found too few. */
+const shortage = { pages: 1 };
 /** Beside the KERN_* codes: everything was let go of, and is to be looked up again. */
 const AGAIN = -1;
 /** How often a fault waits for a busy page, where a thread may not block, before it gives up. */
@@ -144,6 +146,7 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
   counter_add(v_vm_faults, 1);
   let grown = false;
   const short = shortage_none();
+  shortage.pages = 1;
   let waits = 0;
   for (;;) {
     poll();
@@ -152,7 +155,8 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
     if (result === KERN_INVALID_ADDRESS && !grown) {
       grown = true; // a stack may grow so far
       if (vm_map_growstack(mp, vpn) === KERN_SUCCESS) continue;
-    } else if (result === KERN_RESOURCE_SHORTAGE && vm_fault_reclaim(mp, short)) continue;
+    } else if (result === KERN_RESOURCE_SHORTAGE && vm_fault_reclaim(mp, short, shortage.pages))
+      continue;
     if (result !== AGAIN) return result;
     if (++waits > fault_patience.rounds) return KERN_ABORTED;
   }
@@ -250,8 +254,12 @@ function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, most:
   if (o !== of) mtx_unlock(object.lock, o);
   vm_object_reference_locked(of);
   vm_map_unlock_read(mp);
-  const room = pageout_most(most);
-  const got = room > 0 ? vm_pager_page_in(of, i, room) : VM_PAGER_NOMEM;
+  const wanted = pageout_readahead(most);
+  const room = pageout_most(wanted);
+  // Where the limit leaves room for a few of them only, others go first, once.
+  const some = room > 0 && (room === wanted || shortage.pages === wanted);
+  shortage.pages = wanted;
+  const got = some ? vm_pager_page_in(of, i, room) : VM_PAGER_NOMEM;
   mtx_unlock(object.lock, of);
   vm_object_deallocate(of);
   if (got === VM_PAGER_NOMEM) return KERN_RESOURCE_SHORTAGE;

@@ -34,6 +34,7 @@ import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { map_root } from './vm_map.ts';
 import { vm_pageout_direct } from './vm_pageout.ts';
+import { pageout_over_limit } from './vm_pageout_vars.ts';
 
 const map = vm_map;
 const root = vm_map_root;
@@ -54,6 +55,8 @@ const v_oom_fails = counter_u64(
 );
 /** How long a fault sleeps before it looks again, ms. */
 const SLICE_MS = 20;
+/** Pages that a fault reclaims at once. */
+const AHEAD = 16;
 /** How often it reclaims, and finds that others had the pages, before that counts as none. */
 const RECLAIMS = 100;
 
@@ -68,11 +71,13 @@ export function shortage_none(): Shortage {
   return { reclaims: 0, since: 0 };
 }
 /**
- * A fault in space `mp` found no memory.  True: it is to try again.  False: it fails.  It may
- * sleep; the caller holds no lock.
+ * A fault in space `mp` found no memory for `pages` pages.  True: it is to try again.  False: it
+ * fails.  It may sleep; the caller holds no lock.  Where no limit is the reason some more are
+ * reclaimed, for the faults that come.
  */
-export function vm_fault_reclaim(mp: vm_map_t, s: Shortage): boolean {
-  if (s.reclaims++ < RECLAIMS && vm_pageout_direct(1) > 0) return true;
+export function vm_fault_reclaim(mp: vm_map_t, s: Shortage, pages: number): boolean {
+  const n = pageout_over_limit(pages) > 0 ? pages : Math.max(pages, AHEAD);
+  if (s.reclaims++ < RECLAIMS && vm_pageout_direct(n) > 0) return true;
   if (s.since === 0) s.since = now_ms();
   return vm_oom_wait(mp, s.since);
 }

@@ -161,6 +161,11 @@ export function pageout_inactive_target(): number {
   // Under a limit pages are few all the time, however many are free.
   return sysctl_get(v_resident_max) > 0 ? share : Math.min(share, sysctl_get(v_inactive_target));
 }
+/** How many of `most` pages may come at once: they are no large part of the limit. */
+export function pageout_readahead(most: number): number {
+  const limit = sysctl_get(v_resident_max);
+  return limit === 0 ? most : Math.min(most, Math.max(1, limit >> 3));
+}
 /** Pages by which n more would exceed the limit of the machine; not more than 0: none. */
 export function pageout_over_limit(n: number): number {
   const most = sysctl_get(v_resident_max);
