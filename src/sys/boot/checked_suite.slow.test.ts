@@ -22,6 +22,7 @@ const FILES: [path: string, planted?: string][] = [
   ['sys/observe/sysctl_tree.test.ts'],
   ['sys/client/kern_mbuf_drain.test.ts'],
   ['sys/page/vm_page.test.ts'],
+  ['sys/object/vm_store.test.ts'],
   ['sys/observe/memstat.test.ts'],
   ['sys/observe/sysctl_netbsd.test.ts'],
   ['sys/observe/sysctl_freebsd.test.ts'],

@@ -92,7 +92,7 @@ import {
   own_find,
   own_remove,
 } from '../machine/store_own.ts';
-import { elem, get_string, NULL, set_string } from '../machine/struct.ts';
+import { elem, field_word, get_string, NULL, set_string } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
 import { vector } from '../machine/vectors.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
@@ -121,7 +121,7 @@ const root = vm_store_root;
 
 const Z_STORES = zone_declared('VM STORE', 'Stores that all threads know: files, and memory');
 const init = vector('vm_store_zinit', (s: vm_store_t) => {
-  store.id[s] = 0;
+  mem.I32[field_word(store.id, s)] = 0; // the slab is nobody's yet: no guard
   return 0;
 });
 /** Files that a thread has open of stores; it may open some others beside them. */

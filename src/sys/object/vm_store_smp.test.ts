@@ -1,10 +1,10 @@
 /*
  * Shows: two threads use one store, each by a descriptor of its own.  The file may be renamed and
- * removed while one of them has it open; when the thread that opened it is gone, the host has closed
- * its descriptor and given the number to another file, and the others go on: by their own, by that
- * of another thread, by the path.  Another file in its place is ESTALE, never read nor written,
- * even one that got the same number on the disk.  A thread that leaves, and one in whose absence a
- * store ended, keep nothing open.  Descriptors that run out lose nothing.
+ * removed while one of them has it open.  When the thread that opened it is gone, the host has
+ * closed its descriptor and given the number to another file, and the others go on: by their own,
+ * by that of another thread, by the path.  Another file in its place is ESTALE, never read nor
+ * written, even one that got the same number on the disk.  A thread that leaves, and one in whose
+ * absence a store ended, keep nothing open.  Descriptors that run out lose nothing.
  * By what means: workers that do what they are asked (vm_store.test.worker.ts); a program with few
  * descriptors; the walker afterwards.
  */
