@@ -1,6 +1,7 @@
 /* A worker of region_file.test.ts: attaches, maps the file of its path and does its job. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { attach, type Machine, type Region } from './index.ts';
+import { attach, KmemError, type Machine, type Region } from './index.ts';
+import { DONE, PAGES } from './region_file.test.lib.ts';
 
 interface Start {
   readonly job: keyof typeof jobs;
@@ -29,6 +30,43 @@ const jobs = {
     parentPort?.postMessage('stored');
     for (;;) m.setU32(4, m.getU32(4) + 1);
   },
+  /**
+   * Counts its word of each page up, in a file, and notes in memory how far it came; syncs, opens
+   * windows, maps the file anew; cuts another file and makes it longer: for ever.
+   */
+  mixed(machine: Machine, { path, id }: Start): void {
+    const done = machine.space('done').mmap(DONE);
+    const space = machine.space(`own ${id}`);
+    parentPort?.postMessage('up');
+    for (let round = 0; ; round++) {
+      const m = space.mmap({ file: path, write: true });
+      for (let k = 0; k < 4; k++) {
+        const p = (round * 7 + k * 5) % PAGES;
+        const at = p * PAGE + id * 4;
+        const next = done.getU32(at) + 1;
+        if (round % 4 === 3) {
+          using w = m.window(p * PAGE, PAGE, { write: true, wait: true });
+          w.u32[id] = next;
+        } else m.setU32(at, next);
+        done.setU32(at, next);
+      }
+      if (round % 3 === 0) m.sync({ wait: false, invalidate: round % 6 === 0 });
+      const other = space.mmap({ file: `${path}.cut`, write: true, length: PAGES * PAGE });
+      tried(() => other.setU32(((round * 3) % PAGES) * PAGE, round));
+      tried(() => other.truncate((1 + (round % PAGES)) * PAGE - 100));
+      tried(() => void other.getU8((round % PAGES) * PAGE));
+      other.unmap();
+      m.unmap();
+    }
+  },
 };
+/** Errors that a thread may see whose file others cut. */
+function tried(run: () => void): void {
+  try {
+    run();
+  } catch (e) {
+    if (!(e instanceof KmemError) || !['EFAULT', 'EBUSY', 'ENOMEM'].includes(e.code)) throw e;
+  }
+}
 const start = workerData as Start;
 jobs[start.job](attach(workerData), start);

@@ -10,4 +10,5 @@ import { run } from './region_file.fuzz.ts';
 
 for (const n of [0, 1, 2]) test(`a file of 24 pages, ${n}`, () => run(SEED + n, 3000));
 test('as programs run', () => run(SEED + 3, 3000, { INVARIANTS: false }));
+test('in a machine that checks the rules of locks', () => run(SEED + 5, 400, { checked: true }));
 test('larger than the memory', () => run(SEED + 4, 2000, { memory: '2M', pages: 600 }));
