@@ -1,8 +1,8 @@
 /*
- * space_load: two CPUs load regions into one space, all at once, and read copies of it as if to save
- * them.  Nobody sees some of the regions, also if the CPU that loads them is killed at any point; a
- * copy has all of them, with the contents that one CPU gave them; and no space, region or page is
- * lost.
+ * space_load: two CPUs load regions into one space, all at once, and read copies of it as if to
+ * save them.  Nobody sees some of the regions, also if the CPU that loads them is killed at any
+ * point; a copy has all of them, with the contents that one CPU gave them; and no space, region or
+ * page is lost.
  */
 import { elem, NULL, type Ptr, struct, words } from '../../src/sys/machine/struct.ts';
 import { PAGE_SIZE } from '../../src/sys/machine/memory.ts';

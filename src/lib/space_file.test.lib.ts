@@ -85,8 +85,8 @@ export function checkFilled(space: Space): void {
 // --- files that are not as they were written -----------------------------------------------------
 
 /**
- * Loads a file that is not as it was written into an empty space: it must be refused, by one of these
- * codes, and nothing be mapped.  Returns the message.
+ * Loads a file that is not as it was written into an empty space: it must be refused, by one of
+ * two codes, and nothing be mapped.  Returns the message.
  */
 export function refused(space: Space, bytes: Uint8Array, what: string): string {
   const path = join(folder, 'damaged');

@@ -150,7 +150,7 @@ describe('saved and loaded', () => {
     spaces_gone(machine);
     machine.shutdown();
   });
-  test('a file is loaded into nothing but an empty space, within its limit and memory', async () => {
+  test('into nothing but an empty space, within its limit and the memory', async () => {
     const path = fresh();
     await withFilled((space, machine) => {
       space.save(path);

@@ -1,6 +1,6 @@
 /*
- * A program of its own for space_save_threads.test.ts: in a fresh process it loads the files that it is
- * given, and says of each what it found: the pages' words of each thread, as JSON.
+ * A program of its own for space_save_threads.test.ts: in a fresh process it loads the files that
+ * it is given, and says of each what it found: the words of each thread on all pages, as JSON.
  */
 import { boot } from './index.ts';
 import { PAGES } from './space.test.lib.ts';

@@ -1,8 +1,8 @@
 /*
- * Shows: while threads write to a space, each file that it is saved to, by itself or as a fork, by one
- * thread or several, is of one moment; a process that comes later reads it; a thread
- * that is killed while it saves or loads leaves nothing in the machine, no space half loaded, and no file
- * that is taken for one.
+ * Shows: while threads write to a space, each file that it is saved to, by itself or as a fork, by
+ * one thread or several, is of one moment; a process that comes later reads it; a thread that is
+ * killed while it saves or loads leaves nothing in the machine, no space half loaded, and no
+ * file that is taken for one.
  * By what means: workers that write to one page after another without a stop, and are seen
  * between two of their stores; a process of its own that loads the files; workers that are
  * killed at any moment; the walkers, and an account of all pages and items, afterwards.

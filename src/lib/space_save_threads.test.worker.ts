@@ -1,6 +1,6 @@
 /*
- * A worker of space_save_threads.test.ts: saves the space that others write to, and loads files into
- * a space that another thread loads to as well.
+ * A worker of space_save_threads.test.ts: saves the space that others write to, and loads files
+ * into a space that another thread loads to as well.
  */
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
