@@ -20,6 +20,7 @@
  * shorter otherwise, they stay, and with them the length of the object.
  */
 import { tid_cpu, thr as thr_ } from '../machine/cpu.ts';
+import { now_ms } from '../machine/clock.ts';
 import { reap_all, tid_alive } from '../machine/death.ts';
 import { EACCES, EAGAIN, EBUSY } from '../machine/errno.ts';
 import { mem, PAGE_SIZE, page_word } from '../machine/memory.ts';
@@ -60,6 +61,8 @@ const thr = thr_;
 const object = vm_object;
 const page = vm_page;
 const SLICE_MS = 250;
+/** How long a CPU may be silent that maps a page which is to be written, ms. */
+const PATIENCE_MS = 10_000;
 
 /** What is to be written, and how. */
 export interface Flush {
@@ -78,6 +81,7 @@ export interface Flush {
  */
 export function vnode_flush(o: vm_object_t, { first, end, wait, invalidate }: Flush): number {
   let error = 0;
+  const until = now_ms() + PATIENCE_MS;
   mtx_lock(object.lock, o);
   for (let m = object_page_next(o, first); m !== 0; ) {
     const i = page.index[m];
@@ -90,8 +94,9 @@ export function vnode_flush(o: vm_object_t, { first, end, wait, invalidate }: Fl
     }
     if (!busy && page_valid(m)) {
       const failed = page_dirty(m) ? object_page_launder(m, o, true) : 0;
-      if (failed === EAGAIN && wait && others_wait(o)) {
-        m = object_page_next(o, i); // it was not written because the file was being cut
+      // The file is being cut, or a CPU may write to the page that has not answered yet.
+      if (failed === EAGAIN && wait && (others_wait(o) || now_ms() < until)) {
+        m = object_page_next(o, i);
         continue;
       }
       if (error === 0) error = failed;
