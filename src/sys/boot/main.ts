@@ -135,6 +135,7 @@ import {
   vm_store_reap,
   vm_store_startup,
 } from '../object/vm_store.ts';
+import { store_post_reap } from '../object/store_post.ts';
 import { vnode_boot, vnode_startup } from '../object/vm_vnode.ts';
 import '../object/vnode_pager.ts';
 import { vnode_reap, vnode_sync_all } from '../object/vnode_sync.ts';
@@ -258,6 +259,7 @@ life_begin({
     [claims_reap, 'CPUs that it claimed may come back'],
   ],
   death: [
+    [store_post_reap, "what it asked of a browser's files is taken back, or waited for"],
     [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
     [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
     [vm_pageout_reap, 'it gets no pages back any more: the next one does'],

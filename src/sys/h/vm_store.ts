@@ -9,7 +9,8 @@
  * file, plus one; 0: it has none.  Each is changed by its own thread, or by whoever settles the
  * death of that one.
  */
-import { i32, lock_words, type Ptr, ptr, struct, u32, words } from '../machine/struct.ts';
+import { M, machine, ROOT_STORE } from '../machine/header.ts';
+import { elem, i32, lock_words, type Ptr, ptr, struct, u32, words } from '../machine/struct.ts';
 
 export type vm_store_t = Ptr<'vm_store'>;
 export type vm_store_root_t = Ptr<'vm_store_root'>;
@@ -19,6 +20,8 @@ export type vm_store_root_t = Ptr<'vm_store_root'>;
 export const VM_STORE_FILE = 1;
 /** Pages of the machine's own memory. */
 export const VM_STORE_MEMORY = 2;
+/** A file of a browser's own file system, which one thread has open for all (store_post.ts). */
+export const VM_STORE_OPFS = 3;
 
 /** Stores of a machine. */
 export const VM_STORES_MAX = 1024;
@@ -53,4 +56,11 @@ export const vm_store_root = struct<vm_store_root_t>(
   made: i32('n', 'the last number that was given'),
   ended: u32('nh', 'stores that ended: threads close what they have open of these'),
   zone: i32('c', 'zone of the records'),
+  opfs_owner: i32('a', "tid of the thread that has a browser's files open; 0: none"),
+  opfs_bell: i32('a', 'rung for that thread'),
+  opfs_posts: i32('nh', 'what it is asked: first word of the records; 0: there are none'),
 });
+/** The record of all stores. */
+export function store_root(): vm_store_root_t {
+  return machine.roots[elem(M, ROOT_STORE)] as vm_store_root_t;
+}

@@ -132,6 +132,20 @@ export function atomic_notify(w: number, count: number): number {
   return memory_state.shared ? Atomics.notify(mem.I32, w, count) : 0;
 }
 
+type WaitAsync = (
+  view: Int32Array,
+  index: number,
+  value: number,
+  ms: number,
+) => { async: boolean; value: Promise<string> | string };
+/** The same in the event loop, for a thread with nothing else to do; not seen by the scheduler. */
+export async function atomic_wait_async(w: number, value: number, ms: number): Promise<void> {
+  const wait_async = (Atomics as unknown as { waitAsync?: WaitAsync }).waitAsync;
+  if (!memory_state.shared || !wait_async) {
+    await new Promise((resolve) => setTimeout(resolve, Math.min(ms, LOOK_MS)));
+  } else await wait_async(mem.I32, w, value, ms).value;
+}
+
 /** The same in a memory that this thread may have left: it may be bound to another by now. */
 export function notify_in(words: Int32Array, w: number, count: number): void {
   if (words.buffer instanceof ArrayBuffer) return;

@@ -33,7 +33,7 @@ export type StoreOp =
   | 'name'
   | 'discard'
   | 'close';
-export type StoreKind = 'file' | 'memory';
+export type StoreKind = 'file' | 'memory' | 'opfs';
 /** What an operation is made to do. */
 export type StoreFault =
   /** It does nothing and answers with this errno. */

@@ -19,8 +19,10 @@
  * may be another file's by then, and is looked at like any other path.
  *
  *      vm_store_memory(first_page, pages)       the same over pages of the machine's memory
+ *      vm_store_make('opfs:name', STORE_NEW)    a file of the browser's, which one thread has open
+ *                                               for all (store_post.ts)
  *
- * which every thread sees anyway.  It has what the seeded scheduler needs: a run that begins with
+ * Pages of the memory every thread sees anyway.  A store over them has what the seeded scheduler needs: a run that begins with
  * the memory put back finds the store as it was.
  *
  * All calls that reach the host are made with this CPU parked and no lock held: shoot-downs, drains
@@ -54,7 +56,7 @@ import {
   unpark_quiet,
 } from '../machine/cpu.ts';
 import { cpu_alive } from '../machine/death.ts';
-import { EINVAL, EMFILE, ENAMETOOLONG, ENFILE, ENOMEM, ESTALE } from '../machine/errno.ts';
+import { EINVAL, EMFILE, ENAMETOOLONG, ENFILE, ENOMEM, EROFS, ESTALE } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_STORE } from '../machine/header.ts';
 import { host_fd_path, host_path } from '../machine/host.ts';
 import { mem, PAGE_WORDS } from '../machine/memory.ts';
@@ -68,6 +70,7 @@ import {
   type StoreIdentity,
   store_close,
   store_discard,
+  store_files,
   store_fd,
   store_identity,
   store_keep,
@@ -101,8 +104,10 @@ import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
 import {
   STORE_PATH_MAX,
   STORE_PATH_WORDS,
+  store_root,
   VM_STORE_FILE,
   VM_STORE_MEMORY,
+  VM_STORE_OPFS,
   VM_STORES_MAX,
   vm_store,
   type vm_store_root_t,
@@ -115,6 +120,17 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
+import {
+  opfs_open,
+  opfs_readv,
+  opfs_remove,
+  opfs_ring,
+  opfs_size,
+  opfs_sync,
+  opfs_there,
+  opfs_truncate,
+  opfs_writev,
+} from './store_post.ts';
 
 const store = vm_store;
 const root = vm_store_root;
@@ -126,6 +142,8 @@ const init = vector('vm_store_zinit', (s: vm_store_t) => {
 });
 /** Files that a thread has open of stores; it may open some others beside them. */
 const OWN_MAX = STORES_MAX - 24;
+/** Before the name of a file of the browser's, where the host has others, too. */
+const OPFS = 'opfs:';
 
 const v_opens = counter_u64('vm.stats.store.opens', 'Files that threads opened of stores');
 const v_stale = counter_u64(
@@ -142,10 +160,6 @@ sysctl_value(
   () => root.count[store_root()],
 );
 
-/** The record of all stores. */
-export function store_root(): vm_store_root_t {
-  return machine.roots[elem(M, ROOT_STORE)] as vm_store_root_t;
-}
 /** Lays the root out, while boot_alloc still works. */
 export function vm_store_boot(): void {
   const r = boot_alloc(root.sizeof, 'stores', 32) as vm_store_root_t;
@@ -222,6 +236,7 @@ export function vm_store_drop(s: vm_store_t): void {
   undo_end();
   mtx_unlock(root.lock, r);
   if (!ends) return;
+  if (store.kind[s] === VM_STORE_OPFS) opfs_ring();
   vm_store_heard();
   for (let cpu = 0; cpu < machine.maxcpus[M]; cpu++) {
     if (cpu !== thr.cpu && atomic_load(store_fd_word(s, cpu)) !== 0) cpu_ring(cpu);
@@ -259,6 +274,8 @@ function list_out(r: vm_store_root_t, s: vm_store_t): void {
  */
 export function vm_store_make(path: string, how: number): vm_store_t | number {
   if (path === '' || path.includes('\0')) return -EINVAL;
+  if (path.startsWith(OPFS)) return make_opfs(path.slice(OPFS.length), how);
+  if (!store_files() && opfs_there()) return make_opfs(path, how);
   const full = host_path(path);
   if (new TextEncoder().encode(full).length > STORE_PATH_MAX) return -ENAMETOOLONG;
   if (root.count[store_root()] >= VM_STORES_MAX) return -ENFILE;
@@ -280,6 +297,21 @@ export function vm_store_make(path: string, how: number): vm_store_t | number {
   store_keep(number);
   own_has(made, number);
   return made;
+}
+/** A store over a file of the browser's, by its name there: another thread opens it. */
+function make_opfs(name: string, how: number): vm_store_t | number {
+  if (name === '' || how < STORE_READ || how > STORE_NEW) return -EINVAL;
+  if (new TextEncoder().encode(name).length > STORE_PATH_MAX) return -ENAMETOOLONG;
+  if (root.count[store_root()] >= VM_STORES_MAX) return -ENFILE;
+  const s = record_make(VM_STORE_OPFS, how !== STORE_READ);
+  if (s < 0) return s;
+  const made = s as vm_store_t;
+  set_string(store.path, made, STORE_PATH_WORDS, name);
+  record_publish(made);
+  const error = opfs_open(made, how);
+  if (error === 0) return made;
+  vm_store_drop(made);
+  return -error;
 }
 /** Opens a file for the first time; noted at once, since coming back may end this thread's turn. */
 function open_new(path: string, how: number): number {
@@ -492,6 +524,7 @@ function ref_error(ref: StoreRef): number {
  * end of the store, or the errno, negated.  The caller refers to the store, and holds no lock.
  */
 export function vm_store_readv(s: vm_store_t, at: number, into: readonly Uint8Array[]): number {
+  if (store.kind[s] === VM_STORE_OPFS) return opfs_readv(s, at, into);
   const ref = ref_of(s);
   const error = ref_error(ref);
   if (error !== 0) return -error;
@@ -502,6 +535,7 @@ export function vm_store_readv(s: vm_store_t, at: number, into: readonly Uint8Ar
 }
 /** Writes views from byte `at` on, one after the other: all, or an errno. As vm_store_readv. */
 export function vm_store_writev(s: vm_store_t, at: number, from: readonly Uint8Array[]): number {
+  if (store.kind[s] === VM_STORE_OPFS) return store.writable[s] ? opfs_writev(s, at, from) : EROFS;
   const ref = ref_of(s);
   const failed = ref_error(ref);
   if (failed !== 0) return failed;
@@ -512,26 +546,31 @@ export function vm_store_writev(s: vm_store_t, at: number, from: readonly Uint8A
 }
 /** Bytes in a store, or the errno, negated. As vm_store_readv. */
 export function vm_store_size(s: vm_store_t): number {
+  if (store.kind[s] === VM_STORE_OPFS) return opfs_size(s);
   const ref = ref_of(s);
   const error = ref_error(ref);
   return error !== 0 ? -error : parked(() => store_size(ref));
 }
 /** Makes a file so many bytes long. 0, or an errno. As vm_store_readv. */
 export function vm_store_truncate(s: vm_store_t, size: number): number {
+  if (store.kind[s] === VM_STORE_OPFS) return store.writable[s] ? opfs_truncate(s, size) : EROFS;
   const ref = ref_of(s);
   return ref_error(ref) || parked(() => store_truncate(ref, size));
 }
 /** All that was written is where it stays. 0, or an errno. As vm_store_readv. */
 export function vm_store_sync(s: vm_store_t): number {
+  if (store.kind[s] === VM_STORE_OPFS) return opfs_sync(s);
   const ref = ref_of(s);
   return ref_error(ref) || parked(() => store_sync(ref));
 }
 /** This thread has the store's file open from here on. 0, or an errno. As vm_store_readv. */
 export function vm_store_open(s: vm_store_t): number {
+  if (store.kind[s] === VM_STORE_OPFS) return Math.max(0, -opfs_size(s));
   return ref_error(ref_of(s));
 }
 /** Removes the store's file, if it is still where it was opened. 0, or an errno: ESTALE. */
 export function vm_store_remove(s: vm_store_t): number {
+  if (store.kind[s] === VM_STORE_OPFS) return opfs_remove(s);
   if (store.kind[s] !== VM_STORE_FILE) return EINVAL;
   const path = vm_store_path(s);
   const is = identity_of(s);

@@ -18,14 +18,16 @@ import { OWN_NEW, own_all } from '../machine/store_own.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
+  store_root,
   VM_STORE_FILE,
   VM_STORE_MEMORY,
+  VM_STORE_OPFS,
   vm_store,
   vm_store_root,
   type vm_store_t,
 } from '../h/vm_store.ts';
 import { zone_present } from '../uma/uma_stats.ts';
-import { store_fd_word, store_root, vm_store_path } from './vm_store.ts';
+import { store_fd_word, vm_store_path } from './vm_store.ts';
 
 const store = vm_store;
 const root = vm_store_root;
@@ -78,10 +80,11 @@ function record_check(s: vm_store_t): void {
   const id = store.id[s];
   if (id <= 0 || id > root.made[store_root()]) panic('vm_store_check: number', s * 4, id);
   const is_file = store.kind[s] === VM_STORE_FILE;
-  if (!is_file && store.kind[s] !== VM_STORE_MEMORY) panic('vm_store_check: kind', store.kind[s]);
-  if (is_file !== (vm_store_path(s) !== '')) panic('vm_store_check: path of a store', s * 4);
+  const named = is_file || store.kind[s] === VM_STORE_OPFS;
+  if (!named && store.kind[s] !== VM_STORE_MEMORY) panic('vm_store_check: kind', store.kind[s]);
+  if (named !== (vm_store_path(s) !== '')) panic('vm_store_check: path of a store', s * 4);
   const end = store.first_page[s] + store.pages[s];
-  if (is_file ? end !== 0 : end > machine.npages[M]) panic('vm_store_check: pages', s * 4, end);
+  if (named ? end !== 0 : end > machine.npages[M]) panic('vm_store_check: pages', s * 4, end);
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const fd = mem.I32[store_fd_word(s, cpu)];
     if (fd !== 0 && !(is_file && cpu_alive(cpu))) panic('vm_store_check: open by', s * 4, cpu);
