@@ -39,6 +39,7 @@ import { object_anonymous } from '../object/vm_object.ts';
 import { object_page_cache } from '../object/vm_object_cache.ts';
 import { object_page_free, page_valid } from '../object/vm_object_page.ts';
 import { swap_full } from '../object/swap_area.ts';
+import { swap_prepare } from '../object/swap_on.ts';
 import { object_page_launder, page_dirty } from '../object/vm_launder.ts';
 import { vm_page_count_min } from '../page/vm_page.ts';
 import {
@@ -168,6 +169,7 @@ export function inactive_scan(s: Scan): void {
     inactive_page(s, m, o);
     mtx_unlock(object.lock, o);
   }
+  if (s.full) swap_prepare(); // for the next look: now nothing is locked
 }
 /** Decides about one page. Its object is locked, and is so again afterwards. */
 function inactive_page(s: Scan, m: number, o: vm_object_t): void {
