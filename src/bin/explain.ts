@@ -39,6 +39,7 @@ import {
 import { zone_decls } from '../sys/machine/zone_decl.ts';
 import { declared_types } from '../sys/kmem/kern_malloc_type.ts';
 import { wmesgs } from '../sys/machine/wmesg.ts';
+import { swapctl_columns } from '../sys/observe/swap_info.ts';
 import type { Column } from '../sys/observe/columns.ts';
 import { NETSTAT_FIGURES, NETSTAT_LINES } from '../sys/observe/netstat_text.ts';
 import { OBJECT_COLUMNS, PROCSTAT_COLUMNS } from '../sys/observe/procstat_text.ts';
@@ -185,6 +186,7 @@ export function terms(): Term[] {
     ...of_columns(ZONE_COLUMNS, 'vmstat -z'),
     ...of_columns(OBJECT_COLUMNS, 'vmstat -o'),
     ...of_columns(PROCSTAT_COLUMNS, 'procstat -v'),
+    ...of_columns(swapctl_columns({ bytes: 512, name: '512-blocks' }), 'swapctl -l'),
     ...of_netstat(),
     ...rows.map((r) => ({ name: r.name, kind: 'a row of systat -mbufs', text: r.help })),
     ...zones,

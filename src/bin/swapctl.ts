@@ -11,7 +11,12 @@
  * Columns are BSD's; --json prints the areas in bytes.  Areas come and go by machine.swapon()
  * and swapoff(), in the program itself.
  */
-import { type SwapInfo, swapctl_sum_text, swapctl_text } from '../sys/observe/swap_info.ts';
+import {
+  type SwapInfo,
+  type SwapUnit,
+  swapctl_sum_text,
+  swapctl_text,
+} from '../sys/observe/swap_info.ts';
 import {
   EXIT_FAIL,
   EXIT_OK,
@@ -49,11 +54,11 @@ examples:
 `;
 
 const UNITS = {
-  k: [2 ** 10, '1K-blocks'],
-  m: [2 ** 20, '1M-blocks'],
-  g: [2 ** 30, '1G-blocks'],
+  k: { bytes: 2 ** 10, name: '1K-blocks' },
+  m: { bytes: 2 ** 20, name: '1M-blocks' },
+  g: { bytes: 2 ** 30, name: '1G-blocks' },
 } as const;
-const PLAIN = [512, '512-blocks'] as const;
+const PLAIN: SwapUnit = { bytes: 512, name: '512-blocks' };
 
 /** The areas; a text: why they cannot be told. */
 function areas_of(ctx: ToolContext): SwapInfo[] | string {
@@ -80,7 +85,7 @@ export async function swapctl_main(argv: readonly string[], ctx: ToolContext): P
   if (units.length > 1) return refuse('-k, -m, -g: one of them');
   const rounds = tool_rounds(values.get('w'), values.get('c'));
   if (typeof rounds === 'string') return refuse(rounds);
-  const [block, name] = units.length === 0 ? PLAIN : UNITS[units[0]];
+  const unit = units.length === 0 ? PLAIN : UNITS[units[0]];
   const json = on.has('json');
   if (ctx.terminal && ctx.program && !json) ctx.out(`${program_text(ctx.program)}\n`);
   return await tool_repeat(rounds, (n) => {
@@ -94,7 +99,7 @@ export async function swapctl_main(argv: readonly string[], ctx: ToolContext): P
       ctx.out(`${JSON.stringify({ ...program, swapctl: areas })}\n`);
     } else {
       if (n > 0) ctx.out('\n');
-      ctx.out((on.has('l') ? swapctl_text : swapctl_sum_text)(areas, block, name));
+      ctx.out((on.has('l') ? swapctl_text : swapctl_sum_text)(areas, unit));
     }
     return EXIT_OK;
   });

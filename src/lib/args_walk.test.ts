@@ -194,6 +194,10 @@ const SUBJECTS: Record<string, Subject> = {
       vmstat: () => ['z'],
       netstat: none,
       procstat: none,
+      // No file may come of it: a size of 0 is refused last.
+      swapon: () => ['/tmp/kmem-walk.swap', { priority: 0, size: 0 }],
+      swapoff: () => ['/tmp/kmem-walk.swap'],
+      swaps: none,
       sysctl: () => ['vm.lowmem_period', 10],
       sysctlBytes: () => ['kern.ostype'],
       sysctls: none,

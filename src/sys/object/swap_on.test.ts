@@ -2,8 +2,8 @@
  * Shows: files become swap areas and end as such, each kind of bad file is refused with its errno
  * and left as it was; whatever call of the host fails, what was made is gone, and nothing is
  * left in a hand; the kernel's own file is made when it is needed, and goes.
- * By what means: files in a folder of the test; every Nth operation of a store fails; processes that
- * end without a word.
+ * By what means: files in a folder of the test; every Nth operation of a store fails; processes
+ * that end without a word.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

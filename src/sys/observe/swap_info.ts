@@ -12,6 +12,7 @@ import { PAGE_SIZE } from '../machine/memory.ts';
 import { CTLFLAG_RD, CTLFLAG_SKIP, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import { SWAP_CLOSING, SWAP_DEFAULT, SWAP_LABEL, swap_area, type swap_area_t } from '../h/swap.ts';
 import { swap_area_free, swap_areas, swap_full } from '../object/swap_area.ts';
+import { type Column, columns_text } from './columns.ts';
 import { vm_store_path } from '../object/vm_store.ts';
 
 const area = swap_area;
@@ -109,37 +110,73 @@ sysctl_value(
 
 // --- text ---------------------------------------------------------------------------------------
 
-const WIDTH = 8;
-const DEVICE = 11;
 const HUNDRED = 100;
-const right = (v: number | string): string => String(v).padStart(WIDTH);
-/** The table of `swapctl -l`; `block` is the bytes of a block, `name` what these are called. */
-export function swapctl_text(areas: readonly SwapInfo[], block: number, name: string): string {
-  if (areas.length === 0) return 'no swap devices configured\n';
-  const device = (a: SwapInfo): string => (a.path || 'memory').replace(/\p{C}/gu, '?');
-  const width = Math.max(DEVICE, ...areas.map((a) => device(a).length));
-  const blocks = (bytes: number): number => Math.floor(bytes / block);
-  const column = Math.max(name.length, WIDTH);
-  const row = (of: string, size: number, used: number, free: number, priority: string): string => {
-    const capacity = size === 0 ? 0 : Math.round((used * HUNDRED) / size);
-    const first = `${of.padEnd(width)} ${String(blocks(size)).padStart(column)}`;
-    const rest = [right(blocks(used)), right(blocks(free)), `${`${capacity}%`.padStart(WIDTH)}`];
-    return `${[first, ...rest].join(' ')}${priority === '' ? '' : ` ${right(priority)}`}\n`;
-  };
-  const titles = ['Used', 'Avail', 'Capacity', 'Priority'].map(right).join(' ');
-  const total = (what: 'size' | 'used' | 'free'): number => areas.reduce((n, a) => n + a[what], 0);
-  const last =
-    areas.length > 1 ? row('Total', total('size'), total('used'), total('free'), '') : '';
-  return (
-    `${'Device'.padEnd(width)} ${name.padStart(column)} ${titles}\n` +
-    areas.map((a) => row(device(a), a.size, a.used, a.free, String(a.priority))).join('') +
-    last
-  );
+/** Blocks in which swapctl counts. */
+export interface SwapUnit {
+  readonly bytes: number;
+  readonly name: string;
+}
+type Sums = Pick<SwapInfo, 'size' | 'used' | 'free'>;
+interface Row extends Sums {
+  readonly device: string;
+  readonly priority: string;
+}
+/** The columns of `swapctl -l`. */
+export function swapctl_columns({ bytes, name }: SwapUnit): readonly Column<Row>[] {
+  const blocks = (n: number): string => String(Math.floor(n / bytes));
+  const right = { width: 8, gap: ' ' };
+  return [
+    {
+      title: 'Device',
+      help: 'The file of the area; `memory` if it lies in the memory of the machine.',
+      width: -11,
+      gap: '',
+      text: (a) => a.device,
+    },
+    {
+      title: name,
+      help: 'What can be used of it, in blocks of so many bytes.',
+      width: Math.max(right.width, name.length),
+      gap: ' ',
+      text: (a) => blocks(a.size),
+    },
+    { title: 'Used', help: 'What pages have there.', ...right, text: (a) => blocks(a.used) },
+    { title: 'Avail', help: 'What is free there.', ...right, text: (a) => blocks(a.free) },
+    {
+      title: 'Capacity',
+      help: 'How much of it is used, in percent.',
+      ...right,
+      text: (a) => `${a.size === 0 ? 0 : Math.round((a.used * HUNDRED) / a.size)}%`,
+    },
+    {
+      title: 'Priority',
+      help: 'The area with the lowest number is used first, areas of equal ones in turn.',
+      ...right,
+      text: (a) => a.priority,
+    },
+  ];
+}
+function sums(areas: readonly SwapInfo[]): Sums {
+  const sum = (what: keyof Sums): number => areas.reduce((n, a) => n + a[what], 0);
+  return { size: sum('size'), used: sum('used'), free: sum('free') };
+}
+const NONE = 'no swap devices configured\n';
+/** The table of `swapctl -l`. */
+export function swapctl_text(areas: readonly SwapInfo[], unit: SwapUnit): string {
+  if (areas.length === 0) return NONE;
+  const rows: Row[] = areas.map((a) => {
+    const device = (a.path || 'memory').replace(/\p{C}/gu, '?');
+    return { ...a, device, priority: String(a.priority) };
+  });
+  if (areas.length > 1) rows.push({ ...sums(areas), device: 'Total', priority: '' });
+  const { titles, lines } = columns_text(swapctl_columns(unit), rows);
+  return [titles, ...lines].map((line) => `${line.trimEnd()}\n`).join('');
 }
 /** The line of `swapctl -s`. */
-export function swapctl_sum_text(areas: readonly SwapInfo[], block: number, name: string): string {
-  if (areas.length === 0) return 'no swap devices configured\n';
-  const n = (what: 'size' | 'used' | 'free'): string =>
-    `${Math.floor(areas.reduce((s, a) => s + a[what], 0) / block)} ${name}`;
-  return `total: ${n('size')} allocated, ${n('used')} used, ${n('free')} available\n`;
+export function swapctl_sum_text(areas: readonly SwapInfo[], { bytes, name }: SwapUnit): string {
+  if (areas.length === 0) return NONE;
+  const all = sums(areas);
+  const blocks = (n: number): string => `${Math.floor(n / bytes)} ${name}`;
+  const [size, used, free] = [blocks(all.size), blocks(all.used), blocks(all.free)];
+  return `total: ${size} allocated, ${used} used, ${free} available\n`;
 }
