@@ -18,6 +18,7 @@ import { bench_locks, bench_pages, bounded_markdown } from './bounded.ts';
 import { markdown } from './markdown.ts';
 import { bench_metrics } from './metrics.ts';
 import { bench_packets, packets_markdown } from './packets.ts';
+import { bench_paging, paging_markdown } from './paging.ts';
 import { plot } from './plot.ts';
 import { bench_vm, vm_markdown } from './vm.ts';
 
@@ -67,6 +68,11 @@ const BENCHES: Record<string, Bench> = {
     about: 'packets through two threads beside Buffers and postMessage',
     run: bench_packets,
     markdown: packets_markdown,
+  },
+  paging: {
+    about: 'page-in, page-out, mapped files and faults in them beside readSync, writeSync and lmdb',
+    run: bench_paging,
+    markdown: paging_markdown,
   },
   vm: {
     about: 'faults, forks and changes of protection beside those of the system',
