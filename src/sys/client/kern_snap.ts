@@ -36,7 +36,7 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJ_DEAD, OBJT_DEFAULT, OBJT_SWAP, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJT_DEFAULT, OBJT_SWAP, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { VM_PROT_ALL, VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { to_address } from '../map/vm_bank.ts';
 import { fault_errno, vm_frame } from '../map/vm_copy.ts';
@@ -58,8 +58,8 @@ import {
 } from '../map/vm_region.ts';
 import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
 import { vm_page_sleep_if_busy } from '../object/vm_object_page.ts';
-import { vm_pager_has_page } from '../object/vm_pager.ts';
 import { object_index } from '../object/vm_object.ts';
+import { vm_page_deactivate, vm_page_wirings } from '../page/vm_pageq.ts';
 import { radix_next } from '../pmap/vm_radix.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { SNAP_NORMAL, SNAP_RANDOM, SNAP_SEQUENTIAL, type SnapRegion } from './snap_file.ts';
@@ -159,42 +159,27 @@ function next_in(top: vm_object_t, first: number, n: number): number {
   mtx_unlock(object.lock, o);
   return least;
 }
-/** Whether a pager has what is seen as page `first` of an object. */
-function paged(top: vm_object_t, first: number): boolean {
-  let o = top;
-  let i = first;
-  let has = false;
-  mtx_lock(object.lock, o);
-  for (;;) {
-    const inside = i < object.size[o] && (object.flags[o] & OBJ_DEAD) === 0;
-    has = inside && vm_pager_has_page(o, i);
-    const below = object.backing[o];
-    if (has || below === NULL) break;
-    i += object.backing_offset[o];
-    mtx_lock(object.lock, below);
-    mtx_unlock(object.lock, o);
-    o = below;
-  }
-  mtx_unlock(object.lock, o);
-  return has;
-}
 /** Beside errnos: the page has no contents. */
 export const SNAP_NONE = -1;
 /** Copies a page of a copy to byte `to` of `into`. 0, SNAP_NONE, or an errno. */
 export function snap_read(mp: vm_map_t, at: number, into: Uint8Array, to: number): number {
   const { o, i } = shown_at(mp, at);
   if (o === NULL) return SNAP_NONE;
+  let came = false;
   for (;;) {
     const m = vm_object_seen(o, i);
     if (m !== 0) {
       const of = object_seen.o;
       const slept = vm_page_sleep_if_busy(m, of);
       if (!slept) bytes_out(into, to, m * PAGE_SIZE, PAGE_SIZE);
+      // Nobody else has asked for it: it is the first to go again.
+      if (!slept && came && vm_page_wirings(m) === 0) vm_page_deactivate(m);
       mtx_unlock(object.lock, of);
       if (slept) continue;
       return 0;
     }
-    if (!paged(o, i)) return SNAP_NONE;
+    if (object_seen.away === NULL) return SNAP_NONE;
+    came = true;
     const kern = vm_fault(mp, at, VM_PROT_NONE);
     if (kern !== KERN_SUCCESS) return fault_errno(kern);
   }
