@@ -30,6 +30,7 @@ import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { pmap_absent, pmap_translate } from '../pmap/pmap.ts';
 import { tlb_lookup } from '../pmap/pmap_tlb.ts';
 import { vm_fault } from './vm_fault.ts';
+import { type Shortage, shortage_none, vm_fault_reclaim } from './vm_oom.ts';
 
 const map = vm_map;
 
@@ -39,12 +40,18 @@ const map = vm_map;
  */
 export function vm_frame(mp: vm_map_t, vpn: number, write: boolean): number {
   const pm = map.pmap[mp];
+  let short: Shortage | null = null;
   poll();
   for (;;) {
     let frame = tlb_lookup(pm, vpn, write); // a fault leaves a tag behind
     if (frame === 0 && !pmap_absent(pm, vpn, write)) frame = pmap_translate(pm, vpn, write);
     if (frame > 0) return frame;
-    if (frame < 0) return -KERN_RESOURCE_SHORTAGE;
+    if (frame < 0) {
+      // No memory for this CPU's tags: it is had as a page for a fault is.
+      short ??= shortage_none();
+      if (vm_fault_reclaim(mp, short, 1)) continue;
+      return -KERN_RESOURCE_SHORTAGE;
+    }
     const result = vm_fault(mp, vpn, write ? VM_PROT_WRITE : VM_PROT_READ);
     if (result !== KERN_SUCCESS) return -result;
   }
