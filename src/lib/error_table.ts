@@ -87,10 +87,14 @@ export const ERRORS: readonly ErrorEntry[] = [
     EEXIST,
     'the name exists with another shape: the text has both; a region of that name has another ' +
       'length, or its place is taken; a fork has the name of a space; a dump would be written ' +
-      'over a file',
+      'over a file; a space that is to be loaded has regions already',
     'use the same shape in every thread, or another name; destroy the space first',
   ),
-  entry(EISDIR, 'the name is a group of variables', 'name one variable in it'),
+  entry(
+    EISDIR,
+    'the name is a group of variables; or the path is that of a folder',
+    'name one variable in it; name a file',
+  ),
   entry(
     ENOTDIR,
     'the name goes on below a variable, or the path below what is no folder',
@@ -174,7 +178,11 @@ export const ERRORS: readonly ErrorEntry[] = [
   entry(EDQUOT, 'this user may have no more room there; no dump stays', 'dump elsewhere'),
   entry(EFBIG, 'a file may not be as long as the memory there; no dump stays', 'dump elsewhere'),
   entry(EROFS, 'nothing can be written there', 'dump elsewhere'),
-  entry(ELOOP, 'the path goes through too many links', 'mend the links'),
+  entry(
+    ELOOP,
+    'the path goes through too many links; or a space would be saved to a link',
+    'mend the links; name the file itself',
+  ),
   entry(EMFILE, 'this process, or this thread for dumps, has too many files open', 'close some'),
   entry(ENFILE, 'the host has too many files open', 'close some'),
   entry(
