@@ -21,6 +21,7 @@ usage: kmem COMMAND [options]
   swapctl -l         its swap areas, or those of a dump
   systat -mbufs      the same as bars, again and again
   sysctl NAME...     its kernel's variables, shown and set
+  saved FILE         what is in the file of a saved address space
   explain TERM       what a column, a variable, a zone, a type, an error means
   help [COMMAND]     this text, or a command's
 
@@ -58,6 +59,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       case 'explain': {
         const { explain_main } = await import('./explain.ts');
         return explain_main(rest);
+      }
+      case 'saved': {
+        const { saved_main } = await import('./saved.ts');
+        return saved_main(rest);
       }
       case 'replay': {
         const { replay_main } = await import('./replay.ts');
@@ -100,10 +105,11 @@ async function help(command: string | undefined): Promise<string> {
   if (is_live(command)) return await (await import('./live.ts')).live_help(command);
   if (command === 'start') return (await import('./start.ts')).START_HELP;
   if (command === 'explain') return (await import('./explain.ts')).EXPLAIN_HELP;
+  if (command === 'saved') return (await import('./saved.ts')).SAVED_HELP;
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
   throw await no_such(command);
 }
-const COMMANDS = [...LIVE_COMMANDS, 'start', 'replay', 'explain', 'help'];
+const COMMANDS = [...LIVE_COMMANDS, 'start', 'replay', 'saved', 'explain', 'help'];
 async function no_such(command: string): Promise<UsageError> {
   const { nearest_of } = await import('./nearest.ts');
   const near = nearest_of(command.toLowerCase(), COMMANDS);

@@ -53,6 +53,7 @@ async function withFilled(
   memory = '8M',
 ): Promise<void> {
   const machine = boot({ memory, cpus: 2, options: OPTIONS });
+  machine.sysctl('vm.swap_default', 0);
   const space = machine.space('s');
   filled(space);
   await run(space, machine);
@@ -170,6 +171,7 @@ describe('saved and loaded', () => {
       space.save(path);
     });
     const machine = boot({ memory: '2M', options: OPTIONS });
+    machine.sysctl('vm.swap_default', 0);
     const space = machine.space('s');
     const maps = maps_all().length;
     for (let i = 0; i < 3; i++) fails(() => space.load(path), 'ENOMEM', /space 's'/);

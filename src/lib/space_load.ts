@@ -33,16 +33,8 @@ import {
   snap_show,
   snap_write,
 } from '../sys/client/kern_snap.ts';
-import {
-  SNAP_RUN_PAGES,
-  SnapDamage,
-  SnapForeign,
-  type SnapHeader,
-  SnapTables,
-  snap_contents_check,
-  snap_header_get,
-  snap_region_tables,
-} from '../sys/client/snap_file.ts';
+import { SnapDamage, SnapForeign, type SnapHeader } from '../sys/client/snap_file.ts';
+import { SnapReader } from '../sys/client/snap_reader.ts';
 import { inKernel, letGo } from './context.ts';
 import { kmemError } from './errors.ts';
 import { textOf } from './memory.ts';
@@ -52,56 +44,14 @@ import { memoryFailure } from './type.ts';
 
 const OP = 'load';
 
-/** A file that is being read, from its beginning to its end. */
-class Load {
-  readonly path: string;
-  readonly #st: number;
-  readonly #page = new Uint8Array(PAGE_SIZE);
-  readonly #bytes = new Uint8Array(SNAP_RUN_PAGES * PAGE_SIZE);
-  #at = 0;
-  constructor(path: string, st: number) {
-    this.path = path;
-    this.#st = st;
-  }
-  /** The next bytes, as many as that has or as are left. */
-  #some(into: Uint8Array): Uint8Array {
-    const n = snap_io(() => store_read(this.#st, this.#at, into));
-    if (n < 0) fileError(OP, this.path, -n, `after ${this.#at} bytes`);
-    this.#at += n;
-    return into.subarray(0, n);
-  }
-  #all(into: Uint8Array): Uint8Array {
-    const bytes = this.#some(into);
-    if (bytes.length === into.length) return bytes;
-    throw new SnapDamage(`it was cut off meanwhile, after ${this.#at} bytes`);
-  }
-  header(): SnapHeader {
-    const size = snap_io(() => store_size(this.#st));
-    if (size < 0) fileError(OP, this.path, -size);
-    return snap_header_get(this.#some(this.#page), size);
-  }
-  regions(h: SnapHeader): SnapTables {
-    const tables = new SnapTables(h);
-    for (let i = snap_region_tables(h.regions); i > 0; i--)
-      tables.addRegions(this.#all(this.#page));
-    return tables;
-  }
-  /** Calls `store` for each page with contents: its region, page of that, and bytes. */
-  contents(
-    h: SnapHeader,
-    tables: SnapTables,
-    store: (region: number, page: number, bytes: Uint8Array, from: number) => void,
-  ): void {
-    for (let i = 0; i < h.groups; i++) {
-      for (const run of tables.index(this.#all(this.#page))) {
-        const bytes = this.#all(this.#bytes.subarray(0, run.pages * PAGE_SIZE));
-        snap_contents_check(run, bytes);
-        const first = run.vpn - tables.regions[run.region].vpn;
-        for (let p = 0; p < run.pages; p++) store(run.region, first + p, bytes, p * PAGE_SIZE);
-      }
-    }
-    tables.end();
-  }
+/** A reader of a file that is open; this thread is away while the host reads. */
+function readerOf(path: string, st: number): SnapReader {
+  const size = snap_io(() => store_size(st));
+  if (size < 0) fileError(OP, path, -size);
+  return new SnapReader(size, (at, into) => {
+    const n = snap_io(() => store_read(st, at, into));
+    return n < 0 ? fileError(OP, path, -n, `after ${at} bytes`) : n;
+  });
 }
 
 /** Space.load. */
@@ -114,7 +64,7 @@ export function loadSpace(space: Space, given: string): SavedSpace {
   const loaded = { map: NULL as vm_map_t };
   let saved: SavedSpace;
   try {
-    saved = inKernel(OP, () => loadInto(space, mp, new Load(path, st), loaded));
+    saved = inKernel(OP, () => loadInto(space, mp, path, st, loaded));
   } catch (e) {
     left(space, st, loaded.map);
     if (e instanceof SnapForeign) throw kmemError(EINVAL, OP, `${path}: ${e.message}`);
@@ -129,7 +79,14 @@ function left({ context }: Space, st: number, loaded: vm_map_t): void {
   store_close(st); // errno: it was only read
   if (loaded !== NULL && context.up) letGo(() => inKernel(OP, () => snap_map_drop(loaded)));
 }
-function loadInto(space: Space, mp: vm_map_t, load: Load, loaded: { map: vm_map_t }): SavedSpace {
+function loadInto(
+  space: Space,
+  mp: vm_map_t,
+  path: string,
+  st: number,
+  loaded: { map: vm_map_t },
+): SavedSpace {
+  const load = readerOf(path, st);
   const header = load.header();
   const tables = load.regions(header);
   fits(space, mp, header);
@@ -138,15 +95,18 @@ function loadInto(space: Space, mp: vm_map_t, load: Load, loaded: { map: vm_map_
   loaded.map = to;
   const places = tables.regions.map((r): SnapPlace => {
     const start = snap_region_map(to, r);
-    if (start < 0) refused(space, -start, load.path, textOf(Uint8Array.from(r.name)));
+    if (start < 0) refused(space, -start, path, textOf(Uint8Array.from(r.name)));
     return { ...r, start };
   });
-  load.contents(header, tables, (region, page, bytes, from) => {
-    const error = snap_write(to, places[region].start + page, bytes, from);
-    if (error !== 0) noRoom(space, error, load.path);
+  load.contents(header, tables, ({ pages }, region, page, bytes) => {
+    const first = places[region].start + page;
+    for (let p = 0; p < pages; p++) {
+      const error = snap_write(to, first + p, bytes, p * PAGE_SIZE);
+      if (error !== 0) noRoom(space, error, path);
+    }
   });
   const kern = snap_show(mp, to, places);
-  if (kern !== KERN_SUCCESS) refused(space, kern, load.path, '');
+  if (kern !== KERN_SUCCESS) refused(space, kern, path, '');
   return savedSpace(header);
 }
 /** Throws EEXIST unless nothing is mapped in a space. */
