@@ -402,6 +402,7 @@ Object.assign(SUBJECTS, {
       ...widths('8 16 32 64f', 'store', (w) => [region(w).address, 1]),
       fork: () => [`fork ${Math.random()}`, { protect: 'r', wait: 5, windows: 'copy' }],
       forkAsync: () => [`fork ${Math.random()}`, { protect: 'r', wait: 5, windows: 'copy' }],
+      load: () => ['no such file'],
       destroy: () => [{ wait: 5 }],
       dispose: none,
     },
@@ -444,6 +445,8 @@ const ELSEWHERE = new Set([
   'constructor',
   'bury',
   'toJSON', // inspect.test.ts
+  'Space.save', // writes a file: space_file.test.ts
+  'Space.saveAsync',
   'Machine.dump', // writes a file: dump.test.ts
   'MallocType.freeWith',
   'MallocType.allocWith',

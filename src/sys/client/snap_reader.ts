@@ -54,7 +54,7 @@ export class SnapReader {
     }
     return tables;
   }
-  /** Calls `each` for every run of pages with contents: with its region, page of that, and bytes. */
+  /** Calls `each` for every run of pages with contents: its region, page of that, and bytes. */
   contents(
     h: SnapHeader,
     tables: SnapTables,
