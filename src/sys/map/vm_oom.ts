@@ -1,9 +1,9 @@
 /*
  * vm_oom: a fault finds no page, and no page that could be had.
  *
- * It waits as long as something may come free: pages that are busy because they are being read or
- * written, or that some CPU may still use.  When there is no such hope, the space that has most
- * pages pays: its fault fails, and its program sees ENOMEM with what holds the memory.  That may
+ * It waits as long as something may come free: pages that others have in work, whose object another
+ * thread has locked all the time, or that some CPU may still use.  When there is no such hope, the
+ * space that has most pages pays: its fault fails, and its program sees ENOMEM with what holds the memory.  That may
  * make it let go of some, so a fault in any other space waits, for vm.oom_wait at most, and fails
  * then, too.  Nobody is killed, and nobody waits for ever.
  *
@@ -96,7 +96,10 @@ function vm_oom_wait(mp: vm_map_t, since: number): boolean {
 }
 /** Whether something may come free without anybody's doing. */
 function hope(): boolean {
-  return tlb_owed() || vm_page_limbo_count() > 0 || vm_oom_figures().busy > 0;
+  if (tlb_owed() || vm_page_limbo_count() > 0) return true;
+  // A page that is not wired, and has a place to go to, was in use when it was looked at.
+  const { resident, wired, stuck } = vm_oom_figures();
+  return resident - wired > stuck;
 }
 /** Whether no other thread is there that could let go of something. */
 function alone(): boolean {
