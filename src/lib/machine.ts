@@ -699,6 +699,7 @@ const VALUES = {
   debug: ['boolean'],
   fresh: ['boolean'],
   pagedaemon: ['boolean'],
+  pagers: ['number'],
 } as const;
 /** Throws EINVAL for values of other types. */
 function checkValues(

@@ -19,6 +19,7 @@ import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ESTALE } from '../sys/ma
 import { cpu_state_word, thr, tid_cpu } from '../sys/machine/cpu.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
+import { pagedaemon_default } from '../sys/boot/pagedaemon.ts';
 import {
   KERN_BUSY,
   KERN_FAILURE,
@@ -52,6 +53,7 @@ import {
   space_seen,
   space_wait,
 } from '../sys/client/kern_space.ts';
+import { vm_oom_text } from '../sys/map/vm_oom.ts';
 import { vm_window_find } from '../sys/map/vm_window.ts';
 import { tlb_base, tlb_on_move } from '../sys/pmap/pmap_tlb.ts';
 import { shown } from './args.ts';
@@ -124,6 +126,7 @@ tlb_on_move((pm, base) => byPmap.get(pm)?.tagsAre(base));
  * What a request that finds no memory names: the spaces that this thread uses, with the pages that
  * they translate and their tables.  A page that two of them show counts in both.
  */
+moreHolders.spaces = vm_oom_text;
 moreHolders.find = () =>
   [...byPmap]
     .filter(([, { gone }]) => !gone)
@@ -227,6 +230,7 @@ export class Space implements Mortal, Disposable {
     known?.dispose(); // it was destroyed: this is another one
     const space = new Space(ctx, name, mp);
     ctx.named.set(`space:${name}`, space);
+    inKernel('space', pagedaemon_default);
     return space;
   }
 

@@ -164,17 +164,21 @@ export function memoryFailure(
   const held = reason === 'limit' ? `vm.kmem_size is ${limit}, ` : '';
   const kept = reason === 'full' && freeBytes > 0 ? ", the kernel's reserve" : '';
   const holders = reason === 'too large' ? [] : inKernel(op, holdersNow);
+  const pagesOf = kind === 'space' ? `; ${inKernel(op, moreHolders.spaces)}` : '';
   const text =
-    `${reason}: no ${size} bytes for ${kind} '${name}' ` +
-    `(${held}${freeBytes} bytes free${kept}, longest run ${longestRun})${holdersText(holders)}`;
+    `${reason}: no ${size} bytes for ${kind} '${name}' (${held}${freeBytes} bytes free${kept}, ` +
+    `longest run ${longestRun})${holdersText(holders)}${pagesOf}`;
   const details = { reason, size, freeBytes, longestRun, holders, ...what };
   if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
   return kmemError(ENOMEM, op, text, details);
 }
 /** So many of those that hold memory are named. */
 const HOLDERS = 3;
-/** What this thread knows besides types and zones that holds memory. */
-export const moreHolders: { find: () => Holder[] } = { find: () => [] };
+/** What this thread knows besides types and zones that holds memory, and in words about spaces. */
+export const moreHolders: { find: () => Holder[]; spaces: () => string } = {
+  find: () => [],
+  spaces: () => '',
+};
 function holdersNow(): Holder[] {
   const all = [...largest_holders(HOLDERS), ...moreHolders.find()];
   return all.sort((a, b) => b.bytes - a.bytes).slice(0, HOLDERS);

@@ -103,7 +103,12 @@ import {
   vm_window_startup,
 } from '../map/vm_window.ts';
 import { lowmem_call, lowmem_heard, vm_reclaim } from '../map/vm_lowmem.ts';
-import { vm_pageout_boot, vm_pageout_reap } from '../map/vm_pageout_vars.ts';
+import {
+  pageout_start,
+  pageout_start_never,
+  vm_pageout_boot,
+  vm_pageout_reap,
+} from '../map/vm_pageout_vars.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
 import { pagedaemon_start } from './pagedaemon.ts';
@@ -177,8 +182,13 @@ export interface BootOptions {
   fresh?: boolean;
   /** How atomic operations are done. Default 'auto': by WebAssembly where there is any. */
   atomics?: AtomicsKind;
-  /** Starts the page daemon in a thread of its own; it takes one of the slots. Default false. */
+  /**
+   * Starts the page daemon in a thread of its own; it takes one of the slots.  Default: when a space
+   * is used while several threads are attached, and slots are left.  False: never.
+   */
   pagedaemon?: boolean;
+  /** Further threads that write pages to the swap area and to files, 0 to 16. Default 0. */
+  pagers?: number;
   /** Memory domains, 1 to 8: parts of memory that CPUs prefer. Default 1. */
   domains?: number;
   /** Seed of the kernel's random generator. Default: the clock. */
@@ -262,7 +272,7 @@ life_begin({
     [store_post_reap, "what it asked of a browser's files is taken back, or waited for"],
     [sleepq_reap, 'its sleeps end; a wake-up it was sent goes to the next'],
     [undo_private_reap, 'what it alone was changing is put back: its private undo sections'],
-    [vm_pageout_reap, 'it gets no pages back any more: the next one does'],
+    [vm_pageout_reap, 'it gets no pages back any more: another one does'],
     [vm_page_reap, 'pages in its hand become free'],
     [vm_page_busy_reap, 'pages that it had busy become free, or go back to their owners'],
     [tlb_reap, 'it translates no addresses any more'],
@@ -385,7 +395,9 @@ export function boot(o: BootOptions = {}): Booted {
   machine_open(taken.generation);
   slot_joined();
   const handle = machine_handle();
-  if (o.pagedaemon) pagedaemon_start(handle); // gets memory back, zeroes pages ahead
+  const pagers = o.pagers ?? 0;
+  if (o.pagedaemon === false) pageout_start_never();
+  else if ((o.pagedaemon || pagers > 0) && pageout_start()) pagedaemon_start(handle, 1 + pagers);
   return { handle, cpu: thr.cpu, shutdown };
 }
 /** Every name in BootOptions. */
@@ -399,6 +411,7 @@ const KNOWN: Record<keyof BootOptions, true> = {
   fresh: true,
   atomics: true,
   pagedaemon: true,
+  pagers: true,
   domains: true,
   seed: true,
   dump: true,
@@ -417,6 +430,7 @@ function boot_check(o: BootOptions): void {
   if (o.seed !== undefined && !Number.isSafeInteger(o.seed)) {
     throw new KmemError(EINVAL, 'boot', `seed: ${o.seed} is not a whole number`);
   }
+  boot_check_pagers(o.pagers ?? 0, o.pagedaemon);
   if (o.dump !== undefined && o.dump !== false) boot_check_dump(o.dump);
 }
 const FOLDER_BYTES_MAX = FOLDER_WORDS * 4 - 1;
@@ -431,6 +445,15 @@ function boot_check_dump(folder: unknown): void {
   }
   if (!store_files()) throw new KmemError(EOPNOTSUPP, 'boot', 'dump: this host has no files');
   parts_refuse_dump('boot');
+}
+const PAGERS_MAX = 16;
+function boot_check_pagers(n: number, daemon: boolean | undefined): void {
+  if (!Number.isInteger(n) || n < 0 || n > PAGERS_MAX) {
+    throw new KmemError(EINVAL, 'boot', `pagers: ${n} is not a whole number from 0 to 16`);
+  }
+  if (n > 0 && daemon === false) {
+    throw new KmemError(EINVAL, 'boot', 'pagers: there are none without pagedaemon');
+  }
 }
 function boot_domains(n: number): number {
   if (Number.isInteger(n) && n >= 1 && n <= 8) return n;

@@ -1,8 +1,12 @@
 /*
- * pagedaemon: starts the page daemon's thread.
+ * pagedaemon: starts the page daemon's thread, and those that write pages beside it.
  *
- * It takes a CPU slot like any other thread, does not keep the process alive,
- * and ends when the machine is shut down.
+ * Each takes a CPU slot like any other thread, does not keep the process alive,
+ * and ends when the machine is shut down, or the thread that started it.
+ *
+ * Without being asked for, a daemon is started when a space is used in a machine with several
+ * threads, unless that would leave fewer than one slot for a further thread: one thread alone
+ * reclaims as well by itself.
  *
  * The worker is written out in the form that bundlers know, once for browsers:
  * they make a file of it and put its name here.  In Node nothing is bundled,
@@ -10,7 +14,10 @@
  */
 import { kconsole } from '../machine/kconsole.ts';
 import { builtin_worker } from '../machine/host.ts';
-import type { Handle } from '../machine/machdep.ts';
+import { cpus_attached } from '../machine/death.ts';
+import { M, machine } from '../machine/header.ts';
+import { type Handle, machine_handle } from '../machine/machdep.ts';
+import { pageout_start } from '../map/vm_pageout_vars.ts';
 
 interface PageWorker {
   onerror: ((e: { message: string }) => void) | null;
@@ -19,9 +26,21 @@ interface PageWorker {
 /** A browser's class; not there in Node. */
 declare const Worker: undefined | (new (file: URL, options: { type: 'module' }) => PageWorker);
 
-/** Starts the thread; false where there are no worker threads, or no memory to share. */
-export function pagedaemon_start(handle: Handle): boolean {
+/** Starts so many threads; false where there are no worker threads, or no memory to share. */
+export function pagedaemon_start(handle: Handle, threads = 1): boolean {
   if (handle.memory === null) return false;
+  for (let n = 0; n < threads; n++) if (!start(handle)) return false;
+  return true;
+}
+/** Starts the daemon if the machine has none, and is one in which it is of use. */
+export function pagedaemon_default(): void {
+  const attached = cpus_attached();
+  if (attached < THREADS_LEAST || machine.maxcpus[M] - attached < SLOTS_LEAST) return;
+  if (pageout_start()) pagedaemon_start(machine_handle());
+}
+const THREADS_LEAST = 2;
+const SLOTS_LEAST = 2;
+function start(handle: Handle): boolean {
   const Thread = builtin_worker();
   if (Thread) {
     const file = new URL(/* @vite-ignore */ './pagedaemon_worker.ts', import.meta.url);

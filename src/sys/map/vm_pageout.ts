@@ -21,9 +21,10 @@
  *
  * Below v_free_severe it begins with pass 1.
  *
- * A machine without a daemon works, too: requests do it all.  They come with no mutex held, because a
- * scan waits for those of objects; what is written is written with everything let go of.  The token (vm_pageout_vars.ts) makes requests of several
- * CPUs wait for one another, so that one of them writes and all have pages afterwards.
+ * A machine without a daemon works, too: requests do it all.  They come with no mutex held, because
+ * a scan waits for those of objects; what is written is written with everything let go of.  The
+ * token (vm_pageout_vars.ts) makes requests of several CPUs wait for one another, so that one of
+ * them writes and all have pages afterwards.
  */
 import { atomic_cas, atomic_load, atomic_store, atomic_xchg } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
@@ -68,6 +69,7 @@ import {
 } from './vm_pageout_scan.ts';
 import {
   max_launder,
+  pageout_daemon,
   pageout_direct,
   pageout_full_stats_interval,
   pageout_inactive_target,
@@ -260,7 +262,7 @@ function stats(d: PageDaemon): void {
   stats_scan(all ? active : Math.ceil((most * active) / vm_page_count()));
 }
 /** The daemon's life: ends by the ESHUTDOWN or KernelPanic that a stopped CPU throws. */
-export function vm_pageout(): never {
+function vm_pageout(): never {
   const d = pagedaemon_new();
   const w = needed_word();
   for (;;) {
@@ -281,16 +283,23 @@ function pagers_ring(): void {
   atomic_store(w, 1);
   wakeup(w);
 }
-/** The life of a thread that writes dirty pages beside the daemon. */
-export function vm_pager(): never {
+/** Waits until dirty pages are to be written, and writes some. */
+function pager_turn(): void {
   const w = launder_word();
+  poll();
+  poll_uma();
+  tsleep(w, W_PSLEEP, AGAIN_MS, () => atomic_load(w) === 0);
+  if (atomic_load(w) === 0) return;
+  atomic_store(w, 0);
+  inactive_scan(scan_of(1, page_few_target(vm_page_free_count()), sysctl_get(max_launder)));
+}
+/**
+ * The life of a thread that pages out: the first one is the page daemon, the others write beside
+ * it, and one of them takes its place should it die.
+ */
+export function vm_pageout_thread(): never {
   for (;;) {
-    poll();
-    poll_uma();
-    tsleep(w, W_PSLEEP, AGAIN_MS, () => atomic_load(w) === 0);
-    if (atomic_load(w) === 0) continue;
-    atomic_store(w, 0);
-    const s = scan_of(1, page_few_target(vm_page_free_count()), sysctl_get(max_launder));
-    inactive_scan(s);
+    if (atomic_cas(pageout_daemon(), 0, thr.tid) === 0) vm_pageout();
+    pager_turn();
   }
 }

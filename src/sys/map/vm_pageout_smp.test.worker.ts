@@ -10,7 +10,7 @@ import { dice } from '../machine/seed.test.lib.ts';
 import { run_job } from '../machine/workers.test.lib.ts';
 import { vm_access } from './vm_copy.ts';
 import { done_word, map_at, stop_word } from './vm_map.test.lib.ts';
-import { vm_pageout } from './vm_pageout.ts';
+import { vm_pageout_thread } from './vm_pageout.ts';
 import { BASE, stamp, type Work, WORKERS } from './vm_pageout_smp.test.lib.ts';
 
 interface Task {
@@ -79,7 +79,7 @@ class Worker {
 }
 run_job<Task>(
   (job, task) => {
-    if (job === 'daemon') vm_pageout();
+    if (job === 'daemon') vm_pageout_thread();
     const w = new Worker(task);
     while (w.done.operations < task.operations && atomic_load(stop_word()) === 0) w.step();
     for (let n = 0; n < w.times.length; n++) w.read(n);

@@ -6,12 +6,13 @@
  * and so does what every thread does for one that died, and the look at the limit.
  *
  *      token    tid of the CPU that reclaims for a request of its own, 0: nobody does
- *      started  a page daemon was started in this machine
+ *      daemon   tid of the page daemon, 0: there is none yet, or it died
+ *      started  1: a thread was started that is to be it; -1: there is to be none
  *
  * One CPU at a time reclaims for a request of its own: the token is taken by compare-and-swap, and
  * the others sleep on that word.  A death gives it back.
  */
-import { atomic_cas, atomic_load } from '../machine/atomic.ts';
+import { atomic_cas, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_u64 } from '../machine/counter.ts';
 import { tid_cpu } from '../machine/cpu.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEOUT } from '../machine/header.ts';
@@ -31,7 +32,8 @@ export const vm_pageout_root = struct<vm_pageout_t>(
   32,
 )({
   token: i32('a', 'tid of the CPU that reclaims for a request of its own, 0: nobody does'),
-  started: i32('a', 'threads that page out were started'),
+  daemon: i32('a', 'tid of the page daemon, 0: there is none'),
+  started: i32('a', '1: a thread was started that is to be it; -1: none is wanted; 0: neither'),
   launder: i32('ah', 'dirty pages are to be written: what the other such threads sleep for'),
 });
 const pageout = vm_pageout_root;
@@ -48,12 +50,32 @@ export function vm_pageout_boot(): void {
 export function pageout_token(): number {
   return field_word(pageout.token, pageout_root());
 }
-/** A dead CPU reclaims no more. A line of the death table. */
+/** The word that says who the page daemon is. */
+export function pageout_daemon(): number {
+  return field_word(pageout.daemon, pageout_root());
+}
+/** Whether the caller is to start a page daemon: there is none, and nobody starts one. */
+export function pageout_start(): boolean {
+  return atomic_cas(field_word(pageout.started, pageout_root()), 0, 1) === 0;
+}
+/** No page daemon is wanted in this machine, unless a program starts one. */
+export function pageout_start_never(): void {
+  atomic_store(field_word(pageout.started, pageout_root()), -1);
+}
+/**
+ * A dead CPU reclaims no more, and if it was the page daemon there is none: another thread that
+ * pages out takes its place, or one may be started.  A line of the death table.
+ */
 export function vm_pageout_reap(cpu: number): void {
   if (pageout_root() === 0) return;
-  const w = pageout_token();
-  const tid = atomic_load(w);
-  if (tid !== 0 && tid_cpu(tid) === cpu && atomic_cas(w, tid, 0) === tid) wakeup(w);
+  const of = (w: number): boolean => {
+    const tid = atomic_load(w);
+    return tid !== 0 && tid_cpu(tid) === cpu && atomic_cas(w, tid, 0) === tid;
+  };
+  if (of(pageout_token())) wakeup(pageout_token());
+  if (!of(pageout_daemon())) return;
+  atomic_cas(field_word(pageout.started, pageout_root()), 1, 0);
+  wakeup(field_word(pageout.launder, pageout_root()));
 }
 
 // --- what is counted -----------------------------------------------------------------------------
@@ -141,7 +163,9 @@ const v_resident_max = sysctl_uint('vm.v_resident_max', {
   value: 0,
   unit: 'pages',
   flags: CTLFLAG_RWTUN,
-  help: 'The most pages of memory objects that are active, inactive or as good as free; 0: any number',
+  help:
+    'The most pages of memory objects that are active, inactive or as good as free; ' +
+    '0: any number',
 });
 const inactive_percent = sysctl_int('vm.inactive_percent', {
   value: 50,

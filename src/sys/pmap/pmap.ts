@@ -42,6 +42,7 @@ import {
   TABLE_SHIFT,
 } from '../h/pmap.ts';
 import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
+import { PQ_CACHE as PQ_CACHE_, PQ_MASK as PQ_MASK_ } from '../h/vm_pageq.ts';
 import { PG_FICTITIOUS, PG_ZERO, PK_TABLE, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import type { vm_radix_t } from '../h/vm_radix.ts';
@@ -56,6 +57,7 @@ import {
   vm_page_free_now,
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
+import { vm_page_activate } from '../page/vm_pageq.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { pmap_root_of, pv_all, pv_enter, pv_remove, pv_startup } from './pmap_pv.ts';
@@ -86,6 +88,8 @@ const mem = mem_;
 const pmap = pmap_;
 const pmap_root = pmap_root_;
 const page = vm_page;
+const PQ_CACHE = PQ_CACHE_;
+const PQ_MASK = PQ_MASK_;
 
 const Z_PMAPS = zone_declared('PMAP', 'Page tables of address spaces: where their indexes begin');
 const Z_NODES = zone_declared('PMAP NODE', 'Nodes of the indexes of page tables');
@@ -226,10 +230,10 @@ function pte_change(pm: pmap_t, w: number, pte: number): void {
 
 /**
  * Maps page m at page number `at`, in place of what was mapped there, with the rights in
- * `prot`, which includes VM_PROT_READ.  The caller has the page busy or its object locked.
- * `access`, VM_PROT_READ or VM_PROT_WRITE, says that this CPU will use it at once: its tag leads
- * to it then, as after pmap_translate.  False: no memory for a table or for the list of
- * mappings; nothing has changed.
+ * `prot`, which includes VM_PROT_READ.  The caller has the page busy or its object locked; it is
+ * not as good as free any more.  `access`, VM_PROT_READ or VM_PROT_WRITE, says that this CPU will
+ * use it at once: its tag leads to it then, as after pmap_translate.  False: no memory for a table
+ * or for the list of mappings; nothing has changed.
  */
 export function pmap_enter(
   pm: pmap_t,
@@ -241,6 +245,8 @@ export function pmap_enter(
 ): boolean {
   const pte =
     page_word(m) | PTE_VALID | (prot & VM_PROT_WRITE ? PTE_WRITE : 0) | (wired ? PTE_WIRED : 0);
+  // Before, and not after: what is as good as free must not be written to, whoever dies here.
+  if ((page.queue[m] & PQ_MASK) === PQ_CACHE) vm_page_activate(m);
   mtx_lock(pmap.lock, pm);
   const done = enter(pm, at, m, pte);
   if (done && (prot & access) !== 0) use(pm, at, pte, (access & VM_PROT_WRITE) !== 0);

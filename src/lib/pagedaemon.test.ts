@@ -1,0 +1,76 @@
+/*
+ * Shows: threads that page out are started when boot says so, or when a space is used by a machine
+ * with several threads and slots to spare; never when boot forbids it; one takes the place of a
+ * page daemon that died.
+ * By what means: machines with another thread attached; a page daemon that is terminated, as far as
+ * the machine can tell.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, describe, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { atomic_load } from '../sys/machine/atomic.ts';
+import { tid_cpu } from '../sys/machine/cpu.ts';
+import { cpus_attached } from '../sys/machine/death.ts';
+import { until } from '../sys/machine/workers.test.lib.ts';
+import { pageout_daemon, pageout_start, vm_pageout_reap } from '../sys/map/vm_pageout_vars.ts';
+import { fails } from './fails.test.lib.ts';
+import { type BootOptions, boot, current, type Machine } from './index.ts';
+
+const workers: Worker[] = [];
+afterEach(async () => {
+  current()?.shutdown();
+  await Promise.all(workers.splice(0).map((w) => w.terminate()));
+});
+/** A machine with one more thread attached. */
+async function two(options: BootOptions): Promise<Machine> {
+  const m = boot({ memory: '8M', fresh: true, ...options });
+  const file = new URL('./life.test.worker.ts', import.meta.url);
+  const heard = new Int32Array(new SharedArrayBuffer(8));
+  const worker = m.adopt(new Worker(file, { workerData: { kmem: m.handle, heard } }));
+  workers.push(worker);
+  await new Promise((resolve) => worker.once('message', resolve));
+  return m;
+}
+const daemon = (): number => atomic_load(pageout_daemon());
+
+describe('threads that page out', () => {
+  test('boot starts as many as it is told', async () => {
+    boot({ memory: '8M', cpus: 6, pagedaemon: true, pagers: 2, fresh: true });
+    await until(() => cpus_attached() === 4 && daemon() !== 0, 'all are there');
+    assert.equal(pageout_start(), false, 'none is started beside them');
+  });
+  test('another one takes the place of a page daemon that died', async () => {
+    boot({ memory: '8M', cpus: 6, pagers: 1, fresh: true });
+    await until(() => cpus_attached() === 3 && daemon() !== 0, 'both are there');
+    const first = daemon();
+    vm_pageout_reap(tid_cpu(first)); // as when it is found dead
+    await until(() => daemon() !== 0 && daemon() !== first, 'the other one is the page daemon');
+  });
+  test('a space that several threads may use starts one', async () => {
+    const m = await two({ cpus: 5 });
+    assert.equal(cpus_attached(), 2);
+    m.space('a');
+    await until(() => cpus_attached() === 3 && daemon() !== 0, 'it is there');
+    m.space('b');
+    assert.equal(pageout_start(), false, 'one is enough');
+  });
+  test('but not in a machine of one thread, without slots to spare, or if boot forbids it', async () => {
+    boot({ memory: '8M', cpus: 5, fresh: true }).space('a');
+    assert.equal(pageout_start(), true, 'none was started');
+    current()?.shutdown();
+    (await two({ cpus: 3 })).space('a');
+    assert.equal(pageout_start(), true, 'none was started');
+    current()?.shutdown();
+    (await two({ cpus: 6, pagedaemon: false })).space('a');
+    assert.equal(pageout_start(), false, 'none is wanted');
+    assert.equal(daemon(), 0);
+    assert.equal(cpus_attached(), 2);
+  });
+  test('numbers that make no sense are refused', () => {
+    for (const pagers of [-1, 1.5, 17, Number.NaN]) {
+      fails('EINVAL', () => boot({ memory: '8M', pagers }));
+    }
+    fails('EINVAL', () => boot({ memory: '8M', pagers: 1, pagedaemon: false }));
+    assert.equal(current(), null);
+  });
+});
