@@ -80,6 +80,7 @@ const LIB_WRAPS = [
   'pmap/pmap_tlb', // the tags that a load or store looks at
   'map/vm_window', // windows
   'map/vm_lowmem', // programs subscribe to low memory
+  'map/vm_oom', // what the pages of spaces are, for an error
 ];
 
 /** Files of lower floors that the player of system calls works with. */
