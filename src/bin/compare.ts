@@ -44,14 +44,11 @@ export const CPUS_WANTED = `a whole number from 1 to ${CPUS_MAX} is wanted`;
 export function type_by_option(text: string): TypeBy | null {
   return TYPES_BY.includes(text) ? (text as TypeBy) : null;
 }
-/** The fewest pages with which an access can always be made, and the most. */
-const RESIDENT_MIN = 16;
 export function resident_option(text: string): number | null {
   const pages = Number(text);
-  return /^\d+$/.test(text) && pages >= RESIDENT_MIN && pages <= PAGES_MAX ? pages : null;
+  return /^\d+$/.test(text) && pages >= 1 && pages <= PAGES_MAX ? pages : null;
 }
-const RESIDENTS = `${RESIDENT_MIN} to ${PAGES_MAX}`;
-export const RESIDENT_WANTED = `a whole number of pages from ${RESIDENTS} is wanted`;
+export const RESIDENT_WANTED = `a whole number of pages from 1 to ${PAGES_MAX} is wanted`;
 /** References to pages as they play where nothing is said. */
 export const NO_LIMIT: PageOptions = { resident: 0, readahead: false };
 const YES_OR_NO = 'yes or no is wanted';

@@ -21,6 +21,7 @@ import {
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { memory_size, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { sysctl_read } from '../sys/observe/kern_sysctl.ts';
 import {
   type Compared,
@@ -35,6 +36,7 @@ import type { PacketOptions } from '../replay/packet/packet_task.ts';
 import { packet_verdict } from '../replay/packet/packet_verdict.ts';
 import {
   type AnyOutcome,
+  DEFAULT_MEMORY,
   play_trace,
   type ReplayOptions,
   replay_compared,
@@ -106,8 +108,9 @@ misses is told beside what exact LRU would have missed in as many pages.
   --write FILE          packets: write what was sent, as a pcap; with --loop
                         all of it
   --resident N          references to pages: at most N pages in memory at a
-                        time (16 or more); the machine's own come on top
-  --readahead           neighbours are read with a page that is brought in
+                        time; the machine's own come on top
+  --readahead           references to pages: neighbours are read with a page
+                        that is brought in
   --systat              packets: show systat -mbufs while they play; system
                         calls, pages: spaces, pages and faults
   --set NAME=VALUE      a boot tunable; may be repeated
@@ -182,9 +185,10 @@ function parse(argv: readonly string[]): Wanted | null {
     const heaps = '--fit, --compare and --programs for heaps';
     usage(`--rate, --loop, --drop and --write are for captures; ${heaps}`);
   }
-  const pages = page_options(v);
+  const pages = page_options(v, v.cpus === undefined ? 1 : cpus, memory);
   if (pages && (v.fit || programs !== undefined || packets)) {
-    usage('--resident and --readahead are for references to pages; they go without the others');
+    const others = '--fit, --programs and what is for captures is not';
+    usage(`--resident and --readahead are for references to pages; ${others}`);
   }
   return {
     files,
@@ -234,12 +238,26 @@ function packet_options(
     write: write ?? '',
   };
 }
+/** Pages of each of several players: with fewer they take them from each other for ever. */
+const PAGES_EACH = 8;
 /** How references to pages are played; null: nothing was said about that. */
-function page_options(v: ReturnType<typeof args>['values']): PageOptions | null {
+function page_options(
+  v: ReturnType<typeof args>['values'],
+  players: number,
+  memory: number,
+): PageOptions | null {
   const { resident, readahead } = v;
   if (resident === undefined && !readahead) return null;
   const pages = resident === undefined ? 0 : resident_option(resident);
   if (pages === null) return usage(`--resident ${resident}: ${RESIDENT_WANTED}`);
+  const least = players * PAGES_EACH;
+  if (pages > 0 && players > 1 && pages < least) {
+    usage(`--resident ${resident}: ${players} players want ${least} pages at least`);
+  }
+  const most = Math.floor((memory || memory_size(DEFAULT_MEMORY)) / PAGE_SIZE);
+  if (pages > most) {
+    usage(`--resident ${resident}: the machine has fewer than ${most} pages; give more --memory`);
+  }
   return { resident: pages, readahead: readahead ?? false };
 }
 /** What --compare varies; nothing else may say the same, or need one machine at the end. */

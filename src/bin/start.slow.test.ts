@@ -57,6 +57,7 @@ test('a screen: what it is, recordings with their figures, what you saw, what to
   const all = Object.values(calls.calls ?? {}).reduce((a, b) => a + b, 0);
   const of = `${figure(all)} system calls of ${figure(calls.thread_ids_seen)} processes, `;
   assert.ok(out.includes(`\n  ${of}`), out);
+  assert.match(out, /^ {2}725,481 references to 247 pages; 4\d\d missed, 1\.0\d times /m);
   assert.match(out, /^ {2}68 spaces, at most \d+ at a time; [\d,]+ page faults; all given back$/m);
   const three =
     /^What you saw\n( {2}.*\n){2,4}\nTry next\n {2}npx kmem replay \S+make\.mtrace\.gz {2}/m;

@@ -40,7 +40,11 @@ const RECORDINGS: readonly (readonly [file: string, what: string])[] = [
   ['redis.threads.gz', 'a key-value server, its threads on one heap'],
   ['http2.pcap.gz', 'packets of HTTP/2 and UDP, in buffer chains'],
   ['make.strace.gz', 'a build, its processes in address spaces'],
+  ['matmul.pages.gz', 'a matrix product, in a quarter of the pages it uses'],
 ];
+
+/** Pages of memory in which references to pages are played. */
+const FEW_PAGES = 64;
 
 const INTRO = `kmem is a BSD kernel's memory subsystem inside one memory that JavaScript
 threads share; the threads are its CPUs. Here they do what real programs did:
@@ -63,8 +67,8 @@ function try_next(): string {
 export const START_HELP = `usage: kmem start
 
 Plays some of the bundled recordings, and tells in a screen what you saw: heaps
-of real programs, one with several threads on two CPUs, captured packets, and
-the system calls of a build.
+of real programs, one with several threads on two CPUs, captured packets, the
+system calls of a build, and a program in fewer pages than it uses.
 
 exit codes: 0 all played; 1 a block, packet or page came out damaged; 2 wrong
 usage, or no recordings are here
@@ -133,6 +137,7 @@ async function one(
     verify: true,
     strict: false,
     set: {},
+    ...(name.includes('.pages.') ? { pages: { resident: FEW_PAGES, readahead: false } } : {}),
     progress: bar.show,
     inspect: () => {
       if (name.includes('.threads.')) table = vmstat_malloc_text(live_types().types);
@@ -187,10 +192,8 @@ function of_pages({ trace, vm, memory }: PagesOutcome, seen: Seen): string {
   seen.events += vm.references;
   seen.damaged += vm.verify_errors + vm.failed + memory.pages_left;
   const all = `${counted(vm.references, 'reference')} to ${counted(trace.pages, 'page')}`;
-  const missed = `${count(vm.misses)} found theirs not in memory`;
-  const moved = `${count(vm.pageouts)} pages written out, ${count(vm.pageins)} brought in again`;
-  const lru = `${vm.lru_ratio.toFixed(2)} times what exact LRU misses; ${moved}`;
-  return `  ${all}; ${missed}\n  ${lru}\n${damage_row(trace)}`;
+  const lru = `${vm.lru_ratio.toFixed(2)} times what exact LRU misses`;
+  return `  ${all}; ${count(vm.misses)} missed, ${lru}\n${damage_row(trace)}`;
 }
 function of_spaces({ trace, vm, memory }: VmOutcome, seen: Seen): string {
   const calls = sum_of(trace.calls);
