@@ -25,6 +25,7 @@ import { main } from './main.ts';
 import { HTTP2, kmem, MAKE } from './replay.test.lib.ts';
 import { sysctl_main } from './sysctl.ts';
 import { tool_context } from './tool.ts';
+import { vmstat_titles } from '../sys/observe/vmstat_rates.ts';
 import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 
 let all: Term[] = [];
@@ -69,8 +70,11 @@ describe('every word of a screen', () => {
       assert.ok(kinds(title).includes('a column of vmstat -z'), title);
     }
   });
-  test('titles of vmstat -o and procstat -v', () => {
+  test('titles of vmstat, vmstat -o and procstat -v', () => {
     const titles = (text: string): string[] => text.trim().split(/ +/);
+    for (const title of titles(vmstat_titles().split('\n')[1])) {
+      assert.ok(kinds(title).includes('a column of vmstat'), title);
+    }
     for (const title of titles(vmstat_object_text([]))) {
       assert.ok(kinds(title).includes('a column of vmstat -o'), title);
     }

@@ -45,6 +45,7 @@ import { NETSTAT_FIGURES, NETSTAT_LINES } from '../sys/observe/netstat_text.ts';
 import { OBJECT_COLUMNS, PROCSTAT_COLUMNS } from '../sys/observe/procstat_text.ts';
 import { group_help } from '../sys/observe/sysctl_names.ts';
 import { SYSTAT_ALL, SYSTAT_ROWS } from '../sys/observe/systat_mbufs.ts';
+import { VMSTAT_COLUMNS } from '../sys/observe/vmstat_rates.ts';
 import { MALLOC_COLUMNS, MALLOC_DELTA_COLUMNS, ZONE_COLUMNS } from '../sys/observe/vmstat_text.ts';
 import { nearest_of } from './nearest.ts';
 import { STRERROR } from './sysctl.ts';
@@ -184,6 +185,7 @@ export function terms(): Term[] {
   return [
     ...of_columns([...MALLOC_COLUMNS, ...MALLOC_DELTA_COLUMNS], 'vmstat -m'),
     ...of_columns(ZONE_COLUMNS, 'vmstat -z'),
+    ...of_columns(VMSTAT_COLUMNS, 'vmstat'),
     ...of_columns(OBJECT_COLUMNS, 'vmstat -o'),
     ...of_columns(PROCSTAT_COLUMNS, 'procstat -v'),
     ...of_columns(swapctl_columns({ bytes: 512, name: '512-blocks' }), 'swapctl -l'),

@@ -1,6 +1,7 @@
 /*
- * vmstat: what the allocators hold.
+ * vmstat: what address spaces do, and what the allocators hold.
  *
+ *      vmstat        threads, memory, faults and paging, in a line
  *      vmstat -m     malloc types: blocks and memory in use, requests, sizes
  *      vmstat -z     zones: item size, limit, used, free, requests, failures
  *      vmstat -s     sums since boot, and pages by their state
@@ -21,6 +22,7 @@
  * a dump that was written while threads ran.  Of a running program JSON says which one it
  * is; so does a line above the tables, on a terminal.
  */
+import { errno_name } from '../sys/machine/errno.ts';
 import { kinfo_vmobjects } from '../sys/observe/kinfo_vm.ts';
 import type { memory_type } from '../sys/observe/memstat.ts';
 import {
@@ -52,6 +54,15 @@ import {
   tool_repeat,
   tool_rounds,
 } from './tool.ts';
+import {
+  type VmSample,
+  vmstat_boot_time,
+  vmstat_line,
+  vmstat_rates,
+  vmstat_rates_row,
+  vmstat_sample,
+  vmstat_titles,
+} from '../sys/observe/vmstat_rates.ts';
 import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 
 const USAGE = 'vmstat [-mosz] [-M FILE] [-w SECONDS] [-c COUNT] [--sort WHAT] [--json]';
@@ -61,7 +72,8 @@ export const VMSTAT_HELP = `usage: kmem vmstat [-mosz] [-w SECONDS] [-c COUNT] [
        kmem vmstat [-msz] -M FILE [--sort WHAT] [--json]
 
 Shows what the allocators of a running machine hold, or held when it was dumped,
-and its memory objects.
+and its memory objects.  Without any of these, a line about its address spaces:
+threads, memory, faults and paging, per second.
 
   -m               malloc types: blocks and memory in use, requests, sizes, total
   -z               zones: item size, limit, used, free, requests, failures, sleeps
@@ -76,6 +88,7 @@ and its memory objects.
 What a column means: kmem explain MemUse.
 
 examples:
+  kmem vmstat -w 1
   kmem vmstat -m --sort memuse
   kmem vmstat -z -p 4711
   kmem vmstat -mz -w 5
@@ -145,6 +158,27 @@ interface Shown {
   readonly on: ReadonlySet<string>;
   readonly sort: MallocSort | undefined;
   before: MallocLine[] | undefined;
+  /** The line about spaces before this one. */
+  last: VmSample | null;
+}
+/** How many lines stand below titles before those come again. */
+const TITLES_EACH = 20;
+/** Prints the n-th line about spaces. */
+function report_rates(shown: Shown, ctx: ToolContext, n: number): number {
+  const sample = vmstat_sample(ctx.fetch, Date.now());
+  const since = vmstat_boot_time(ctx.fetch);
+  const errno = typeof sample === 'number' ? sample : typeof since === 'number' ? 0 : since.errno;
+  if (typeof sample === 'number' || typeof since !== 'number') {
+    ctx.err(`vmstat: vm.vmtotal: ${errno_name(errno)}\n`);
+    return EXIT_FAIL;
+  }
+  const row = vmstat_rates(sample, shown.last, since);
+  shown.last = sample;
+  if (shown.on.has('json')) {
+    const program = ctx.program ? { program: ctx.program } : {};
+    ctx.out(`${JSON.stringify({ ...program, ...vmstat_rates_row(row) })}\n`);
+  } else ctx.out((n % TITLES_EACH === 0 ? vmstat_titles() : '') + vmstat_line(row));
+  return EXIT_OK;
 }
 /** Prints everything once. */
 function report(shown: Shown, ctx: ToolContext): number {
@@ -194,9 +228,8 @@ export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Pr
     return EXIT_USAGE;
   };
   if (operands.length > 0) return refuse(`${operands[0]}: no operand is taken here`);
-  if (!['m', 'z', 's', 'o'].some((what) => on.has(what))) {
-    return refuse('say what to show: -m malloc types, -z zones, -s sums since boot, -o objects');
-  }
+  const plain = !['m', 'z', 's', 'o'].some((what) => on.has(what));
+  if (plain && ctx.dump) return refuse('say what to show: -m malloc types, -z zones, -s sums');
   if (ctx.dump && on.has('o')) return refuse('-o: a dump is not asked for objects');
   if (ctx.dump && (on.has('w') || on.has('c')))
     return refuse('-M: a dump does not change: no -w, no -c');
@@ -207,9 +240,10 @@ export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Pr
     return refuse(`--sort ${sort}: one of ${Object.keys(MALLOC_SORTS).join(', ')} is wanted`);
   }
   if (sort !== undefined && !on.has('m')) return refuse('--sort: it sorts the types of -m');
-  const shown: Shown = { on, sort, before: undefined };
+  const shown: Shown = { on, sort, before: undefined, last: null };
   if (ctx.terminal && ctx.program && !on.has('json')) ctx.out(`${program_text(ctx.program)}\n`);
   return await tool_repeat(rounds, (n) => {
+    if (plain) return report_rates(shown, ctx, n);
     if (n > 0 && !on.has('json')) ctx.out('\n');
     return report(shown, ctx);
   });

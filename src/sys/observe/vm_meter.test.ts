@@ -19,6 +19,13 @@ import { sysctl, sysctlnametomib } from './kern_sysctl.ts';
 import { memstat_fetch_live } from './memstat_sysctl.ts';
 import { vmtotal } from './vm_meter.ts';
 import { counted, DATA, type Did, NOTHING, program, stat, sum } from './vm_meter.test.lib.ts';
+import {
+  vmstat_boot_time,
+  vmstat_line,
+  vmstat_rates,
+  vmstat_sample,
+  vmstat_titles,
+} from './vmstat_rates.ts';
 import { SUMS_LINES, vmstat_sums, vmstat_sums_text } from './vmstat_sums.ts';
 
 afterEach(() => {
@@ -124,5 +131,34 @@ test('vmstat -s has a line for what is counted', () => {
   assert.match(text, /^ {8}1 {2}fork\(\) calls$/m);
   assert.match(text, /^ {7}34 pages affected by {2}fork\(\)$/m);
   assert.match(text, /^ {5}4096 bytes per page$/m);
+  end();
+});
+test('the line of vmstat is since boot, then since the line before', () => {
+  const mp = up();
+  anon_at(mp, DATA, 100 * P);
+  const fetch = memstat_fetch_live();
+  const since = vmstat_boot_time(fetch);
+  assert.ok(typeof since === 'number' && since <= Date.now());
+  const first = vmstat_sample(fetch, since + 2000);
+  assert.ok(typeof first !== 'number');
+  for (let i = 0; i < 20; i++) poke(mp, DATA + i * P, 1);
+  const second = vmstat_sample(fetch, since + 4000);
+  assert.ok(typeof second !== 'number');
+  assert.equal(second.counts.flt - first.counts.flt, 20);
+  const boot_row = vmstat_rates(first, null, since);
+  assert.equal(boot_row.rates.fr, Math.round(first.counts.fr / 2));
+  const row = vmstat_rates(second, first, since);
+  assert.equal(row.rates.flt, 10, 'in two seconds');
+  assert.equal(row.sample.active, 400);
+  const wrapped = { ...first, at: since, counts: { ...first.counts, flt: 2 ** 32 - 10 } };
+  const around = { ...second, at: since + 1000, counts: { ...second.counts, flt: 5 } };
+  assert.equal(vmstat_rates(around, wrapped, since).rates.flt, 15);
+  const [above, titles] = vmstat_titles().split('\n');
+  assert.equal(
+    titles,
+    ' r b w     avm    fre   flt  re  pi  po    fr  sr   sy'.replace(/^ /, '  '),
+  );
+  assert.match(above, /^ procs {6}memory {6}page {29}faults$/);
+  assert.match(vmstat_line(row), /^ {2}1 0 0 {5}400 +\d+ {4}10 {3}0 {3}0 {3}0 {5}0 {3}0 {4}0\n$/);
   end();
 });

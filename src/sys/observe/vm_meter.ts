@@ -23,7 +23,7 @@ import { CPU_PARKED, pcpu, pcpu_of } from '../machine/cpu.ts';
 import { cpu_alive } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import type { SysctlRequest } from '../machine/sysctl_decl.ts';
-import { W_OBJPIP, W_PSLEEP, W_VMMAP, W_VMPBUSY, W_VMWAIT } from '../machine/wmesg.ts';
+import { W_OBJPIP, W_PAGEOUT, W_PSLEEP, W_VMMAP, W_VMPBUSY, W_VMWAIT } from '../machine/wmesg.ts';
 import { MAP_ENTRY_IS_SUB_MAP, vm_map_entry } from '../h/vm_map.ts';
 import { OBJT_DEVICE, vm_object } from '../h/vm_object.ts';
 import { vm_page_free_count } from '../page/vm_page.ts';
@@ -32,7 +32,7 @@ import { sleepq_list } from '../sync/subr_sleepqueue.ts';
 import { entries_of, maps_each, objects_each } from './procstat_vm.ts';
 
 const object = vm_object;
-const WAITS: readonly string[] = [W_VMWAIT, W_VMPBUSY, W_OBJPIP, W_VMMAP];
+const WAITS: readonly string[] = [W_VMWAIT, W_PAGEOUT, W_VMPBUSY, W_OBJPIP, W_VMMAP];
 const MOST = 2 ** 31 - 1;
 
 interface Vmtotal {
