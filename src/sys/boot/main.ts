@@ -183,8 +183,8 @@ export interface BootOptions {
   /** How atomic operations are done. Default 'auto': by WebAssembly where there is any. */
   atomics?: AtomicsKind;
   /**
-   * Starts the page daemon in a thread of its own; it takes one of the slots.  Default: when a space
-   * is used while several threads are attached, and slots are left.  False: never.
+   * Starts the page daemon in a thread of its own; it takes one of the slots.  Default: when a
+   * space is used while several threads are attached, and slots are left.  False: never.
    */
   pagedaemon?: boolean;
   /** Further threads that write pages to the swap area and to files, 0 to 16. Default 0. */

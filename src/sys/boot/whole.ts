@@ -2,10 +2,10 @@
  * whole: the life of the system (main.ts), with all parts of the kernel in it.
  *
  * main.ts and the variables call for WITNESS, the profiler, the guards of a checked boot, the
- * writer of dumps, the lists of address spaces and paging out through a table (machine/parts.ts), which a page
- * that counts bytes leaves empty.  This file fills it, once, when it is loaded, and says what
- * variables and counters mean (help.ts): commands, players, tests and the entry `kmem` import
- * the system from here.
+ * writer of dumps, the lists of address spaces and paging out through a table (machine/parts.ts),
+ * which a page that counts bytes leaves empty.  This file fills it, once, when it is loaded, and
+ * says what variables and counters mean (help.ts): commands, players, tests and the entry `kmem`
+ * import the system from here.
  */
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';

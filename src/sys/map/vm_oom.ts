@@ -3,9 +3,9 @@
  *
  * It waits as long as something may come free: pages that others have in work, whose object another
  * thread has locked all the time, or that some CPU may still use.  When there is no such hope, the
- * space that has most pages pays: its fault fails, and its program sees ENOMEM with what holds the memory.  That may
- * make it let go of some, so a fault in any other space waits, for vm.oom_wait at most, and fails
- * then, too.  Nobody is killed, and nobody waits for ever.
+ * space that has most pages pays: its fault fails, and its program sees ENOMEM with what holds the
+ * memory.  That may make it let go of some, so a fault in any other space waits, for vm.oom_wait at
+ * most, and fails then, too.  Nobody is killed, and nobody waits for ever.
  *
  *      hope      largest space     others
  *      yes       waits             waits          each vm.oom_wait at most
