@@ -25,6 +25,8 @@ export { vm_checks };
 /** The region that threads of space_threads.test.ts share, and places in it on different pages. */
 export const PAGES = 40;
 export const REGION = { name: 'm', length: PAGES * 4096 } as const;
+/** One that is larger than the memory of its machine. */
+export const LARGE = { name: 'large', length: 2560 * 4096 } as const;
 export const LITMUS = { x: 0, y: 5 * 4096 } as const;
 
 /** Throws unless a copy shows a thread of the job `rounds` between two of its stores. */

@@ -14,6 +14,7 @@ import {
   between_stores,
   fails,
   kill_users,
+  LARGE,
   LITMUS,
   PAGES,
   REGION,
@@ -97,6 +98,24 @@ test("another thread's window is in the way, and is waited for", async () => {
     w.close();
     Atomics.notify(go, 0);
     await worker.terminate();
+    spaces_gone(machine);
+  });
+});
+
+test('threads that come when all memory is in use get what they need', async () => {
+  await withMachine({ ...MEMORY, memory: '3M' }, async (machine) => {
+    const m = machine.space('s').mmap(LARGE);
+    for (let at = 0; at < m.length; at += 4096) m.setU32(at + 4092, at);
+    const workers = [0, 1].map((id) => {
+      return machine.worker<Worker>(FILE, { workerData: { job: 'sweeps', id } });
+    });
+    // Neither of them has used the space before: that takes memory for each.
+    const said = await Promise.all(workers.map(async (w) => (await once(w, 'message'))[0]));
+    assert.deepEqual(said, ['done', 'done']);
+    for (let at = 0; at < m.length; at += 4096) {
+      assert.deepEqual([m.getU32(at), m.getU32(at + 4), m.getU32(at + 4092)], [1, 1, at]);
+    }
+    await Promise.all(workers.map((w) => w.terminate()));
     spaces_gone(machine);
   });
 });

@@ -4,7 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach, KmemError, type Machine, type Window } from './index.ts';
-import { LITMUS, PAGES, REGION } from './space.test.lib.ts';
+import { LARGE, LITMUS, PAGES, REGION } from './space.test.lib.ts';
 
 interface Start {
   readonly job: keyof typeof jobs;
@@ -69,6 +69,13 @@ const jobs = {
       if (i % 7 === 0) tried(() => machine.space('common').destroy());
       if (i % 11 === 0) machine.space(`own ${id}`).dispose();
     }
+  },
+  /** Adds 1 to its word of every page of a region that is larger than the memory. */
+  sweeps(machine: Machine, { id }: Start): void {
+    const m = machine.space('s').mmap(LARGE);
+    for (let at = id * 4; at < m.length; at += 4096) m.setU32(at, m.getU32(at) + 1);
+    say('done');
+    machine.detach();
   },
   /** Opens a window and closes it when it is told to. */
   holds(machine: Machine, { go }: Start): void {
