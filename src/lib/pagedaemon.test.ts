@@ -54,7 +54,7 @@ describe('threads that page out', () => {
     m.space('b');
     assert.equal(pageout_start(), false, 'one is enough');
   });
-  test('but not in a machine of one thread, without slots to spare, or if boot forbids it', async () => {
+  test('but not for one thread, without slots to spare, or if boot forbids it', async () => {
     boot({ memory: '8M', cpus: 5, fresh: true }).space('a');
     assert.equal(pageout_start(), true, 'none was started');
     current()?.shutdown();

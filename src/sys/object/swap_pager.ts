@@ -122,7 +122,7 @@ function settle(_o: vm_object_t, last: boolean): void {
   else swap_free_old();
 }
 
-const store: Backing = { side, read: swap_in, room, write: swap_out, written, settle };
+const store: Backing = { side, bring: swap_in, room, send: swap_out, written, settle };
 pagers.set(OBJT_SWAP, {
   has: (o, i) => object_slot(o, i) !== 0,
   get: (o, _i, m) => store_get(store, o, m),

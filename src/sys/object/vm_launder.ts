@@ -156,7 +156,7 @@ function prepared(o: vm_object_t): number {
 function write_out(store: Backing, o: vm_object_t, ms: readonly number[]): number {
   object_pip_add(o);
   mtx_unlock(object.lock, o);
-  const error = store.write(o, ms);
+  const error = store.send(o, ms);
   mtx_lock(object.lock, o);
   object_pip_done(o);
   const gone = (object.flags[o] & OBJ_DEAD) !== 0 || object.type[o] === OBJT_DEAD;

@@ -95,14 +95,14 @@ export interface Backing {
    * Reads pages `ms`, which lie side by side there.  0, or an errno: EAGAIN, what there is to read
    * has changed, and is to be looked up again.  Nothing is locked, parked.
    */
-  read(o: vm_object_t, ms: readonly number[]): number;
+  bring(o: vm_object_t, ms: readonly number[]): number;
   /**
    * Makes room for writing pages `ms`, which follow each other in the object.  How many, from the
    * first on, may be written; minus an errno: none.  The object is locked.
    */
   room(o: vm_object_t, ms: readonly number[]): number;
   /** Writes them. 0, or an errno. Nothing is locked, parked. */
-  write(o: vm_object_t, ms: readonly number[]): number;
+  send(o: vm_object_t, ms: readonly number[]): number;
   /** In the section in which page m becomes clean: the next of those that were written. */
   written(o: vm_object_t, m: number): void;
   /** After each such section; with `last` after all, and after a write that failed. */
@@ -195,7 +195,7 @@ export const pager_error = { errno: 0 };
 function store_read(store: Backing, o: vm_object_t, ms: readonly number[]): number {
   object_pip_add(o);
   mtx_unlock(object.lock, o);
-  const error = store.read(o, ms);
+  const error = store.bring(o, ms);
   mtx_lock(object.lock, o);
   object_pip_done(o);
   return error;

@@ -22,8 +22,8 @@
  *      vm_store_make('opfs:name', STORE_NEW)    a file of the browser's, which one thread has open
  *                                               for all (store_post.ts)
  *
- * Pages of the memory every thread sees anyway.  A store over them has what the seeded scheduler needs: a run that begins with
- * the memory put back finds the store as it was.
+ * Pages of the memory every thread sees anyway.  A store over them has what the seeded scheduler
+ * needs: a run that begins with the memory put back finds the store as it was.
  *
  * All calls that reach the host are made with this CPU parked and no lock held: shoot-downs, drains
  * and forks wait for no disk.  Faults of machine/store_fault.ts are played in all of them.

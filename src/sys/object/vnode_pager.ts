@@ -134,9 +134,9 @@ function settle(o: vm_object_t): void {
 
 const store: Backing = {
   side,
-  read: vnode_read,
+  bring: vnode_read,
   room,
-  write: vnode_write,
+  send: vnode_write,
   written: () => {},
   settle,
 };

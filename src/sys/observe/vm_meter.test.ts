@@ -125,7 +125,8 @@ test('vmstat -s has a line for what is counted', () => {
     'page-daemon-pages reactivated copy-on-write-faults ' +
     'copy-on-write-optimized-faults zero-fill-pages zero-fill-prezeroed intransit-blocking ' +
     'total-faults faults-from-fork pages-total-cached pages-freed pages-freed-by-daemon ' +
-    'pages-freed-on-exit active-pages inactive-pages vm-cache-pages wired-pages free-pages bytes-per-page';
+    'pages-freed-on-exit active-pages inactive-pages vm-cache-pages wired-pages free-pages ' +
+    'bytes-per-page';
   assert.deepEqual(keys, known.split(' '));
   const text = vmstat_sums_text(sums);
   assert.match(text, /^ {8}1 {2}fork\(\) calls$/m);
