@@ -10,7 +10,7 @@
  *
  * Always true: each reference counts, reaches the curve, and reaches the players, once.
  */
-import { PAGES_MAX, type PageRingWriter, PLACES_MAX, REGION_PAGES } from '../ring/page_events.ts';
+import { PAGES_MAX, type PageSink, PLACES_MAX, REGION_PAGES } from '../ring/page_events.ts';
 import { LruCurve } from './lru_curve.ts';
 import { widened } from './widened.ts';
 
@@ -38,7 +38,7 @@ export interface PageFigures {
 export class PageRefs {
   references = 0;
   readonly #asked: number;
-  readonly #out: PageRingWriter;
+  readonly #out: PageSink;
   readonly #curve: LruCurve;
   readonly #indexes = new Map<number, number>();
   readonly #regions = new Map<number, number>();
@@ -48,7 +48,7 @@ export class PageRefs {
   #written_pages = 0;
 
   /** `asked`: a size of memory that is of interest beside the usual ones; 0: none. */
-  constructor(out: PageRingWriter, asked: number) {
+  constructor(out: PageSink, asked: number) {
     this.#out = out;
     this.#asked = asked;
     this.#curve = new LruCurve([...SIZES, ...CURVE, ...(asked > 0 ? [asked] : [])]);

@@ -4,13 +4,19 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { hear_pages, type PageHearer } from '../ring/page_events.ts';
+import { hear_pages, type PageSink } from '../ring/page_events.ts';
 import { RingReader } from '../ring/ring.ts';
+import { PagesParser } from './kmem_pages.ts';
+import { LackeyParser } from './lackey.ts';
+import { LineStats } from './line_stats.ts';
+import { LineCutter } from './lines.ts';
+import type { PagesReading } from './page_lines.ts';
+import { PageRefs } from './page_refs.ts';
 import type { PagesDocument } from './read_trace.ts';
 import { open_reader, type ReaderOptions } from './reader.ts';
 
 /** What a player is told: the pages by index, and references as index and whether it writes. */
-export class Heard implements PageHearer {
+export class Heard implements PageSink {
   readonly recorded: number[] = [];
   readonly places: number[] = [];
   references = 0;
@@ -31,6 +37,29 @@ export class Heard implements PageHearer {
     if (this.first.length < 100) this.first.push([this.recorded[index], write]);
     this.by_page[index]++;
   }
+  flush(): void {}
+}
+/** Reads a text of a format in this thread, in pieces of any size. */
+export function read_text(
+  format: 'lackey' | 'pages',
+  text: Uint8Array,
+  piece: () => number,
+): { trace: PagesReading; heard: Heard; whole: boolean } {
+  const lines = new LineStats(false);
+  const cutter = new LineCutter();
+  const heard = new Heard();
+  const refs = new PageRefs(heard, 0);
+  const Parser = format === 'lackey' ? LackeyParser : PagesParser;
+  const parser = new Parser(cutter, lines, refs);
+  lines.begin('trace');
+  for (let at = 0; at < text.length; ) {
+    const n = Math.max(1, piece());
+    cutter.feed(text.subarray(at, at + n), parser);
+    at += n;
+  }
+  const whole = cutter.finish(parser);
+  parser.finish();
+  return { trace: parser.document(), heard, whole };
 }
 /** Reads files with the reader's thread; this thread hears what comes out of the ring. */
 export async function read_pages(

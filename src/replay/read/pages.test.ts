@@ -1,9 +1,10 @@
 /*
  * Shown: what the readers say of references to pages equals the truth, and reaches players in
  * order, once; every odd line of both formats; recordings that are cut; places that keep
- * neighbours together and are nobody else's; the misses of exact LRU at every size.
+ * neighbours together and are nobody else's; the misses of exact LRU at every size; lines that
+ * are damaged in any way.
  * By what means: truth.json; small texts; real rings; lists that are searched from end to
- * end, with seeded references.  The full set is in pages.slow.test.ts.
+ * end, with seeded references; a reader of twenty lines.  The full set is in pages.slow.test.ts.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -12,7 +13,7 @@ import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { REGION_PAGES } from '../ring/page_events.ts';
 import { LruCurve } from './lru_curve.ts';
-import { equal_to_pages_truth, pages_truth, read_pages } from './pages.test.lib.ts';
+import { equal_to_pages_truth, pages_truth, read_pages, read_text } from './pages.test.lib.ts';
 import { BUNDLED, random_from, SEED, temporary_file } from './traces.test.common.ts';
 
 const MATMUL = join(BUNDLED, 'matmul.pages.gz');
@@ -209,6 +210,66 @@ test('cut recordings, and recordings in parts', async (t) => {
   assert.deepEqual([parts.references, parts.lru_curve], [one.references, one.lru_curve]);
   const lackey = temporary_file(t, 'lackey', 'I  0023C790,2\n L 1ffeffe7e,4\n');
   await assert.rejects(read_pages([first, lackey]), /is lackey, the file before it kmem-pages v1/);
+});
+
+/** What a reader makes of a text that takes it line by line, as the format is written down. */
+function plain_reading(format: 'lackey' | 'pages', text: string) {
+  const all = { malformed: 0, notes: 0, references: 0, pages: new Set<number>(), writes: 0 };
+  const use = (page: number, write: boolean): void => {
+    all.references++;
+    all.pages.add(page);
+    if (write) all.writes++;
+  };
+  const lines = text.split('\n').map((line) => (line.endsWith('\r') ? line.slice(0, -1) : line));
+  for (const line of lines.slice(0, -1)) {
+    const page = /^([rw]) 0*([0-9a-f]{1,13})$/i.exec(line);
+    const access = /^(I {2}| [LSM] )0*([0-9a-f]{1,16}),(\d+)$/i.exec(line);
+    if (format === 'pages' && page !== null && 'rw'.includes(page[1])) {
+      use(Number.parseInt(page[2], 16), page[1] === 'w');
+    } else if (format === 'lackey' && access !== null && 'ILSM'.includes(access[1].trim())) {
+      const first = BigInt(`0x${access[2]}`);
+      const size = BigInt(access[3]);
+      if (size < 1n || size > 65536n || first + size > 2n ** 64n) all.malformed++;
+      else {
+        const write = /[SM]/.test(access[1]);
+        for (let n = first >> 12n; n <= (first + size - 1n) >> 12n; n++) use(Number(n), write);
+      }
+    } else if (format === 'pages' ? line.startsWith('#') : /^(==|--)/.test(line)) all.notes++;
+    else all.malformed++;
+  }
+  return all;
+}
+test(`damaged in any way, in pieces of any size (seed ${SEED})`, () => {
+  const random = random_from(SEED);
+  const hex = (n: number): string => random(2 ** n).toString(16);
+  for (let round = 0; round < 60; round++) {
+    const format = round % 2 === 0 ? 'lackey' : 'pages';
+    const line = (): string => {
+      if (format === 'pages') return random(12) === 0 ? '# v1' : `${'rw'[random(2)]} ${hex(20)}`;
+      const op = ['I  ', ' L ', ' S ', ' M ', '=='][random(5)];
+      return `${op}${random(9) === 0 ? 'f'.repeat(random(18)) : `0${hex(30)}`},${random(20)}`;
+    };
+    const bytes = Buffer.from(`${Array.from({ length: 400 }, line).join('\n')}\n`);
+    for (let n = random(60); n > 0; n--) {
+      const at = random(bytes.length);
+      bytes[at] = n % 2 === 0 ? random(256) : bytes[random(bytes.length)];
+    }
+    const text = bytes.subarray(0, bytes.length - random(30));
+    const { trace, heard, whole } = read_text(format, text, () =>
+      random(random(10) === 0 ? 3000 : 9),
+    );
+    const wanted = plain_reading(format, text.toString('latin1'));
+    const of = `round ${round}`;
+    const note = whole && text.at(-1) !== 10 ? 1 : 0;
+    assert.equal(trace.malformed_lines, wanted.malformed, of);
+    assert.equal(
+      trace.lines - trace.event_lines - trace.malformed_lines,
+      wanted.notes + note + (whole ? 0 : 1),
+      of,
+    );
+    assert.deepEqual([trace.references, heard.writes], [wanted.references, wanted.writes], of);
+    assert.deepEqual(new Set(heard.recorded), wanted.pages, of);
+  }
 });
 
 test('what is in front of it, and what is none', async (t) => {

@@ -33,8 +33,18 @@ export const PLACES_MAX = 2 ** 27;
 /** Pages that are told apart. */
 export const PAGES_MAX = 2 ** 24;
 
+/** What is told of references. */
+export interface PageHearer {
+  /** The page with the next index: its number in the recording, and its place. */
+  page(recorded: number, place: number): void;
+  reference(index: number, write: boolean): void;
+}
+/** Where references go; flush: those that are held, too. */
+export interface PageSink extends PageHearer {
+  flush(): void;
+}
 /** Puts references into a ring. */
-export class PageRingWriter {
+export class PageRingWriter implements PageSink {
   readonly #writer: RingWriter;
   #held = 0;
   #first = 0;
@@ -43,7 +53,6 @@ export class PageRingWriter {
   constructor(writer: RingWriter) {
     this.#writer = writer;
   }
-  /** The next page, with the place that it is given. */
   page(recorded: number, place: number): void {
     this.#writer.put(OP_PAGE, place, recorded | 0, Math.floor(recorded / 2 ** 32));
   }
@@ -65,12 +74,6 @@ export class PageRingWriter {
   }
 }
 
-/** What a player is told. */
-export interface PageHearer {
-  /** The page with the next index. */
-  page(recorded: number, place: number): void;
-  reference(index: number, write: boolean): void;
-}
 /**
  * Tells a player what comes out of a ring until that ends or fails; `wait` is given what may
  * sleep.  The ring is this reader's own, and is closed at the end.
