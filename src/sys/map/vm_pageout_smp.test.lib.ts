@@ -35,6 +35,8 @@ import { space_make, spaces_check, spaces_end } from './vm_space.test.lib.ts';
 export const WORKERS = 2;
 /** The first of the pages. */
 export const BASE = 4096;
+/** Operations by the dozen between two kills. */
+const PROGRESS = 40;
 /** Working set over memory. */
 const TIMES = 4;
 
@@ -109,8 +111,16 @@ export async function pressure(how: How): Promise<Result> {
   const { kills = 0 } = how;
   let killed = 0;
   try {
-    const start = (part: number, fresh: number): Job<Work> =>
-      crew.start(handle, 'work', { ...how, seed: how.seed + part + fresh * 7, part, pages, fresh });
+    let ended = 0;
+    const start = (part: number, fresh: number): Job<Work> => {
+      const args = { ...how, seed: how.seed + part + fresh * 7, part, pages, fresh };
+      const job = crew.start(handle, 'work', args);
+      job.done.then(
+        () => ended++,
+        () => undefined, // it was killed
+      );
+      return job;
+    };
     for (let n = daemon ? 1 + pagers : 0; n > 0; n--) {
       await within(crew.start(handle, 'daemon').up, 'the page daemon');
     }
@@ -118,8 +128,9 @@ export async function pressure(how: How): Promise<Result> {
     for (; killed < kills; killed++) {
       const part = killed % WORKERS;
       await within(jobs[part].up, 'the worker');
-      const before = atomic_load(done_word());
-      await until(() => atomic_load(done_word()) >= before + 40, 'work goes on');
+      const enough = atomic_load(done_word()) + PROGRESS;
+      // One that has done all its work makes no progress any more.
+      await until(() => atomic_load(done_word()) >= enough || ended > 0, 'work goes on');
       await jobs[part].worker.terminate();
       jobs[part] = start(part, killed + 1);
     }

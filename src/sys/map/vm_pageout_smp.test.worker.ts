@@ -74,7 +74,7 @@ class Worker {
     if (this.draw(2) === 0) this.write(n);
     else this.read(n);
     this.done.operations++;
-    if (this.done.operations % 64 === 0) atomic_add(done_word(), 1);
+    if (this.done.operations % 12 === 0) atomic_add(done_word(), 1);
   }
 }
 run_job<Task>(
