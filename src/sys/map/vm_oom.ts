@@ -63,7 +63,7 @@ const RECLAIMS = 100;
 /** What a fault remembers from one attempt to the next. */
 export interface Shortage {
   reclaims: number;
-  /** When it found nothing to reclaim first, ms; 0: not yet. */
+  /** When it found nothing to reclaim first, ms; 0: the last time there was something. */
   since: number;
 }
 /** A new one. */
@@ -77,7 +77,10 @@ export function shortage_none(): Shortage {
  */
 export function vm_fault_reclaim(mp: vm_map_t, s: Shortage, pages: number): boolean {
   const n = pageout_over_limit(pages) > 0 ? pages : Math.max(pages, AHEAD);
-  if (s.reclaims++ < RECLAIMS && vm_pageout_direct(n) > 0) return true;
+  if (s.reclaims++ < RECLAIMS && vm_pageout_direct(n) > 0) {
+    s.since = 0; // things go on
+    return true;
+  }
   if (s.since === 0) s.since = now_ms();
   return vm_oom_wait(mp, s.since);
 }
