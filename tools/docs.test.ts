@@ -76,7 +76,7 @@ describe('pages', () => {
     const page = text_of('README.md');
     const begin = page.slice(page.indexOf('## Where to begin'), page.indexOf('## How fast'));
     const blocks = [...begin.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, lines]) => lines);
-    assert.equal(blocks.length, 5);
+    assert.equal(blocks.length, 6);
     for (const lines of blocks) {
       assert.equal(lines.trimEnd().split('\n').length, 5);
       const program = `${before(/collect/.test(lines))}${lines}setImmediate(() => process.exit());`;

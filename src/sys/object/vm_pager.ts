@@ -67,9 +67,6 @@ export const VM_PAGER_ERROR = 4;
 
 /** Most pages that are read or written at once. */
 export const CLUSTER = 16;
-/** Pages that are brought in before, and after, the one that is wanted. */
-const BEFORE = 7;
-const AFTER = 8;
 /** Beside VM_PAGER_*: no memory for the page. */
 export const VM_PAGER_NOMEM = -1;
 
@@ -202,12 +199,15 @@ function store_read(store: Backing, o: vm_object_t, ms: readonly number[]): numb
 }
 /**
  * New pages, busy, for page `i` and those around it that can come with it, in order; empty: no
- * memory.  Few of them, or one alone, where memory is short.
+ * memory.  Few of them, or one alone, where memory is short.  Clusters begin at multiples of their
+ * length, so that one ends where the next begins, whichever of its pages is asked for first, and
+ * windows find pages side by side.
  */
 function cluster(store: Backing, o: vm_object_t, i: number, most: number): number[] {
   const spare = vm_page_count_min() ? 1 : most;
-  const up = spare <= 1 ? 1 : store.side(o, i, Math.min(AFTER + 1, spare), 1);
-  const down = spare <= up ? 1 : store.side(o, i, Math.min(BEFORE + 1, spare - up + 1), -1);
+  const before = i % CLUSTER;
+  const up = spare <= 1 ? 1 : store.side(o, i, Math.min(CLUSTER - before, spare), 1);
+  const down = spare <= up ? 1 : store.side(o, i, Math.min(before + 1, spare - up + 1), -1);
   const first = i - down + 1;
   const n = up + down - 1;
   if (n > 1) {
