@@ -47,6 +47,7 @@ import type { vm_window_t } from '../sys/h/vm_window.ts';
 import {
   type RegionKey,
   space_advise,
+  space_behind,
   space_file_size,
   space_frame,
   space_inherit,
@@ -292,7 +293,8 @@ export class Region extends RegionAccess implements Disposable {
   }
   /**
    * Windows on all of it, or on `length` bytes from `offset` on, of `size` bytes each, one after
-   * another: each is closed when the next one is asked for.  Throws as window does.
+   * another: each is closed when the next one is asked for, and of a file its pages are among the
+   * first to go.  Throws as window does.
    */
   windows(options?: WindowsOptions): Generator<Window, void, undefined> {
     const shape = windowsShapeOf(options, this.length);
@@ -301,6 +303,7 @@ export class Region extends RegionAccess implements Disposable {
   }
   *#windows(shape: ReturnType<typeof windowsShapeOf>): Generator<Window, void, undefined> {
     const { size, offset, length, write, ms } = shape;
+    const file = this.fileSize >= 0;
     for (let at = offset; at < offset + length; at += size) {
       const n = Math.min(size, offset + length - at);
       const w = this.#open('windows', at, n, write, performance.now() + ms);
@@ -309,7 +312,15 @@ export class Region extends RegionAccess implements Disposable {
       } finally {
         w.close();
       }
+      if (file) this.#behind(at, n);
     }
+  }
+  /** Pages of a file that were passed by are the first to go when memory is short. */
+  #behind(offset: number, n: number): void {
+    const mp = this.space.enter('windows');
+    const start = this.first + Math.floor(offset / PAGE_SIZE);
+    const end = this.first + Math.floor((offset + n) / PAGE_SIZE); // the last one may go on
+    if (end > start) inKernel('windows', () => space_behind(mp, this.#key(), start, end));
   }
   #open(op: string, offset: number, n: number, write: boolean, until: number): Window {
     this.#range(op, offset, n);

@@ -146,6 +146,40 @@ describe('one file', () => {
         assert.deepEqual([m.getU32(p * PAGE), m.getU32(p * PAGE + 4)], [p + 1, p + 1]);
       }
     }));
+  test('who maps a file has it, though it was removed and its first thread is dead', () =>
+    up(async (machine) => {
+      const path = file(20 * PAGE);
+      const data = { job: 'store', path, id: 1 };
+      const worker = machine.worker<Worker>(WORKER, { workerData: data });
+      await once(worker, 'message');
+      const was = readFileSync(path);
+      const m = machine.space('s').mmap({ file: path });
+      unlinkSync(path);
+      await worker.terminate();
+      machine.space('w').destroy();
+      for (let p = 0; p < 20; p++) {
+        assert.equal(m.getU32(p * PAGE), p + 7);
+        assert.equal(m.getU8(p * PAGE + 9), was[p * PAGE + 9]);
+      }
+      m.sync({ invalidate: true });
+      for (let p = 0; p < 20; p++) assert.equal(m.getU32(p * PAGE), p + 7, 'from the file');
+    }));
+  test('windows one after another, and what was passed by is inactive', () =>
+    up((machine) => {
+      const path = file(64 * PAGE + 77);
+      const want = readFileSync(path);
+      const m = machine.space('s').mmap({ file: path });
+      let at = 0;
+      for (const w of m.windows({ size: '64K' })) {
+        const part = want.subarray(at, at + w.length);
+        assert.ok(Buffer.from(w.u8.slice(0, part.length)).equals(part));
+        at += w.length;
+      }
+      assert.equal(at, 65 * PAGE);
+      const reads = Number(machine.sysctl('vm.stats.vm.v_vnodein'));
+      assert.ok(reads <= 6, `${reads} reads of sixteen pages`);
+      assert.ok(Number(machine.sysctl('vm.stats.vm.v_inactive_count')) >= 64);
+    }));
   test('a worker that dies leaves what it had stored, for the others and the file', () =>
     up(async (machine) => {
       const path = file(16 * PAGE);
@@ -396,6 +430,7 @@ test('what cannot be mapped is one error, and nothing has changed', () =>
       [{ file: path, protect: 'rw' }, 'EINVAL', /write/],
       [{ file: path, inherit: 'copy' }, 'EINVAL', /forks/],
       [{ file: path, write: 1 }, 'EINVAL', /true nor false/],
+      [{ file: path, shared: null }, 'EINVAL', /true nor false/],
       [{ length: 100, write: true }, 'EINVAL', /for a file/],
       [{ length: 100, offset: 0 }, 'EINVAL', /for a file/],
     ];

@@ -285,7 +285,7 @@ function fileShapeOf(options: RegionOptions): FileShape | undefined {
   }
   return {
     path: file,
-    shared: booleanOf('mmap', 'shared', shared ?? true),
+    shared: booleanOf('mmap', 'shared', shared === undefined ? true : shared),
     write: booleanOf('mmap', 'write', write),
     offset: at,
   };
@@ -302,7 +302,7 @@ export function syncShapeOf(options: SyncOptions | undefined): Required<SyncOpti
   checkOptions('sync', options, SYNC);
   const { wait, invalidate } = options ?? {};
   return {
-    wait: booleanOf('sync', 'wait', wait ?? true),
+    wait: booleanOf('sync', 'wait', wait === undefined ? true : wait),
     invalidate: booleanOf('sync', 'invalidate', invalidate),
   };
 }

@@ -17,6 +17,7 @@ import { PAGE_SIZE } from '../machine/memory.ts';
 import { get64, NULL } from '../machine/struct.ts';
 import {
   KERN_SUCCESS,
+  MADV_DONTNEED,
   MAP_COPY_ON_WRITE,
   VM_MAP_MAX,
   vm_map,
@@ -267,6 +268,10 @@ export function space_advise(mp: vm_map_t, of: RegionKey, advice: number): numbe
 /** Brings its pages in before they are asked for, if it shows a file. */
 export function space_willneed(mp: vm_map_t, { start, end }: RegionKey): void {
   vm_map_willneed(mp, start, end);
+}
+/** Pages of it were used in turn, and will not be again soon: a favour to others. */
+export function space_behind(mp: vm_map_t, of: RegionKey, start: number, end: number): void {
+  vm_map_madvise(mp, start, end, MADV_DONTNEED, is_there(of));
 }
 /** Writes what its files lack: 0, an errno, or -KERN_INVALID_ADDRESS. */
 export function space_sync(mp: vm_map_t, of: RegionKey, how: Sync): number {

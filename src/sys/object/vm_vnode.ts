@@ -61,6 +61,7 @@ import {
   vm_store_anchor,
   vm_store_drop,
   vm_store_make,
+  vm_store_open,
   vm_store_size,
   vm_store_unanchor,
 } from './vm_store.ts';
@@ -128,7 +129,11 @@ export function vnode_open(path: string, write: boolean): number {
 export function vnode_of_store(s: vm_store_t, write: boolean): number {
   for (;;) {
     const v = find_referred(s, write);
-    if (v !== NONE) return v;
+    if (v !== NONE) {
+      // It has the file open then, whoever else lets go of it. errno: its use tells why not.
+      vm_store_open(vnode_store(v));
+      return v;
+    }
     const made = vnode_make(s, write);
     if (made === 0) continue; // another CPU was faster
     if (made < 0) vm_store_drop(s);

@@ -16,6 +16,7 @@
  * it may fail and they are needed still.  The first error is noted in the vnode and told by sync;
  * the pages stay dirty.
  */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { EAGAIN, EROFS } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import { get64 } from '../machine/struct.ts';
@@ -33,6 +34,11 @@ import { object_vnode, vnode_pages, vnode_size_is, vnode_store } from './vm_vnod
 
 const object = vm_object;
 const page = vm_page;
+
+const v_vnodein = counter_u64('vm.stats.vm.v_vnodein', 'Reads of mapped files');
+const v_vnodepgsin = counter_u64('vm.stats.vm.v_vnodepgsin', 'Pages read from mapped files');
+const v_vnodeout = counter_u64('vm.stats.vm.v_vnodeout', 'Writes of mapped files');
+const v_vnodepgsout = counter_u64('vm.stats.vm.v_vnodepgsout', 'Pages written to mapped files');
 
 /** Whether page `i` lies behind the end of the file. The object is locked. */
 function beyond(o: vm_object_t, i: number): boolean {
@@ -54,6 +60,8 @@ function vnode_read(o: vm_object_t, ms: readonly number[]): number {
   const s = vnode_store(object_vnode(o));
   const at = page.index[ms[0]] * PAGE_SIZE;
   const length = ms.length * PAGE_SIZE;
+  counter_add(v_vnodein, 1);
+  counter_add(v_vnodepgsin, ms.length);
   const n = vm_store_readv(s, at, page_views(ms));
   if (n < 0) return -n;
   if (n === length) return 0;
@@ -113,6 +121,8 @@ function vnode_write(o: vm_object_t, ms: readonly number[]): number {
     left -= view.length;
   }
   if (views.length === 0) return 0;
+  counter_add(v_vnodeout, 1);
+  counter_add(v_vnodepgsout, ms.length);
   const errno = vm_store_writev(vnode.writer[v] as vm_store_t, at, views);
   failure.errno = errno;
   failure.pages = ms.length;
