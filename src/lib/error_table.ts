@@ -102,7 +102,7 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     ENOENT,
-    'no such name, no region at that address, or no such folder',
+    'no such name, no region at that address, or no such file or folder',
     'make it first: a name with its shape, in any thread',
   ),
   entry(
@@ -166,30 +166,40 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     EACCES,
-    "the folder for the control socket is not this user's own, or a folder may not be written",
-    'mend its owner and mode, or give a path elsewhere',
+    "the folder for the control socket is not this user's own, or a folder may not be written; a " +
+      'file may not be opened so, or is to be made shorter and nobody mapped it for writing',
+    'mend its owner and mode, or give a path elsewhere; map it with write: true',
   ),
   entry(
     ENOSPC,
-    'no room is left for a dump or a swap file; nothing of it stays',
-    'make room, or give another path',
+    'no room is left for a dump or a swap file, nothing of which stays; or for what was stored in ' +
+      'a mapped file: its pages are kept',
+    'make room, or give another path; sync() again',
   ),
   entry(ENXIO, 'a swap file is too small for a page', 'make it larger: { size }'),
-  entry(EDQUOT, 'this user may have no more room there; no dump stays', 'dump elsewhere'),
-  entry(EFBIG, 'a file may not be as long as the memory there; no dump stays', 'dump elsewhere'),
-  entry(EROFS, 'nothing can be written there', 'dump elsewhere'),
+  entry(
+    EDQUOT,
+    'this user may have no more room there; no dump stays, and the pages of a mapped file do',
+    'give another path; make room, and sync() again',
+  ),
+  entry(
+    EFBIG,
+    'a file may not be as long there: as the memory, for a dump, or as truncate() asks',
+    'give another path, or a smaller length',
+  ),
+  entry(EROFS, 'nothing can be written there', 'give another path'),
   entry(
     ELOOP,
     'the path goes through too many links; or a space would be saved to a link',
     'mend the links; name the file itself',
   ),
   entry(EMFILE, 'this process, or this thread for dumps, has too many files open', 'close some'),
-  entry(ENFILE, 'the host has too many files open', 'close some'),
+  entry(ENFILE, 'the host has too many files open, or too many are mapped', 'close some'),
   entry(
     EIO,
     "the host's file system failed: the text has its words; or a page of an address space could " +
-      'not be read',
-    'mend what it names',
+      'not be read, or not be written to its file: then it is kept',
+    'mend what it names, and try again',
   ),
 ];
 
