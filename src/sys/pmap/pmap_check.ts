@@ -17,6 +17,7 @@ import {
   TABLE_ENTRIES,
 } from '../h/pmap.ts';
 import { PG_FICTITIOUS, PK_MASK, PK_OBJECT, PK_TABLE, vm_page } from '../h/vm_page.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { pmap_index, pte_page } from './pmap.ts';
 import { pv_all } from './pmap_pv.ts';
 import { tlb_each } from './pmap_tlb.ts';
@@ -29,6 +30,9 @@ export function pmap_check(
   pm: pmap_t,
   each?: (at: number, m: number, write: boolean) => void,
 ): void {
+  // A CPU may have died between a change and its shoot-down: whoever has the lock next ends that.
+  mtx_lock(pmap.lock, pm);
+  mtx_unlock(pmap.lock, pm);
   checked_quiet(true);
   const found = new Map<number, number>();
   let tables = 0;
