@@ -46,9 +46,9 @@ export const BLIST_LEVELS = 6;
 
 /* Locks: (w) the lock of the swap areas  (h) read by all */
 export const swap_blist = struct<blist_t>('swap_blist')({
-  slots: i32('w', 'slots that it has maps for'),
-  levels: i32('w', 'levels, that of the maps included'),
-  level: words('w', 'first word of each level, the maps first', BLIST_LEVELS),
+  slots: i32('wh', 'slots that it has maps for'),
+  levels: i32('wh', 'levels, that of the maps included'),
+  level: words('wh', 'first word of each level, the maps first', BLIST_LEVELS),
 });
 const BLIST_WORDS = 2 + BLIST_LEVELS;
 

@@ -35,6 +35,7 @@ import {
   swap_note_take,
   swap_run,
 } from './swap_area.ts';
+import { play as play_areas } from './swap_area.fuzz.ts';
 import { play, SIZES } from './swap_blist.fuzz.ts';
 import {
   area_end,
@@ -72,6 +73,14 @@ test('maps and an array, the same seeded operations', () => {
 test('the same in a checked machine', () => {
   begin({ memory: '16M', checked: true });
   play(SEED, 300, 1100);
+});
+test('books of pages in areas that come and go, seeded', () => {
+  begin();
+  play_areas(SEED, 6000);
+});
+test('the same with the rules of locks checked', () => {
+  begin({ checked: true });
+  play_areas(SEED + 1, 60);
 });
 
 /** Each write fails from here on. */
@@ -156,7 +165,7 @@ for (const [what, s, message] of [
   });
 }
 test('room is told with hysteresis: almost full, full, and not at once roomy again', () => {
-  begin({ memory: '16M' });
+  begin({ memory: '16M', set: { 'vm.swap_default': 0 } });
   assert.equal(swap_full(), SWAP_FULL);
   const b = [book_make(), book_make(), book_make()];
   const buffer = test_pages(16);

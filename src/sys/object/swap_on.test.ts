@@ -35,6 +35,7 @@ import {
   EMFILE,
   ENAMETOOLONG,
   ENOENT,
+  ENOMEM,
   ENOSPC,
   ENOTDIR,
   ENXIO,
@@ -51,6 +52,8 @@ import {
   SWAP_ROOMY,
   swap_area,
 } from '../h/swap.ts';
+import { page_failpoint, vm_page_free_count } from '../page/vm_page.ts';
+import { uma_reclaim } from '../uma/uma_drain.ts';
 import { swap_off } from '../map/vm_swapoff.ts';
 import { swap_area_of, swap_areas, swap_check, swap_full, swap_stores } from './swap_area.ts';
 import {
@@ -79,6 +82,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   store_faults.next = null;
+  page_failpoint.refuse = null;
   booted?.shutdown();
   booted = null;
   process.env.TMPDIR = tmp;
@@ -282,6 +286,30 @@ for (const [what, fault] of FAULTS) {
     });
   }
 }
+
+test('no memory, for each request in turn: refused, and nothing is left', () => {
+  begin({ options: { INVARIANTS: true, FAILPOINTS: true } });
+  const free = (): number => vm_page_free_count() + uma_reclaim(true);
+  let refused = 0;
+  for (let n = 0; ; n++) {
+    uma_reclaim(true); // what the zones keep would do
+    let seen = 0;
+    page_failpoint.refuse = () => seen++ >= n;
+    const i = on('a', MEG);
+    page_failpoint.refuse = null;
+    proved();
+    if (i >= 0) break;
+    assert.equal(i, -ENOMEM);
+    assert.ok(!existsSync(at('a')));
+    refused++;
+  }
+  assert.ok(refused >= 1, `${refused} requests`);
+  assert.equal(swap_off(at('a')), 0);
+  const before = free();
+  assert.equal(on('a', MEG), 0);
+  assert.equal(swap_off(at('a')), 0);
+  assert.equal(free(), before);
+});
 
 // --- the kernel's own file ----------------------------------------------------------------
 
