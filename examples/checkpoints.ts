@@ -33,6 +33,7 @@ if (isMainThread) {
   const file = join(folder, 'store.kmem');
   const machine = boot(MEMORY);
   machine.swapon(join(folder, 'swap'), { size: '96M' });
+  machine.sysctl('vm.oom_wait', 60_000); // ms; on a busy host pages take their time
   const store = machine.space('store');
   const m = store.mmap(SHAPE);
   for (let at = 0; at < m.length; at += PAGE) m.setI32(at, START);

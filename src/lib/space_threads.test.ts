@@ -104,6 +104,7 @@ test("another thread's window is in the way, and is waited for", async () => {
 
 test('threads that come when all memory is in use get what they need', async () => {
   await withMachine({ ...MEMORY, memory: '3M' }, async (machine) => {
+    machine.sysctl('vm.oom_wait', 60_000); // a loaded host takes its time
     const m = machine.space('s').mmap(LARGE);
     for (let at = 0; at < m.length; at += 4096) m.setU32(at + 4092, at);
     const workers = [0, 1].map((id) => {
