@@ -44,9 +44,9 @@ const used = (machine: Machine): number => machine.swaps().reduce((n, { used }) 
 
 test('ten times the memory: saved, and loaded in another machine', () => {
   const path = fresh();
-  const pages = 5120; // 20 MiB
+  const pages = 2560; // 10 MiB
   for (const turn of ['saves', 'loads'] as const) {
-    const machine = machine_with('2M', '48M');
+    const machine = machine_with('1M', '24M');
     const space = machine.space('s');
     if (turn === 'saves') {
       fill(space.mmap({ name: 'm', length: pages * PAGE }), pages);
@@ -66,11 +66,11 @@ test('a swap area that cannot be read: no file, and the next time it is saved', 
   mkdirSync(folder);
   const machine = machine_with('2M', '16M');
   const space = machine.space('s');
-  const pages = 1024;
+  const pages = 700;
   fill(space.mmap({ name: 'm', length: pages * PAGE }), pages);
   let refused = 0;
   let there: string[] = [];
-  for (let n = 1; ; n += 1 + (n >> 1)) {
+  for (let n = 1; ; n *= 2) {
     let reads = 0;
     store_faults.next = (op) => {
       const fails = op === 'read' && ++reads === n;
