@@ -238,6 +238,24 @@ describe('several at once', () => {
     assert.equal(vm_map_destroy(mp), KERN_SUCCESS);
     assert.equal(vm_region_map_all(mp, []), KERN_INVALID_ADDRESS);
   });
+  test('nor what a thread leaves that dies before the last of them is there', () => {
+    for (const next of ['a fork', 'a region'] as const) {
+      assert.ok(typeof vm_region_map_all(mp, [want('a', 20), want('b', 30)]) !== 'number');
+      map.joint[mp] = 1; // as it is then
+      assert.deepEqual([vm_regions(mp), vm_region_find(mp, bytes('a'))], [[], null]);
+      if (next === 'a fork') {
+        const child = vmspace_fork(mp) as vm_map_t;
+        assert.deepEqual([vm_regions(child), map.size[child]], [[], 0]);
+        vm_map_deallocate(child);
+      } else {
+        const b = add('b', 1, 31);
+        assert.deepEqual(vm_regions(mp).map(place), [place(b)]);
+        assert.equal(vm_region_unmap(mp, b.start, b.id), KERN_SUCCESS);
+      }
+      assert.deepEqual([map.size[mp], map.joint[mp]], [0, 0]);
+      vm_maps_check();
+    }
+  });
   test('nor with memory refused at any place', () => {
     let refused = 0;
     for (let nth = 0; ; nth++) {
