@@ -96,7 +96,7 @@ export interface Scan {
   shortage: number;
   /** Clusters that may be written still. */
   budget: number;
-  /** Pages of the inactive queue that could not be decided. */
+  /** Pages of the inactive queue that could not be decided, or have no place to go to. */
   additional: number;
   /** Pages that became free or as good as free. */
   gained: number;
@@ -191,7 +191,11 @@ function got(s: Scan): void {
   s.shortage--;
   s.gained++;
 }
-/** Nothing can be said about a page: others have it. */
+/**
+ * Nothing can be done with a page: others have it, or it has no place to go to.  Another one is to
+ * become inactive in its stead: else such pages are the whole queue in the end, and those that are
+ * active, and could go, are never looked at.
+ */
 function leave(s: Scan, m: number): void {
   s.additional++;
   vm_page_requeue(m);
@@ -208,7 +212,11 @@ function cached(s: Scan, m: number, o: vm_object_t): boolean {
 /** Has a dirty page written, if its time has come. */
 function launder(s: Scan, m: number, o: vm_object_t): void {
   if (s.pass === 0 && !page_lapped(m)) return vm_page_requeue(m, true);
-  if (s.budget <= 0 || !may_launder(s, m, o)) {
+  if (!may_launder(s, m, o)) {
+    s.dirty++;
+    return leave(s, m);
+  }
+  if (s.budget <= 0) {
     s.dirty++;
     return vm_page_requeue(m);
   }

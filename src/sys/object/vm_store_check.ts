@@ -3,16 +3,18 @@
  *
  * What is proved of each: it is on the list once, under a number of its own; its references are
  * the records that lead to it, which the caller knows, and the notes in the hands of CPUs; it is a
- * file with a path, or memory inside the machine; who has it open is a thread that lives, and what
- * this thread has open it says so.  No record is taken that is not on the list.
+ * file with a path, or memory inside the machine; who has it open is a thread that lives, or died
+ * just now (the page daemon goes with the thread that started it), and what this thread has open
+ * it says so.  No record is taken that is not on the list.
  */
 import { cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { counter_get } from '../machine/counter.ts';
-import { cpu_alive, v_reaps } from '../machine/death.ts';
+import { life_index, v_reaps } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_quiet } from '../machine/parts.ts';
+import { SLOT_HELD, SLOT_SETTLE, slot_load, slot_state } from '../machine/slot_word.ts';
 import { store_fd } from '../machine/store.ts';
 import { OWN_NEW, own_all } from '../machine/store_own.ts';
 import { elem, NULL } from '../machine/struct.ts';
@@ -87,8 +89,13 @@ function record_check(s: vm_store_t): void {
   if (named ? end !== 0 : end > machine.npages[M]) panic('vm_store_check: pages', s * 4, end);
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const fd = mem.I32[store_fd_word(s, cpu)];
-    if (fd !== 0 && !(is_file && cpu_alive(cpu))) panic('vm_store_check: open by', s * 4, cpu);
+    if (fd !== 0 && !(is_file && held(cpu))) panic('vm_store_check: open by', s * 4, cpu);
   }
+}
+/** Whether a slot is some thread's: one that has died, and is not settled yet, left its words. */
+function held(cpu: number): boolean {
+  const state = slot_state(slot_load(life_index(cpu)));
+  return state === SLOT_HELD || state === SLOT_SETTLE;
 }
 /** What this thread has open it says so, and no more. */
 function own_check(): void {
