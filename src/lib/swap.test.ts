@@ -115,6 +115,7 @@ describe('calls', () => {
 
 // --- under load ---------------------------------------------------------------------------
 
+const PAGE = 4096;
 const PAGES = 900;
 interface Said {
   readonly fault: string;
@@ -184,6 +185,18 @@ test('two threads write more than there is memory, areas come and go', async () 
   assert.equal(machine.swaps().length, 1);
   for (const name of ['s0', 's1']) machine.space(name).destroy();
   assert.equal(machine.swaps()[0].used, 0);
+  proved(machine);
+});
+test('pages that have no place to go to do not keep those of files in memory', () => {
+  const machine = begin('4M', { 'vm.swap_default': 0 });
+  const space = machine.space('s');
+  const memory = space.mmap({ length: '1600K' });
+  const own = memory.length / PAGE;
+  for (let i = 0; i < own; i++) memory.setU32(i * PAGE, i + 1);
+  writeFileSync(at('file'), Buffer.alloc(2 * 4 * MEG, 7)); // twice the memory
+  const file = space.mmap({ file: at('file') });
+  for (let i = 0; i < file.length / PAGE; i++) assert.equal(file.getU8(i * PAGE), 7);
+  for (let i = 0; i < own; i++) assert.equal(memory.getU32(i * PAGE), i + 1);
   proved(machine);
 });
 test('swapoff is refused where the pages find no room, and nothing is lost', async () => {
