@@ -14,6 +14,7 @@
  * object of this thread throws ESHUTDOWN.  Read next: index.ts lists everything.
  */
 import { type BootOptions, boot as kernel_boot } from '../sys/boot/main.ts';
+import { machine_check } from '../sys/boot/machine_check.ts';
 import {
   abandon,
   attach as kernel_attach,
@@ -24,22 +25,18 @@ import {
   shutdown as kernel_shutdown,
 } from '../sys/boot/main.ts';
 import { thr } from '../sys/machine/cpu.ts';
-import { cpu_exited, cpus_attached, reap_all } from '../sys/machine/death.ts';
+import { cpu_exited, cpus_attached } from '../sys/machine/death.ts';
 import { EBUSY, EINVAL } from '../sys/machine/errno.ts';
 import { M, machine as header, SITE_WORDS } from '../sys/machine/header.ts';
 import { type Handle, machine_handle } from '../sys/machine/machdep.ts';
 import { memory_state, memory_unshared } from '../sys/machine/memory.ts';
 import { set_string } from '../sys/machine/struct.ts';
 import { web_locks_look, web_locks_used } from '../sys/machine/web_locks.ts';
-import { sleepq_check } from '../sys/sync/subr_sleepqueue.ts';
 import { kernel_probe } from '../sys/sync/subr_trap.ts';
-import { quarantine_check } from '../sys/kmem/kern_quarantine.ts';
-import { uma_check } from '../sys/uma/uma_check.ts';
 import { lowmem_subscribe } from '../sys/map/vm_lowmem.ts';
 import { registry_locks_held } from '../sys/client/kern_registry.ts';
 import type { SiteCount } from '../sys/client/mbuf_leak.ts';
 import type { DumpResult } from '../sys/observe/kern_dump.ts';
-import { sysctl_check } from '../sys/observe/sysctl_tree.ts';
 import { channels } from './channels.ts';
 import type { Chain } from './chain.ts';
 import type { ChainOptions, ChainSource } from './chain_args.ts';
@@ -98,7 +95,7 @@ import {
   recordsShapeOf,
   recordsShapeText,
 } from './records.ts';
-import { registry_check, registry_join, registry_others } from '../sys/client/kern_registry.ts';
+import { registry_join, registry_others } from '../sys/client/kern_registry.ts';
 import { Roots } from './roots.ts';
 import { callSite } from './site.ts';
 import type { Space } from './space.ts';
@@ -515,15 +512,7 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
    * tests: no other thread may be at work, and it takes time in proportion to the memory.
    */
   check(): void {
-    this.#look('check', () => {
-      reap_all(); // what the dead had in their hands is no damage
-      uma_check();
-      quarantine_check();
-      sleepq_check();
-      sysctl_check();
-      registry_check();
-      partIfThere('checkSpaces')?.();
-    });
+    this.#look('check', () => machine_check(partIfThere('checkSpaces')));
   }
 
   // --- threads --------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /*
  * Shows: threads that page out are started when boot says so, or when a space is used by a machine
  * with several threads and slots to spare; never when boot forbids it; one takes the place of a
- * page daemon that died.
+ * page daemon that died; they hold still while the structures are proved.
  * By what means: machines with another thread attached; a page daemon that is terminated, as far as
  * the machine can tell.
  */
@@ -16,6 +16,7 @@ import { pageout_daemon, pageout_start, vm_pageout_reap } from '../sys/map/vm_pa
 import { fails } from './fails.test.lib.ts';
 import { type BootOptions, boot, current, type Machine } from './index.ts';
 
+const PAGE = 4096;
 const workers: Worker[] = [];
 afterEach(async () => {
   current()?.shutdown();
@@ -65,6 +66,23 @@ describe('threads that page out', () => {
     assert.equal(pageout_start(), false, 'none is wanted');
     assert.equal(daemon(), 0);
     assert.equal(cpus_attached(), 2);
+  });
+  test('they hold still while the structures are proved', async () => {
+    const m = boot({ memory: '4M', cpus: 6, pagers: 2, fresh: true });
+    await until(() => cpus_attached() === 4 && daemon() !== 0, 'all are there');
+    const memory = m.space('a').mmap({ length: '8M' });
+    m.sysctl('vm.v_free_target', 400);
+    m.sysctl('vm.v_free_min', 300); // so that they have work for as long as a check takes
+    for (let round = 0; round < 20; round++) {
+      for (let i = round % 7; i < memory.length / PAGE; i += 7) memory.setU32(i * PAGE, round + 1);
+      m.check();
+    }
+    assert.ok(m.swaps()[0].used > 0, 'pages went out');
+    const turns = (): number => Number(m.sysctl('vm.stats.vm.v_pdwakeups'));
+    const before = turns();
+    for (let i = 0; i < memory.length / PAGE; i++) memory.setU32(i * PAGE, 1);
+    await until(() => turns() > before, 'afterwards they go on');
+    m.space('a').destroy();
   });
   test('numbers that make no sense are refused', () => {
     for (const pagers of [-1, 1.5, 17, Number.NaN]) {

@@ -6,6 +6,7 @@ import { checked_quiet } from '../machine/parts.ts';
 import { NULL } from '../machine/struct.ts';
 import { reg_space } from '../h/registry.ts';
 import { vm_map, type vm_map_t } from '../h/vm_map.ts';
+import { pageout_still } from '../map/vm_pageout_still.ts';
 import { maps_all, vm_maps_check } from '../map/vm_map_check.ts';
 import { swap_stores } from '../object/swap_area.ts';
 import { vm_store_check } from '../object/vm_store_check.ts';
@@ -14,8 +15,11 @@ import { vm_page_check } from '../page/vm_page.ts';
 import { pmap_check } from '../pmap/pmap_check.ts';
 import { registry_each, registry_lock, registry_unlock } from './kern_registry.ts';
 
-/** Panics if something is wrong. */
+/** Panics if something is wrong. Threads that page out hold still meanwhile. */
 export function spaces_check(): void {
+  pageout_still(prove);
+}
+function prove(): void {
   const named = new Map<vm_map_t, number>();
   registry_lock();
   registry_each((e, kind) => {

@@ -53,6 +53,10 @@ export const W_VMMAP = wmesg(
   'Waits until another thread is through with a part of an address space.',
 );
 export const W_PSLEEP = wmesg('psleep', 'The page daemon, asleep until memory is short.');
+export const W_PSTILL = wmesg(
+  'pstill',
+  'The page daemon, while another thread proves the structures; or that one, until it may.',
+);
 export const W_PAGEOUT = wmesg(
   'pageout',
   'Needs pages, and waits for another thread that gets some back.',

@@ -67,6 +67,7 @@ import {
   scan_of,
   stats_scan,
 } from './vm_pageout_scan.ts';
+import { pager_turns } from './vm_pageout_still.ts';
 import {
   max_launder,
   pageout_daemon,
@@ -266,7 +267,7 @@ function vm_pageout(): never {
   const d = pagedaemon_new();
   const w = needed_word();
   for (;;) {
-    const ms = vm_pageout_round(d);
+    const ms = pager_turns(() => vm_pageout_round(d));
     if (ms > 0) tsleep(w, W_PSLEEP, ms, () => ms > IDLE_MS || atomic_load(w) === 0);
   }
 }
@@ -291,7 +292,9 @@ function pager_turn(): void {
   tsleep(w, W_PSLEEP, AGAIN_MS, () => atomic_load(w) === 0);
   if (atomic_load(w) === 0) return;
   atomic_store(w, 0);
-  inactive_scan(scan_of(1, page_few_target(vm_page_free_count()), sysctl_get(max_launder)));
+  pager_turns(() => {
+    inactive_scan(scan_of(1, page_few_target(vm_page_free_count()), sysctl_get(max_launder)));
+  });
 }
 /**
  * The life of a thread that pages out: the first one is the page daemon, the others write beside

@@ -8,13 +8,16 @@
  *      token    tid of the CPU that reclaims for a request of its own, 0: nobody does
  *      daemon   tid of the page daemon, 0: there is none yet, or it died
  *      started  1: a thread was started that is to be it; -1: there is to be none
+ *      still    tid of a CPU that wants no page to be moved (vm_pageout_still.ts)
+ *
+ * Behind the record is a word of each CPU slot: 1 while its thread is in a turn of paging out.
  *
  * One CPU at a time reclaims for a request of its own: the token is taken by compare-and-swap, and
  * the others sleep on that word.  A death gives it back.
  */
 import { atomic_cas, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_u64 } from '../machine/counter.ts';
-import { tid_cpu } from '../machine/cpu.ts';
+import { cpu_slots, tid_cpu } from '../machine/cpu.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEOUT } from '../machine/header.ts';
 import { elem, field_word, i32, type Ptr, struct } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int, sysctl_uint } from '../machine/sysctl_decl.ts';
@@ -35,6 +38,7 @@ export const vm_pageout_root = struct<vm_pageout_t>(
   daemon: i32('a', 'tid of the page daemon, 0: there is none'),
   started: i32('a', '1: a thread was started that is to be it; -1: none is wanted; 0: neither'),
   launder: i32('ah', 'dirty pages are to be written: what the other such threads sleep for'),
+  still: i32('a', 'tid of the CPU that wants no page to be moved now, 0: nobody does'),
 });
 const pageout = vm_pageout_root;
 
@@ -44,7 +48,12 @@ export function pageout_root(): vm_pageout_t {
 }
 /** Lays it out, while boot_alloc still works. */
 export function vm_pageout_boot(): void {
-  machine.roots[elem(M, ROOT_PAGEOUT)] = boot_alloc(pageout.sizeof, 'the page daemon', 32);
+  const words = pageout.sizeof + cpu_slots();
+  machine.roots[elem(M, ROOT_PAGEOUT)] = boot_alloc(words, 'the page daemon', 32);
+}
+/** The word that says whether the thread of a CPU pages out right now. */
+export function pageout_turn(cpu: number): number {
+  return pageout_root() + pageout.sizeof + cpu;
 }
 /** The word of the token. */
 export function pageout_token(): number {
@@ -73,6 +82,7 @@ export function vm_pageout_reap(cpu: number): void {
     return tid !== 0 && tid_cpu(tid) === cpu && atomic_cas(w, tid, 0) === tid;
   };
   if (of(pageout_token())) wakeup(pageout_token());
+  atomic_store(pageout_turn(cpu), 0);
   if (!of(pageout_daemon())) return;
   atomic_cas(field_word(pageout.started, pageout_root()), 1, 0);
   wakeup(field_word(pageout.launder, pageout_root()));
