@@ -166,7 +166,8 @@ export const pcpu = struct<pcpu_t>(
   moving: i32('t', 'object that gets a page of another one, or another one below it; 0: none'),
   swap_first: i32('t', 'first slot of the swap area that it has taken and not yet given to a page'),
   swap_n: i32('t', 'slots from there on'),
-  swap_old: i32('t', 'slot that no page has any more, and that is not free yet; 0: none'),
+  swap_old: i32('t', 'first slot that no page has any more, and that is not free yet; 0: none'),
+  swap_olds: i32('t', 'slots from there on'),
 });
 
 export type mcache_t = Ptr<'mcache'>;

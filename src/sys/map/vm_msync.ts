@@ -155,7 +155,7 @@ export function vm_map_willneed(mp: vm_map_t, start: number, end: number): void 
     mtx_lock(object.lock, o);
     for (let i = first; i < last && i < object.size[o] && !vm_page_count_min(); i++) {
       if (object_page_seen(o, i) !== 0 || !vm_pager_has_page(o, i)) continue;
-      if (vm_pager_page_in(o, i, CLUSTER) !== VM_PAGER_OK) break;
+      if (vm_pager_page_in(o, i, CLUSTER, true) !== VM_PAGER_OK) break;
     }
     mtx_unlock(object.lock, o);
     return 0;

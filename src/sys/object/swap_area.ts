@@ -88,6 +88,7 @@ import {
   blist_free,
   blist_init,
   blist_is_free,
+  blist_joins,
   blist_next,
   blist_words,
 } from './swap_blist.ts';
@@ -264,22 +265,35 @@ export function swap_note_take(): number {
   pcpu.swap_n[pc]--;
   return pcpu.swap_first[pc]++;
 }
-/** No page has slot `s` any more: it is noted, to be freed. In the same section. 0: nothing. */
+/**
+ * No page has slot `s` any more: it is noted, to be freed.  In the same section.  0: nothing.
+ * Slots that are noted already it follows (swap_old_joins).
+ */
 export function swap_note_old(s: number): void {
   const { pc } = thr;
   if (s === 0) return;
-  if (pcpu.swap_old[pc] !== 0) panic('swap_note_old: one is noted already', pcpu.swap_old[pc], s);
-  save(pcpu.swap_old, pc);
-  pcpu.swap_old[pc] = s;
+  if (!swap_old_joins(s)) panic('swap_note_old: one is noted already', pcpu.swap_old[pc], s);
+  if (pcpu.swap_olds[pc] === 0) {
+    save(pcpu.swap_old, pc);
+    pcpu.swap_old[pc] = s;
+  }
+  save(pcpu.swap_olds, pc);
+  pcpu.swap_olds[pc]++;
+}
+/** Whether slot `s` may be noted beside those that are: it follows them, in one word of bits. */
+export function swap_old_joins(s: number): boolean {
+  const n = pcpu.swap_olds[thr.pc];
+  if (n === 0 || s === 0) return true;
+  return s === pcpu.swap_old[thr.pc] + n && blist_joins(s - area.first[must_have(s)]);
 }
 
 // --- giving them back -----------------------------------------------------------------------
 
-/** Frees the slot that no page has any more, if one is noted. */
+/** Frees the slots that no page has any more, if any are noted. */
 export function swap_free_old(): void {
-  if (pcpu.swap_old[thr.pc] !== 0) free_noted(thr.pc, true);
+  if (pcpu.swap_olds[thr.pc] !== 0) free_noted(thr.pc, true);
 }
-/** Frees all that is noted: that one, and slots that were taken and not given to pages. */
+/** Frees all that is noted: those, and slots that were taken and not given to pages. */
 export function swap_free_notes(): void {
   notes_free(thr.pc);
 }
@@ -295,16 +309,16 @@ export function swap_reap(cpu: number): void {
   mtx_unlock(root.lock, r);
 }
 function notes_free(pc: pcpu_t): void {
-  if (pcpu.swap_old[pc] !== 0) free_noted(pc, true);
+  if (pcpu.swap_olds[pc] !== 0) free_noted(pc, true);
   if (pcpu.swap_n[pc] !== 0) free_noted(pc, false);
 }
-/* The old slot, or those of the range: these lie in one word of bits, so either is one section. */
+/* The old slots, or those taken: either lie in one word of bits, so that is one section. */
 function free_noted(pc: pcpu_t, old: boolean): void {
   const r = the_swap_root();
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
   const s = old ? pcpu.swap_old[pc] : pcpu.swap_first[pc];
-  const n = old ? 1 : pcpu.swap_n[pc];
+  const n = old ? pcpu.swap_olds[pc] : pcpu.swap_n[pc];
   const a = must_have(s);
   if (s - area.first[a] < SWAP_LABEL) panic('swap: freeing a slot that is never given', s);
   if (blist_free(map_of(a), s - area.first[a], n) !== n) panic('swap: noted slots', s, n);
@@ -318,7 +332,9 @@ function free_noted(pc: pcpu_t, old: boolean): void {
 function forget(pc: pcpu_t, old: boolean): void {
   if (old) {
     save(pcpu.swap_old, pc);
+    save(pcpu.swap_olds, pc);
     pcpu.swap_old[pc] = 0;
+    pcpu.swap_olds[pc] = 0;
     return;
   }
   save(pcpu.swap_first, pc);
@@ -569,7 +585,7 @@ export function swap_check(held: Iterable<number>): void {
   for (const s of held) add(s);
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const pc = pcpu_of(cpu);
-    if (pcpu.swap_old[pc] !== 0) add(pcpu.swap_old[pc]);
+    for (let i = 0; i < pcpu.swap_olds[pc]; i++) add(pcpu.swap_old[pc] + i);
     for (let i = 0; i < pcpu.swap_n[pc]; i++) add(pcpu.swap_first[pc] + i);
   }
   let areas = 0;

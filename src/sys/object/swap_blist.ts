@@ -188,6 +188,10 @@ export function blist_fill(b: blist_t, s: number, n: number): number {
 export function blist_next(s: number): number {
   return (s | (FAN - 1)) + 1;
 }
+/** Whether a slot and the one before it lie in one word of bits, so that blist_free takes both. */
+export function blist_joins(s: number): boolean {
+  return (s & (FAN - 1)) !== 0;
+}
 /** Whether a slot is free. */
 export function blist_is_free(b: blist_t, s: number): boolean {
   return (mem.I32[leaf_word(b, s >>> SHIFT)] & (1 << (s & (FAN - 1)))) !== 0;

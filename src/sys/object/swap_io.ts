@@ -23,12 +23,15 @@ const v_swapout = counter_u64('vm.stats.vm.v_swapout', 'Writes to swap areas');
 const v_swappgsin = counter_u64('vm.stats.vm.v_swappgsin', 'Pages read from swap areas');
 const v_swappgsout = counter_u64('vm.stats.vm.v_swappgsout', 'Pages written to swap areas');
 
-function pages_of(views: readonly Uint8Array[]): number {
-  return views.reduce((n, v) => n + v.length, 0) / PAGE_SIZE;
+function bytes_of(views: readonly Uint8Array[]): number {
+  let n = 0;
+  for (let k = 0; k < views.length; k++) n += views[k].length;
+  return n;
 }
-function area_with(s: number, views: readonly Uint8Array[]): swap_area_t {
-  const n = pages_of(views);
+/** The area of slot `s`, and of all that so many bytes take. */
+function area_with(s: number, bytes: number): swap_area_t {
   const a = swap_area_at(s);
+  const n = bytes / PAGE_SIZE;
   if (a === NULL || n === 0 || !Number.isInteger(n) || s + n > area.end[a]) {
     panic('swap: no such slots', s, n);
   }
@@ -39,12 +42,13 @@ function place(a: swap_area_t, s: number): number {
 }
 /** Reads the pages from slot `s` on into the views, one after the other. 0, or an errno. */
 export function swap_read(s: number, views: readonly Uint8Array[]): number {
-  const a = area_with(s, views);
+  const bytes = bytes_of(views);
+  const a = area_with(s, bytes);
   const n = vm_store_readv(area.store[a], place(a, s), views);
   counter_add(v_swapin, 1);
-  counter_add(v_swappgsin, pages_of(views));
+  counter_add(v_swappgsin, bytes / PAGE_SIZE);
   if (n < 0) return -n;
-  return n === pages_of(views) * PAGE_SIZE ? 0 : EIO; // somebody has made the file shorter
+  return n === bytes ? 0 : EIO; // somebody has made the file shorter
 }
 /**
  * Writes the views to the slots from `s` on: those that are noted or, where none is, one that a
@@ -52,13 +56,14 @@ export function swap_read(s: number, views: readonly Uint8Array[]): number {
  * at fault are not given again.
  */
 export function swap_write(s: number, views: readonly Uint8Array[]): number {
-  const a = area_with(s, views);
+  const bytes = bytes_of(views);
+  const a = area_with(s, bytes);
   const noted = pcpu.swap_n[thr.pc] > 0;
   if (opt.INVARIANTS && noted && s !== pcpu.swap_first[thr.pc])
     panic('swap_write: slots of others', s);
   const error = vm_store_writev(area.store[a], place(a, s), views);
   counter_add(v_swapout, 1);
-  counter_add(v_swappgsout, pages_of(views));
+  counter_add(v_swappgsout, bytes / PAGE_SIZE);
   if (error !== 0) swap_note_failed(error);
   return error;
 }

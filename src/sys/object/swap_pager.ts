@@ -10,7 +10,7 @@ import { thr as thr_, pcpu as pcpu_ } from '../machine/cpu.ts';
 import { ENOMEM, ENOSPC } from '../machine/errno.ts';
 import { OBJT_SWAP, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
-import { radix_next } from '../pmap/vm_radix.ts';
+import { radix_lookup, radix_next } from '../pmap/vm_radix.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save } from '../sync/undo.ts';
 import {
@@ -19,16 +19,12 @@ import {
   swap_free_old,
   swap_note_old,
   swap_note_take,
+  swap_old_joins,
   swap_run,
 } from './swap_area.ts';
 import { swap_read, swap_write } from './swap_io.ts';
 import { object_index } from './vm_object.ts';
-import {
-  object_page,
-  object_page_filled,
-  object_page_seen,
-  vm_page_sleep_if_busy,
-} from './vm_object_page.ts';
+import { object_page_filled, object_page_seen, vm_page_sleep_if_busy } from './vm_object_page.ts';
 import { object_slot, object_slot_drop, object_swaps } from './vm_object_slot.ts';
 import {
   type Backing,
@@ -51,12 +47,12 @@ const page = vm_page;
 function side(o: vm_object_t, i: number, n: number, step: 1 | -1): number {
   const slot = object_slot(o, i);
   const { first, end } = swap_run(slot);
+  const t = object_index(o);
   let k = 1;
   for (; k < n; k++) {
     const at = slot + k * step;
     const beside = i + k * step;
-    if (at < first || at >= end || beside < 0) break;
-    if (object_page(o, beside) !== 0 || object_slot(o, beside) !== at) break;
+    if (at < first || at >= end || beside < 0 || radix_lookup(t, beside) !== -at) break;
   }
   return k;
 }
@@ -80,6 +76,10 @@ function written(_o: vm_object_t, m: number): void {
   save(page.slot, m);
   page.slot[m] = swap_note_take();
   swap_note_old(old);
+}
+/** Whether the slot that page m has is noted beside those that are to be freed. */
+function joins(m: number): boolean {
+  return pcpu.swap_n[thr.pc] === 0 || swap_old_joins(page.slot[m]);
 }
 /**
  * Sees to it that nothing of an object lies in slots `first` to before `end`: what does comes into
@@ -122,7 +122,7 @@ function settle(_o: vm_object_t, last: boolean): void {
   else swap_free_old();
 }
 
-const store: Backing = { side, bring: swap_in, room, send: swap_out, written, settle };
+const store: Backing = { side, bring: swap_in, room, send: swap_out, written, joins, settle };
 pagers.set(OBJT_SWAP, {
   has: (o, i) => object_slot(o, i) !== 0,
   get: (o, _i, m) => store_get(store, o, m),

@@ -6,12 +6,13 @@
  *      3   what they were written to is noted as dirty, and not as modified any more
  *      4   the pager makes room
  *      5   it writes                                                     nothing locked, parked
- *      6   each is clean and busy no more, in one section                object locked
+ *      6   each is clean and busy no more, some in a section               object locked
  *
  * Who reads them meanwhile by a translation goes on; who faults waits.  After an error they are as
  * dirty as before; after a death, too.  A page whose answer a CPU owes that is silent is left
  * for another time.
  */
+import { sim_point } from '../machine/atomic.ts';
 import { EAGAIN, EIO, ENOSPC, EOPNOTSUPP } from '../machine/errno.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -133,10 +134,8 @@ function protect(m: number, o: vm_object_t): boolean {
     object_page_wakeup(m, o);
     return false;
   }
-  undo_begin(object.lock, o);
-  save(page.state, m);
-  page.state[m] |= PAGE_DIRTY;
-  undo_end();
+  page.state[m] |= PAGE_DIRTY; // not taken back by a death: until it is written it may be so
+  if (opt.SIM) sim_point(m);
   page.mod[m] = 0;
   return true;
 }
@@ -160,21 +159,31 @@ function write_out(store: Backing, o: vm_object_t, ms: readonly number[]): numbe
   mtx_lock(object.lock, o);
   object_pip_done(o);
   const gone = (object.flags[o] & OBJ_DEAD) !== 0 || object.type[o] === OBJT_DEAD;
-  for (const m of ms) {
-    if (error !== 0 || gone) {
+  if (error !== 0 || gone) {
+    for (const m of ms) {
       object_page_wakeup(m, o);
       if (page_queue(m) !== PQ_ACTIVE) vm_page_activate(m);
-      continue;
     }
-    undo_begin(object.lock, o);
+  } else for (let k = 0; k < ms.length; ) k = clean_some(store, o, ms, k);
+  store.settle(o, true);
+  return error;
+}
+/** Pages in a section. */
+const STEP = 4;
+/** Pages from number `first` on are clean, and busy no more: some, in one section. The next one. */
+function clean_some(store: Backing, o: vm_object_t, ms: readonly number[], first: number): number {
+  const end = Math.min(first + STEP, ms.length);
+  let k = first;
+  undo_begin(object.lock, o);
+  do {
+    const m = ms[k++];
     save(page.state, m);
     page.state[m] &= ~PAGE_DIRTY;
     store.written(o, m);
     vm_page_unbusy(m);
-    undo_end();
-    store.settle(o, false);
-    page_flash(m);
-  }
-  store.settle(o, true);
-  return error;
+  } while (k < end && store.joins(ms[k]));
+  undo_end();
+  for (let i = first; i < k; i++) page_flash(ms[i]);
+  if (k < ms.length && !store.joins(ms[k])) store.settle(o, false);
+  return k;
 }

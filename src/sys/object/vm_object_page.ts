@@ -38,6 +38,7 @@ import {
   PG_ZERO,
   PK_MASK,
   PK_OBJECT,
+  SLOT_TWICE,
   VM_ALLOC_WIRED,
   VM_ALLOC_ZERO,
   vm_page,
@@ -53,13 +54,11 @@ import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { pmap_zero_page } from '../page/vm_page.ts';
-import { vm_page_get_run } from '../page/vm_page_cache.ts';
 import {
   vm_page_alloc_busy,
   vm_page_busy,
   vm_page_forget,
   vm_page_free_busy,
-  vm_page_hand_busy,
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
@@ -161,31 +160,13 @@ function page_alloc(o: vm_object_t, i: number, req: number): number {
   if (req & VM_ALLOC_WIRED) vm_page_owner_wire(m);
   return m;
 }
-/**
- * Up to n new pages that lie side by side in memory, from number `first` on, busy and found.
- * Returns the first of them, 0: there is no such run, or no memory for the index.
- */
-export function object_page_alloc_run(o: vm_object_t, first: number, n: number): number {
-  const t = object_index(o);
-  for (let k = 0; k < n; k++) {
-    if (radix_reserve(t, first + k, nodes())) continue;
-    for (let j = 0; j <= k; j++) radix_trim(t, first + j, nodes());
-    return 0;
-  }
-  const m = vm_page_get_run(n, 0);
-  for (let k = n - 1; k >= 0; k--) {
-    if (m === 0) radix_trim(t, first + k, nodes());
-    else {
-      const there = place_free(o, first + k, 'vm_page_insert');
-      enter(o, first + k, vm_page_hand_busy(PK_OBJECT, o, first + k), there);
-    }
-  }
-  return m;
-}
 /** What the index has where page `i` is to be entered: nothing, a stale entry or a slot. */
-function place_free(o: vm_object_t, i: number, call: string): number {
-  object_slot(o, i); // is settled, if it is there twice
-  const there = radix_lookup(object_index(o), i);
+export function place_free(o: vm_object_t, i: number, call: string): number {
+  let there = radix_lookup(object_index(o), i);
+  if (there < 0 && -there & SLOT_TWICE) {
+    object_slot(o, i); // is settled
+    there = radix_lookup(object_index(o), i);
+  }
   if (there > 0 && says(there, o, i)) panic(`${call}: page already inserted`, i, there);
   return there;
 }
@@ -260,15 +241,6 @@ export function object_page_ready(m: number, o: vm_object_t): void {
   undo_begin(object.lock, o);
   save(page.state, m);
   page.state[m] = PAGE_VALID | PAGE_DIRTY;
-  vm_page_unbusy(m);
-  undo_end();
-  page_flash(m);
-}
-/** A page that is busy by this CPU has contents that a store has too, and is busy no more. */
-export function object_page_came(m: number, o: vm_object_t): void {
-  undo_begin(object.lock, o);
-  save(page.state, m);
-  page.state[m] = PAGE_VALID;
   vm_page_unbusy(m);
   undo_end();
   page_flash(m);

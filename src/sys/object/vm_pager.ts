@@ -38,12 +38,10 @@ import {
 import { PG_ZERO, vm_page } from '../h/vm_page.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { pmap_zero_page, vm_page_count_min } from '../page/vm_page.ts';
-import { vm_page_activate, vm_page_deactivate } from '../page/vm_pageq.ts';
 import { object_pip_add, object_pip_done } from './vm_object.ts';
+import { object_cluster_alloc, object_cluster_came } from './vm_object_cluster.ts';
 import {
   object_page_alloc,
-  object_page_alloc_run,
-  object_page_came,
   object_page_filled,
   object_page_free,
   object_page_seen,
@@ -65,7 +63,7 @@ export const VM_PAGER_FAIL = 2;
 /** It has the data and cannot get at it: an error of its store. */
 export const VM_PAGER_ERROR = 4;
 
-/** Most pages that are read or written at once. */
+/** Most pages that are written at once, or read around the one that is wanted. */
 export const CLUSTER = 16;
 /** Beside VM_PAGER_*: no memory for the page. */
 export const VM_PAGER_NOMEM = -1;
@@ -102,7 +100,9 @@ export interface Backing {
   send(o: vm_object_t, ms: readonly number[]): number;
   /** In the section in which page m becomes clean: the next of those that were written. */
   written(o: vm_object_t, m: number): void;
-  /** After each such section; with `last` after all, and after a write that failed. */
+  /** Whether page m may become clean before what came before it is settled. */
+  joins(m: number): boolean;
+  /** Before a page that does not join; with `last` after all, and after a write that failed. */
   settle(o: vm_object_t, last: boolean): void;
 }
 const nothing = (code: number): Pager => ({ has: () => false, get: () => code });
@@ -142,14 +142,14 @@ export function vm_pager_beyond(o: vm_object_t, i: number): boolean {
 }
 /**
  * Brings page `i` of the object in, whose pager has it and which is not in memory, and up to `most`
- * pages in all.  VM_PAGER_*; the page may be gone again when this returns.  The object is locked,
- * and was let go of.
+ * pages in all: around it or, with `ahead`, behind it.  VM_PAGER_*; the page may be gone again when
+ * this returns.  The object is locked, and was let go of.
  */
-export function vm_pager_page_in(o: vm_object_t, i: number, most: number): number {
+export function vm_pager_page_in(o: vm_object_t, i: number, most: number, ahead = false): number {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   if (!inside(o, i)) return VM_PAGER_BAD;
   const { store } = pager_of(o);
-  if (store) return store_page_in(store, o, i, most);
+  if (store) return store_page_in(store, o, i, most, ahead);
   const m = object_page_alloc(o, i, 0);
   if (m === 0) return VM_PAGER_NOMEM;
   const got = vm_pager_get_pages(o, i, m);
@@ -168,26 +168,29 @@ export function vm_object_page_in(o: vm_object_t, i: number): number {
   mtx_unlock(object.lock, o);
   return got;
 }
-function store_page_in(store: Backing, o: vm_object_t, i: number, most: number): number {
-  const ms = cluster(store, o, i, most);
+function store_page_in(
+  store: Backing,
+  o: vm_object_t,
+  i: number,
+  most: number,
+  ahead: boolean,
+): number {
+  const ms = cluster(store, o, i, most, ahead);
   if (ms.length === 0) return VM_PAGER_NOMEM;
+  const first = page.index[ms[0]];
   const error = store_read(store, o, ms);
   const gone = (object.flags[o] & OBJ_DEAD) !== 0 || object.type[o] === OBJT_DEAD;
-  for (const m of ms) {
-    if (error !== 0 || gone) {
-      object_page_free(m, o);
-      continue;
-    }
-    object_page_came(m, o);
-    if (page.index[m] === i) vm_page_activate(m);
-    else vm_page_deactivate(m);
-  }
+  if (error !== 0 || gone) for (const m of ms) object_page_free(m, o);
+  else object_cluster_came(o, ms, ms[i - first]);
+  pager_came.pages = error !== 0 || gone ? 0 : first + ms.length - i;
   if (gone) return VM_PAGER_BAD;
   if (error !== 0) pager_error.errno = error;
   return error === 0 || error === EAGAIN ? VM_PAGER_OK : VM_PAGER_ERROR;
 }
 /** Of this thread: the errno of the store with which VM_PAGER_ERROR came last. */
 export const pager_error = { errno: 0 };
+/** Of this thread: pages that the last vm_pager_page_in brought in, from the wanted one on. */
+export const pager_came = { pages: 0 };
 /** Has busy pages read, with the object unlocked meanwhile. */
 function store_read(store: Backing, o: vm_object_t, ms: readonly number[]): number {
   object_pip_add(o);
@@ -203,26 +206,20 @@ function store_read(store: Backing, o: vm_object_t, ms: readonly number[]): numb
  * length, so that one ends where the next begins, whichever of its pages is asked for first, and
  * windows find pages side by side.
  */
-function cluster(store: Backing, o: vm_object_t, i: number, most: number): number[] {
+function cluster(
+  store: Backing,
+  o: vm_object_t,
+  i: number,
+  most: number,
+  ahead: boolean,
+): number[] {
   const spare = vm_page_count_min() ? 1 : most;
-  const before = i % CLUSTER;
-  const up = spare <= 1 ? 1 : store.side(o, i, Math.min(CLUSTER - before, spare), 1);
-  const down = spare <= up ? 1 : store.side(o, i, Math.min(before + 1, spare - up + 1), -1);
-  const first = i - down + 1;
-  const n = up + down - 1;
-  if (n > 1) {
-    const run = object_page_alloc_run(o, first, n);
-    if (run !== 0) return Array.from({ length: n }, (_, k) => run + k);
-  }
-  const wanted = object_page_alloc(o, i, 0);
-  if (wanted === 0) return [];
-  const ms = [wanted];
-  for (let k = 1; k < up && !vm_page_count_min(); k++) {
-    const m = object_page_alloc(o, i + k, 0);
-    if (m === 0) break;
-    ms.push(m);
-  }
-  return ms;
+  const offset = i % CLUSTER;
+  const reach = ahead ? spare : Math.min(CLUSTER - offset, spare);
+  const up = reach <= 1 ? 1 : store.side(o, i, reach, 1);
+  const before = ahead || spare <= up ? 1 : Math.min(offset + 1, spare - up + 1);
+  const down = before <= 1 ? 1 : store.side(o, i, before, -1);
+  return object_cluster_alloc(o, i, down - 1, up - 1);
 }
 /** The bytes of pages, as few views as can be: those that lie side by side are one. */
 export function page_views(ms: readonly number[]): Uint8Array[] {

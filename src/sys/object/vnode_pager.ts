@@ -46,8 +46,9 @@ function beyond(o: vm_object_t, i: number): boolean {
 }
 /** Pages that are in memory end the run: they may be newer. */
 function side(o: vm_object_t, i: number, n: number, step: 1 | -1): number {
+  const pages = vnode_pages(get64(vnode.size, object_vnode(o)));
   let k = 1;
-  for (let at = i + step; k < n && at >= 0 && !beyond(o, at); at += step) {
+  for (let at = i + step; k < n && at >= 0 && at < pages; at += step) {
     if (object_page(o, at) !== 0) break;
     k++;
   }
@@ -148,6 +149,7 @@ const store: Backing = {
   room,
   send: vnode_write,
   written: () => {},
+  joins: () => true,
   settle,
 };
 pagers.set(OBJT_VNODE, {

@@ -99,6 +99,11 @@ export function vm_page_unbusy(m: number): void {
   save(page.busy, m);
   page.busy[m] = 0;
 }
+/** The same of one page by itself, outside a section: all else that is said of it is so already. */
+export function vm_page_idle(m: number): void {
+  if (opt.INVARIANTS && page.busy[m] !== thr.tid) panic('vm_page_idle: not busy by this CPU', m);
+  page.busy[m] = 0;
+}
 /**
  * Frees a page that this CPU has busy and to which no owner leads any more.  With `zero`
  * the caller certifies that it is all zeros.

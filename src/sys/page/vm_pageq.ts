@@ -70,6 +70,9 @@ export const ACT_INIT = 5;
 /** Wirings are the lower half of the word, loans the upper one. */
 const WIRE_MASK = 0xffff;
 
+/** Pages that are queued in one section. */
+const STEP = 4;
+
 const pageq = vm_pageq;
 /** Where in the record of ROOT_PAGEQ the lock lies. */
 export const pageq_lock = pageq.lock;
@@ -195,6 +198,29 @@ function link_last(r: vm_pageq_t, m: number, q: number, act: number): void {
   pageq.count[at]++;
   set_queue(m, q, act);
 }
+/** Some of `ms` from number `first` on, but not page `but`, go to the end of the inactive queue. */
+function chain_last(r: vm_pageq_t, ms: readonly number[], first: number, but: number): void {
+  const at = elem(r, PQ_INACTIVE);
+  const end = Math.min(first + STEP, ms.length);
+  let last = pageq.tail[at];
+  save(pageq.tail, at);
+  save(pageq.count, at);
+  if (last === 0) save(pageq.head, at);
+  else save(page.next, last);
+  for (let k = first; k < end; k++) {
+    const m = ms[k];
+    if (m === but || page_queue(m) !== PQ_NONE || !managed(m) || wirings(m) !== 0) continue;
+    save(page.prev, m);
+    save(page.next, m);
+    page.prev[m] = last;
+    if (last === 0) pageq.head[at] = m;
+    else page.next[last] = m;
+    last = m;
+    pageq.count[at]++;
+    set_queue(m, PQ_INACTIVE, page_act(m));
+  }
+  pageq.tail[at] = last;
+}
 /** Whether pages of that sort are ever on a queue. */
 function managed(m: number): boolean {
   return (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) === 0;
@@ -233,6 +259,25 @@ function activate(r: vm_pageq_t, m: number): void {
     unlink(m);
   }
   if (managed(m) && wirings(m) === 0) link_last(r, m, PQ_ACTIVE, act);
+}
+/**
+ * New pages of an object, which is locked, go on queues: page `used` at the end of the active one,
+ * the others at the end of the inactive one.
+ */
+export function vm_page_enqueue(ms: readonly number[], used: number): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  for (let k = 0; k < ms.length; k += STEP) {
+    undo_begin(pageq.lock, r);
+    chain_last(r, ms, k, used);
+    undo_end();
+  }
+  if (used !== 0) {
+    undo_begin(pageq.lock, r);
+    activate(r, used);
+    undo_end();
+  }
+  mtx_unlock(pageq.lock, r);
 }
 /** It will not be used soon: to the inactive queue, with `first` as the next to be reclaimed. */
 export function vm_page_deactivate(m: number, first = false): void {
@@ -361,7 +406,7 @@ function unwire(m: number, active: boolean): void {
   if (n > 1) return;
   save(pageq.wired, root());
   pageq.wired[root()]--;
-  if (managed(m)) link(m, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(m), false);
+  if (managed(m)) link_last(root(), m, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(m));
 }
 
 /**
@@ -381,12 +426,54 @@ export function vm_page_wire_run(m: number, n: number, count: number): void {
   const r = root();
   mtx_lock(pageq.lock, r);
   undo_begin(pageq.lock, r);
-  for (let i = m + n - 1; i >= m; i--) {
-    wire_counted(i, count);
-    undo_commit();
+  for (let i = m + n; i > m; undo_commit()) {
+    const from = Math.max(m, i - STEP);
+    if (follow(from, i)) wire_some(r, from, i, count);
+    else for (let at = i - 1; at >= from; at--) wire_counted(at, count);
+    i = from;
   }
   undo_end();
   mtx_unlock(pageq.lock, r);
+}
+/** Whether pages from `first` to before `end` are on a queue, one behind the other, not wired. */
+function follow(first: number, end: number): boolean {
+  if (page_queue(first) === PQ_NONE || page_queue(first) === PQ_CACHE) return false;
+  for (let m = first + 1; m < end; m++) if (page.prev[m] !== m - 1) return false;
+  return true;
+}
+/** Wires those: they leave their queue together. */
+function wire_some(r: vm_pageq_t, first: number, end: number, count: number): void {
+  const at = elem(r, page_queue(first));
+  const [before, after] = [page.prev[first], page.next[end - 1]];
+  save_word(count);
+  save(pageq.wired, r);
+  save(pageq.count, at);
+  if (before === 0) {
+    save(pageq.head, at);
+    pageq.head[at] = after;
+  } else {
+    save(page.next, before);
+    page.next[before] = after;
+  }
+  if (after === 0) {
+    save(pageq.tail, at);
+    pageq.tail[at] = before;
+  } else {
+    save(page.prev, after);
+    page.prev[after] = before;
+  }
+  for (let m = first; m < end; m++) {
+    save(page.wired, m);
+    save(page.next, m);
+    save(page.prev, m);
+    page.wired[m]++;
+    page.next[m] = 0;
+    page.prev[m] = 0;
+    set_queue(m, PQ_NONE, page_act(m));
+  }
+  pageq.count[at] -= end - first;
+  pageq.wired[r] += end - first;
+  mem.I32[count] += end - first;
 }
 function wire_counted(m: number, count: number): void {
   save_word(count);
@@ -408,12 +495,14 @@ export function vm_page_unwire_run(last: number, count: number): void {
   const r = root();
   mtx_lock(pageq.lock, r);
   undo_begin(pageq.lock, r);
-  for (let left = mem.I32[count]; left > 0; left--) {
-    const m = last - left + 1;
+  for (let left = mem.I32[count]; left > 0; undo_commit()) {
+    const some = Math.min(left, STEP);
     save_word(count);
-    mem.I32[count] = left - 1;
-    if ((page.flags[m] & PG_FICTITIOUS) === 0) unwire(m, true);
-    undo_commit();
+    mem.I32[count] = left - some;
+    for (let m = last - left + 1; m <= last - left + some; m++) {
+      if ((page.flags[m] & PG_FICTITIOUS) === 0) unwire(m, true);
+    }
+    left -= some;
   }
   undo_end();
   mtx_unlock(pageq.lock, r);

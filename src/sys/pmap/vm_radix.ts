@@ -220,11 +220,17 @@ function root_set(t: vm_radix_t, value: number): void {
 }
 /** Puts another value in the place of the one at `key`. Inside the caller's section. */
 export function radix_replace(t: vm_radix_t, key: number, value: number): void {
-  if (radix_lookup(t, key) === 0) panic('radix_replace: nothing', key);
   const n = leaf_near(t, key);
-  if (n === NULL) return root_set(t, value);
-  save(node.slot, elem(n, key & MASK));
-  node.slot[elem(n, key & MASK)] = value;
+  if (n === NULL) return replace_root(t, key, value);
+  const at = elem(n, key & MASK);
+  if (node.slot[at] === 0) panic('radix_replace: nothing', key);
+  save(node.slot, at);
+  node.slot[at] = value;
+}
+/** The same where the key has no node. */
+function replace_root(t: vm_radix_t, key: number, value: number): void {
+  if (root_value(t, key) === 0) panic('radix_replace: nothing', key);
+  root_set(t, value);
 }
 
 // --- going --------------------------------------------------------------------------------
