@@ -18,6 +18,8 @@ export const CLUSTER_BYTES = CLUSTER_PAGES * PAGE_BYTES;
 export const SET_BYTES = 32 * 2 ** 20;
 export const SET_PAGES = SET_BYTES / PAGE_BYTES;
 export const CLUSTERS = SET_PAGES / CLUSTER_PAGES;
+/** A large window, and what is read at once instead. */
+export const LARGE_BYTES = 2 ** 20;
 /** Clusters, and single pages, of a batch. */
 export const CLUSTER_BATCH = 16;
 export const PAGE_BATCH = 64;

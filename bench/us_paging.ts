@@ -7,7 +7,8 @@
  *      out-runs, out-scattered   a cluster of dirty pages is written to the swap area
  *      resident                  a page at random is copied out of a mapped file
  *      resident-word             a number is read in one
- *      scan, scan-again          windows on a mapped file that is not in memory, and that is
+ *      scan, scan-again          windows on a mapped file that is not in memory, and that is: of
+ *                                64 KiB, or large, of 1 MiB
  *      fault-one, fault-two      a thread has faults in a file; two have them in two files
  *
  * What lies in the swap area and not in memory is made so before each pass, and not timed: pages
@@ -37,10 +38,12 @@ import {
   CLUSTER_BYTES,
   CLUSTER_PAGES,
   CLUSTERS,
+  LARGE_BYTES,
   look,
   PAGE_BATCH,
   PAGE_BYTES,
   PAGES,
+  SET_BYTES,
   SET_PAGES,
   shortest_batch,
 } from './paging_loops.ts';
@@ -212,19 +215,22 @@ function resident_word(ops: number, m: Region): number {
   return shortest_batch(ops, { n: SET_PAGES, batch: PAGE_BATCH, run });
 }
 /** Windows on all of it. */
-function scan(ops: number, m: Region, again: boolean): number {
-  let windows = m.windows({ size: CLUSTER_BYTES });
+function scan(ops: number, m: Region, size: number, again: boolean): number {
+  let windows = m.windows({ size });
   const ready = (): void => {
     for (const w of windows) w.close();
     if (!again) m.revalidate();
-    windows = m.windows({ size: CLUSTER_BYTES });
+    windows = m.windows({ size });
   };
   const run = (): void => {
     const { value } = windows.next();
     if (value === undefined) throw new Error('the file is shorter than it was');
-    sink ^= look(value.u32, 0, CLUSTER_PAGES);
+    sink ^= look(value.u32, 0, size / PAGE_BYTES);
   };
-  return shortest_batch(ops, { n: CLUSTERS, batch: CLUSTER_BATCH, ready, run });
+  const batch = size === LARGE_BYTES ? 1 : CLUSTER_BATCH;
+  const ns = shortest_batch(ops, { n: SET_BYTES / size, batch, ready, run });
+  windows.return();
+  return ns;
 }
 /** Faults that bring all of a file in, one for each cluster: all of them are timed. */
 function faults(ops: number, m: Region): number {
@@ -257,8 +263,10 @@ async function main(folder: string): Promise<void> {
     'out-scattered': (ops) => page_out(ops, true),
     resident: (ops) => resident(ops, m),
     'resident-word': (ops) => resident_word(ops, m),
-    scan: (ops) => scan(ops, m, false),
-    'scan-again': (ops) => scan(ops, m, true),
+    scan: (ops) => scan(ops, m, CLUSTER_BYTES, false),
+    'scan-large': (ops) => scan(ops, m, LARGE_BYTES, false),
+    'scan-again': (ops) => scan(ops, m, CLUSTER_BYTES, true),
+    'scan-large-again': (ops) => scan(ops, m, LARGE_BYTES, true),
     'fault-one': async (ops) => {
       await drop(m);
       return faults(ops, m);

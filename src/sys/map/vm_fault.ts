@@ -46,6 +46,7 @@ import {
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
   MAP_ENTRY_BEHAV_RANDOM,
+  MAP_ENTRY_BEHAV_SEQUENTIAL,
   MAP_ENTRY_IS_SUB_MAP,
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_NOFAULT,
@@ -79,6 +80,7 @@ import {
 } from '../object/vm_object_page.ts';
 import {
   CLUSTER,
+  pager_came,
   VM_PAGER_BAD,
   VM_PAGER_NOMEM,
   VM_PAGER_OK,
@@ -161,6 +163,21 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
     if (++waits > fault_patience.rounds) return KERN_ABORTED;
   }
 }
+/**
+ * The same by one who is about to use the n pages from there on where they are, and looks for them
+ * by himself: what a pager has of them comes with the first, and not what lies before.
+ * fault_ahead.pages: so many came, and have no translation.
+ */
+export function vm_fault_ahead(mp: vm_map_t, vpn: number, access: number, n: number): number {
+  pager_came.pages = 0;
+  fault_ahead.most = Math.max(n, CLUSTER);
+  const result = vm_fault(mp, vpn, access);
+  fault_ahead.most = 0;
+  fault_ahead.pages = Math.max(1, pager_came.pages);
+  return result;
+}
+/** Of this thread. `most`: pages that a pager may bring in at once, 0: as many as around a fault. */
+export const fault_ahead = { most: 0, pages: 1 };
 /** One attempt. Nothing is locked when it returns. */
 function fault(top: vm_map_t, vpn: number, access: number): number {
   let mp = top;
@@ -217,10 +234,10 @@ function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, acces
   }
   const write = (access & OWN) !== 0;
   const m = object_page_seen(o, i);
-  const most = entry.eflags[e] & MAP_ENTRY_BEHAV_RANDOM ? 1 : CLUSTER;
-  if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i, most);
+  const behaves = entry.eflags[e];
+  if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i, behaves);
   if (m === 0 && vm_pager_beyond(o, i)) return no_page(mp, o, o);
-  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write, most });
+  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write, behaves });
   if (page.busy[m] !== 0) return busy(mp, o, o, m);
   const device = of_device(m);
   const stores = (access & VM_PROT_WRITE) !== 0;
@@ -250,22 +267,24 @@ function dead(o: vm_object_t): boolean {
  * Has page `i` of the locked object `of` filled by its pager, which may sleep: everything else is
  * let go of meanwhile.  AGAIN: it is there.
  */
-function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, most: number): number {
+function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, eflags: number): number {
   if (o !== of) mtx_unlock(object.lock, o);
   vm_object_reference_locked(of);
   vm_map_unlock_read(mp);
-  const wanted = pageout_readahead(most);
+  const around = eflags & MAP_ENTRY_BEHAV_RANDOM ? 1 : CLUSTER;
+  const wanted = pageout_readahead(fault_ahead.most || around);
+  const ahead = fault_ahead.most > 0 || (eflags & MAP_ENTRY_BEHAV_SEQUENTIAL) !== 0;
   const room = pageout_most(wanted);
   // Where the limit leaves room for a few of them only, others go first, once.
   const some = room > 0 && (room === wanted || shortage.pages === wanted);
   shortage.pages = wanted;
-  const got = some ? vm_pager_page_in(of, i, room) : VM_PAGER_NOMEM;
+  const got = some ? vm_pager_page_in(of, i, room, ahead) : VM_PAGER_NOMEM;
   mtx_unlock(object.lock, of);
   vm_object_deallocate(of);
   if (got === VM_PAGER_NOMEM) return KERN_RESOURCE_SHORTAGE;
   if (got === VM_PAGER_OK) {
     counter_add(v_io_faults, 1);
-    return AGAIN;
+    return fault_ahead.most > 0 && o === of ? KERN_SUCCESS : AGAIN;
   }
   return got === VM_PAGER_BAD ? KERN_PROTECTION_FAILURE : KERN_FAILURE;
 }
@@ -302,8 +321,8 @@ interface Want {
   readonly vpn: number;
   readonly prot: number;
   readonly write: boolean;
-  /** Pages that a pager may bring in at once. */
-  readonly most: number;
+  /** Flags of the entry: how it will be used. */
+  readonly behaves: number;
 }
 /** The topmost object, which is locked, has no such page: those below it are asked. */
 function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
@@ -326,7 +345,7 @@ function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
       return KERN_PROTECTION_FAILURE;
     }
     const m = i < object.size[of] ? object_page_seen(of, i) : 0;
-    if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i, want.most);
+    if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i, want.behaves);
     if (m === 0 && vm_pager_beyond(of, i)) return no_page(mp, o, of);
     if (m === 0) continue;
     if (page.busy[m] !== 0) return busy(mp, o, of, m);

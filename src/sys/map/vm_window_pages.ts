@@ -60,7 +60,7 @@ import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { UMA_JUNK } from '../uma/uma_keg.ts';
 import { fault_errno } from './vm_copy.ts';
-import { vm_fault } from './vm_fault.ts';
+import { fault_ahead, vm_fault_ahead } from './vm_fault.ts';
 import { vm_map_protect_ms } from './vm_map_range.ts';
 import { vm_map_lookup_entry } from './vm_map_tree.ts';
 
@@ -188,8 +188,8 @@ export function pages_fault(mp: vm_map_t, end: number): number {
     return 0;
   }
   const last = Math.min(end, wanted.end);
-  for (let vpn = wanted.vpn; vpn < last; vpn++) {
-    const result = vm_fault(mp, vpn, wanted.access);
+  for (let vpn = wanted.vpn; vpn < last; vpn += fault_ahead.pages) {
+    const result = vm_fault_ahead(mp, vpn, wanted.access, last - vpn);
     if (result !== KERN_SUCCESS) return -fault_errno(result);
   }
   return 0;
