@@ -176,7 +176,7 @@ export function vm_fault_ahead(mp: vm_map_t, vpn: number, access: number, n: num
   fault_ahead.pages = Math.max(1, pager_came.pages);
   return result;
 }
-/** Of this thread. `most`: pages that a pager may bring in at once, 0: as many as around a fault. */
+/** Of this thread. `most`: pages that a pager may bring in at once, 0: as many as for any fault. */
 export const fault_ahead = { most: 0, pages: 1 };
 /** One attempt. Nothing is locked when it returns. */
 function fault(top: vm_map_t, vpn: number, access: number): number {
