@@ -66,7 +66,7 @@ describe('what is to be true or false', () => {
   const NEITHER = ['yes', 'false', '', 1, 0, null, {}, [], () => true, 1n];
   test('at boot: kernel options too; nothing is up afterwards', () => {
     for (const odd of NEITHER as never[]) {
-      for (const name of ['debug', 'checked', 'fresh', 'pagedaemon']) {
+      for (const name of ['debug', 'checked', 'fresh', 'pagedaemon', 'opfs']) {
         const e = fails('EINVAL', () => boot({ memory: '8M', [name]: odd }));
         assert.match(e.message, new RegExp(`boot: ${name}: .* is no boolean`));
       }

@@ -41,6 +41,7 @@ import { channels } from './channels.ts';
 import type { Chain } from './chain.ts';
 import type { ChainOptions, ChainSource } from './chain_args.ts';
 import { booleanOf, checkFunction, checkObject, shown } from './args.ts';
+import { plainOptions } from './boot_args.ts';
 import {
   bracket,
   checkName,
@@ -677,49 +678,6 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
 
 let live: Machine | null = null;
 
-/** Types of the options that are values: what has another is not converted. */
-const VALUES = {
-  memory: ['number', 'string'],
-  cpus: ['number'],
-  domains: ['number'],
-  seed: ['number'],
-  atomics: ['string'],
-  checked: ['boolean'],
-  debug: ['boolean'],
-  fresh: ['boolean'],
-  pagedaemon: ['boolean'],
-  pagers: ['number'],
-} as const;
-/** Throws EINVAL for values of other types. */
-function checkValues(
-  what: string,
-  values: object,
-  types: (name: string) => readonly string[],
-): void {
-  for (const [name, value] of Object.entries(values)) {
-    if (value === undefined || types(name).includes(typeof value)) continue;
-    const kinds = types(name).join(' or ');
-    throw kmemError(EINVAL, 'boot', `${what}${name}: ${shown(value)} is no ${kinds}`);
-  }
-}
-/** Options as plain data: each was read once, so that no getter runs in the middle of the boot. */
-function plainOptions(given: BootOptions): BootOptions {
-  const plain = { ...given };
-  for (const name of Object.keys(VALUES) as (keyof typeof VALUES)[]) {
-    checkValues('', { [name]: plain[name] }, () => VALUES[name]);
-  }
-  for (const name of ['options', 'set'] as const) {
-    const part: unknown = plain[name];
-    if (part === undefined) continue;
-    if (typeof part !== 'object' || part === null) {
-      throw kmemError(EINVAL, 'boot', `${name}: ${shown(part)} is no object`);
-    }
-    Object.assign(plain, { [name]: { ...part } });
-  }
-  checkValues('set ', plain.set ?? {}, () => ['number', 'string']);
-  checkValues('options ', plain.options ?? {}, () => ['boolean']);
-  return plain;
-}
 /**
  * Makes a machine and makes this thread its CPU 0.  Throws EBUSY, naming the
  * place of the first boot, if the thread is a CPU already; EINVAL for a bad

@@ -1,7 +1,8 @@
 /*
  * serve: a folder of files over HTTP on this machine, for a browser.
  *
- * A script of the test's may stand in front of each page's own.
+ * A script of the test's may stand in front of each page's own.  A file of TypeScript is sent
+ * with its types taken away, as Node runs it.
  *
  * With `isolated` each answer carries the two headers that make a page
  * cross-origin isolated, without which a browser lets no threads share memory.
@@ -10,11 +11,13 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { stripTypeScriptTypes } from 'node:module';
 import { extname, join, normalize } from 'node:path';
 
 const TYPES: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
+  '.ts': 'text/javascript; charset=utf-8',
 };
 const ISOLATION = {
   'Cross-Origin-Opener-Policy': 'same-origin',
@@ -34,7 +37,8 @@ export async function serve(folder: string, isolated: boolean, script = ''): Pro
       normalize(pathname.endsWith('/') ? `${pathname}index.html` : pathname),
     );
     try {
-      const body = readFileSync(path);
+      const file = readFileSync(path);
+      const body = extname(path) === '.ts' ? stripTypeScriptTypes(file.toString()) : file;
       const type = TYPES[extname(path)] ?? 'application/octet-stream';
       response.writeHead(200, { 'Content-Type': type, ...(isolated ? ISOLATION : {}) });
       if (script !== '' && extname(path) === '.html') response.write(`<script>${script}</script>`);

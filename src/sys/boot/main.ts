@@ -67,6 +67,7 @@ import {
   witness_boot,
 } from '../machine/parts.ts';
 import { store_files } from '../machine/store.ts';
+import { opfs_folder } from '../machine/store_opfs.ts';
 import { field_word, get_string, set_string } from '../machine/struct.ts';
 import { web_locks_attach } from '../machine/web_locks.ts';
 import { mb_reclaim, mbuf_attach, mbuf_boot, mbuf_init } from '../client/kern_mbuf.ts';
@@ -111,7 +112,7 @@ import {
 } from '../map/vm_pageout_vars.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
-import { pagedaemon_start } from './pagedaemon.ts';
+import { opfs_start, pagedaemon_start } from './pagedaemon.ts';
 import '../sync/lock_prof_vars.ts';
 import '../sync/witness_vars.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
@@ -189,6 +190,11 @@ export interface BootOptions {
   pagedaemon?: boolean;
   /** Further threads that write pages to the swap area and to files, 0 to 16. Default 0. */
   pagers?: number;
+  /**
+   * In a browser: starts a thread that keeps files of the origin's private file system open for
+   * all others, for swap areas; it takes one of the slots.  Default false.
+   */
+  opfs?: boolean;
   /** Memory domains, 1 to 8: parts of memory that CPUs prefer. Default 1. */
   domains?: number;
   /** Seed of the kernel's random generator. Default: the clock. */
@@ -398,6 +404,7 @@ export function boot(o: BootOptions = {}): Booted {
   const pagers = o.pagers ?? 0;
   if (o.pagedaemon === false) pageout_start_never();
   else if ((o.pagedaemon || pagers > 0) && pageout_start()) pagedaemon_start(handle, 1 + pagers);
+  if (o.opfs) opfs_start(handle); // files of a browser
   return { handle, cpu: thr.cpu, shutdown };
 }
 /** Every name in BootOptions. */
@@ -412,6 +419,7 @@ const KNOWN: Record<keyof BootOptions, true> = {
   atomics: true,
   pagedaemon: true,
   pagers: true,
+  opfs: true,
   domains: true,
   seed: true,
   dump: true,
@@ -431,6 +439,9 @@ function boot_check(o: BootOptions): void {
     throw new KmemError(EINVAL, 'boot', `seed: ${o.seed} is not a whole number`);
   }
   boot_check_pagers(o.pagers ?? 0, o.pagedaemon);
+  if (o.opfs && opfs_folder() === null) {
+    throw new KmemError(EOPNOTSUPP, 'boot', 'opfs: this host has no file system of an origin');
+  }
   if (o.dump !== undefined && o.dump !== false) boot_check_dump(o.dump);
 }
 const FOLDER_BYTES_MAX = FOLDER_WORDS * 4 - 1;

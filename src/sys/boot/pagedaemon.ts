@@ -1,5 +1,6 @@
 /*
- * pagedaemon: starts the page daemon's thread, and those that write pages beside it.
+ * pagedaemon: starts the kernel's own threads: the page daemon's, those that write pages beside
+ * it, and in a browser the one that has the files of the origin open (object/store_post.ts).
  *
  * Each takes a CPU slot like any other thread, does not keep the process alive,
  * and ends when the machine is shut down, or the thread that started it.
@@ -18,18 +19,22 @@ import { cpus_attached } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { type Handle, machine_handle } from '../machine/machdep.ts';
 import { pageout_start } from '../map/vm_pageout_vars.ts';
+import { opfs_folder } from '../machine/store_opfs.ts';
 
 interface PageWorker {
   onerror: ((e: { message: string }) => void) | null;
-  postMessage(handle: Handle): void;
+  postMessage(job: Job): void;
 }
 /** A browser's class; not there in Node. */
 declare const Worker: undefined | (new (file: URL, options: { type: 'module' }) => PageWorker);
 
+/** What such a thread is for. */
+type Job = { readonly pagedaemon: Handle } | { readonly opfs: Handle };
+
 /** Starts so many threads; false where there are no worker threads, or no memory to share. */
 export function pagedaemon_start(handle: Handle, threads = 1): boolean {
   if (handle.memory === null) return false;
-  for (let n = 0; n < threads; n++) if (!start(handle)) return false;
+  for (let n = 0; n < threads; n++) if (!start({ pagedaemon: handle })) return false;
   return true;
 }
 /** Starts the daemon if the machine has none, and is one in which it is of use. */
@@ -40,11 +45,15 @@ export function pagedaemon_default(): void {
 }
 const THREADS_LEAST = 2;
 const SLOTS_LEAST = 2;
-function start(handle: Handle): boolean {
+/** Starts the thread that has a browser's files open; false where there is no such, as in Node. */
+export function opfs_start(handle: Handle): boolean {
+  return handle.memory !== null && opfs_folder() !== null && start({ opfs: handle });
+}
+function start(job: Job): boolean {
   const Thread = builtin_worker();
   if (Thread) {
     const file = new URL(/* @vite-ignore */ './pagedaemon_worker.ts', import.meta.url);
-    const thread = new Thread(file, { workerData: handle });
+    const thread = new Thread(file, { workerData: job });
     thread.unref();
     thread.on('error', report);
     return true;
@@ -54,10 +63,11 @@ function start(handle: Handle): boolean {
     type: 'module',
   });
   worker.onerror = report;
-  worker.postMessage(handle);
+  worker.postMessage(job);
   return true;
 }
 /** A stopped machine is the ordinary end; anything else the other CPUs hear of as well. */
 function report(e: { message: string }): void {
-  if (!/ESHUTDOWN|stopped|generation/.test(e.message)) kconsole.print(`page daemon: ${e.message}`);
+  if (!/ESHUTDOWN|stopped|generation/.test(e.message))
+    kconsole.print(`a thread of the kernel: ${e.message}`);
 }

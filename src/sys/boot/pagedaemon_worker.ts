@@ -1,5 +1,6 @@
 /*
- * pagedaemon_worker: a thread that pages out: the page daemon, or one that writes beside it.
+ * pagedaemon_worker: a thread that pages out: the page daemon, or one that writes beside it; or in
+ * a browser the one that has the files of the origin open.
  *
  * It ends quietly when the machine is shut down, or panics in another thread; also if that was
  * before it had joined, and the memory has become another machine's meanwhile.
@@ -9,19 +10,40 @@ import { EINVAL, ESHUTDOWN, KmemError } from '../machine/errno.ts';
 import { host_end, host_started } from '../machine/host.ts';
 import type { Handle } from '../machine/machdep.ts';
 import { stopped_elsewhere } from '../machine/panic.ts';
+import { opfs_folder } from '../machine/store_opfs.ts';
+import { opfs_serve } from '../object/store_post.ts';
 import { vm_pageout_thread } from '../map/vm_pageout.ts';
-import { abandon, attach } from './whole.ts';
+import { abandon, attach, detach } from './whole.ts';
 
-host_started((handle) => {
+host_started((data) => {
+  const { pagedaemon, opfs } = data as { pagedaemon?: Handle; opfs?: Handle };
   try {
-    attach(handle as Handle);
-    vm_pageout_thread();
+    attach((pagedaemon ?? opfs) as Handle);
+    if (pagedaemon) vm_pageout_thread();
+    else serve();
   } catch (e) {
-    if (!came_late(e) && !stopped_elsewhere(e)) throw e;
-    abandon();
-    host_end();
+    ended(e);
   }
 });
+/** Does what others ask of the origin's files. */
+function serve(): void {
+  const folder = opfs_folder();
+  if (folder === null) return detach();
+  opfs_serve(folder).then(detach, (e) => {
+    try {
+      ended(e);
+    } catch {
+      queueMicrotask(() => {
+        throw e;
+      }); // so that it is heard where this thread was started
+    }
+  });
+}
+function ended(e: unknown): void {
+  if (!came_late(e) && !stopped_elsewhere(e)) throw e;
+  abandon();
+  host_end();
+}
 
 /** Whether there was no such machine any more when this thread wanted to join it. */
 function came_late(e: unknown): boolean {

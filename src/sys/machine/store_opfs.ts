@@ -130,7 +130,9 @@ export class OpfsFiles {
       (await this.#folder.open(name, false)).close();
       return true;
     } catch (e) {
-      if (errno_of(e) === ENOENT) return false;
+      const error = errno_of(e);
+      if (error === ENOENT) return false;
+      if (error === EBUSY) return true;
       throw e;
     }
   }

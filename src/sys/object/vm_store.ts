@@ -306,6 +306,7 @@ function make_opfs(name: string, how: number): vm_store_t | number {
   const s = record_make(VM_STORE_OPFS, how !== STORE_READ);
   if (s < 0) return s;
   const made = s as vm_store_t;
+  set_halves(store.ino, made, BigInt(s)); // a file is open once: no two stores are of the same
   set_string(store.path, made, STORE_PATH_WORDS, name);
   record_publish(made);
   const error = opfs_open(made, how);

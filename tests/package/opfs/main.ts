@@ -1,0 +1,55 @@
+/*
+ * A page with a machine whose swap area is a file of the browser.  Two workers use it; the page's
+ * own thread, which may not wait, asks too.
+ */
+import { boot } from '../../../src/lib/index.ts';
+import type { vm_store_t } from '../../../src/sys/h/vm_store.ts';
+import { vm_store_size } from '../../../src/sys/object/vm_store.ts';
+import { opfs_there } from '../../../src/sys/object/store_post.ts';
+import { spaces_check } from '../../../src/sys/client/kern_space_check.ts';
+
+interface PageThread {
+  onmessage: ((e: { data: unknown }) => void) | null;
+  onerror: ((e: { message: string }) => void) | null;
+  postMessage(job: object): void;
+}
+declare const Worker: new (file: URL, options: { type: 'module' }) => PageThread;
+interface PageElement {
+  textContent: string;
+}
+declare const document: {
+  body: { dataset: Record<string, string> };
+  getElementById(id: string): PageElement;
+};
+
+function finish(state: string, summary: string, report: object): void {
+  document.getElementById('summary').textContent = summary;
+  document.getElementById('report').textContent = JSON.stringify(report);
+  document.body.dataset.state = state;
+}
+/** A worker that does a job. */
+function run(job: object): Promise<Record<string, unknown>> {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+  return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => resolve(data as Record<string, unknown>);
+    worker.onerror = (e) => reject(new Error(e.message));
+    worker.postMessage(job);
+  });
+}
+try {
+  const machine = boot({ memory: '8M', cpus: 6, opfs: true, debug: true });
+  while (!opfs_there()) await new Promise((resolve) => setTimeout(resolve, 5));
+  const { handle } = machine;
+  const made = await run({ handle, job: 'make' });
+  const s = made.store as vm_store_t;
+  const [a, b] = await Promise.all([0, 1].map((me) => run({ handle, job: 'use', me, s })));
+  const here = vm_store_size(s);
+  const ended = await run({ handle, job: 'end', s });
+  const large = await run({ handle, job: 'large' });
+  const again = await run({ handle, job: 'look' });
+  spaces_check();
+  machine.shutdown();
+  finish('done', '', { made, a, b, here, ended, large, again });
+} catch (e) {
+  finish('failed', String((e as Error).stack ?? e), {});
+}
