@@ -17,7 +17,6 @@
  *
  * Several players do not keep the order of the recording, which what exact LRU misses is of.
  */
-import { sysctl_read } from '../../sys/observe/kern_sysctl.ts';
 import { vm_page_limbo_free } from '../../sys/page/vm_page_limbo.ts';
 import { live_number } from '../heap/heap_figures.ts';
 import type { PlayerThread } from '../heap/player_thread.ts';
@@ -44,7 +43,7 @@ export interface PagesFigures {
   misses: number;
   faults: number;
   faults_soft: number;
-  /** Faults that brought a page in, and those that made one of zeros. */
+  /** Faults that had their page brought in, and those that made one of zeros. */
   faults_hard: number;
   zero_fills: number;
   /** Pages that were brought in, and written out. */
@@ -98,13 +97,13 @@ export function pages_damaged({ vm, memory }: PagesOutcome): boolean {
 }
 
 const COUNTS = {
-  faults: ['vm.stats.vm.v_vm_faults'],
-  faults_hard: ['vm.stats.vm.v_io_faults'],
-  zero_fills: ['vm.stats.vm.v_zfod'],
-  pageins: ['vm.stats.vm.v_swappgsin', 'vm.stats.vm.v_vnodepgsin'],
-  pageouts: ['vm.stats.vm.v_swappgsout', 'vm.stats.vm.v_vnodepgsout'],
-  cow: ['vm.stats.vm.v_cow_faults'],
-  shootdowns: ['vm.stats.tlb.shootdowns'],
+  faults: 'vm.stats.vm.v_vm_faults',
+  faults_hard: 'vm.stats.vm.v_io_faults',
+  zero_fills: 'vm.stats.vm.v_zfod',
+  pageins: 'vm.stats.vm.v_swappgsin',
+  pageouts: 'vm.stats.vm.v_swappgsout',
+  cow: 'vm.stats.vm.v_cow_faults',
+  shootdowns: 'vm.stats.tlb.shootdowns',
 } as const;
 type Counts = Record<keyof typeof COUNTS, number>;
 
@@ -116,12 +115,7 @@ export interface PagesPlayed {
 }
 /** What the kernel of this machine counted so far. */
 function live_counts(): Counts {
-  const sum = (names: readonly string[]): number =>
-    names.reduce(
-      (n, name) => n + (typeof sysctl_read(name) === 'number' ? 0 : live_number(name)),
-      0,
-    );
-  const all = Object.entries(COUNTS).map(([key, names]) => [key, sum(names)]);
+  const all = Object.entries(COUNTS).map(([key, name]) => [key, live_number(name)]);
   return Object.fromEntries(all);
 }
 /** Gives the players their parts, and waits for them and the reader. */
