@@ -49,7 +49,7 @@ test('rows, line by line', async () => {
   );
   const all = (await replay('--quiet', MATMUL)).out;
   assert.equal(all.split('\n').length, 16);
-  assert.match(all, /^ {2}resident {6}all that were used: no limit was set \(--resident N\)$/m);
+  assert.match(all, /^ {2}resident {6}as many as there is room for \(--resident N\)$/m);
   assert.match(all, /^ {2}misses {8}247, 0\.03 % of references$/m);
 });
 

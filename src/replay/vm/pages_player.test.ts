@@ -47,6 +47,14 @@ test('where nobody says how many play, one does', async () => {
   assert.equal((await play(MATMUL, { verify: false })).cpus, 1);
 });
 
+test(`in a machine with fewer pages than are used, by two players (seed ${SEED})`, async (t) => {
+  const file = temporary_file(t, 'made.pages', made_up(900, 60_000));
+  const out = await play(file, { asked_cpus: 2, memory: '2M' });
+  assert.equal(out.resident, null);
+  assert.equal(out.vm.references + out.vm.left_out, out.trace.references);
+  assert.ok(out.vm.pageouts > 0 && out.vm.misses > out.trace.pages);
+});
+
 /** A player in this thread, in a machine of its own. */
 function in_thread(
   resident: number,

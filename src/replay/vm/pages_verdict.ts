@@ -109,7 +109,7 @@ function machine(out: PagesOutcome): string {
 }
 function limit({ resident, readahead }: PagesOutcome): string {
   const ahead = readahead ? '; neighbours are read with a page' : '';
-  if (resident === null) return `all that were used: no limit was set (--resident N)${ahead}`;
+  if (resident === null) return `as many as there is room for (--resident N)${ahead}`;
   return `at most ${counted(resident, 'page')} (${bytes(resident * PAGE_BYTES)})${ahead}`;
 }
 function misses({ vm, resident, cpus }: PagesOutcome): string {
