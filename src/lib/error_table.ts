@@ -172,8 +172,8 @@ export const ERRORS: readonly ErrorEntry[] = [
   ),
   entry(
     ENOSPC,
-    'no room is left for a dump or a swap file, nothing of which stays; or for what was stored in ' +
-      'a mapped file: its pages are kept',
+    'no room is left for a dump or a swap file, nothing of which stays; or for what was stored ' +
+      'in a mapped file: its pages are kept',
     'make room, or give another path; sync() again',
   ),
   entry(ENXIO, 'a swap file is too small for a page', 'make it larger: { size }'),

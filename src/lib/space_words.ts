@@ -30,8 +30,8 @@ export const SPACE_WORDS = {
     'without a call of the library and not in machine.away(). Pages are copied when either side ' +
     'writes to them, those under windows that may be written to at once.',
   save:
-    'Writes a space, as it is at one moment, to a file, while other threads go on. The file takes ' +
-    'the place of an old one when all of it is on the disk; whatever fails, the old one is there ' +
+    'Writes a space, as it is at one moment, to a file, while other threads go on. The file ' +
+    'takes the place of an old one when all of it is on the disk; whatever fails, the old one is there ' +
     'still. It has what a fork would have. kmem saved shows what is in one.',
   load:
     'Maps all regions of a saved file in an empty space: for all threads at once, when the whole ' +

@@ -165,7 +165,7 @@ export class OpfsFiles {
     });
   }
   /** Writes all from byte `at` on. 0, or the errno, negated. */
-  write(id: number, at: number, from: readonly Uint8Array[]): number {
+  write_at(id: number, at: number, from: readonly Uint8Array[]): number {
     return this.#with(id, (handle) => {
       let done = 0;
       for (const view of from) {

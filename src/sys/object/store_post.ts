@@ -328,7 +328,7 @@ function serve_now(files: OpfsFiles, p: store_post_t, op: number, id: number, at
     case POST_READ:
       return files.read(id, at, views_of(p));
     case POST_WRITE:
-      return files.write(id, at, views_of(p));
+      return files.write_at(id, at, views_of(p));
     case POST_TRUNCATE:
       return files.truncate(id, at);
     case POST_SYNC:
