@@ -31,8 +31,8 @@ export const SPACE_WORDS = {
     'writes to them, those under windows that may be written to at once.',
   save:
     'Writes a space, as it is at one moment, to a file, while other threads go on. The file ' +
-    'takes the place of an old one when all of it is on the disk; whatever fails, the old one is there ' +
-    'still. It has what a fork would have. kmem saved shows what is in one.',
+    'takes the place of an old one when all of it is on the disk; whatever fails, the old one is ' +
+    'there still. It has what a fork would have. kmem saved shows what is in one.',
   load:
     'Maps all regions of a saved file in an empty space: for all threads at once, when the whole ' +
     'file was read and every checksum was right; else nothing.',
