@@ -1,6 +1,6 @@
 /*
- * The worker of swap.test.ts: writes and reads pages of regions of its own, each of which says
- * which one it is and when it was written, until it is told to stop.
+ * The worker of swap_load.slow.test.ts: writes and reads pages of regions of its own, each of
+ * which says which one it is and when it was written, until it is told to stop.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach, type Handle, KmemError } from './index.ts';
