@@ -75,7 +75,7 @@ import { type AccessReason, kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, wholeViews } from './memory.ts';
 import { type ArrayKind, PagedArray } from './paged_array.ts';
-import { fileTrouble } from './region_file.ts';
+import { fileTrouble, notWritten } from './region_file.ts';
 import { RegionAccess } from './region_access.ts';
 import type { Space } from './space.ts';
 import {
@@ -474,11 +474,7 @@ export class Region extends RegionAccess implements Disposable {
     space_unwritten.errno = 0;
     this.#change('unmap', ms, space_unmap);
     this.lose();
-    const { errno } = space_unwritten;
-    if (errno === 0) return;
-    const why =
-      'it is unmapped; pages that its file did not take are kept until it is mapped again';
-    throw this.#error(errno, 'unmap', why);
+    notWritten('unmap', this.#where());
   }
   /** unmap() at the end of a `using`; what is unmapped or destroyed already is no error. */
   [Symbol.dispose](): void {

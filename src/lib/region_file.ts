@@ -40,6 +40,7 @@ import {
   space_file,
   space_file_bytes,
   space_open,
+  space_unwritten,
 } from '../sys/client/kern_space.ts';
 import { inKernel } from './context.ts';
 import { kmemError } from './errors.ts';
@@ -96,6 +97,7 @@ const REASONS: ReadonlyMap<number, string> = new Map([
   [EMFILE, 'this process has too many files open'],
   [ENFILE, 'too many files are mapped'],
   [ENAMETOOLONG, 'its path is too long'],
+  [EOPNOTSUPP, 'this host has no files'],
 ]);
 function noFile(space: string, path: string, errno: number): never {
   if (errno === ENOMEM) throw memoryFailure('mmap', PAGE_SIZE, { space });
@@ -130,4 +132,12 @@ export function fileTrouble(op: string, errno: number): string {
   const known = TROUBLE.get(errno);
   if (known !== undefined) return known;
   return op === 'truncate' ? 'its file stays as it was' : 'what its file did not take is kept';
+}
+/** Throws if this thread has let go of a file as the last one, and it did not take its pages. */
+export function notWritten(op: string, what: string): void {
+  const { errno } = space_unwritten;
+  space_unwritten.errno = 0;
+  if (errno === 0) return;
+  const kept = 'pages that a file did not take are kept until it is mapped again';
+  throw kmemError(errno, op, `${what} is gone; ${kept}`);
 }

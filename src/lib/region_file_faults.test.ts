@@ -150,6 +150,28 @@ for (const op of ['open', 'identity', 'size', 'read', 'write', 'truncate', 'sync
     });
   });
 }
+test('a space that is destroyed while its file takes nothing: told, and kept', async () => {
+  await withMachine({ memory: '8M', options: OPTIONS }, (machine) => {
+    writeFileSync(PATH, new Uint8Array(4 * PAGE));
+    const space = machine.space('s');
+    const m = space.mmap({ file: PATH, write: true });
+    for (const i of [0, 3]) m.setU8(i * PAGE, 7);
+    store_faults.next = (op) => (op === 'write' ? { what: 'fail', errno: EIO } : null);
+    assert.throws(() => m.sync(), /EIO: sync/);
+    assert.throws(() => space.destroy(), /EIO: destroy: space 's' is gone; pages that a file/);
+    assert.equal(machine.sysctl('vm.vnodes'), 1);
+    const again = machine.space('t').mmap({ file: PATH });
+    assert.equal(again.getU8(3 * PAGE), 7);
+    store_faults.next = null;
+    assert.throws(() => again.sync(), /EIO: sync/, 'it is told once what went wrong meanwhile');
+    again.sync();
+    assert.deepEqual(
+      [...readFileSync(PATH)].filter((b) => b !== 0),
+      [7, 7],
+    );
+    spaces_gone(machine);
+  });
+});
 test('no memory at every place: an error, or none, and nothing lost', async () => {
   await withMachine({ memory: '8M', options: OPTIONS }, (machine) => {
     let refused = 0;

@@ -51,6 +51,7 @@ import {
   space_region,
   space_regions,
   space_seen,
+  space_unwritten,
   space_wait,
 } from '../sys/client/kern_space.ts';
 import { vm_oom_text } from '../sys/map/vm_oom.ts';
@@ -71,7 +72,7 @@ import { kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, textOf } from './memory.ts';
 import { Region, silentThread } from './region.ts';
-import { fileMapped, openFile } from './region_file.ts';
+import { fileMapped, notWritten, openFile } from './region_file.ts';
 import { obtain, withEntry } from './registry.ts';
 import {
   type ForkOptions,
@@ -488,11 +489,13 @@ export class Space implements Mortal, Disposable {
   }
   /**
    * Ends the space for all threads: nothing is mapped any more, and its name is free.  EBUSY while
-   * a window is open; with `wait` it waits for windows of others.
+   * a window is open; with `wait` it waits for windows of others.  Files that nobody maps any more
+   * are written; if that fails, it throws what the host says, and the space is destroyed.
    */
   destroy(options?: WaitOptions): void {
     const until = performance.now() + waitMs('destroy', options);
     let mp = this.enter('destroy');
+    space_unwritten.errno = 0;
     while (inKernel('destroy', () => space_destroy(mp)) !== KERN_SUCCESS) {
       this.blocked('destroy', mp, 0, VM_MAP_MAX, until);
       mp = this.enter('destroy');
@@ -500,6 +503,7 @@ export class Space implements Mortal, Disposable {
     unname(this.name, mp);
     this.#ended = true;
     this.dispose();
+    notWritten('destroy', `space '${this.name}'`);
   }
   /** Lets go of the space in this thread: for the others, and by its name, it stays. */
   dispose(): void {
