@@ -17,6 +17,8 @@ import { spaces_gone, vm_checks } from './space.test.lib.ts';
 const FILE = new URL('./region_file.test.worker.ts', import.meta.url);
 const PAGE = 4096;
 export const PAGES = 24;
+/** How long a slow read takes: longer than a fork waits for the answer of a thread. */
+export const SLOW_MS = 2500;
 export const DONE = { name: 'done', length: PAGES * PAGE } as const;
 
 /** Kills threads that use a file, until `enough` says so. Returns the kills. */

@@ -26,6 +26,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { boot, type Machine, type Region, withMachine } from './index.ts';
+import { DONE } from './region_file.test.lib.ts';
 import { fails, spaces_gone } from './space.test.lib.ts';
 
 const WORKER = new URL('./region_file.test.worker.ts', import.meta.url);
@@ -194,6 +195,28 @@ describe('one file', () => {
       const words = words_of(path);
       for (let p = 0; p < 16; p++) assert.equal(words[p * 1024], p + 7);
       assert.equal(machine.sysctl('vm.vnodes'), 0);
+    }));
+  test('nobody waits for a slow store but who wants its page; one of these is killed', () =>
+    up(async (machine) => {
+      const path = file(PAGE);
+      const flags = machine.space('flags').mmap(DONE);
+      const start = async (id: number): Promise<Worker> => {
+        const worker = machine.worker<Worker>(WORKER, { workerData: { job: 'slow', path, id } });
+        await once(worker, 'message');
+        while (flags.getU32(id * 4) === 0) await new Promise((r) => setTimeout(r, 1));
+        return worker;
+      };
+      const reader = await start(0);
+      const over = once(reader, 'exit');
+      const waiter = await start(1);
+      // The reader answers nothing for longer than a fork waits; but it is parked.
+      const snap = machine.space('own 0').fork('snap');
+      snap.destroy();
+      await waiter.terminate();
+      await over;
+      assert.equal(flags.getU32(64), readFileSync(path)[9]);
+      const m = machine.space('s').mmap({ file: path });
+      assert.equal(m.getU8(9), flags.getU32(64));
     }));
   test('another file of that name is another file', () =>
     up((machine) => {

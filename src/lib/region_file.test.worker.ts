@@ -1,7 +1,8 @@
 /* A worker of region_file.test.ts: attaches, maps the file of its path and does its job. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach, KmemError, type Machine, type Region } from './index.ts';
-import { DONE, PAGES } from './region_file.test.lib.ts';
+import { store_faults } from '../sys/machine/store_fault.ts';
+import { DONE, PAGES, SLOW_MS } from './region_file.test.lib.ts';
 
 interface Start {
   readonly job: keyof typeof jobs;
@@ -29,6 +30,19 @@ const jobs = {
     for (let p = 0; p < pages(m); p++) m.setU32(p * PAGE, p + 7);
     parentPort?.postMessage('stored');
     for (;;) m.setU32(4, m.getU32(4) + 1);
+  },
+  /** Reads a page by way of a store that takes its time, and says when it is about to, and did. */
+  slow(machine: Machine, { path, id }: Start): void {
+    const m = machine.space(`own ${id}`).mmap({ file: path });
+    const flags = machine.space('flags').mmap(DONE);
+    if (id === 0)
+      store_faults.next = (op) => (op === 'read' ? { what: 'slow', ms: SLOW_MS } : null);
+    parentPort?.postMessage('up');
+    flags.setU32(id * 4, 1);
+    flags.setU32(64 + id * 4, m.getU8(9));
+    flags.setU32(id * 4, 2);
+    parentPort?.postMessage('read');
+    machine.detach();
   },
   /**
    * Counts its word of each page up, in a file, and notes in memory how far it came; syncs, opens
