@@ -20,7 +20,7 @@ import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { attach, boot, type Machine, type Region } from '../src/lib/index.ts';
 import { MADV_RANDOM, VM_MAP_MAX, vm_map_entry, type vm_map_t } from '../src/sys/h/vm_map.ts';
 import { vm_object, type vm_object_t } from '../src/sys/h/vm_object.ts';
-import { VM_ALLOC_NORMAL } from '../src/sys/h/vm_page.ts';
+import { VM_ALLOC_INTERRUPT } from '../src/sys/h/vm_page.ts';
 import { VM_PROT_ALL, VM_PROT_READ, VM_PROT_WRITE } from '../src/sys/h/vm_prot.ts';
 import { mem } from '../src/sys/machine/memory.ts';
 import { vm_frame } from '../src/sys/map/vm_copy.ts';
@@ -139,7 +139,7 @@ function lying(apart: boolean, work: () => number): number {
   if (!apart) return work();
   const held: number[] = [];
   for (let m = -1; m !== 0; ) {
-    m = vm_page_alloc(-1, VM_ALLOC_NORMAL);
+    m = vm_page_alloc(-1, VM_ALLOC_INTERRUPT);
     if (m === 0) break;
     vm_page_wire(m, 1);
     held.push(m);
