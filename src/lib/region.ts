@@ -238,7 +238,7 @@ export class Region extends RegionAccess implements Disposable {
    * event loop: what a browser's main thread does first, so that its accesses need not wait.
    * Rejects as read does.
    */
-  async ready(offset = 0, n = this.length - offset, write = false): Promise<void> {
+  async ready(offset = 0, n = this.#from(offset), write = false): Promise<void> {
     this.#range('ready', offset, n);
     const end = offset + n;
     for (let at = offset; at < end; ) {
@@ -269,16 +269,12 @@ export class Region extends RegionAccess implements Disposable {
    * it in part (with `wait`: waits for others'), ENOMEM for vm.window_max or vm.max_wired, or
    * if there is no run of free pages so long; EFAULT, EINVAL, EIO, ETIMEDOUT, ESTALE.
    */
-  window(offset = 0, n = this.length - offset, options?: WindowOptions): Window {
+  window(offset = 0, n = this.#from(offset), options?: WindowOptions): Window {
     const { write, ms } = windowShapeOf('window', options);
     return this.#open('window', offset, n, write, performance.now() + ms);
   }
   /** The same for a thread that may not block: waits, and gets the pages, in the event loop. */
-  async windowAsync(
-    offset = 0,
-    n = this.length - offset,
-    options?: WindowOptions,
-  ): Promise<Window> {
+  async windowAsync(offset = 0, n = this.#from(offset), options?: WindowOptions): Promise<Window> {
     const { write, ms } = windowShapeOf('windowAsync', options);
     const until = performance.now() + ms;
     await this.ready(offset, n, write);
@@ -491,6 +487,10 @@ export class Region extends RegionAccess implements Disposable {
 
   // --- inside ----------------------------------------------------------------------------------
 
+  /** Bytes from an offset on, which may be none. */
+  #from(offset: unknown): number {
+    return typeof offset === 'number' ? this.length - offset : 0;
+  }
   #key(): RegionKey {
     const [start, end] = this.#pages();
     return { start, end, id: this.id };

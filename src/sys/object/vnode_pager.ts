@@ -68,7 +68,7 @@ function vnode_read(o: vm_object_t, ms: readonly number[]): number {
   if (n === length) return 0;
   const bytes = vm_store_size(s);
   if (bytes < 0) return -bytes;
-  if (bytes >= at + length) return EAGAIN; // it has grown since
+  if (bytes > at + n) return EAGAIN; // it has grown since
   const last = at + length - PAGE_SIZE;
   const inside = last < bytes;
   if (bytes !== get64(vnode.size, object_vnode(o))) length_seen(o, bytes);

@@ -10,6 +10,9 @@
  * A page that cannot be written stays as it is, to be written later.  What lies beyond the end
  * of the file is never written.
  *
+ * Longer.  Bytes behind the old end, in the page in which it was, were nobody's: they are what the
+ * file has there, zeros unless somebody else has made it longer.
+ *
  * Shorter.  First the length is noted, so that nobody faults in the part that goes, then
  * each of its pages is made busy, then the file is cut with nothing locked, then the pages go.
  * Where the file cannot be cut all is as it was, and no page was lost.  A thread that dies in
@@ -46,7 +49,7 @@ import {
   page_valid,
   vm_page_sleep_if_busy,
 } from './vm_object_page.ts';
-import { vm_store_size, vm_store_sync, vm_store_truncate } from './vm_store.ts';
+import { vm_store_readv, vm_store_size, vm_store_sync, vm_store_truncate } from './vm_store.ts';
 import {
   object_vnode,
   vnode_pages,
@@ -157,19 +160,34 @@ function length_is(o: vm_object_t, bytes: number, pages: number, truncating: num
 function truncated(o: vm_object_t): void {
   wakeup(field_word(vnode.truncating, object_vnode(o)));
 }
-/** Bytes behind the end of the file, in the page in which it ends, are zero. Locked. */
-function tail_zero(o: vm_object_t, bytes: number): void {
+/**
+ * Bytes behind the end of the file, in the page in which it ends, are zero, but for `tail`: what
+ * the file has there by now.  Somebody may be writing the page to the file meanwhile: not so far.
+ * Locked.
+ */
+function tail_zero(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
   const inside = bytes % PAGE_SIZE;
   const m = inside === 0 ? 0 : object_page(o, Math.floor(bytes / PAGE_SIZE));
-  if (m === 0 || !page_valid(m) || (page.busy[m] !== 0 && page.busy[m] !== thr.tid)) return;
+  if (m === 0 || !page_valid(m)) return;
   const at = page_word(m) * 4;
-  mem.U8.fill(0, at + inside, at + PAGE_SIZE);
+  mem.U8.set(tail, at + inside);
+  mem.U8.fill(0, at + inside + tail.length, at + PAGE_SIZE);
+}
+const NO_TAIL = new Uint8Array(0);
+/** What a file that has grown has in the page in which it ended, or an errno. */
+function tail_read(s: vm_store_t, old: number, bytes: number): Uint8Array | number {
+  const page_end = Math.ceil(old / PAGE_SIZE) * PAGE_SIZE;
+  const tail = new Uint8Array(Math.max(0, Math.min(bytes, page_end) - old));
+  if (tail.length === 0) return NO_TAIL;
+  const n = vm_store_readv(s, old, [tail]);
+  return n < 0 ? -n : tail.subarray(0, n);
 }
 /**
  * The file has so many bytes by now, whoever did that.  Pages beyond go, but those that are wired.
- * The object is locked, and may be let go of and locked again.
+ * Of one that has grown the page in which it ended gets `tail`: what was stored there behind its
+ * end went nowhere.  The object is locked, and may be let go of and locked again.
  */
-function adopt(o: vm_object_t, bytes: number): void {
+function adopt(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
   const pages = vnode_pages(bytes);
   let kept = pages;
   for (let m = object_page_next(o, pages); m !== 0; ) {
@@ -180,19 +198,31 @@ function adopt(o: vm_object_t, bytes: number): void {
     else if (!slept) object_page_free(m, o);
     m = object_page_next(o, slept ? i : i + 1);
   }
-  if (bytes < get64(vnode.size, object_vnode(o))) tail_zero(o, bytes);
+  const old = get64(vnode.size, object_vnode(o));
+  if (bytes < old) tail_zero(o, bytes);
+  else if (bytes > old) tail_zero(o, old, tail);
   length_is(o, bytes, kept, 0);
 }
 /** Looks how long the file is by now. 0, or an errno. The caller refers to the object. */
 export function vnode_look(o: vm_object_t): number {
   const v = object_vnode(o);
-  const bytes = vm_store_size(vnode_store(v));
-  if (bytes < 0) return -bytes;
-  mtx_lock(object.lock, o);
-  const other = bytes !== get64(vnode.size, v) || object.size[o] !== vnode_pages(bytes);
-  if (vnode.truncating[v] === 0 && other) adopt(o, bytes);
-  mtx_unlock(object.lock, o);
-  return 0;
+  const s = vnode_store(v);
+  for (;;) {
+    mtx_lock(object.lock, o);
+    const old = get64(vnode.size, v);
+    mtx_unlock(object.lock, o);
+    const bytes = vm_store_size(s);
+    if (bytes < 0) return -bytes;
+    const tail = tail_read(s, old, bytes);
+    if (typeof tail === 'number') return tail;
+    mtx_lock(object.lock, o);
+    const same = get64(vnode.size, v) === old;
+    const cut = vnode.truncating[v] !== 0;
+    const other = bytes !== old || object.size[o] !== vnode_pages(bytes);
+    if (same && !cut && other) adopt(o, bytes, tail);
+    mtx_unlock(object.lock, o);
+    if (same || cut) return 0; // else another CPU has looked meanwhile, or changed it
+  }
 }
 /**
  * Pages that hold what the file had go, so that the next use reads what it has now.  Those that
@@ -238,7 +268,7 @@ export function vnode_truncate(o: vm_object_t, bytes: number): number {
   if (error === 0 && shorter) {
     tail_zero(o, bytes);
     mine_free(o, vnode_pages(bytes));
-  }
+  } else if (error === 0) tail_zero(o, old);
   mine_wake(o, from);
   if (error === 0) length_is(o, bytes, Math.max(object.size[o], vnode_pages(bytes)), 0);
   else length_is(o, old, pages, 0);
