@@ -380,6 +380,27 @@ describe('length', () => {
       assert.equal(statSync(path).size, 0);
       fails(() => m.getU8(0), 'EFAULT', /behind the end/);
     }));
+  test('what was stored behind the end is nowhere when the file grows, by us or by others', () =>
+    up((machine) => {
+      const path = file(5000);
+      const m = machine.space('s').mmap({ file: path, write: true, length: 2 * PAGE });
+      m.truncate(5000);
+      m.setU8(6000, 7);
+      m.truncate(7000);
+      assert.equal(m.getU8(6000), 0);
+      m.setU8(7500, 7);
+      m.setU8(PAGE, 8); // so that the page is dirty
+      appendFileSync(path, Buffer.alloc(900, 5));
+      m.sync();
+      assert.equal(m.fileSize, 7900);
+      const is = all(m, 7900);
+      assert.ok(
+        is.subarray(7000).every((b) => b === 5),
+        'what others appended is seen',
+      );
+      assert.ok(is.equals(readFileSync(path)), 'and stays in the file');
+      assert.equal(m.getU8(7950), 0);
+    }));
   test('not over a window', () =>
     up((machine) => {
       const path = file(4 * PAGE);

@@ -173,7 +173,7 @@ function tail_zero(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
   mem.U8.set(tail, at + inside);
   mem.U8.fill(0, at + inside + tail.length, at + PAGE_SIZE);
 }
-const NO_TAIL = new Uint8Array(0);
+const NO_TAIL: Uint8Array = new Uint8Array(0);
 /** What a file that has grown has in the page in which it ended, or an errno. */
 function tail_read(s: vm_store_t, old: number, bytes: number): Uint8Array | number {
   const page_end = Math.ceil(old / PAGE_SIZE) * PAGE_SIZE;
