@@ -22,6 +22,8 @@ export interface OwnStore {
 /** Stands for a store that is being made. */
 export const OWN_NEW = 0;
 
+/** How many stores had ended when this thread last closed its files of such; -1: it never did. */
+export const own_heard = { ended: -1 };
 const own = new Map<number, OwnStore>();
 let uses = 0;
 /** Found last: most calls in a row are for one store. */
@@ -59,4 +61,5 @@ export function own_forget(): void {
   for (const { number } of own.values()) store_abandon(number);
   own.clear();
   last = null;
+  own_heard.ended = -1;
 }

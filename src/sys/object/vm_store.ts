@@ -93,6 +93,7 @@ import {
   own_count,
   own_enter,
   own_find,
+  own_heard,
   own_remove,
 } from '../machine/store_own.ts';
 import { elem, field_word, get_string, NULL, set_string } from '../machine/struct.ts';
@@ -422,7 +423,7 @@ function with_room(open: () => number): number {
 }
 /** The number under which this thread has the store's file open, or the errno, negated. */
 function own_number(s: vm_store_t): number {
-  if (root.ended[store_root()] !== ended_seen) vm_store_heard();
+  vm_store_heard();
   const id = store.id[s];
   if (opt.INVARIANTS && id === 0) panic('vm_store: used after its end', s * 4);
   const number = own_find(id);
@@ -494,11 +495,11 @@ function close_own(id: number): void {
   const number = own_remove(id);
   parked(() => store_close(number)); // errno: what it wrote was told when it was written or synced
 }
-/** The ends of stores that this thread has heard of. */
-let ended_seen = 0;
 /** Closes what this thread has open of stores that ended. A line of the bell table. */
 export function vm_store_heard(): void {
-  ended_seen = root.ended[store_root()];
+  const ended = root.ended[store_root()];
+  if (ended === own_heard.ended) return;
+  own_heard.ended = ended;
   for (const { id, at } of own_all()) {
     if (id !== OWN_NEW && store.id[at as vm_store_t] !== id) close_own(id);
   }
