@@ -17,7 +17,7 @@ function spaced(t: Parameters<typeof testMachine>[0]): Space {
     if (space !== null && !space.gone) space.destroy();
     vm_checks();
   });
-  space = testMachine(t, { memory: '16M', cpus: 2 }).space('s');
+  space = testMachine(t, { memory: '16M', cpus: 2, set: { 'vm.swap_default': 0 } }).space('s');
   return space;
 }
 const KINDS = [
