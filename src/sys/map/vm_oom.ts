@@ -18,7 +18,8 @@ import { now_ms } from '../machine/clock.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
 import { cpus_attached } from '../machine/death.ts';
-import { host_can_block } from '../machine/host.ts';
+import { EDEADLK } from '../machine/errno.ts';
+import { host_can_block, host_sleep } from '../machine/host.ts';
 import { NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
@@ -94,7 +95,8 @@ function vm_oom_wait(mp: vm_map_t, since: number): boolean {
   }
   counter_add(v_oom_waits, 1);
   poll();
-  vm_wait(SLICE_MS); // errno: it is looked whether there is something
+  // Otherwise whatever ended it, it is looked whether there is something.
+  if (vm_wait(SLICE_MS) === EDEADLK) host_sleep(1);
   return true;
 }
 /** Whether something may come free without anybody's doing. */
