@@ -30,7 +30,7 @@ for (const cpus of [1, 2]) {
     assert.deepEqual([out.trace.references, out.trace.pages], [725_481, 247]);
   });
   test(`a made-up one, by ${cpus} players (seed ${SEED})`, async (t) => {
-    const file = temporary_file(t, 'made.pages', made_up(600, 60_000));
+    const file = temporary_file(t, 'made.pages', made_up(600, 12_000));
     all_fit(await play(file, { asked_cpus: cpus }));
     const few = { pages: { resident: 100, readahead: false }, asked_cpus: cpus };
     const out = await play(file, few);
@@ -48,7 +48,7 @@ test('where nobody says how many play, one does', async () => {
 });
 
 test(`in a machine with fewer pages than are used, by two players (seed ${SEED})`, async (t) => {
-  const file = temporary_file(t, 'made.pages', made_up(900, 60_000));
+  const file = temporary_file(t, 'made.pages', made_up(900, 15_000));
   const out = await play(file, { asked_cpus: 2, memory: '2M' });
   assert.equal(out.resident, null);
   assert.equal(out.vm.references + out.vm.left_out, out.trace.references);
@@ -83,7 +83,7 @@ test(`never more pages in memory than are allowed (seed ${SEED})`, () => {
     in_thread(resident, (player) => {
       for (let i = 0; i < 200; i++) player.page(0x4000 + i, i);
       let most = 0;
-      for (let n = 0; n < 4000; n++) {
+      for (let n = 0; n < 2500; n++) {
         player.reference(random(n % 100 < 60 ? 20 : 200), random(3) === 0);
         const there = [PQ_ACTIVE, PQ_INACTIVE, PQ_CACHE].reduce(
           (sum, q) => sum + pageq_count(q),
