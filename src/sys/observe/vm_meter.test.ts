@@ -121,7 +121,8 @@ test('vmstat -s has a line for what is counted', () => {
     order.filter((key) => keys.includes(key)),
   );
   const known =
-    'system-calls forks swap-ins swap-in-pages swap-outs swap-out-pages page-daemon-wakeups ' +
+    'system-calls forks swap-ins swap-in-pages swap-outs swap-out-pages vnode-page-ins ' +
+    'vnode-page-in-pages vnode-page-outs vnode-page-out-pages page-daemon-wakeups ' +
     'page-daemon-pages reactivated copy-on-write-faults ' +
     'copy-on-write-optimized-faults zero-fill-pages zero-fill-prezeroed intransit-blocking ' +
     'total-faults faults-from-fork pages-total-cached pages-freed pages-freed-by-daemon ' +
