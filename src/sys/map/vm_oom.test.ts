@@ -2,8 +2,8 @@
  * Shows: an access that finds no page, and none that could be had, fails at once where nobody is
  * there who could let go of any, and says what has the pages; when some are free again it works.
  * While there is hope, and then for vm.oom_wait at most, it waits.
- * By what means: a machine without a swap area that is filled to the last page; one whose only other
- * CPU owes an answer and never gives it.
+ * By what means: a machine without a swap area that is filled to the last page; one whose only
+ * other CPU owes an answer and never gives it.
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
