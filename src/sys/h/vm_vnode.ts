@@ -32,6 +32,7 @@ export const vnode = struct<vnode_t>(
   failed: i32('oh', 'pages that could not be written since then'),
   next: ptr<vnode_t>('nh', 'next on the list of all'),
   prev: ptr<vnode_t>('n', 'the one before'),
+  changes: i32('oh', 'how often its length was noted: what was asked before is no answer then'),
   size: u64('oh', 'bytes of the file, as far as this machine has seen'),
 });
 /* Locks: (n) the lock  (c) constant once up  (h) read by all */

@@ -112,6 +112,8 @@ export function object_vnode(o: vm_object_t): vnode_t {
 /** The file has so many bytes from here on. Its object is locked; in a section. */
 export function vnode_size_is(v: vnode_t, bytes: number): void {
   save64(vnode.size, v);
+  save(vnode.changes, v);
+  vnode.changes[v] = (vnode.changes[v] + 1) | 0;
   set64(vnode.size, v, bytes);
 }
 
@@ -191,7 +193,7 @@ function vnode_make(s: vm_store_t, write: boolean): number {
   vnode.object[v] = NULL as vm_object_t;
   vnode.reader[v] = write ? NO_STORE : s;
   vnode.writer[v] = write ? s : NO_STORE;
-  for (const f of [vnode.truncating, vnode.error, vnode.failed]) f[v] = 0;
+  for (const f of [vnode.truncating, vnode.error, vnode.failed, vnode.changes]) f[v] = 0;
   set64(vnode.size, v, bytes);
   checked_publish(v);
   const o = vm_object_allocate(OBJT_VNODE, vnode_pages(bytes), v);

@@ -58,7 +58,9 @@ function side(o: vm_object_t, i: number, n: number, step: 1 | -1): number {
 // --- reading ------------------------------------------------------------------------------------
 
 function vnode_read(o: vm_object_t, ms: readonly number[]): number {
-  const s = vnode_store(object_vnode(o));
+  const v = object_vnode(o);
+  const s = vnode_store(v);
+  const seen = vnode.changes[v];
   const at = page.index[ms[0]] * PAGE_SIZE;
   const length = ms.length * PAGE_SIZE;
   counter_add(v_vnodein, 1);
@@ -71,7 +73,7 @@ function vnode_read(o: vm_object_t, ms: readonly number[]): number {
   if (bytes > at + n) return EAGAIN; // it has grown since
   const last = at + length - PAGE_SIZE;
   const inside = last < bytes;
-  if (bytes !== get64(vnode.size, object_vnode(o))) length_seen(o, bytes);
+  if (bytes !== get64(vnode.size, v)) length_seen(o, bytes, seen);
   if (!inside) return EAGAIN; // the fault looks again, and finds the end
   const end = (ms[ms.length - 1] + 1) * PAGE_SIZE;
   mem.U8.fill(0, end - (at + length - Math.min(at + n, bytes)), end);
@@ -81,10 +83,11 @@ function vnode_read(o: vm_object_t, ms: readonly number[]): number {
  * The file is found to have so many bytes.  What lies behind its end goes, as far as nobody has
  * it in work; the object keeps the length that it needs for what stays.
  */
-function length_seen(o: vm_object_t, bytes: number): void {
+function length_seen(o: vm_object_t, bytes: number, seen: number): void {
   const v = object_vnode(o);
   mtx_lock(object.lock, o);
-  if (vnode.truncating[v] === 0) {
+  // Else a thread of this machine changed the length since: the answer is an old one.
+  if (vnode.truncating[v] === 0 && vnode.changes[v] === seen) {
     let pages = vnode_pages(bytes);
     for (let m = object_page_next(o, pages); m !== 0; ) {
       const i = page.index[m];

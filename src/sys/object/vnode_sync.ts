@@ -189,6 +189,10 @@ function tail_read(s: vm_store_t, old: number, bytes: number): Uint8Array | numb
  */
 function adopt(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
   const pages = vnode_pages(bytes);
+  const old = get64(vnode.size, object_vnode(o));
+  // First, so that nobody brings in what goes, and nobody else changes the length meanwhile.  Of a
+  // file that has grown the tail comes first: a write that begins now may go that far.
+  length_is(o, Math.min(bytes, old), Math.max(pages, object.size[o]), thr.tid);
   let kept = pages;
   for (let m = object_page_next(o, pages); m !== 0; ) {
     const i = page.index[m];
@@ -198,10 +202,10 @@ function adopt(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
     else if (!slept) object_page_free(m, o);
     m = object_page_next(o, slept ? i : i + 1);
   }
-  const old = get64(vnode.size, object_vnode(o));
   if (bytes < old) tail_zero(o, bytes);
   else if (bytes > old) tail_zero(o, old, tail);
   length_is(o, bytes, kept, 0);
+  truncated(o);
 }
 /** Looks how long the file is by now. 0, or an errno. The caller refers to the object. */
 export function vnode_look(o: vm_object_t): number {
@@ -209,19 +213,19 @@ export function vnode_look(o: vm_object_t): number {
   const s = vnode_store(v);
   for (;;) {
     mtx_lock(object.lock, o);
-    const old = get64(vnode.size, v);
+    const [old, seen] = [get64(vnode.size, v), vnode.changes[v]];
     mtx_unlock(object.lock, o);
     const bytes = vm_store_size(s);
     if (bytes < 0) return -bytes;
     const tail = tail_read(s, old, bytes);
     if (typeof tail === 'number') return tail;
     mtx_lock(object.lock, o);
-    const same = get64(vnode.size, v) === old;
-    const cut = vnode.truncating[v] !== 0;
+    // Else a thread of this machine changed the length since: the answer is an old one.
+    const good = !others_wait(o) && vnode.changes[v] === seen;
     const other = bytes !== old || object.size[o] !== vnode_pages(bytes);
-    if (same && !cut && other) adopt(o, bytes, tail);
+    if (good && other) adopt(o, bytes, tail);
     mtx_unlock(object.lock, o);
-    if (same || cut) return 0; // else another CPU has looked meanwhile, or changed it
+    if (good) return 0;
   }
 }
 /**
@@ -341,10 +345,7 @@ export function vnode_reap(cpu: number): void {
     if (tid === 0 || tid_cpu(tid) !== cpu || tid === thr.tid) return;
     const bytes = vm_store_size(vnode_store(v));
     mtx_lock(object.lock, o);
-    if (vnode.truncating[v] === tid) {
-      adopt(o, bytes < 0 ? beyond_all(o, v) : bytes);
-      truncated(o);
-    }
+    if (vnode.truncating[v] === tid) adopt(o, bytes < 0 ? beyond_all(o, v) : bytes);
     mtx_unlock(object.lock, o);
   });
 }
