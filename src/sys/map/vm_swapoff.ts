@@ -13,7 +13,7 @@
  * Objects are looked through again and again, because a page may come to an object that was seen
  * already: from a copy of it that ends.  Slots that are on their way are waited for.
  */
-import { EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
+import { EBUSY, EINVAL, ENOMEM, EWOULDBLOCK } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
 import { NULL } from '../machine/struct.ts';
 import { W_SWAPOFF } from '../machine/wmesg.ts';
@@ -41,7 +41,7 @@ import {
 } from '../object/swap_area.ts';
 import { swap_store_end } from '../object/swap_on.ts';
 import { vm_store_path } from '../object/vm_store.ts';
-import { vm_page_free_count } from '../page/vm_page.ts';
+import { vm_page_free_count, vm_wait } from '../page/vm_page.ts';
 import { PQ_CACHE, pageq_count } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { tsleep } from '../sync/subr_sleepqueue.ts';
@@ -104,13 +104,21 @@ function page_in_all(first: number, end: number): number {
     if (!refer(o)) continue;
     let error = object_swap_in(o, first, end);
     // What came in is dirty, and goes to another area: not back into this one.
-    while (error === ENOMEM && vm_pageout_direct(SWAP_CLUSTER) > 0) {
-      error = object_swap_in(o, first, end);
-    }
+    while (error === ENOMEM && memory_comes()) error = object_swap_in(o, first, end);
     vm_object_deallocate(o);
     if (error !== 0) return error;
   }
   return 0;
+}
+/** Gets pages back, or waits until another CPU does. False: none can be had. */
+function memory_comes(): boolean {
+  for (let vain = 0; vain < PASSES; vain++) {
+    if (vm_pageout_direct(SWAP_CLUSTER) > 0) return true;
+    const error = vm_wait(PAUSE_MS);
+    if (error === 0) return true;
+    if (error !== EWOULDBLOCK) return false; // no other CPU is there
+  }
+  return false;
 }
 /** The objects that there are now. Each may have ended when it is looked at. */
 function objects_seen(): vm_object_t[] {
