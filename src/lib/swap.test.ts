@@ -16,16 +16,22 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { EIO } from '../sys/machine/errno.ts';
+import { store_fault_at, store_faults } from '../sys/machine/store_fault.ts';
 import { boot, current, type Machine } from './index.ts';
 import { fails } from './fails.test.lib.ts';
 
 const MEG = 2 ** 20;
+const PAGE = 4096;
+/** More than the machine has. */
+const PAGES = 1500;
 let folder = '';
 const at = (name: string): string => join(folder, name);
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'kmem-swap-test-'));
 });
 afterEach(() => {
+  store_faults.next = null;
   current()?.shutdown();
   rmSync(folder, { recursive: true, force: true });
 });
@@ -108,4 +114,37 @@ describe('calls', () => {
     refused('EACCES', 'swapon', /no permission/, () => machine.swapon(at('a'), { size: '1M' }));
     chmodSync(folder, 0o700);
   });
+});
+test('swapoff: a page cannot be read, or not be written elsewhere: nothing is lost', () => {
+  const machine = begin();
+  machine.swapon(at('a'), { size: '8M' });
+  const space = machine.space('s');
+  const m = space.mmap({ length: PAGES * PAGE });
+  for (let i = 0; i < PAGES; i++) m.setU32(i * PAGE + 4, i + 1);
+  machine.swapon(at('b'), { size: '8M', priority: 9 });
+  const used = (): number => machine.swaps()[0].used;
+  assert.ok(used() > MEG);
+  for (const n of [1, 2, 7, 30]) {
+    store_fault_at('read', n, { what: 'fail', errno: EIO });
+    refused('EIO', 'swapoff', /a: a page of it cannot be read: it stays/, () => {
+      machine.swapoff(at('a'));
+    });
+    store_faults.next = null;
+    assert.equal(machine.swaps()[0].closing, false);
+    machine.check();
+  }
+  let failed = 0;
+  store_faults.next = (op) => {
+    return op === 'write' && failed++ < 3 ? { what: 'fail', errno: EIO } : null;
+  };
+  machine.swapoff(at('a'));
+  store_faults.next = null;
+  const [{ path, bad }, ...others] = machine.swaps();
+  assert.deepEqual([path, others], [at('b'), []]);
+  assert.ok(bad > 0);
+  for (let i = 0; i < PAGES; i++) assert.equal(m.getU32(i * PAGE + 4), i + 1);
+  machine.check();
+  space.destroy();
+  assert.equal(used(), 0);
+  machine.check();
 });

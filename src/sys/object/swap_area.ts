@@ -545,7 +545,8 @@ export function swap_wanted(): boolean {
 export function swap_leave(): boolean {
   const r = the_swap_root();
   mtx_lock(root.lock, r);
-  const free = root.leaving[r] === 0;
+  // What this CPU has left there is of a call that an exception ended.
+  const free = root.leaving[r] === 0 || root.leaving[r] === thr.tid;
   if (free) root.leaving[r] = thr.tid;
   mtx_unlock(root.lock, r);
   return free;
