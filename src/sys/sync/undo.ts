@@ -26,7 +26,7 @@
  *      pairs      | A A A B B . . . . . . .     |          word and old value
  *
  * Nothing in the kernel needs more than a small part of it: the longest section
- * that the test suite meets has 17 pairs (debug.undo_most counts them under
+ * that the test suite meets has 25 pairs (debug.undo_most counts them under
  * INVARIANTS), of UNDO_PAIRS = 256.  A section that is too long is an error
  * of the kernel: INVARIANTS panics at the word that finds no room and names the
  * lock.  Otherwise the section is marked, and only a death in it matters: the
