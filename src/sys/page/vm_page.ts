@@ -532,7 +532,7 @@ export function vm_page_free_count(): number {
  * Wakes the page daemon if there are few pages and nobody has asked it yet; costs two plain looks
  * otherwise.
  */
-export function pagedaemon_poke(): void {
+function pagedaemon_poke(): void {
   const ph = phys_root();
   if (phys.needed[ph] === 0 && page_few_needed(phys.free[ph])) pagedaemon_wakeup();
 }

@@ -65,7 +65,6 @@ import {
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
 import {
-  pagedaemon_poke,
   pmap_zero_pages,
   v_alloc,
   v_tfree,
@@ -219,13 +218,7 @@ function get_slow(req: number): number {
   const ph = phys_root();
   const zero = (req & VM_ALLOC_ZERO) !== 0;
   const max = phys.cache_max[ph];
-  if (max > 0 && !zero && !opt.FAILPOINTS) {
-    fill(max >> 1, false);
-    if (pcpu.cached_n[thr.pc] !== 0) {
-      pagedaemon_poke();
-      return vm_page_get(req);
-    }
-  }
+  if (max > 0 && !zero && !opt.FAILPOINTS) fill(max >> 1, false);
   const m = vm_page_alloc(-1, req);
   if (m !== 0 || vm_page_limbo_free() + vm_page_cache_empty() === 0) return m;
   return vm_page_alloc(-1, req); // what this CPU kept, or waited, was all that was left
