@@ -233,7 +233,7 @@ test('vmstat on the live machine, as JSON, and its refusals', async () => {
   assert.equal(second.total['requests-more'], second.total.requests - first.total.requests);
   out.length = 0;
   for (const argv of [
-    ...[[], ['-x'], ['-m', 'da0'], ['--jso']],
+    ...[['-x'], ['-m', 'da0'], ['--jso']],
     ...[
       ['-m', '--sort'],
       ['-m', '--sort', 'size'],
