@@ -68,6 +68,7 @@ const jobs = {
       const other = space.mmap({ file: `${path}.cut`, write: true, length: PAGES * PAGE });
       tried(() => other.setU32(((round * 3) % PAGES) * PAGE, round));
       tried(() => other.truncate((1 + (round % PAGES)) * PAGE - 100));
+      if (round % 5 === 0) tried(() => other.sync({ wait: false }));
       tried(() => void other.getU8((round % PAGES) * PAGE));
       other.unmap();
       m.unmap();
