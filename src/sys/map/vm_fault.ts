@@ -142,9 +142,9 @@ const OWN = VM_PROT_WRITE | VM_PROT_COPY;
  * Makes page number `vpn` of a map usable for `access` (VM_PROT_*), by this or another CPU, if it
  * may be; with VM_PROT_COPY it gets a page of its own as if it were written to.  Answers with a
  * KERN_* code.  The caller holds no lock; it may sleep.  A browser's main thread may not: after
- * some milliseconds that is KERN_ABORTED.
+ * some milliseconds that is KERN_ABORTED.  `most`: see vm_fault_ahead.
  */
-export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
+export function vm_fault(mp: vm_map_t, vpn: number, access: number, most = 0): number {
   counter_add(v_vm_faults, 1);
   let grown = false;
   const short = shortage_none();
@@ -153,7 +153,7 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
   for (;;) {
     poll();
     vm_page_zero_ahead();
-    const result = fault(mp, vpn, access);
+    const result = fault(mp, vpn, access, most);
     if (result === KERN_INVALID_ADDRESS && !grown) {
       grown = true; // a stack may grow so far
       if (vm_map_growstack(mp, vpn) === KERN_SUCCESS) continue;
@@ -170,16 +170,14 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number): number {
  */
 export function vm_fault_ahead(mp: vm_map_t, vpn: number, access: number, n: number): number {
   pager_came.pages = 0;
-  fault_ahead.most = Math.max(n, CLUSTER);
-  const result = vm_fault(mp, vpn, access);
-  fault_ahead.most = 0;
+  const result = vm_fault(mp, vpn, access, Math.max(n, CLUSTER));
   fault_ahead.pages = Math.max(1, pager_came.pages);
   return result;
 }
-/** Of this thread. `most`: pages that a pager may bring in at once, 0: as many as for any fault. */
-export const fault_ahead = { most: 0, pages: 1 };
+/** Of this thread: see vm_fault_ahead. */
+export const fault_ahead = { pages: 1 };
 /** One attempt. Nothing is locked when it returns. */
-function fault(top: vm_map_t, vpn: number, access: number): number {
+function fault(top: vm_map_t, vpn: number, access: number, most: number): number {
   let mp = top;
   vm_map_lock_read(mp);
   let e = vm_map_lookup(mp, vpn);
@@ -193,7 +191,7 @@ function fault(top: vm_map_t, vpn: number, access: number): number {
   let result = e === NULL ? KERN_INVALID_ADDRESS : may(mp, e, vpn, access);
   if (result === KERN_SUCCESS) result = entry_ready(mp, e, access);
   if (result === AGAIN) return AGAIN; // the map is not locked any more
-  if (result === KERN_SUCCESS) return resolve(map.pmap[top], mp, e, vpn, access);
+  if (result === KERN_SUCCESS) return resolve(map.pmap[top], mp, e, vpn, access, most);
   vm_map_unlock_read(mp);
   return result;
 }
@@ -218,7 +216,14 @@ function entry_ready(mp: vm_map_t, e: vm_map_entry_t, access: number): number {
 }
 
 /** Gives the page behind an entry a translation. The map is shared, and is let go of. */
-function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, access: number): number {
+function resolve(
+  pm: pmap_t,
+  mp: vm_map_t,
+  e: vm_map_entry_t,
+  vpn: number,
+  access: number,
+  most: number,
+): number {
   const o = entry.object[e];
   const i = vpn - entry.start[e] + entry.offset[e];
   const copies = (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) !== 0;
@@ -235,9 +240,9 @@ function resolve(pm: pmap_t, mp: vm_map_t, e: vm_map_entry_t, vpn: number, acces
   const write = (access & OWN) !== 0;
   const m = object_page_seen(o, i);
   const behaves = entry.eflags[e];
-  if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i, behaves);
+  if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i, behaves, most);
   if (m === 0 && vm_pager_beyond(o, i)) return no_page(mp, o, o);
-  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write, behaves });
+  if (m === 0) return below(pm, mp, { o, i, vpn, prot, write, behaves, most });
   if (page.busy[m] !== 0) return busy(mp, o, o, m);
   const device = of_device(m);
   const stores = (access & VM_PROT_WRITE) !== 0;
@@ -267,13 +272,20 @@ function dead(o: vm_object_t): boolean {
  * Has page `i` of the locked object `of` filled by its pager, which may sleep: everything else is
  * let go of meanwhile.  AGAIN: it is there.
  */
-function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, eflags: number): number {
+function page_in(
+  mp: vm_map_t,
+  o: vm_object_t,
+  of: vm_object_t,
+  i: number,
+  eflags: number,
+  most: number,
+): number {
   if (o !== of) mtx_unlock(object.lock, o);
   vm_object_reference_locked(of);
   vm_map_unlock_read(mp);
   const around = eflags & MAP_ENTRY_BEHAV_RANDOM ? 1 : CLUSTER;
-  const wanted = pageout_readahead(fault_ahead.most || around);
-  const ahead = fault_ahead.most > 0 || (eflags & MAP_ENTRY_BEHAV_SEQUENTIAL) !== 0;
+  const wanted = pageout_readahead(most || around);
+  const ahead = most > 0 || (eflags & MAP_ENTRY_BEHAV_SEQUENTIAL) !== 0;
   const room = pageout_most(wanted);
   // Where the limit leaves room for a few of them only, others go first, once.
   const some = room > 0 && (room === wanted || shortage.pages === wanted);
@@ -284,7 +296,7 @@ function page_in(mp: vm_map_t, o: vm_object_t, of: vm_object_t, i: number, eflag
   if (got === VM_PAGER_NOMEM) return KERN_RESOURCE_SHORTAGE;
   if (got === VM_PAGER_OK) {
     counter_add(v_io_faults, 1);
-    return fault_ahead.most > 0 && o === of ? KERN_SUCCESS : AGAIN;
+    return most > 0 && o === of ? KERN_SUCCESS : AGAIN;
   }
   return got === VM_PAGER_BAD ? KERN_PROTECTION_FAILURE : KERN_FAILURE;
 }
@@ -323,6 +335,8 @@ interface Want {
   readonly write: boolean;
   /** Flags of the entry: how it will be used. */
   readonly behaves: number;
+  /** See vm_fault_ahead; 0: it was not called. */
+  readonly most: number;
 }
 /** The topmost object, which is locked, has no such page: those below it are asked. */
 function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
@@ -345,7 +359,7 @@ function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
       return KERN_PROTECTION_FAILURE;
     }
     const m = i < object.size[of] ? object_page_seen(of, i) : 0;
-    if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i, want.behaves);
+    if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i, want.behaves, want.most);
     if (m === 0 && vm_pager_beyond(of, i)) return no_page(mp, o, of);
     if (m === 0) continue;
     if (page.busy[m] !== 0) return busy(mp, o, of, m);

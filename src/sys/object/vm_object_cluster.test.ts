@@ -127,7 +127,7 @@ function apart(work: () => void): void {
 }
 
 describe('coming', () => {
-  test('around the page that is wanted, which alone is in use; behind it; no further', () => {
+  test('around the page that is wanted, which alone is in use; behind it; not what is there', () => {
     const o = swapped();
     assert.equal(page_in(o, 23, N), VM_PAGER_OK);
     assert.deepEqual(there(o), range(16, 32));
@@ -137,10 +137,12 @@ describe('coming', () => {
       assert.equal(holds(o, i, 1), first + i - 16, 'side by side in memory');
       assert.equal(page_queue(first + i - 16), i === 23 ? PQ_ACTIVE : PQ_INACTIVE);
     }
-    assert.equal(page_in(o, 33, N), VM_PAGER_OK); // what is in memory ends it
-    assert.deepEqual(there(o), range(16, 42));
+    assert.equal(page_in(o, 33, N), VM_PAGER_OK);
+    assert.deepEqual(there(o), range(16, 48));
     assert.equal(page_in(o, 50, N, true), VM_PAGER_OK);
-    assert.deepEqual(there(o), [...range(16, 42), ...range(50, 64)]);
+    assert.deepEqual(there(o), [...range(16, 48), ...range(50, 64)]);
+    assert.equal(page_in(o, 49, N), VM_PAGER_OK); // what is in memory ends it
+    assert.deepEqual(there(o), range(16, 64));
     away(o);
     assert.equal(page_in(o, 16, 3, true), VM_PAGER_OK);
     assert.deepEqual(there(o), range(16, 19));
