@@ -35,7 +35,8 @@ afterEach(() => {
   current()?.shutdown();
   rmSync(folder, { recursive: true, force: true });
 });
-const begin = (): Machine => boot({ memory: '4M', cpus: 2, fresh: true, debug: true });
+const begin = (set = {}): Machine =>
+  boot({ memory: '4M', cpus: 2, fresh: true, debug: true, set });
 
 /** The call throws a KmemError of that code and call, whose text says so. */
 function refused(code: string, op: string, text: RegExp, call: () => unknown): void {
@@ -146,5 +147,19 @@ test('swapoff: a page cannot be read, or not be written elsewhere: nothing is lo
   machine.check();
   space.destroy();
   assert.equal(used(), 0);
+  machine.check();
+});
+test('pages that have no place to go to do not keep those of files in memory', () => {
+  const machine = begin({ 'vm.swap_default': 0 });
+  const space = machine.space('s');
+  const memory = space.mmap({ length: '1600K' });
+  const own = memory.length / PAGE;
+  for (let i = 0; i < own; i++) memory.setU32(i * PAGE, i + 1);
+  writeFileSync(at('file'), Buffer.alloc(2 * 4 * MEG, 7)); // twice the memory
+  const file = space.mmap({ file: at('file') });
+  for (let i = 0; i < file.length / PAGE; i++) assert.equal(file.getU8(i * PAGE), 7);
+  for (let i = 0; i < own; i++) assert.equal(memory.getU32(i * PAGE), i + 1);
+  machine.swapon(at('a'), { size: '1M' });
+  machine.swapoff(at('a')); // memory is full; but nothing is to come from there
   machine.check();
 });

@@ -93,8 +93,9 @@ function stays(a: swap_area_t, error: number): number {
   swap_area_close(a, SWAP_UP);
   return error;
 }
-/** Whether so many pages find room in memory and in the other areas. */
+/** Whether so many pages find room in memory and in the other areas. None always do. */
 function room_for(pages: number): boolean {
+  if (pages === 0) return true;
   const margin = Math.min(MARGIN_PAGES, Math.floor(machine.npages[M] / MARGIN_SHARE));
   return vm_page_free_count() + pageq_count(PQ_CACHE) + swap_avail() >= pages + margin;
 }
