@@ -422,8 +422,8 @@ export class Region extends RegionAccess implements Disposable {
    * Writes what was stored in it, by whomever, to its file; what lies under a window that may
    * write, too.  Memory and private copies have none: nothing happens.  Throws what the host says
    * of the first page that it did not take, such as EIO or ENOSPC, now or since the last call: that
-   * page stays as it is, and is written at the next; all others were.  Throws EINVAL, EFAULT,
-   * ESTALE.
+   * page stays as it is, and is written at the next; all others were.  Throws EAGAIN if a thread
+   * that uses it does not answer; EINVAL, EFAULT, ESTALE.
    */
   sync(options?: SyncOptions): void {
     const how = syncShapeOf(options);

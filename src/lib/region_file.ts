@@ -16,6 +16,7 @@
  */
 import {
   EACCES,
+  EAGAIN,
   EBUSY,
   EEXIST,
   EINVAL,
@@ -122,6 +123,7 @@ export function fileMapped(region: Region, { of, shape, grow }: OpenFile, made: 
   }
 }
 const TROUBLE: ReadonlyMap<number, string> = new Map([
+  [EAGAIN, 'a thread that uses it did not answer: is it in a long computation? machine.away()'],
   [EACCES, 'nobody mapped its file so that it may be written to'],
   [EBUSY, 'a window holds pages that would be behind the end'],
   [EINVAL, 'its file cannot have that length'],
