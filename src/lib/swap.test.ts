@@ -6,11 +6,13 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -161,5 +163,29 @@ test('pages that have no place to go to do not keep those of files in memory', (
   for (let i = 0; i < own; i++) assert.equal(memory.getU32(i * PAGE), i + 1);
   machine.swapon(at('a'), { size: '1M' });
   machine.swapoff(at('a')); // memory is full; but nothing is to come from there
+  machine.check();
+});
+test('what others cut off a swap file is an error where it is used, and never zeros', () => {
+  const machine = begin();
+  machine.swapon(at('a'), { size: '16M' });
+  const space = machine.space('s');
+  const m = space.mmap({ length: '8M' });
+  const pages = m.length / PAGE;
+  for (let i = 0; i < pages; i++) m.setU32(i * PAGE, i + 1);
+  truncateSync(at('a'), 16 * PAGE);
+  let errors = 0;
+  for (let i = 0; i < pages; i++) {
+    try {
+      assert.equal(m.getU32(i * PAGE), i + 1); // it makes others go out, which have no place now
+    } catch (e) {
+      assert.equal((e as { code?: string }).code, 'EIO');
+      errors++;
+    }
+  }
+  assert.ok(errors > 0);
+  fails('EIO', () => space.save(at('saved')));
+  assert.ok(!existsSync(at('saved')));
+  space.destroy();
+  machine.swapoff(at('a'));
   machine.check();
 });

@@ -31,6 +31,7 @@ export const HELP: Readonly<Record<string, string>> = {
   'vm.stats.misc': 'Event counters that belong nowhere else',
   'vm.stats.object': 'Event counters of memory objects',
   'vm.stats.pmap': 'Page tables',
+  'vm.stats.store': 'Files and other stores that all threads know',
   'vm.stats.tlb': 'Translations that were taken back from CPUs',
   'vm.stats.page': 'Event counters of the page floor',
   'vm.stats.sys': 'Event counters of the processors',
