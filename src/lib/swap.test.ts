@@ -37,8 +37,7 @@ afterEach(() => {
   current()?.shutdown();
   rmSync(folder, { recursive: true, force: true });
 });
-const begin = (set = {}): Machine =>
-  boot({ memory: '4M', cpus: 2, fresh: true, debug: true, set });
+const begin = (set = {}): Machine => boot({ memory: '4M', cpus: 2, fresh: true, debug: true, set });
 
 /** The call throws a KmemError of that code and call, whose text says so. */
 function refused(code: string, op: string, text: RegExp, call: () => unknown): void {

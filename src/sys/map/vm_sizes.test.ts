@@ -76,9 +76,12 @@ describe('a machine of', () => {
     const skip = short ? `needs ${memory} of address space and memory` : false;
     test(memory, { skip }, (t) => smoke(t, memory, pages));
   }
+  test('1M, twice what it has, in a swap file that it makes by itself', (t) => {
+    smoke(t, '1M', 500);
+  });
   for (const memory of ['1M', '8M']) {
     test(`${memory}, more than it has`, () => {
-      const mp = up({ memory, cpus: 2 });
+      const mp = up({ memory, cpus: 2, set: { 'vm.swap_default': 0 } });
       const bytes = memory_state.size * 2;
       assert.equal(anon_at(mp, AT, bytes), AT, 'what is mapped takes no memory');
       const got = user_access(mp, AT, bytes, true, (byte) => void (mem.U8[byte] = 5));

@@ -127,7 +127,7 @@ function apart(work: () => void): void {
 }
 
 describe('coming', () => {
-  test('around the page that is wanted, which alone is in use; behind it; not what is there', () => {
+  test('around the page that is wanted, the only one in use; behind it; not what is there', () => {
     const o = swapped();
     assert.equal(page_in(o, 23, N), VM_PAGER_OK);
     assert.deepEqual(there(o), range(16, 32));
