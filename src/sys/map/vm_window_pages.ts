@@ -30,13 +30,7 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import {
-  OBJ_ONEMAPPING,
-  OBJT_DEAD,
-  OBJT_VNODE,
-  vm_object,
-  type vm_object_t,
-} from '../h/vm_object.ts';
+import { OBJ_ONEMAPPING, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_COPY, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
@@ -115,9 +109,7 @@ function page_of(e: vm_map_entry_t, vpn: number, top: boolean): number {
 /** Page `vpn` is missing, or busy: pages_fault sees to it. Nothing but the map is locked. */
 function again(e: vm_map_entry_t, vpn: number, access: number, busy: number): number {
   wanted.vpn = vpn;
-  // A page of a file comes with those beside it: one fault, and all is looked up again.
-  const file = entry.object[e] !== NULL && object.type[entry.object[e]] === OBJT_VNODE;
-  wanted.end = file ? vpn + 1 : entry.end[e];
+  wanted.end = entry.end[e];
   wanted.access = access;
   wanted.busy = busy;
   wanted.o = object_seen.o;

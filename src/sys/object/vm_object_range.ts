@@ -11,13 +11,19 @@ import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED } from '../h/vm_map.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { vm_page_activate, vm_page_deactivate, vm_page_wirings } from '../page/vm_pageq.ts';
+import {
+  vm_page_activate,
+  vm_page_deactivate,
+  vm_page_deactivate_all,
+  vm_page_wirings,
+} from '../page/vm_pageq.ts';
 import { pmap_clear_modify } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_anonymous } from './vm_object.ts';
 import { object_slot_drop, object_slots_free } from './vm_object_slot.ts';
 import {
+  object_page,
   object_page_drop,
   object_page_next,
   page_valid,
@@ -80,8 +86,9 @@ function shown_once(o: vm_object_t): boolean {
 }
 function advise(o: vm_object_t, first: number, n: number, advice: number): void {
   if (advice === MADV_FREE) object_slots_free(o, first, first + n);
-  for (let m = object_page_next(o, first); m !== 0; m = object_page_next(o, page.index[m] + 1)) {
-    if (page.index[m] >= first + n) return;
+  const idle: number[] = [];
+  for (let m = page_from(o, first); m !== 0; m = page_from(o, page.index[m] + 1)) {
+    if (page.index[m] >= first + n) break;
     if (page.busy[m] !== 0 || vm_page_wirings(m) !== 0 || !page_valid(m)) continue;
     if (advice === MADV_FREE) {
       undo_begin(object.lock, o);
@@ -90,10 +97,13 @@ function advise(o: vm_object_t, first: number, n: number, advice: number): void 
       undo_end();
       pmap_clear_modify(m);
       object_slot_drop(m, o);
-    }
-    if (advice === MADV_WILLNEED) vm_page_activate(m);
-    else if (advice === MADV_DONTNEED || advice === MADV_FREE) {
-      vm_page_deactivate(m, advice === MADV_FREE);
-    }
+      vm_page_deactivate(m, true);
+    } else if (advice === MADV_WILLNEED) vm_page_activate(m);
+    else if (advice === MADV_DONTNEED) idle.push(m);
   }
+  vm_page_deactivate_all(idle);
+}
+/** As object_page_next, of an object that most likely has page `i`. */
+function page_from(o: vm_object_t, i: number): number {
+  return object_page(o, i) || object_page_next(o, i);
 }

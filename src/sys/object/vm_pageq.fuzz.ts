@@ -2,12 +2,14 @@
  * vm_pageq (fuzz): the same seeded operations on the queues of pages and on arrays.
  *
  * The pages of one object are activated, deactivated, cached, requeued, taken off, wired and
- * unwired, grow older, and are met at the heads of queues, where some cannot be had.  Now and
+ * unwired, alone and several at a time, grow older, and are met at the heads of queues, where some
+ * cannot be had.  Now and
  * then, and at the end, every queue has its pages in the order that its array has, every page its
  * wirings and its activity, and the walker proves links and counts.
  */
 import { boot } from '../boot/whole.ts';
 import { counter_get, counters } from '../machine/counter.ts';
+import { mem, page_word } from '../machine/memory.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { vm_object } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
@@ -26,10 +28,13 @@ import {
   vm_page_activate,
   vm_page_age,
   vm_page_deactivate,
+  vm_page_deactivate_all,
   vm_page_owner_unwire,
   vm_page_owner_wire,
   vm_page_requeue,
   vm_page_unqueue,
+  vm_page_unwire_run,
+  vm_page_wire_run,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -146,6 +151,34 @@ function operate(model: Model, m: number, what: number, coin: boolean, cache: ()
   else if (what < 19) age(model, m, what === 17 ? PQ_ACTIVE : PQ_INACTIVE, coin);
   else cache();
 }
+/** Some of the pages, from place `k` on: to the inactive queue, or wired and not wired any more. */
+function several(
+  model: Model,
+  pages: readonly number[],
+  k: number,
+  n: number,
+  coin: boolean,
+): void {
+  const ms = pages.slice(k, k + n);
+  if (coin) {
+    vm_page_deactivate_all(ms);
+    for (const m of ms) if (model.wirings(m) === 0) model.use(m, PQ_INACTIVE);
+    return;
+  }
+  const end = ms.findIndex((m, i) => m !== ms[0] + i);
+  const run = end < 0 ? ms : ms.slice(0, end);
+  const last = ms[0] + run.length - 1;
+  const count = page_word(ms[0]);
+  mem.I32[count] = 0;
+  vm_page_wire_run(ms[0], run.length, count);
+  same('wired and counted', mem.I32[count], run.length);
+  for (const m of run) if (model.off(m) === PQ_CACHE) model.reactivated++;
+  for (const m of run) same(`queue of ${m}, wired`, page_queue(m), PQ_NONE);
+  pageq_check();
+  vm_page_unwire_run(last, count);
+  same('wired and counted', mem.I32[count], 0);
+  for (const m of run) if (model.wirings(m) === 0) model.put(m, PQ_ACTIVE);
+}
 function agree(model: Model, pages: readonly number[], reactivated: number): void {
   for (const [q, list] of model.queues) {
     same(`pages on queue ${q}`, pageq_count(q), list.length);
@@ -179,14 +212,19 @@ export function play(seed: number, steps: number): void {
   for (let step = 0; step < steps; step++) {
     const m = pages[draw(PAGES)];
     try {
-      operate(model, m, draw(22), draw(2) === 0, () => {
+      const what = draw(24);
+      if (what >= 22) {
+        several(model, pages, draw(PAGES), 1 + draw(10), what === 22);
+        continue;
+      }
+      operate(model, m, what, draw(2) === 0, () => {
         const wired = model.wirings(m) > 0;
         same('cached', Number(object_page_cache(m, o)), Number(!wired));
         if (wired || model.on.get(m) === PQ_CACHE) return;
         model.off(m);
         model.put(m, PQ_CACHE);
       });
-      if (step % WALK === 0) agree(model, pages, counter_get(c) - before);
+      if (step % WALK < 2) agree(model, pages, counter_get(c) - before);
     } catch (e) {
       throw new Error(`seed ${seed}, step ${step}`, { cause: e });
     }

@@ -281,13 +281,33 @@ export function vm_page_enqueue(ms: readonly number[], used: number): void {
 }
 /** It will not be used soon: to the inactive queue, with `first` as the next to be reclaimed. */
 export function vm_page_deactivate(m: number, first = false): void {
-  change(m, (at) => {
-    if (page_queue(at) === PQ_INACTIVE || !managed(at) || wirings(at) !== 0) return;
-    const act = page_act(at);
-    reactivated(at);
-    unlink(at);
-    link(at, PQ_INACTIVE, act, first);
-  });
+  change(m, (at) => deactivate(at, first));
+}
+function deactivate(m: number, first: boolean): void {
+  if (page_queue(m) === PQ_INACTIVE || !managed(m) || wirings(m) !== 0) return;
+  const act = page_act(m);
+  reactivated(m);
+  unlink(m);
+  link(m, PQ_INACTIVE, act, first);
+}
+/** The same of several pages of one object, which is locked. */
+export function vm_page_deactivate_all(ms: readonly number[]): void {
+  if (ms.length === 0) return;
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let k = 0; k < ms.length; k += STEP, undo_commit()) {
+    const end = Math.min(k + STEP, ms.length);
+    const first = ms[k];
+    let run = page_queue(first) === PQ_ACTIVE;
+    for (let i = k + 1; i < end && run; i++) run = ms[i] === first + i - k;
+    if (run && follow(first, first + end - k)) {
+      unlink_some(r, first, first + end - k);
+      chain_last(r, ms, k, 0);
+    } else for (let i = k; i < end; i++) deactivate(ms[i], false);
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
 }
 /** As good as free: to the end of the cache queue. It is managed, not wired, and clean. */
 export function vm_page_cache(m: number): void {
@@ -441,13 +461,12 @@ function follow(first: number, end: number): boolean {
   for (let m = first + 1; m < end; m++) if (page.prev[m] !== m - 1) return false;
   return true;
 }
-/** Wires those: they leave their queue together. */
-function wire_some(r: vm_pageq_t, first: number, end: number, count: number): void {
+/** Takes those off their queue together. */
+function unlink_some(r: vm_pageq_t, first: number, end: number): void {
   const at = elem(r, page_queue(first));
   const [before, after] = [page.prev[first], page.next[end - 1]];
-  save_word(count);
-  save(pageq.wired, r);
   save(pageq.count, at);
+  pageq.count[at] -= end - first;
   if (before === 0) {
     save(pageq.head, at);
     pageq.head[at] = after;
@@ -463,15 +482,22 @@ function wire_some(r: vm_pageq_t, first: number, end: number, count: number): vo
     page.prev[after] = before;
   }
   for (let m = first; m < end; m++) {
-    save(page.wired, m);
     save(page.next, m);
     save(page.prev, m);
-    page.wired[m]++;
     page.next[m] = 0;
     page.prev[m] = 0;
     set_queue(m, PQ_NONE, page_act(m));
   }
-  pageq.count[at] -= end - first;
+}
+/** Wires those, which leave their queue. */
+function wire_some(r: vm_pageq_t, first: number, end: number, count: number): void {
+  unlink_some(r, first, end);
+  save_word(count);
+  save(pageq.wired, r);
+  for (let m = first; m < end; m++) {
+    save(page.wired, m);
+    page.wired[m]++;
+  }
   pageq.wired[r] += end - first;
   mem.I32[count] += end - first;
 }
