@@ -20,14 +20,15 @@ import { poll } from '../machine/cpu.ts';
 import { cpus_attached } from '../machine/death.ts';
 import { EDEADLK } from '../machine/errno.ts';
 import { host_can_block, host_sleep } from '../machine/host.ts';
+import { PAGE_SIZE } from '../machine/memory.ts';
 import { NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
 import { pmap } from '../h/pmap.ts';
 import { vm_map, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
 import { PAGE_DIRTY, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
-import { swap_full } from '../object/swap_area.ts';
-import { SWAP_FULL } from '../h/swap.ts';
+import { swap_areas, swap_full } from '../object/swap_area.ts';
+import { SWAP_FULL, swap_area } from '../h/swap.ts';
 import { vm_page_free_count, vm_wait } from '../page/vm_page.ts';
 import { vm_page_limbo_count } from '../page/vm_page_limbo.ts';
 import { vm_page_wirings } from '../page/vm_pageq.ts';
@@ -40,6 +41,7 @@ import { pageout_over_limit } from './vm_pageout_vars.ts';
 const map = vm_map;
 const root = vm_map_root;
 const page = vm_page;
+const area = swap_area;
 
 const oom_wait = sysctl_int('vm.oom_wait', {
   value: 1000,
@@ -153,5 +155,8 @@ export function vm_oom_figures(): OomFigures {
 /** The same in words, for an error. */
 export function vm_oom_text(): string {
   const { resident, wired, busy, stuck } = vm_oom_figures();
-  return `${resident} pages in spaces: ${wired} wired, ${busy} busy, ${stuck} dirty without swap`;
+  const all = `${resident} pages in spaces: ${wired} wired, ${busy} busy`;
+  const swap = swap_areas().reduce((n, a) => n + area.end[a] - area.first[a], 0);
+  if (stuck === 0 || swap === 0) return `${all}, ${stuck} dirty without swap`;
+  return `${all}, ${stuck} dirty, for which ${swap * PAGE_SIZE} bytes of swap have no room`;
 }

@@ -55,6 +55,7 @@ import {
   vm_page_activate,
   vm_page_age,
   vm_page_requeue,
+  vm_page_wirings,
 } from '../page/vm_pageq.ts';
 import { pmap_remove_all, pmap_ts_referenced } from '../pmap/pmap.ts';
 import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
@@ -252,6 +253,38 @@ function dirty_note(m: number, o: vm_object_t): void {
   save(page.state, m);
   page.state[m] |= PAGE_DIRTY;
   undo_end();
+}
+
+// --- one page ------------------------------------------------------------------------------------
+
+/**
+ * Frees page m, if it is an object's, and may go: whether it was used does not matter.  A dirty one
+ * is written.  The caller holds no mutex.  True: it is free, or will be when each CPU has answered.
+ */
+export function page_evict(m: number): boolean {
+  const o = page.owner[m] as vm_object_t;
+  if ((page.info[m] & PK_MASK) !== PK_OBJECT || o === NULL || page.owner[m] !== o) return false;
+  mtx_lock(object.lock, o);
+  const gone = is_of(m, o, page_queue(m)) && evicted(m, o);
+  mtx_unlock(object.lock, o);
+  return gone;
+}
+/** The same with its object locked; that may be let go of meanwhile. */
+function evicted(m: number, o: vm_object_t): boolean {
+  const held = (): boolean => page.busy[m] !== 0 || vm_page_wirings(m) > 0 || ending(o);
+  if (held()) return false;
+  if (page_dirty(m) && page_valid(m)) {
+    const s = scan_of(PASS_URGENT, 1, 1);
+    if (!may_launder(s, m, o)) return false;
+    dirty_note(m, o);
+    counter_add(pageout_launders, 1);
+    if (object_page_launder(m, o) !== 0) return false;
+    if (!is_of(m, o, page_queue(m)) || held() || page_dirty(m)) return false;
+  }
+  if (page_valid(m) && !cached(scan_of(PASS_URGENT, 1, 0), m, o)) return false;
+  object_page_free(m, o);
+  counter_add(v_dfree, 1);
+  return true;
 }
 
 // --- the cache queue -----------------------------------------------------------------------------

@@ -22,6 +22,9 @@
  * was opened for, is KERN_BUSY.  A fork copies pages that may be written to at once, because stores
  * through windows cannot be held up.
  *
+ * Where no run of free pages is long enough, pages of others are freed until there is one
+ * (vm_contig.ts): memory that is full of pages that may go has hardly any free neighbours.
+ *
  * A part of a run shares it; a range that overlaps one in part is EBUSY, because its pages cannot
  * be side by side in two places.
  *
@@ -39,7 +42,6 @@ import { thr, tid_cpu } from '../machine/cpu.ts';
 import { reap_all, tid_alive } from '../machine/death.ts';
 import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_WINDOW } from '../machine/header.ts';
-import { life } from '../machine/life.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
@@ -75,7 +77,6 @@ import {
   type vm_window_t,
 } from '../h/vm_window.ts';
 import { vm_page_count, vm_page_free_count, vm_page_reserved } from '../page/vm_page.ts';
-import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { vm_page_unwire_run } from '../page/vm_pageq.ts';
 import { phys_longest } from '../page/vm_phys.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -84,6 +85,7 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { zone_free_at, zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
+import { vm_contig_free } from './vm_contig.ts';
 import {
   vm_map_anchor,
   vm_map_deallocate,
@@ -96,12 +98,14 @@ import {
   vm_map_wakeup,
 } from './vm_map.ts';
 import { entry_covers, vm_map_lookup_entry } from './vm_map_tree.ts';
+import { vm_pageout_direct } from './vm_pageout.ts';
 import {
   AGAIN,
   pages_fault,
   pages_gather,
   pages_look,
   pages_loosen,
+  pages_place,
   pages_poison,
   pages_run,
   pages_run_free,
@@ -119,7 +123,7 @@ const root = vm_window_root;
 
 const Z_WINDOWS = zone_declared('VM WINDOW', 'Windows onto address spaces, and runs of pages');
 /** How often opening reclaims memory before it says that there is none. */
-const RECLAIMS = 2;
+const RECLAIMS = 8;
 /** How long a wait for a reaper lasts before it looks again, ms. */
 const SLICE_MS = 1000;
 /** Default limits: parts of all memory, and of what is free once the machine is up. */
@@ -205,14 +209,25 @@ export function vm_window_open(mp: vm_map_t, start: number, end: number, prot: n
     vm_map_unlock(mp);
     if (got > 0) return got;
     let error = got;
-    if (got === AGAIN) error = pages_fault(mp, end);
+    if (got === AGAIN) {
+      error = pages_fault(mp, end);
+      if (error === -ENOMEM) error = short_of(WINDOW_SHORT, vm_page_free_count());
+    }
     if (error === 0) continue;
     if (error === -ENOMEM && vm_window_why.reason !== WINDOW_LIMIT && reclaims++ < RECLAIMS) {
-      if (vm_page_limbo_free() + life.reclaim(true) > 0) continue;
+      if (reclaimed(mp, start, end)) continue;
     }
     vm_map_deallocate(mp);
     return error;
   }
+}
+/** Gets pages back for a window, save its own. False: none, or none that are of use. */
+function reclaimed(mp: vm_map_t, start: number, end: number): boolean {
+  if (vm_window_why.reason === WINDOW_SHORT && vm_pageout_direct(end - start) > 0) return true;
+  vm_map_lock(mp);
+  const kept = pages_place(mp, start, end);
+  vm_map_unlock(mp);
+  return vm_contig_free(end - start, kept);
 }
 /** One attempt with the map locked: a window, -errno, or AGAIN. */
 function open_locked(mp: vm_map_t, start: number, end: number, prot: number): number {

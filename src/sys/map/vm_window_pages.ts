@@ -53,10 +53,11 @@ import { pmap_remove, pmap_remove_all } from '../pmap/pmap.ts';
 import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { UMA_JUNK } from '../uma/uma_keg.ts';
+import type { KeptPages } from './vm_contig.ts';
 import { fault_errno } from './vm_copy.ts';
 import { fault_ahead, vm_fault_ahead } from './vm_fault.ts';
 import { vm_map_protect_ms } from './vm_map_range.ts';
-import { vm_map_lookup_entry } from './vm_map_tree.ts';
+import { entry_covers, vm_map_lookup_entry } from './vm_map_tree.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -133,6 +134,18 @@ export function pages_look(mp: vm_map_t, start: number, end: number, prot: numbe
   }
   if (!wanted.scattered) return wanted.first;
   return wanted.device ? -EFAULT : SCATTERED; // the kernel's own pages move nowhere
+}
+/** Where the pages of a range lie in the topmost objects of its entries. The map is locked. */
+export function pages_place(mp: vm_map_t, start: number, end: number): KeptPages[] {
+  const places: KeptPages[] = [];
+  for (let e = vm_map_lookup_entry(mp, start), at = start; at < end; e = entry.next[e]) {
+    if (!entry_covers(mp, e, at)) break; // unmapped meanwhile
+    const to = Math.min(end, entry.end[e]);
+    const by = entry.offset[e] - entry.start[e];
+    if (entry.object[e] !== NULL) places.push({ o: entry.object[e], first: at + by, end: to + by });
+    at = to;
+  }
+  return places;
 }
 /** Notes that page m is the next one of the range. */
 function looked_at(m: number): void {
