@@ -162,7 +162,8 @@ export function isBytes(value: unknown): value is Uint8Array {
 export function bytesOf(op: string, from: Source): Uint8Array {
   if (isBytes(from) && from.length > 0) return from; // to ask for its buffer would cost
   const view = ArrayBuffer.isView(from);
-  if (!view && !isBuffer(from)) throw kmemError(EINVAL, op, `${shown(from)} is no bytes`);
+  if (!view && !isBuffer(from))
+    throw kmemError(EINVAL, op, `${shown(from)} is no bytes: give a view or a buffer`);
   const buffer = view ? from.buffer : from;
   if ((buffer as { detached?: boolean }).detached === true) transferred(op);
   if (!view) return new Uint8Array(from);

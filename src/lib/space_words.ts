@@ -17,8 +17,37 @@ export const SPACE_WORDS = {
     'A part of an address space that threads find by its name, or by an address in it; ' +
     'space.mmap() makes it. It takes memory page by page, when a page is first used.',
   mmap:
-    'Maps a region: pages that are zero and take no memory before they are used. One that has ' +
-    'the name already is the answer, if its length is the same.',
+    'Maps a region: pages that are zero and take no memory before they are used, or with `file` ' +
+    'those of a file. One that has the name already is the answer, if its length, or its file, ' +
+    'is the same.',
+  file:
+    'space.mmap({ file, write }) shows a file: its pages come when they are used, and go when ' +
+    'others need their memory. All threads, and all regions that show it, see the same pages. ' +
+    'Stores reach it at sync(), and at the latest when nobody maps it any more; with ' +
+    'shared: false they go to copies of its pages, of which the file hears nothing.',
+  sync:
+    'Writes what was stored in a region to its file. It throws what the host says of the first ' +
+    'page that it did not take, EIO or ENOSPC say; that page is kept, and written at the next ' +
+    'one. { wait: false } does not wait for the disk, { invalidate: true } lets the pages go.',
+  revalidate:
+    'What others, outside the machine, wrote to the file of a region is seen from then on.',
+  truncate:
+    'Makes the file of a region shorter or longer. The region stays as long as it is: what lies ' +
+    "behind the end of the file is EFAULT, reason 'beyond-end-of-file'.",
+  advise:
+    "How a region will be used: 'sequential', 'random', 'willneed', 'dontneed', 'free', 'normal'.",
+  swap:
+    'Files for pages whose memory is needed for something else; they come back when they are ' +
+    'used. machine.swapon() gives one. Where there is none the machine makes one at first need, ' +
+    'of at most vm.swap_default pages, and removes it at the end. When all are full, and memory ' +
+    'is, too, a store is ENOMEM. machine.swaps() and kmem swapctl -l show how full they are.',
+  swapon:
+    'machine.swapon(path, { size, priority }) makes a file a swap area, written to its end at ' +
+    'once; the one with the lowest priority is used first. The file stays when the area goes, ' +
+    "with pages of the program's memory in it.",
+  swapoff:
+    'machine.swapoff(path) takes a swap area out of use. Its pages come into memory, or go to ' +
+    'other areas, first: ENOMEM if they find no room there.',
   window:
     "A part of a region as flat memory: typed arrays, with the region's pages held in place side " +
     'by side until it is closed. While it is open what would take its pages away is EBUSY: ' +
@@ -47,5 +76,6 @@ export const SPACE_WORDS = {
     'none, a hole.',
   resident:
     'Bytes of a space whose pages are in memory and that it translates; `mapped` are all that ' +
-    'regions have, in memory or not.',
+    'regions have, in memory or not. Region.resident() has a byte for each page: 1 it is in ' +
+    'memory, and with it 2 it was used, 4 it was written to.',
 } as const;

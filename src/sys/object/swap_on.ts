@@ -82,7 +82,9 @@ const swap_default = sysctl_int('vm.swap_default', {
   max: SWAP_AREA_MAX,
   unit: 'pages',
   flags: CTLFLAG_RWTUN,
-  help: 'Most pages of the swap file that is made where there is none; -1: 4 times the memory',
+  help:
+    'Most pages of the swap file that is made where there is none; -1: 4 times the memory; ' +
+    '0: none is made',
 });
 
 export interface SwapOn {
