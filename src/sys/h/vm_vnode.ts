@@ -27,7 +27,7 @@ export const vnode = struct<vnode_t>(
     'oh',
     'that by which it was opened for writing; 0: nobody asked for that',
   ),
-  truncating: i32('oh', 'tid of the thread that makes the file shorter; 0: none'),
+  truncating: i32('oh', 'tid of the thread that changes its length; 0: none'),
   error: i32('oh', 'errno of the write that failed first since that was last told'),
   failed: i32('oh', 'pages that could not be written since then'),
   next: ptr<vnode_t>('nh', 'next on the list of all'),

@@ -512,8 +512,8 @@ export function swap_area_end(a: swap_area_t): boolean {
 }
 
 /**
- * Who makes the kernel's own area: the tid, this CPU's if it is to; SWAP_MADE: nobody does, any
- * more.  `possible`: it can be made.
+ * The tid of the thread that makes the kernel's own area: this one's if it is to.  SWAP_MADE: that
+ * was done, or cannot be.  `possible`: it can be made.
  */
 export function swap_claim(possible: boolean): number {
   const r = the_swap_root();

@@ -8,9 +8,9 @@
  *      5   it writes                                                     nothing locked, parked
  *      6   each is clean and busy no more, some in a section               object locked
  *
- * Who reads them meanwhile by a translation goes on; who faults waits.  After an error they are as
- * dirty as before; after a death, too.  A page whose answer a CPU owes that is silent is left
- * for another time.
+ * A thread that reads them meanwhile by a translation goes on; one that faults waits.  After an
+ * error they are as dirty as before; after a death, too.  A page whose answer a CPU owes that is
+ * silent is left for another time.
  */
 import { sim_point } from '../machine/atomic.ts';
 import { EAGAIN, EIO, ENOSPC, EOPNOTSUPP } from '../machine/errno.ts';

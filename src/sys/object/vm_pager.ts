@@ -3,13 +3,13 @@
  *
  *      DEFAULT   nowhere: the caller looks further down the chain, at last it fills with zeros
  *      SWAP      the swap area (swap_pager.ts)
- *      VNODE     a file (vm_vnode.ts)
+ *      VNODE     a file (vnode_pager.ts)
  *      PHYS      zeros
  *      DEVICE    nothing is ever missing: a lookup finds all that a device has (vm_device.ts)
  *      DEAD      nothing is there any more
  *
- * Who needs page `i` of an object and does not find it asks whether the pager has it, and has it
- * brought in, perhaps with neighbours that lie beside it in the store (a cluster):
+ * A thread that needs page `i` of an object and does not find it asks whether the pager has it, and
+ * has it brought in, perhaps with neighbours that lie beside it in the store (a cluster):
  *
  *      m = object_page(o, i)                      found: that is it
  *      vm_pager_has_page(o, i)                    no: the object below, or zeros

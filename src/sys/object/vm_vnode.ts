@@ -5,9 +5,9 @@
  *      vm_object_deallocate ... with the last one but the vnode's own:
  *      vnode_inactive     what was written goes to the file; then object and vnode end
  *
- * Who opens a file that is open already, by another path or in another thread, gets the same
- * object: so all see the same pages.  It is the same file if device and inode are.  Who opens it
- * for writing as the first brings the store by which it is written.
+ * A thread that opens a file which is open already, by another path or in another thread, gets the
+ * same object: so all see the same pages.  It is the same file if device, inode and time of birth
+ * are.  The first to open it for writing brings the store by which it is written.
  *
  * The vnode itself refers to its object.  So the object does not end while there are pages that
  * the file does not have: when everybody else has let go of it, these are written, with nothing

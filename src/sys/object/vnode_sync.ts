@@ -97,7 +97,7 @@ export function vnode_flush(o: vm_object_t, { first, end, wait, invalidate }: Fl
     }
     if (!busy && page_valid(m)) {
       const failed = page_dirty(m) ? object_page_launder(m, o, true) : 0;
-      // The file is being cut, or a CPU may write to the page that has not answered yet.
+      // The length is being changed, or a CPU may write to the page that has not answered yet.
       if (failed === EAGAIN && wait && (others_wait(o) || now_ms() < until)) {
         m = object_page_next(o, i);
         continue;
@@ -156,7 +156,7 @@ function length_is(o: vm_object_t, bytes: number, pages: number, truncating: num
   vnode.truncating[v] = truncating;
   undo_end();
 }
-/** Nobody makes the file shorter any more. Its object is locked. */
+/** No thread changes the length of the file any more. Its object is locked. */
 function truncated(o: vm_object_t): void {
   wakeup(field_word(vnode.truncating, object_vnode(o)));
 }
@@ -280,7 +280,7 @@ export function vnode_truncate(o: vm_object_t, bytes: number): number {
   mtx_unlock(object.lock, o);
   return error;
 }
-/** Sleeps until no thread makes the file shorter. True: it did. Locked, and locked again. */
+/** Sleeps until no thread changes the length. True: it slept. Locked, and locked again. */
 function others_wait(o: vm_object_t): boolean {
   const v = object_vnode(o);
   if (vnode.truncating[v] === 0) return false;
@@ -336,7 +336,7 @@ function mine_wake(o: vm_object_t, from: number): void {
 
 // --- deaths -------------------------------------------------------------------------------------
 
-/** What a dead CPU began to make shorter is as long as its file. A line of the death table. */
+/** What a dead CPU was changing the length of is as long as its file. A line of the death table. */
 export function vnode_reap(cpu: number): void {
   if (vnodes_root() === 0) return;
   vnodes_each((v, o) => {
