@@ -66,8 +66,8 @@ async function bundle(): Promise<void> {
   for (const folder of COMMAND) rmSync(join(dist, folder), { recursive: true });
 }
 
-/** Declarations of the kernel, but for the options of boot: no editor shows their comments. */
-const KERNEL_TYPES = /\/dist\/sys\/(?!boot\/main\.).*\.d\.ts$/;
+/** Declarations of the kernel, but for what a program hands over or gets: comments nobody reads. */
+const KERNEL_TYPES = /\/dist\/sys\/(?!boot\/main\.|observe\/swap_info\.).*\.d\.ts$/;
 const TYPE_COMMENT = /^[ \t]*\/\*[\s\S]*?\*\/\n/gm;
 /** Declarations that a program can meet: those of the ways in, and what these lead to. */
 const DECLARED = ['lib/index', 'lib/core', 'lib/streams', 'sys/boot/pagedaemon_worker'];

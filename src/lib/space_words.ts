@@ -21,10 +21,10 @@ export const SPACE_WORDS = {
     'those of a file. One that has the name already is the answer, if its length, or its file, ' +
     'is the same.',
   file:
-    'space.mmap({ file, write }) shows a file: its pages come when they are used, and go when ' +
-    'others need their memory. All threads, and all regions that show it, see the same pages. ' +
-    'Stores reach it at sync(), and at the latest when nobody maps it any more; with ' +
-    'shared: false they go to copies of its pages, of which the file hears nothing.',
+    'A region may show a file: space.mmap({ file, write }). Its pages come when they are used, ' +
+    'and go when others need their memory. All threads, and all regions that show it, see the ' +
+    'same pages. Stores reach it at sync(), and at the latest when nobody maps it any more; with ' +
+    'shared: false they go to copies of its pages, and never to it.',
   sync:
     'Writes what was stored in a region to its file. It throws what the host says of the first ' +
     'page that it did not take, EIO or ENOSPC say; that page is kept, and written at the next ' +
@@ -42,11 +42,11 @@ export const SPACE_WORDS = {
     'of at most vm.swap_default pages, and removes it at the end. When all are full, and memory ' +
     'is, too, a store is ENOMEM. machine.swaps() and kmem swapctl -l show how full they are.',
   swapon:
-    'machine.swapon(path, { size, priority }) makes a file a swap area, written to its end at ' +
+    'Makes a file a swap area, machine.swapon(path, { size, priority }): written to its end at ' +
     'once; the one with the lowest priority is used first. The file stays when the area goes, ' +
     "with pages of the program's memory in it.",
   swapoff:
-    'machine.swapoff(path) takes a swap area out of use. Its pages come into memory, or go to ' +
+    'Takes a swap area out of use, machine.swapoff(path). Its pages come into memory, or go to ' +
     'other areas, first: ENOMEM if they find no room there.',
   window:
     "A part of a region as flat memory: typed arrays, with the region's pages held in place side " +
