@@ -97,3 +97,15 @@ test('of two threads at a time', () =>
     m.unmap();
     spaces_gone(machine);
   }));
+test('of a checked machine, in which each field is read with its lock', () =>
+  withMachine({ memory: '2M', cpus: 4, checked: true }, (machine) => {
+    machine.swapon(join(FOLDER, 'swap 3'), { size: '12M' });
+    const m = machine.space('s').mmap({ length: PAGES * PAGE });
+    used(m, true);
+    let n = 0;
+    for (const w of m.windows({ size: 16 * PAGE, length: 64 * PAGE }))
+      n += w.u32[0] === n * 16 ? 1 : 0;
+    assert.equal(n, 4);
+    m.unmap();
+    spaces_gone(machine);
+  }));

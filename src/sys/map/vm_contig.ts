@@ -19,12 +19,12 @@
  */
 import { NULL } from '../machine/struct.ts';
 import type { vm_object_t } from '../h/vm_object.ts';
-import { PG_FICTITIOUS, PG_UNMANAGED, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, PG_UNMANAGED, PK_FREE, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { page_dirty } from '../object/vm_launder.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_wirings } from '../page/vm_pageq.ts';
-import { phys_is_free, phys_root, vm_phys } from '../page/vm_phys.ts';
+import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { page_evict } from './vm_pageout_scan.ts';
 
 const page = vm_page;
@@ -48,9 +48,12 @@ function is_kept(m: number, kept: readonly KeptPages[]): boolean {
   const i = page.index[m];
   return kept.some((k) => k.o === o && i >= k.first && i < k.end);
 }
+function is_free(m: number): boolean {
+  return (page.info[m] & PK_MASK) === PK_FREE;
+}
 /** What it would cost to free page m; Infinity: it stays. A sample. */
 function cost(m: number, kept: readonly KeptPages[]): number {
-  if (phys_is_free(m)) return 0;
+  if (is_free(m)) return 0;
   const object = (page.info[m] & PK_MASK) === PK_OBJECT && page.owner[m] !== NULL;
   if (!object || page.busy[m] !== 0 || vm_page_wirings(m) > 0) return Number.POSITIVE_INFINITY;
   if (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) return Number.POSITIVE_INFINITY;
@@ -92,7 +95,7 @@ export function vm_contig_free(n: number, kept: readonly KeptPages[]): boolean {
     if (first === 0) break;
     let m = first;
     for (; m < first + n; m++) {
-      if (phys_is_free(m)) continue;
+      if (is_free(m)) continue;
       if (!page_evict(m)) break;
       freed++;
     }
