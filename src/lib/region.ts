@@ -372,7 +372,10 @@ export class Region extends RegionAccess implements Disposable {
       const why = `no free pages side by side for ${n} bytes: the longest run has ${bytes}`;
       throw this.#error(ENOMEM, op, why, { ...details, reason: 'fragmented', longestRun: bytes });
     }
-    this.#fail(op, offset, 0, KERN_RESOURCE_SHORTAGE, write);
+    throw Object.assign(memoryFailure(op, n, { space: this.space.name }), {
+      address: details.address,
+      region: this.name,
+    });
   }
 
   // --- the whole ---------------------------------------------------------------------------------
