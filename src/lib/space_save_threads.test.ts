@@ -12,6 +12,7 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { after, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { SEED } from '../sys/machine/seed.test.lib.ts';
@@ -22,7 +23,7 @@ import { folderEnd, fresh } from './space_file.test.lib.ts';
 after(folderEnd);
 const FILE = new URL('./space_threads.test.worker.ts', import.meta.url);
 const SAVER = new URL('./space_save_threads.test.worker.ts', import.meta.url);
-const PROGRAM = join(import.meta.dirname, 'space_save_threads.test.program.ts');
+const PROGRAM = fileURLToPath(new URL('./space_save_threads.test.program.ts', import.meta.url));
 const MEMORY = { memory: '32M', cpus: 8, options: { INVARIANTS: true } } as const;
 const IDS = [0, 1, 2];
 
