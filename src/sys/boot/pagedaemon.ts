@@ -28,13 +28,13 @@ interface PageWorker {
 /** A browser's class; not there in Node. */
 declare const Worker: undefined | (new (file: URL, options: { type: 'module' }) => PageWorker);
 
-/** What such a thread is for. */
-type Job = { readonly pagedaemon: Handle } | { readonly opfs: Handle };
+/** What such a thread is for: to page out, or to have a browser's files open. */
+type Job = Handle | { readonly opfs: Handle };
 
 /** Starts so many threads; false where there are no worker threads, or no memory to share. */
 export function pagedaemon_start(handle: Handle, threads = 1): boolean {
   if (handle.memory === null) return false;
-  for (let n = 0; n < threads; n++) if (!start({ pagedaemon: handle })) return false;
+  for (let n = 0; n < threads; n++) if (!start(handle)) return false;
   return true;
 }
 /** Starts the daemon if the machine has none, and is one in which it is of use. */

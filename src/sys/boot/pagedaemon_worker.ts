@@ -1,6 +1,7 @@
 /*
  * pagedaemon_worker: a thread that pages out: the page daemon, or one that writes beside it; or in
- * a browser the one that has the files of the origin open.
+ * a browser the one that has the files of the origin open.  A program that starts it by itself
+ * (kmem/worker) gives it the handle of its machine.
  *
  * It ends quietly when the machine is shut down, or panics in another thread; also if that was
  * before it had joined, and the memory has become another machine's meanwhile.
@@ -16,11 +17,11 @@ import { vm_pageout_thread } from '../map/vm_pageout.ts';
 import { abandon, attach, detach } from './whole.ts';
 
 host_started((data) => {
-  const { pagedaemon, opfs } = data as { pagedaemon?: Handle; opfs?: Handle };
+  const { opfs } = data as { opfs?: Handle };
   try {
-    attach((pagedaemon ?? opfs) as Handle);
-    if (pagedaemon) vm_pageout_thread();
-    else serve();
+    attach(opfs ?? (data as Handle));
+    if (opfs) serve();
+    else vm_pageout_thread();
   } catch (e) {
     ended(e);
   }
