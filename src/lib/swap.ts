@@ -1,9 +1,9 @@
 /*
  * swap: files for pages whose memory is needed for something else.
  *
- *      machine.swapon('/var/tmp/app.swap', { size: '4G' });
+ *      machine.swapon('/srv/app.swap', { size: '4G' });
  *      machine.swaps();                                    what there is, and how full it is
- *      machine.swapoff('/var/tmp/app.swap');               its pages come back first
+ *      machine.swapoff('/srv/app.swap');               its pages come back first
  *
  * Without any, the machine makes one by itself when it needs it (vm.swap_default).
  */
