@@ -3,7 +3,7 @@
  *
  *      machine.swapon('/srv/app.swap', { size: '4G' });
  *      machine.swaps();                                    what there is, and how full it is
- *      machine.swapoff('/srv/app.swap');               its pages come back first
+ *      machine.swapoff('/srv/app.swap');                   its pages come back first
  *
  * Without any, the machine makes one by itself when it needs it (vm.swap_default).
  */
