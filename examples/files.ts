@@ -31,7 +31,10 @@ if (isMainThread) {
   for (let i = 0; i < size; i++) {
     block.fill('hay ');
     // Some lie across the edge of two pages.
-    for (let at = 4093 + i * 16; at < MB - WORD.length; at += 40_960) words++, block.write(WORD, at);
+    for (let at = 4093 + i * 16; at < MB - WORD.length; at += 40_960) {
+      words++;
+      block.write(WORD, at);
+    }
     writeSync(fd, block);
     plain.update(block.toString('latin1').replaceAll(WORD, EDIT), 'latin1');
   }
