@@ -335,7 +335,12 @@ export function bracket<T>(run: () => T, leave: () => void): T {
   try {
     result = run();
   } catch (e) {
-    if (!(e instanceof KernelPanic)) leave();
+    if (e instanceof KernelPanic) throw e;
+    try {
+      leave();
+    } catch {
+      // What `run` threw is told: it may be the very reason, a lock that was lost with its owner.
+    }
     throw e;
   }
   leave();

@@ -194,6 +194,14 @@ describe('a lock outlives its owner', { skip }, () => {
       await other.terminate();
     });
   }
+  test('what the function of run() throws is told, whatever became of the lock', (t) => {
+    const lock = testMachine(t).mutex('left');
+    const gone = (): void => {
+      lock.unlock();
+      throw new RangeError('its own');
+    };
+    assert.throws(() => lock.run(gone), /its own/);
+  });
   test('a wait for a condition ends with EOWNERDEAD, and the signal is passed on', async (t) => {
     const machine = testMachine(t);
     const two = [await start(machine, 'cv'), await start(machine, 'cv')];
