@@ -5,14 +5,12 @@
  * whatever happened, the file has that, or one more where a thread died between the two.
  */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Worker } from 'node:worker_threads';
 import { reap_all } from '../sys/machine/death.ts';
-import { type Machine, withMachine } from './index.ts';
-import { spaces_gone, vm_checks } from './space.test.lib.ts';
+import { withMachine } from './index.ts';
+import { kill_users, spaces_gone, vm_checks } from './space.test.lib.ts';
 
 const FILE = new URL('./region_file.test.worker.ts', import.meta.url);
 const PAGE = 4096;
@@ -21,30 +19,7 @@ export const PAGES = 24;
 export const SLOW_MS = 2500;
 export const DONE = { name: 'done', length: PAGES * PAGE } as const;
 
-/** Kills threads that use a file, until `enough` says so. Returns the kills. */
-async function kill(
-  machine: Machine,
-  path: string,
-  lanes: number,
-  enough: (kills: number) => boolean,
-): Promise<number> {
-  let kills = 0;
-  const failed: Error[] = [];
-  const lane = async (id: number): Promise<void> => {
-    while (!enough(kills) && failed.length === 0) {
-      const worker = machine.worker<Worker>(FILE, { workerData: { job: 'mixed', path, id } });
-      worker.on('error', (e: Error) => failed.push(e));
-      await once(worker, 'message');
-      await new Promise((r) => setTimeout(r, 1 + ((kills * 7 + id * 3) % 29)));
-      await worker.terminate();
-      kills++;
-    }
-  };
-  await Promise.all(Array.from({ length: lanes }, (_, id) => lane(id)));
-  if (failed.length > 0) throw failed[0];
-  return kills;
-}
-/** The same in a machine of its own; afterwards everything is proved. */
+/** Kills threads that use a file, until `done` says so; afterwards everything is proved. */
 export async function files_killed(
   memory: string,
   lanes: number,
@@ -58,7 +33,7 @@ export async function files_killed(
     { memory, cpus: lanes + 2, options: { INVARIANTS: true, WITNESS: true } },
     async (machine) => {
       const done = machine.space('done').mmap(DONE);
-      kills = await kill(machine, path, lanes, enough);
+      kills = await kill_users(machine, FILE, lanes, enough, { job: 'mixed', path });
       reap_all();
       vm_checks();
       for (let id = 0; id < lanes; id++) machine.space(`own ${id}`).destroy();

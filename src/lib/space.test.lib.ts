@@ -61,18 +61,19 @@ function space_names(): string[] {
   registry_unlock();
   return names;
 }
-/** Starts workers that use spaces and kills them, until `done` says so. Returns the kills. */
+/** Starts workers that do a job on spaces, kills them until `done` says so; returns the kills. */
 export async function kill_users(
   machine: Machine,
   file: URL,
   lanes: number,
   done: (kills: number) => boolean,
+  job: object = { job: 'all' },
 ): Promise<number> {
   let kills = 0;
   const failed: Error[] = [];
   const lane = async (id: number): Promise<void> => {
     while (!done(kills) && failed.length === 0) {
-      const worker = machine.worker<Worker>(file, { workerData: { job: 'all', id } });
+      const worker = machine.worker<Worker>(file, { workerData: { ...job, id } });
       worker.on('error', (e: Error) => failed.push(e));
       await once(worker, 'message');
       await new Promise((r) => setTimeout(r, 1 + ((kills * 7 + id * 3) % 29)));

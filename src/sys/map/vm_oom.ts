@@ -26,7 +26,8 @@ import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts
 import { tlb_owed } from '../machine/tlb_ack.ts';
 import { pmap } from '../h/pmap.ts';
 import { vm_map, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
-import { PAGE_DIRTY, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { page_dirty } from '../object/vm_launder.ts';
 import { swap_areas, swap_full } from '../object/swap_area.ts';
 import { SWAP_FULL, swap_area } from '../h/swap.ts';
 import { vm_page_free_count, vm_wait } from '../page/vm_page.ts';
@@ -148,7 +149,7 @@ export function vm_oom_figures(): OomFigures {
     n.resident++;
     if (vm_page_wirings(m) > 0) n.wired++;
     else if (page.busy[m] !== 0) n.busy++;
-    else if (full && page.slot[m] === 0 && (page.state[m] & PAGE_DIRTY || page.mod[m])) n.stuck++;
+    else if (full && page.slot[m] === 0 && page_dirty(m)) n.stuck++;
   }
   return n;
 }

@@ -19,7 +19,7 @@
 import { opt } from '../machine/opt.ts';
 import { NULL } from '../machine/struct.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
-import { PAGE_DIRTY, PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
+import { PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { mtx_assert, mtx_owned, mtx_trylock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
@@ -29,6 +29,7 @@ import {
   vm_page_cache,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
+import { page_dirty } from './vm_launder.ts';
 import { object_page_free, page_valid } from './vm_object_page.ts';
 import { vm_pager_has_page } from './vm_pager.ts';
 
@@ -42,7 +43,7 @@ const page = vm_page;
  */
 export function object_page_cache(m: number, o: vm_object_t): boolean {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
-  const dirty = (page.state[m] & PAGE_DIRTY) !== 0 || page.mod[m] !== 0 || tlb_owed();
+  const dirty = page_dirty(m) || tlb_owed();
   const used = page.busy[m] !== 0 || page.map_pmap[m] !== 0 || vm_page_wirings(m) !== 0;
   if (dirty || used || !page_valid(m) || page.flags[m] & PG_UNMANAGED) return false;
   if (!vm_pager_has_page(o, page.index[m])) return false;
