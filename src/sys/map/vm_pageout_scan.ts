@@ -16,7 +16,7 @@
  * Both work from the head of a queue and page by page (vm_pageq.ts).  A page is met with its object
  * locked, and after each that lock is let go of: nothing is remembered from one to the next, so
  * that a scan may be one of many and may die anywhere.  What this CPU has locked itself is passed
- * over.
+ * over; a page that is wired leaves its queue.
  *
  * Why the mappings go first.  A page that looks clean may be written to by a translation that some
  * CPU has, between the look and the moment it counts as good as free.  So all translations are
@@ -55,6 +55,7 @@ import {
   vm_page_activate,
   vm_page_age,
   vm_page_requeue,
+  vm_page_unqueue_wired,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
 import { pmap_remove_all, pmap_ts_referenced } from '../pmap/pmap.ts';
@@ -174,6 +175,7 @@ export function inactive_scan(s: Scan): void {
 }
 /** Decides about one page. Its object is locked, and is so again afterwards. */
 function inactive_page(s: Scan, m: number, o: vm_object_t): void {
+  if (vm_page_unqueue_wired(m)) return;
   if (page.busy[m] !== 0 || ending(o)) return leave(s, m);
   if (pmap_ts_referenced(m)) return void vm_page_age(m, PQ_INACTIVE, PQ_ACTIVE, used_more(m));
   if (!page_valid(m)) {
@@ -329,6 +331,7 @@ export function active_scan(s: Scan): void {
 }
 /** Decides about one page, whose object is locked. True: it is inactive from here on. */
 function active_page(m: number, o: vm_object_t, by_count: boolean): boolean {
+  if (vm_page_unqueue_wired(m)) return false;
   if (page.busy[m] !== 0 || ending(o)) {
     vm_page_requeue(m);
     return false;

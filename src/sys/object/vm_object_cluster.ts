@@ -7,7 +7,8 @@
  * What a pager reads at once are pages that follow each other in the object: each goes the way
  * that vm_object_page.ts tells.  Here the steps of several are taken in one section, and the
  * queues are locked once for all: on its way a page costs little more than what is stored in it.
- * A section has STEP pages, so that it stays short.
+ * A section has STEP pages, so that it stays short; of pages that lie side by side it has all, as
+ * rows of words that are logged as such (save_run).
  *
  * Pages that lie side by side in memory are read in one piece, and a window needs no move: so they
  * come from a run where there is one, else from anywhere.  Between, they are busy and no index
@@ -20,11 +21,18 @@ import { opt as opt_ } from '../machine/opt.ts';
 import type { zone_t } from '../h/uma.ts';
 import { PAGE_VALID, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
+import { RADIX_SLOTS } from '../h/vm_radix.ts';
 import { vm_page_count_min } from '../page/vm_page.ts';
 import { vm_page_alloc_busy, vm_page_hand_busy, vm_page_idle } from '../page/vm_page_busy.ts';
 import { vm_page_get_run } from '../page/vm_page_cache.ts';
 import { vm_page_enqueue } from '../page/vm_pageq.ts';
-import { radix_replace, radix_reserve, radix_store, radix_trim } from '../pmap/vm_radix.ts';
+import {
+  radix_replace,
+  radix_reserve,
+  radix_store,
+  radix_store_run,
+  radix_trim,
+} from '../pmap/vm_radix.ts';
 import { mtx_assert } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_index, object_root } from './vm_object.ts';
@@ -71,7 +79,8 @@ function reserve(o: vm_object_t, first: number, n: number, there: number[]): num
   const t = object_index(o);
   for (let at = first; at < first + n; at++) {
     there.push(place_free(o, at, 'vm_page_insert'));
-    if (!radix_reserve(t, at, nodes())) return at - first;
+    const same = at > first && at > 1 && at % RADIX_SLOTS !== 0; // the node of the one before
+    if (!same && !radix_reserve(t, at, nodes())) return at - first;
   }
   return n;
 }
@@ -115,21 +124,29 @@ function enter(
   there: readonly number[],
   skip: number,
 ): void {
-  const t = object_index(o);
   for (let k = 0; k < ms.length; ) {
-    const end = Math.min(k + STEP, ms.length);
+    const at = first + k;
+    const most = Math.min(ms.length - k, RADIX_SLOTS - (at % RADIX_SLOTS));
+    let n = 1;
+    while (n < most && ms[k + n] === ms[k] + n) n++;
     undo_begin(object.lock, o);
     save(object.resident, o);
-    for (; k < end; k++) {
-      const m = ms[k];
-      const was = there[skip + k];
-      if (was === 0) radix_store(t, first + k, m);
-      else radix_replace(t, first + k, m);
+    if (n < STEP || !radix_store_run(object_index(o), at, n, ms[k])) {
+      n = Math.min(ms.length - k, STEP);
+      for (let i = k; i < k + n; i++) enter_one(o, first + i, ms[i], there[skip + i]);
+    }
+    for (let i = k; i < k + n; i++) {
+      const was = there[skip + i];
       if (was <= 0) object.resident[o]++;
-      if (was < 0) page.slot[m] = -was; // is forgotten with a page to which no index leads
+      if (was < 0) page.slot[ms[i]] = -was; // is forgotten with a page to which no index leads
     }
     undo_end();
+    k += n;
   }
+}
+function enter_one(o: vm_object_t, i: number, m: number, was: number): void {
+  if (was === 0) radix_store(object_index(o), i, m);
+  else radix_replace(object_index(o), i, m);
 }
 /**
  * Pages that are busy by this CPU have contents that a store has too, and are busy no more.  They

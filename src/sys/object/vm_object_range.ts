@@ -12,12 +12,14 @@ import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import {
+  PQ_INACTIVE,
+  page_queue,
   vm_page_activate,
   vm_page_deactivate,
   vm_page_deactivate_all,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
-import { pmap_clear_modify } from '../pmap/pmap.ts';
+import { pmap_clear_modify, pmap_ts_referenced } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_anonymous } from './vm_object.ts';
@@ -99,7 +101,11 @@ function advise(o: vm_object_t, first: number, n: number, advice: number): void 
       object_slot_drop(m, o);
       vm_page_deactivate(m, true);
     } else if (advice === MADV_WILLNEED) vm_page_activate(m);
-    else if (advice === MADV_DONTNEED) idle.push(m);
+    else if (advice === MADV_DONTNEED) {
+      if (page.map_pmap[m] === NULL) page.ref[m] = 0;
+      else pmap_ts_referenced(m); // that it was used is forgotten
+      if (page_queue(m) !== PQ_INACTIVE) idle.push(m);
+    }
   }
   vm_page_deactivate_all(idle);
 }

@@ -2,10 +2,10 @@
  * vm_pageq (fuzz): the same seeded operations on the queues of pages and on arrays.
  *
  * The pages of one object are activated, deactivated, cached, requeued, taken off, wired and
- * unwired, alone and several at a time, grow older, and are met at the heads of queues, where some
- * cannot be had.  Now and
- * then, and at the end, every queue has its pages in the order that its array has, every page its
- * wirings and its activity, and the walker proves links and counts.
+ * unwired, some of them off their queues for it, alone and several at a time, grow older, and are
+ * met at the heads of queues, where some cannot be had.  Now and then, and at the end, every queue
+ * has its pages in the order that its array has, every page its wirings and its activity, and the
+ * walker proves links and counts.
  */
 import { boot } from '../boot/whole.ts';
 import { counter_get, counters } from '../machine/counter.ts';
@@ -33,6 +33,7 @@ import {
   vm_page_owner_wire,
   vm_page_requeue,
   vm_page_unqueue,
+  vm_page_unqueue_wired,
   vm_page_unwire_run,
   vm_page_wire_run,
   vm_page_wirings,
@@ -61,6 +62,8 @@ class Model {
   readonly wired = new Map<number, number>();
   readonly act = new Map<number, number>();
   readonly lapped = new Set<number>();
+  /** Those that count as used. */
+  readonly used = new Set<number>();
   reactivated = 0;
 
   queue(q: number): number[] {
@@ -88,6 +91,23 @@ class Model {
   }
   wirings(m: number): number {
     return this.wired.get(m) ?? 0;
+  }
+  /** It stays where it is, unless it was as good as free. */
+  wire(m: number): void {
+    const n = this.wirings(m);
+    if (n === 0 && this.on.get(m) === PQ_CACHE) {
+      this.act.set(m, Math.max(this.act.get(m) ?? 0, ACT_INIT));
+      this.use(m, PQ_ACTIVE);
+    }
+    this.wired.set(m, n + 1);
+  }
+  unwire(m: number, active: boolean): void {
+    const n = this.wirings(m) - 1;
+    this.wired.set(m, n);
+    if (n > 0) return;
+    if ((this.on.get(m) ?? PQ_NONE) === PQ_NONE) this.put(m, active ? PQ_ACTIVE : PQ_INACTIVE);
+    else if (active) this.used.add(m);
+    else this.use(m, PQ_INACTIVE);
   }
   /** To the end of its queue; that it went round stays. */
   again(m: number, lap: boolean): void {
@@ -126,7 +146,8 @@ function operate(model: Model, m: number, what: number, coin: boolean, cache: ()
   if (what < 3) {
     vm_page_activate(m);
     model.lapped.delete(m);
-    if (wired === 0) model.act.set(m, Math.max(model.act.get(m) ?? 0, ACT_INIT));
+    const there = model.on.get(m) === PQ_ACTIVE;
+    if (wired === 0 || there) model.act.set(m, Math.max(model.act.get(m) ?? 0, ACT_INIT));
     model.use(m, PQ_ACTIVE);
   } else if (what < 6) {
     vm_page_deactivate(m, coin);
@@ -140,13 +161,14 @@ function operate(model: Model, m: number, what: number, coin: boolean, cache: ()
     model.act.set(m, 0);
   } else if (what < 11) {
     vm_page_owner_wire(m);
-    if (model.off(m) === PQ_CACHE) model.reactivated++;
-    model.wired.set(m, wired + 1);
+    model.wire(m);
   } else if (what < 14) {
     if (wired === 0) return;
     vm_page_owner_unwire(m, coin);
-    model.wired.set(m, wired - 1);
-    if (wired === 1) model.put(m, coin ? PQ_ACTIVE : PQ_INACTIVE);
+    model.unwire(m, coin);
+  } else if (what === 21) {
+    same('off, because it is wired', Number(vm_page_unqueue_wired(m)), Number(wired > 0));
+    if (wired > 0) model.off(m);
   } else if (what < 17) first(model, [PQ_INACTIVE, PQ_ACTIVE, PQ_CACHE][what - 14], coin);
   else if (what < 19) age(model, m, what === 17 ? PQ_ACTIVE : PQ_INACTIVE, coin);
   else cache();
@@ -172,12 +194,12 @@ function several(
   mem.I32[count] = 0;
   vm_page_wire_run(ms[0], run.length, count);
   same('wired and counted', mem.I32[count], run.length);
-  for (const m of run) if (model.off(m) === PQ_CACHE) model.reactivated++;
-  for (const m of run) same(`queue of ${m}, wired`, page_queue(m), PQ_NONE);
+  for (const m of run.toReversed()) model.wire(m);
+  for (const m of run) same(`queue of ${m}, wired`, page_queue(m), model.on.get(m) ?? PQ_NONE);
   pageq_check();
   vm_page_unwire_run(last, count);
   same('wired and counted', mem.I32[count], 0);
-  for (const m of run) if (model.wirings(m) === 0) model.put(m, PQ_ACTIVE);
+  for (const m of run) model.unwire(m, true);
 }
 function agree(model: Model, pages: readonly number[], reactivated: number): void {
   for (const [q, list] of model.queues) {
@@ -188,6 +210,7 @@ function agree(model: Model, pages: readonly number[], reactivated: number): voi
     same(`queue of ${m}`, page_queue(m), model.on.get(m) ?? PQ_NONE);
     same(`wirings of ${m}`, vm_page_wirings(m), model.wirings(m));
     same(`activity of ${m}`, page_act(m), model.act.get(m) ?? 0);
+    same(`${m} was used`, vm_page.ref[m], Number(model.used.has(m)));
     same(`${m} went round`, Number(page_lapped(m)), Number(model.lapped.has(m)));
   }
   same('reactivated', reactivated, model.reactivated);

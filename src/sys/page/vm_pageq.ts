@@ -5,9 +5,12 @@
  *      active     used of late; each with a count that use raises and time lowers
  *      cache      clean, mapped nowhere, still its object's: as good as free (vm_object_cache.ts)
  *
- * A page of an object is on one queue, or on none: wired, or of a sort that is never
- * reclaimed (PG_UNMANAGED, PG_FICTITIOUS).  Queue, links and wirings are words of the page
- * array, because a word is what an undo log saves:
+ * A page of an object is on one queue, or on none: of a sort that is never reclaimed (PG_UNMANAGED,
+ * PG_FICTITIOUS), or wired when it was met there.  To wire a page is to count that: it stays on its
+ * queue, unless it is the cache, until a scan comes to it and takes it off (vm_page_unqueue_wired);
+ * after the last wiring it goes on a queue if it is on none.  So a window on pages that are in
+ * memory moves none of them.  Queue, links and wirings are words of the page array, because a word
+ * is what an undo log saves:
  *
  *      queue   | lapped | act_count | queue |       next, prev: neighbours, 0: the end
  *      wired   | lent | wirings |
@@ -25,7 +28,7 @@ import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEQ } from '../machine/header.ts';
 import { mem as mem_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
-import { elem } from '../machine/struct.ts';
+import { elem, field_word } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
 import {
   ACT_MASK,
@@ -54,7 +57,7 @@ import {
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PAGE_QUEUE } from '../sync/lock_order.ts';
 import { lock_owner_tid } from '../sync/lock_word.ts';
-import { save, save_word, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
+import { save, save_run, save_word, undo_begin, undo_commit, undo_end } from '../sync/undo.ts';
 import { vm_page_kernel_count } from './vm_page.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
@@ -221,6 +224,36 @@ function chain_last(r: vm_pageq_t, ms: readonly number[], first: number, but: nu
   }
   pageq.tail[at] = last;
 }
+/** The same of new pages side by side from `m` on, in one section. False: they are not alike. */
+function chain_run(r: vm_pageq_t, m: number, n: number): boolean {
+  const at = elem(r, PQ_INACTIVE);
+  const end = m + n;
+  for (let i = m; i < end; i++) if (page.queue[i] !== 0 || page.wired[i] !== 0) return false;
+  if (!managed(m)) return false;
+  save_run(field_word(page.queue, m), n);
+  if (!save_run(field_word(page.prev, m), n) || !save_run(field_word(page.next, m), n))
+    return false;
+  const last = pageq.tail[at];
+  save(pageq.tail, at);
+  save(pageq.count, at);
+  if (last === 0) {
+    save(pageq.head, at);
+    pageq.head[at] = m;
+  } else {
+    save(page.next, last);
+    page.next[last] = m;
+  }
+  for (let i = m; i < end; i++) {
+    page.prev[i] = i - 1;
+    page.next[i] = i + 1;
+    page.queue[i] = PQ_INACTIVE;
+  }
+  page.prev[m] = last;
+  page.next[end - 1] = 0;
+  pageq.tail[at] = end - 1;
+  pageq.count[at] += n;
+  return true;
+}
 /** Whether pages of that sort are ever on a queue. */
 function managed(m: number): boolean {
   return (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) === 0;
@@ -267,16 +300,22 @@ function activate(r: vm_pageq_t, m: number): void {
 export function vm_page_enqueue(ms: readonly number[], used: number): void {
   const r = root();
   mtx_lock(pageq.lock, r);
-  for (let k = 0; k < ms.length; k += STEP) {
-    undo_begin(pageq.lock, r);
-    chain_last(r, ms, k, used);
-    undo_end();
-  }
+  undo_begin(pageq.lock, r);
   if (used !== 0) {
-    undo_begin(pageq.lock, r);
     activate(r, used);
-    undo_end();
+    undo_commit();
   }
+  for (let k = 0; k < ms.length; undo_commit()) {
+    let n = 1;
+    while (k + n < ms.length && ms[k + n] === ms[k] + n && ms[k + n] !== used) n++;
+    if (ms[k] === used) k++;
+    else if (n > 1 && chain_run(r, ms[k], n)) k += n;
+    else {
+      chain_last(r, ms, k, used);
+      k = Math.min(k + STEP, ms.length);
+    }
+  }
+  undo_end();
   mtx_unlock(pageq.lock, r);
 }
 /** It will not be used soon: to the inactive queue, with `first` as the next to be reclaimed. */
@@ -296,15 +335,9 @@ export function vm_page_deactivate_all(ms: readonly number[]): void {
   const r = root();
   mtx_lock(pageq.lock, r);
   undo_begin(pageq.lock, r);
-  for (let k = 0; k < ms.length; k += STEP, undo_commit()) {
-    const end = Math.min(k + STEP, ms.length);
-    const first = ms[k];
-    let run = page_queue(first) === PQ_ACTIVE;
-    for (let i = k + 1; i < end && run; i++) run = ms[i] === first + i - k;
-    if (run && follow(first, first + end - k)) {
-      unlink_some(r, first, first + end - k);
-      chain_last(r, ms, k, 0);
-    } else for (let i = k; i < end; i++) deactivate(ms[i], false);
+  for (const m of ms) {
+    deactivate(m, false);
+    undo_commit();
   }
   undo_end();
   mtx_unlock(pageq.lock, r);
@@ -388,6 +421,24 @@ export function vm_page_unqueue(m: number): void {
   });
 }
 
+/**
+ * Takes a page that is wired off its queue: a scan has come to it.  After its last wiring it goes
+ * on one again.  False: it is not wired.
+ */
+export function vm_page_unqueue_wired(m: number): boolean {
+  if (wirings(m) === 0) return false;
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  const held = wirings(m) !== 0;
+  if (held) {
+    undo_begin(pageq.lock, r);
+    unlink(m);
+    undo_end();
+  }
+  mtx_unlock(pageq.lock, r);
+  return held;
+}
+
 // --- wiring ---------------------------------------------------------------------------------
 
 function wirings(m: number): number {
@@ -397,23 +448,26 @@ function wirings(m: number): number {
 export function vm_page_wirings(m: number): number {
   return page.flags[m] & PG_FICTITIOUS ? 1 : wirings(m);
 }
-/** Wires a page: it is on no queue while it is wired. Of a fictitious page nothing changes. */
+/** Wires a page. Of a fictitious one nothing changes. */
 export function vm_page_owner_wire(m: number): void {
   if (page.flags[m] & PG_FICTITIOUS) return;
-  change(m, (at) => {
-    const n = wirings(at);
-    if (n === WIRE_MASK) panic('vm_page_wire: wired too often', at);
-    save(page.wired, at);
-    if (n === 0) {
-      reactivated(at);
-      unlink(at);
-      save(pageq.wired, root());
-      pageq.wired[root()]++;
-    }
-    page.wired[at]++;
-  });
+  change(m, wire);
 }
-/** Ends one wiring; after the last it goes to the active queue, or to the inactive one. */
+function wire(m: number): void {
+  const n = wirings(m);
+  if (n === WIRE_MASK) panic('vm_page_wire: wired too often', m);
+  if (n === 0) {
+    if (page_queue(m) === PQ_CACHE) activate(root(), m);
+    save(pageq.wired, root());
+    pageq.wired[root()]++;
+  }
+  save(page.wired, m);
+  page.wired[m]++;
+}
+/**
+ * Ends one wiring.  After the last it goes to the inactive queue, or with `active` to the active
+ * one, if it is on none: else it stays where it is, and counts as used.
+ */
 export function vm_page_owner_unwire(m: number, active: boolean): void {
   if (page.flags[m] & PG_FICTITIOUS) return;
   change(m, (at) => unwire(at, active));
@@ -426,7 +480,10 @@ function unwire(m: number, active: boolean): void {
   if (n > 1) return;
   save(pageq.wired, root());
   pageq.wired[root()]--;
-  if (managed(m)) link_last(root(), m, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(m));
+  if (page_queue(m) !== PQ_NONE) {
+    if (active) page.ref[m] = 1;
+    else deactivate(m, false);
+  } else if (managed(m)) link_last(root(), m, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(m));
 }
 
 /**
@@ -447,74 +504,52 @@ export function vm_page_wire_run(m: number, n: number, count: number): void {
   mtx_lock(pageq.lock, r);
   undo_begin(pageq.lock, r);
   for (let i = m + n; i > m; undo_commit()) {
-    const from = Math.max(m, i - STEP);
-    if (follow(from, i)) wire_some(r, from, i, count);
-    else for (let at = i - 1; at >= from; at--) wire_counted(at, count);
-    i = from;
+    const from = Math.max(m, i - RUN);
+    if (wires_alike(from, i)) {
+      count_some(r, from, i, 1);
+      save_word(count);
+      mem.I32[count] += i - from;
+      i = from;
+    } else wire_counted(--i, count);
   }
   undo_end();
   mtx_unlock(pageq.lock, r);
 }
-/** Whether pages from `first` to before `end` are on a queue, one behind the other, not wired. */
-function follow(first: number, end: number): boolean {
-  if (page_queue(first) === PQ_NONE || page_queue(first) === PQ_CACHE) return false;
-  for (let m = first + 1; m < end; m++) if (page.prev[m] !== m - 1) return false;
+/** Pages whose wirings change in one section, if they are alike. */
+const RUN = 64;
+/** Whether pages from `first` to before `end` have as many wirings, and need no more than that. */
+function wires_alike(first: number, end: number): boolean {
+  const n = page.wired[first];
+  if ((n & WIRE_MASK) === WIRE_MASK) return false;
+  for (let m = first; m < end; m++) {
+    const other = page.wired[m] !== n || page_queue(m) === PQ_CACHE;
+    if (other || page.flags[m] & PG_FICTITIOUS) return false;
+  }
   return true;
 }
-/** Takes those off their queue together. */
-function unlink_some(r: vm_pageq_t, first: number, end: number): void {
-  const at = elem(r, page_queue(first));
-  const [before, after] = [page.prev[first], page.next[end - 1]];
-  save(pageq.count, at);
-  pageq.count[at] -= end - first;
-  if (before === 0) {
-    save(pageq.head, at);
-    pageq.head[at] = after;
-  } else {
-    save(page.next, before);
-    page.next[before] = after;
-  }
-  if (after === 0) {
-    save(pageq.tail, at);
-    pageq.tail[at] = before;
-  } else {
-    save(page.prev, after);
-    page.prev[after] = before;
-  }
+/** Whether those have as many wirings, and are on queues, where they may stay. */
+function unwires_alike(first: number, end: number): boolean {
+  const n = page.wired[first];
+  if ((n & WIRE_MASK) === 0) return false;
   for (let m = first; m < end; m++) {
-    save(page.next, m);
-    save(page.prev, m);
-    page.next[m] = 0;
-    page.prev[m] = 0;
-    set_queue(m, PQ_NONE, page_act(m));
+    if (page.wired[m] !== n || page_queue(m) === PQ_NONE) return false;
   }
+  return true;
 }
-/** Wires those, which leave their queue. */
-function wire_some(r: vm_pageq_t, first: number, end: number, count: number): void {
-  unlink_some(r, first, end);
-  save_word(count);
-  save(pageq.wired, r);
-  for (let m = first; m < end; m++) {
-    save(page.wired, m);
-    page.wired[m]++;
+/** Pages that are alike are wired once more, or with `by` -1 once less. */
+function count_some(r: vm_pageq_t, first: number, end: number, by: 1 | -1): void {
+  const n = page.wired[first];
+  save_run(field_word(page.wired, first), end - first);
+  if ((by === 1 ? n : n - 1) % (WIRE_MASK + 1) === 0) {
+    save(pageq.wired, r);
+    pageq.wired[r] += by * (end - first);
   }
-  pageq.wired[r] += end - first;
-  mem.I32[count] += end - first;
+  for (let m = first; m < end; m++) page.wired[m] = n + by;
 }
 function wire_counted(m: number, count: number): void {
   save_word(count);
   mem.I32[count]++;
-  if (page.flags[m] & PG_FICTITIOUS) return;
-  const n = wirings(m);
-  if (n === WIRE_MASK) panic('vm_page_wire: wired too often', m);
-  save(page.wired, m);
-  if (n === 0) {
-    reactivated(m);
-    unlink(m);
-    save(pageq.wired, root());
-    pageq.wired[root()]++;
-  }
-  page.wired[m]++;
+  if ((page.flags[m] & PG_FICTITIOUS) === 0) wire(m);
 }
 /** Ends that: the word says how many are wired, the last one of which is page `last`. */
 export function vm_page_unwire_run(last: number, count: number): void {
@@ -522,13 +557,18 @@ export function vm_page_unwire_run(last: number, count: number): void {
   mtx_lock(pageq.lock, r);
   undo_begin(pageq.lock, r);
   for (let left = mem.I32[count]; left > 0; undo_commit()) {
-    const some = Math.min(left, STEP);
+    const first = last - left + 1;
+    const some = Math.min(left, RUN);
     save_word(count);
-    mem.I32[count] = left - some;
-    for (let m = last - left + 1; m <= last - left + some; m++) {
-      if ((page.flags[m] & PG_FICTITIOUS) === 0) unwire(m, true);
+    if (unwires_alike(first, first + some)) {
+      count_some(r, first, first + some, -1);
+      if (wirings(first) === 0) for (let k = 0; k < some; k++) page.ref[first + k] = 1;
+      left -= some;
+    } else {
+      if ((page.flags[first] & PG_FICTITIOUS) === 0) unwire(first, true);
+      left--;
     }
-    left -= some;
+    mem.I32[count] = left;
   }
   undo_end();
   mtx_unlock(pageq.lock, r);
@@ -558,9 +598,7 @@ export function pageq_check(): void {
   for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
     const q = page_queue(m);
     if (q !== (seen.get(m) ?? PQ_NONE)) panic('pageq_check: page and queue differ', m, q);
-    if (wirings(m) === 0) continue;
-    wired++;
-    if (q !== PQ_NONE) panic('pageq_check: a wired page is on a queue', m, q);
+    if (wirings(m) !== 0) wired++;
   }
   if (wired !== pageq.wired[r]) panic('pageq_check: wired pages', wired, pageq.wired[r]);
   mtx_unlock(pageq.lock, r);
@@ -571,6 +609,7 @@ function cached_check(m: number): void {
   if (page.state[m] & PAGE_DIRTY || page.mod[m] !== 0) panic('pageq_check: cached and dirty', m);
   if (page.busy[m] !== 0) panic('pageq_check: cached and busy', m, page.busy[m]);
   if (page.map_pmap[m] !== 0) panic('pageq_check: cached and mapped', m, page.map_pmap[m]);
+  if (wirings(m) !== 0) panic('pageq_check: cached and wired', m, wirings(m));
 }
 function queue_check(q: number, seen: Map<number, number>): void {
   const at = elem(root(), q);

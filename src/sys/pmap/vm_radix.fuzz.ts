@@ -1,6 +1,6 @@
 /*
- * vm_radix (fuzz): the same seeded stores, replacements, removals and looks on an index and on a
- * Map, near one another and far apart, up to the largest key.
+ * vm_radix (fuzz): the same seeded stores, alone and in rows, replacements, removals and looks on
+ * an index and on a Map, near one another and far apart, up to the largest key.
  *
  * Now and then the walker proves the tree and that it leads to what the Map has, in order, with
  * no node more than that needs.
@@ -12,7 +12,7 @@ import { dice } from '../machine/seed.test.lib.ts';
 import { i32, lock_words, type Ptr, struct } from '../machine/struct.ts';
 import type { zone_t } from '../h/uma.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
-import { vm_radix, type vm_radix_t } from '../h/vm_radix.ts';
+import { RADIX_BITS, vm_radix, type vm_radix_t } from '../h/vm_radix.ts';
 import { vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { MTX_WORDS, mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_OBJECT } from '../sync/lock_order.ts';
@@ -27,6 +27,7 @@ import {
   radix_replace,
   radix_reserve,
   radix_store,
+  radix_store_run,
   radix_trim,
   radix_zone_create,
 } from './vm_radix.ts';
@@ -83,6 +84,18 @@ export class Tree {
     radix_replace(this.t, key, value);
     undo_end();
   }
+  reserve(key: number): boolean {
+    return radix_reserve(this.t, key, this.z);
+  }
+  trim(key: number): void {
+    radix_trim(this.t, key, this.z);
+  }
+  store_run(key: number, n: number, value: number): boolean {
+    this.begin();
+    const done = radix_store_run(this.t, key, n, value);
+    undo_end();
+    return done;
+  }
   clear(key: number): number {
     this.begin();
     const value = radix_clear(this.t, key);
@@ -133,6 +146,20 @@ export function play(seed: number, steps: number): void {
     } else if (what === 3) {
       same(`what was at ${key}`, tree.clear(key), had);
       model.delete(key);
+    } else if (what === 4 && value % 4 === 0) {
+      const n = 1 + draw(20);
+      const olds = Array.from({ length: n }, (_, k) => model.get(key + k) ?? 0);
+      const there = olds.every((_, k) => key + k < 2 ** 31 && tree.reserve(key + k));
+      const done = there && tree.store_run(key, n, value);
+      const in_one = key >>> RADIX_BITS === (key + n - 1) >>> RADIX_BITS;
+      const alike = olds.every((v, k) => v - olds[0] === k * ((olds[1] ?? 0) - olds[0]));
+      const all = olds.every((v) => v === 0) || olds.every((v) => v !== 0);
+      // A tree of one value has no node, and whether it needs one depends on what came before.
+      if (done !== (there && in_one && alike && all) && key > 0) {
+        throw new Error(`a run of ${n} at ${key} over ${olds}: ${done}`);
+      }
+      for (let k = 0; done && k < n; k++) model.set(key + k, value + k);
+      for (let k = 0; k < n; k++) tree.trim(key + k);
     } else if (i % NEXT === 0) {
       const next = Math.min(...[...model.keys()].filter((k) => k >= key));
       same(`next of ${key}`, radix_next(tree.t, key), Number.isFinite(next) ? next : -1);

@@ -19,7 +19,7 @@
 import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { hw as hw_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, NULL } from '../machine/struct.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
@@ -32,7 +32,7 @@ import {
   type vm_radix_t,
 } from '../h/vm_radix.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
-import { save, undo_begin_word, undo_end } from '../sync/undo.ts';
+import { save, save_run, undo_begin_word, undo_end } from '../sync/undo.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -231,6 +231,25 @@ export function radix_replace(t: vm_radix_t, key: number, value: number): void {
 function replace_root(t: vm_radix_t, key: number, value: number): void {
   if (root_value(t, key) === 0) panic('radix_replace: nothing', key);
   root_set(t, value);
+}
+/**
+ * Puts `value`, `value` + 1 and so on at the n keys from `key` on, whose nodes are there.  Inside
+ * the caller's section.  False, and nothing is done: they are not all in one node, or what stands
+ * there is neither nothing nor a row of values.
+ */
+export function radix_store_run(t: vm_radix_t, key: number, n: number, value: number): boolean {
+  const leaf = leaf_near(t, key);
+  if (leaf === NULL || key >>> BITS !== (key + n - 1) >>> BITS) return false;
+  const at = elem(leaf, key & MASK);
+  const empty = node.slot[at] === 0;
+  for (let k = 1; k < n; k++) if ((node.slot[elem(at, k)] === 0) !== empty) return false;
+  if (!save_run(field_word(node.slot, at), n)) return false;
+  if (empty) {
+    save(node.count, leaf);
+    node.count[leaf] += n;
+  }
+  for (let k = 0; k < n; k++) node.slot[elem(at, k)] = value + k;
+  return true;
 }
 
 // --- going --------------------------------------------------------------------------------

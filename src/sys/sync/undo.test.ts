@@ -28,6 +28,7 @@ import {
 } from './sync.test.lib.ts';
 import {
   save,
+  save_run,
   save_word,
   undo_begin,
   undo_begin_private,
@@ -90,6 +91,41 @@ test('nested sections share the log; each is played back by itself', () => {
   assert.deepEqual(seen, [0, 3, 0, 2, 0, 1, 0, 0]);
   for (let level = 0; level < 4; level++) undo_end();
   for (const lock of locks) mtx_unlock(lock, t);
+});
+
+test('words whose values rise by steps are saved in two pairs, and come back', () => {
+  bring_up();
+  const t = the_area();
+  const w = field_word(area.cells, t);
+  mtx_lock(area.undo, t);
+  for (const [from, step] of [
+    [7, 0],
+    [-5, -1],
+    [100, 1],
+    [2 ** 31 - 3, 3], // beyond the largest: they go on at the smallest
+  ]) {
+    const had = Array.from({ length: CELLS }, (_, k) => (from + k * step) | 0);
+    for (const [k, value] of had.entries()) area.cells[elem(t, k)] = value;
+    undo_begin(area.undo, t);
+    assert.ok(save_run(w, CELLS));
+    save(area.cells, elem(t, 2)); // behind the run, and inside it
+    for (let k = 0; k < CELLS; k++) area.cells[elem(t, k)] = 1000 + k;
+    assert.ok(undo_most() < UNDO_PAIRS);
+    assert.equal(undo_play(thr.pc, t + area.undo), 'done');
+    undo_end();
+    assert.deepEqual(
+      had.map((_, k) => area.cells[elem(t, k)]),
+      had,
+    );
+  }
+  area.cells[elem(t, 3)]++;
+  undo_begin(area.undo, t);
+  assert.equal(save_run(w, CELLS), false, 'a word among them is another');
+  area.cells[t] = 5;
+  assert.equal(undo_play(thr.pc, t + area.undo), 'done');
+  assert.equal(area.cells[t], 5, 'nothing was saved');
+  undo_end();
+  mtx_unlock(area.undo, t);
 });
 
 test('a private section is played back by the reaper, and by nobody else', () => {

@@ -25,6 +25,11 @@
  *      sections   | lock A, 0, 3 | lock B, 3, 2 |          first pair, pairs
  *      pairs      | A A A B B . . . . . . .     |          word and old value
  *
+ * Words side by side whose values rise by the same step, 0 included, take two pairs, however many
+ * they are (save_run): a run of pages is one section.
+ *
+ *      pairs      | first word, its value | -words, step |
+ *
  * Nothing in the kernel needs more than a small part of it: the longest section
  * that the test suite meets has 25 pairs (debug.undo_most counts them under
  * INVARIANTS), of UNDO_PAIRS = 256.  A section that is too long is an error
@@ -161,6 +166,34 @@ function save_words(w: number, count: number): void {
   logs[elem(log, COUNT)] = n + count;
   if (opt.SIM) sim_point(w);
 }
+/**
+ * Logs n words from `w` on, if each is as much more than the one before: 0, 1, minus 1.  False:
+ * they are not so, and nothing is logged.
+ */
+export function save_run(w: number, n: number): boolean {
+  const words = mem.I32;
+  const value = words[w];
+  const step = n > 1 ? (words[w + 1] - value) | 0 : 0;
+  for (let k = 2; k < n; k++) if (((words[w + k] - words[w + k - 1]) | 0) !== step) return false;
+  const { pc } = thr;
+  const log = ((pc + (pcpu.undo_depth[pc] - 1) * LOG_WORDS) | 0) as pcpu_t;
+  const logs = pcpu.undo_logs;
+  const had = logs[elem(log, COUNT)];
+  const i = logs[elem(log, FIRST)] + had;
+  if (i + 2 > PAIRS) {
+    save_overflow();
+    return true;
+  }
+  const pair = elem(pc, i * 2);
+  const pairs = pcpu.undo_pairs;
+  pairs[pair] = w;
+  pairs[elem(pair, 1)] = value;
+  pairs[elem(pair, 2)] = -n;
+  pairs[elem(pair, 3)] = step;
+  logs[elem(log, COUNT)] = had + 2;
+  if (opt.SIM) sim_point(w);
+  return true;
+}
 function save_overflow(): void {
   const log = undo_log(thr.pc, pcpu.undo_depth[thr.pc] - 1);
   const l = mem.I32[log + LOCK];
@@ -223,11 +256,18 @@ function play_back(dead: pcpu_t, log: number): boolean {
   const first = mem.I32[log + FIRST];
   for (let i = first + (n & (OVERFLOW - 1)) - 1; i >= first; i--) {
     const at = pair_word(dead, i);
-    mem.I32[mem.I32[at]] = mem.I32[at + 1];
+    if (mem.I32[at] >= 0) mem.I32[mem.I32[at]] = mem.I32[at + 1];
+    else run_back(pair_word(dead, --i), 0 - mem.I32[at], mem.I32[at + 1]);
     if (opt.SIM) sim_point(at);
   }
   mem.I32[log + LOCK] = 0;
   return (n & OVERFLOW) === 0;
+}
+/** Stores the n words back that the pair at word `at` begins. */
+function run_back(at: number, n: number, step: number): void {
+  const w = mem.I32[at];
+  const value = mem.I32[at + 1];
+  for (let k = 0; k < n; k++) mem.I32[w + k] = value + k * step;
 }
 /**
  * Plays the private sections of a dead CPU back, the innermost first.  Its
