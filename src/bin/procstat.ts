@@ -15,15 +15,12 @@ import { ENOENT } from '../sys/machine/errno.ts';
 import { type kinfo_vmentry, kinfo_vmentries } from '../sys/observe/kinfo_vm.ts';
 import { procstat_vm_document, procstat_vm_text } from '../sys/observe/procstat_text.ts';
 import {
-  EXIT_FAIL,
-  EXIT_OK,
   EXIT_USAGE,
-  program_text,
   type ToolContext,
   tool_fetch,
   tool_flags,
-  tool_repeat,
   tool_rounds,
+  tool_show,
 } from './tool.ts';
 
 const USAGE = 'procstat -v [-ah] [-w SECONDS] [-c COUNT] [--json] [SPACE...]';
@@ -85,30 +82,15 @@ function space_exists(ctx: ToolContext, space: number): boolean {
 export async function procstat_main(argv: readonly string[], ctx: ToolContext): Promise<number> {
   const flags = tool_flags(argv, 'vahw:c:', USAGE, ctx);
   if (!flags) return EXIT_USAGE;
-  const { on, values, operands } = flags;
-  const refuse = (text: string): number => {
-    ctx.err(`procstat: ${text}; usage: ${USAGE}\n`);
-    return EXIT_USAGE;
-  };
+  const { on, values, operands, refuse } = flags;
   if (!on.has('v')) return refuse('say what to show: -v what is mapped');
   if (on.has('a') && operands.length > 0) return refuse('-a: all spaces are shown, no SPACE');
   const rounds = tool_rounds(values.get('w'), values.get('c'));
   if (typeof rounds === 'string') return refuse(rounds);
-  const json = on.has('json');
-  if (ctx.terminal && ctx.program && !json) ctx.out(`${program_text(ctx.program)}\n`);
-  return await tool_repeat(rounds, (n) => {
+  return await tool_show('procstat', ctx, { rounds, json: on.has('json') }, () => {
     const entries = entries_of(ctx, operands);
-    if (typeof entries === 'string') {
-      ctx.err(`procstat: ${entries}\n`);
-      return EXIT_FAIL;
-    }
-    if (json) {
-      const program = ctx.program ? { program: ctx.program } : {};
-      ctx.out(`${JSON.stringify({ ...program, procstat: procstat_vm_document(entries) })}\n`);
-    } else {
-      if (n > 0) ctx.out('\n');
-      ctx.out(procstat_vm_text(entries, !on.has('h')));
-    }
-    return EXIT_OK;
+    if (typeof entries === 'string') return entries;
+    const text = procstat_vm_text(entries, !on.has('h'));
+    return { text, document: { procstat: procstat_vm_document(entries) } };
   });
 }

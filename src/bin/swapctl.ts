@@ -18,15 +18,12 @@ import {
   swapctl_text,
 } from '../sys/observe/swap_info.ts';
 import {
-  EXIT_FAIL,
-  EXIT_OK,
   EXIT_USAGE,
-  program_text,
   type ToolContext,
   tool_fetch,
   tool_flags,
-  tool_repeat,
   tool_rounds,
+  tool_show,
 } from './tool.ts';
 
 const USAGE = 'swapctl -l|-s [-k|-m|-g] [-M FILE] [-w SECONDS] [-c COUNT] [--json]';
@@ -74,11 +71,7 @@ function areas_of(ctx: ToolContext): SwapInfo[] | string {
 export async function swapctl_main(argv: readonly string[], ctx: ToolContext): Promise<number> {
   const flags = tool_flags(argv, 'lskmgw:c:', USAGE, ctx);
   if (!flags) return EXIT_USAGE;
-  const { on, values, operands } = flags;
-  const refuse = (text: string): number => {
-    ctx.err(`swapctl: ${text}; usage: ${USAGE}\n`);
-    return EXIT_USAGE;
-  };
+  const { on, values, operands, refuse } = flags;
   if (operands.length > 0) return refuse(`${operands[0]}: nothing else is to be said`);
   if (on.has('l') === on.has('s')) return refuse('say what to show: -l each area, or -s the sums');
   const units = (['k', 'm', 'g'] as const).filter((unit) => on.has(unit));
@@ -86,21 +79,10 @@ export async function swapctl_main(argv: readonly string[], ctx: ToolContext): P
   const rounds = tool_rounds(values.get('w'), values.get('c'));
   if (typeof rounds === 'string') return refuse(rounds);
   const unit = units.length === 0 ? PLAIN : UNITS[units[0]];
-  const json = on.has('json');
-  if (ctx.terminal && ctx.program && !json) ctx.out(`${program_text(ctx.program)}\n`);
-  return await tool_repeat(rounds, (n) => {
+  return await tool_show('swapctl', ctx, { rounds, json: on.has('json') }, () => {
     const areas = areas_of(ctx);
-    if (typeof areas === 'string') {
-      ctx.err(`swapctl: ${areas}\n`);
-      return EXIT_FAIL;
-    }
-    if (json) {
-      const program = ctx.program ? { program: ctx.program } : {};
-      ctx.out(`${JSON.stringify({ ...program, swapctl: areas })}\n`);
-    } else {
-      if (n > 0) ctx.out('\n');
-      ctx.out((on.has('l') ? swapctl_text : swapctl_sum_text)(areas, unit));
-    }
-    return EXIT_OK;
+    if (typeof areas === 'string') return areas;
+    const text = (on.has('l') ? swapctl_text : swapctl_sum_text)(areas, unit);
+    return { text, document: { swapctl: areas } };
   });
 }

@@ -16,6 +16,7 @@ import {
   EXIT_USAGE,
   type ToolContext,
   tool_flags,
+  tool_refuse,
   tool_repeat,
   tool_rounds,
 } from './tool.ts';
@@ -69,10 +70,7 @@ export async function systat_main(
   ctx: ToolContext,
   page: (text: string) => void = systat_page(process.stdout, 0),
 ): Promise<number> {
-  const refuse = (text: string): number => {
-    ctx.err(`systat: ${text}; usage: ${USAGE}\n`);
-    return EXIT_USAGE;
-  };
+  const refuse = tool_refuse(ctx, USAGE);
   const views = argv.filter((word) => /^-[a-z]{2}/.test(word));
   const unknown = views.find((word) => word !== '-mbufs');
   if (unknown) return refuse(`${unknown}: no such display`);

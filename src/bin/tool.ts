@@ -26,7 +26,7 @@ export interface Program {
   readonly booted_at: string;
 }
 /** In a line. */
-export function program_text({ pid, memory, booted_at }: Program): string {
+function program_text({ pid, memory, booted_at }: Program): string {
   return `pid ${pid}, ${memory / 2 ** 20}M, booted at ${booted_at}`;
 }
 
@@ -69,6 +69,15 @@ export interface Flags {
   /** Values of the letters that take one. */
   values: ReadonlyMap<string, string>;
   operands: string[];
+  /** As tool_refuse. */
+  refuse: (text: string) => number;
+}
+/** Says on one line what is wrong, and the usage, which begins with the tool's name; EXIT_USAGE. */
+export function tool_refuse(ctx: ToolContext, usage: string): (text: string) => number {
+  return (text) => {
+    ctx.err(`${usage.split(' ')[0]}: ${text}; usage: ${usage}\n`);
+    return EXIT_USAGE;
+  };
 }
 /**
  * Reads clustered one-letter flags and --json.  `letters` as in getopt(3): one
@@ -82,6 +91,7 @@ export function tool_flags(
   ctx: ToolContext,
   longs: readonly string[] = [],
 ): Flags | null {
+  const refuse = tool_refuse(ctx, usage);
   type Option = { type: 'boolean' | 'string'; short?: string };
   const options: Record<string, Option> = { json: { type: 'boolean' } };
   for (const name of longs) options[name] = { type: 'string' };
@@ -98,9 +108,10 @@ export function tool_flags(
       on: new Set(given.map(([k]) => k)),
       values: new Map(values),
       operands: r.positionals,
+      refuse,
     };
   } catch (e) {
-    ctx.err(`${usage.split(' ')[0]}: ${flag_fault(argv, e as Error)}; usage: ${usage}\n`);
+    refuse(flag_fault(argv, e as Error));
     return null;
   }
 }
@@ -160,4 +171,36 @@ export async function tool_repeat(
     const left = from + n * rounds.wait * 1000 - performance.now();
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, left)));
   }
+}
+/** What a command shows: as text, and with --json. */
+export interface Page {
+  readonly text: string;
+  readonly document: object;
+}
+/** On a terminal a line says first which program it is about. */
+export function tool_opening(ctx: ToolContext, json: boolean): void {
+  if (ctx.terminal && ctx.program && !json) ctx.out(`${program_text(ctx.program)}\n`);
+}
+/**
+ * Shows what `page` returns, each time anew; a string from it says why that cannot be told.  As
+ * JSON the document stands beside the program that it is about.
+ */
+export async function tool_show(
+  tool: string,
+  ctx: ToolContext,
+  how: { rounds: Rounds; json: boolean },
+  page: () => Page | string,
+): Promise<number> {
+  tool_opening(ctx, how.json);
+  return await tool_repeat(how.rounds, (n) => {
+    const shown = page();
+    if (typeof shown === 'string') {
+      ctx.err(`${tool}: ${shown}\n`);
+      return EXIT_FAIL;
+    }
+    const program = ctx.program ? { program: ctx.program } : {};
+    if (how.json) ctx.out(`${JSON.stringify({ ...program, ...shown.document })}\n`);
+    else ctx.out(n > 0 ? `\n${shown.text}` : shown.text);
+    return EXIT_OK;
+  });
 }

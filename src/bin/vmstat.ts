@@ -47,10 +47,10 @@ import {
   EXIT_FAIL,
   EXIT_OK,
   EXIT_USAGE,
-  program_text,
   type ToolContext,
   tool_fetch,
   tool_flags,
+  tool_opening,
   tool_repeat,
   tool_rounds,
 } from './tool.ts';
@@ -222,11 +222,7 @@ function report(shown: Shown, ctx: ToolContext): number {
 export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Promise<number> {
   const flags = tool_flags(argv, 'mszow:c:', USAGE, ctx, ['sort']);
   if (!flags) return EXIT_USAGE;
-  const { on, values, operands } = flags;
-  const refuse = (text: string): number => {
-    ctx.err(`vmstat: ${text}; usage: ${USAGE}\n`);
-    return EXIT_USAGE;
-  };
+  const { on, values, operands, refuse } = flags;
   if (operands.length > 0) return refuse(`${operands[0]}: no operand is taken here`);
   const plain = !['m', 'z', 's', 'o'].some((what) => on.has(what));
   if (plain && ctx.dump) return refuse('say what to show: -m malloc types, -z zones, -s sums');
@@ -241,7 +237,7 @@ export async function vmstat_main(argv: readonly string[], ctx: ToolContext): Pr
   }
   if (sort !== undefined && !on.has('m')) return refuse('--sort: it sorts the types of -m');
   const shown: Shown = { on, sort, before: undefined, last: null };
-  if (ctx.terminal && ctx.program && !on.has('json')) ctx.out(`${program_text(ctx.program)}\n`);
+  tool_opening(ctx, on.has('json'));
   return await tool_repeat(rounds, (n) => {
     if (plain) return report_rates(shown, ctx, n);
     if (n > 0 && !on.has('json')) ctx.out('\n');
