@@ -8,6 +8,8 @@
  * Afterwards the walkers prove maps, objects and page tables, and when all spaces are dropped there
  * is no object, no page, no table, no item.
  */
+import { counter_get } from '../src/sys/machine/counter.ts';
+import { v_reaps } from '../src/sys/machine/death.ts';
 import { EFAULT, ENOMEM } from '../src/sys/machine/errno.ts';
 import { map_at, map_drop, maps_make } from '../src/sys/map/vm_map.test.lib.ts';
 import { page_out, swap_up } from '../src/sys/map/vm_swap.test.lib.ts';
@@ -23,6 +25,7 @@ import {
   spaces_check,
   spaces_end,
 } from '../src/sys/map/vm_space.test.lib.ts';
+import { pageq_check } from '../src/sys/page/vm_pageq.ts';
 import { check_account } from './account.ts';
 import type { SimScript } from './script.ts';
 
@@ -91,6 +94,24 @@ export const swap_script = (help: string, turn: (cpu: number) => (() => void)[])
       script.setup();
       swap_up(64);
       kept.pages = true;
+    },
+  };
+};
+/** CPU 0 alone writes in a written_script, to these pages of COMMON. */
+export const WRITER = 0;
+const WRITTEN = [0, 1];
+/** The same, in which pages come and go: what was written is there at the end, if all lived. */
+export const written_script = (help: string, turn: (cpu: number) => (() => void)[]): SimScript => {
+  const script = swap_script(help, turn);
+  return {
+    ...script,
+    check() {
+      pageq_check();
+      for (const i of WRITTEN) {
+        const got = space_first(COMMON, i);
+        if (counter_get(v_reaps) === 0 && got !== own(WRITER, i)) return `page ${i} holds ${got}`;
+      }
+      return script.check();
     },
   };
 };

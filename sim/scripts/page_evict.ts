@@ -4,15 +4,11 @@
  *
  * Whatever a page held it holds when it is used again, whoever dies where.
  */
-import { v_reaps } from '../../src/sys/machine/death.ts';
-import { counter_get } from '../../src/sys/machine/counter.ts';
 import { vm_contig_free } from '../../src/sys/map/vm_contig.ts';
 import { page_evict } from '../../src/sys/map/vm_pageout_scan.ts';
-import { space_first } from '../../src/sys/map/vm_space.test.lib.ts';
-import { pageq_check } from '../../src/sys/page/vm_pageq.ts';
 import { phys_root, vm_phys } from '../../src/sys/page/vm_phys.ts';
 import type { SimScript } from '../script.ts';
-import { COMMON, look, own, swap_script, write } from '../space_ops.ts';
+import { COMMON, look, WRITER, write, written_script } from '../space_ops.ts';
 
 /** Every page that an object has. */
 const evict = (): void => {
@@ -20,25 +16,11 @@ const evict = (): void => {
   for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) page_evict(m);
 };
 const contig = (): void => void vm_contig_free(2, []);
-/** CPU 0 alone writes, to these pages. */
-const WRITER = 0;
-const WRITTEN = [0, 1];
 
-const base = swap_script(
+export const script: SimScript = written_script(
   'pages are freed for a run of them, while they are read and written',
   (cpu) =>
     cpu === WRITER
       ? [write(COMMON, 0, WRITER), look(COMMON, 1), write(COMMON, 1, WRITER), evict]
       : [evict, look(COMMON, 1), contig, look(COMMON, 0), evict],
 );
-export const script: SimScript = {
-  ...base,
-  check() {
-    pageq_check();
-    for (const i of WRITTEN) {
-      const got = space_first(COMMON, i);
-      if (counter_get(v_reaps) === 0 && got !== own(WRITER, i)) return `page ${i} holds ${got}`;
-    }
-    return base.check();
-  },
-};

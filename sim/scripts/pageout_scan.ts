@@ -7,12 +7,8 @@
  */
 import { active_scan, inactive_scan, scan_of } from '../../src/sys/map/vm_pageout_scan.ts';
 import { pageout_pages } from '../../src/sys/map/vm_pageout.ts';
-import { v_reaps } from '../../src/sys/machine/death.ts';
-import { counter_get } from '../../src/sys/machine/counter.ts';
-import { space_first } from '../../src/sys/map/vm_space.test.lib.ts';
-import { pageq_check } from '../../src/sys/page/vm_pageq.ts';
 import type { SimScript } from '../script.ts';
-import { COMMON, look, own, swap_script, write } from '../space_ops.ts';
+import { COMMON, look, WRITER, write, written_script } from '../space_ops.ts';
 
 /** A whole look, as the page daemon's: in earnest, for so many pages. */
 const scan =
@@ -24,25 +20,10 @@ const scan =
   };
 const reclaim = (): void => void pageout_pages(1);
 
-/** CPU 0 alone writes, to these pages. */
-const WRITER = 0;
-const WRITTEN = [0, 1];
-
-const base = swap_script(
+export const script: SimScript = written_script(
   'the queues are looked through, and pages go, while they are read and written',
   (cpu) =>
     cpu === WRITER
       ? [write(COMMON, 0, WRITER), look(COMMON, 1), write(COMMON, 1, WRITER), reclaim]
       : [scan(1, 0), scan(2), look(COMMON, 1), scan(3)],
 );
-export const script: SimScript = {
-  ...base,
-  check() {
-    pageq_check();
-    for (const i of WRITTEN) {
-      const got = space_first(COMMON, i);
-      if (counter_get(v_reaps) === 0 && got !== own(WRITER, i)) return `page ${i} holds ${got}`;
-    }
-    return base.check();
-  },
-};
