@@ -6,7 +6,7 @@
 import { boot, shutdown } from '../boot/whole.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
 import { maps_make } from './vm_map.test.lib.ts';
-import { churn, snapshots } from './vm_fault_smp.test.lib.ts';
+import { snapshots, spaces_churn } from './vm_fault_smp.test.lib.ts';
 import { spaces_end, spaces_play } from './vm_space.test.lib.ts';
 
 const STEPS = 1_000_000;
@@ -21,7 +21,7 @@ shutdown();
 let [done, rounds] = [0, 0];
 for (; rounds === 0 || performance.now() < end; rounds++) {
   const INVARIANTS = rounds % 2 === 0;
-  done += await churn(KILLS, SEED + rounds, INVARIANTS);
+  done += await spaces_churn(KILLS, SEED + rounds, INVARIANTS);
   shutdown();
   done += await snapshots(rounds % 4 < 2 ? 0 : KILLS, SEED + rounds, INVARIANTS);
   shutdown();

@@ -10,7 +10,7 @@
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
-import { churn, snapshots } from './vm_fault_smp.test.lib.ts';
+import { snapshots, spaces_churn } from './vm_fault_smp.test.lib.ts';
 
 afterEach(() => {
   try {
@@ -22,10 +22,10 @@ afterEach(() => {
 for (const INVARIANTS of [true, false]) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`two threads and spaces of their own, ${how}`, async () => {
-    await churn(0, SEED, INVARIANTS);
+    await spaces_churn(0, SEED, INVARIANTS);
   });
   test(`threads killed in the middle of it, ${how}`, async () => {
-    await churn(6, SEED + 1, INVARIANTS);
+    await spaces_churn(6, SEED + 1, INVARIANTS);
   });
   test(`a fork is one cut, ${how}`, async () => {
     await snapshots(0, SEED + 2, INVARIANTS);

@@ -11,9 +11,9 @@ import assert from 'node:assert/strict';
 import { boot } from '../boot/whole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get, counters } from '../machine/counter.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
+import { churn, kill_in_turn, work_done } from '../machine/kills.test.lib.ts';
 import { dice } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, sleep, within } from '../machine/workers.test.lib.ts';
+import { Crew, type Job, within } from '../machine/workers.test.lib.ts';
 import { KERN_FAILURE, KERN_SUCCESS } from '../h/vm_map.ts';
 import { done_word, map_drop, maps_make, stop_word } from './vm_map.test.lib.ts';
 import { X_PAGE, Y_PAGE } from './vm_fault_litmus.test.lib.ts';
@@ -31,18 +31,8 @@ import {
 
 type Work = Job<{ n: number }>;
 const WORKER = new URL('./vm_fault.test.worker.ts', import.meta.url);
-/** Waits until so much more was done, or a worker ended: which says why. */
-async function work(jobs: readonly Work[], n: number): Promise<void> {
-  const until = atomic_load(done_word()) + n;
-  let ended = false;
-  const ends = jobs.map((j) => j.done.finally(() => (ended = true)));
-  const enough = (async () => {
-    while (atomic_load(done_word()) < until && !ended) await sleep(2);
-  })();
-  await within(Promise.race([enough, ...ends]), `${n} operations`);
-}
 /** Two threads on spaces of their own, forked from one another's. Returns the operations done. */
-export async function churn(
+export async function spaces_churn(
   kills: number,
   seed: number,
   INVARIANTS: boolean,
@@ -58,18 +48,8 @@ export async function churn(
   const count = SPACES / workers;
   const start = (i: number, n: number): Work =>
     crew.start(handle, 'churn', { seed: seed + n, first: i * count, count, paging });
-  const jobs = Array.from({ length: workers }, (_, i) => start(i, i));
-  const draw = dice(seed);
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (i: number, n: number): Work => start(i, workers + n);
-    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
-    await work(jobs, 3000);
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  const words = { done: done_word(), stop: stop_word() };
+  await churn({ crew, workers, start, kills, seed, ...words, work: 3000 });
   const all = atomic_load(done_word());
   if (slots > 0) assert.ok(counted('v_swappgsout') > 0 && counted('v_swappgsin') > 0);
   spaces_check();
@@ -112,7 +92,7 @@ export async function snapshots(
     let over = kills === 0;
     void killing.finally(() => (over = true));
     for (let n = 0; taken < COPIES || !over; n++) {
-      await work(kills === 0 ? jobs : [], 32); // the killed end, too
+      await work_done(kills === 0 ? jobs : [], done_word(), 32); // the killed end, too
       const result = space_fork(0, 1);
       // On a loaded host a CPU may be silent for longer than a fork waits: once more.
       if (result === KERN_FAILURE) assert.ok(++silent < SILENT_MAX, `${taken} copies`);

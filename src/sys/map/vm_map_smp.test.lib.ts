@@ -4,10 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { boot } from '../boot/whole.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
-import { dice } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, until, within } from '../machine/workers.test.lib.ts';
+import { atomic_load } from '../machine/atomic.ts';
+import { churn } from '../machine/kills.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { PK_OBJECT } from '../h/vm_page.ts';
 import { objects_all } from '../object/vm_object_check.ts';
 import { vm_page_census, vm_page_check } from '../page/vm_page.ts';
@@ -42,19 +41,8 @@ export async function together(o: {
   const crew = new Crew<Counts>(new URL('./vm_map.test.worker.ts', import.meta.url));
   const start = (part: number, n: number): Job<Counts> =>
     crew.start(handle, 'churn', { seed: seed + 10 * n, part });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i, i));
-  const draw = dice(seed);
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (i: number, n: number): Job<Counts> => start(i, WORKERS + n);
-    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
-    const done = atomic_load(done_word());
-    await until(() => atomic_load(done_word()) - done > work, 'work');
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  const words = { done: done_word(), stop: stop_word() };
+  await churn({ crew, workers: WORKERS, start, kills, seed, ...words, work });
   const all = atomic_load(done_word());
   vm_maps_check(map_anchors);
   map_drop(0);

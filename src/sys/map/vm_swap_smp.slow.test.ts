@@ -8,7 +8,7 @@
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
-import { churn, snapshots } from './vm_fault_smp.test.lib.ts';
+import { snapshots, spaces_churn } from './vm_fault_smp.test.lib.ts';
 
 const ROOMY = 1000;
 const NARROW = 100;
@@ -23,10 +23,10 @@ afterEach(() => {
 for (const INVARIANTS of [true, false]) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`spaces whose pages go out, ${how}`, async () => {
-    await churn(0, SEED, INVARIANTS, ROOMY);
+    await spaces_churn(0, SEED, INVARIANTS, ROOMY);
   });
   test(`threads killed in the middle of it, ${how}`, async () => {
-    await churn(6, SEED + 1, INVARIANTS, INVARIANTS ? ROOMY : NARROW);
+    await spaces_churn(6, SEED + 1, INVARIANTS, INVARIANTS ? ROOMY : NARROW);
   });
   test(`a fork is one cut, ${how}`, async () => {
     await snapshots(0, SEED + 2, INVARIANTS, NARROW);

@@ -9,10 +9,9 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
-import { dice, SEED } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, sleep, within } from '../machine/workers.test.lib.ts';
+import { churn } from '../machine/kills.test.lib.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { KERN_FAILURE, KERN_RESOURCE_SHORTAGE, type vm_map_t } from '../h/vm_map.ts';
 import { vmspace_fork } from './vm_map_fork.ts';
 import { done_word, map_at, map_drop, map_put, maps_make, stop_word } from './vm_map.test.lib.ts';
@@ -50,32 +49,9 @@ async function together(kills: number, seed: number, INVARIANTS: boolean): Promi
   const crew = new Crew<{ n: number }>(new URL('./vm_syscalls.test.worker.ts', import.meta.url));
   const start = (part: number, n: number): Work =>
     crew.start(handle, 'churn', { seed: seed + n, part, of: WORKERS });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i, i));
-  let copies = 0;
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (i: number, n: number): Work => start(i, WORKERS + n);
-    let over = false;
-    const killing = kill_in_turn({ jobs, kills, draw: dice(seed), done: done_word(), start: next });
-    void killing.finally(() => (over = true)).catch(() => undefined);
-    // Of workers that are not killed one that ends says why.
-    const ends = kills === 0 ? jobs.map((j) => j.done) : [];
-    for (let n = 0; n < COPIES || !over || copies === 0; n++) {
-      if (fork_and_drop()) copies++;
-      await Promise.race([...ends, sleep(5)]);
-    }
-    await killing;
-    const until = atomic_load(done_word()) + 2000;
-    const more = async (): Promise<void> => {
-      while (atomic_load(done_word()) < until) await sleep(2);
-    };
-    await within(Promise.race([more(), ...jobs.map((j) => j.done)]), '2000 operations');
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
-  assert.ok(copies > 0, 'no copy was made');
+  const words = { done: done_word(), stop: stop_word() };
+  const beside = { times: COPIES, turn: fork_and_drop };
+  await churn({ crew, workers: WORKERS, start, kills, seed, ...words, beside, work: 2000 });
   spaces_check();
   spaces_end();
 }

@@ -3,10 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { boot } from '../boot/whole.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
-import { dice } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, sleep, within } from '../machine/workers.test.lib.ts';
+import { atomic_load } from '../machine/atomic.ts';
+import { churn } from '../machine/kills.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { KERN_FAILURE, KERN_RESOURCE_SHORTAGE, KERN_SUCCESS } from '../h/vm_map.ts';
 import { done_word, map_drop, maps_make, stop_word } from './vm_map.test.lib.ts';
 import {
@@ -49,32 +48,13 @@ export async function windows_churn(
   const crew = new Crew<{ n: number; opened: number }>(WORKER);
   const start = (part: number, n: number): Work =>
     crew.start(handle, 'churn', { seed: seed + n, part, of: WORKERS });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i, i));
-  let opened = 0;
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (i: number, n: number): Work => start(i, WORKERS + n);
-    let over = false;
-    const killing = kill_in_turn({ jobs, kills, draw: dice(seed), done: done_word(), start: next });
-    void killing.finally(() => (over = true)).catch(() => undefined);
-    // Of workers that are not killed one that ends says why.
-    const ends = kills === 0 ? jobs.map((j) => j.done) : [];
-    for (let copies = 0; copies < COPIES || !over; ) {
-      if (copy()) copies++;
-      await Promise.race([...ends, sleep(5)]);
-    }
-    await killing;
-    const until = atomic_load(done_word()) + OPERATIONS;
-    const more = async (): Promise<void> => {
-      while (atomic_load(done_word()) < until) await sleep(2);
-    };
-    await within(Promise.race([more(), ...jobs.map((j) => j.done)]), `${OPERATIONS} operations`);
-    atomic_store(stop_word(), 1);
-    const all = await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-    for (const one of all) opened += one.opened;
-  } finally {
-    await crew.end();
-  }
+  const words = { done: done_word(), stop: stop_word() };
+  const beside = { times: COPIES, turn: copy };
+  const all = await churn({
+    ...{ crew, workers: WORKERS, start, kills, seed, ...words, beside },
+    work: OPERATIONS,
+  });
+  const opened = all.reduce((sum, one) => sum + one.opened, 0);
   assert.ok(opened > 0, 'no window was opened');
   assert.deepEqual(windows_all(), [], 'who leaves has no window any more, nor has a dead thread');
   const done = atomic_load(done_word());

@@ -7,12 +7,11 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { kconsole } from '../machine/kconsole.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
+import { churn } from '../machine/kills.test.lib.ts';
 import { hw, PAGE_WORDS, page_word } from '../machine/memory.ts';
-import { dice, SEED } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, until, within } from '../machine/workers.test.lib.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { SWAP_LABEL, swap_area } from '../h/swap.ts';
 import { swap_area_of, swap_avail, swap_check } from './swap_area.ts';
 import {
@@ -49,18 +48,7 @@ async function together(kills: number, seed: number, INVARIANTS: boolean): Promi
   const crew = new Crew<{ n: number }>(new URL('./swap_area.test.worker.ts', import.meta.url));
   const start = (i: number, n: number): Churn =>
     crew.start(handle, 'churn', { seed: seed + n, book: books[i], buffer: test_pages(16), done });
-  const jobs = books.map((_, i) => start(i, i));
-  const draw = dice(seed);
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    await kill_in_turn({ jobs, kills, draw, done, start: (i, n) => start(i, WORKERS + n) });
-    const so_far = atomic_load(done);
-    await until(() => atomic_load(done) - so_far > 2000, 'work');
-    atomic_store(done + 1, 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  await churn({ crew, workers: WORKERS, start, kills, seed, done, stop: done + 1, work: 2000 });
   swap_check(books.flatMap(book_slots));
   const buffer = test_pages(16);
   for (const book of books) {

@@ -10,10 +10,9 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
-import { dice, SEED } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, until, within } from '../machine/workers.test.lib.ts';
+import { churn } from '../machine/kills.test.lib.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import {
   done_word,
   SPACE_PAGES,
@@ -53,19 +52,8 @@ async function together(kills: number, seed: number, INVARIANTS: boolean): Promi
   for (let s = 1; s < SPACES; s += 5) space_fork(0, s);
   const start = (i: number, n: number): Churn =>
     crew.start(handle, 'churn', { seed: seed + n, first: i * count, count });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i, i));
-  const draw = dice(seed);
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (i: number, n: number): Churn => start(i, WORKERS + n);
-    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
-    const done = atomic_load(done_word());
-    await until(() => atomic_load(done_word()) - done > 3000, 'work');
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  const words = { done: done_word(), stop: stop_word() };
+  await churn({ crew, workers: WORKERS, start, kills, seed, ...words, work: 3000 });
   spaces_check();
   spaces_end();
 }
@@ -76,20 +64,10 @@ async function pages_together(kills: number, seed: number): Promise<void> {
   spaces_make(); // for the words that tell the workers to stop
   const objects = [1, 2, 3].map((n) => test_pager_object(200, n));
   const crew = new Crew<{ n: number }>(new URL('./vm_object.test.worker.ts', import.meta.url));
-  const start = (n: number): Churn => crew.start(handle, 'pages', { seed: seed + n, objects });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i));
-  const draw = dice(seed);
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (_: number, n: number): Churn => start(WORKERS + n);
-    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
-    const done = atomic_load(done_word());
-    await until(() => atomic_load(done_word()) - done > 5000, 'work');
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  const start = (_: number, n: number): Churn =>
+    crew.start(handle, 'pages', { seed: seed + n, objects });
+  const words = { done: done_word(), stop: stop_word() };
+  await churn({ crew, workers: WORKERS, start, kills, seed, ...words, work: 5000 });
   vm_object_check(() => 0);
   object_cache_free();
   assert.equal(pageq_count(PQ_CACHE), 0);

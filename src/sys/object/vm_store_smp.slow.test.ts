@@ -11,13 +11,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { atomic_store } from '../machine/atomic.ts';
 import { reap_all } from '../machine/death.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
+import { churn } from '../machine/kills.test.lib.ts';
 import { page_word } from '../machine/memory.ts';
-import { dice, SEED } from '../machine/seed.test.lib.ts';
+import { SEED } from '../machine/seed.test.lib.ts';
 import { STORE_NEW } from '../machine/store.ts';
-import { Crew, type Job, until, within } from '../machine/workers.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { vm_store, type vm_store_t } from '../h/vm_store.ts';
 import { vm_page_alloc, vm_page_wire } from '../page/vm_page.ts';
 import { vm_store_drop, vm_store_make, vm_store_reference, vm_store_writev } from './vm_store.ts';
@@ -60,21 +60,7 @@ async function hammered(kills: number, INVARIANTS: boolean): Promise<void> {
   const crew = new Crew<{ n: number }>(FILE);
   const start = (me: number, n: number): Hammer =>
     crew.start(handle, 'hammer', { seed: SEED + n * 2 + me, me, folder, path, shared, stop, done });
-  const jobs = [start(0, 0), start(1, 0)];
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (i: number, n: number): Hammer => start(i, n + 1);
-    await kill_in_turn({ jobs, kills, draw: dice(SEED), done, start: next });
-    const before = atomic_load(done);
-    let failed: unknown = null; // ends the wait
-    for (const { done: end } of jobs) end.catch((e) => (failed ??= e));
-    await until(() => failed !== null || atomic_load(done) - before > 1000, 'work');
-    if (failed !== null) throw failed;
-    atomic_store(stop, 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  await churn({ crew, workers: 2, start, kills, seed: SEED, done, stop, work: 1000 });
   reap_all();
   assert.equal(stores_all().length, 1);
   assert.equal(vm_store.refs[shared], 1, 'references on their way are given up');

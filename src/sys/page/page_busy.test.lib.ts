@@ -7,16 +7,15 @@
  */
 import { boot, shutdown } from '../boot/whole.ts';
 import { PK_HAND, PK_OBJECT } from '../h/vm_page.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { atomic_load } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
 import { v_reap_pages } from '../machine/death.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
-import { Crew, type Job, within } from '../machine/workers.test.lib.ts';
+import { churn } from '../machine/kills.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { uma_reclaim } from '../uma/uma_drain.ts';
 import { done_word, stop_word } from './page_busy.test.worker.ts';
 import { owner, owner_make, owner_wrong, the_owner } from './page_owner.test.lib.ts';
-import { dice } from './page_runs.fuzz.ts';
 import { vm_page_census, vm_page_check, vm_page_free_count } from './vm_page.ts';
 import { vm_page_busy_count } from './vm_page_busy.ts';
 import { vm_page_cache_check } from './vm_page_cache.ts';
@@ -57,18 +56,9 @@ export async function page_kills(
   owner_make();
   uma_reclaim();
   const free = vm_page_free_count();
-  const draw = dice(seed);
-  const start = (i: number): Churn => crew.start(handle, 'churn', { seed: seed + i });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i));
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (_: number, n: number): Churn => start(WORKERS + n);
-    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  const start = (_: number, n: number): Churn => crew.start(handle, 'churn', { seed: seed + n });
+  const words = { done: done_word(), stop: stop_word() };
+  await churn({ crew, workers: WORKERS, start, kills, seed, ...words, work: 0 });
   uma_reclaim();
   const what = wrong();
   if (what !== '') throw new Error(`seed ${seed}: ${what}`);

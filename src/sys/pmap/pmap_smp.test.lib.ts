@@ -4,11 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { boot } from '../boot/whole.ts';
-import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { atomic_load } from '../machine/atomic.ts';
 import { counter_get, counters } from '../machine/counter.ts';
-import { kill_in_turn } from '../machine/kills.test.lib.ts';
-import { dice } from '../machine/seed.test.lib.ts';
-import { Crew, type Job, until, within } from '../machine/workers.test.lib.ts';
+import { churn } from '../machine/kills.test.lib.ts';
+import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { done_word, stop_word, views_check, views_end, views_make } from './pmap_views.test.lib.ts';
 
 type Use = Job<{ n: number }>;
@@ -29,21 +28,9 @@ export async function together(o: {
   const { handle } = boot({ memory: '4M', cpus: WORKERS + 1, options, fresh: true });
   assert.ok(views_make());
   const crew = new Crew<{ n: number }>(new URL('./pmap.test.worker.ts', import.meta.url));
-  const start = (n: number): Use => crew.start(handle, 'use', { seed: seed + n });
-  const jobs = Array.from({ length: WORKERS }, (_, i) => start(i));
-  const draw = dice(seed);
-  try {
-    await within(Promise.all(jobs.map((j) => j.up)), 'the workers');
-    const next = (_i: number, n: number): Use => start(WORKERS + n);
-    await kill_in_turn({ jobs, kills, draw, done: done_word(), start: next });
-    const done = atomic_load(done_word());
-    const work = until(() => atomic_load(done_word()) - done > 10_000, 'work');
-    await Promise.race([work, ...jobs.map((j) => j.done)]); // who ends by now says why
-    atomic_store(stop_word(), 1);
-    await within(Promise.all(jobs.map((j) => j.done)), 'the workers');
-  } finally {
-    await crew.end();
-  }
+  const start = (_: number, n: number): Use => crew.start(handle, 'use', { seed: seed + n });
+  const words = { done: done_word(), stop: stop_word() };
+  await churn({ crew, workers: WORKERS, start, kills, seed, ...words, work: 10_000 });
   const all = atomic_load(done_word());
   assert.ok(count('vm.stats.tlb.shootdowns') > 100);
   views_check();
