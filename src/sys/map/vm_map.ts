@@ -71,6 +71,7 @@ import {
 import { LC_VM_MAP, LC_VM_MAPS } from '../sync/lock_order.ts';
 import { tsleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { list_insert, list_remove } from '../sync/undo_list.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -202,20 +203,8 @@ export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_M
 function list_in(r: vm_map_root_t, mp: vm_map_t): void {
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
-  const first = root.first[r];
-  save(map.next, mp);
-  save(map.prev, mp);
-  save(root.first, r);
-  save(root.count, r);
+  list_insert(root, r, map, mp);
   save(pcpu.in_hand_items, thr.pc);
-  map.next[mp] = first;
-  map.prev[mp] = NULL as vm_map_t;
-  if (first !== NULL) {
-    save(map.prev, first);
-    map.prev[first] = mp;
-  }
-  root.first[r] = mp;
-  root.count[r]++;
   item_settle(map.pmap[mp] === NULL ? 1 : 2); // the map, and below it its pmap
   hand_push(mp);
   undo_end();
@@ -226,20 +215,7 @@ function list_out(mp: vm_map_t): void {
   const r = map_root();
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
-  const [next, prev] = [map.next[mp], map.prev[mp]];
-  if (next !== NULL) {
-    save(map.prev, next);
-    map.prev[next] = prev;
-  }
-  if (prev !== NULL) {
-    save(map.next, prev);
-    map.next[prev] = next;
-  } else {
-    save(root.first, r);
-    root.first[r] = next;
-  }
-  save(root.count, r);
-  root.count[r]--;
+  list_remove(root, r, map, mp);
   save(pcpu.in_hand_items, thr.pc);
   item_in_hand(mp);
   vm_map_anchor(mp); // nothing leads to it: the note goes, the item is in hand

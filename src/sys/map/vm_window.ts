@@ -82,6 +82,7 @@ import { phys_longest } from '../page/vm_phys.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_WINDOWS } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { list_insert, list_remove } from '../sync/undo_list.ts';
 import { zone_free_at, zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -321,7 +322,8 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
     map.runs[mp] = u;
     root.runs[r]++;
     root.pages[r] += n;
-    list_in(r, w);
+    list_insert(root, r, window, w);
+    save(pcpu.in_hand_items, thr.pc);
     item_settle(2);
     vm_map_anchor(mp);
     undo_end();
@@ -349,7 +351,8 @@ function share(mp: vm_map_t, u: vm_window_run_t, start: number, end: number, pro
     undo_begin(root.lock, r);
     save(run.refs, u);
     run.refs[u]++;
-    list_in(r, w);
+    list_insert(root, r, window, w);
+    save(pcpu.in_hand_items, thr.pc);
     item_settle();
     vm_map_anchor(mp);
     undo_end();
@@ -379,21 +382,6 @@ function window_fill(
   window.frame[w] = run.frame[u] + start - run.start[u];
   window.tid[w] = thr.tid;
   checked_publish(w);
-}
-/** A window in hand comes on the list. Inside a section. */
-function list_in(r: vm_window_root_t, w: vm_window_t): void {
-  const first = root.first[r];
-  save(root.first, r);
-  save(root.count, r);
-  save(pcpu.in_hand_items, thr.pc);
-  window.next[w] = first;
-  window.prev[w] = NULL as vm_window_t;
-  if (first !== NULL) {
-    save(window.prev, first);
-    window.prev[first] = w;
-  }
-  root.first[r] = w;
-  root.count[r]++;
 }
 
 // --- closing -----------------------------------------------------------------------------------
@@ -446,7 +434,7 @@ function unlink(w: vm_window_t): boolean {
   // Should this thread die in the middle, the rest is unwired by the reaper.
   if (last) vm_page_unwire_run(run.frame[u] + run.pages[u] - 1, field_word(run.wired, u));
   undo_begin(root.lock, r);
-  list_out(r, w);
+  list_remove(root, r, window, w);
   save(run.refs, u);
   run.refs[u]--;
   save(pcpu.in_hand_items, thr.pc);
@@ -461,22 +449,6 @@ function unlink(w: vm_window_t): boolean {
   zone_free_at(zone(), w, 0);
   if (last) zone_free_at(zone(), u, 0);
   return last;
-}
-function list_out(r: vm_window_root_t, w: vm_window_t): void {
-  const [next, prev] = [window.next[w], window.prev[w]];
-  if (next !== NULL) {
-    save(window.prev, next);
-    window.prev[next] = prev;
-  }
-  if (prev !== NULL) {
-    save(window.next, prev);
-    window.next[prev] = next;
-  } else {
-    save(root.first, r);
-    root.first[r] = next;
-  }
-  save(root.count, r);
-  root.count[r]--;
 }
 /** A run leaves its map. Inside a section. */
 function run_out(r: vm_window_root_t, mp: vm_map_t, u: vm_window_run_t): void {

@@ -50,6 +50,7 @@ import { mtx_assert, mtx_init, mtx_lock, mtx_trylock, mtx_unlock } from '../sync
 import { LC_VM_OBJECT, LC_VM_OBJECTS } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { list_insert, list_remove } from '../sync/undo_list.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -173,20 +174,8 @@ export function vm_object_allocate(type: number, size: number, handle = 0): vm_o
 function list_in(r: vm_object_root_t, o: vm_object_t): void {
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
-  const first = root.first[r];
-  save(object.next, o);
-  save(object.prev, o);
-  save(root.first, r);
-  save(root.count, r);
+  list_insert(root, r, object, o);
   save(pcpu.in_hand_items, thr.pc);
-  object.next[o] = first;
-  object.prev[o] = NULL as vm_object_t;
-  if (first !== NULL) {
-    save(object.prev, first);
-    object.prev[first] = o;
-  }
-  root.first[r] = o;
-  root.count[r]++;
   item_settle();
   ref_push(o);
   undo_end();
@@ -306,20 +295,7 @@ function list_out(o: vm_object_t): void {
   const r = object_root();
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
-  const [next, prev] = [object.next[o], object.prev[o]];
-  if (next !== NULL) {
-    save(object.prev, next);
-    object.prev[next] = prev;
-  }
-  if (prev !== NULL) {
-    save(object.next, prev);
-    object.next[prev] = next;
-  } else {
-    save(root.first, r);
-    root.first[r] = next;
-  }
-  save(root.count, r);
-  root.count[r]--;
+  list_remove(root, r, object, o);
   save(pcpu.in_hand_items, thr.pc);
   item_in_hand(o);
   ref_pop(o);

@@ -118,6 +118,7 @@ import {
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_STORES } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { list_insert, list_remove } from '../sync/undo_list.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -246,21 +247,9 @@ export function vm_store_drop(s: vm_store_t): void {
 }
 /** The store leaves the list: its number is nobody's. Inside a section. */
 function list_out(r: vm_store_root_t, s: vm_store_t): void {
-  const [next, prev] = [store.next[s], store.prev[s]];
-  if (next !== NULL) {
-    save(store.prev, next);
-    store.prev[next] = prev;
-  }
-  if (prev !== NULL) {
-    save(store.next, prev);
-    store.next[prev] = next;
-  } else {
-    save(root.first, r);
-    root.first[r] = next;
-  }
-  for (const f of [root.count, root.ended]) save(f, r);
+  list_remove(root, r, store, s);
+  save(root.ended, r);
   save(store.id, s);
-  root.count[r]--;
   root.ended[r]++;
   store.id[s] = 0;
 }
@@ -353,18 +342,10 @@ function record_publish(s: vm_store_t): void {
   const r = store_root();
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
-  const first = root.first[r];
-  for (const f of [root.first, root.count, root.made]) save(f, r);
+  list_insert(root, r, store, s);
+  save(root.made, r);
   save(pcpu.in_hand_items, thr.pc);
-  save(store.next, s);
   save(store.id, s);
-  store.next[s] = first;
-  if (first !== NULL) {
-    save(store.prev, first);
-    store.prev[first] = s;
-  }
-  root.first[r] = s;
-  root.count[r]++;
   root.made[r]++;
   store.id[s] = root.made[r];
   item_settle();

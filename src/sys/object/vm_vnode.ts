@@ -42,6 +42,7 @@ import { vnode, type vnode_root_t, vnode_root, type vnode_t } from '../h/vm_vnod
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_VNODES } from '../sync/lock_order.ts';
 import { save, save64, undo_begin, undo_end } from '../sync/undo.ts';
+import { list_insert, list_remove } from '../sync/undo_list.ts';
 import { zone_free_at, zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -216,21 +217,11 @@ function vnode_make(s: vm_store_t, write: boolean): number {
 }
 /** A vnode in hand comes on the list; object and store are its own. */
 function list_in(r: vnode_root_t, v: vnode_t, o: vm_object_t, s: vm_store_t): void {
-  const next = root.first[r];
   undo_begin(root.lock, r);
-  save(root.first, r);
-  save(root.count, r);
+  list_insert(root, r, vnode, v);
   save(vnode.object, v);
   save(pcpu.in_hand_items, thr.pc);
   vnode.object[v] = o;
-  vnode.next[v] = next;
-  vnode.prev[v] = NONE;
-  if (next !== NONE) {
-    save(vnode.prev, next);
-    vnode.prev[next] = v;
-  }
-  root.first[r] = v;
-  root.count[r]++;
   item_settle();
   vm_object_anchor(o);
   vm_store_anchor(s);
@@ -302,23 +293,10 @@ function end(v: vnode_t, o: vm_object_t): boolean {
 }
 /** A vnode leaves the list: it, the object and the stores are in hand. */
 function list_out(r: vnode_root_t, v: vnode_t, o: vm_object_t): void {
-  const [next, prev] = [vnode.next[v], vnode.prev[v]];
   undo_begin(root.lock, r);
-  if (next !== NONE) {
-    save(vnode.prev, next);
-    vnode.prev[next] = prev;
-  }
-  if (prev !== NONE) {
-    save(vnode.next, prev);
-    vnode.next[prev] = next;
-  } else {
-    save(root.first, r);
-    root.first[r] = next;
-  }
-  save(root.count, r);
+  list_remove(root, r, vnode, v);
   save(vnode.object, v);
   save(pcpu.in_hand_items, thr.pc);
-  root.count[r]--;
   vnode.object[v] = NULL as vm_object_t;
   item_in_hand(v);
   vm_object_unanchor(o);
