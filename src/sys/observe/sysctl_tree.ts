@@ -175,15 +175,20 @@ function assert_wlocked(): void {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
+/** A string as it stands in memory: whole words, with a NUL at least. */
+function str_bytes(text: string): Uint8Array {
+  const utf8 = encoder.encode(text);
+  const bytes = new Uint8Array((utf8.length + 4) & ~3);
+  bytes.set(utf8);
+  return bytes;
+}
 /** Words that a string takes with its NUL. */
 export function str_words(text: string): number {
-  return (encoder.encode(text).length + 4) >> 2;
+  return str_bytes(text).length >> 2;
 }
 /** Writes a string at word `w`. */
 export function str_write(w: number, text: string): void {
-  const bytes = encoder.encode(text);
-  mem.U8.fill(0, w * 4, (w + str_words(text)) * 4);
-  mem.U8.set(bytes, w * 4);
+  mem.U8.set(str_bytes(text), w * 4);
 }
 /** The string at word `w`; '' for word 0. `limit`: most bytes to look at. */
 export function str_read(w: number, limit = 4096): string {
@@ -394,8 +399,13 @@ export function sysctl_reap(cpu: number): void {
 
 // --- building the tree at boot ---------------------------------------------------
 
+/*
+ * What is declared follows from the sources that the thread has loaded, so the plan of a tree is
+ * made once, and again if something was declared since: a thread may boot many machines.
+ */
 interface Plan {
-  name: string;
+  /** The name, as str_bytes. */
+  name: Uint8Array;
   path: string;
   number: number | null;
   kind: number;
@@ -403,6 +413,8 @@ interface Plan {
   index: number;
   children: Map<string, Plan>;
 }
+const planned: { top: Plan | null; declared: number } = { top: null, declared: 0 };
+const NO_CHILDREN: Plan['children'] = new Map();
 
 const TYPE: Readonly<Record<SysctlType, number>> = {
   node: CTLTYPE_NODE,
@@ -419,9 +431,11 @@ function plan_group(name: string, path: string): Plan {
   // Programs may add nodes of their own below the root and below vendor only.
   const kind = CTLTYPE_NODE | (path === 'vendor' || path === '' ? CTLFLAG_RW : CTLFLAG_RD);
   const number = fixed_number(path);
-  return { name, path, number, kind, what: WHAT_GROUP, index: -1, children: new Map() };
+  const children = new Map<string, Plan>();
+  return { name: str_bytes(name), path, number, kind, what: WHAT_GROUP, index: -1, children };
 }
-function plan_leaf(top: Plan, path: string, leaf: Partial<Plan>): void {
+type Leaf = Pick<Plan, 'number' | 'kind' | 'what' | 'index'>;
+function plan_leaf(top: Plan, path: string, leaf: Leaf): void {
   const names = path.split('.');
   const last = names.pop() as string;
   let at = top;
@@ -435,9 +449,18 @@ function plan_leaf(top: Plan, path: string, leaf: Partial<Plan>): void {
     at = next;
   }
   if (at.children.has(last)) throw new Error(`sysctl ${path} is declared twice, or is a group too`);
-  at.children.set(last, { ...plan_group(last, path), ...leaf });
+  const { number, kind, what, index } = leaf;
+  const name = str_bytes(last);
+  at.children.set(last, { name, path, number, kind, what, index, children: NO_CHILDREN });
 }
 function plan_tree(): Plan {
+  const declared = sysctl_decls.length + counters.length; // none goes
+  if (planned.top && planned.declared === declared) return planned.top;
+  planned.top = plan_made();
+  planned.declared = declared;
+  return planned.top;
+}
+function plan_made(): Plan {
   const top = plan_group('', '');
   top.children.set('vendor', plan_group('vendor', 'vendor'));
   for (const [index, d] of sysctl_decls.entries()) {
@@ -447,12 +470,13 @@ function plan_tree(): Plan {
   }
   for (const [index, c] of counters.entries()) {
     const kind = (TYPE[counter_type(c)] | CTLFLAG_RD | CTLFLAG_MPSAFE) >>> 0;
-    plan_leaf(top, c.name, { kind, what: WHAT_COUNTER, index });
+    const number = fixed_number(c.name);
+    plan_leaf(top, c.name, { kind, number, what: WHAT_COUNTER, index });
   }
   return top;
 }
 function plan_words(p: Plan): number {
-  let n = oid.sizeof + str_words(p.name);
+  let n = oid.sizeof + (p.name.length >> 2);
   for (const c of p.children.values()) n += plan_words(c);
   return n;
 }
@@ -486,8 +510,8 @@ function plan_place(p: Plan, place: { node: number; text: number }, parent: oid_
   const o = place.node as oid_t;
   place.node += oid.sizeof;
   oid_init(o, place.text, p.kind, p.what);
-  str_write(place.text, p.name);
-  place.text += str_words(p.name);
+  mem.U8.set(p.name, place.text * 4);
+  place.text += p.name.length >> 2;
   oid.index[o] = p.index;
   oid.version[o] = 1;
   if (parent !== NULL) {
