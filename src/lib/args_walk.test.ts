@@ -398,6 +398,7 @@ Object.assign(SUBJECTS, {
       mmap: () => [{ length: 10, name: 'n', protect: 'r', inherit: 'zero' }],
       region: () => ['m'],
       regions: none,
+      limits: () => [{ resident: '64K' }],
       ...widths('8 16 32 64f', 'load', (w) => [region(w).address]),
       ...widths('8 16 32 64f', 'store', (w) => [region(w).address, 1]),
       fork: () => [`fork ${Math.random()}`, { protect: 'r', wait: 5, windows: 'copy' }],

@@ -45,6 +45,7 @@ import {
   space_gone,
   space_keep,
   space_let_go,
+  space_limit_resident,
   space_make,
   space_map,
   space_name,
@@ -80,14 +81,17 @@ import {
   forkShapeOf,
   type Inherit,
   inheritName,
+  type LimitOptions,
   type Protection,
   protectionName,
   type RegionOptions,
   type RegionShape,
   regionShapeOf,
+  residentLimitOf,
   type SaveAsyncOptions,
   type SaveOptions,
   type SaveShape,
+  type SpaceLimits,
   type SpaceOptions,
   type SpaceShape,
   spaceShapeOf,
@@ -301,6 +305,23 @@ export class Space implements Mortal, Disposable {
   /** Bytes that are mapped in it: a sample. Throws ESTALE. */
   get mapped(): number {
     return map.size[this.enter('mapped')] * PAGE_SIZE;
+  }
+  /**
+   * Its limits; with options they are changed first, for all threads.  Beyond `resident` an access
+   * to a page that is not in use takes others of the space out of use: the first ones to leave the
+   * memory when that is short, in which they stay until then.  What windows hold counts, and
+   * stays.  A fork has the limits of its original.  Throws EINVAL, ESTALE.
+   */
+  limits(options?: LimitOptions): SpaceLimits {
+    const resident = residentLimitOf(options);
+    const mp = this.enter('limits');
+    if (resident !== undefined) inKernel('limits', () => space_limit_resident(mp, resident));
+    const bytes = (pages: number, none: number): number =>
+      pages === none ? Number.POSITIVE_INFINITY : pages * PAGE_SIZE;
+    return {
+      mapped: bytes(map.limit[mp], VM_MAP_MAX),
+      resident: bytes(map.rss_limit[mp], 0),
+    };
   }
   /** Whether it was destroyed, or this thread let go of it, or left the machine. */
   get gone(): boolean {

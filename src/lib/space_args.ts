@@ -56,6 +56,18 @@ export interface SpaceOptions {
   /** Whether it is made if there is none of that name. Default true. */
   readonly create?: boolean;
 }
+/** Limits of a space that can be changed; what is absent stays. */
+export interface LimitOptions {
+  /** The most bytes of it that are in memory and in use at a time; Infinity: any number. */
+  readonly resident?: Size;
+}
+/** Limits of a space, bytes; Infinity: there is none. */
+export interface SpaceLimits {
+  /** The most that may be mapped in it. */
+  readonly mapped: number;
+  /** The most of it that is in memory and in use at a time. */
+  readonly resident: number;
+}
 /** What is mapped. */
 export interface RegionOptions {
   /** Bytes; the last page is mapped whole. Of a file, default: all from `offset` on. */
@@ -129,6 +141,7 @@ export interface WindowsOptions extends WindowOptions {
 }
 
 const SPACE: Known = ['limit', 'create'];
+const LIMITS: Known = ['resident'];
 const MEMORY: Known = ['length', 'name', 'address', 'protect', 'inherit'];
 const REGION: Known = [...MEMORY, 'file', 'shared', 'write', 'offset'];
 const SYNC: Known = ['wait', 'invalidate'];
@@ -214,6 +227,14 @@ export function spaceShapeOf(options: SpaceOptions | undefined): SpaceShape {
     throw kmemError(EINVAL, 'space', `create ${shown(create)} is neither true nor false`);
   }
   return { limit: limit === undefined ? undefined : sizeOf('space', 'limit', limit), create };
+}
+/** The resident limit that is to be, in pages, 0: none; undefined: it stays. Throws EINVAL. */
+export function residentLimitOf(options: LimitOptions | undefined): number | undefined {
+  checkOptions('limits', options, LIMITS);
+  const { resident } = options ?? {};
+  if (resident === undefined) return undefined;
+  if (resident === Number.POSITIVE_INFINITY) return 0;
+  return Math.max(Math.floor(sizeOf('limits', 'resident', resident) / PAGE_SIZE), 1);
 }
 /** A file that is wanted. */
 export interface FileShape {

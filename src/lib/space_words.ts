@@ -74,6 +74,10 @@ export const SPACE_WORDS = {
   inherit:
     'What a fork makes of a region: share, the same memory for both; copy, the default; zero; ' +
     'none, a hole.',
+  limits:
+    'How many bytes of a space are in use at a time, space.limits({ resident }): an access to ' +
+    'one more page takes others of the space out of use, which are the first to leave the memory ' +
+    'when that is short. vm.v_resident_max is one for all spaces: its pages leave at once.',
   resident:
     'Bytes of a space whose pages are in memory and that it translates; `mapped` are all that ' +
     'regions have, in memory or not. Region.resident() has a byte for each page: 1 it is in ' +

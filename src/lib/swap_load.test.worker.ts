@@ -1,6 +1,6 @@
 /*
- * The worker of swap_load.slow.test.ts: writes and reads pages of regions of its own, each of
- * which says which one it is and when it was written, until it is told to stop.
+ * The worker of swap_load.slow.test.ts and space_limits.test.ts: writes and reads pages of regions
+ * of its own, each of which says which one it is and when it was written, until it is told to stop.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach, type Handle, KmemError } from './index.ts';
@@ -9,6 +9,8 @@ import { dice } from '../sys/machine/seed.test.lib.ts';
 interface Task {
   readonly handle: Handle;
   readonly name: string;
+  /** Of the pages. Default 'pages'. */
+  readonly region?: string;
   readonly pages: number;
   readonly seed: number;
   /** Whether to stop; steps that all have done. */
@@ -18,10 +20,10 @@ const PAGE = 4096;
 /** Of how many steps the others hear. */
 const BATCH = 64;
 
-const { handle, name, pages, seed, words } = workerData as Task;
+const { handle, name, region = 'pages', pages, seed, words } = workerData as Task;
 const machine = attach(handle);
 const space = machine.space(name);
-const m = space.mmap({ name: 'pages', length: pages * PAGE });
+const m = space.mmap({ name: region, length: pages * PAGE });
 const draw = dice(seed);
 const times = new Uint32Array(pages);
 function wrong(i: number): string {

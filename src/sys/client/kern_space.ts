@@ -73,6 +73,7 @@ export { vm_frame as space_frame } from '../map/vm_copy.ts';
 export { vnode_lost_touch as space_unwritten } from '../object/vm_vnode.ts';
 export { vm_map_destroy as space_destroy } from '../map/vm_map_keep.ts';
 export { vm_region_there as space_there } from '../map/vm_region.ts';
+export { vm_rss_limit as space_limit_resident } from '../map/vm_rss.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;

@@ -170,6 +170,8 @@ export const vm_map = struct<vm_map_t>(
   dlimit: i32('sh', 'the most pages that its data may have'),
   dlimit_max: i32('sh', 'what `dlimit` may become; other mappings leave so much room'),
   slimit: i32('sh', 'the most pages that its stack may have'),
+  rss_limit: i32('sh', 'the most pages that it may translate at a time; 0: any number'),
+  rss_hand: i32('a', 'page number at which that limit took translations away last'),
   keepers: words('nh', 'CPUs whose threads keep it: a bit, and a reference, each', CPUSET_WORDS),
   gone: i32('sh', 'it was destroyed: 1; whoever keeps it is to let go of it'),
   regions: ptr<vm_region_t>('s', 'its named parts, the newest first'),

@@ -30,7 +30,8 @@
  * What only a pager has is filled by it with nothing else locked, and then looked up again.
  *
  * Memory comes from reclaiming (vm_pageout.ts), perhaps after a wait (vm_oom.ts), or not at all:
- * KERN_RESOURCE_SHORTAGE.  So does a page that is more than vm.v_resident_max allows.
+ * KERN_RESOURCE_SHORTAGE.  So does a page that is more than vm.v_resident_max allows.  A space that
+ * has a limit of its own gives other pages up first (vm_rss.ts).
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
@@ -105,6 +106,7 @@ import { shortage_none, vm_fault_reclaim } from './vm_oom.ts';
 import { pageout_most, pageout_readahead } from './vm_pageout_vars.ts';
 import { vm_map_growstack } from './vm_map_stack.ts';
 import { vm_map_lookup } from './vm_map_tree.ts';
+import { vm_rss_room } from './vm_rss.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const map = vm_map;
@@ -150,6 +152,7 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number, most = 0): n
   const short = shortage_none();
   shortage.pages = 1;
   let waits = 0;
+  if (map.rss_limit[mp] !== 0) vm_rss_room(mp);
   for (;;) {
     poll();
     vm_page_zero_ahead();

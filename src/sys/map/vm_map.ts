@@ -186,6 +186,7 @@ export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_M
   map.dlimit[mp] = atop(DFLDSIZ_BYTES);
   map.dlimit_max[mp] = atop(MAXDSIZ_BYTES);
   map.slimit[mp] = VM_MAP_MAX;
+  map.rss_limit[mp] = map.rss_hand[mp] = 0;
   for (let b = 0; b < VM_BANKS; b++) map.banks[elem(mp, b)] = 0;
   map.runs[mp] = NULL as vm_window_run_t;
   map.pmap[mp] = pm;

@@ -497,6 +497,6 @@ function settle(parent: vm_map_t, child: vm_map_t, { text, data, stack }: Sizes)
   for (const f of [map.taddr, map.daddr, map.maxsaddr, map.limit]) f[child] = f[parent];
   undo_end();
   // Nobody else knows the child yet.
-  for (const f of [map.dlimit, map.dlimit_max, map.slimit]) f[child] = f[parent];
+  for (const f of [map.dlimit, map.dlimit_max, map.slimit, map.rss_limit]) f[child] = f[parent];
   for (let b = 0; b < VM_BANKS; b++) map.banks[elem(child, b)] = map.banks[elem(parent, b)];
 }

@@ -9,7 +9,8 @@
  * busy, has no contents, or lies in an object further down is left to a fault.  The
  * translations do not allow writing, so that writes are noticed as ever.
  *
- * It is a favour: where memory is short it ends early, and nobody is told.
+ * It is a favour: where memory is short, or the space at its limit (vm_rss.ts), it ends early, and
+ * nobody is told.
  */
 import { NULL } from '../machine/struct.ts';
 import { vm_map, vm_map_entry, type vm_map_entry_t, type vm_map_t } from '../h/vm_map.ts';
@@ -21,6 +22,7 @@ import { vm_page_count_min } from '../page/vm_page.ts';
 import { pmap_enter, pmap_extract } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { entry_object } from './vm_map_entry.ts';
+import { rss_over } from './vm_rss.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -40,7 +42,7 @@ export function vm_map_pmap_enter(mp: vm_map_t, e: vm_map_entry_t, first: number
     const m = object_page_next(o, i);
     if (m === 0) break;
     i = page.index[m];
-    if (i >= last || vm_page_count_min()) break;
+    if (i >= last || vm_page_count_min() || rss_over(mp, 1) > 0) break;
     if (!page_valid(m) || page.busy[m] !== 0) continue;
     // With the object locked nobody else enters one of its pages.
     if (pmap_extract(pm, from_vpn + i) !== 0) continue;

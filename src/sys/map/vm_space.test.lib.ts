@@ -37,6 +37,7 @@ import { maps_all, vm_maps_check } from './vm_map_check.ts';
 import { vmspace_alloc, vmspace_fork } from './vm_map_fork.ts';
 import { vm_map_fixed } from './vm_map_insert.ts';
 import { vm_map_protect, vm_map_remove } from './vm_map_range.ts';
+import { vm_rss_limit } from './vm_rss.ts';
 import {
   ANON,
   MAPS,
@@ -125,6 +126,8 @@ export function spaces_step(
     const prot = [VM_PROT_NONE, VM_PROT_READ, RW][draw(3)];
     const after = (cell: Cell): Cell => (cell === null ? null : { ...cell, prot });
     range(has, i, n, space_protect(s, i, n, prot), after);
+  } else if (what < 98) {
+    vm_rss_limit(map_at(s), draw(12)); // what a space holds does not depend on it
   } else {
     map_drop(s);
     model.delete(s);

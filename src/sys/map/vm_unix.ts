@@ -95,6 +95,8 @@ export interface Limits {
   readonly stack?: number;
   /** RLIMIT_AS: all that is mapped. */
   readonly all?: number;
+  /** RLIMIT_RSS: what is translated at a time; 0: any number. */
+  readonly resident?: number;
 }
 /** Sets limits; what is there already stays. */
 export function vmspace_limits(mp: vm_map_t, limits: Limits): void {
@@ -103,6 +105,7 @@ export function vmspace_limits(mp: vm_map_t, limits: Limits): void {
     { f: map.dlimit_max, bytes: limits.data_max },
     { f: map.slimit, bytes: limits.stack },
     { f: map.limit, bytes: limits.all },
+    { f: map.rss_limit, bytes: limits.resident },
   ];
   vm_map_lock(mp);
   undo_begin(map.lock, mp);

@@ -474,6 +474,45 @@ export function pmap_cut_end({ pm, changed }: Cut, ms: number): number {
   return silent;
 }
 
+/** The first `n` mappings from page number `from` on that are not wired: page number and page. */
+export function pmap_mapped(pm: pmap_t, from: number, n: number): { at: number; m: number }[] {
+  const found: { at: number; m: number }[] = [];
+  mtx_lock(pmap.lock, pm);
+  const t = pmap_index(pm);
+  for (let key = radix_next(t, from >>> TABLE_SHIFT); key >= 0; key = radix_next(t, key + 1)) {
+    const first = key * TABLE_ENTRIES;
+    const table = page_word(radix_peek(t, key));
+    for (let i = Math.max(from - first, 0); i < TABLE_ENTRIES && found.length < n; i++) {
+      const pte = mem.I32[table + i];
+      if (pte !== 0 && (pte & PTE_WIRED) === 0) found.push({ at: first + i, m: pte_page(pte) });
+    }
+    if (found.length === n) break;
+  }
+  mtx_unlock(pmap.lock, pm);
+  return found;
+}
+/**
+ * Takes away what is mapped at page number `at` if it is page m, and not wired.  Waits for nobody.
+ * False: it is not.
+ */
+export function pmap_remove_page(pm: pmap_t, at: number, m: number): boolean {
+  mtx_lock(pmap.lock, pm);
+  const pte = pmap_pte(pm, at);
+  const is = pte !== 0 && pte_page(pte) === m && (pte & PTE_WIRED) === 0;
+  if (is) {
+    forget(pm, at, m, pte_word(table_of(pm, at), at));
+  }
+  mtx_unlock(pmap.lock, pm);
+  return is;
+}
+/** Takes one mapping away, the entry at word w. Locked. */
+function forget(pm: pmap_t, at: number, m: number, w: number): void {
+  const table = table_of(pm, at);
+  clear(pm, w, table);
+  shoot_and_forget(pm, [at, m]);
+  if (page.state[table] === 0) table_free(pm, at >>> TABLE_SHIFT);
+}
+
 // --- by page -----------------------------------------------------------------------------------
 
 /** Calls `each` for every mapping of a page, with its pmap locked. False of `each`: it is over. */
@@ -491,12 +530,7 @@ function mappings(m: number, each: (pm: pmap_t, at: number, pte: number, w: numb
 /** Takes page m away from whoever maps it. Waits for nobody. The page is the caller's. */
 export function pmap_remove_all(m: number): void {
   while (page.map_pmap[m] !== NULL) {
-    mappings(m, (pm, at, _pte, w) => {
-      const table = table_of(pm, at);
-      clear(pm, w, table);
-      shoot_and_forget(pm, [at, m]);
-      if (page.state[table] === 0) table_free(pm, at >>> TABLE_SHIFT);
-    });
+    mappings(m, (pm, at, _pte, w) => forget(pm, at, m, w));
   }
 }
 /**
