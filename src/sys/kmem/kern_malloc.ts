@@ -365,13 +365,14 @@ function malloc_large(
   s: mtstats_t,
   flags: number,
   anchor = 0,
+  pages = large_pages,
 ): number {
   if ((flags & M_NORECLAIM) === 0) {
     reap_pending();
     poll_uma();
   }
   const n = Math.ceil(size / (PAGE_WORDS * 4));
-  const m = n > vm_page_count() ? 0 : large_pages(n, flags);
+  const m = n > vm_page_count() ? 0 : pages(n, flags);
   if (m === 0) return malloc_fail(t, s, -1); // else its budget is left below
   if (flags & M_ZERO) vm_page_zero_fill(m, n);
   page.index[m] = n;
@@ -384,6 +385,23 @@ function malloc_large(
   if (opt.MALLOC_PROFILE) mprof_count(size);
   if (opt.DIAGNOSTIC && (flags & M_ZERO) === 0) mem.U8.fill(DIAG_FILL, p * 4, p * 4 + size);
   return p;
+}
+/**
+ * A block of whole pages that are found by `pages`: n of them side by side, in this CPU's hand and
+ * within the budget (budget_enter), or 0.  The block is a large one like any other.
+ */
+export function malloc_of_pages(
+  size: number,
+  t: malloc_type_t,
+  given: number,
+  pages: (n: number, flags: number) => number,
+): number {
+  malloc_type_check(t, 'contigmalloc');
+  poll();
+  const flags = flags_check(given);
+  const s = malloc_stats_block(t, flags);
+  if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, -1);
+  return malloc_large(size, t, s, flags, 0, pages);
 }
 /*
  * A large block is counted in two stores, and its pages leave this CPU's hand or

@@ -1,5 +1,5 @@
 /*
- * vm_contig: free pages side by side, where memory is full of pages that may go.
+ * vm_contig: where in memory n pages side by side cost least.
  *
  *      memory    | o o k o . o o d . o k o . o |     k the kernel's, or held    . free
  *                         '---------'                o of an object             d dirty
@@ -7,12 +7,14 @@
  *
  * Reclaiming by age frees pages all over the memory: of many free ones hardly any are neighbours.
  * So whoever wants n of them in a row looks for the place where that costs least.  What is free
- * costs nothing, an unused page little, one in use more, one that is to be written first most.
- * What the kernel has, what is wired or busy, and what has no store with room, cannot go at all.
- * The pages of that place are freed one by one.  If one of them turns out to stay, what went
- * before it is free all the same, and the next place is looked for behind it.
+ * costs nothing.  Where pages are to be freed (vm_contig_free) an unused page costs little, one in
+ * use more, one that is to be written first most; where they are to move (vm_contig_gather.ts) all
+ * cost the same.  What the kernel has, what is wired or busy, and what has no store with room,
+ * cannot go at all.
  *
- * Others may take what is free before the caller does: it tries again, some times.
+ * vm_contig_free frees the pages of that place one by one.  If one of them turns out to stay, what
+ * went before it is free all the same, and the next place is looked for behind it.  Others may take
+ * what is free before the caller does: it tries again, some times.
  *
  * Locks.  None is held by the caller.  Places are samples; a page is decided about with its object
  * locked (page_evict).  It may write, and sleep.
@@ -24,7 +26,7 @@ import { page_dirty } from '../object/vm_launder.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_wirings } from '../page/vm_pageq.ts';
-import { phys_root, vm_phys } from '../page/vm_phys.ts';
+import { phys_root, type RunLimits, vm_phys } from '../page/vm_phys.ts';
 import { page_evict } from './vm_pageout_scan.ts';
 
 const page = vm_page;
@@ -51,25 +53,33 @@ function is_kept(m: number, kept: readonly KeptPages[]): boolean {
 function is_free(m: number): boolean {
   return (page.info[m] & PK_MASK) === PK_FREE;
 }
+/** Whether page m is one of an object that may move or go. A sample. */
+export function contig_loose(m: number): boolean {
+  const object = (page.info[m] & PK_MASK) === PK_OBJECT && page.owner[m] !== NULL;
+  if (!object || page.busy[m] !== 0 || vm_page_wirings(m) > 0) return false;
+  return (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) === 0;
+}
 /** What it would cost to free page m; Infinity: it stays. A sample. */
 function cost(m: number, kept: readonly KeptPages[]): number {
   if (is_free(m)) return 0;
-  const object = (page.info[m] & PK_MASK) === PK_OBJECT && page.owner[m] !== NULL;
-  if (!object || page.busy[m] !== 0 || vm_page_wirings(m) > 0) return Number.POSITIVE_INFINITY;
-  if (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) return Number.POSITIVE_INFINITY;
-  if (is_kept(m, kept)) return Number.POSITIVE_INFINITY;
+  if (!contig_loose(m) || is_kept(m, kept)) return Number.POSITIVE_INFINITY;
   const used = page_queue(m) === PQ_ACTIVE ? COST_USED : COST_UNUSED;
   return page_dirty(m) ? used + COST_DIRTY : used;
 }
 /**
- * The first of the n pages in a row from page `from` on that cost least, the highest ones of those
- * that cost as much; 0: there are none.
+ * The first of the n pages in a row within the limits that cost least by `cost_of`, the highest
+ * ones of those that cost as much; 0: there are none.
  */
-function cheapest(from: number, end: number, n: number, kept: readonly KeptPages[]): number {
+export function contig_cheapest(
+  n: number,
+  limits: RunLimits,
+  cost_of: (m: number) => number,
+): number {
   const costs = new Float64Array(n); // of the last n pages, in a ring
   let [sum, run, found, least] = [0, 0, 0, Number.POSITIVE_INFINITY];
-  for (let m = from; m < end; m++) {
-    const c = cost(m, kept);
+  const { low, high } = contig_bounds(limits);
+  for (let m = low; m < high; m++) {
+    const c = cost_of(m);
     if (c === Number.POSITIVE_INFINITY) {
       [sum, run] = [0, 0];
       continue;
@@ -77,11 +87,21 @@ function cheapest(from: number, end: number, n: number, kept: readonly KeptPages
     if (run >= n) sum -= costs[m % n];
     costs[m % n] = c;
     sum += c;
-    if (++run < n || sum > least) continue;
+    if (++run < n || sum > least || !contig_fits(m - n + 1, n, limits)) continue;
     least = sum;
     found = m - n + 1;
   }
   return found;
+}
+/** The part of memory that has pages, within the limits. */
+export function contig_bounds({ low, high }: RunLimits): { low: number; high: number } {
+  const ph = phys_root();
+  return { low: Math.max(low, phys.low[ph]), high: Math.min(high, phys.high[ph]) };
+}
+/** Whether a run of n pages may begin at page m: its alignment, and no boundary in it. */
+export function contig_fits(m: number, n: number, { align, boundary }: RunLimits): boolean {
+  if (m % align !== 0) return false;
+  return boundary === 0 || Math.floor(m / boundary) === Math.floor((m + n - 1) / boundary);
 }
 /**
  * Frees pages until n of them lie side by side, if that can be done without those in `kept`, which
@@ -91,7 +111,8 @@ export function vm_contig_free(n: number, kept: readonly KeptPages[]): boolean {
   const ph = phys_root();
   let freed = vm_page_limbo_free() + vm_page_cache_empty();
   for (let from = phys.low[ph], tries = 0; tries < PLACES; tries++) {
-    const first = cheapest(from, phys.high[ph], n, kept);
+    const limits = { low: from, high: phys.high[ph], align: 1, boundary: 0 };
+    const first = contig_cheapest(n, limits, (m) => cost(m, kept));
     if (first === 0) break;
     let m = first;
     for (; m < first + n; m++) {

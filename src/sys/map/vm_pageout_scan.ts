@@ -273,6 +273,13 @@ export function page_evict(m: number): boolean {
 }
 /** The same with its object locked; that may be let go of meanwhile. */
 function evicted(m: number, o: vm_object_t): boolean {
+  if (!tidied(m, o)) return false;
+  object_page_free(m, o);
+  counter_add(v_dfree, 1);
+  return true;
+}
+/** Has page m written if it is dirty. True: it may be freed, and nothing is lost. */
+function tidied(m: number, o: vm_object_t): boolean {
   const held = (): boolean => page.busy[m] !== 0 || vm_page_wirings(m) > 0 || ending(o);
   if (held()) return false;
   if (page_dirty(m) && page_valid(m)) {
@@ -283,10 +290,23 @@ function evicted(m: number, o: vm_object_t): boolean {
     if (object_page_launder(m, o) !== 0) return false;
     if (!is_of(m, o, page_queue(m)) || held() || page_dirty(m)) return false;
   }
-  if (page_valid(m) && !cached(scan_of(PASS_URGENT, 1, 0), m, o)) return false;
-  object_page_free(m, o);
-  counter_add(v_dfree, 1);
-  return true;
+  return !page_valid(m) || cached(scan_of(PASS_URGENT, 1, 0), m, o);
+}
+/**
+ * Makes as many pages of a queue as can be as good as free, whether they were used or not; dirty
+ * ones are written.  At each page that is there now it looks once at most.
+ */
+export function queue_launder(q: number): void {
+  for (let left = pageq_count(q); left > 0; left--) {
+    const m = first_of(q);
+    if (m === 0) return;
+    if (m < 0) continue;
+    const o = page.owner[m] as vm_object_t;
+    if (!tidied(m, o)) {
+      if (is_of(m, o, q)) vm_page_requeue(m);
+    } else if (!page_valid(m)) object_page_free(m, o);
+    mtx_unlock(object.lock, o);
+  }
 }
 
 // --- the cache queue -----------------------------------------------------------------------------

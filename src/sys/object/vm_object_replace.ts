@@ -10,7 +10,8 @@
  * The caller does the first two, for many pages at a time perhaps: only by waiting it is sure that
  * no store comes after the copy.  Who faults meanwhile finds the page busy and sleeps.  A thread
  * that dies before step 4 leaves the page where it was, and after it a page that is busy and
- * nobody's, which the reaper frees.
+ * nobody's, which the reaper frees.  The copy may be on no queue then: the reaper, which finds it
+ * busy, puts it on one.
  */
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -19,21 +20,21 @@ import { PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { pmap_copy_page } from '../page/vm_page.ts';
 import { vm_page_forget, vm_page_free_busy, vm_page_unbusy } from '../page/vm_page_busy.ts';
-import { vm_page_unqueue } from '../page/vm_pageq.ts';
+import { pageq_place, vm_page_queue_at, vm_page_unqueue } from '../page/vm_pageq.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { radix_replace } from '../pmap/vm_radix.ts';
 import { object_index } from './vm_object.ts';
-import { page_flash } from './vm_object_page.ts';
+import { object_page_wakeup, page_flash } from './vm_object_page.ts';
 
 const object = vm_object;
 const page = vm_page;
 
 /**
  * Steps 3 and 4: page `to`, busy by this CPU and said to be this page of the object, takes the
- * place of page m, which is not wired.  The object is locked.  The copy is busy no more; m is
- * busy by this CPU and nobody's.
+ * place of page m, which is not wired.  The object is locked.  The copy is busy no more, unless
+ * `busy` says so; m is busy by this CPU and nobody's.  The copy is on no queue.
  */
-export function object_page_replace(m: number, to: number, o: vm_object_t): void {
+export function object_page_replace(m: number, to: number, o: vm_object_t, busy = false): void {
   if (opt.INVARIANTS) {
     if (page.busy[m] !== thr.tid) panic('vm_page_replace: not busy by this CPU', m);
     if (page.map_pmap[m] !== 0) panic('vm_page_replace: it is mapped', m);
@@ -50,12 +51,23 @@ export function object_page_replace(m: number, to: number, o: vm_object_t): void
   save(page.slot, m);
   page.slot[to] = page.slot[m];
   page.slot[m] = 0;
-  vm_page_unbusy(to);
+  if (!busy) vm_page_unbusy(to);
   undo_end();
 }
-/** Step 5: a page that was replaced goes; those who sleep for it look again. */
-export function object_page_replaced(m: number): void {
+/** The same, and the copy is on the queue that m was on, in the place of that. */
+export function object_page_relocate(m: number, to: number, o: vm_object_t): void {
+  const place = pageq_place(m);
+  object_page_replace(m, to, o, true);
+  vm_page_queue_at(to, place);
+  object_page_wakeup(to, o);
+}
+/** A page that was replaced forgets what it was; those who sleep for it look again. */
+export function object_page_left(m: number): void {
   page_flash(m);
   vm_page_forget(m);
+}
+/** Step 5: it goes. */
+export function object_page_replaced(m: number): void {
+  object_page_left(m);
   vm_page_free_busy(m);
 }

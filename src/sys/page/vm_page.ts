@@ -212,7 +212,7 @@ export function vm_page_startup(): void {
 // --- taking pages --------------------------------------------------------------------
 
 /** Free pages that a request of this class must leave. */
-function reserve_of(req: number): number {
+export function vm_page_reserve(req: number): number {
   const cls = req & VM_ALLOC_CLASS;
   if (cls === VM_ALLOC_INTERRUPT) return 0;
   const kept = cls === VM_ALLOC_SYSTEM ? INTERRUPT_FREE_MIN : sysctl_get(v_free_reserved);
@@ -220,7 +220,7 @@ function reserve_of(req: number): number {
 }
 /** Free pages that an ordinary request must leave. */
 export function vm_page_reserved(): number {
-  return reserve_of(VM_ALLOC_NORMAL);
+  return vm_page_reserve(VM_ALLOC_NORMAL);
 }
 
 /** What tests make fail: called before each page request with the pages wanted. */
@@ -261,7 +261,7 @@ export function vm_page_hand_has(m: number, n: number): boolean {
  * never in it.  So a CPU that dies under the free lock may leave one page that
  * says HAND and is in no note: vm_page_recover finds it.
  */
-function carry_out(m: number, n: number): void {
+export function vm_page_carry_out(m: number, n: number): void {
   vm_page_in_hand(m, 0);
   const length = vm_page_hand_length();
   for (let i = m; i < m + n; i++) {
@@ -283,10 +283,10 @@ export function vm_page_alloc(color: number, req: number, domain = -1): number {
   if (opt.FAILPOINTS && page_failpoint.refuse?.(1)) return 0;
   mtx_lock(phys.lock, ph);
   let m = 0;
-  if (phys.free[ph] > reserve_of(req)) {
+  if (phys.free[ph] > vm_page_reserve(req)) {
     const zero = (req & VM_ALLOC_ZERO) !== 0;
     m = find_page(zero, color, domain);
-    if (m !== 0) carry_out(m, 1);
+    if (m !== 0) vm_page_carry_out(m, 1);
   }
   mtx_unlock(phys.lock, ph);
   if (m === 0) {
@@ -335,9 +335,9 @@ export function vm_page_alloc_run(n: number, req: number, limits?: RunLimits): n
   if (opt.FAILPOINTS && page_failpoint.refuse?.(n)) return 0;
   mtx_lock(phys.lock, ph);
   let m = 0;
-  if (phys.free[ph] - n >= reserve_of(req)) {
+  if (phys.free[ph] - n >= vm_page_reserve(req)) {
     m = limits ? phys_limited_run(ph, n, limits) : phys_highest_run(ph, n);
-    if (m !== 0) carry_out(m, n);
+    if (m !== 0) vm_page_carry_out(m, n);
   }
   mtx_unlock(phys.lock, ph);
   pagedaemon_poke();
@@ -507,7 +507,7 @@ export function vm_page_zero_idle(max: number): number {
     if (phys.zeroed[ph] * 2 >= phys.free[ph]) break;
     mtx_lock(phys.lock, ph);
     const m = phys_lowest(ph, false, -1, phys.low[ph], phys.high[ph]);
-    if (m !== 0) carry_out(m, 1);
+    if (m !== 0) vm_page_carry_out(m, 1);
     mtx_unlock(phys.lock, ph);
     if (m === 0) break;
     pmap_zero_page(m);

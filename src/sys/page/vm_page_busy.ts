@@ -18,8 +18,9 @@
  *
  * Deaths.  The reaper looks through the page array for the dead CPU's tid.  A page to
  * which its owner does not lead (the line of its kind in boot/main.ts says how that is
- * seen) becomes free, and what the owner noted at it is forgotten; any other is busy no
- * longer.  The tid changes by compare-and-swap, so that of two settlers one has the page.
+ * seen) becomes free, and what the owner noted at it is forgotten; any other is on a queue, if
+ * it is of a sort that is on one, and busy no longer.  The tid changes by compare-and-swap, so
+ * that of two settlers one has the page.
  */
 import { atomic_cas, sim_point } from '../machine/atomic.ts';
 import { pcpu as pcpu_, thr as thr_, tid_cpu } from '../machine/cpu.ts';
@@ -41,6 +42,7 @@ import {
 } from './vm_page.ts';
 import { vm_page_get, vm_page_put } from './vm_page_cache.ts';
 import { vm_page_limbo, vm_page_limbo_count, vm_page_limbo_free } from './vm_page_limbo.ts';
+import { vm_page_requeued } from './vm_pageq.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
@@ -140,6 +142,8 @@ export function vm_page_busy_reap(cpu: number): void {
     if (dead === 0 || tid_cpu(dead) !== cpu || dead === thr.tid) continue;
     const w = field_word(page.busy, m);
     if (!vm_page_unowned(m)) {
+      // It may have been on its way from one queue to another, or from a page that it replaced.
+      vm_page_requeued(m);
       if (atomic_cas(w, dead, 0) === dead && page.flags[m] & PG_WANTED) wakeup(w);
     } else if (atomic_cas(w, dead, thr.tid) === dead) {
       counter_add(v_reap_pages, 1);

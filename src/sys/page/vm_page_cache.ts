@@ -239,7 +239,7 @@ function fill(n: number, zeroed: boolean): void {
     const m = (w << 5) + lowest_bit(left);
     const is_zero = (page.flags[m] & PG_ZERO) !== 0;
     if ((is_zero ? pcpu.zcached_n : pcpu.cached_n)[thr.pc] >= phys.cache_max[ph]) break;
-    // As in carry_out: a page that says FREE, and that others may get, is never noted.
+    // As in vm_page_carry_out: a page that says FREE, and that others may get, is never noted.
     vm_page_in_hand(m, 0);
     page.info[m] = PK_HAND;
     if (opt.SIM) sim_point(m);

@@ -293,6 +293,11 @@ function activate(r: vm_pageq_t, m: number): void {
   }
   if (managed(m) && wirings(m) === 0) link_last(r, m, PQ_ACTIVE, act);
 }
+/** A page that has an owner, and that a dead CPU had busy, is on a queue. It is busy still. */
+export function vm_page_requeued(m: number): void {
+  if ((page.info[m] & PK_MASK) !== PK_OBJECT) return;
+  if (page_queue(m) === PQ_NONE && managed(m) && wirings(m) === 0) vm_page_activate(m);
+}
 /**
  * New pages of an object, which is locked, go on queues: page `used` at the end of the active one,
  * the others at the end of the inactive one.
@@ -419,6 +424,50 @@ export function vm_page_unqueue(m: number): void {
     unlink(at);
     set_queue(at, PQ_NONE, 0);
   });
+}
+/** Where a page was on its queue when it left it: its word, and the pages on both sides. */
+export interface QueuePlace {
+  readonly word: number;
+  readonly prev: number;
+  readonly next: number;
+}
+/** Where page m is on its queue. Its object is locked; its neighbours may change at once. */
+export function pageq_place(m: number): QueuePlace {
+  return { word: page.queue[m], prev: page.prev[m], next: page.next[m] };
+}
+/**
+ * A page that is on no queue goes where another one was: behind the page that was before that or
+ * before the page that was behind it, if it is there still; else to the end of that queue.
+ */
+export function vm_page_queue_at(m: number, place: QueuePlace): void {
+  const q = place.word & PQ_MASK;
+  if (q === PQ_NONE) return;
+  change(m, () => {
+    if (page_queue(m) !== PQ_NONE || !managed(m) || wirings(m) !== 0) return;
+    const { prev, next } = place;
+    if (prev !== 0 && page_queue(prev) === q) link_behind(m, prev, q);
+    else if (next === pageq.head[elem(root(), q)]) link(m, q, 0, true);
+    else if (next !== 0 && page_queue(next) === q) link_behind(m, page.prev[next], q);
+    else link(m, q, 0, false);
+    page.queue[m] = place.word; // it is saved
+  });
+}
+/** Puts a page that is on no queue behind page `prev`. */
+function link_behind(m: number, prev: number, q: number): void {
+  const next = page.next[prev];
+  if (next === 0) return link(m, q, 0, false);
+  const at = elem(root(), q);
+  save(page.next, prev);
+  save(page.prev, next);
+  save(page.next, m);
+  save(page.prev, m);
+  save(pageq.count, at);
+  page.next[m] = next;
+  page.prev[m] = prev;
+  page.next[prev] = m;
+  page.prev[next] = m;
+  pageq.count[at]++;
+  set_queue(m, q, 0);
 }
 
 /**
