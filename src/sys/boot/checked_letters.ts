@@ -43,6 +43,7 @@ import {
   ROOT_PAGEQ,
   ROOT_PHYS,
   ROOT_PMAP,
+  ROOT_LOAN,
   ROOT_STORE,
   ROOT_SWAP,
   ROOT_SYSCTL,
@@ -62,6 +63,7 @@ import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { swap_root } from '../h/swap.ts';
 import { vm_store_root } from '../h/vm_store.ts';
 import { vnode, vnode_root } from '../h/vm_vnode.ts';
+import { vm_loan_root } from '../h/vm_loan.ts';
 import { vm_window_root } from '../h/vm_window.ts';
 import { vm_radix, vm_radix_node } from '../h/vm_radix.ts';
 import { M_MAGIC, malloc_root, malloc_type, mtstats } from '../h/malloc.ts';
@@ -82,6 +84,7 @@ import {
   PK_MALLOC_END,
   PK_MASK,
   PK_LIMBO,
+  PK_LOAN,
   PK_SLAB,
   PK_TABLE,
   PK_WIRED,
@@ -199,7 +202,8 @@ function page_letters(): void {
     return o > 0 && checked_lock(o + vm_object.lock, true) === '';
   };
   checked_rule('vm_page', 'o', (a) => (by_object(a.start) ? '' : in_hand(a.start)));
-  const owned = (m: number): boolean => [PK_OBJECT, PK_TABLE, PK_LIMBO].includes(page_kind(m));
+  const owned = (m: number): boolean =>
+    [PK_OBJECT, PK_TABLE, PK_LIMBO, PK_LOAN].includes(page_kind(m));
   checked_rule('vm_page', 'b', (a) => (owned(a.start) ? '' : in_hand(a.start)));
   checked_letter('pv_entry', 'v', (e) => {
     const lists = anchor(ROOT_PMAP) + offset(pmap_root.lists);
@@ -268,6 +272,10 @@ function map_letters(): void {
   checked_letter('vm_window_run', 'w', windows_lock);
   checked_letter('vm_window_root', 'w', windows_lock);
   checked_letter('vm_window_run', 'u', () => anchor(ROOT_PAGEQ) + pageq_lock);
+  const loans_lock = (): number => anchor(ROOT_LOAN) + vm_loan_root.lock;
+  checked_letter('vm_loan', 'n', loans_lock);
+  checked_letter('vm_loan_root', 'n', loans_lock);
+  checked_letter('vm_loan', 'u', () => anchor(ROOT_PAGEQ) + pageq_lock);
 }
 
 // --- UMA -------------------------------------------------------------------------------------

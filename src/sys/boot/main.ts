@@ -97,6 +97,7 @@ import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map
 import { vm_map_keep_leave, vm_map_keep_reap } from '../map/vm_map_keep.ts';
 import '../map/vm_vars.ts';
 import { vm_region_startup } from '../map/vm_region.ts';
+import { vm_loan_boot, vm_loan_leave, vm_loan_reap, vm_loan_startup } from '../map/vm_loan.ts';
 import {
   vm_window_boot,
   vm_window_leave,
@@ -128,11 +129,12 @@ import { PHYS_COLUMNS } from '../page/vm_phys.ts';
 import { budget_reap } from '../uma/uma_budget.ts';
 import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
 import { poll_uma, uma_leave, uma_reap } from '../uma/uma_drain.ts';
-import { PK_MALLOC, PK_OBJECT, PK_SLAB, PK_TABLE } from '../h/vm_page.ts';
+import { PK_LOAN, PK_MALLOC, PK_OBJECT, PK_SLAB, PK_TABLE } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
 import { vm_object_boot, vm_object_reap, vm_object_startup } from '../object/vm_object.ts';
 import { object_cache_free } from '../object/vm_object_cache.ts';
+import { loan_page_unowned } from '../object/vm_object_loan.ts';
 import { object_page_unowned } from '../object/vm_object_page.ts';
 import {
   vm_store_boot,
@@ -232,6 +234,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_map_boot, 'where address spaces will be noted'],
   [vm_pageout_boot, 'who gets pages back'],
   [vm_window_boot, 'where windows onto them will be noted'],
+  [vm_loan_boot, 'where loans of their pages will be noted'],
   [malloc_boot, 'the list of malloc types'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
   [registry_boot, 'the names of objects that every thread finds'],
@@ -248,6 +251,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_map_startup, 'zones of address spaces and of their entries'],
   [vm_region_startup, 'zone of the named parts of address spaces'],
   [vm_window_startup, 'the zone of windows, and how many pages they may hold'],
+  [vm_loan_startup, 'the zone of loans, and how many pages may be lent'],
   [swap_startup, 'whether there will be a swap file if need be'],
   [swap_leftovers, 'swap files of processes that are gone are removed'],
   [malloc_startup, 'size classes and the declared types'],
@@ -267,6 +271,7 @@ life_begin({
     [tlb_leave, 'it translates no addresses any more'],
     [vm_map_keep_leave, 'it keeps no address spaces any more'],
     [vm_window_leave, 'its windows onto address spaces are closed'],
+    [vm_loan_leave, 'pages that were lent to it go back'],
     [vm_store_leave, 'nobody is led to files that it has open'],
     [uma_leave, 'what this CPU caches goes to the zones'],
   ],
@@ -286,6 +291,7 @@ life_begin({
     [vnode_reap, 'files that it was making shorter are as long as they are'],
     [vm_object_reap, 'references to memory objects that it had on their way are given up'],
     [vm_window_reap, 'its windows onto address spaces are closed'],
+    [vm_loan_reap, 'pages that were lent to it go back'],
     [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],
     [vm_map_keep_reap, 'it keeps no address spaces any more'],
     [vm_store_reap, 'it has no files open, and no references to stores on their way'],
@@ -329,6 +335,7 @@ life_begin({
     [PK_MALLOC, slab_page_unowned],
     [PK_OBJECT, object_page_unowned],
     [PK_TABLE, table_unowned],
+    [PK_LOAN, loan_page_unowned],
   ]),
   claim_stuck,
   locks_held: kernel_locks_held,

@@ -53,6 +53,8 @@ export const PK_OBJECT = 0x90;
 export const PK_TABLE = 0xb0;
 /** Freed while a CPU may still have an access to it under way: on the list of such pages. */
 export const PK_LIMBO = 0xc0;
+/** Lent, and of no object any more: freed with the last loan. `owner` is the object it was of. */
+export const PK_LOAN = 0xd0;
 export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;
@@ -91,7 +93,7 @@ export const vm_page = columns<number>('vm_page')({
   queue: col32('w', 'queue lock: the queue it is on, how active it is'),
   next: col32('w', 'queue lock: the next page on its queue; in limbo, by its lock: the next there'),
   prev: col32('w', 'queue lock: the one before'),
-  wired: col32('w', 'queue lock: how often it is wired, how often it is lent'),
+  wired: col32('w', 'queue lock; of lent pages, the object lock too: | loans | wirings |'),
   map_pmap: col32('w', 'lock of its mappings: the pmap of the first one'),
   map_page: col32('w', 'the same lock: the virtual page number of that'),
   map_more: col32('w', 'the same lock: the first of the other ones, a pv_entry; 0: none'),

@@ -27,6 +27,8 @@
  * Nothing is in a hand.  A thread that dies leaves a page without contents, which nobody sees,
  * or a translation more or less.
  *
+ * A page that is lent (object/vm_object_loan.ts) is copied before it is written to, wherever it is.
+ *
  * What only a pager has is filled by it with nothing else locked, and then looked up again.
  *
  * Memory comes from reclaiming (vm_pageout.ts), perhaps after a wait (vm_oom.ts), or not at all:
@@ -63,9 +65,10 @@ import {
   vm_object,
   type vm_object_t,
 } from '../h/vm_object.ts';
-import { PG_FICTITIOUS, PG_ZERO, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, PG_ZERO, VM_ALLOC_NORMAL, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import type { pmap_t } from '../h/pmap.ts';
 import { VM_PROT_ALL, VM_PROT_COPY, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
+import { object_page_break } from '../object/vm_object_loan.ts';
 import {
   object_anonymous,
   vm_object_deallocate,
@@ -91,7 +94,7 @@ import {
 } from '../object/vm_pager.ts';
 import { pmap_copy_page, pmap_zero_page } from '../page/vm_page.ts';
 import { vm_page_zero_ahead } from '../page/vm_page_cache.ts';
-import { PQ_ACTIVE, page_queue, vm_page_activate } from '../page/vm_pageq.ts';
+import { PQ_ACTIVE, page_queue, vm_page_activate, vm_page_loans } from '../page/vm_pageq.ts';
 import { pmap_enter, pmap_remove_all } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
@@ -241,20 +244,27 @@ function resolve(
     return result;
   }
   const write = (access & OWN) !== 0;
-  const m = object_page_seen(o, i);
+  let m = object_page_seen(o, i);
   const behaves = entry.eflags[e];
   if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i, behaves, most);
   if (m === 0 && vm_pager_beyond(o, i)) return no_page(mp, o, o);
   if (m === 0) return below(pm, mp, { o, i, vpn, prot, write, behaves, most });
   if (page.busy[m] !== 0) return busy(mp, o, o, m);
+  // Of a lent page the object gets a copy before anybody writes to it.
+  if (vm_page_loans(m) > 0 && write) m = broken_off(m, o);
   const device = of_device(m);
+  const own = !device && vm_page_loans(m) === 0;
   const stores = (access & VM_PROT_WRITE) !== 0;
   if (device && stores) result = KERN_PROTECTION_FAILURE;
-  else if (pmap_enter(pm, vpn, m, right(prot, !device), false, access_of(stores))) used(m);
+  else if (m !== 0 && pmap_enter(pm, vpn, m, right(prot, own), false, access_of(stores))) used(m);
   else result = KERN_RESOURCE_SHORTAGE;
   mtx_unlock(object.lock, o);
   vm_map_unlock_read(mp);
   return result;
+}
+/** The copy that takes the place of page m of the object, which is lent; 0: no memory. */
+function broken_off(m: number, o: vm_object_t): number {
+  return pageout_most(1) > 0 ? object_page_break(m, o, VM_ALLOC_NORMAL) : 0;
 }
 /** The rights of a translation, which may always read; without `write` it may do no more. */
 function right(prot: number, write: boolean): number {
@@ -390,7 +400,7 @@ function moved_up(
 ): number | undefined {
   const { o, i, vpn, prot, write } = want;
   const alone = object.refs[of] === 1 && object.backing[o] === of && object_anonymous(of);
-  if (!alone || !object_page_move(m, of, o, i)) return undefined;
+  if (!alone || vm_page_loans(m) > 0 || !object_page_move(m, of, o, i)) return undefined;
   counter_add(v_cow_faults, 1);
   counter_add(v_cow_optim, 1);
   const done = pmap_enter(pm, vpn, m, right(prot, true), false, access_of(write));

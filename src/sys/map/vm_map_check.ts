@@ -43,6 +43,7 @@ import { vm_map_kept } from './vm_map_keep.ts';
 import { vm_map_check_protection } from './vm_map_range.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
 import { vm_regions } from './vm_region.ts';
+import { vm_loan_check } from './vm_loan_check.ts';
 import { vm_window_check } from './vm_window_check.ts';
 
 const map = vm_map;
@@ -240,6 +241,7 @@ export function vm_maps_check(
   regions_check(all);
   checked_quiet(false);
   vm_object_check((o) => (shown.get(o) ?? 0) + objects(o));
+  vm_loan_check();
 }
 /**
  * Named parts: ready, inside their map, apart, mapped, each name once; every record is of a map.

@@ -334,6 +334,10 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
   zone_give_hand(zone(), u);
   return over_limit(r);
 }
+/** Pages that vm.max_wired leaves beside those of windows. A sample. */
+export function wired_room(): number {
+  return sysctl_get(max_wired) - root.pages[window_root()];
+}
 function over_limit(r: vm_window_root_t): number {
   return short_of(WINDOW_LIMIT, Math.max(sysctl_get(max_wired) - root.pages[r], 0));
 }

@@ -2,6 +2,7 @@
  * vm_window_pages: how the pages under a window come to lie side by side in memory.
  *
  *      look      where are they?     one is missing: it is faulted in, with nothing locked
+ *                                    one is lent:    it is broken off (vm_object_loan.ts)
  *                                    side by side:   they are wired where they are
  *      gather    a run of free pages is taken, and the contents move there:
  *
@@ -45,6 +46,7 @@ import { vm_page_alloc_run, vm_page_free_run } from '../page/vm_page.ts';
 import { vm_page_alloc_busy, vm_page_hand_busy } from '../page/vm_page_busy.ts';
 import {
   vm_page_activate,
+  vm_page_loans,
   vm_page_wire_counted,
   vm_page_wire_run,
   vm_page_wirings,
@@ -165,21 +167,24 @@ function look_top(e: vm_map_entry_t, from: number, to: number, prot: number): nu
   mtx_lock(object.lock, o);
   for (; vpn < to; vpn++) {
     m = vpn < size ? object_page_seen(o, vpn + offset) : 0;
-    if (m === 0 || page.busy[m] !== 0) break;
+    if (m === 0 || page.busy[m] !== 0 || vm_page_loans(m) > 0) break;
     looked_at(m);
   }
   mtx_unlock(object.lock, o);
   object_seen.o = o;
-  return vpn === to ? 0 : again(e, vpn, prot | VM_PROT_COPY, m);
+  if (vpn === to) return 0;
+  return again(e, vpn, prot | VM_PROT_COPY, page.busy[m] !== 0 ? m : 0);
 }
 function look_each(e: vm_map_entry_t, from: number, to: number, prot: number): number {
   for (let vpn = from; vpn < to; vpn++) {
     const m = page_of(e, vpn, false);
     if (m === 0) return again(e, vpn, prot, 0);
     const busy = page.busy[m] !== 0;
+    const lent = vm_page_loans(m) > 0;
     if (!busy) looked_at(m);
     mtx_unlock(object.lock, object_seen.o);
     if (busy) return again(e, vpn, prot, m);
+    if (lent) return again(e, vpn, prot | VM_PROT_COPY, 0);
   }
   return 0;
 }
@@ -238,7 +243,8 @@ function wire_entry(
   mtx_lock(object.lock, o);
   let there = true;
   for (let k = 0; k < to - from && there; k++) {
-    there = page.busy[first + k] === 0 && object_page_seen(o, i + k) === first + k;
+    const m = first + k;
+    there = page.busy[m] === 0 && object_page_seen(o, i + k) === m && vm_page_loans(m) === 0;
   }
   if (there) vm_page_wire_run(first, to - from, count);
   mtx_unlock(object.lock, o);
@@ -255,7 +261,7 @@ function wire_each(
   for (let vpn = to - 1; vpn >= from; vpn--) {
     const m = first + vpn - from;
     const there = page_of(e, vpn, false);
-    const good = there === m && page.busy[m] === 0;
+    const good = there === m && page.busy[m] === 0 && vm_page_loans(m) === 0;
     if (good) vm_page_wire_counted(m, count);
     if (there !== 0) mtx_unlock(object.lock, object_seen.o);
     if (!good) {
@@ -336,6 +342,7 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     if (m === 0) return again(e, vpn, entry.protection[e] | (top ? VM_PROT_COPY : 0), 0);
     const o = object_seen.o;
     const busy = page.busy[m] !== 0;
+    const lent = vm_page_loans(m) > 0;
     const held = vm_page_wirings(m) !== 0; // by a window of another map, or by the kernel
     if (!busy && !held) {
       object_page_busy(m, o);
@@ -343,6 +350,7 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     }
     mtx_unlock(object.lock, o);
     if (busy) return again(e, vpn, 0, m);
+    if (lent) return again(e, vpn, entry.protection[e] | VM_PROT_COPY, 0);
     if (held) return -EBUSY;
   }
   return 0;

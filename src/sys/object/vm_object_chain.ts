@@ -20,7 +20,7 @@ import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_DEAD, OBJT_DEAD, OBJT_DEFAULT, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
-import { vm_page_wirings } from '../page/vm_pageq.ts';
+import { vm_page_held } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import {
@@ -212,7 +212,7 @@ function take_pages(o: vm_object_t, b: vm_object_t): Step {
       continue;
     }
     // One that is being filled does not hide it yet; one that is wired goes when b does.
-    if (filling(o, above) || vm_page_wirings(m) !== 0) return 'no';
+    if (filling(o, above) || vm_page_held(m) !== 0) return 'no';
     object_page_drop(m, b);
   }
   for (let at = object_slot_next(b, 0); at >= 0; at = object_slot_next(b, at + 1)) {

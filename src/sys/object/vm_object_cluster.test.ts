@@ -20,6 +20,7 @@ import {
   vm_page_free,
   vm_page_wire,
 } from '../page/vm_page.ts';
+import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { PQ_ACTIVE, PQ_INACTIVE, page_queue, pageq_check } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { swap_avail } from './swap_area.ts';
@@ -115,6 +116,7 @@ function swapped(): vm_object_t {
 }
 /** Runs `work` while no free page has a free neighbour. */
 function apart(work: () => void): void {
+  vm_page_cache_empty();
   const held: number[] = [];
   for (let m = vm_page_alloc(-1, VM_ALLOC_INTERRUPT); m !== 0; ) {
     vm_page_wire(m, 1);

@@ -7,6 +7,8 @@
  *      object_page_drop     found -> free; that goes too
  *      object_page_move     found here -> found there, under both locks
  *
+ * A page that is lent is not freed by the two: it is the loans' alone then (vm_object_loan.ts).
+ *
  * The index of an object leads to a page by its number; the page says whose it is, and which
  * number it has.  Both must agree: an entry whose page says otherwise is stale, as if it
  * were not there.  Where the index leads to a slot of the swap area no page is in memory
@@ -36,6 +38,7 @@ import {
   PG_UNMANAGED,
   PG_WANTED,
   PG_ZERO,
+  PK_LOAN,
   PK_MASK,
   PK_OBJECT,
   SLOT_TWICE,
@@ -59,6 +62,7 @@ import {
   vm_page_busy,
   vm_page_forget,
   vm_page_free_busy,
+  vm_page_idle,
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
@@ -66,6 +70,8 @@ import {
   PQ_CACHE,
   page_queue,
   vm_page_activate,
+  vm_page_held,
+  vm_page_loans,
   vm_page_owner_wire,
   vm_page_unqueue,
   vm_page_unwire_all,
@@ -252,9 +258,9 @@ export function object_page_seen(o: vm_object_t, i: number): number {
   page_of_dead_free(m, o, false);
   return 0;
 }
-/** Frees a page whose wirings, if it has any, are those of the dead. */
+/** Frees a page whose wirings, if it has any but loans, are those of the dead. */
 function page_of_dead_free(m: number, o: vm_object_t, drop: boolean): void {
-  if (vm_page_wirings(m) !== 0 && counter_get(v_reaps) > 0) vm_page_unwire_all(m);
+  if (vm_page_held(m) !== 0 && counter_get(v_reaps) > 0) vm_page_unwire_all(m);
   object_page_free(m, o, drop);
 }
 
@@ -298,8 +304,8 @@ export function vm_page_sleep_if_busy(m: number, o: vm_object_t): boolean {
 // --- going -----------------------------------------------------------------------------------
 
 /**
- * Takes a page out of the object: it is busy by this CPU, and nobody finds it.  With `drop` its
- * slot is in this CPU's hand, else the index leads to that.
+ * Takes a page out of the object: it is busy by this CPU, and nobody finds it; one that is lent is
+ * of kind PK_LOAN then.  With `drop` its slot is in this CPU's hand, else the index leads to that.
  */
 export function object_page_remove(m: number, o: vm_object_t, drop = false): void {
   const t = object_index(o);
@@ -314,6 +320,10 @@ export function object_page_remove(m: number, o: vm_object_t, drop = false): voi
     save(page.slot, m);
     page.slot[m] = 0;
     if (drop) swap_note_old(slot);
+  }
+  if (vm_page_loans(m) > 0) {
+    save(page.info, m);
+    page.info[m] = PK_LOAN;
   }
   save(object.resident, o);
   object.resident[o]--;
@@ -330,14 +340,16 @@ export function object_page_drop(m: number, o: vm_object_t): void {
  */
 export function object_page_free(m: number, o: vm_object_t, drop = false): void {
   const i = page.index[m];
-  if (vm_page_wirings(m) !== 0) panic('vm_page_free: freeing wired page', m, vm_page_wirings(m));
+  if (vm_page_held(m) !== 0) panic('vm_page_free: freeing wired page', m, vm_page_wirings(m));
+  const lent = vm_page_loans(m) > 0;
   pmap_remove_all(m);
   vm_page_unqueue(m);
   object_page_remove(m, o, drop);
   if (opt.SIM) sim_point(m);
   page_flash(m);
   vm_page_forget(m);
-  vm_page_free_busy(m);
+  if (lent) vm_page_idle(m);
+  else vm_page_free_busy(m);
   radix_trim(object_index(o), i, nodes());
 }
 /**
@@ -367,7 +379,7 @@ export function object_pages_revoke(o: vm_object_t): void {
   for (let m = object_page_next(o, 0); m !== 0; ) {
     const i = page.index[m];
     const slept = vm_page_sleep_if_busy(m, o);
-    const wired = !slept && vm_page_wirings(m) !== 0;
+    const wired = !slept && vm_page_held(m) !== 0;
     if (wired) pmap_remove_all(m);
     else if (!slept) object_page_drop(m, o);
     m = object_page_next(o, wired ? i + 1 : i);

@@ -5,7 +5,7 @@
  *      vm_object_madvise       how soon they will be used again
  *
  * Busy pages that are to go are waited for, those that get advice are passed over.  Wired
- * pages stay as they are.
+ * pages stay as they are; lent ones go too, and are their borrowers' alone then.
  */
 import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED } from '../h/vm_map.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
@@ -17,6 +17,7 @@ import {
   vm_page_activate,
   vm_page_deactivate,
   vm_page_deactivate_all,
+  vm_page_held,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
 import { pmap_clear_modify, pmap_ts_referenced } from '../pmap/pmap.ts';
@@ -45,7 +46,7 @@ export function vm_object_page_remove(o: vm_object_t, first: number, end: number
   for (let m = object_page_next(o, first); m !== 0; ) {
     const i = page.index[m];
     if (i >= end) break;
-    const wired = vm_page_wirings(m) !== 0;
+    const wired = vm_page_held(m) !== 0;
     const slept = !wired && vm_page_sleep_if_busy(m, o);
     if (!wired && !slept) object_page_drop(m, o);
     m = object_page_next(o, slept ? i : i + 1);

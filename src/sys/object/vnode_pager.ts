@@ -24,7 +24,7 @@ import { OBJT_VNODE, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
 import type { vm_store_t } from '../h/vm_store.ts';
 import { vnode } from '../h/vm_vnode.ts';
-import { vm_page_wirings } from '../page/vm_pageq.ts';
+import { vm_page_held } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_page, object_page_free, object_page_next } from './vm_object_page.ts';
@@ -91,7 +91,7 @@ function length_seen(o: vm_object_t, bytes: number, seen: number): void {
     let pages = vnode_pages(bytes);
     for (let m = object_page_next(o, pages); m !== 0; ) {
       const i = page.index[m];
-      if (page.busy[m] !== 0 || vm_page_wirings(m) !== 0) pages = i + 1;
+      if (page.busy[m] !== 0 || vm_page_held(m) !== 0) pages = i + 1;
       else object_page_free(m, o);
       m = object_page_next(o, i + 1);
     }

@@ -19,27 +19,29 @@
  * between leaves its tid in `truncating`: the reaper asks the file how long it is, and takes the
  * pages to be that.
  *
- * Pages under a window stay in place, so a truncation over one is EBUSY.  If the file became
- * shorter otherwise, they stay, and with them the length of the object.
+ * A page that is lent goes like any other, and is its borrowers' then; one of which a part stays is
+ * copied before it is cut.  Pages under a window stay in place, so a truncation over one is EBUSY.
+ * If the file became shorter otherwise, they stay, and with them the length of the object.
  */
 import { tid_cpu, thr as thr_ } from '../machine/cpu.ts';
 import { now_ms } from '../machine/clock.ts';
 import { reap_all, tid_alive } from '../machine/death.ts';
-import { EACCES, EAGAIN, EBUSY } from '../machine/errno.ts';
+import { EACCES, EAGAIN, EBUSY, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_SIZE, page_word } from '../machine/memory.ts';
 import { field_word, get64 } from '../machine/struct.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
 import { W_VNTRUNC } from '../machine/wmesg.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { vm_page } from '../h/vm_page.ts';
+import { VM_ALLOC_INTERRUPT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
 import type { vm_store_t } from '../h/vm_store.ts';
 import { vnode, type vnode_t } from '../h/vm_vnode.ts';
-import { vm_page_wirings } from '../page/vm_pageq.ts';
+import { vm_page_held, vm_page_loans } from '../page/vm_pageq.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_page_launder, page_dirty } from './vm_launder.ts';
+import { object_page_break } from './vm_object_loan.ts';
 import {
   object_page,
   object_page_busy,
@@ -113,7 +115,7 @@ export function vnode_flush(o: vm_object_t, { first, end, wait, invalidate }: Fl
 /** Frees page `i`, if the file has what it holds and nobody has it in place. Locked. */
 function drop_clean(o: vm_object_t, i: number): void {
   const m = object_page(o, i);
-  if (m === 0 || page.busy[m] !== 0 || page_dirty(m) || vm_page_wirings(m) !== 0) return;
+  if (m === 0 || page.busy[m] !== 0 || page_dirty(m) || vm_page_held(m) !== 0) return;
   pmap_remove_all(m);
   // A store may have come until then; one may be under way still while a CPU owes an answer.
   if (!page_dirty(m) && !tlb_owed()) object_page_free(m, o);
@@ -167,13 +169,29 @@ function truncated(o: vm_object_t): void {
  */
 function tail_zero(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
   const inside = bytes % PAGE_SIZE;
-  const m = inside === 0 ? 0 : object_page(o, Math.floor(bytes / PAGE_SIZE));
+  const m = inside === 0 ? 0 : page_unlent(o, Math.floor(bytes / PAGE_SIZE));
   if (m === 0 || !page_valid(m)) return;
   const at = page_word(m) * 4;
   mem.U8.set(tail, at + inside);
   mem.U8.fill(0, at + inside + tail.length, at + PAGE_SIZE);
 }
 const NO_TAIL: Uint8Array = new Uint8Array(0);
+/**
+ * Page `i` of the object, 0: it has none; if it is lent, it is broken off before.  Where there is
+ * no page at all for that one that is clean goes, and is read again; else borrowers see the change:
+ * zeros behind the end of the file.  Locked; it may be let go of and locked again.
+ */
+function page_unlent(o: vm_object_t, i: number): number {
+  for (;;) {
+    const m = object_page(o, i);
+    if (m === 0 || vm_page_loans(m) === 0) return m;
+    if (vm_page_sleep_if_busy(m, o)) continue;
+    const to = object_page_break(m, o, VM_ALLOC_INTERRUPT);
+    if (to !== 0) return to;
+    if (page_dirty(m)) return m;
+    object_page_free(m, o);
+  }
+}
 /** What a file that has grown has in the page in which it ended, or an errno. */
 function tail_read(s: vm_store_t, old: number, bytes: number): Uint8Array | number {
   const page_end = Math.ceil(old / PAGE_SIZE) * PAGE_SIZE;
@@ -196,7 +214,7 @@ function adopt(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
   let kept = pages;
   for (let m = object_page_next(o, pages); m !== 0; ) {
     const i = page.index[m];
-    const wired = vm_page_wirings(m) !== 0;
+    const wired = vm_page_held(m) !== 0;
     const slept = !wired && vm_page_sleep_if_busy(m, o);
     if (wired) kept = i + 1;
     else if (!slept) object_page_free(m, o);
@@ -247,8 +265,8 @@ export function vnode_revalidate(o: vm_object_t, first: number, end: number): nu
 
 /**
  * Makes a file, and what is seen of it in memory, so many bytes long.  0, or an errno: EACCES
- * nobody opened it for writing, EBUSY a window is open there, or as the store says.  Then nothing
- * has changed.  The caller refers to the object and holds no lock.
+ * nobody opened it for writing, EBUSY a window is open there, ENOMEM, or as the store says.  Then
+ * nothing has changed.  The caller refers to the object and holds no lock.
  */
 export function vnode_truncate(o: vm_object_t, bytes: number): number {
   const v = object_vnode(o);
@@ -265,7 +283,7 @@ export function vnode_truncate(o: vm_object_t, bytes: number): number {
   }
   if (shorter) length_is(o, bytes, vnode_pages(bytes), thr.tid);
   else length_is(o, old, pages, thr.tid);
-  let error = shorter && !all_busy(o, from) ? EBUSY : 0;
+  let error = shorter ? all_busy(o, from, bytes % PAGE_SIZE !== 0) : 0;
   mtx_unlock(object.lock, o);
   if (error === 0) error = vm_store_truncate(s, bytes);
   mtx_lock(object.lock, o);
@@ -299,27 +317,31 @@ function others_wait(o: vm_object_t): boolean {
 /** Whether a page from number `from` on is held in place. Locked. */
 function held(o: vm_object_t, from: number): boolean {
   for (let m = object_page_next(o, from); m !== 0; m = object_page_next(o, page.index[m] + 1)) {
-    if (vm_page_wirings(m) !== 0) return true;
+    if (vm_page_held(m) !== 0) return true;
   }
   return false;
 }
 /**
  * Makes all pages from number `from` on busy by this CPU, and takes them away from whoever maps
- * them.  It may sleep with some of them busy: nobody else waits for a page with one busy.  False:
- * one is held in place by now.  Locked.
+ * them.  It may sleep with some of them busy: nobody else waits for a page with one busy.  If it is
+ * lent, the first one is broken off if `cut` says so, because it is about to change.  0, or an
+ * errno: EBUSY, one is held in place by now.  Locked.
  */
-function all_busy(o: vm_object_t, from: number): boolean {
+function all_busy(o: vm_object_t, from: number, cut: boolean): number {
   for (let m = object_page_next(o, from); m !== 0; ) {
     const i = page.index[m];
-    if (vm_page_wirings(m) !== 0) return false;
+    if (vm_page_held(m) !== 0) return EBUSY;
     const slept = vm_page_sleep_if_busy(m, o);
     if (!slept) {
-      object_page_busy(m, o);
-      pmap_remove_all(m);
+      const own = cut && i === from && vm_page_loans(m) > 0;
+      const at = own ? object_page_break(m, o, VM_ALLOC_NORMAL) : m;
+      if (at === 0) return ENOMEM;
+      object_page_busy(at, o);
+      pmap_remove_all(at);
     }
     m = object_page_next(o, slept ? i : i + 1);
   }
-  return true;
+  return 0;
 }
 /** Frees all pages from number `from` on, which this CPU has busy. Locked. */
 function mine_free(o: vm_object_t, from: number): void {

@@ -41,6 +41,7 @@ import {
   vm_page_unowned,
 } from './vm_page.ts';
 import { vm_page_get, vm_page_put } from './vm_page_cache.ts';
+import { vm_page_unwire_all } from './vm_pageq.ts';
 import { vm_page_limbo, vm_page_limbo_count, vm_page_limbo_free } from './vm_page_limbo.ts';
 import { vm_page_requeued } from './vm_pageq.ts';
 import { phys_root, vm_phys } from './vm_phys.ts';
@@ -148,6 +149,7 @@ export function vm_page_busy_reap(cpu: number): void {
     } else if (atomic_cas(w, dead, thr.tid) === dead) {
       counter_add(v_reap_pages, 1);
       vm_page_forget(m);
+      if (page.wired[m] !== 0) vm_page_unwire_all(m);
       if (tlb_owed()) {
         vm_page_limbo(m);
         continue;

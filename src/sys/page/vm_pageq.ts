@@ -13,7 +13,7 @@
  * is what an undo log saves:
  *
  *      queue   | lapped | act_count | queue |       next, prev: neighbours, 0: the end
- *      wired   | lent | wirings |
+ *      wired   | loans | wirings |                     a loan is a wiring, too
  *
  * One lock guards all queues, inside the locks of objects.  Each call is one section or, for
  * several pages, a commit for each, so that a CPU that dies leaves every page where it was or
@@ -25,6 +25,7 @@
  * time.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { thr as thr_ } from '../machine/cpu.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEQ } from '../machine/header.ts';
 import { mem as mem_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -50,6 +51,7 @@ import {
   PAGE_VALID,
   PG_FICTITIOUS,
   PG_UNMANAGED,
+  PK_LOAN,
   PK_MASK,
   PK_OBJECT,
   vm_page,
@@ -66,12 +68,15 @@ export { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, PQ_NONE, pageq_count } from '../h/vm_
 // Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
 const machine = machine_;
+const thr = thr_;
 const page = vm_page;
 
 /** What a page's activity begins with. */
 export const ACT_INIT = 5;
 /** Wirings are the lower half of the word, loans the upper one. */
 const WIRE_MASK = 0xffff;
+const LOAN_SHIFT = 16;
+const ONE_LOAN = (1 << LOAN_SHIFT) + 1;
 
 /** Pages that are queued in one section. */
 const STEP = 4;
@@ -503,13 +508,7 @@ export function vm_page_owner_wire(m: number): void {
   change(m, wire);
 }
 function wire(m: number): void {
-  const n = wirings(m);
-  if (n === WIRE_MASK) panic('vm_page_wire: wired too often', m);
-  if (n === 0) {
-    if (page_queue(m) === PQ_CACHE) activate(root(), m);
-    save(pageq.wired, root());
-    pageq.wired[root()]++;
-  }
+  wire_first(root(), m);
   save(page.wired, m);
   page.wired[m]++;
 }
@@ -623,14 +622,122 @@ export function vm_page_unwire_run(last: number, count: number): void {
   mtx_unlock(pageq.lock, r);
 }
 
-/** Ends all wirings of a page whose object ends: whoever wired it is dead. */
+/** Ends all wirings of a page whose object ends but its loans: whoever wired it is dead. */
 export function vm_page_unwire_all(m: number): void {
   change(m, (at) => {
-    if (wirings(at) === 0) return;
+    const loans = vm_page_loans(at);
+    if (wirings(at) === loans) return;
     save(page.wired, at);
+    page.wired[at] = loans * ONE_LOAN;
+    if (loans > 0) return;
     save(pageq.wired, root());
-    page.wired[at] &= ~WIRE_MASK;
     pageq.wired[root()]--;
+  });
+}
+
+// --- lending --------------------------------------------------------------------------------
+
+/** How often a page is lent. Right while its object is locked. */
+export function vm_page_loans(m: number): number {
+  return page.wired[m] >>> LOAN_SHIFT;
+}
+/** Wirings of a page that are no loans. A fictitious one is wired once, for ever. */
+export function vm_page_held(m: number): number {
+  return vm_page_wirings(m) - vm_page_loans(m);
+}
+/**
+ * Lends pages of `ms` from number `first` to before `end`, all of an object that is locked: each is
+ * wired and lent once more.  In the same section its number comes into the next word of those from
+ * `list` on, of which so many count as the word `count` says.
+ */
+export function vm_page_lend(
+  ms: readonly number[],
+  first: number,
+  end: number,
+  list: number,
+  count: number,
+): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let k = first; k < end; undo_commit()) {
+    const to = Math.min(k + STEP, end);
+    const there = mem.I32[count];
+    save_word(count);
+    for (let i = k; i < to; i++) {
+      const m = ms[i];
+      wire_first(r, m);
+      save(page.wired, m);
+      mem.I32[list + there + i - k] = m;
+      page.wired[m] += ONE_LOAN;
+    }
+    mem.I32[count] = there + to - k;
+    k = to;
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+/** Before page m is wired once more: the first time it is as good as free no more, and counted. */
+function wire_first(r: vm_pageq_t, m: number): void {
+  const n = wirings(m);
+  if (n === WIRE_MASK) panic('vm_page_wire: wired too often', m);
+  if (n !== 0) return;
+  if (page_queue(m) === PQ_CACHE) activate(r, m);
+  save(pageq.wired, r);
+  pageq.wired[r]++;
+}
+/**
+ * Ends the last `n` of the loans that are counted in the word `count` and noted in the words from
+ * `list` on: of pages of one object, or that were, which is locked.  Of those that are not its own
+ * any more, and are lent no more, this CPU has each busy then: they are added to `orphans`.
+ */
+export function vm_page_unlend(n: number, list: number, count: number, orphans: number[]): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let left = n; left > 0; undo_commit()) {
+    const some = Math.min(left, STEP);
+    const there = mem.I32[count];
+    save_word(count);
+    mem.I32[count] = there - some;
+    for (let i = there - some; i < there; i++) unlend(r, mem.I32[list + i], orphans);
+    left -= some;
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+function unlend(r: vm_pageq_t, m: number, orphans: number[]): void {
+  const word = page.wired[m] - ONE_LOAN;
+  const orphan = word >>> LOAN_SHIFT === 0 && (page.info[m] & PK_MASK) === PK_LOAN;
+  save(page.wired, m);
+  page.wired[m] = orphan ? 0 : word;
+  if (page.wired[m] !== 0) return;
+  save(pageq.wired, r);
+  pageq.wired[r]--;
+  if (orphan) {
+    save(page.busy, m);
+    page.busy[m] = thr.tid;
+    set_queue(m, PQ_NONE, 0);
+    orphans.push(m);
+  } else if (page_queue(m) === PQ_NONE && managed(m)) link_last(r, m, PQ_ACTIVE, page_act(m));
+}
+/**
+ * The wirings of page m that are no loans become those of page `to`, which takes its place; the
+ * object is locked.  `from`: page m loses them, else page `to` gets them: that comes first.
+ */
+export function vm_page_split(m: number, to: number, from: boolean): void {
+  if (vm_page_held(m) === 0) return;
+  change(m, () => {
+    const loans = vm_page_loans(m);
+    if (from) {
+      save(page.wired, m);
+      page.wired[m] = loans * ONE_LOAN;
+      return;
+    }
+    save(page.wired, to);
+    save(pageq.wired, root());
+    page.wired[to] = wirings(m) - loans;
+    pageq.wired[root()]++;
   });
 }
 
@@ -647,6 +754,7 @@ export function pageq_check(): void {
   for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
     const q = page_queue(m);
     if (q !== (seen.get(m) ?? PQ_NONE)) panic('pageq_check: page and queue differ', m, q);
+    if (vm_page_held(m) < 0) panic('pageq_check: lent more often than wired', m, page.wired[m]);
     if (wirings(m) !== 0) wired++;
   }
   if (wired !== pageq.wired[r]) panic('pageq_check: wired pages', wired, pageq.wired[r]);

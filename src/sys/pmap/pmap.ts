@@ -463,13 +463,13 @@ function write_set(pm: pmap_t, w: number, on: boolean): void {
 /**
  * Asks all CPUs once, and keeps the pmap locked until they have answered: so a store comes
  * either before the moment at which none may write, or after this.  Returns -1; else the
- * CPU that was silent for `ms`, and all rights are as before.
+ * CPU that was silent for `ms`, and all rights are as before, or with `keep` are gone.
  */
-export function pmap_cut_end({ pm, changed }: Cut, ms: number): number {
+export function pmap_cut_end({ pm, changed }: Cut, ms: number, keep = false): number {
   if (changed.length > 0) tlb_shoot(pm, 0, TABLE_ENTRIES, true);
   // A store by a right that somebody took before, without waiting, may be under way, too.
   const silent = tlb_wait(pm, ms);
-  if (silent >= 0) for (const w of changed) write_set(pm, w, true);
+  if (silent >= 0 && !keep) for (const w of changed) write_set(pm, w, true);
   mtx_unlock(pmap.lock, pm);
   return silent;
 }

@@ -94,6 +94,7 @@ export const lock_order: readonly LockClass[] = [
     recovery: 'undo',
     help: 'windows onto address spaces, and the runs of pages that they show',
   },
+  { name: 'VM loans', kind: 'mtx', recovery: 'undo', help: 'the list of loans of pages' },
   {
     name: 'swap area',
     kind: 'mtx',
@@ -175,6 +176,7 @@ export const LC_VM_OBJECT = class_id('VM object');
 export const LC_VM_OBJECTS = class_id('VM objects');
 export const LC_VM_MAPS = class_id('VM maps');
 export const LC_VM_WINDOWS = class_id('VM windows');
+export const LC_VM_LOANS = class_id('VM loans');
 export const LC_SWAP_AREA = class_id('swap area');
 export const LC_VM_STORES = class_id('VM stores');
 export const LC_PAGE_QUEUE = class_id('page queue');

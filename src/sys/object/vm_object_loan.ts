@@ -1,0 +1,94 @@
+/*
+ * vm_object_loan: pages of an object that are lent.
+ *
+ *      object ──> page <── loan, loan          lent twice: wired twice, and written to by nobody
+ *
+ *      object ──> copy     page <── loan, loan      somebody wrote: broken off
+ *                          page <── loan            the object let go of it
+ *                                                   and with the last loan it is free
+ *
+ * Whoever borrows a page reads it where it lies, for as long as he likes (map/vm_loan.ts).  So
+ * while a page is lent no translation allows to write to it, and the kernel does not either.  Who
+ * wants to breaks it off first: the object gets a copy in its place, and goes on with that.
+ *
+ * A page that has left its object is of kind PK_LOAN.  `owner` still is that object, whose lock
+ * guards the loans of the page as before: the record of an object stays one, whatever becomes of
+ * the object.  So who gives a page back locks what `owner` says, and sees that it says so still.
+ *
+ * Deaths.  Kind and index change in one section.  The page is busy meanwhile, and its copy is: the
+ * reaper finds both as they were, or both as they are to be.
+ */
+import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { opt } from '../machine/opt.ts';
+import { panic } from '../machine/panic.ts';
+import { PG_UNMANAGED, PK_LOAN, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { pmap_copy_page } from '../page/vm_page.ts';
+import { vm_page_alloc_busy, vm_page_forget, vm_page_unbusy } from '../page/vm_page_busy.ts';
+import {
+  vm_page_activate,
+  vm_page_loans,
+  vm_page_split,
+  vm_page_unqueue,
+} from '../page/vm_pageq.ts';
+import { pmap_remove_all } from '../pmap/pmap.ts';
+import { radix_replace } from '../pmap/vm_radix.ts';
+import { mtx_assert } from '../sync/kern_mutex.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { object_index } from './vm_object.ts';
+import { page_select_cache } from './vm_object_cache.ts';
+import { object_page_busy } from './vm_object_page.ts';
+
+const object = vm_object;
+const page = vm_page;
+
+const v_broken = counter_u64(
+  'vm.stats.loan.broken',
+  'Pages that were copied because they were lent and somebody wrote to them',
+);
+
+/** How the reaper sees whether a page that was busy, and has left its object, is nobody's. */
+export function loan_page_unowned(m: number): boolean {
+  return vm_page_loans(m) === 0;
+}
+/**
+ * Breaks page m off, which is lent and idle: the object, which is locked, has a copy in its place.
+ * Returns that, which is mapped nowhere; 0: no memory of that class, nothing has
+ * changed.  What is wired beside the loans is the copy from here on.
+ */
+export function object_page_break(m: number, o: vm_object_t, req: number): number {
+  const i = page.index[m];
+  if (opt.INVARIANTS) {
+    mtx_assert(object.lock, o);
+    const right = page.owner[m] === o && (page.info[m] & PK_MASK) === PK_OBJECT;
+    if (!right || vm_page_loans(m) === 0) panic('vm_page_break: not lent by it', m, o * 4);
+  }
+  let to = vm_page_alloc_busy(PK_OBJECT, o, i, req);
+  while (to === 0 && page_select_cache()) to = vm_page_alloc_busy(PK_OBJECT, o, i, req);
+  if (to === 0) return 0;
+  object_page_busy(m, o);
+  vm_page_unqueue(m);
+  pmap_remove_all(m);
+  pmap_copy_page(m, to); // since it is lent no store is under way
+  page.state[to] = page.state[m];
+  page.ref[to] = page.ref[m];
+  page.mod[to] = page.mod[m];
+  if (page.flags[m] & PG_UNMANAGED) page.flags[to] |= PG_UNMANAGED;
+  vm_page_split(m, to, false);
+  undo_begin(object.lock, o);
+  radix_replace(object_index(o), i, to);
+  save(page.slot, to);
+  save(page.slot, m);
+  save(page.info, m);
+  page.slot[to] = page.slot[m];
+  page.slot[m] = 0;
+  page.info[m] = PK_LOAN;
+  vm_page_unbusy(to);
+  vm_page_unbusy(m);
+  undo_end();
+  vm_page_split(m, to, true);
+  vm_page_forget(m);
+  vm_page_activate(to);
+  counter_add(v_broken, 1);
+  return to;
+}
