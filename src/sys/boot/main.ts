@@ -95,6 +95,7 @@ import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
 import { vm_map_keep_leave, vm_map_keep_reap } from '../map/vm_map_keep.ts';
+import { vm_kern_boot, vm_kern_reap } from '../map/vm_kern_vars.ts';
 import '../map/vm_vars.ts';
 import { vm_region_startup } from '../map/vm_region.ts';
 import { vm_loan_boot, vm_loan_leave, vm_loan_reap, vm_loan_startup } from '../map/vm_loan.ts';
@@ -232,6 +233,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_object_boot, 'where memory objects will be noted'],
   [vnode_boot, 'where files will be noted'],
   [vm_map_boot, 'where address spaces will be noted'],
+  [vm_kern_boot, "where the kernel's maps will be noted"],
   [vm_pageout_boot, 'who gets pages back'],
   [vm_window_boot, 'where windows onto them will be noted'],
   [vm_loan_boot, 'where loans of their pages will be noted'],
@@ -293,6 +295,7 @@ life_begin({
     [vm_window_reap, 'its windows onto address spaces are closed'],
     [vm_loan_reap, 'pages that were lent to it go back'],
     [vm_map_reap, 'address spaces that it had in hand, and what it took out of others, go'],
+    [vm_kern_reap, 'kernel addresses that it was filling or emptying are free'],
     [vm_map_keep_reap, 'it keeps no address spaces any more'],
     [vm_store_reap, 'it has no files open, and no references to stores on their way'],
     [vm_page_cache_reap, 'so do those in its page cache'],
@@ -320,6 +323,7 @@ life_begin({
     'sysctl tree': [tree_recover, 'walked: it is clean, or the machine stops'],
     pmap: [pmap_recover, 'no CPU goes on with a translation that the dead one took back'],
     'VM map': [vm_map_rebuild, 'the tree is made anew from the ring of entries'],
+    'kernel map': [vm_map_rebuild, 'the same'],
     'page free': [vm_page_recover, 'free pages are found again in the page array'],
     'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
     // The others are undone; these lines are for a section that was too long for its log.

@@ -66,6 +66,8 @@ export const MAP_ENTRY_NEEDS_WAKEUP = 0x0200;
 export const MAP_ENTRY_NOCOREDUMP = 0x0400;
 export const MAP_ENTRY_GROWS_DOWN = 0x1000;
 export const MAP_ENTRY_GROWS_UP = 0x2000;
+/** Of a system map: it has no reference to its object, which is the kernel's (h/vm_kern.ts). */
+export const MAP_ENTRY_KERNEL = 0x10000;
 
 /* How to insert. */
 export const MAP_COPY_ON_WRITE = 0x0002;
@@ -105,6 +107,13 @@ export const MADV_CORE = 9;
 const ENTRY_WORDS = 24;
 /** A map covers pages below this number. */
 export const VM_MAP_MAX = 2 ** 31 - 1;
+/* Whose addresses a map has. */
+/** A program's. */
+export const VM_MAP_USER = 0;
+/** The kernel's, under a mutex: entries of a zone of their own, pages that stay (vm_kern.ts). */
+export const VM_MAP_SYSTEM = 1;
+/** A part of the kernel's with entries, faults and paging as a program's. */
+export const VM_MAP_PAGED = 2;
 /** Parts of a map that have addresses of their own (vm_bank.ts). */
 export const VM_BANKS = 8;
 
@@ -174,6 +183,8 @@ export const vm_map = struct<vm_map_t>(
   rss_hand: i32('a', 'page number at which that limit took translations away last'),
   keepers: words('nh', 'CPUs whose threads keep it: a bit, and a reference, each', CPUSET_WORDS),
   gone: i32('sh', 'it was destroyed: 1; whoever keeps it is to let go of it'),
+  kind: i32('c', 'VM_MAP_USER or whose else; all but a program share the pmap of the kernel'),
+  needs_wakeup: i32('s', 'somebody sleeps until there is room: 1'),
   regions: ptr<vm_region_t>('s', 'its named parts, the newest first'),
   cursor: i32('s', 'page behind the named part that was placed last: where to look for room'),
   region_ids: i32('s', 'regions that there ever were, modulo 2^32: the number of the last'),
@@ -196,5 +207,7 @@ export const vm_map_root = struct<vm_map_root_t>(
   count: i32('nh', 'maps'),
   maps: i32('c', 'zone of the maps'),
   entries: i32('c', 'zone of the entries'),
+  system: i32('a', 'zone of the system maps; 0: none was made yet'),
+  kentries: i32('a', 'zone of their entries'),
   regions: i32('c', 'zone of the named parts'),
 });

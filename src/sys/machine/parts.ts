@@ -8,7 +8,8 @@
  * eighth of the kernel, and run only in machines that were booted with their options.  Where
  * the kernel comes to them it calls the functions below, behind their options.  Lists of address
  * spaces and memory objects are asked for by variables (observe/procstat_vars.ts); paging out, by
- * a request that finds no memory (map/vm_lowmem.ts).  boot and
+ * a request that finds no memory (map/vm_lowmem.ts); the kernel's maps, by whoever wants an address
+ * of theirs (map/vm_kern_vars.ts).  boot and
  * attach refuse a machine whose options need what this thread has not loaded (parts_refuse),
  * so none of them finds the table empty.
  *
@@ -50,6 +51,7 @@ export interface KernelParts {
   readonly objects_report?: SysctlHandler;
   readonly vmtotal_report?: SysctlHandler;
   readonly pageout_free?: (n: number) => number;
+  readonly kmem_reap?: (cpu: number) => void;
 }
 export const kernel_parts = {} as KernelParts;
 

@@ -10,7 +10,8 @@
  * failed.  A translation that was found stays good until this CPU polls: page after page it is
  * looked up again.
  *
- * Addresses are bytes of the address space, kernel addresses bytes of the machine's memory.
+ * Addresses are bytes of the address space, kernel addresses bytes of the machine's memory.  The
+ * address space may be kernel_map, or a part of it (vm_kern_fault.ts).
  */
 import { atomic_cas } from '../machine/atomic.ts';
 import { bcopy } from '../machine/bytes.ts';
@@ -23,6 +24,7 @@ import {
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
   VM_MAP_MAX,
+  VM_MAP_SYSTEM,
   vm_map,
   type vm_map_t,
 } from '../h/vm_map.ts';
@@ -30,6 +32,7 @@ import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { pmap_absent, pmap_translate } from '../pmap/pmap.ts';
 import { tlb_lookup } from '../pmap/pmap_tlb.ts';
 import { vm_fault } from './vm_fault.ts';
+import { kernel_fault } from './vm_kern_fault.ts';
 import { type Shortage, shortage_none, vm_fault_reclaim } from './vm_oom.ts';
 
 const map = vm_map;
@@ -52,7 +55,9 @@ export function vm_frame(mp: vm_map_t, vpn: number, write: boolean): number {
       if (vm_fault_reclaim(mp, short, 1)) continue;
       return -KERN_RESOURCE_SHORTAGE;
     }
-    const result = vm_fault(mp, vpn, write ? VM_PROT_WRITE : VM_PROT_READ);
+    const access = write ? VM_PROT_WRITE : VM_PROT_READ;
+    const kernel = map.kind[mp] === VM_MAP_SYSTEM;
+    const result = kernel ? kernel_fault(mp, vpn, access) : vm_fault(mp, vpn, access);
     if (result !== KERN_SUCCESS) return -result;
   }
 }

@@ -9,7 +9,8 @@
  * As with memory objects a reference is in a record or noted in the hand of a CPU, and whoever
  * settles a dead CPU gives up what is noted there.
  *
- * Locks.  A map has an sx lock, the outermost of virtual memory.  Faults hold it shared.  Every
+ * Locks.  A map has an sx lock, the outermost of virtual memory.  Faults hold it shared.  A system
+ * map (vm_kern.ts) has a mutex in its place, and whoever reads it has it for himself, too.  Every
  * time that somebody takes it exclusively its timestamp goes up: who let go of the map and
  * finds the same timestamp later, plus its own, need not look anything up again.
  *
@@ -46,6 +47,8 @@ import {
   MAP_ENTRY_NEEDS_WAKEUP,
   VM_BANKS,
   VM_MAP_MAX,
+  VM_MAP_SYSTEM,
+  VM_MAP_USER,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -55,7 +58,7 @@ import {
 } from '../h/vm_map.ts';
 import type { vm_region_t } from '../h/vm_region.ts';
 import type { vm_window_run_t } from '../h/vm_window.ts';
-import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { mtx_assert, mtx_init, mtx_lock, mtx_timedlock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
   rw_assert,
   rw_downgrade,
@@ -163,13 +166,19 @@ export function vm_map_reference(mp: vm_map_t): void {
 /**
  * A new map of the pages from `min` up to `max`, of which `limit` may be mapped, with one
  * reference, in hand.  `pm` has its translations and is the map's from here on; it is the item on
- * top of this CPU's hand.  NULL: there are none.  Returns NULL if there is no memory; the pmap is
- * in hand still.  Never sleeps.
+ * top of this CPU's hand.  NULL: there are none.  A map of the kernel (`kind`) shares its pmap
+ * with others.  Returns NULL if there is no memory; the pmap is in hand still.  Never sleeps.
  */
-export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_MAP_MAX): vm_map_t {
+export function vm_map_create(
+  pm: pmap_t,
+  min: number,
+  max: number,
+  limit = VM_MAP_MAX,
+  kind = VM_MAP_USER,
+): vm_map_t {
   if (min < 0 || min >= max || max > VM_MAP_MAX) panic('vm_map_create: bounds', min, max);
   const r = map_root();
-  const mp = zone_alloc_hand(root.maps[r] as zone_t, M_NOWAIT) as vm_map_t;
+  const mp = zone_alloc_hand(zone_for(kind), M_NOWAIT) as vm_map_t;
   if (mp === NULL) return mp;
   checked_fresh(mp, map.sizeof);
   const header = map_header(mp);
@@ -179,7 +188,8 @@ export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_M
     f[mp] = 0;
   }
   for (const f of [map.taddr, map.daddr, map.maxsaddr, map.gone, map.cursor]) f[mp] = 0;
-  for (const f of [map.region_ids, map.region_ends, map.joint]) f[mp] = 0;
+  for (const f of [map.region_ids, map.region_ends, map.joint, map.needs_wakeup]) f[mp] = 0;
+  map.kind[mp] = kind;
   for (let i = 0; i < CPUSET_WORDS; i++) map.keepers[elem(mp, i)] = 0;
   map.regions[mp] = NULL as vm_region_t;
   map.limit[mp] = limit;
@@ -201,12 +211,18 @@ export function vm_map_create(pm: pmap_t, min: number, max: number, limit = VM_M
   list_in(r, mp);
   return mp;
 }
+/** The zone of maps of a kind: of those with a mutex, or of the others. */
+function zone_for(kind: number): zone_t {
+  const r = map_root();
+  return (kind === VM_MAP_SYSTEM ? root.system[r] : root.maps[r]) as zone_t;
+}
 function list_in(r: vm_map_root_t, mp: vm_map_t): void {
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
   list_insert(root, r, map, mp);
   save(pcpu.in_hand_items, thr.pc);
-  item_settle(map.pmap[mp] === NULL ? 1 : 2); // the map, and below it its pmap
+  const own = map.pmap[mp] !== NULL && map.kind[mp] === VM_MAP_USER;
+  item_settle(own ? 2 : 1); // the map, and below it its pmap
   hand_push(mp);
   undo_end();
   mtx_unlock(root.lock, r);
@@ -222,7 +238,7 @@ function list_out(mp: vm_map_t): void {
   vm_map_anchor(mp); // nothing leads to it: the note goes, the item is in hand
   undo_end();
   mtx_unlock(root.lock, r);
-  zone_free_at(root.maps[r] as zone_t, mp, 0);
+  zone_free_at(zone_for(map.kind[mp]), mp, 0);
 }
 /**
  * Gives up the reference to the map in this CPU's hand.  With the last one it ends: what is
@@ -283,30 +299,40 @@ export function vm_map_rebuild(lock: number): void {
 
 /** Takes the map exclusively. */
 export function vm_map_lock(mp: vm_map_t): void {
-  rw_wlock(map.lock, mp);
+  if (map.kind[mp] === VM_MAP_SYSTEM) mtx_lock(map.lock, mp);
+  else rw_wlock(map.lock, mp);
   map.timestamp[mp]++;
 }
 /** The same if it can be had at once. */
 export function vm_map_trylock(mp: vm_map_t): boolean {
-  if (!rw_timedwlock(map.lock, mp, 0)) return false;
+  const system = map.kind[mp] === VM_MAP_SYSTEM;
+  const taken = system ? mtx_timedlock(map.lock, mp, 0) : rw_timedwlock(map.lock, mp, 0);
+  if (!taken) return false;
   map.timestamp[mp]++;
   return true;
 }
 /** Gives the map back, and lets go of what was taken out of maps meanwhile. */
 export function vm_map_unlock(mp: vm_map_t): void {
-  rw_wunlock(map.lock, mp);
+  give_back(mp);
   if (pcpu.map_dying[thr.pc] !== 0) vm_map_process_deferred();
+}
+function give_back(mp: vm_map_t): void {
+  if (map.kind[mp] === VM_MAP_SYSTEM) mtx_unlock(map.lock, mp);
+  else rw_wunlock(map.lock, mp);
 }
 /** Takes the map shared. */
 export function vm_map_lock_read(mp: vm_map_t): void {
-  rw_rlock(map.lock, mp);
+  if (map.kind[mp] === VM_MAP_SYSTEM) mtx_lock(map.lock, mp);
+  else rw_rlock(map.lock, mp);
 }
 /** The same if it can be had at once. */
 export function vm_map_trylock_read(mp: vm_map_t): boolean {
+  if (map.kind[mp] === VM_MAP_SYSTEM) return mtx_timedlock(map.lock, mp, 0);
   return rw_timedrlock(map.lock, mp, 0);
 }
 export function vm_map_unlock_read(mp: vm_map_t): void {
-  rw_runlock(map.lock, mp);
+  if (map.kind[mp] === VM_MAP_SYSTEM) mtx_unlock(map.lock, mp);
+  else rw_runlock(map.lock, mp);
 }
 /**
  * Turns the shared hold into the exclusive one.  False: the map changed meanwhile, and it is
@@ -331,7 +357,9 @@ export function vm_map_lock_downgrade(mp: vm_map_t): void {
 }
 /** Panics, under INVARIANTS, unless this CPU has the map exclusively. */
 export function vm_map_assert_locked(mp: vm_map_t): void {
-  if (opt.INVARIANTS) rw_assert(map.lock, mp, true);
+  if (!opt.INVARIANTS) return;
+  if (map.kind[mp] === VM_MAP_SYSTEM) mtx_assert(map.lock, mp);
+  else rw_assert(map.lock, mp, true);
 }
 /** The most pages that may be mapped; what is mapped already stays. */
 export function vm_map_set_limit(mp: vm_map_t, pages: number): void {
@@ -353,7 +381,7 @@ export function vm_map_set_limit(mp: vm_map_t, pages: number): void {
 export function vm_map_unlock_and_wait(mp: vm_map_t, ms: number): void {
   const count = field_word(map.wait_seq, mp);
   const seen = atomic_load(count);
-  rw_wunlock(map.lock, mp);
+  give_back(mp);
   vm_map_wait(mp, seen, ms);
 }
 /** Sleeps until vm_map_wakeup, at most `ms`, unless it comes since `seen` was read. */

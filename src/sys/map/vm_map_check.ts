@@ -17,9 +17,11 @@ import { panic } from '../machine/panic.ts';
 import { checked_quiet } from '../machine/parts.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import {
-  MAP_ENTRY_IN_TRANSITION,
-  MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_COW,
+  MAP_ENTRY_IN_TRANSITION,
+  MAP_ENTRY_KERNEL,
+  MAP_ENTRY_NEEDS_COPY,
+  VM_MAP_USER,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -27,6 +29,7 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJ_ONEMAPPING, OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { vm_kern_root } from '../h/vm_kern.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_WRITE } from '../h/vm_prot.ts';
@@ -37,8 +40,10 @@ import { vm_object_check } from '../object/vm_object_check.ts';
 import { pmap_check } from '../pmap/pmap_check.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { zone_present } from '../uma/uma_stats.ts';
+import { kern_anchors, kern_check, kern_entry, kern_objects } from './vm_kern_check.ts';
 import { map_root, vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_object } from './vm_map_entry.ts';
+import { kern_root } from './vm_kern_vars.ts';
 import { vm_map_kept } from './vm_map_keep.ts';
 import { vm_map_check_protection } from './vm_map_range.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
@@ -172,28 +177,42 @@ function hides(o: vm_object_t, i: number): boolean {
 function mappings_check(mp: vm_map_t): void {
   const pm = map.pmap[mp];
   if (pm === NULL) return;
+  if (map.kind[mp] !== VM_MAP_USER) return kernel_mappings_check(mp);
   vm_map_lock_read(mp);
-  pmap_check(pm, (at, m, write) => {
-    const e = vm_map_lookup(mp, at);
-    if (e === NULL) panic('vm_map_check: a translation where nothing is mapped', at, m);
-    let i = entry.offset[e] + at - entry.start[e];
-    let o = entry.object[e];
-    const top = shows(o, i, m);
-    while (o !== NULL && !shows(o, i, m)) {
-      if (o === entry.object[e] && !(entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) && hides(o, i)) {
-        panic('vm_map_check: a translation to a page below the one shown', at, m);
-      }
-      i += vm_object.backing_offset[o];
-      o = vm_object.backing[o];
-    }
-    if (o === NULL) panic('vm_map_check: a translation to a page of something else', at, m);
-    const may = top && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
-    if (write && (!may || (entry.protection[e] & VM_PROT_WRITE) === 0)) {
-      panic('vm_map_check: a translation that may be written to', at, m);
-    }
-    if (entry.protection[e] === VM_PROT_NONE) panic('vm_map_check: no right at all', at, m);
-  });
+  pmap_check(pm, (at, m, write) => mapping_check(vm_map_lookup(mp, at), at, m, write));
   vm_map_unlock_read(mp);
+}
+/** The same of kernel_map, and of all maps in it, which share its page tables. */
+function kernel_mappings_check(mp: vm_map_t): void {
+  if (mp !== vm_kern_root.map[kern_root()]) return;
+  const found: { at: number; m: number; write: boolean }[] = [];
+  pmap_check(map.pmap[mp], (at, m, write) => void found.push({ at, m, write }));
+  for (const { at, m, write } of found) {
+    const e = kern_entry(mp, at);
+    checked_quiet(true);
+    mapping_check(e, at, m, write);
+    checked_quiet(false);
+  }
+}
+/** A translation to page m, by the entry there. */
+function mapping_check(e: vm_map_entry_t, at: number, m: number, write: boolean): void {
+  if (e === NULL) panic('vm_map_check: a translation where nothing is mapped', at, m);
+  let i = entry.offset[e] + at - entry.start[e];
+  let o = entry.object[e];
+  const top = shows(o, i, m);
+  while (o !== NULL && !shows(o, i, m)) {
+    if (o === entry.object[e] && !(entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) && hides(o, i)) {
+      panic('vm_map_check: a translation to a page below the one shown', at, m);
+    }
+    i += vm_object.backing_offset[o];
+    o = vm_object.backing[o];
+  }
+  if (o === NULL) panic('vm_map_check: a translation to a page of something else', at, m);
+  const may = top && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
+  if (write && (!may || (entry.protection[e] & VM_PROT_WRITE) === 0)) {
+    panic('vm_map_check: a translation that may be written to', at, m);
+  }
+  if (entry.protection[e] === VM_PROT_NONE) panic('vm_map_check: no right at all', at, m);
 }
 /**
  * Proves all maps, and all memory objects.  `anchored`: how many references to a map stand in
@@ -208,11 +227,15 @@ export function vm_maps_check(
   const windows = vm_window_check(all);
   checked_quiet(true);
   const refs = new Map<number, number>();
-  for (const mp of all) refs.set(mp, anchored(mp) + (windows.get(mp) ?? 0));
+  for (const mp of all) {
+    refs.set(mp, anchored(mp) + (windows.get(mp) ?? 0) + kern_anchors(mp));
+  }
   const shown = new Map<number, number>();
   let entries = 0;
+  let kentries = 0;
   const count = (e: vm_map_entry_t): void => {
-    entries++;
+    if (entry.eflags[e] & MAP_ENTRY_KERNEL) kentries++;
+    else entries++;
     const o = entry_object(e);
     if (o !== NULL) shown.set(o, (shown.get(o) ?? 0) + 1);
   };
@@ -236,12 +259,18 @@ export function vm_maps_check(
     for (let cpu = 0; cpu < cpu_slots(); cpu++) if (vm_map_kept(mp, cpu)) found++;
     if (found !== map.refs[mp]) panic('vm_map_check: references', map.refs[mp], found);
   }
-  const used = zone_present(vm_map_root.entries[map_root()] as zone_t).used;
-  if (used !== entries) panic('vm_map_check: entries given out', used, entries);
+  entries_given(vm_map_root.entries[map_root()] as zone_t, entries);
+  const kernel = vm_map_root.kentries[map_root()] as zone_t;
+  if (kernel !== NULL) entries_given(kernel, kentries);
   regions_check(all);
   checked_quiet(false);
-  vm_object_check((o) => (shown.get(o) ?? 0) + objects(o));
+  kern_check();
+  vm_object_check((o) => (shown.get(o) ?? 0) + kern_objects(o) + objects(o));
   vm_loan_check();
+}
+function entries_given(z: zone_t, found: number): void {
+  const { used } = zone_present(z);
+  if (used !== found) panic('vm_map_check: entries given out', used, found);
 }
 /**
  * Named parts: ready, inside their map, apart, mapped, each name once; every record is of a map.

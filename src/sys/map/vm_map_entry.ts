@@ -19,14 +19,16 @@ import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { NULL } from '../machine/struct.ts';
-import { M_NOWAIT } from '../h/malloc_flags.ts';
+import { M_NORECLAIM, M_NOWAIT, M_USE_RESERVE } from '../h/malloc_flags.ts';
 import type { zone_t } from '../h/uma.ts';
 import {
   MAP_ENTRY_GROWS_DOWN,
   MAP_ENTRY_GROWS_UP,
   MAP_ENTRY_IN_TRANSITION,
   MAP_ENTRY_IS_SUB_MAP,
+  MAP_ENTRY_KERNEL,
   MAP_ENTRY_NEEDS_COPY,
+  VM_MAP_SYSTEM,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -59,7 +61,14 @@ const map = vm_map;
 const entry = vm_map_entry;
 const object = vm_object;
 
-const zone = (): zone_t => vm_map_root.entries[map_root()] as zone_t;
+/** The zone of entries, or of those of system maps. */
+function zone_for(kernel: boolean): zone_t {
+  const r = map_root();
+  return (kernel ? vm_map_root.kentries[r] : vm_map_root.entries[r]) as zone_t;
+}
+function zone_of(e: vm_map_entry_t): zone_t {
+  return zone_for((entry.eflags[e] & MAP_ENTRY_KERNEL) !== 0);
+}
 
 // --- made, and linked --------------------------------------------------------------------------
 
@@ -68,14 +77,17 @@ export const map_failpoint: { refuse: (() => boolean) | null } = { refuse: null 
 function refused(): boolean {
   return opt.FAILPOINTS && (map_failpoint.refuse?.() ?? false);
 }
-/** An entry in this CPU's hand, in no map; the caller fills it in. NULL: no memory. */
-export function entry_create(): vm_map_entry_t {
+/**
+ * An entry in this CPU's hand, in no map; the caller fills it in. NULL: no memory.  One of a system
+ * map (`kernel`) reclaims nothing, and may be of those that are kept aside.
+ */
+export function entry_create(kernel = false): vm_map_entry_t {
   if (refused()) return NULL as vm_map_entry_t;
-  const e = zone_take_hand(zone(), M_NOWAIT) as vm_map_entry_t;
+  const e = entry_take(kernel);
   if (e === NULL) return e;
   checked_fresh(e, entry.sizeof);
   entry.map[e] = NULL as vm_map_t;
-  entry.eflags[e] = 0;
+  entry.eflags[e] = kernel ? MAP_ENTRY_KERNEL : 0;
   entry.wired_count[e] = 0;
   entry.transition[e] = 0;
   entry.lastr[e] = 0;
@@ -86,13 +98,20 @@ export function entry_create(): vm_map_entry_t {
   checked_publish(e);
   return e;
 }
+function entry_take(kernel: boolean): vm_map_entry_t {
+  const z = zone_for(kernel);
+  if (!kernel) return zone_take_hand(z, M_NOWAIT) as vm_map_entry_t;
+  const flags = M_NOWAIT | M_NORECLAIM;
+  return (zone_take_hand(z, flags) || zone_take_hand(z, flags | M_USE_RESERVE)) as vm_map_entry_t;
+}
 /** Gives the entry on top of this CPU's hand back unused. */
 export function entry_discard(e: vm_map_entry_t): void {
-  zone_give_hand(zone(), e);
+  zone_give_hand(zone_of(e), e);
 }
 /** What an entry leads to: an object with a reference of its own, NULL: none. */
 export function entry_object(e: vm_map_entry_t): vm_object_t {
-  return entry.eflags[e] & MAP_ENTRY_IS_SUB_MAP ? (NULL as vm_object_t) : entry.object[e];
+  const none = entry.eflags[e] & (MAP_ENTRY_IS_SUB_MAP | MAP_ENTRY_KERNEL);
+  return none ? (NULL as vm_object_t) : entry.object[e];
 }
 /**
  * The entry on top of this CPU's hand comes into the ring behind `after`; the reference to its
@@ -223,7 +242,7 @@ function dying_take(pc: pcpu_t): vm_map_entry_t {
 function dying_end(e: vm_map_entry_t): void {
   const o = entry_object(e);
   if (o !== NULL) vm_object_deallocate(o);
-  zone_give_hand(zone(), e);
+  zone_give_hand(zone_of(e), e);
 }
 /** What a dead CPU took out and did not let go of. */
 export function entries_reap(r: vm_map_root_t, cpu: number): void {
@@ -349,9 +368,10 @@ export function vm_map_clip_end(mp: vm_map_t, e: vm_map_entry_t, vpn: number): b
 /** Cuts e in two before page `vpn`; the new entry is the lower half, or the upper one. */
 function cut(mp: vm_map_t, e: vm_map_entry_t, vpn: number, lower: boolean): boolean {
   vm_map_assert_locked(mp);
-  const made = entry_create();
+  const kernel = map.kind[mp] === VM_MAP_SYSTEM;
+  const made = entry_create(kernel);
   if (made === NULL) return false;
-  if (!vm_map_entry_make_object(mp, e)) {
+  if (!kernel && !vm_map_entry_make_object(mp, e)) {
     entry_discard(made);
     return false;
   }

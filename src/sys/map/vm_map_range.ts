@@ -49,6 +49,7 @@ import {
   MAP_ENTRY_USER_WIRED,
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
+  VM_MAP_USER,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -428,7 +429,7 @@ export function map_empty(mp: vm_map_t): void {
   if (gone !== KERN_SUCCESS) panic('vm_map: it ends with a window', mp * 4, gone);
   regions_end(mp);
   vm_map_unlock(mp);
-  if (map.pmap[mp] === NULL) return;
+  if (map.pmap[mp] === NULL || map.kind[mp] !== VM_MAP_USER) return;
   vm_map_lock(mp);
   const pm = map.pmap[mp];
   undo_begin(map.lock, mp);

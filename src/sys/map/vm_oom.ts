@@ -25,7 +25,7 @@ import { NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import { tlb_owed } from '../machine/tlb_ack.ts';
 import { pmap } from '../h/pmap.ts';
-import { vm_map, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
+import { VM_MAP_USER, vm_map, vm_map_root, type vm_map_t } from '../h/vm_map.ts';
 import { PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { page_dirty } from '../object/vm_launder.ts';
 import { swap_areas, swap_full } from '../object/swap_area.ts';
@@ -121,7 +121,7 @@ function largest(): vm_map_t {
   mtx_lock(root.lock, r);
   for (let mp = root.first[r]; mp !== NULL; mp = map.next[mp]) {
     const pm = map.pmap[mp];
-    if (pm === NULL || pmap.resident[pm] <= most) continue;
+    if (pm === NULL || map.kind[mp] !== VM_MAP_USER || pmap.resident[pm] <= most) continue;
     found = mp;
     most = pmap.resident[pm];
   }

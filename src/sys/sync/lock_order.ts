@@ -62,11 +62,24 @@ export const lock_order: readonly LockClass[] = [
   },
   { name: 'malloc', kind: 'mtx', recovery: 'undo', help: 'the list of malloc types' },
   {
+    name: 'kernel maps',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: "the making of the kernel's maps, and of what they stand on",
+  },
+  {
     name: 'VM map',
     kind: 'sx',
     recovery: 'rebuild',
     dupok: true,
     help: 'an address space: its entries; of two the parent, or the outer one, first',
+  },
+  {
+    name: 'kernel map',
+    kind: 'mtx',
+    recovery: 'rebuild',
+    dupok: true,
+    help: "a system map, of the kernel's addresses: its entries; of two the outer one first",
   },
   {
     name: 'VM vnodes',
@@ -171,6 +184,8 @@ export const LC_SYSCTL = class_id('sysctl tree');
 export const LC_REGISTRY = class_id('registry');
 export const LC_MALLOC = class_id('malloc');
 export const LC_VM_MAP = class_id('VM map');
+export const LC_KERNEL_MAPS = class_id('kernel maps');
+export const LC_KERNEL_MAP = class_id('kernel map');
 export const LC_VM_VNODES = class_id('VM vnodes');
 export const LC_VM_OBJECT = class_id('VM object');
 export const LC_VM_OBJECTS = class_id('VM objects');

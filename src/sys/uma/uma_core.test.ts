@@ -323,11 +323,17 @@ describe('failures', () => {
       held.push(item);
     }
     assert.ok(held.length * 512 > vm_page_count() * 4096 * 0.85, `${held.length} items`);
-    assert.equal(uma_zalloc(b, M_NOWAIT), 0);
+    // The last search for a page may have emptied one that held buckets.
+    const rest: number[] = [];
+    for (let item = uma_zalloc(b, M_NOWAIT); item !== 0; item = uma_zalloc(b, M_NOWAIT)) {
+      rest.push(item);
+    }
+    assert.ok(rest.length * 300 <= 4096, `${rest.length} items`);
     assert.equal(uma_zalloc(b, M_WAITOK), 0, 'alone: nobody could ever free a page');
     assert.ok(zone_present(b).fails === 2);
     uma_check();
     for (const item of held) uma_zfree(a, item);
+    for (const item of rest) uma_zfree(b, item);
     const item = uma_zalloc(b, M_NOWAIT);
     assert.notEqual(item, 0, 'pages of another zone came back');
     uma_zfree(b, item);

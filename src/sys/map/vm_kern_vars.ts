@@ -1,0 +1,71 @@
+/*
+ * vm_kern_vars: what every thread has of the kernel's maps, whatever it has loaded.
+ *
+ *      root ──> kernel_map, its pmap, its objects          0 until somebody wants an address
+ *
+ * A thread with the core alone makes no kernel map and settles none.  If it is the one that finds
+ * a thread dead, it notes that (`orphans`), and the next who uses the map looks for what the dead
+ * one was filling or emptying (vm_kern.ts).
+ */
+import { atomic_store } from '../machine/atomic.ts';
+import { counter_u64 } from '../machine/counter.ts';
+import { boot_alloc, M, machine as machine_, ROOT_KERN } from '../machine/header.ts';
+import { ptoa } from '../machine/memory.ts';
+import { kernel_parts } from '../machine/parts.ts';
+import { elem, field_word } from '../machine/struct.ts';
+import { sysctl_value } from '../machine/sysctl_decl.ts';
+import { KVA_BASE, KVA_END, vm_kern_root as root_, type vm_kern_root_t } from '../h/vm_kern.ts';
+import { vm_map } from '../h/vm_map.ts';
+import { mtx_init } from '../sync/kern_mutex.ts';
+import { LC_KERNEL_MAPS } from '../sync/lock_order.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const machine = machine_;
+const root = root_;
+
+export const v_kmem_wakeups = counter_u64(
+  'vm.stats.kmem.wakeups',
+  'Times that room in a kernel map was told to somebody who waits for it',
+);
+export const v_kmem_waits = counter_u64(
+  'vm.stats.kmem.waits',
+  'Times that somebody waited for room in a kernel map',
+);
+export const v_kmem_faults = counter_u64(
+  'vm.stats.kmem.faults',
+  'Pages of kernel maps that were made when they were touched',
+);
+sysctl_value(
+  'vm.kvm_size',
+  { type: 'ulong', unit: 'bytes', help: 'Kernel addresses that there are beyond the memory' },
+  () => ptoa(KVA_END - KVA_BASE),
+);
+sysctl_value(
+  'vm.kvm_free',
+  { type: 'ulong', unit: 'bytes', help: 'Kernel addresses that are free' },
+  () => ptoa(KVA_END - KVA_BASE - kva_used()),
+);
+function kva_used(): number {
+  const mp = root.map[kern_root()];
+  return mp === 0 ? 0 : vm_map.size[mp];
+}
+
+/** The record that anchors the kernel's maps. */
+export function kern_root(): vm_kern_root_t {
+  return machine.roots[elem(M, ROOT_KERN)] as vm_kern_root_t;
+}
+/** Lays it out, while boot_alloc still works. */
+export function vm_kern_boot(): void {
+  const r = boot_alloc(root.sizeof, "the kernel's maps", 32) as vm_kern_root_t;
+  machine.roots[elem(M, ROOT_KERN)] = r;
+  mtx_init(root.lock, r, LC_KERNEL_MAPS);
+}
+/**
+ * What a dead CPU was filling or emptying of kernel addresses is free. A line of the death table.
+ */
+export function vm_kern_reap(cpu: number): void {
+  const r = kern_root();
+  if (r === 0 || root.map[r] === 0) return;
+  if (kernel_parts.kmem_reap) kernel_parts.kmem_reap(cpu);
+  else atomic_store(field_word(root.orphans, r), 1);
+}
