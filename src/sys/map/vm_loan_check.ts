@@ -77,7 +77,7 @@ function page_check(m: number): void {
   const o = page.owner[m] as vm_object_t;
   if (kind !== PK_OBJECT && kind !== PK_LOAN) panic('vm_loan_check: lent, of kind', m, kind);
   if (vm_page_held(m) < 0) panic('vm_loan_check: lent and not wired', m, page.wired[m]);
-  if (page_queue(m) !== PQ_NONE) panic('vm_loan_check: lent and on a queue', m, page_queue(m));
+  if (kind === PK_LOAN && page_queue(m) !== PQ_NONE) panic('vm_loan_check: on a queue', m);
   if (page.busy[m] !== 0) panic('vm_loan_check: lent and busy', m, page.busy[m]);
   if (kind === PK_LOAN && page.map_pmap[m] !== NULL) panic('vm_loan_check: mapped', m);
   mtx_lock(vm_object.lock, o);
