@@ -65,6 +65,7 @@ export type { Window } from './window.ts';
 export type { ArrayKind, PagedArray } from './paged_array.ts';
 export type {
   Advice,
+  ContiguousOptions,
   ForkOptions,
   Inherit,
   LimitOptions,

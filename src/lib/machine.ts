@@ -100,11 +100,11 @@ import { registry_join, registry_others } from '../sys/client/kern_registry.ts';
 import { Roots } from './roots.ts';
 import { callSite } from './site.ts';
 import type { Space } from './space.ts';
-import type { SpaceOptions } from './space_args.ts';
+import type { ContiguousOptions, Size, SpaceOptions } from './space_args.ts';
 import type { Stats } from './stats.ts';
 import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } from './sysctl.ts';
 import { SwapCalls } from './swap_calls.ts';
-import { MallocType } from './type.ts';
+import { type Block, MallocType } from './type.ts';
 import { Zone, type ZoneOptions, zoneShapeOf, zoneShapeText } from './zone.ts';
 
 export type { BootOptions, DumpResult, Handle };
@@ -284,6 +284,16 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
   space(name: string, options?: SpaceOptions): Space {
     checkName('space', name);
     return part('space')(this.#ctx, name, options);
+  }
+
+  /**
+   * A block of zeros of `bytes`, rounded to pages, that lies where the options say; pages of
+   * address spaces move out of its way, or are paged out.  It may sleep, and write.  Throws ENOMEM
+   * as alloc does; EINVAL for an alignment or a boundary that is no power of two, or a place too
+   * small.
+   */
+  contiguous(bytes: Size, options?: ContiguousOptions): Block {
+    return part('contiguous')(this.#ctx, bytes, options);
   }
 
   // --- buffers -----------------------------------------------------------------------------

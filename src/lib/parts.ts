@@ -23,10 +23,11 @@ import { kmemError } from './errors.ts';
 import type { Listener, ListenOptions } from './listen.ts';
 import type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
 import type { Space } from './space.ts';
-import type { SpaceOptions } from './space_args.ts';
+import type { ContiguousOptions, Size, SpaceOptions } from './space_args.ts';
 import type { Stats } from './stats.ts';
 import type { SwapInfo } from '../sys/observe/swap_info.ts';
 import type { SwapOptions } from './swap_calls.ts';
+import type { Block } from './type.ts';
 
 /** What runs a call of Machine, by the name of the call. */
 export interface Parts {
@@ -34,6 +35,7 @@ export interface Parts {
   readonly space: (ctx: Context, name: string, options?: SpaceOptions) => Space;
   /** The walkers of address spaces, which check() runs. */
   readonly checkSpaces: () => void;
+  readonly contiguous: (ctx: Context, bytes: Size, options?: ContiguousOptions) => Block;
   readonly adoptChain: (ctx: Context, released: number) => Chain;
   readonly chainSites: () => SiteCount[];
   readonly stats: () => Stats;

@@ -42,6 +42,19 @@ import { kmemError } from './errors.ts';
 
 /** A number of bytes, or a text such as '64K', '200M', '1G'. */
 export type Size = number | string;
+/** Where machine.contiguous() puts a block. Bytes, or sizes such as '64M'. */
+export interface ContiguousOptions {
+  /** The malloc type that it counts under. Default 'contiguous'. */
+  readonly type?: string;
+  /** It begins at a multiple of this, a power of two. Default: of 4096. */
+  readonly align?: Size;
+  /** No multiple of this, a power of two, lies in it. Default 0: none. */
+  readonly boundary?: Size;
+  /** It begins at this address or behind it. Default 0. */
+  readonly low?: Size;
+  /** It ends before this address. Default: the end of the memory. */
+  readonly high?: Size;
+}
 /** What may be done with memory: read, write, both, or neither. */
 export type Protection = 'none' | 'r' | 'w' | 'rw' | 'rx' | 'rwx';
 /** How memory will be used. */

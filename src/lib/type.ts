@@ -139,11 +139,12 @@ const lost = new FinalizationRegistry<Lost>((b) => {
   );
 });
 
-/** Why there is no memory for `size` bytes now, with what is free. */
+/** Why there is no memory for `size` bytes now, with what is free; `placed`: not anywhere. */
 export function memoryFailure(
   op: string,
   size: number,
   what: { type: string } | { zone: string } | { space: string },
+  placed = false,
 ): Error {
   const freeBytes = kmem_left();
   const longestRun = Math.min(phys_longest() * PAGE_SIZE, freeBytes);
@@ -154,7 +155,7 @@ export function memoryFailure(
     pages > vm_page_count() || bytes > limit
       ? 'too large'
       : bytes <= freeBytes
-        ? longestRun < bytes
+        ? longestRun < bytes || placed
           ? 'fragmented'
           : 'full' // but for the reserve
         : bytes <= vm_page_free_count() * PAGE_SIZE
@@ -492,6 +493,10 @@ function pick(sums: { requests: number; failed: number }): { requests: number; f
   return { requests: sums.requests, failed: sums.failed };
 }
 
+/** A block of the type as an object that can be disposed of. */
+export function ownedBlock(ctx: Context, type: MallocType, address: Address, size: number): Block {
+  return new OwnedBlock(ctx, type, address, size);
+}
 class OwnedBlock implements Block {
   readonly #ctx: Context;
   #type: MallocType | null;

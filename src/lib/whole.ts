@@ -9,6 +9,7 @@ import '../sys/boot/whole.ts';
 import { spaces_check } from '../sys/client/kern_space_check.ts';
 import { kern_dump } from '../sys/observe/kern_dump.ts';
 import { Chain } from './chain.ts';
+import { contiguous } from './contiguous.ts';
 import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
 import { partsAre } from './parts.ts';
@@ -20,6 +21,7 @@ partsAre({
   chain: (ctx, source, options) => Chain.make(ctx, source, options),
   adoptChain: (ctx, released) => Chain.adopt(ctx, released),
   chainSites: mbuf_sites,
+  contiguous,
   checkSpaces: spaces_check,
   space: (ctx, name, options) => Space.obtain(ctx, name, options),
   stats,

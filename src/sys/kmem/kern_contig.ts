@@ -20,24 +20,17 @@
 import { life } from '../machine/life.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
-import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
 import type { malloc_type_t } from '../h/malloc.ts';
 import { M_DRAIN, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
 import { VM_ALLOC_NORMAL, VM_ALLOC_ZERO } from '../h/vm_page.ts';
 import { vm_page_alloc_contig } from '../map/vm_contig_alloc.ts';
 import { vm_contig_old } from '../map/vm_contig_old.ts';
+import { old_contigmalloc } from '../map/vm_contig_vars.ts';
 import type { RunLimits } from '../page/vm_phys.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { budget_enter, budget_leave } from '../uma/uma_budget.ts';
 import { free, malloc_of_pages, malloc_usable_size } from './kern_malloc.ts';
-
-const old_contigmalloc = sysctl_int('vm.old_contigmalloc', {
-  value: 0,
-  min: 0,
-  max: 1,
-  flags: CTLFLAG_RWTUN,
-  help: 'contigmalloc looks for a place as it did before 2004: it launders everything',
-});
 
 /**
  * `size` bytes side by side, rounded to pages: a word address from byte `low` to before byte

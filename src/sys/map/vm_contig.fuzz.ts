@@ -25,7 +25,7 @@ import { vm_page_run_length } from '../page/vm_page_contig.ts';
 import { pageq_check } from '../page/vm_pageq.ts';
 import { phys_root, type RunLimits, vm_phys } from '../page/vm_phys.ts';
 import { vm_page_alloc_contig, vm_page_release_contig } from './vm_contig_alloc.ts';
-import { v_contig_moved } from './vm_contig_gather.ts';
+import { v_contig_moved } from './vm_contig_vars.ts';
 import { vm_contig_old } from './vm_contig_old.ts';
 import { pages_away, type Sent, swap_up } from './vm_swap.test.lib.ts';
 import {

@@ -27,6 +27,7 @@ import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_wirings } from '../page/vm_pageq.ts';
 import { phys_root, type RunLimits, vm_phys } from '../page/vm_phys.ts';
+import './vm_contig_vars.ts'; // every thread declares them
 import { page_evict } from './vm_pageout_scan.ts';
 
 const page = vm_page;

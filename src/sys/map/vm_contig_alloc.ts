@@ -15,8 +15,8 @@
  * as many free pages as before, or more.  A request that may not wait moves and frees what is clean
  * and does not write, and makes one try where others make several.
  */
-import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
-import { counter_add, counter_u64 } from '../machine/counter.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
+import { counter_add } from '../machine/counter.ts';
 import { PK_CACHE, PK_FREE, PK_MASK, vm_page } from '../h/vm_page.ts';
 import { thr } from '../machine/cpu.ts';
 import { vm_page_alloc_run, vm_page_free_run } from '../page/vm_page.ts';
@@ -26,6 +26,7 @@ import { PQ_CACHE, page_queue } from '../page/vm_pageq.ts';
 import type { RunLimits } from '../page/vm_phys.ts';
 import { contig_bounds, contig_cheapest, contig_fits, contig_loose } from './vm_contig.ts';
 import { contig_gather, gather_failed, type GatherWays } from './vm_contig_gather.ts';
+import { contig_relocate, v_contig_failed, v_contig_requests } from './vm_contig_vars.ts';
 
 const page = vm_page;
 
@@ -33,16 +34,6 @@ const page = vm_page;
 const PLACES = 8;
 /** Passes of the algorithm of 2004 that launder. */
 const LAUNDER_PASSES = 2;
-
-const relocate = sysctl_int('vm.contig_relocate', {
-  value: 1,
-  min: 0,
-  max: 1,
-  flags: CTLFLAG_RWTUN,
-  help: 'Requests for contiguous memory move pages out of the way before they free any',
-});
-const v_requests = counter_u64('vm.contig.requests', 'Requests for contiguous pages');
-const v_failed = counter_u64('vm.contig.failed', 'Of them those that got none');
 
 /**
  * Takes n pages side by side within the limits, in hand.  `wait`: it may sleep and write.  0: there
@@ -55,9 +46,9 @@ export function vm_page_alloc_contig(
   limits: RunLimits,
   wait: boolean,
 ): number {
-  counter_add(v_requests, 1);
+  counter_add(v_contig_requests, 1);
   const m = alloc(n, req, limits, wait);
-  if (m === 0) counter_add(v_failed, 1);
+  if (m === 0) counter_add(v_contig_failed, 1);
   return m;
 }
 function alloc(n: number, req: number, limits: RunLimits, wait: boolean): number {
@@ -72,7 +63,7 @@ function alloc(n: number, req: number, limits: RunLimits, wait: boolean): number
   const tries = wait ? PLACES : 1;
   const cached = downward(n, limits, tries, is_cached, { move: false, wait: false, req });
   if (cached !== 0) return cached;
-  if (sysctl_get(relocate) !== 0) {
+  if (sysctl_get(contig_relocate) !== 0) {
     const moved = cheapest(n, limits, tries, { move: true, wait, req });
     if (moved !== 0) return moved;
   }

@@ -23,12 +23,11 @@
  * Locks.  None is held by the caller.  Objects are locked one at a time; nobody is waited for
  * while pages are busy, save for those answers.
  */
-import { counter_add, counter_here, counter_u64 } from '../machine/counter.ts';
+import { counter_add, counter_here } from '../machine/counter.ts';
 import { poll, thr } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_DEAD, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PK_CACHE, PK_FREE, PK_LIMBO, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
-import { page_dirty } from '../object/vm_launder.ts';
 import { object_page_busy, object_page_wakeup, page_valid } from '../object/vm_object_page.ts';
 import { object_page_left, object_page_relocate } from '../object/vm_object_replace.ts';
 import { vm_page_free_count } from '../page/vm_page.ts';
@@ -48,6 +47,13 @@ import { pmap_remove_all } from '../pmap/pmap.ts';
 import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { contig_loose } from './vm_contig.ts';
+import {
+  v_contig_abandoned,
+  v_contig_freed,
+  v_contig_moved,
+  v_contig_silent,
+  v_contig_written,
+} from './vm_contig_vars.ts';
 import { pageout_free } from './vm_pageout.ts';
 import { page_evict } from './vm_pageout_scan.ts';
 import { pageout_launders } from './vm_pageout_vars.ts';
@@ -61,27 +67,6 @@ const SOME = 16;
 const ANSWER_MS = 1;
 /** Pages that are freed elsewhere at a time, where the free queues have none to spare. */
 const SPARE = 8;
-
-export const v_contig_moved = counter_u64(
-  'vm.contig.moved',
-  'Pages that moved to make room for a run of pages',
-);
-export const v_contig_freed = counter_u64(
-  'vm.contig.freed',
-  'Pages that were freed to make room for a run of pages',
-);
-export const v_contig_written = counter_u64(
-  'vm.contig.written',
-  'Clusters of pages that were written to make room for a run of pages',
-);
-const v_abandoned = counter_u64(
-  'vm.contig.abandoned',
-  'Places for a run of pages that were given up half-way, because a page there could not go',
-);
-const v_silent = counter_u64(
-  'vm.contig.silent',
-  'Of them those that were given up because a CPU did not answer',
-);
 
 /** How the pages of a place are had. */
 export interface GatherWays {
@@ -115,7 +100,7 @@ export function contig_gather(first: number, n: number, ways: GatherWays): boole
   if (got === n) return true;
   gather_failed.page = first + got;
   vm_page_run_release(first, got);
-  counter_add(v_abandoned, 1);
+  counter_add(v_contig_abandoned, 1);
   return false;
 }
 /** One step: pages join, or one is free now and joins at the next step. False: it stays. */
@@ -147,8 +132,7 @@ function spare(ways: GatherWays): boolean {
 }
 /** Frees a page of an object. */
 function evicted(m: number, ways: GatherWays): boolean {
-  if (!contig_loose(m) || (!ways.wait && page_valid(m) && page_dirty(m))) return false;
-  if (!page_evict(m)) return false;
+  if (!contig_loose(m) || !page_evict(m, ways.wait)) return false;
   counter_add(v_contig_freed, 1);
   vm_page_limbo_free();
   vm_page_cache_empty();
@@ -176,7 +160,7 @@ function move_some(m: number, first: number, n: number, ways: GatherWays): numbe
   // A store by a translation that was taken back before may be under way, too.
   if (tlb_wait_all(ways.wait ? ANSWER_MS : 0) >= 0) {
     for (const at of held) idle(at);
-    counter_add(v_silent, 1);
+    counter_add(v_contig_silent, 1);
     return SILENT;
   }
   let [at, moved] = [m, 0];

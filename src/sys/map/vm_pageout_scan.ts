@@ -260,37 +260,39 @@ function dirty_note(m: number, o: vm_object_t): void {
 // --- one page ------------------------------------------------------------------------------------
 
 /**
- * Frees page m, if it is an object's, and may go: whether it was used does not matter.  A dirty one
- * is written.  The caller holds no mutex.  True: it is free, or will be when each CPU has answered.
+ * Frees page m, if it is an object's, and may go: whether it was used does not matter.  One that no
+ * store has as it is is written, or stays without `write`.  The caller holds no mutex.  True: it is
+ * free, or will be when each CPU has answered.
  */
-export function page_evict(m: number): boolean {
+export function page_evict(m: number, write = true): boolean {
   const o = page.owner[m] as vm_object_t;
   if ((page.info[m] & PK_MASK) !== PK_OBJECT || o === NULL || page.owner[m] !== o) return false;
   mtx_lock(object.lock, o);
-  const gone = is_of(m, o, page_queue(m)) && evicted(m, o);
+  const gone = is_of(m, o, page_queue(m)) && tidied(m, o, write);
+  if (gone) {
+    object_page_free(m, o);
+    counter_add(v_dfree, 1);
+  }
   mtx_unlock(object.lock, o);
   return gone;
 }
-/** The same with its object locked; that may be let go of meanwhile. */
-function evicted(m: number, o: vm_object_t): boolean {
-  if (!tidied(m, o)) return false;
-  object_page_free(m, o);
-  counter_add(v_dfree, 1);
-  return true;
-}
-/** Has page m written if it is dirty. True: it may be freed, and nothing is lost. */
-function tidied(m: number, o: vm_object_t): boolean {
+/**
+ * Whether page m may be freed and nothing is lost, after it was written if need be.  Its object is
+ * locked; that may be let go of meanwhile.
+ */
+function tidied(m: number, o: vm_object_t, write: boolean): boolean {
   const held = (): boolean => page.busy[m] !== 0 || vm_page_wirings(m) > 0 || ending(o);
   if (held()) return false;
-  if (page_dirty(m) && page_valid(m)) {
-    const s = scan_of(PASS_URGENT, 1, 1);
-    if (!may_launder(s, m, o)) return false;
-    dirty_note(m, o);
-    counter_add(pageout_launders, 1);
-    if (object_page_launder(m, o) !== 0) return false;
-    if (!is_of(m, o, page_queue(m)) || held() || page_dirty(m)) return false;
-  }
-  return !page_valid(m) || cached(scan_of(PASS_URGENT, 1, 0), m, o);
+  if (!page_valid(m)) return true;
+  const s = scan_of(PASS_URGENT, 1, 1);
+  if (!page_dirty(m) && cached(s, m, o)) return true;
+  // Clean, but written to a moment ago, or a page that no store has any more.
+  if (!write || tlb_owed() || !may_launder(s, m, o)) return false;
+  dirty_note(m, o);
+  counter_add(pageout_launders, 1);
+  if (object_page_launder(m, o) !== 0) return false;
+  if (!is_of(m, o, page_queue(m)) || held() || page_dirty(m)) return false;
+  return cached(s, m, o);
 }
 /**
  * Makes as many pages of a queue as can be as good as free, whether they were used or not; dirty
@@ -302,7 +304,7 @@ export function queue_launder(q: number): void {
     if (m === 0) return;
     if (m < 0) continue;
     const o = page.owner[m] as vm_object_t;
-    if (!tidied(m, o)) {
+    if (!tidied(m, o, true)) {
       if (is_of(m, o, q)) vm_page_requeue(m);
     } else if (!page_valid(m)) object_page_free(m, o);
     mtx_unlock(object.lock, o);

@@ -87,10 +87,14 @@ function look(): void {
   const t = vmtotal();
   assert.ok(t.avm <= t.vm && t.arm <= t.rm && t.rmshr <= t.rm, JSON.stringify(t));
 }
-/** Both workers, until each has done so many operations. What they did, and what was counted. */
+/**
+ * Both workers, until each has done so many operations, and `meanwhile` again and again. What they
+ * did, and what was counted.
+ */
 export async function together(
   seed: number,
   operations: number,
+  meanwhile = look,
 ): Promise<Done & { looks: number; shootdowns: number; faults: number }> {
   const options = { INVARIANTS: true, WITNESS: true };
   const { handle } = boot({ memory: '32M', cpus: WORKERS + 1, options, fresh: true });
@@ -108,7 +112,7 @@ export async function together(
     const all = Promise.all(jobs.map((j) => j.done)).finally(() => (over = true));
     all.catch(() => undefined);
     for (; !over; looks++) {
-      look();
+      meanwhile();
       await sleep(5);
     }
     for (const one of await within(all, 'the workers')) add(done, one);

@@ -1,0 +1,76 @@
+/*
+ * Shows: machine.contiguous as programs use it: where the block lies, what it holds, how it counts
+ * and is freed, in a memory that is full of pages of a space, which keep what they hold; and what
+ * is wrong with a call is said in one line.
+ * By what means: a space whose pages fill the memory, and counts of what was done with them.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { boot, KmemError, type Machine } from './index.ts';
+
+/** Of the memory there is. */
+const PAGES = 1700;
+let machine: Machine;
+beforeEach(() => {
+  machine = boot({ memory: '8M', cpus: 2, options: { INVARIANTS: true } });
+});
+afterEach(() => {
+  machine.check();
+  machine.shutdown();
+});
+const refused = (code: string, text: RegExp, call: () => unknown): void => {
+  assert.throws(call, (e) => e instanceof KmemError && e.code === code && text.test(e.message));
+};
+
+test('a block of zeros where the options say, under its type, until it is freed', () => {
+  const b = machine.contiguous(70_000, { type: 'frames', align: '64K', low: '1M', high: '6M' });
+  assert.equal(b.address % 65_536, 0);
+  assert.ok(b.address >= 2 ** 20 && b.address + 70_000 <= 6 * 2 ** 20);
+  assert.equal(b.bytes.length, 70_000);
+  assert.ok(b.bytes.every((v) => v === 0));
+  b.bytes.fill(7);
+  assert.equal(machine.load8(b.address + 69_999), 7);
+  assert.equal(machine.type('frames').stats.bytes, 73_728);
+  b.free();
+  assert.deepEqual([b.address, b.bytes.length], [0, 0]);
+  assert.equal(machine.type('frames').stats.bytes, 0);
+  {
+    using other = machine.contiguous('8K', { boundary: '8K' });
+    assert.equal(other.address % 8192, 0);
+    machine.type('contiguous').free(machine.contiguous(1).address); // as any block of the type
+  }
+  assert.equal(machine.type('contiguous').stats.inUse, 0);
+});
+
+test('it comes out of a memory that is full of pages of a space', () => {
+  const space = machine.space('full');
+  const m = space.mmap({ length: PAGES * 4096, name: 'pages' });
+  for (let i = 0; i < PAGES; i++) m.setU32(i * 4096, i + 1);
+  using b = machine.contiguous('2M');
+  b.bytes.fill(0xff);
+  assert.ok(Number(machine.sysctl('vm.contig.moved')) > 0);
+  assert.ok(Number(machine.sysctl('vm.contig.freed')) > 0, 'there was no room for all of them');
+  for (let i = 0; i < PAGES; i++) assert.equal(m.getU32(i * 4096), i + 1, `page ${i}`);
+  space.destroy();
+});
+
+test('what is wrong with a call, in one line', () => {
+  const { contiguous } = machine;
+  const call =
+    (...args: unknown[]) =>
+    () =>
+      Reflect.apply(contiguous, machine, args);
+  refused('EINVAL', /bytes 0 is no size/, call(0));
+  refused('EINVAL', /bytes 'x' is no size/, call('x'));
+  refused('EINVAL', /align 3 is no power of two/, call(4096, { align: 3 }));
+  refused('EINVAL', /align 0 is no power of two/, call(4096, { align: 0 }));
+  refused('EINVAL', /boundary 5000 is no power of two/, call(4096, { boundary: 5000 }));
+  refused('EINVAL', /lies across one wherever/, call(8192, { boundary: 4096 }));
+  refused('EINVAL', /no 8192 bytes lie between/, call(8192, { low: '1M', high: 2 ** 20 + 4096 }));
+  refused('EINVAL', /low -1 is no size/, call(8192, { low: -1 }));
+  refused('EINVAL', /no such option/, call(8192, { alin: 4096 }));
+  refused('EINVAL', /name/, call(8192, { type: '' }));
+  refused('ENOMEM', /too large: no 1073741824 bytes/, call('1G'));
+  refused('ENOMEM', /fragmented/, call(8192, { high: 8192 }));
+  assert.equal(machine.type('contiguous').stats.inUse, 0);
+});
