@@ -28,6 +28,7 @@ export const HELP: Readonly<Record<string, string>> = {
   'vm.reserv': 'Reservations of whole runs of pages',
   'vm.stats': 'Event counters and levels',
   'vm.stats.kmem': "Event counters of the kernel's maps",
+  'vm.stats.loan': 'Event counters of pages that are lent',
   'vm.stats.malloc': 'Event counters of malloc',
   'vm.stats.misc': 'Event counters that belong nowhere else',
   'vm.stats.object': 'Event counters of memory objects',

@@ -9,8 +9,8 @@
  *      6   each is clean and busy no more, some in a section               object locked
  *
  * A thread that reads them meanwhile by a translation goes on; one that faults waits.  After an
- * error they are as dirty as before; after a death, too.  A page whose answer a CPU owes that is
- * silent is left for another time.
+ * error they are as dirty as before; after a death, too.  While a CPU is silent they are left for
+ * another time: it may be in the middle of a store, also by a mapping that is over.
  */
 import { sim_point } from '../machine/atomic.ts';
 import { EAGAIN, EIO, ENOSPC, EOPNOTSUPP } from '../machine/errno.ts';
@@ -27,7 +27,8 @@ import {
 import { PAGE_DIRTY, PG_FICTITIOUS, PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
 import { vm_page_unbusy } from '../page/vm_page_busy.ts';
 import { PQ_ACTIVE, page_queue, vm_page_activate, vm_page_wirings } from '../page/vm_pageq.ts';
-import { pmap_remove_write } from '../pmap/pmap.ts';
+import { pmap_remove_write_all } from '../pmap/pmap.ts';
+import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { swap_wanted } from './swap_area.ts';
@@ -47,7 +48,7 @@ const opt = opt_;
 const object = vm_object;
 const page = vm_page;
 
-/** How long a CPU may be silent before a page is left for another time, ms. */
+/** How long a CPU may be silent before pages are left for another time, ms. */
 const ANSWER_MS = 20;
 
 /** Whether page m of the locked object is newer than what its pager has. */
@@ -106,17 +107,16 @@ function object_pages_launder(
   const store = store_of(o);
   if (store === undefined) return EOPNOTSUPP;
   const ms: number[] = [];
-  let silent = false;
   for (let i = first; i < end; i++) {
     const at = object_page(o, i);
     if (!may_go(at, all)) panic('vm_launder: a page that may not be written', at, i);
-    if (protect(at, o)) ms.push(at);
-    else if (at === m) silent = true;
-    else if (ms.includes(m)) break;
-    else unbusy_all(ms, o);
+    object_page_busy(at, o);
+    ms.push(at);
   }
-  if (silent) unbusy_all(ms, o);
-  if (ms.length === 0) return EAGAIN;
+  if (!protect(ms)) {
+    unbusy_all(ms, o);
+    return EAGAIN;
+  }
   const n = store.room(o, ms);
   const at = ms.indexOf(m);
   if (n <= 0) {
@@ -127,16 +127,14 @@ function object_pages_launder(
   const error = write_out(store, o, ms);
   return at < n || error !== 0 ? error : EAGAIN;
 }
-/** Busy, and nobody may write to it any more: dirty, not modified. False: a CPU is silent. */
-function protect(m: number, o: vm_object_t): boolean {
-  object_page_busy(m, o);
-  if (pmap_remove_write(m, ANSWER_MS) >= 0) {
-    object_page_wakeup(m, o);
-    return false;
+/** Nobody may write to busy pages any more: dirty, not modified. False: a CPU is silent. */
+function protect(ms: readonly number[]): boolean {
+  if (pmap_remove_write_all(ms, ANSWER_MS) >= 0 || tlb_wait_all(ANSWER_MS) >= 0) return false;
+  for (const m of ms) {
+    page.state[m] |= PAGE_DIRTY; // not taken back by a death: until it is written it may be so
+    if (opt.SIM) sim_point(m);
+    page.mod[m] = 0;
   }
-  page.state[m] |= PAGE_DIRTY; // not taken back by a death: until it is written it may be so
-  if (opt.SIM) sim_point(m);
-  page.mod[m] = 0;
   return true;
 }
 function unbusy_all(ms: number[], o: vm_object_t): void {

@@ -37,6 +37,7 @@ import {
   pmap_remove,
   pmap_remove_all,
   pmap_remove_write,
+  pmap_remove_write_all,
   pmap_translate,
 } from './pmap.ts';
 import { pmap_check } from './pmap_check.ts';
@@ -160,6 +161,10 @@ export function play(steps: number, seed: number, check_each: number): void {
     } else if (by_page === 1) {
       assert.equal(pmap_remove_write(m, WAIT_MS), -1);
       for (const model of models) for (const v of model.values()) if (v.m === m) v.write = false;
+    } else if (by_page === 2) {
+      const some = new Set(all.slice(draw(all.length)).filter(() => draw(3) > 0));
+      assert.equal(pmap_remove_write_all([...some], WAIT_MS), -1);
+      for (const model of models) for (const v of model.values()) if (some.has(v.m)) v.write = false;
     }
     if (i % check_each === 0) check();
   }

@@ -550,6 +550,54 @@ export function pmap_remove_write(m: number, ms: number): number {
   });
   return silent;
 }
+/**
+ * The same of several pages, which stay the caller's: where the mapping of each is its only one, and
+ * those are of one pmap, that is locked once, and all CPUs are waited for once.
+ */
+export function pmap_remove_write_all(pages: readonly number[], ms: number): number {
+  let silent = -1;
+  for (let k = 0; k < pages.length; ) {
+    const pm = page.map_pmap[pages[k]] as pmap_t;
+    if (pm === NULL) {
+      k++;
+      continue;
+    }
+    mtx_lock(pmap.lock, pm);
+    const end = remove_write_some(pm, pages, k);
+    const cpu = end > k ? tlb_wait(pm, ms) : -1;
+    mtx_unlock(pmap.lock, pm);
+    const by_list = end > k ? cpu : pmap_remove_write(pages[k], ms);
+    if (by_list >= 0) silent = by_list;
+    k = Math.max(end, k + 1);
+  }
+  return silent;
+}
+/**
+ * Of pages from number k on whose only mapping is one of this pmap, which is locked. Returns behind
+ * the last of them.  Nobody maps them anew, so what is the only mapping stays so until it goes.
+ */
+function remove_write_some(pm: pmap_t, pages: readonly number[], k: number): number {
+  let [first, n] = [0, 0]; // what is to be taken back
+  let i = k;
+  for (; i < pages.length; i++) {
+    const m = pages[i];
+    const at = page.map_page[m];
+    if (page.map_pmap[m] !== pm || page.map_more[m] !== 0) break;
+    const table = table_of(pm, at);
+    const w = table === 0 ? 0 : pte_word(table, at);
+    const pte = w === 0 ? 0 : mem.I32[w];
+    if (pte === 0 || pte_page(pte) !== m) break;
+    if ((pte & PTE_WRITE) === 0) continue;
+    write_set(pm, w, false);
+    if (n > 0 && at === first + n) n++;
+    else {
+      if (n > 0) tlb_shoot(pm, first, n, true);
+      [first, n] = [at, 1];
+    }
+  }
+  if (n > 0) tlb_shoot(pm, first, n, true);
+  return i;
+}
 /** Whether page m was used since that was last asked. Its tags go, so that use is noted again. */
 export function pmap_ts_referenced(m: number): boolean {
   if (page.ref[m] === 0) return false;
