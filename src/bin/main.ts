@@ -22,6 +22,7 @@ usage: kmem COMMAND [options]
   systat -mbufs      the same as bars, again and again
   sysctl NAME...     its kernel's variables, shown and set
   saved FILE         what is in the file of a saved address space
+  bench contig       how often contiguous memory is had from a memory in use
   explain TERM       what a column, a variable, a zone, a type, an error means
   help [COMMAND]     this text, or a command's
 
@@ -63,6 +64,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       case 'saved': {
         const { saved_main } = await import('./saved.ts');
         return saved_main(rest);
+      }
+      case 'bench': {
+        const { bench_main } = await import('./bench.ts');
+        return bench_main(rest);
       }
       case 'replay': {
         const { replay_main } = await import('./replay.ts');
@@ -106,10 +111,11 @@ async function help(command: string | undefined): Promise<string> {
   if (command === 'start') return (await import('./start.ts')).START_HELP;
   if (command === 'explain') return (await import('./explain.ts')).EXPLAIN_HELP;
   if (command === 'saved') return (await import('./saved.ts')).SAVED_HELP;
+  if (command === 'bench') return (await import('./bench.ts')).BENCH_HELP;
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
   throw await no_such(command);
 }
-const COMMANDS = [...LIVE_COMMANDS, 'start', 'replay', 'saved', 'explain', 'help'];
+const COMMANDS = [...LIVE_COMMANDS, 'start', 'replay', 'saved', 'bench', 'explain', 'help'];
 async function no_such(command: string): Promise<UsageError> {
   const { nearest_of } = await import('./nearest.ts');
   const near = nearest_of(command.toLowerCase(), COMMANDS);

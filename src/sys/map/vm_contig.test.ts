@@ -53,7 +53,7 @@ const ANY: RunLimits = { low: 0, high: 2 ** 21, align: 1, boundary: 0 };
 
 beforeEach(() => {
   const options = { INVARIANTS: true, FAILPOINTS: true };
-  boot({ memory: '3M', cpus: 2, options, fresh: true });
+  boot({ memory: '3M', cpus: 2, options, fresh: true, set: { 'vm.swap_default': 0 } });
   maps_make();
   assert.ok(space_make(0));
 });

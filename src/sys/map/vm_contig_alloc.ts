@@ -19,7 +19,13 @@ import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { counter_add } from '../machine/counter.ts';
 import { PK_CACHE, PK_FREE, PK_MASK, vm_page } from '../h/vm_page.ts';
 import { thr } from '../machine/cpu.ts';
-import { vm_page_alloc_run, vm_page_free_run } from '../page/vm_page.ts';
+import { swap_prepare } from '../object/swap_on.ts';
+import {
+  vm_page_alloc_run,
+  vm_page_free_count,
+  vm_page_free_run,
+  vm_page_reserve,
+} from '../page/vm_page.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_CACHE, page_queue } from '../page/vm_pageq.ts';
@@ -63,6 +69,8 @@ function alloc(n: number, req: number, limits: RunLimits, wait: boolean): number
   const tries = wait ? PLACES : 1;
   const cached = downward(n, limits, tries, is_cached, { move: false, wait: false, req });
   if (cached !== 0) return cached;
+  // Its maps would lie in the place that is being made.
+  if (wait && (sysctl_get(contig_relocate) === 0 || few(n, req))) swap_prepare();
   if (sysctl_get(contig_relocate) !== 0) {
     const moved = cheapest(n, limits, tries, { move: true, wait, req });
     if (moved !== 0) return moved;
@@ -72,6 +80,10 @@ function alloc(n: number, req: number, limits: RunLimits, wait: boolean): number
     if (freed !== 0) return freed;
   }
   return 0;
+}
+/** Whether there is no room to move n pages to. */
+function few(n: number, req: number): boolean {
+  return vm_page_free_count() < n + vm_page_reserve(req);
 }
 /** Gives back a run that vm_page_alloc_contig gave. It may have been written to. */
 export function vm_page_release_contig(m: number, n: number): void {
