@@ -240,8 +240,19 @@ function loan_new(n: number, made: vm_loan_t[]): number {
   return ENOMEM;
 }
 
-/* Of this thread: pages of the range that is looked at, and whose which of them they are. */
-const seen = { ms: [] as number[], os: [] as vm_object_t[], is: [] as number[] };
+/** Pages of the range that is looked at, and whose which of them they are. */
+class Seen {
+  readonly ms: number[] = [];
+  readonly os: vm_object_t[] = [];
+  readonly is: number[] = [];
+}
+/** Where nobody may write any more, and how long that waits for a CPU. */
+interface Stopped {
+  readonly pm: pmap_t;
+  readonly start: number;
+  readonly end: number;
+  readonly ms: number;
+}
 /* What is to be done before it is looked at again: pages are to come, or one is busy. */
 const wanted = { vpn: 0, end: 0, busy: 0, o: NULL as vm_object_t };
 /** It is to be looked at again when pages from `vpn` up to `end` have come, or one is not busy. */
@@ -277,22 +288,23 @@ function lend_locked(
   before: number,
 ): number {
   const n = end - start;
-  const error = look_all(mp, start, end);
+  const seen = new Seen();
+  const error = look_all(mp, start, end, seen);
   if (error !== 0) return error;
-  const ms = sysctl_get(loan_wait);
-  const cut = pmap_cut_begin(map.pmap[mp]);
+  const here = { pm: map.pmap[mp], start, end, ms: sysctl_get(loan_wait) };
+  const cut = pmap_cut_begin(here.pm);
   pmap_cut(cut, start, end);
-  let copy = pmap_cut_end(cut, ms, true) >= 0;
+  let copy = pmap_cut_end(cut, here.ms, true) >= 0;
   for (let k = 0; k < n; ) {
     const l = made[before + Math.floor(k / LOAN_PAGES)];
-    const to = same_object(k, Math.min(n, k - (k % LOAN_PAGES) + LOAN_PAGES));
+    const to = same_object(seen, k, Math.min(n, k - (k % LOAN_PAGES) + LOAN_PAGES));
     const o = seen.os[k];
     mtx_lock(object.lock, o);
-    const good = still_there(o, k, to);
-    if (good && !copy) copy = !others_stopped(map.pmap[mp], start, end, k, to, ms);
+    const good = still_there(seen, k, to);
+    if (good && !copy) copy = !others_stopped(here, seen.ms, k, to);
     let done = good;
-    if (good && copy) done = lend_copies(l, o, k, to);
-    else if (good) lend(l, k, to);
+    if (good && copy) done = lend_copies(l, seen, k, to);
+    else if (good) lend(l, seen.ms, k, to);
     mtx_unlock(object.lock, o);
     if (!done) return good ? -ENOMEM : again(0, 0);
     k = to;
@@ -300,22 +312,21 @@ function lend_locked(
   return 0;
 }
 /** Notes the pages of a range in `seen`. 0, AGAIN, or -errno. */
-function look_all(mp: vm_map_t, start: number, end: number): number {
+function look_all(mp: vm_map_t, start: number, end: number, seen: Seen): number {
   if (map.pmap[mp] === NULL) return -EFAULT;
-  for (const list of [seen.ms, seen.os, seen.is]) list.length = 0;
   for (let e = vm_map_lookup_entry(mp, start), at = start; at < end; e = entry.next[e]) {
     if (!entry_covers(mp, e, at)) return -EFAULT;
     if (entry.eflags[e] & (MAP_ENTRY_IS_SUB_MAP | MAP_ENTRY_NOFAULT)) return -EFAULT;
     if ((entry.protection[e] & VM_PROT_READ) === 0) return -EFAULT;
     const to = Math.min(end, entry.end[e]);
-    const error = look_entry(e, at, to);
+    const error = look_entry(e, at, to, seen);
     if (error !== 0) return error;
     at = to;
   }
   return 0;
 }
 /** The same of pages `from` to before `to`, which one entry shows. */
-function look_entry(e: vm_map_entry_t, from: number, to: number): number {
+function look_entry(e: vm_map_entry_t, from: number, to: number, seen: Seen): number {
   const o = entry.object[e];
   if (o === NULL) return again(from, to);
   const by = entry.offset[e] - entry.start[e];
@@ -323,12 +334,12 @@ function look_entry(e: vm_map_entry_t, from: number, to: number): number {
     let m = vm_object_seen(o, vpn + by);
     if (m === 0) return again(vpn, to);
     const of = object_seen.o;
-    let error = look_at(m, of, vpn, to);
+    let error = look_at(seen, m, of, vpn, to);
     // Of the topmost object as many as there are in one hold of its lock.
     for (vpn++; error === 0 && of === o && vpn < to && vpn + by < object.size[o]; vpn++) {
       m = object_page_seen(o, vpn + by);
       if (m === 0) break;
-      error = look_at(m, of, vpn, to);
+      error = look_at(seen, m, of, vpn, to);
     }
     mtx_unlock(object.lock, of);
     if (error !== 0) return error;
@@ -336,7 +347,7 @@ function look_entry(e: vm_map_entry_t, from: number, to: number): number {
   return 0;
 }
 /** Notes page m of the locked object as the next one. */
-function look_at(m: number, o: vm_object_t, vpn: number, to: number): number {
+function look_at(seen: Seen, m: number, o: vm_object_t, vpn: number, to: number): number {
   if (page.busy[m] !== 0) return again(vpn, to, m, o);
   if (vm_page_held(m) !== 0 || vm_page_loans(m) >= LOANS_MOST) return -EBUSY;
   seen.ms.push(m);
@@ -345,16 +356,16 @@ function look_at(m: number, o: vm_object_t, vpn: number, to: number): number {
   return 0;
 }
 /** Up to which page, at most `end`, those from number k on are of one object. */
-function same_object(k: number, end: number): number {
+function same_object({ os }: Seen, k: number, end: number): number {
   let to = k + 1;
-  while (to < end && seen.os[to] === seen.os[k]) to++;
+  while (to < end && os[to] === os[k]) to++;
   return to;
 }
-/** Whether all of them are its pages still, and may be lent. It is locked. */
-function still_there(o: vm_object_t, first: number, end: number): boolean {
+/** Whether those are pages of their object still, and may be lent. It is locked. */
+function still_there({ ms, os, is }: Seen, first: number, end: number): boolean {
   for (let k = first; k < end; k++) {
-    const m = seen.ms[k];
-    if (page.owner[m] !== o || page.index[m] !== seen.is[k]) return false;
+    const m = ms[k];
+    if (page.owner[m] !== os[k] || page.index[m] !== is[k]) return false;
     if ((page.info[m] & PK_MASK) !== PK_OBJECT || page.busy[m] !== 0) return false;
     if (!page_valid(m) || vm_page_held(m) !== 0) return false;
   }
@@ -365,15 +376,13 @@ function still_there(o: vm_object_t, first: number, end: number): boolean {
  * way afterwards.  False: a CPU is silent.  Nobody maps them anew while their object is locked.
  */
 function others_stopped(
-  pm: pmap_t,
-  start: number,
-  end: number,
+  { pm, start, end, ms }: Stopped,
+  pages: readonly number[],
   first: number,
   to: number,
-  ms: number,
 ): boolean {
   for (let k = first; k < to; k++) {
-    const m = seen.ms[k];
+    const m = pages[k];
     const at = page.map_page[m];
     const here = page.map_pmap[m] === pm && at >= start && at < end;
     if (page.map_more[m] === 0 && (here || page.map_pmap[m] === NULL)) continue;
@@ -383,18 +392,17 @@ function others_stopped(
   return tlb_wait_all(ms) < 0;
 }
 /** Lends those pages, whose object is locked. */
-function lend(l: vm_loan_t, first: number, to: number): void {
-  vm_page_lend(seen.ms, first, to, field_word(loan.frames, l), field_word(loan.wired, l));
+function lend(l: vm_loan_t, ms: readonly number[], first: number, to: number): void {
+  vm_page_lend(ms, first, to, field_word(loan.frames, l), field_word(loan.wired, l));
 }
 /** Lends copies of them. False: no memory. */
-function lend_copies(l: vm_loan_t, o: vm_object_t, first: number, to: number): boolean {
+function lend_copies(l: vm_loan_t, { ms, os, is }: Seen, first: number, to: number): boolean {
   for (let k = first; k < to; k++) {
-    const copy = vm_page_alloc_busy(PK_LOAN, o, seen.is[k], VM_ALLOC_NORMAL);
+    const copy = vm_page_alloc_busy(PK_LOAN, os[k], is[k], VM_ALLOC_NORMAL);
     if (copy === 0) return false;
-    pmap_copy_page(seen.ms[k], copy);
+    pmap_copy_page(ms[k], copy);
     counter_add(v_copied, 1);
-    seen.ms[k] = copy;
-    lend(l, k, k + 1);
+    lend(l, [copy], 0, 1);
     vm_page_idle(copy);
   }
   const r = loan_root();
