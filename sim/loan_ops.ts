@@ -1,9 +1,8 @@
 /*
  * loan_ops: pages of address spaces that both CPUs use (space_ops.ts) are lent.
  *
- * A CPU has one loan at a time.  What it sees in it when it was made it sees until it gives it back,
- * whatever is stored, unmapped or copied meanwhile.  What it saw is noted behind the loans' records:
- * operations keep nothing in variables.
+ * A CPU has one loan at a time.  What it has stored in a page before it is lent it sees in the loan
+ * until it gives that back, whatever is stored, unmapped or copied meanwhile.
  */
 import { thr } from '../src/sys/machine/cpu.ts';
 import { EBUSY, EFAULT, ENOMEM } from '../src/sys/machine/errno.ts';

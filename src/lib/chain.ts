@@ -90,6 +90,9 @@ import {
   type ChainSource,
   compareBytes,
   type HostBuffer,
+  isLent,
+  LENT,
+  type Lent,
   sourceBytes,
 } from './chain_args.ts';
 import { ChainNumbers } from './chain_numbers.ts';
@@ -249,12 +252,18 @@ export class Chain
    * piece, then into new ones.  Does not wait unless `wait` is given.  Throws ENOMEM
    * with reason 'limit', 'full', 'fragmented' or 'too large', and the chain is as it
    * was; EINVAL for what is no bytes; with `wait` also EDEADLK, ETIMEDOUT, EOPNOTSUPP.
+   * A loan is not copied: the chain has it until it is freed, and never waits for it.
    */
-  append(source: ChainSource, options?: ChainOptions): this {
+  append(source: ChainSource | Lent, options?: ChainOptions): this {
     const wait = waitOf('append', options);
+    if (isLent(source)) return this.#hang(source);
     const bytes = sourceBytes('append', source);
     this.#live('append');
     return this.#appendOrWait(bytes, wait);
+  }
+  #hang(source: Lent): this {
+    this.#live('append');
+    return this.concat(source[LENT]('append'));
   }
   #appendOrWait(bytes: Uint8Array, wait: Wait): this {
     if (!this.#append(bytes)) {

@@ -7,6 +7,7 @@
  */
 import { bytesOf, type Known, type Source, type Wait } from './args.ts';
 import { type Address, textBytes } from './memory.ts';
+import type { Chain } from './chain.ts';
 import type { MallocType } from './type.ts';
 
 /** What can be copied into a chain: bytes, or a text as UTF-8. */
@@ -14,6 +15,15 @@ export type ChainSource = string | Source;
 /** The bytes of a source: a view of it, or the UTF-8 of a text. Throws EINVAL. */
 export function sourceBytes(op: string, source: ChainSource): Uint8Array {
   return typeof source === 'string' ? textBytes(source) : bytesOf(op, source);
+}
+/** How a loan becomes part of a chain (loan.ts). */
+export const LENT: unique symbol = Symbol('lent');
+/** Memory that was lent: a chain takes it without a copy. */
+export interface Lent {
+  [LENT](op: string): Chain;
+}
+export function isLent(source: unknown): source is Lent {
+  return typeof source === 'object' && source !== null && LENT in source;
 }
 export interface ChainOptions {
   /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */

@@ -61,6 +61,7 @@ export type { MemoryStats } from './memory_stats.ts';
 export type { RegionInfo, Space } from './space.ts';
 export type { SavedSpace } from './space_file.ts';
 export type { Region } from './region.ts';
+export type { Loan } from './loan.ts';
 export type { Window } from './window.ts';
 export type { ArrayKind, PagedArray } from './paged_array.ts';
 export type {

@@ -7,6 +7,7 @@
  *      m.fill(off, n); m.indexOf('needle');
  *      const a = m.array('f64', 0, 1e6);  a.get(i)    numbered values: paged_array.ts
  *      using w = m.window(off, 65536);  w.f64[0]      flat memory: window.ts
+ *      using l = m.lend(off, 65536);  l.views()       as it is now, for a borrower: loan.ts
  *      m.sync(); m.truncate(n); m.revalidate()        of a file: region_file.ts
  *
  * Offsets are bytes from the start of the region.  A page gets memory when it is first used, with
@@ -43,6 +44,7 @@ import {
   type vm_map_t,
 } from '../sys/h/vm_map.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../sys/h/vm_prot.ts';
+import type { vm_loan_t } from '../sys/h/vm_loan.ts';
 import type { vm_window_t } from '../sys/h/vm_window.ts';
 import {
   type RegionKey,
@@ -51,6 +53,8 @@ import {
   space_file_size,
   space_frame,
   space_inherit,
+  space_lend,
+  space_lend_why,
   space_protect,
   space_region,
   space_resident,
@@ -75,6 +79,7 @@ import { type AccessReason, kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, wholeViews } from './memory.ts';
 import { type ArrayKind, PagedArray } from './paged_array.ts';
+import { Loan } from './loan.ts';
 import { fileTrouble, notWritten } from './region_file.ts';
 import { RegionAccess } from './region_access.ts';
 import type { Space } from './space.ts';
@@ -347,6 +352,46 @@ export class Region extends RegionAccess implements Disposable {
       throw e;
     }
     return w;
+  }
+  /**
+   * `n` bytes from an offset on as they are now, to be read where they lie while others write to
+   * the region: loan.ts.  Throws EBUSY for what is under a window, or held in place otherwise;
+   * ENOMEM for vm.loan_max or vm.max_wired; EFAULT, EINVAL, EIO, ESTALE.
+   */
+  lend(offset = 0, n = this.#from(offset)): Loan {
+    const op = 'lend';
+    this.#range(op, offset, n);
+    if (n === 0) throw this.#error(EINVAL, op, 'a loan has 1 byte at least');
+    const start = this.first + Math.floor(offset / PAGE_SIZE);
+    const end = this.first + Math.ceil((offset + n) / PAGE_SIZE);
+    const mp = this.space.enter(op);
+    this.#there(op, mp, offset, 0);
+    const loans: vm_loan_t[] = [];
+    const errno = inKernel(op, () => space_lend(mp, start, end, loans));
+    if (errno !== 0) this.#noLoan(op, offset, n, errno);
+    const made = new Loan(this.space.context, loans, offset, n);
+    if (this.current) return made;
+    try {
+      this.#there(op, mp, offset, 0); // else regions were unmapped meanwhile
+      return made;
+    } catch (e) {
+      made.dispose();
+      throw e;
+    }
+  }
+  #noLoan(op: string, offset: number, n: number, errno: number): never {
+    const { room } = space_lend_why;
+    const details = { address: this.address + offset, size: n };
+    if (errno === EBUSY) {
+      const why = `of the ${n} bytes from ${details.address} on some are under a window, or wired`;
+      throw this.#error(EBUSY, op, why, details);
+    }
+    if (errno === ENOMEM && room >= 0) {
+      const why = `a loan of ${n} bytes: vm.loan_max and vm.max_wired leave ${room * PAGE_SIZE}`;
+      throw this.#error(ENOMEM, op, why, { ...details, reason: 'limit' });
+    }
+    vm_window_why.reason = 0;
+    this.#noWindow(op, offset, n, false, errno);
   }
   #noWindow(op: string, offset: number, n: number, write: boolean, errno: number): never {
     if (errno === ETIMEDOUT) this.#silent(op);

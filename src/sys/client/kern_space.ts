@@ -68,6 +68,15 @@ import {
 import { registry_end } from './kern_registry.ts';
 import { part_space } from './kern_registry_parts.ts';
 
+export {
+  LOAN_FREE as SPACE_LOAN_FREE,
+  loan_copied as space_loan_copied,
+  vm_loan as space_lend,
+  vm_loan_drop as space_loan_drop,
+  vm_loan_refer as space_loan_refer,
+  vm_loan_why as space_lend_why,
+  vm_unloan as space_unloan,
+} from '../map/vm_loan.ts';
 export { page_address as space_address } from '../map/vm_bank.ts';
 export { vm_frame as space_frame } from '../map/vm_copy.ts';
 export { vnode_lost_touch as space_unwritten } from '../object/vm_vnode.ts';

@@ -12,10 +12,18 @@ import { CPU_FREE, CPU_PARKED, CPU_REQ_TLB, cpu_state_word, thr } from '../machi
 import { EBUSY, EFAULT, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { dice } from '../machine/seed.test.lib.ts';
+import { tlb_asked } from '../machine/tlb_ack.ts';
 import { KERN_BUSY, KERN_FAILURE, KERN_RESOURCE_SHORTAGE, KERN_SUCCESS } from '../h/vm_map.ts';
 import { vm_loan as loan, type vm_loan_t } from '../h/vm_loan.ts';
 import { vm_window, type vm_window_t } from '../h/vm_window.ts';
-import { loan_frames, vm_loan, vm_loan_drop, vm_loan_refer, vm_unloan } from './vm_loan.ts';
+import {
+  loan_copied,
+  loan_frames,
+  vm_loan,
+  vm_loan_drop,
+  vm_loan_refer,
+  vm_unloan,
+} from './vm_loan.ts';
 import { map_at, map_drop } from './vm_map.test.lib.ts';
 import {
   type Cell,
@@ -145,6 +153,7 @@ class Play {
     const made: vm_loan_t[] = [];
     const got = vm_loan(map_at(s), FIRST + i, FIRST + end, made);
     if (silent) silent_off();
+    if (got === 0) same('copied', made.some(loan_copied) ? 1 : 0, silent ? 1 : 0);
     const cells = has.slice(i, end);
     const may = cells.every((c) => c !== null && (c.prot & 1) !== 0);
     if (got === ENOMEM && this.short && may) return;
@@ -243,6 +252,7 @@ export function silent_on(): void {
   if (thr.cpu === SILENT) throw new Error('this thread is that CPU');
   atomic_and(cpu_state_word(SILENT), ~(CPU_PARKED | CPU_FREE));
   atomic_or(cpu_state_word(SILENT), CPU_REQ_TLB);
+  tlb_asked();
 }
 /** It is gone. */
 export function silent_off(): void {

@@ -45,6 +45,7 @@ import {
   sysctl_uint,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
+import { vector } from '../machine/vectors.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import type { zone_t } from '../h/uma.ts';
@@ -83,6 +84,7 @@ import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_VM_LOANS } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { list_insert, list_remove } from '../sync/undo_list.ts';
 import { zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -208,24 +210,14 @@ function loan_new(n: number, made: vm_loan_t[]): number {
   loan.pages[l] = n;
   loan.copied[l] = 0;
   loan.wired[l] = 0;
-  loan.prev[l] = NULL as vm_loan_t;
   checked_publish(l);
   mtx_lock(root.lock, r);
   const room = Math.min(sysctl_get(loan_max), wired_room()) - root.pages[r];
   if (room >= n) {
-    const first = root.first[r];
     undo_begin(root.lock, r);
-    save(root.first, r);
-    save(root.count, r);
     save(root.pages, r);
     save(pcpu.in_hand_items, thr.pc);
-    loan.next[l] = first;
-    if (first !== NULL) {
-      save(loan.prev, first);
-      loan.prev[first] = l;
-    }
-    root.first[r] = l;
-    root.count[r]++;
+    list_insert(root, r, loan, l);
     root.pages[r] += n;
     item_settle();
     undo_end();
@@ -444,6 +436,8 @@ export function vm_loan_drop(l: vm_loan_t): void {
   mtx_unlock(root.lock, r);
   if (last) give_back(l);
 }
+/** Gives a piece of storage of an mbuf back that is a loan (uipc_mbuf.ts). */
+export const LOAN_FREE = vector('vm_loan_free', (l: number) => vm_loan_drop(l as vm_loan_t));
 /** No thread holds the loan any more. False: nobody does, and this one gives it back. */
 function let_go(l: vm_loan_t): boolean {
   const r = loan_root();
@@ -462,22 +456,9 @@ function give_back(l: vm_loan_t): void {
   const r = loan_root();
   mtx_lock(root.lock, r);
   undo_begin(root.lock, r);
-  const [next, prev] = [loan.next[l], loan.prev[l]];
-  if (next !== NULL) {
-    save(loan.prev, next);
-    loan.prev[next] = prev;
-  }
-  if (prev !== NULL) {
-    save(loan.next, prev);
-    loan.next[prev] = next;
-  } else {
-    save(root.first, r);
-    root.first[r] = next;
-  }
-  save(root.count, r);
   save(root.pages, r);
   save(pcpu.in_hand_items, thr.pc);
-  root.count[r]--;
+  list_remove(root, r, loan, l);
   root.pages[r] -= loan.pages[l];
   item_in_hand(l);
   undo_end();
@@ -529,6 +510,10 @@ function all_back(of: (tid: number) => boolean): void {
 
 // --- asking ------------------------------------------------------------------------------------
 
+/** Whether some of its pages are copies. */
+export function loan_copied(l: vm_loan_t): boolean {
+  return loan.copied[l] !== 0;
+}
 /** The numbers of the pages of memory that a loan is of, in their order. */
 export function loan_frames(l: vm_loan_t): number[] {
   return Array.from({ length: loan.pages[l] }, (_, k) => loan.frames[elem(l, k)]);
