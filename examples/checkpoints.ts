@@ -14,7 +14,7 @@ import { isMainThread, parentPort, type Worker, workerData } from 'node:worker_t
 import { attach, boot, type Region } from '../src/lib/index.ts';
 
 const THREADS = 2;
-const ACCOUNTS = 2560; // of each thread
+const ACCOUNTS = Number(process.argv[2] ?? workerData?.accounts ?? 2560); // of each thread
 const START = 1000;
 const FILES = 3;
 const PAGE = 4096;
@@ -38,7 +38,8 @@ if (isMainThread) {
   const m = store.mmap(SHAPE);
   for (let at = 0; at < m.length; at += PAGE) m.setI32(at, START);
   for (let id = 0; id < THREADS; id++) {
-    const worker = machine.worker<Worker>(import.meta.filename, { workerData: { id } });
+    const own = { workerData: { id, accounts: ACCOUNTS } };
+    const worker = machine.worker<Worker>(import.meta.filename, own);
     await once(worker, 'message');
   }
   let whole = 0;

@@ -171,7 +171,7 @@ for (const options of [
       machine.park()[Symbol.dispose]();
       machine.trace(true);
       machine.trace(false);
-      const worker = machine.worker<Worker>(FILE, { workerData: { rounds: 120 } });
+      const worker = machine.worker<Worker>(FILE, { workerData: { rounds: 40 } });
       while ((await once(worker, 'message'))[0] !== 'left');
       for (const after of [20, 90, 200]) await killed(machine, after);
       reports(machine);

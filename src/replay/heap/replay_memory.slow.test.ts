@@ -33,11 +33,9 @@ function ended_normally(out: ReplayOutcome, programs: number): void {
 
 test('too small: failures are counted, later frees skipped, the estimate is enough', async (t) => {
   for (const [name, cpus, memory] of [
-    ['gitlog.mtrace.gz', 1, '1.25M'],
     ['gitlog.mtrace.gz', 2, '1.5M'],
     ['gm.mtrace.gz', 1, '2M'],
     ['redis.threads.gz', 2, '5M'],
-    ['redis.threads.gz', 1, '5M'],
   ] as const) {
     const several = cpus > 1 && !name.includes('threads') ? { programs: cpus } : {};
     const o = { ...PLAIN, ...several, files: [trace(name)], cpus };

@@ -240,7 +240,7 @@ test('packets of USB, larger than frames: played, written, or their need is told
   const ng = new Ng().iface(1).iface(220);
   for (const p of some) ng.enhanced({ ...p, iface: 1 });
   const to = join(temporary_folder(t), 'out.pcap');
-  for (const cpus of [1, 2, 3]) {
+  for (const cpus of [1, 3]) {
     const packets = { ...PLAIN_PACKETS, write: to, loop: 2 };
     const { trace } = await plays_packets(file, cpus, { largest: 2_500_000 }, { packets });
     assert.equal(trace.sha256_of_captured_bytes, sha256(some));

@@ -97,7 +97,7 @@ test(`memory ends in the middle, and so does the recording (seed ${SEED})`, asyn
 
 test(`made-up recordings, whole and damaged, on two CPUs (seed ${SEED})`, async (t) => {
   const random = random_from(SEED);
-  for (let i = 0; i < 6; i++) {
+  for (let i = 0; i < 3; i++) {
     const text = made_up(random, 400);
     const whole = await play(temporary_file(t, 'whole.strace', Buffer.from(text, 'latin1')));
     as_recorded(whole);
@@ -112,7 +112,7 @@ test(`made-up recordings, whole and damaged, on two CPUs (seed ${SEED})`, async 
 });
 test(`made-up recordings beside the model, with all walkers (seed ${SEED})`, () => {
   const random = random_from(SEED);
-  for (let i = 0; i < 20; i++) {
+  for (let i = 0; i < 6; i++) {
     const text = made_up(random, 200);
     const { mismatches, no_memory } = in_machine('16M', () => play_text(text, { prove_each: 5 }));
     assert.deepEqual([mismatches, no_memory], [{}, {}], `recording ${i}`);

@@ -30,7 +30,7 @@ import { witness_console } from '../sync/witness.ts';
 /** Boots with INVARIANTS unless told otherwise, and lays out the common page. */
 export function up(o: BootOptions = {}): Handle {
   const booted: Booted = boot({
-    memory: '8M',
+    memory: '4M',
     cpus: 6,
     fresh: true,
     ...o,

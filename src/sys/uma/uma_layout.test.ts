@@ -150,7 +150,7 @@ test('staggered items start on different lines of the cache', () => {
 });
 
 test('counts for more items than a header has room for are refused', () => {
-  up();
+  up({ memory: '8M' });
   const flags = UMA_ZONE_CACHESPREAD | UMA_ZONE_REFCNT;
   panics(() => create(256, 63, flags), /UMA slab won't fit/);
 });
