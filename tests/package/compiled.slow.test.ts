@@ -30,7 +30,7 @@ const NEWEST = ['lib.test.js', 'chain.test.js'];
 /** What always runs on the oldest: all kinds of objects, threads, the core, the socket. */
 const ALWAYS = [...NEWEST, 'threads.test.js', 'core.test.js', 'told.test.js'];
 /** How many of the others. */
-const DRAWN = process.env.KMEM_COMPILED === 'all' ? Number.POSITIVE_INFINITY : 5;
+const DRAWN = process.env.KMEM_COMPILED === 'all' ? Number.POSITIVE_INFINITY : 3;
 
 /** The files that a Node runs, of all. */
 function chosen(major: number, all: readonly string[]): readonly string[] {
