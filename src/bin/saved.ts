@@ -107,9 +107,9 @@ function checked(reader: SnapReader): Shown {
   const h: SnapHeader = reader.header();
   const tables = reader.regions(h);
   const contents = tables.regions.map(() => 0);
-  reader.contents(h, tables, ({ pages }, region) => {
+  for (const { region, pages } of reader.contents(h, tables)) {
     contents[region] += pages * PAGE_SIZE;
-  });
+  }
   return { ...savedSpace(h), rows: tables.regions.map((r, i) => row_of(r, contents[i])) };
 }
 function row_of({ name, vpn, pages, prot, inheritance }: SnapRegion, contents: number): Row {

@@ -405,6 +405,7 @@ Object.assign(SUBJECTS, {
       fork: () => [`fork ${Math.random()}`, { protect: 'r', wait: 5, windows: 'copy' }],
       forkAsync: () => [`fork ${Math.random()}`, { protect: 'r', wait: 5, windows: 'copy' }],
       load: () => ['no such file'],
+      loadAsync: () => ['no such file', { signal: new AbortController().signal }],
       destroy: () => [{ wait: 5 }],
       dispose: none,
     },

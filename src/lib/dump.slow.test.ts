@@ -180,6 +180,7 @@ test('a dumper that is killed leaves nothing by that name, and the next writes i
   const machine = boot({ memory: '2M' });
   machine.dump(path);
   machine.shutdown();
+  assert.deepEqual(files_of(path), [path], 'what the first one left is gone');
   const [{ code }] = await vmstat([path, '-m']);
   assert.equal(code, 0);
 });

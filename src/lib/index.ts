@@ -70,6 +70,8 @@ export type {
   ForkOptions,
   Inherit,
   LimitOptions,
+  LoadAsyncOptions,
+  LoadProgress,
   Protection,
   RegionOptions,
   SaveAsyncOptions,

@@ -82,6 +82,7 @@ import {
   type Inherit,
   inheritName,
   type LimitOptions,
+  type LoadAsyncOptions,
   type Protection,
   protectionName,
   type RegionOptions,
@@ -99,7 +100,7 @@ import {
   type WaitOptions,
 } from './space_args.ts';
 import type { SavedSpace } from './space_file.ts';
-import { loadSpace } from './space_load.ts';
+import { loadSpace, loadSpaceAsync } from './space_load.ts';
 import { saveSpace, saveSpaceAsync } from './space_save.ts';
 import { memoryFailure, moreHolders } from './type.ts';
 import { slices } from './wait.ts';
@@ -507,6 +508,13 @@ export class Space implements Mortal, Disposable {
    */
   load(path: string): SavedSpace {
     return loadSpace(this, path);
+  }
+  /**
+   * load in turns of the event loop.  Rejects as load throws, with the signal's reason, and with
+   * what onProgress throws; ESHUTDOWN if the thread leaves the machine.  Then nothing is mapped.
+   */
+  loadAsync(path: string, options?: LoadAsyncOptions): Promise<SavedSpace> {
+    return loadSpaceAsync(this, path, options);
   }
   /**
    * Ends the space for all threads: nothing is mapped any more, and its name is free.  EBUSY while

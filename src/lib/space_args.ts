@@ -133,6 +133,19 @@ export interface SaveAsyncOptions extends SaveOptions {
   /** Called from the event loop now and then, and at the end. */
   readonly onProgress?: (progress: SaveProgress) => void;
 }
+/** How far loading has come. */
+export interface LoadProgress {
+  /** Bytes of contents that were read, and that the file has in all. */
+  readonly done: number;
+  readonly total: number;
+}
+/** How a space is loaded in turns of the event loop. */
+export interface LoadAsyncOptions {
+  /** Ends it: the promise rejects with the signal's reason, and nothing is mapped. */
+  readonly signal?: AbortSignal;
+  /** Called from the event loop now and then, and at the end. */
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
 /** What waits, and how long: milliseconds, or true for as long as it takes. Default: not at all. */
 export interface WaitOptions {
   readonly wait?: Wait;
@@ -161,6 +174,7 @@ const SYNC: Known = ['wait', 'invalidate'];
 const FORK: Known = ['protect', 'wait', 'windows'];
 const SAVE: Known = ['wait', 'windows'];
 const SAVE_ASYNC: Known = [...SAVE, 'signal', 'onProgress'];
+const LOAD_ASYNC: Known = ['signal', 'onProgress'];
 const WINDOW: Known = ['write', 'wait'];
 const WINDOWS: Known = [...WINDOW, 'size', 'offset', 'length'];
 const WINDOW_BYTES = 64 * 1024;
@@ -382,6 +396,14 @@ export function saveShapeOf(
   checkSignal(op, signal);
   if (onProgress !== undefined) checkFunction(op, onProgress);
   return { ...cutShapeOf(op, wait, windows), signal, onProgress };
+}
+/** How to load, read once. Throws EINVAL. */
+export function loadShapeOf(op: string, options: LoadAsyncOptions | undefined): LoadAsyncOptions {
+  checkOptions(op, options, LOAD_ASYNC);
+  const { signal, onProgress } = options ?? {};
+  checkSignal(op, signal);
+  if (onProgress !== undefined) checkFunction(op, onProgress);
+  return { signal, onProgress };
 }
 /** How to open a window, read once. Throws EINVAL. */
 export function windowShapeOf(

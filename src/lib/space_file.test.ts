@@ -26,6 +26,8 @@ import {
   vm_map_entry,
 } from '../sys/h/vm_map.ts';
 import { EIO, ENOSPC } from '../sys/machine/errno.ts';
+import { host_who } from '../sys/machine/host.ts';
+import { host_process } from '../sys/machine/host_process.ts';
 import {
   type StoreFault,
   type StoreOp,
@@ -36,7 +38,15 @@ import { map_entries, maps_all } from '../sys/map/vm_map_check.ts';
 import { map_failpoint } from '../sys/map/vm_map_entry.ts';
 import { page_failpoint } from '../sys/page/vm_page.ts';
 import { failsAsync } from './fails.test.lib.ts';
-import { boot, KmemError, type Machine, type SaveProgress, type Space } from './index.ts';
+import {
+  boot,
+  KmemError,
+  type LoadProgress,
+  type Machine,
+  type SaveProgress,
+  type Space,
+  withMachine,
+} from './index.ts';
 import { fails, spaces_gone, vm_checks } from './space.test.lib.ts';
 import { CONTENTS, checkFilled, filled, folder, folderEnd, fresh } from './space_file.test.lib.ts';
 
@@ -329,6 +339,28 @@ describe('whatever fails', () => {
       });
     }
   }
+  test('what killed savers left goes, and nothing else of that name', async () => {
+    const { at, path, names } = own();
+    const [pid, start, space] = host_process().split('-').map(Number);
+    const of = (...numbers: number[]): string => {
+      const [a, b, c, who] = numbers.map((n) => n.toString(36));
+      return `.kmem-${a}-${b}-${c}.${who}-kx0-1.part`;
+    };
+    const dead = [of(pid, start - 1, space, 5), of(pid, start, space, 2 ** 22 - 1)];
+    const alive = [
+      of(pid, start, space, host_who()),
+      of(pid, start - 1, space + 1, 5),
+      '.kmem-x.part',
+      '.kmem-1-2-3.4-5-6.part.kept',
+    ];
+    for (const name of [...dead, ...alive]) writeFileSync(join(at, name), 'x');
+    mkdirSync(join(at, of(pid, start - 2, space, 6)));
+    await withFilled((filled) => void filled.save(path));
+    const stay = [...alive, of(pid, start - 2, space, 6), 'file'];
+    // Where the host does not say when processes start, or which threads it has, all stay.
+    const linux = process.platform === 'linux';
+    assert.deepEqual(names().sort(), [...stay, ...(linux ? [] : dead)].sort());
+  });
   test('a file that cannot be removed is left empty, and the error says so', async () => {
     const { at, path, names } = own();
     await withFilled((space) => {
@@ -467,6 +499,107 @@ describe('in the event loop', () => {
       assert.equal(over, false);
       parked[Symbol.dispose]();
       await saving;
+    });
+  });
+});
+
+describe('loaded in the event loop', () => {
+  const why = new Error('enough');
+  /** A file of a filled space, and an empty space, in a machine with two maps. */
+  const withSaved = (run: (path: string, again: Space, machine: Machine) => Promise<void>) =>
+    withFilled(async (space, machine) => {
+      const path = fresh();
+      space.save(path);
+      await run(path, machine.space('again'), machine);
+    });
+  test('says how far it has come, and shows all of it at once', async () => {
+    await withSaved(async (path, again) => {
+      const seen: LoadProgress[] = [];
+      const onProgress = (p: LoadProgress): void => {
+        seen.push(p);
+        assert.equal(again.mapped, 0);
+      };
+      const saved = await again.loadAsync(path, { onProgress });
+      assert.equal(saved.name, 's');
+      assert.deepEqual(seen.at(-1), { done: saved.contents, total: saved.contents });
+      for (let i = 1; i < seen.length; i++) assert.ok(seen[i].done >= seen[i - 1].done);
+      checkFilled(again);
+      assert.equal(maps_all().length, 2);
+    });
+  });
+  test('refuses what load refuses, and what came meanwhile', async () => {
+    await withSaved(async (path, again, machine) => {
+      await failsAsync('ENOENT', again.loadAsync(fresh()));
+      await failsAsync('EINVAL', again.loadAsync(7 as unknown as string));
+      await failsAsync('EINVAL', again.loadAsync(path, { onprogress: 1 } as object));
+      const cut = fresh();
+      writeFileSync(cut, readFileSync(path).subarray(0, -4096));
+      await failsAsync('EIO', again.loadAsync(cut));
+      const two = await Promise.allSettled([again.loadAsync(path), again.loadAsync(path)]);
+      const lost = two.filter((each) => each.status === 'rejected');
+      assert.deepEqual(
+        lost.map(({ reason }) => reason.code),
+        ['EEXIST'],
+      );
+      checkFilled(again);
+      await failsAsync('EEXIST', again.loadAsync(path));
+      const third = machine.space('third');
+      const late = third.loadAsync(path);
+      third.destroy();
+      await failsAsync('ESTALE', late);
+      const small = machine.space('small', { limit: '1M' });
+      const e = await failsAsync('ENOMEM', small.loadAsync(path));
+      assert.equal(e.reason, 'limit');
+      small.destroy();
+      assert.equal(maps_all().length, 2);
+    });
+  });
+  const ends: Record<string, (abort: AbortController) => (p: LoadProgress) => void> = {
+    'aborted when it begins': (abort) => () => abort.abort(why),
+    'aborted at its end': (abort) => (p) => {
+      if (p.done === p.total) abort.abort(why);
+    },
+    'onProgress throws': () => () => {
+      throw why;
+    },
+  };
+  for (const [what, end] of Object.entries(ends)) {
+    test(`${what}: nothing is mapped, and no map is left`, async () => {
+      await withSaved(async (path, again) => {
+        const abort = new AbortController();
+        const options = { signal: abort.signal, onProgress: end(abort) };
+        await assert.rejects(again.loadAsync(path, options), (e) => e === why);
+        assert.deepEqual([again.mapped, maps_all().length], [0, 2]);
+        const signal = AbortSignal.abort(why);
+        await assert.rejects(again.loadAsync(path, { signal }), (e) => e === why);
+        await again.loadAsync(path);
+        checkFilled(again);
+      });
+    });
+  }
+  test('the thread leaves the machine, or is parked', async () => {
+    const path = fresh();
+    await withFilled(async (space) => void space.save(path));
+    for (const when of ['in onProgress', 'between']) {
+      const machine = boot({ memory: '8M', options: OPTIONS });
+      const onProgress = (): void => {
+        if (when === 'in onProgress') machine.shutdown();
+      };
+      const loading = machine.space('s').loadAsync(path, { onProgress });
+      if (when === 'between') machine.shutdown();
+      await failsAsync('ESHUTDOWN', loading);
+    }
+    await withMachine({ memory: '8M', options: OPTIONS }, async (machine) => {
+      const space = machine.space('s');
+      const loading = space.loadAsync(path);
+      const parked = machine.park();
+      let over = false;
+      void loading.then(() => (over = true));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.equal(over, false);
+      parked[Symbol.dispose]();
+      await loading;
+      space.destroy();
     });
   });
 });

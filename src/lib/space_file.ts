@@ -31,6 +31,7 @@ import { shown } from './args.ts';
 import { kmemError } from './errors.ts';
 import { hostBuiltin } from './host.ts';
 import { textOf } from './memory.ts';
+import type { Space } from './space.ts';
 
 /** What a file has of an address space. */
 export interface SavedSpace {
@@ -77,6 +78,16 @@ export function filePath(op: string, path: unknown): { path: string; folder: str
   // It says that a folder is meant, and resolve() leaves it out.
   if (/[/\\]$/.test(path) && whole !== path) fileError(op, path, EISDIR);
   return { path: whole, folder: paths.dirname(whole) };
+}
+
+/** How long saving or loading in the event loop keeps it from other things, ms. */
+export const TURN_MS = 4;
+/** Lets the event loop do other things; while this thread is parked it waits until it is back. */
+export async function fileTurn({ context }: Space): Promise<void> {
+  do {
+    await new Promise((resolve) => setTimeout(resolve));
+    await context.parked;
+  } while (context.parked !== null);
 }
 
 /** What the host's errno means here. */

@@ -7,6 +7,9 @@
  * runs of fifteen pages; they go to a map of this thread's own, which ends, with all that is in it,
  * if anything fails, or if the thread dies.  When the last page was read, and all sums are
  * right, the space shows what that map has: other threads see all of it, or nothing.
+ *
+ * loadAsync does the same in turns of the event loop, run after run; the space may be given
+ * regions, or be destroyed, meanwhile, and then it is that which is told at the end.
  */
 import { EEXIST, EINVAL, EIO, ENOMEM } from '../sys/machine/errno.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
@@ -35,124 +38,210 @@ import {
 } from '../sys/client/kern_snap.ts';
 import { SnapDamage, SnapForeign, type SnapHeader } from '../sys/client/snap_file.ts';
 import { SnapReader } from '../sys/client/snap_reader.ts';
-import { inKernel, letGo } from './context.ts';
+import { gone, inKernel, letGo, type Wait } from './context.ts';
 import { kmemError } from './errors.ts';
 import { textOf } from './memory.ts';
 import type { Space } from './space.ts';
-import { fileError, filePath, type SavedSpace, savedSpace } from './space_file.ts';
+import { type LoadAsyncOptions, type LoadProgress, loadShapeOf } from './space_args.ts';
+import {
+  fileError,
+  filePath,
+  fileTurn,
+  type SavedSpace,
+  savedSpace,
+  TURN_MS,
+} from './space_file.ts';
 import { memoryFailure } from './type.ts';
+import { checkAbort } from './wait.ts';
 
-const OP = 'load';
+/** A file that is being read into a space. */
+class Load implements Wait {
+  readonly #space: Space;
+  readonly #op: string;
+  readonly #path: string;
+  readonly #st: number;
+  /** The map that it is read to; NULL: there is none yet. */
+  #to = NULL as vm_map_t;
+  /** Nothing is to be done any more, and nothing is left. */
+  #over = false;
+  #done = 0;
+  #total = 0;
 
-/** A reader of a file that is open; this thread is away while the host reads. */
-function readerOf(path: string, st: number): SnapReader {
-  const size = snap_io(() => store_size(st));
-  if (size < 0) fileError(OP, path, -size);
-  return new SnapReader(size, (at, into) => {
-    const n = snap_io(() => store_read(st, at, into));
-    return n < 0 ? fileError(OP, path, -n, `after ${at} bytes`) : n;
-  });
+  constructor(space: Space, op: string, given: string) {
+    const mp = space.enter(op);
+    const { path } = filePath(op, given);
+    this.#space = space;
+    this.#op = op;
+    this.#path = path;
+    if (inKernel(op, () => space_regions(mp)).length > 0) this.#occupied();
+    const st = store_open(path, STORE_READ);
+    if (st < 0) fileError(op, path, -st);
+    this.#st = st;
+    space.context.waits.add(this);
+  }
+  get progress(): LoadProgress {
+    return { done: this.#done * PAGE_SIZE, total: this.#total * PAGE_SIZE };
+  }
+  /** Throws if this thread has left the machine, or the space is there no more. */
+  check(): void {
+    if (this.#over) gone(this.#op, this.#space.context);
+    this.#space.enter(this.#op);
+  }
+  /** Works run after run, in the kernel. True: all is read, and nothing yet to be seen. */
+  *steps(): Generator<boolean, SavedSpace, undefined> {
+    const load = this.#reader();
+    const header = load.header();
+    this.#total = header.pages;
+    const tables = load.regions(header);
+    this.#fits(header);
+    this.#to = snap_map(this.#mp);
+    if (this.#to === NULL) this.#noRoom(ENOMEM);
+    const places = tables.regions.map((r): SnapPlace => {
+      const start = snap_region_map(this.#to, r);
+      if (start < 0) this.#refused(-start, textOf(Uint8Array.from(r.name)));
+      return { ...r, start };
+    });
+    for (const { region, page, pages, bytes } of load.contents(header, tables)) {
+      const first = places[region].start + page;
+      for (let p = 0; p < pages; p++) {
+        const error = snap_write(this.#to, first + p, bytes, p * PAGE_SIZE);
+        if (error !== 0) this.#noRoom(error);
+      }
+      this.#done += pages;
+      yield false;
+    }
+    yield true;
+    const kern = snap_show(this.#mp, this.#to, places);
+    if (kern !== KERN_SUCCESS) this.#refused(kern, '');
+    return savedSpace(header);
+  }
+  get #mp(): vm_map_t {
+    return this.#space.enter(this.#op); // it may have been destroyed meanwhile
+  }
+  /** A reader of the file; this thread is away while the host reads. */
+  #reader(): SnapReader {
+    const size = snap_io(() => store_size(this.#st));
+    if (size < 0) fileError(this.#op, this.#path, -size);
+    return new SnapReader(size, (at, into) => {
+      const n = snap_io(() => store_read(this.#st, at, into));
+      return n < 0 ? fileError(this.#op, this.#path, -n, `after ${at} bytes`) : n;
+    });
+  }
+  /** It ends, because of `e` or well: the file is closed, the map that it was read to goes. */
+  end(e?: unknown): unknown {
+    const { context } = this.#space;
+    context.waits.delete(this);
+    if (!this.#over) store_close(this.#st); // errno: it was only read
+    this.#over = true;
+    const to = this.#to;
+    if (to !== NULL && context.up) letGo(() => inKernel(this.#op, () => snap_map_drop(to)));
+    if (e instanceof SnapForeign) return kmemError(EINVAL, this.#op, `${this.#path}: ${e.message}`);
+    if (!(e instanceof SnapDamage)) return e;
+    return kmemError(EIO, this.#op, `${this.#path}: damaged: ${e.message}`);
+  }
+  /** This thread leaves the machine, which lets go of the map. @internal */
+  bury(): void {
+    if (!this.#over) store_close(this.#st); // errno: as above
+    this.#over = true;
+  }
+
+  // --- what goes wrong ---------------------------------------------------------------------------
+
+  #occupied(): never {
+    const { name } = this.#space;
+    const why = `space '${name}' has regions already: load into an empty one`;
+    throw kmemError(EEXIST, this.#op, why, { space: name });
+  }
+  /** Throws ENOMEM if the space may not have so much mapped. */
+  #fits(h: SnapHeader): void {
+    const limit = vm_map.limit[this.#mp];
+    if (h.mapped <= limit) return;
+    const { name } = this.#space;
+    const [size, most] = [h.mapped * PAGE_SIZE, limit * PAGE_SIZE];
+    const why = `space '${name}': ${size} bytes are beyond its limit of ${most}`;
+    throw kmemError(ENOMEM, this.#op, why, { space: name, size, reason: 'limit' });
+  }
+  #noRoom(errno: number): never {
+    const { name } = this.#space;
+    if (errno === ENOMEM) throw memoryFailure(this.#op, PAGE_SIZE, { space: name });
+    return fileError(this.#op, this.#path, errno, `storing to space '${name}'`);
+  }
+  /** Throws what keeps a region from being mapped. */
+  #refused(kern: number, region: string): never {
+    const mp = this.#mp;
+    const { name } = this.#space;
+    const details = { space: name, region };
+    switch (kern) {
+      case KERN_RESOURCE_SHORTAGE:
+        return this.#noRoom(ENOMEM);
+      case KERN_FAILURE:
+        return this.#occupied();
+      case KERN_NO_SPACE: {
+        const most = vm_map.limit[mp] * PAGE_SIZE;
+        const why = `its regions are beyond the ${most} bytes of space '${name}'`;
+        return this.#says(ENOMEM, why, { ...details, reason: 'limit' });
+      }
+      case KERN_INVALID_ADDRESS: {
+        const why = `a region '${region}' lies where nobody may map anything`;
+        return this.#says(EINVAL, why, details);
+      }
+      case KERN_OUT_OF_BOUNDS: {
+        const why = `space '${name}' has eight parts of 2^40 bytes: no room for it`;
+        return this.#says(ENOMEM, why, { ...details, reason: 'too large' });
+      }
+      default:
+        return this.#says(EINVAL, `region '${region}' cannot be mapped`, details);
+    }
+  }
+  #says(errno: number, why: string, details: object): never {
+    throw kmemError(errno, this.#op, `${this.#path}: ${why}`, details);
+  }
 }
 
 /** Space.load. */
-export function loadSpace(space: Space, given: string): SavedSpace {
-  const mp = space.enter(OP);
-  const { path } = filePath(OP, given);
-  empty(space, mp);
-  const st = store_open(path, STORE_READ);
-  if (st < 0) fileError(OP, path, -st);
-  const loaded = { map: NULL as vm_map_t };
-  let saved: SavedSpace;
+export function loadSpace(space: Space, path: string): SavedSpace {
+  const op = 'load';
+  const load = new Load(space, op, path);
   try {
-    saved = inKernel(OP, () => loadInto(space, mp, path, st, loaded));
+    const saved = inKernel(op, () => {
+      const steps = load.steps();
+      let step = steps.next();
+      while (step.done !== true) step = steps.next();
+      return step.value;
+    });
+    load.end();
+    return saved;
   } catch (e) {
-    left(space, st, loaded.map);
-    if (e instanceof SnapForeign) throw kmemError(EINVAL, OP, `${path}: ${e.message}`);
-    if (e instanceof SnapDamage) throw kmemError(EIO, OP, `${path}: damaged: ${e.message}`);
-    throw e;
+    throw load.end(e);
   }
-  left(space, st, loaded.map);
-  return saved;
 }
-/** The file is closed, and the map that it was read to goes. */
-function left({ context }: Space, st: number, loaded: vm_map_t): void {
-  store_close(st); // errno: it was only read
-  if (loaded !== NULL && context.up) letGo(() => inKernel(OP, () => snap_map_drop(loaded)));
-}
-function loadInto(
+/** Space.loadAsync. */
+export async function loadSpaceAsync(
   space: Space,
-  mp: vm_map_t,
   path: string,
-  st: number,
-  loaded: { map: vm_map_t },
-): SavedSpace {
-  const load = readerOf(path, st);
-  const header = load.header();
-  const tables = load.regions(header);
-  fits(space, mp, header);
-  const to = snap_map(mp);
-  if (to === NULL) throw memoryFailure(OP, PAGE_SIZE, { space: space.name });
-  loaded.map = to;
-  const places = tables.regions.map((r): SnapPlace => {
-    const start = snap_region_map(to, r);
-    if (start < 0) refused(space, -start, path, textOf(Uint8Array.from(r.name)));
-    return { ...r, start };
-  });
-  load.contents(header, tables, ({ pages }, region, page, bytes) => {
-    const first = places[region].start + page;
-    for (let p = 0; p < pages; p++) {
-      const error = snap_write(to, first + p, bytes, p * PAGE_SIZE);
-      if (error !== 0) noRoom(space, error, path);
+  options: LoadAsyncOptions | undefined,
+): Promise<SavedSpace> {
+  const op = 'loadAsync';
+  const { signal, onProgress } = loadShapeOf(op, options);
+  checkAbort(signal);
+  const load = new Load(space, op, path);
+  try {
+    const steps = load.steps();
+    const next = (): IteratorResult<boolean, SavedSpace> => inKernel(op, () => steps.next());
+    for (;;) {
+      await fileTurn(space);
+      checkAbort(signal);
+      load.check();
+      const over = performance.now() + TURN_MS;
+      let step = next();
+      while (step.value === false && performance.now() < over) step = next();
+      if (step.done === true) {
+        load.end();
+        return step.value;
+      }
+      onProgress?.(load.progress);
     }
-  });
-  const kern = snap_show(mp, to, places);
-  if (kern !== KERN_SUCCESS) refused(space, kern, path, '');
-  return savedSpace(header);
-}
-/** Throws EEXIST unless nothing is mapped in a space. */
-function empty(space: Space, mp: vm_map_t): void {
-  const regions = inKernel(OP, () => space_regions(mp));
-  if (regions.length > 0) occupied(space);
-}
-function occupied(space: Space): never {
-  const why = `space '${space.name}' has regions already: load into an empty one`;
-  throw kmemError(EEXIST, OP, why, { space: space.name });
-}
-/** Throws ENOMEM if a space may not have so much mapped. */
-function fits(space: Space, mp: vm_map_t, h: SnapHeader): void {
-  const limit = vm_map.limit[mp];
-  if (h.mapped <= limit) return;
-  const [size, most] = [h.mapped * PAGE_SIZE, limit * PAGE_SIZE];
-  const why = `space '${space.name}': ${size} bytes are beyond its limit of ${most}`;
-  throw kmemError(ENOMEM, OP, why, { space: space.name, size, reason: 'limit' });
-}
-function noRoom(space: Space, errno: number, path: string): never {
-  if (errno === ENOMEM) throw memoryFailure(OP, PAGE_SIZE, { space: space.name });
-  return fileError(OP, path, errno, `storing to space '${space.name}'`);
-}
-/** Throws what keeps a region from being mapped. */
-function refused(space: Space, kern: number, path: string, name: string): never {
-  const mp = space.enter(OP); // it may have been destroyed meanwhile
-  const details = { space: space.name, region: name };
-  switch (kern) {
-    case KERN_RESOURCE_SHORTAGE:
-      throw memoryFailure(OP, PAGE_SIZE, { space: space.name });
-    case KERN_FAILURE:
-      return occupied(space);
-    case KERN_NO_SPACE: {
-      const most = vm_map.limit[mp] * PAGE_SIZE;
-      const why = `${path}: its regions are beyond the ${most} bytes of space '${space.name}'`;
-      throw kmemError(ENOMEM, OP, why, { ...details, reason: 'limit' });
-    }
-    case KERN_INVALID_ADDRESS: {
-      const why = `${path}: a region '${name}' lies where nobody may map anything`;
-      throw kmemError(EINVAL, OP, why, details);
-    }
-    case KERN_OUT_OF_BOUNDS: {
-      const why = `${path}: space '${space.name}' has eight parts of 2^40 bytes: no room for it`;
-      throw kmemError(ENOMEM, OP, why, { ...details, reason: 'too large' });
-    }
-    default:
-      throw kmemError(EINVAL, OP, `${path}: region '${name}' cannot be mapped`, details);
+  } catch (e) {
+    throw load.end(e);
   }
 }

@@ -4,9 +4,10 @@
  *      copy of one moment ──> .kmem-….part ──> disk ──> PATH, in place of what was there
  *
  * The space is forked first, so that what is written is of one moment, while other threads go on;
- * nobody finds that fork, and it goes at the end.  The file has what a fork has: regions that forks
- * do not get are left out, those that they get as zeros are zeros, and what spaces share is read
- * when its turn comes.
+ * nobody finds that fork, and it goes at the end.  The file has what a fork has: regions that
+ * forks do not get are left out, those that they get as zeros are zeros, and what spaces share is
+ * read when its turn comes.  A region that shows a file is written as what is in it: no path is
+ * kept, and it is memory when it is loaded.
  *
  * Pages are read in runs, each is copied before it is written, and nothing else is held: fifteen
  * pages, and one that lists the runs of which it is the last.  Pages without contents
@@ -16,11 +17,12 @@
  * Whole or not at all.  The file is made anew beside PATH, its owner's alone, under another name.
  * It gets its own when all of it is on the disk, in one step, in which a file of that name goes.
  * When anything fails, or the thread leaves the machine, it is removed; if the process or the
- * thread is killed nobody removes it, and nothing is at PATH but what was.
+ * thread is killed it stays until something else is saved in that folder (machine/host_process.ts),
+ * and nothing is at PATH but what was.
  */
 import { EEXIST, ENOMEM, errno_name } from '../sys/machine/errno.ts';
 import { M, machine } from '../sys/machine/header.ts';
-import { host_tid } from '../sys/machine/host.ts';
+import { host_part, host_parts_clear } from '../sys/machine/host_process.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import {
   STORE_NEW,
@@ -64,17 +66,21 @@ import {
   type SaveShape,
   saveShapeOf,
 } from './space_args.ts';
-import { fileError, filePath, type SavedSpace, savedSpace } from './space_file.ts';
+import {
+  fileError,
+  filePath,
+  fileTurn,
+  type SavedSpace,
+  savedSpace,
+  TURN_MS,
+} from './space_file.ts';
 import { memoryFailure } from './type.ts';
 import { checkAbort } from './wait.ts';
 
-/** How long saving in the event loop keeps it from other things, ms. */
-const TURN_MS = 4;
 /** How long it lets others go on after a thread was silent, ms. */
 const FORK_PAUSE_MS = 2;
 /** Names that are tried for the new file. */
 const NAMES = 100;
-let names = 0;
 
 /** The fork of a space that nobody finds; null: once more, a thread did not answer in time. */
 export type ForkOnce = (how: SaveShape, last: boolean) => vm_map_t | null;
@@ -116,15 +122,16 @@ class Save implements Wait {
     this.#path = to.path;
     this.#folder = to.folder;
     this.#copy = copy;
-    this.#stamp = crc32(new TextEncoder().encode(`${host_tid()} ${this.#time} ${names}`));
+    this.#stamp = crc32(new TextEncoder().encode(`${host_part('')}`));
     this.#regions = inKernel(op, () => snap_regions(copy));
     this.#st = this.#open();
     space.context.waits.add(this);
   }
   #open(): number {
+    const begin = `${this.#folder}/.kmem-`;
+    host_parts_clear(begin);
     for (let n = 0; n < NAMES; n++) {
-      const name = `.kmem-${host_tid()}-${this.#time.toString(36)}-${++names}.part`;
-      this.#part = `${this.#folder}/${name}`;
+      this.#part = host_part(begin);
       const st = store_open(this.#part, STORE_NEW);
       if (st >= 0) return st;
       if (st !== -EEXIST) fileError(this.#op, this.#path, -st);
@@ -358,7 +365,7 @@ export async function saveSpaceAsync(
   try {
     inKernel(op, () => save.begin());
     for (let more = true; more; ) {
-      await turn(space);
+      await fileTurn(space);
       checkAbort(signal);
       save.check();
       const over = performance.now() + TURN_MS;
@@ -372,11 +379,4 @@ export async function saveSpaceAsync(
     save.discard(e);
     throw e;
   }
-}
-/** Lets the event loop do other things; while this thread is parked it waits until it is back. */
-async function turn({ context }: Space): Promise<void> {
-  do {
-    await new Promise((resolve) => setTimeout(resolve));
-    await context.parked;
-  } while (context.parked !== null);
 }

@@ -64,7 +64,8 @@ export const SPACE_WORDS = {
     'there still. It has what a fork would have. kmem saved shows what is in one.',
   load:
     'Maps all regions of a saved file in an empty space: for all threads at once, when the whole ' +
-    'file was read and every checksum was right; else nothing.',
+    'file was read and every checksum was right; else nothing. loadAsync lets the event loop run ' +
+    'meanwhile. Regions that show files are saved as what is in them, and are memory when loaded.',
   'copy-on-write':
     'Two spaces show the same page until one writes to it: that one gets a copy. No memory for ' +
     'the copy is ENOMEM at the write.',

@@ -1,7 +1,7 @@
 /*
  * snap_reader: reads the file of a saved space from its beginning to its end.
  *
- *      header()  ──>  regions(h)  ──>  contents(h, tables, run)
+ *      header()  ──>  regions(h)  ──>  contents(h, tables): run after run
  *
  * Each step checks what it gives out, and throws what is wrong with it: SnapForeign, SnapDamage
  * (snap_file.ts).  Sixteen pages are held at a time.  How the bytes are read is the caller's: a
@@ -12,7 +12,6 @@ import {
   SNAP_RUN_PAGES,
   SnapDamage,
   type SnapHeader,
-  type SnapRun,
   SnapTables,
   snap_contents_check,
   snap_header_get,
@@ -22,6 +21,14 @@ import {
 /** Reads from byte `at` of the file; how many bytes, fewer at its end. */
 export type SnapSource = (at: number, into: Uint8Array) => number;
 
+/** A run of pages with contents. */
+export interface SnapContents {
+  /** Which region it is of, and its first page there. */
+  readonly region: number;
+  readonly page: number;
+  readonly pages: number;
+  readonly bytes: Uint8Array;
+}
 export class SnapReader {
   readonly #size: number;
   readonly #read: SnapSource;
@@ -54,17 +61,14 @@ export class SnapReader {
     }
     return tables;
   }
-  /** Calls `each` for every run of pages with contents: its region, page of that, and bytes. */
-  contents(
-    h: SnapHeader,
-    tables: SnapTables,
-    each: (run: SnapRun, region: number, page: number, bytes: Uint8Array) => void,
-  ): void {
+  /** Every run of pages with contents; its bytes are good until the next one is asked for. */
+  *contents(h: SnapHeader, tables: SnapTables): Generator<SnapContents, void, undefined> {
     for (let i = 0; i < h.groups; i++) {
       for (const run of tables.index(this.#all(this.#page))) {
         const bytes = this.#all(this.#bytes.subarray(0, run.pages * PAGE_SIZE));
         snap_contents_check(run, bytes);
-        each(run, run.region, run.vpn - tables.regions[run.region].vpn, bytes);
+        const { region, pages } = run;
+        yield { region, pages, page: run.vpn - tables.regions[region].vpn, bytes };
       }
     }
     tables.end();

@@ -14,9 +14,9 @@
  * that it is quiet; its figures are those of the live machine.  After a panic no lock is touched,
  * and a dump is quiet if all other CPUs have stopped.
  *
- * Whole or not at all.  The file is made anew (STORE_NEW) as PATH.TID-TIME.part, and removed
- * when anything fails; it gets its name when it is whole.  If the thread dies meanwhile nobody
- * removes it, under that other name; the headers are written last, so nobody takes it for a dump.
+ * Whole or not at all.  The file is made anew (STORE_NEW) as PATH.….part (host_process.ts), and is
+ * removed when anything fails; it gets its name when it is whole.  If the thread dies meanwhile it
+ * stays until the next dump to PATH; the headers are written last, so nobody takes it for a dump.
  *
  * A dump holds whatever the program keeps in the machine: keys, passwords, other
  * people's data.  It is its owner's alone (mode 0600).
@@ -53,7 +53,8 @@ import {
   KmemError,
 } from '../machine/errno.ts';
 import { FOLDER_WORDS, M, machine, PANIC_TEXT_WORDS } from '../machine/header.ts';
-import { host_js_tid, host_tid, host_who, host_who_tid } from '../machine/host.ts';
+import { host_js_tid, host_who, host_who_tid } from '../machine/host.ts';
+import { host_part, host_parts_clear } from '../machine/host_process.ts';
 import { mem, PAGE_WORDS } from '../machine/memory.ts';
 import {
   STORE_NEW,
@@ -242,7 +243,8 @@ export function kern_dump(path: string): DumpResult {
   const room = dump_room();
   const taken = store_free_name(path);
   if (taken !== 0) throw dump_error(path, taken, '');
-  const part = `${path}.${host_tid()}-${Date.now().toString(36)}.part`;
+  host_parts_clear(`${path}.`);
+  const part = host_part(`${path}.`);
   const st = store_open(part, STORE_NEW);
   if (st < 0) throw dump_error(path, -st, '');
   let done: DumpDone;
