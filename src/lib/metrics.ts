@@ -11,7 +11,8 @@
  *      kmem_memory_*      the memory as a whole, in bytes
  *      kmem_malloc_*      {type="..."}: blocks, bytes, requests, failures
  *      kmem_zone_*        {zone="..."}: items, their size and limit, requests
- *      others             threads, reclaiming, the dead, samples, mbufs
+ *      kmem_swap_*        areas, in bytes; what went there and came back
+ *      others             threads, reclaiming, faults, files, the dead, samples, mbufs
  *
  * Names follow the conventions of Prometheus: units in full, bytes and seconds,
  * `_total` at the end of what only grows.  The second zone of a name is `nth="2"`.
@@ -30,6 +31,7 @@ import { get64 } from '../sys/machine/struct.ts';
 import { malloc_root } from '../sys/h/malloc.ts';
 import { malloc_samples } from '../sys/kmem/kern_malloc_sums.ts';
 import { malloc_anchor } from '../sys/kmem/kern_malloc_type.ts';
+import { swap_infos } from '../sys/observe/swap_info.ts';
 import { KMEM_RELEASE } from '../sys/observe/sysctl_std.ts';
 import { vm_page_cached } from '../sys/page/vm_page.ts';
 import { phys_root, vm_phys } from '../sys/page/vm_phys.ts';
@@ -89,6 +91,11 @@ const EVENTS: readonly (readonly [string, string, number, string?])[] = [
     'Memory zeroed because a request wanted it',
   ],
   ['memory_refusals_total', 'vm.kmem_refused', 1],
+  ['page_faults_total', 'vm.stats.vm.v_vm_faults', 1, 'Accesses to spaces that met no translation'],
+  ['swap_read_bytes_total', 'vm.stats.vm.v_swappgsin', PAGE_SIZE, 'Memory read from swap areas'],
+  ['swap_written_bytes_total', 'vm.stats.vm.v_swappgsout', PAGE_SIZE, 'Memory written there'],
+  ['file_read_bytes_total', 'vm.stats.vm.v_vnodepgsin', PAGE_SIZE, 'Bytes read of mapped files'],
+  ['file_written_bytes_total', 'vm.stats.vm.v_vnodepgsout', PAGE_SIZE, 'Bytes written to them'],
   ['page_daemon_wakeups_total', 'vm.stats.vm.v_pdwakeups', 1, 'Times the page daemon was woken'],
   ['reclaims_total', 'vm.reclaims', 1],
   ['drains_total', 'vm.drains', 1, 'Caches of threads handed over on request'],
@@ -128,6 +135,9 @@ const LEVELS: readonly (readonly [string, string, () => number])[] = [
     'Freed large blocks that wait to be looked at again',
     () => pages(malloc_root.held_pages[malloc_anchor()]),
   ],
+  ['swap_size_bytes', 'Swap areas, as far as they can be used', () => swapBytes('size')],
+  ['swap_used_bytes', 'Swap areas that pages are in', () => swapBytes('used')],
+  ['swap_bad_bytes', 'Swap areas that failed, or had no room', () => swapBytes('bad')],
   ['threads_max', 'Threads that may be attached at a time', () => machine.maxcpus[M]],
   ['boot_time_seconds', 'When the machine booted', () => get64(machine.boot_time, M) / 1000],
 ];
@@ -160,6 +170,8 @@ const ZONES: readonly (readonly [...Family, (z: ZoneRow) => number])[] = [
 ];
 
 const pages = (n: number): number => n * PAGE_SIZE;
+const swapBytes = (of: 'size' | 'used' | 'bad'): number =>
+  swap_infos().reduce((sum, area) => sum + area[of], 0);
 let by_name: ReadonlyMap<string, Counter> | null = null;
 function event(name: string): Counter {
   by_name ??= new Map(counters.map((c) => [c.name, c]));

@@ -10,8 +10,10 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -79,6 +81,47 @@ describe('calls', () => {
       [at('b')],
     );
     machine.swapon(at('a'));
+    machine.check();
+  });
+  test('an area is known by its file, also by a link, and where it was renamed to', () => {
+    const machine = begin();
+    for (const name of ['a', 'b', 'c']) machine.swapon(at(name), { size: '1M' });
+    symlinkSync(at('a'), at('link'));
+    machine.swapoff(at('link'));
+    renameSync(at('b'), at('d'));
+    writeFileSync(at('b'), 'another one');
+    machine.swapoff(at('d'));
+    renameSync(at('c'), at('b'));
+    writeFileSync(at('c'), 'another one');
+    assert.equal(machine.swaps().length, 1);
+    machine.swapoff(at('c')); // the file there is none: by the path that it was opened by
+    assert.deepEqual(machine.swaps(), []);
+    refused('EINVAL', 'swapoff', /c: it is no swap area/, () => machine.swapoff(at('c')));
+    machine.check();
+  });
+  test('metrics have the sums of all areas, and what moved', () => {
+    const machine = begin();
+    const figure = (name: string): number =>
+      machine.metrics().find((m) => m.name === `kmem_${name}`)?.values[0].value ?? -1;
+    assert.deepEqual(
+      ['size', 'used', 'bad'].map((of) => figure(`swap_${of}_bytes`)),
+      [0, 0, 0],
+    );
+    for (const name of ['a', 'b']) machine.swapon(at(name), { size: '8M' });
+    const space = machine.space('s');
+    const m = space.mmap({ length: PAGES * PAGE });
+    for (let i = 0; i < PAGES; i++) m.setU32(i * PAGE, i + 1);
+    for (let i = 0; i < PAGES; i++) assert.equal(m.getU32(i * PAGE), i + 1);
+    assert.equal(figure('swap_size_bytes'), 16 * MEG - 4 * PAGE);
+    assert.equal(figure('swap_used_bytes'), Number(machine.sysctl('vm.swap_used')));
+    assert.ok(figure('swap_used_bytes') > 0);
+    assert.equal(figure('swap_bad_bytes'), 0);
+    const moved = (of: string): number => Number(machine.sysctl(`vm.stats.vm.${of}`));
+    assert.equal(figure('swap_written_bytes_total'), moved('v_swappgsout') * PAGE);
+    assert.equal(figure('swap_read_bytes_total'), moved('v_swappgsin') * PAGE);
+    assert.ok(figure('swap_read_bytes_total') > 0);
+    assert.equal(figure('page_faults_total'), moved('v_vm_faults'));
+    space.destroy();
     machine.check();
   });
   test('what is wrong is one clear error, and changes nothing', () => {

@@ -15,8 +15,10 @@
  */
 import { EBUSY, EINVAL, ENOMEM, EWOULDBLOCK } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
+import { STORE_READ } from '../machine/store.ts';
 import { NULL } from '../machine/struct.ts';
 import { W_SWAPOFF } from '../machine/wmesg.ts';
+import type { vm_store_t } from '../h/vm_store.ts';
 import { SWAP_CLUSTER, SWAP_UP, swap_area, type swap_area_t } from '../h/swap.ts';
 import {
   OBJ_DEAD,
@@ -40,7 +42,7 @@ import {
   swap_left,
 } from '../object/swap_area.ts';
 import { swap_store_end } from '../object/swap_on.ts';
-import { vm_store_path } from '../object/vm_store.ts';
+import { vm_store_drop, vm_store_make, vm_store_path, vm_store_same } from '../object/vm_store.ts';
 import { vm_page_free_count, vm_wait } from '../page/vm_page.ts';
 import { PQ_CACHE, pageq_count } from '../page/vm_pageq.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -58,16 +60,24 @@ const PAUSE_MS = 10;
 /** Passes in which nothing moved, after which it is given up. */
 const PASSES = 200;
 
-/** The area in the file at a path, as it was opened; NULL: none is. */
-export function swap_area_named(path: string): swap_area_t {
-  return swap_areas().find((a) => vm_store_path(area.store[a]) === path) ?? (NULL as swap_area_t);
+/**
+ * The area in the file that is at a path now, whichever path it was opened by; or, if that is none
+ * or cannot be opened, the one that was opened by this path.  NULL: there is none.
+ */
+function area_at(path: string): swap_area_t {
+  const all = swap_areas();
+  const s = all.length > 0 ? vm_store_make(path, STORE_READ) : 0;
+  const same = s > 0 ? all.find((a) => vm_store_same(area.store[a], s as vm_store_t)) : undefined;
+  if (s > 0) vm_store_drop(s as vm_store_t);
+  const named = (a: swap_area_t): boolean => vm_store_path(area.store[a]) === path;
+  return same ?? all.find(named) ?? (NULL as swap_area_t);
 }
 /**
  * Takes an area out of use.  0; EINVAL: none is in that file; EBUSY: another CPU takes one out of
  * use, or slots stay on their way; ENOMEM: no room for its pages; another errno: of its store.
  */
 export function swap_off(path: string): number {
-  const a = swap_area_named(path);
+  const a = area_at(path);
   if (a === NULL) return EINVAL;
   if (!swap_leave()) return EBUSY;
   const error = area_leave(a);

@@ -404,7 +404,7 @@ test('each operation in turn fails while it is made: none is there, and nothing 
     proved();
   }
 });
-test('what processes left that are gone is removed at boot', () => {
+test('what processes left that are gone is removed at boot, and before a file is made', () => {
   process.env.TMPDIR = folder;
   const file = (name: string): string => JSON.stringify(new URL(name, import.meta.url).href);
   const script = `
@@ -418,11 +418,17 @@ test('what processes left that are gone is removed at boot', () => {
     spawnSync(process.execPath, ['--input-type=module', '-e', text], { encoding: 'latin1' });
   assert.equal(run(script).signal, 'SIGKILL');
   assert.equal(own().length, 1);
+  const mine = (): boolean[] => own().map((name) => name.startsWith(`swap-${process.pid}-`));
+  begin();
+  assert.ok(swap_prepare());
+  assert.deepEqual(mine(), [true], 'the other one is gone');
+  assert.equal(run(script).signal, 'SIGKILL');
+  assert.equal(own().length, 2);
   const other = `
     const { boot } = await import(${file('../boot/whole.ts')});
     boot({ memory: '4M', cpus: 1 }).shutdown();
   `;
   const again = run(other);
   assert.equal(again.status, 0, again.stderr);
-  assert.deepEqual(own(), []);
+  assert.deepEqual(mine(), [true], 'what lives stays');
 });

@@ -13,7 +13,7 @@
  * there: four times as long as the memory (vm.swap_default), with nothing in it, so that it
  * takes room page by page.  It lies in the folder of temporary files, this user's alone, under the
  * name of the machine and its process, and goes when the machine is shut down.  What processes
- * left that are gone is removed at the next boot of the same user.
+ * left that are gone is removed at the next boot of the same user, and before a file is made.
  *
  * A CPU that dies in the middle leaves an area, or none: until it is one, the reference to
  * its store is in the CPU's hand.  A file may be left, with the label of a process that will be
@@ -102,6 +102,7 @@ export function swap_on(path: string, want: SwapOn): number {
   const size = Math.floor(want.size / PAGE_SIZE) * PAGE_SIZE;
   if (want.size !== 0 && size <= SWAP_LABEL * PAGE_SIZE) return -ENXIO;
   if (size > SWAP_AREA_MAX * PAGE_SIZE) return -EFBIG;
+  if (store_files()) leftovers_remove();
   let s = size > 0 ? vm_store_make(path, STORE_NEW) : -EEXIST;
   const made = s > 0;
   if (s === -EEXIST) s = vm_store_make(path, STORE_WRITE);
@@ -185,6 +186,7 @@ export function swap_default_possible(): boolean {
 const PREFIX = 'swap-';
 function default_make(): void {
   if (host_user_folder_make() !== 0) return;
+  leftovers_remove();
   const name = `${PREFIX}${host_process()}-${machine.id_low[M]}-${machine.generation[M]}`;
   const store = vm_store_make(`${host_user_folder()}/${name}`, STORE_NEW);
   if (store < 0) return;
@@ -216,10 +218,14 @@ export function swap_startup(): void {
   if (swap_default_possible()) swap_unmade();
 }
 let looked = false;
-/** Removes files that processes left that are gone. At boot, once in a thread. */
+/** What killed processes left is removed at boot, once in a thread. */
 export function swap_leftovers(): void {
   if (looked || opt.SIM) return;
   looked = true;
+  leftovers_remove();
+}
+/** Removes files that processes left that are gone: they may have the room that is wanted. */
+function leftovers_remove(): void {
   for (const name of host_user_files(PREFIX)) {
     const process = /^swap-(\d+-\d+-\d+)-/.exec(name)?.[1];
     if (process !== undefined && host_process_gone(process)) host_user_remove(name);
