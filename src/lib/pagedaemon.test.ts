@@ -1,7 +1,8 @@
 /*
  * Shows: threads that page out are started when boot says so, or when a space is used by a machine
  * with several threads and slots to spare; never when boot forbids it; one takes the place of a
- * page daemon that died; they hold still while the structures are proved.
+ * page daemon that died, and others are started where the thread ended that had started them; they
+ * hold still while the structures are proved.
  * By what means: machines with another thread attached; a page daemon that is terminated, as far as
  * the machine can tell.
  */
@@ -10,9 +11,15 @@ import { afterEach, describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { atomic_load } from '../sys/machine/atomic.ts';
 import { tid_cpu } from '../sys/machine/cpu.ts';
-import { cpus_attached } from '../sys/machine/death.ts';
-import { until } from '../sys/machine/workers.test.lib.ts';
-import { pageout_daemon, pageout_start, vm_pageout_reap } from '../sys/map/vm_pageout_vars.ts';
+import { cpus_attached, tid_alive } from '../sys/machine/death.ts';
+import { until, WAIT_MS } from '../sys/machine/workers.test.lib.ts';
+import {
+  pageout_daemon,
+  pageout_missing,
+  pageout_pager,
+  pageout_start,
+  vm_pageout_reap,
+} from '../sys/map/vm_pageout_vars.ts';
 import { fails } from './fails.test.lib.ts';
 import { type BootOptions, boot, current, type Machine } from './index.ts';
 
@@ -23,9 +30,9 @@ afterEach(async () => {
   await Promise.all(workers.splice(0).map((w) => w.terminate()));
 });
 /** A machine with one more thread attached. */
-async function two(options: BootOptions): Promise<Machine> {
+async function two(options: BootOptions, name = 'life'): Promise<Machine> {
   const m = boot({ memory: '8M', fresh: true, ...options });
-  const file = new URL('./life.test.worker.ts', import.meta.url);
+  const file = new URL(`./${name}.test.worker.ts`, import.meta.url);
   const heard = new Int32Array(new SharedArrayBuffer(8));
   const worker = m.adopt(new Worker(file, { workerData: { kmem: m.handle, heard } }));
   workers.push(worker);
@@ -66,6 +73,44 @@ describe('threads that page out', () => {
     assert.equal(pageout_start(), false, 'none is wanted');
     assert.equal(daemon(), 0);
     assert.equal(cpus_attached(), 2);
+  });
+  test('when the thread ends that started them, another one starts others', async () => {
+    const m = await two({ cpus: 6 }, 'pagedaemon');
+    await until(() => daemon() !== 0, 'the worker has started one');
+    const first = daemon();
+    await workers[0].terminate();
+    await until(() => daemon() !== 0 && daemon() !== first, 'there is one again');
+    assert.ok(tid_alive(daemon()));
+    assert.equal(pageout_missing(), 0);
+    m.check();
+  });
+  test('so does a thread that never comes to its event loop, when it finds no page', async () => {
+    const m = await two({ memory: '4M', cpus: 6 }, 'pagedaemon');
+    await until(() => daemon() !== 0, 'the worker has started one');
+    const first = daemon();
+    const over = workers[0].terminate();
+    const memory = m.space('mine').mmap({ length: '16M' });
+    const late = performance.now() + WAIT_MS;
+    for (let i = 0; daemon() === first && performance.now() < late; i++) {
+      memory.setU32((i * PAGE) % memory.length, i);
+    }
+    assert.notEqual(daemon(), first);
+    await over;
+    await until(() => daemon() !== 0 && tid_alive(daemon()), 'there is one again');
+    m.space('mine').destroy();
+  });
+  test('all that are missing are started, by one of several threads that see it', async () => {
+    const m = await two({ cpus: 8, pagers: 2 });
+    await until(() => pageout_missing() === 0 && daemon() !== 0, 'all are there');
+    const others = Array.from({ length: 8 }, (_, cpu) => cpu).filter(
+      (cpu) => atomic_load(pageout_pager(cpu)) !== 0 && cpu !== tid_cpu(daemon()),
+    );
+    assert.equal(others.length, 2);
+    vm_pageout_reap(others[0]); // as when it is found dead: it lives, so there is one too many
+    assert.equal(pageout_missing(), 1);
+    await until(() => pageout_missing() === 0, 'another one has come');
+    assert.equal(cpus_attached(), 6);
+    m.check();
   });
   test('they hold still while the structures are proved', async () => {
     const m = boot({ memory: '4M', cpus: 6, pagers: 2, fresh: true });

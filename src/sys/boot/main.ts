@@ -107,14 +107,16 @@ import {
 } from '../map/vm_window.ts';
 import { lowmem_call, lowmem_heard, vm_reclaim } from '../map/vm_lowmem.ts';
 import {
-  pageout_start,
+  pageout_again,
   pageout_start_never,
+  pageout_want,
   vm_pageout_boot,
+  vm_pageout_leave,
   vm_pageout_reap,
 } from '../map/vm_pageout_vars.ts';
 import { copies_check } from './copies.ts';
 import { kernel_locks_held } from './held_locks.ts';
-import { opfs_start, pagedaemon_start } from './pagedaemon.ts';
+import { opfs_start, pagedaemon_again } from './pagedaemon.ts';
 import '../sync/lock_prof_vars.ts';
 import '../sync/witness_vars.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
@@ -272,6 +274,7 @@ life_begin({
     [rw_leave, 'locks that it reads are given back'],
     [tlb_leave, 'it translates no addresses any more'],
     [vm_map_keep_leave, 'it keeps no address spaces any more'],
+    [vm_pageout_leave, 'others may start the threads that page out, if it did and none came'],
     [vm_window_leave, 'its windows onto address spaces are closed'],
     [vm_loan_leave, 'pages that were lent to it go back'],
     [vm_store_leave, 'nobody is led to files that it has open'],
@@ -309,6 +312,7 @@ life_begin({
     [poll_uma, 'caches are handed over to those who asked for them'],
     [vm_store_heard, 'files of stores that ended are closed'],
     [lowmem_heard, 'subscribers of this thread hear that memory is short'],
+    [pageout_again, 'threads that page out are started in place of those that died'],
   ],
   idle: [
     [vm_page_limbo_idle, 'pages that nobody may use any more become free'],
@@ -345,6 +349,7 @@ life_begin({
   locks_held: kernel_locks_held,
   reclaim: vm_reclaim,
   unhold: (cached) => quarantine_empty() + (cached ? object_cache_free() : 0),
+  pagers_start: pagedaemon_again,
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,
@@ -414,7 +419,10 @@ export function boot(o: BootOptions = {}): Booted {
   const handle = machine_handle();
   const pagers = o.pagers ?? 0;
   if (o.pagedaemon === false) pageout_start_never();
-  else if ((o.pagedaemon || pagers > 0) && pageout_start()) pagedaemon_start(handle, 1 + pagers);
+  else if (o.pagedaemon || pagers > 0) {
+    pageout_want(1 + pagers);
+    pagedaemon_again();
+  }
   if (o.opfs) opfs_start(handle); // files of a browser
   return { handle, cpu: thr.cpu, shutdown };
 }

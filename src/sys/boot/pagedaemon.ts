@@ -2,8 +2,9 @@
  * pagedaemon: starts the kernel's own threads: the page daemon's, those that write pages beside
  * it, and in a browser the one that has the files of the origin open (object/store_post.ts).
  *
- * Each takes a CPU slot like any other thread, does not keep the process alive,
- * and ends when the machine is shut down, or the thread that started it.
+ * Each takes a CPU slot like any other thread, does not keep the process alive, and ends when the
+ * machine is shut down, or with the thread that started it: of those that page out others are
+ * started then, by the first thread that finds them missing (map/vm_pageout_vars.ts).
  *
  * Without being asked for, a daemon is started when a space is used in a machine with several
  * threads, unless that would leave fewer than one slot for a further thread: one thread alone
@@ -18,7 +19,7 @@ import { builtin_worker } from '../machine/host.ts';
 import { cpus_attached } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { type Handle, machine_handle } from '../machine/machdep.ts';
-import { pageout_start } from '../map/vm_pageout_vars.ts';
+import { pageout_missing, pageout_start, pageout_want } from '../map/vm_pageout_vars.ts';
 import { opfs_folder } from '../machine/store_opfs.ts';
 
 interface PageWorker {
@@ -31,17 +32,21 @@ declare const Worker: undefined | (new (file: URL, options: { type: 'module' }) 
 /** What such a thread is for: to page out, or to have a browser's files open. */
 type Job = Handle | { readonly opfs: Handle };
 
-/** Starts so many threads; false where there are no worker threads, or no memory to share. */
-export function pagedaemon_start(handle: Handle, threads = 1): boolean {
-  if (handle.memory === null) return false;
-  for (let n = 0; n < threads; n++) if (!start(handle)) return false;
-  return true;
+/**
+ * Starts the threads that page out, as far as some are missing and nobody else does.  Nothing
+ * happens where there are no worker threads, or no memory to share.
+ */
+export function pagedaemon_again(): void {
+  const handle = machine_handle();
+  if (handle.memory === null || !pageout_start()) return;
+  for (let n = pageout_missing(); n > 0; n--) if (!start(handle)) return;
 }
 /** Starts the daemon if the machine has none, and is one in which it is of use. */
 export function pagedaemon_default(): void {
   const attached = cpus_attached();
   if (attached < THREADS_LEAST || machine.maxcpus[M] - attached < SLOTS_LEAST) return;
-  if (pageout_start()) pagedaemon_start(machine_handle());
+  pageout_want(1);
+  pagedaemon_again();
 }
 const THREADS_LEAST = 2;
 const SLOTS_LEAST = 2;

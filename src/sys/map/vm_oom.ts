@@ -37,7 +37,7 @@ import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { map_root } from './vm_map.ts';
 import { vm_pageout_direct } from './vm_pageout.ts';
-import { pageout_over_limit } from './vm_pageout_vars.ts';
+import { pageout_look, pageout_over_limit } from './vm_pageout_vars.ts';
 
 const map = vm_map;
 const root = vm_map_root;
@@ -80,6 +80,7 @@ export function shortage_none(): Shortage {
  * reclaimed, for the faults that come.
  */
 export function vm_fault_reclaim(mp: vm_map_t, s: Shortage, pages: number): boolean {
+  if (s.reclaims === 0) pageout_look();
   const n = pageout_over_limit(pages) > 0 ? pages : Math.max(pages, AHEAD);
   if (s.reclaims++ < RECLAIMS && vm_pageout_direct(n) > 0) {
     s.since = 0; // things go on

@@ -75,6 +75,7 @@ import {
   pageout_full_stats_interval,
   pageout_inactive_target,
   pageout_over_limit,
+  pageout_pager,
   pageout_root,
   pageout_stats_interval,
   pageout_stats_max,
@@ -301,6 +302,7 @@ function pager_turn(): void {
  * it, and one of them takes its place should it die.
  */
 export function vm_pageout_thread(): never {
+  atomic_store(pageout_pager(thr.cpu), 1);
   for (;;) {
     if (atomic_cas(pageout_daemon(), 0, thr.tid) === 0) vm_pageout();
     pager_turn();

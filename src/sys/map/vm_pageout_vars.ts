@@ -7,18 +7,27 @@
  *
  *      token    tid of the CPU that reclaims for a request of its own, 0: nobody does
  *      daemon   tid of the page daemon, 0: there is none yet, or it died
- *      started  1: a thread was started that is to be it; -1: there is to be none
+ *      started  tid of the CPU that started such threads, 0: nobody did; -1: there is to be none
+ *      pagers   how many of them there are to be
  *      still    tid of a CPU that wants no page to be moved (vm_pageout_still.ts)
  *
- * Behind the record is a word of each CPU slot: 1 while its thread is in a turn of paging out.
+ * Behind the record are two words of each CPU slot: 1 while its thread is in a turn of paging out;
+ * and 1 if it is a thread that pages out.
+ *
+ * Those threads end with the one that started them, by the ways of hosts.  So when the death of
+ * one of them, or of who started them, is settled, `started` is 0 again, and all CPUs are rung.
+ * The first one that comes to its event loop, or finds no page in a fault, starts as many as are
+ * missing, by life.pagers_start.
  *
  * One CPU at a time reclaims for a request of its own: the token is taken by compare-and-swap, and
  * the others sleep on that word.  A death gives it back.
  */
-import { atomic_cas, atomic_load, atomic_store } from '../machine/atomic.ts';
+import { atomic_cas, atomic_load, atomic_store, atomic_xchg } from '../machine/atomic.ts';
 import { counter_u64 } from '../machine/counter.ts';
-import { cpu_slots, tid_cpu } from '../machine/cpu.ts';
+import { cpu_ring, cpu_slots, thr, tid_cpu } from '../machine/cpu.ts';
+import { reap_all, tid_alive } from '../machine/death.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEOUT } from '../machine/header.ts';
+import { life } from '../machine/life.ts';
 import { elem, field_word, i32, type Ptr, struct } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int, sysctl_uint } from '../machine/sysctl_decl.ts';
 import { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, pageq_count } from '../h/vm_pageq.ts';
@@ -36,7 +45,8 @@ export const vm_pageout_root = struct<vm_pageout_t>(
 )({
   token: i32('a', 'tid of the CPU that reclaims for a request of its own, 0: nobody does'),
   daemon: i32('a', 'tid of the page daemon, 0: there is none'),
-  started: i32('a', '1: a thread was started that is to be it; -1: none is wanted; 0: neither'),
+  started: i32('a', 'tid of the CPU that started such threads; -1: none is wanted; 0: nobody did'),
+  pagers: i32('a', 'how many such threads there are to be'),
   launder: i32('ah', 'dirty pages are to be written: what the other such threads sleep for'),
   still: i32('a', 'tid of the CPU that wants no page to be moved now, 0: nobody does'),
 });
@@ -48,12 +58,16 @@ export function pageout_root(): vm_pageout_t {
 }
 /** Lays it out, while boot_alloc still works. */
 export function vm_pageout_boot(): void {
-  const words = pageout.sizeof + cpu_slots();
+  const words = pageout.sizeof + 2 * cpu_slots();
   machine.roots[elem(M, ROOT_PAGEOUT)] = boot_alloc(words, 'the page daemon', 32);
 }
 /** The word that says whether the thread of a CPU pages out right now. */
 export function pageout_turn(cpu: number): number {
   return pageout_root() + pageout.sizeof + cpu;
+}
+/** The word that says whether the thread of a CPU is one that pages out. */
+export function pageout_pager(cpu: number): number {
+  return pageout_turn(cpu) + cpu_slots();
 }
 /** The word of the token. */
 export function pageout_token(): number {
@@ -63,17 +77,44 @@ export function pageout_token(): number {
 export function pageout_daemon(): number {
   return field_word(pageout.daemon, pageout_root());
 }
-/** Whether the caller is to start a page daemon: there is none, and nobody starts one. */
+function started_word(): number {
+  return field_word(pageout.started, pageout_root());
+}
+/** So many threads are to page out, if that was not said before. */
+export function pageout_want(threads: number): void {
+  atomic_cas(field_word(pageout.pagers, pageout_root()), 0, threads);
+}
+/** Whether the caller is to start such threads: pageout_missing, for nobody else does. */
 export function pageout_start(): boolean {
-  return atomic_cas(field_word(pageout.started, pageout_root()), 0, 1) === 0;
+  return atomic_cas(started_word(), 0, thr.tid) === 0;
+}
+/** How many there are fewer than there are to be. */
+export function pageout_missing(): number {
+  let n = atomic_load(field_word(pageout.pagers, pageout_root()));
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) n -= atomic_load(pageout_pager(cpu));
+  return Math.max(n, 0);
+}
+/** There were such threads, and one is gone: others are started. A line of the bell table. */
+export function pageout_again(): void {
+  if (pageout_root() === 0 || atomic_load(started_word()) !== 0) return;
+  if (atomic_load(field_word(pageout.pagers, pageout_root())) === 0) return;
+  reap_all(); // they end together, and are not found together
+  life.pagers_start();
+}
+/** The same by one who misses the page daemon: it may not have been found dead yet. */
+export function pageout_look(): void {
+  const daemon = atomic_load(pageout_daemon());
+  if (daemon !== 0 && !tid_alive(daemon)) reap_all();
+  pageout_again();
 }
 /** No page daemon is wanted in this machine, unless a program starts one. */
 export function pageout_start_never(): void {
-  atomic_store(field_word(pageout.started, pageout_root()), -1);
+  atomic_store(started_word(), -1);
 }
 /**
  * A dead CPU reclaims no more, and if it was the page daemon there is none: another thread that
- * pages out takes its place, or one may be started.  A line of the death table.
+ * pages out takes its place.  If it was one of those, or has started them, some may be started
+ * again.  A line of the death table.
  */
 export function vm_pageout_reap(cpu: number): void {
   if (pageout_root() === 0) return;
@@ -83,9 +124,18 @@ export function vm_pageout_reap(cpu: number): void {
   };
   if (of(pageout_token())) wakeup(pageout_token());
   atomic_store(pageout_turn(cpu), 0);
-  if (!of(pageout_daemon())) return;
-  atomic_cas(field_word(pageout.started, pageout_root()), 1, 0);
-  wakeup(field_word(pageout.launder, pageout_root()));
+  if (of(pageout_daemon())) wakeup(field_word(pageout.launder, pageout_root()));
+  if (atomic_load(started_word()) === -1) return;
+  if (atomic_xchg(pageout_pager(cpu), 0) === 0 && !of(started_word())) return;
+  atomic_store(started_word(), 0);
+  for (let each = 0; each < cpu_slots(); each++) cpu_ring(each);
+}
+/**
+ * A thread leaves that has started such threads: if they have not come yet nobody knows whether
+ * they will.  A line of the leave table.
+ */
+export function vm_pageout_leave(): void {
+  if (pageout_missing() > 0) atomic_cas(started_word(), thr.tid, 0);
 }
 
 // --- what is counted -----------------------------------------------------------------------------
