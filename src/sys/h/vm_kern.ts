@@ -24,7 +24,7 @@ export const KVA_END = VM_MAP_MAX;
 /** Entries of system maps that are kept aside, so that a map can grow while memory is short. */
 export const KMAP_ENTRIES_KEPT = 128;
 
-/* Locks: (s) the lock  (a) atomic  (h) read by all: once there, it stays */
+/* Locks: (s) the lock  (a) atomic  (h) read by all, once `ready` says so */
 export const vm_kern_root = struct<vm_kern_root_t>(
   'vm_kern_root',
   32,
@@ -34,5 +34,6 @@ export const vm_kern_root = struct<vm_kern_root_t>(
   object: ptr<vm_object_t>('sh', 'kernel_object: pages of kmem_alloc'),
   kmem: ptr<vm_object_t>('sh', 'kmem_object: pages of malloc'),
   map: ptr<vm_map_t>('sh', 'kernel_map'),
+  ready: i32('a', '1: all of these are there for good'),
   orphans: i32('a', '1: a thread died, and nobody looked yet for what it had of addresses'),
 });

@@ -82,9 +82,10 @@ import { pmap_enter, pmap_pinit, pmap_remove } from '../pmap/pmap.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_KERNEL_MAP } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { uma, uma_root } from '../uma/uma_int.ts';
 import { item_settle } from '../uma/uma_keg.ts';
 import { uma_prealloc, uma_zcreate_nowait, uma_zone_reserve } from '../uma/uma_zone.ts';
-import { kern_root } from './vm_kern_vars.ts';
+import { kern_root, kernel_map_there } from './vm_kern_vars.ts';
 import { map_root, vm_map_anchor, vm_map_create, vm_map_lock, vm_map_unlock } from './vm_map.ts';
 import {
   entry_create,
@@ -132,20 +133,26 @@ const KERNEL_PROT = VM_PROT_READ | VM_PROT_WRITE;
 
 /** kernel_map, which is made when it is wanted first. NULL: no memory for it. */
 export function kernel_map(): vm_map_t {
-  const r = kern_root();
-  return root.map[r] !== NULL ? root.map[r] : kernel_map_make(r);
+  const mp = kernel_map_there();
+  return mp !== NULL ? mp : kernel_map_make(kern_root());
 }
 /** Each step is there from the section on that anchors it: after a death the next one goes on. */
 function kernel_map_make(r: vm_kern_root_t): vm_map_t {
   mtx_lock(root.lock, r);
   const made = zones_make() && pmap_make(r) && objects_make(r) && map_make(r);
   mtx_unlock(root.lock, r);
-  return made ? root.map[r] : (NULL as vm_map_t);
+  // Who dies before this had a section open, perhaps: nobody believes what it stored.
+  if (made) atomic_store(field_word(root.ready, r), 1);
+  return kernel_map_there();
 }
 function zones_make(): boolean {
   const m = map_root();
   const zone = (name: string, of: typeof vm_map_root.system, size: number, extra: object) => {
-    if (of[m] !== 0) return true;
+    // Whoever died while it made the zone is undone by this lock: so its word is not read before.
+    mtx_lock(uma_root.lock, uma());
+    const there = of[m] !== 0;
+    mtx_unlock(uma_root.lock, uma());
+    if (there) return true;
     const anchor = field_word(of, m);
     return uma_zcreate_nowait(name, size * 4, { flags: UMA_ZONE_NOFREE, anchor, ...extra }) !== 0;
   };

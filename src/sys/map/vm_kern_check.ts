@@ -20,7 +20,7 @@ import { vm_page_wirings } from '../page/vm_pageq.ts';
 import { pmap_extract } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { kernel_pmap, system_maps } from './vm_kern.ts';
-import { kern_root } from './vm_kern_vars.ts';
+import { kern_root, kernel_map_there } from './vm_kern_vars.ts';
 import { vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_submap } from './vm_map_insert.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
@@ -33,9 +33,12 @@ const page = vm_page;
 
 /** References to a map that stand in the kernel's records: the root, or a submap's entry. */
 export function kern_anchors(mp: vm_map_t): number {
-  const top = root.map[kern_root()];
-  if (top === NULL) return 0;
-  let n = mp === top ? 1 : 0;
+  const r = kern_root();
+  // Whoever died while it made them is undone by this lock.
+  mtx_lock(root.lock, r);
+  let n = mp === root.map[r] ? 1 : 0;
+  mtx_unlock(root.lock, r);
+  if (kernel_map_there() === NULL) return n;
   for (const of of system_maps()) {
     vm_map_lock_read(of);
     const header = map_header(of);
@@ -63,7 +66,7 @@ export function kern_entry(mp: vm_map_t, at: number): vm_map_entry_t {
 /** The proof of all system maps. */
 export function kern_check(): void {
   const r = kern_root();
-  if (root.map[r] === NULL) return;
+  if (kernel_map_there() === NULL) return;
   checked_quiet(true);
   const shown = new Map<vm_object_t, number>([
     [root.object[r], 0],

@@ -84,6 +84,7 @@ export function kernel_fault(top: vm_map_t, vpn: number, access: number): number
 /** The system map that has the page, locked, and its entry; or a pageable one, not locked. */
 function entry_at(top: vm_map_t, vpn: number): { mp: vm_map_t; e: vm_map_entry_t } {
   let mp = top;
+  if (map.kind[mp] !== VM_MAP_SYSTEM) return { mp, e: NULL as vm_map_entry_t };
   vm_map_lock(mp);
   for (;;) {
     const e = vm_map_lookup(mp, vpn);

@@ -7,15 +7,15 @@
  * a thread dead, it notes that (`orphans`), and the next who uses the map looks for what the dead
  * one was filling or emptying (vm_kern.ts).
  */
-import { atomic_store } from '../machine/atomic.ts';
+import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_u64 } from '../machine/counter.ts';
 import { boot_alloc, M, machine as machine_, ROOT_KERN } from '../machine/header.ts';
 import { ptoa } from '../machine/memory.ts';
 import { kernel_parts } from '../machine/parts.ts';
-import { elem, field_word } from '../machine/struct.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
 import { sysctl_value } from '../machine/sysctl_decl.ts';
 import { KVA_BASE, KVA_END, vm_kern_root as root_, type vm_kern_root_t } from '../h/vm_kern.ts';
-import { vm_map } from '../h/vm_map.ts';
+import { vm_map, type vm_map_t } from '../h/vm_map.ts';
 import { mtx_init } from '../sync/kern_mutex.ts';
 import { LC_KERNEL_MAPS } from '../sync/lock_order.ts';
 
@@ -46,13 +46,18 @@ sysctl_value(
   () => ptoa(KVA_END - KVA_BASE - kva_used()),
 );
 function kva_used(): number {
-  const mp = root.map[kern_root()];
-  return mp === 0 ? 0 : vm_map.size[mp];
+  const mp = kernel_map_there();
+  return mp === NULL ? 0 : vm_map.size[mp];
 }
 
 /** The record that anchors the kernel's maps. */
 export function kern_root(): vm_kern_root_t {
   return machine.roots[elem(M, ROOT_KERN)] as vm_kern_root_t;
+}
+/** kernel_map, if there is one. NULL: nobody wanted an address yet. */
+export function kernel_map_there(): vm_map_t {
+  const r = kern_root();
+  return atomic_load(field_word(root.ready, r)) === 0 ? (NULL as vm_map_t) : root.map[r];
 }
 /** Lays it out, while boot_alloc still works. */
 export function vm_kern_boot(): void {
@@ -65,7 +70,7 @@ export function vm_kern_boot(): void {
  */
 export function vm_kern_reap(cpu: number): void {
   const r = kern_root();
-  if (r === 0 || root.map[r] === 0) return;
+  if (r === 0 || kernel_map_there() === NULL) return;
   if (kernel_parts.kmem_reap) kernel_parts.kmem_reap(cpu);
   else atomic_store(field_word(root.orphans, r), 1);
 }

@@ -29,7 +29,6 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJ_ONEMAPPING, OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { vm_kern_root } from '../h/vm_kern.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_WRITE } from '../h/vm_prot.ts';
@@ -43,7 +42,7 @@ import { zone_present } from '../uma/uma_stats.ts';
 import { kern_anchors, kern_check, kern_entry, kern_objects } from './vm_kern_check.ts';
 import { map_root, vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_object } from './vm_map_entry.ts';
-import { kern_root } from './vm_kern_vars.ts';
+import { kernel_map_there } from './vm_kern_vars.ts';
 import { vm_map_kept } from './vm_map_keep.ts';
 import { vm_map_check_protection } from './vm_map_range.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
@@ -184,7 +183,7 @@ function mappings_check(mp: vm_map_t): void {
 }
 /** The same of kernel_map, and of all maps in it, which share its page tables. */
 function kernel_mappings_check(mp: vm_map_t): void {
-  if (mp !== vm_kern_root.map[kern_root()]) return;
+  if (mp !== kernel_map_there()) return;
   const found: { at: number; m: number; write: boolean }[] = [];
   pmap_check(map.pmap[mp], (at, m, write) => void found.push({ at, m, write }));
   for (const { at, m, write } of found) {
