@@ -58,6 +58,7 @@ import { elem, type Field, field_word } from '../machine/struct.ts';
 import { reg_root } from '../h/registry.ts';
 import { pmap_root, PV_LISTS, pv_entry, pv_list } from '../h/pmap.ts';
 import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
+import { vm_hold } from '../h/vm_hold.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
 import { swap_root } from '../h/swap.ts';
@@ -261,6 +262,10 @@ function map_letters(): void {
   });
   checked_letter('vm_region', 'm', (r) => {
     const mp = mem.I32[r + offset(vm_region.map)];
+    return mp > 0 ? mp + vm_map.lock : 0;
+  });
+  checked_letter('vm_hold', 'm', (h) => {
+    const mp = mem.I32[h + offset(vm_hold.map)];
     return mp > 0 ? mp + vm_map.lock : 0;
   });
   checked_rule('vm_map', 'i', (a) => checked_lock(a.start + vm_map.lock, false));

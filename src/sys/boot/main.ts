@@ -94,6 +94,7 @@ import {
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
+import { vm_hold_idle, vm_hold_startup } from '../map/vm_hold.ts';
 import { vm_map_keep_leave, vm_map_keep_reap } from '../map/vm_map_keep.ts';
 import { vm_kern_boot, vm_kern_reap } from '../map/vm_kern_vars.ts';
 import '../map/vm_vars.ts';
@@ -254,6 +255,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vnode_startup, 'the zone of files'],
   [vm_map_startup, 'zones of address spaces and of their entries'],
   [vm_region_startup, 'zone of the named parts of address spaces'],
+  [vm_hold_startup, 'zone of what threads of the kernel have wired'],
   [vm_window_startup, 'the zone of windows, and how many pages they may hold'],
   [vm_loan_startup, 'the zone of loans, and how many pages may be lent'],
   [swap_startup, 'whether there will be a swap file if need be'],
@@ -315,6 +317,7 @@ life_begin({
     [pageout_again, 'threads that page out are started in place of those that died'],
   ],
   idle: [
+    [vm_hold_idle, 'what the dead had wired is so no more'],
     [vm_page_limbo_idle, 'pages that nobody may use any more become free'],
     [vm_page_idle, 'free pages are zeroed ahead'],
   ],

@@ -19,6 +19,7 @@
 import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
 import { CPUSET_WORDS, type pmap_t } from './pmap.ts';
 import type { vm_object_t } from './vm_object.ts';
+import type { vm_hold_t } from './vm_hold.ts';
 import type { vm_region_t } from './vm_region.ts';
 import type { vm_window_run_t } from './vm_window.ts';
 
@@ -103,6 +104,12 @@ export const MADV_AUTOSYNC = 7;
 export const MADV_NOCORE = 8;
 export const MADV_CORE = 9;
 
+/* Whose wiring it is, and whether holes are passed over: both are said by every caller. */
+export const VM_MAP_WIRE_SYSTEM = 0;
+export const VM_MAP_WIRE_USER = 1;
+export const VM_MAP_WIRE_NOHOLES = 0;
+export const VM_MAP_WIRE_HOLESOK = 2;
+
 /** Words of an entry; the header of a map is one. */
 const ENTRY_WORDS = 24;
 /** A map covers pages below this number. */
@@ -142,6 +149,7 @@ export const vm_map_entry = struct<vm_map_entry_t>(
   max_protection: i32('m', 'what `protection` may become'),
   inheritance: i32('m', 'VM_INHERIT_*'),
   wired_count: i32('m', 'how often it is wired'),
+  wired: i32('m', 'in transition: pages that are wired for it, its first ones (vm_map_wire.ts)'),
   transition: i32('m', 'tid of the thread that has it in transition'),
   lastr: i32('i', 'page of the object that was read last: a guess'),
   avail_ssize: i32('m', 'of a stack: pages by which it may still grow'),
@@ -176,6 +184,10 @@ export const vm_map = struct<vm_map_t>(
   taddr: i32('sh', 'first page of its text'),
   daddr: i32('sh', 'first page of its data'),
   maxsaddr: i32('sh', 'lowest page that its stack may have; 0: it has none'),
+  wired: i32('sh', 'pages that its entries have wired'),
+  wire_limit: i32('sh', 'the most pages that a program may lock'),
+  wire_future: i32('s', 'what will be mapped is locked at once: 1'),
+  holds: ptr<vm_hold_t>('sh', 'wirings of threads: the newest; 0: there is none'),
   dlimit: i32('sh', 'the most pages that its data may have'),
   dlimit_max: i32('sh', 'what `dlimit` may become; other mappings leave so much room'),
   slimit: i32('sh', 'the most pages that its stack may have'),
@@ -210,4 +222,6 @@ export const vm_map_root = struct<vm_map_root_t>(
   system: i32('a', 'zone of the system maps; 0: none was made yet'),
   kentries: i32('a', 'zone of their entries'),
   regions: i32('c', 'zone of the named parts'),
+  holds: i32('c', 'zone of the wirings of threads'),
+  holds_due: i32('a', 'a thread died while there were such: 1'),
 });

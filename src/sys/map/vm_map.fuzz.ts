@@ -3,8 +3,8 @@
  *
  * Memory is mapped where it is asked for, in the first hole, in the last one, in place of what
  * is there; anonymous, or an object that two maps share, directly or as a private copy; taken out
- * again, protected, given advice, written to and read.  Every answer must be the model's, and
- * from time to time every page is compared and the walker proves ring, tree and objects.
+ * again, protected, given advice, locked, written to and read.  Every answer must be the model's,
+ * and from time to time every page is compared and the walker proves ring, tree and objects.
  */
 import { boot } from '../boot/whole.ts';
 import { NULL } from '../machine/struct.ts';
@@ -24,8 +24,12 @@ import {
   MAP_ENTRY_BEHAV_RANDOM,
   MAP_ENTRY_BEHAV_SEQUENTIAL,
   MAP_ENTRY_NOCOREDUMP,
+  MAP_ENTRY_USER_WIRED,
   VM_INHERIT_COPY,
   VM_INHERIT_SHARE,
+  VM_MAP_WIRE_HOLESOK,
+  VM_MAP_WIRE_NOHOLES,
+  VM_MAP_WIRE_USER,
   VMFS_ANY_SPACE,
   VMFS_NO_SPACE,
   VMFS_TOPDOWN_SPACE,
@@ -41,7 +45,10 @@ import {
   vm_object_reference,
 } from '../object/vm_object.ts';
 import { objects_all } from '../object/vm_object_check.ts';
+import { page_failpoint } from '../page/vm_page.ts';
+import { map_failpoint } from './vm_map_entry.ts';
 import { vmspace_alloc, vmspace_fork } from './vm_map_fork.ts';
+import { vm_hold_unwire, vm_hold_wire } from './vm_hold.ts';
 import { vm_map_deallocate, vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { map_entries, maps_all, vm_map_check, vm_maps_check } from './vm_map_check.ts';
 import { type Mapping, vm_map_find, vm_map_fixed } from './vm_map_insert.ts';
@@ -53,6 +60,7 @@ import {
   vm_map_remove,
 } from './vm_map_range.ts';
 import { vm_map_findspace, vm_map_findspace_down, vm_map_lookup_entry } from './vm_map_tree.ts';
+import { vm_map_unwire, vm_map_wire } from './vm_map_wire.ts';
 import { ANON, FORBIDDEN, map_make, memory_read, memory_write } from './vm_map.test.lib.ts';
 import { type How, MapModel } from './vm_map.model.ts';
 
@@ -70,6 +78,11 @@ function seen({ model, paged }: Pair, vpn: number): number | undefined {
   const c = model.cells[vpn];
   if (c === null) return undefined;
   return paged && (c.protection & 3) === 0 ? FORBIDDEN : model.read(vpn);
+}
+/** Whether a failure in the middle would leave some pages copied, nobody knows which. */
+function unsure(model: MapModel, start: number, end: number): boolean {
+  const refused = page_failpoint.refuse !== null || map_failpoint.refuse !== null;
+  return refused && model.copies(start, end);
 }
 /** A map beside its model. */
 interface Pair {
@@ -226,6 +239,31 @@ export class MapPlay {
     else same(`write of ${vpn}`, got, expected);
     if (got === 'yes') model.write(vpn, value);
   }
+  /** A range is locked, as programs do it, or unlocked. */
+  lock(pair: Pair): void {
+    const { mp, model } = pair;
+    const { start, end } = this.range(pair);
+    const [on, holes] = [this.draw(3) > 0, this.draw(2) === 0];
+    if (!pair.paged || unsure(model, start, end)) return;
+    const how = VM_MAP_WIRE_USER | (holes ? VM_MAP_WIRE_HOLESOK : VM_MAP_WIRE_NOHOLES);
+    const got = (on ? vm_map_wire : vm_map_unwire)(mp, start, end, how);
+    if (this.done(on ? 'lock' : 'unlock', got, model.lock(start, end, on, holes))) {
+      model.locked(start, end, on);
+    }
+  }
+  /** The kernel wires a range for a while. */
+  hold(pair: Pair): void {
+    const { mp, model } = pair;
+    const { start, end } = this.range(pair);
+    if (!pair.paged || unsure(model, start, end)) return;
+    if (!this.done('hold', vm_hold_wire(mp, start, end), model.lock(start, end, true, false)))
+      return;
+    for (let i = start; i < end; i++) model.own(i);
+    for (let i = 0; i < 3; i++) this.write(pair);
+    this.lock(pair);
+    vm_map_check(mp);
+    same('release', vm_hold_unwire(mp, start, end), KERN_SUCCESS);
+  }
   ask(pair: Pair): void {
     const { mp, model } = pair;
     const { start, end } = this.range(pair);
@@ -254,6 +292,8 @@ export class MapPlay {
     else if (what < 58) this.protect(pair);
     else if (what < 62) this.inherit(pair);
     else if (what < 67) this.advise(pair);
+    else if (what < 72) this.lock(pair);
+    else if (what < 74) this.hold(pair);
     else if (what < 87) this.write(pair);
     else if (what < 98 || pair.part || this.draw(this.forks === 0 ? 20 : 1) !== 0) this.ask(pair);
     else this.fork(pair);
@@ -287,6 +327,9 @@ export class MapPlay {
       vm_map_check(mp);
       vm_map_lock_read(mp);
       if (!part) same('pages mapped', map.size[mp], model.size());
+      if (!part) {
+        same('pages locked', map.wired[mp], model.cells.filter((c) => c?.locked).length);
+      }
       for (let vpn = model.min; vpn < model.max; vpn++) this.compare_page(mp, vpn, model);
       vm_map_unlock_read(mp);
       for (let vpn = model.min; vpn < model.max; vpn++) {
@@ -303,6 +346,8 @@ export class MapPlay {
     same(`protection of ${vpn}`, entry.protection[e], c.protection);
     same(`most of ${vpn}`, entry.max_protection[e], c.max);
     same(`inheritance of ${vpn}`, entry.inheritance[e], c.inherit);
+    same(`${vpn} is locked`, (entry.eflags[e] & MAP_ENTRY_USER_WIRED) !== 0, c.locked);
+    same(`wirings of ${vpn}`, entry.wired_count[e], c.locked ? 1 : 0);
     same(`flags of ${vpn}`, entry.eflags[e] & KEPT, c.flags);
   }
   /** Proves everything on a quiet machine. */

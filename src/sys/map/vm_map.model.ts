@@ -33,6 +33,8 @@ export interface Cell {
   inherit: number;
   /** Behaviour and the like: what advice changes. */
   flags: number;
+  /** A program has locked it. */
+  locked: boolean;
 }
 /** What is mapped. */
 export interface How {
@@ -68,7 +70,7 @@ export class MapModel {
           : c.inherit === VM_INHERIT_ZERO
             ? fresh
             : { ...c.contents };
-      m.cells[i] = { ...c, contents };
+      m.cells[i] = { ...c, contents, locked: false };
     });
     return m;
   }
@@ -114,6 +116,7 @@ export class MapModel {
         max: how.max,
         inherit: VM_INHERIT_COPY,
         flags: 0,
+        locked: false,
       };
     }
   }
@@ -145,6 +148,38 @@ export class MapModel {
       if (c === null || (c.protection & prot) !== prot) return false;
     }
     return true;
+  }
+  /** A private page is a copy from here on. */
+  own(i: number): void {
+    const c = (this.cells[i] as Cell).contents;
+    if (c.private) c.value ??= this.shared[c.of];
+  }
+  /** Whether a page of a range would become a copy of its own if it were locked. */
+  copies(start: number, end: number): boolean {
+    let some = false;
+    this.each(start, end, (c) => {
+      if (c.contents.private && c.contents.value === undefined) some = true;
+    });
+    return some;
+  }
+  /** What locking a range, or with `on` false unlocking it, answers. */
+  lock(start: number, end: number, on: boolean, holes: boolean): number {
+    for (let i = start; i < end && !holes; i++) {
+      const c = this.cells[i] ?? null;
+      const none = on && c !== null && (c.protection & 3) === 0 && !c.locked;
+      if (i < this.min || c === null || none) return KERN_INVALID_ADDRESS;
+    }
+    return KERN_SUCCESS;
+  }
+  /** What that does. */
+  locked(start: number, end: number, on: boolean): void {
+    this.each(start, end, (c, i) => {
+      if (!on) c.locked = false;
+      else if ((c.protection & 3) !== 0 && !c.locked) {
+        c.locked = true;
+        this.own(i);
+      }
+    });
   }
   read(i: number): number {
     const { value, of } = (this.cells[i] as Cell).contents;

@@ -79,8 +79,10 @@ import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { entries_reap, vm_map_process_deferred } from './vm_map_entry.ts';
+import { holds_died, holds_settle } from './vm_hold.ts';
 import { map_empty } from './vm_map_range.ts';
 import { map_header, tree_rebuild } from './vm_map_tree.ts';
+import { entry_back_out } from './vm_map_wire.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const thr = thr_;
@@ -190,6 +192,7 @@ export function vm_map_create(
   for (const f of [map.taddr, map.daddr, map.maxsaddr, map.gone, map.cursor]) f[mp] = 0;
   for (const f of [map.region_ids, map.region_ends, map.joint, map.needs_wakeup]) f[mp] = 0;
   map.kind[mp] = kind;
+  for (const f of [map.wired, map.wire_future, map.holds]) f[mp] = 0;
   for (let i = 0; i < CPUSET_WORDS; i++) map.keepers[elem(mp, i)] = 0;
   map.regions[mp] = NULL as vm_region_t;
   map.limit[mp] = limit;
@@ -197,6 +200,7 @@ export function vm_map_create(
   map.dlimit_max[mp] = atop(MAXDSIZ_BYTES);
   map.slimit[mp] = VM_MAP_MAX;
   map.rss_limit[mp] = map.rss_hand[mp] = 0;
+  map.wire_limit[mp] = VM_MAP_MAX;
   for (let b = 0; b < VM_BANKS; b++) map.banks[elem(mp, b)] = 0;
   map.runs[mp] = NULL as vm_window_run_t;
   map.pmap[mp] = pm;
@@ -266,7 +270,8 @@ export function vm_map_reap(cpu: number): void {
   const r = map_root();
   if (r === 0) return;
   entries_reap(r, cpu);
-  // Whoever waits for an entry that it had in transition looks again, and ends that.
+  holds_died(r);
+  // Whoever waits for an entry that it had in transition or wired looks again, and ends that.
   mtx_lock(root.lock, r);
   for (let mp = root.first[r]; mp !== NULL; mp = map.next[mp]) vm_map_wakeup(mp);
   mtx_unlock(root.lock, r);
@@ -420,14 +425,15 @@ export function vm_map_transition_end(mp: vm_map_t, e: vm_map_entry_t): boolean 
 /**
  * Sleeps for an entry that is in transition, or wired by the kernel.  The map, locked exclusively
  * before and after, is let go meanwhile: the entry may be gone.  A transition whose thread
- * died is ended here.
+ * died is taken back here, and so are wirings of threads that died.
  */
 export function vm_map_entry_wait(mp: vm_map_t, e: vm_map_entry_t): void {
   const by = entry.transition[e];
   if (by !== 0 && !tid_alive(by)) {
-    if (vm_map_transition_end(mp, e)) vm_map_wakeup(mp);
+    if (entry_back_out(mp, e)) vm_map_wakeup(mp);
     return;
   }
+  if (by === 0 && holds_settle(mp)) return;
   undo_begin(map.lock, mp);
   save(entry.eflags, e);
   entry.eflags[e] |= MAP_ENTRY_NEEDS_WAKEUP;

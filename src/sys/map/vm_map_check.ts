@@ -49,6 +49,7 @@ import { map_header, vm_map_lookup } from './vm_map_tree.ts';
 import { vm_regions } from './vm_region.ts';
 import { vm_loan_check } from './vm_loan_check.ts';
 import { vm_window_check } from './vm_window_check.ts';
+import { vm_wire_check } from './vm_wire_check.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -263,6 +264,7 @@ export function vm_maps_check(
   if (kernel !== NULL) entries_given(kernel, kentries);
   regions_check(all);
   checked_quiet(false);
+  vm_wire_check(all);
   kern_check();
   vm_object_check((o) => (shown.get(o) ?? 0) + kern_objects(o) + objects(o));
   vm_loan_check();

@@ -29,6 +29,7 @@ import {
   MAP_ENTRY_KERNEL,
   MAP_ENTRY_NEEDS_COPY,
   VM_MAP_SYSTEM,
+  MAP_ENTRY_USER_WIRED,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -89,6 +90,7 @@ export function entry_create(kernel = false): vm_map_entry_t {
   entry.map[e] = NULL as vm_map_t;
   entry.eflags[e] = kernel ? MAP_ENTRY_KERNEL : 0;
   entry.wired_count[e] = 0;
+  entry.wired[e] = 0;
   entry.transition[e] = 0;
   entry.lastr[e] = 0;
   entry.avail_ssize[e] = 0;
@@ -399,6 +401,10 @@ function cut(mp: vm_map_t, e: vm_map_entry_t, vpn: number, lower: boolean): bool
   if (!lower) tree_gap(mp, e);
   return true;
 }
+/** Whether the kernel has an entry wired, and not just the program. */
+export function entry_held(e: vm_map_entry_t): boolean {
+  return entry.wired_count[e] > (entry.eflags[e] & MAP_ENTRY_USER_WIRED ? 1 : 0);
+}
 /** Whether two neighbours differ in nothing but their place. */
 function like(mp: vm_map_t, a: vm_map_entry_t, b: vm_map_entry_t): boolean {
   const header = map_header(mp);
@@ -407,6 +413,8 @@ function like(mp: vm_map_t, a: vm_map_entry_t, b: vm_map_entry_t): boolean {
   const flags = entry.eflags[a];
   if (o !== entry.object[b] || flags !== entry.eflags[b]) return false;
   if (flags & (MAP_ENTRY_IN_TRANSITION | MAP_ENTRY_IS_SUB_MAP)) return false;
+  // Whoever ends a wiring of the kernel's finds the edges of its range, and needs no memory.
+  if (entry_held(a)) return false;
   const length = entry.end[a] - entry.start[a];
   if (o !== NULL && entry.offset[a] + length !== entry.offset[b]) return false;
   if (flags & (MAP_ENTRY_GROWS_DOWN | MAP_ENTRY_GROWS_UP)) {

@@ -19,6 +19,9 @@
  * the map.  A CPU that does not answer in time: nothing has changed, and the caller may try
  * again.
  *
+ * What is wired (vm_map_wire.ts) stays so, and its copy is not: it is copied at once, because a
+ * store of the parent's must find nothing to copy.
+ *
  * Stores through windows (vm_window.ts) cannot be held up, and go to the page that the window has:
  * what is under a window and may be written to is copied at once, and stays the parent's as it is.
  * Such stores are no part of the cut.
@@ -243,6 +246,13 @@ function windowed(parent: vm_map_t, e: vm_map_entry_t): boolean {
   return run_over(parent, entry.start[e], entry.end[e]) !== NULL;
 }
 /**
+ * Whether what an entry shows stays the parent's, and is copied at once: stores through windows may
+ * go there, or it is wired, and its pages are to stay what a store finds.
+ */
+function stays(parent: vm_map_t, e: vm_map_entry_t): boolean {
+  return entry.wired_count[e] > 0 || windowed(parent, e);
+}
+/**
  * Translations go that may be to pages below the object of an entry: when several entries show
  * that object, a write through one must be seen through the others.  A page of a device knows
  * nobody who maps it; and a thread that died while it copied a page up may have left the
@@ -298,19 +308,19 @@ const TO_COPY = MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY;
 const BATCH = 8;
 /**
  * Takes the next entries from e on that are copied apart, and makes them such that the parent, too,
- * writes to shadows; those of windows stay without NEEDS_COPY.  Returns the one behind them.
+ * writes to shadows; those that stay have no NEEDS_COPY.  Returns the one behind them.
  */
 function mark(parent: vm_map_t, e: vm_map_entry_t): vm_map_entry_t {
   const header = map_header(parent);
   let at = e;
   for (let n = 0; n < BATCH && at !== header; at = entry.next[at], n++) {
-    if (copied(at) && !windowed(parent, at)) apart(parent, at);
+    if (copied(at) && !stays(parent, at)) apart(parent, at);
   }
   at = e;
   undo_begin(map.lock, parent);
   for (let n = 0; n < BATCH && at !== header; at = entry.next[at], n++) {
     const flags = entry.eflags[at];
-    if ((flags & TO_COPY) === TO_COPY || !copied(at) || windowed(parent, at)) continue;
+    if ((flags & TO_COPY) === TO_COPY || !copied(at) || stays(parent, at)) continue;
     save(entry.eflags, at);
     entry.eflags[at] = flags | TO_COPY;
   }
@@ -369,7 +379,7 @@ function copy_some(
   if (n > 0) entries_ring(child, last, first, top, n);
   return at;
 }
-/** Whether the pages of an entry are copied with it: it is one that windows may write to. */
+/** Whether the pages of an entry are copied with it: it is one that stays (see there). */
 function at_once(e: vm_map_entry_t): boolean {
   return copied(e) && (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) === 0;
 }
@@ -497,6 +507,7 @@ function settle(parent: vm_map_t, child: vm_map_t, { text, data, stack }: Sizes)
   for (const f of [map.taddr, map.daddr, map.maxsaddr, map.limit]) f[child] = f[parent];
   undo_end();
   // Nobody else knows the child yet.
-  for (const f of [map.dlimit, map.dlimit_max, map.slimit, map.rss_limit]) f[child] = f[parent];
+  const limits = [map.dlimit, map.dlimit_max, map.slimit, map.rss_limit, map.wire_limit];
+  for (const f of limits) f[child] = f[parent];
   for (let b = 0; b < VM_BANKS; b++) map.banks[elem(child, b)] = map.banks[elem(parent, b)];
 }

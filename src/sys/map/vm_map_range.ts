@@ -46,7 +46,6 @@ import {
   MAP_ENTRY_IS_SUB_MAP,
   MAP_ENTRY_NOCOREDUMP,
   MAP_ENTRY_NOSYNC,
-  MAP_ENTRY_USER_WIRED,
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
   VM_MAP_USER,
@@ -57,6 +56,7 @@ import {
 } from '../h/vm_map.ts';
 import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import type { pmap_t } from '../h/pmap.ts';
+import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { vm_object_collapse } from '../object/vm_object_chain.ts';
 import { vm_object_madvise, vm_object_page_remove } from '../object/vm_object_range.ts';
 import { pmap_protect, pmap_release, pmap_remove } from '../pmap/pmap.ts';
@@ -72,6 +72,7 @@ import {
   vm_map_unlock_read,
 } from './vm_map.ts';
 import {
+  entry_held,
   entry_object,
   entry_unlink,
   vm_map_clip_start,
@@ -79,6 +80,8 @@ import {
 } from './vm_map_entry.ts';
 import { vm_map_pmap_enter } from './vm_map_prefault.ts';
 import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
+import { holds_settle } from './vm_hold.ts';
+import { entry_unwire } from './vm_map_wire.ts';
 import { regions_end } from './vm_region.ts';
 import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { run_over, windows_forbid, windows_forbid_share, windows_settle } from './vm_window.ts';
@@ -109,18 +112,22 @@ export function vm_map_protect_ms(): number {
 export type There = (mp: vm_map_t) => boolean;
 
 /** A range clamped to the map; empty where nothing is left of it. */
-function clamp(mp: vm_map_t, start: number, end: number): { start: number; end: number } {
+export function map_clamp(
+  mp: vm_map_t,
+  start: number,
+  end: number,
+): { start: number; end: number } {
   const header = map_header(mp);
   const last = Math.min(end, entry.start[header]);
   return { start: Math.min(Math.max(start, entry.end[header]), last), end: last };
 }
 /** The first entry that has pages from `start` on, perhaps the header. */
-function first_from(mp: vm_map_t, start: number): vm_map_entry_t {
+export function first_from(mp: vm_map_t, start: number): vm_map_entry_t {
   const e = vm_map_lookup_entry(mp, start);
   return entry_covers(mp, e, start) ? e : entry.next[e];
 }
 /** Whether an entry is there and begins before `end`. */
-function within(mp: vm_map_t, e: vm_map_entry_t, end: number): boolean {
+export function within(mp: vm_map_t, e: vm_map_entry_t, end: number): boolean {
   return e !== map_header(mp) && entry.start[e] < end;
 }
 /** Cuts the entries at both edges. False: no memory, and nothing has changed. */
@@ -133,19 +140,20 @@ export function cut_edges(mp: vm_map_t, start: number, end: number): boolean {
   return false;
 }
 /** Merges what can be merged in a range, and at its edges. */
-function merge(mp: vm_map_t, start: number, end: number): void {
+export function merge(mp: vm_map_t, start: number, end: number): void {
   merge_from(mp, first_from(mp, start), end);
 }
 function merge_from(mp: vm_map_t, first: vm_map_entry_t, end: number): void {
   for (let e = first; within(mp, e, end + 1); e = entry.next[e]) vm_map_simplify_entry(mp, e);
 }
-/** Waits until nobody works on an entry of the range. True: it did, and all may be different. */
+/**
+ * Waits until nobody works on an entry of the range, and with `wired` until the kernel has none of
+ * it wired.  True: it did, and all may be different.
+ */
 export function entries_wait(mp: vm_map_t, start: number, end: number, wired: boolean): boolean {
   for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
-    const flags = entry.eflags[e];
-    const by_user = flags & MAP_ENTRY_USER_WIRED ? 1 : 0;
-    const held = wired && entry.wired_count[e] > by_user;
-    if ((flags & MAP_ENTRY_IN_TRANSITION) === 0 && !held) continue;
+    const moving = (entry.eflags[e] & MAP_ENTRY_IN_TRANSITION) !== 0;
+    if (!moving && !(wired && entry_held(e))) continue;
     vm_map_entry_wait(mp, e);
     return true;
   }
@@ -203,7 +211,7 @@ function protect_range(
   there?: There,
 ): number {
   vm_map_lock(mp);
-  const { start, end } = clamp(mp, from, to);
+  const { start, end } = map_clamp(mp, from, to);
   while (entries_wait(mp, start, end, false) || windows_settle(mp, start, end));
   let result = KERN_SUCCESS;
   if (there !== undefined && !there(mp)) result = KERN_INVALID_ADDRESS;
@@ -229,6 +237,9 @@ function protect(mp: vm_map_t, start: number, end: number, how: Protect): number
   const first = first_from(mp, start);
   for (let e = first; within(mp, e, end); e = entry.next[e]) {
     const now = keep ? entry.protection[e] & prot : prot;
+    // Of what could only be written to no right may be left.
+    const none = keep && (now & (VM_PROT_READ | VM_PROT_WRITE)) === 0;
+    if (none && pm !== NULL) pmap_remove(pm, entry.start[e], entry.end[e]);
     undo_begin(map.lock, mp);
     save(entry.protection, e);
     save(entry.max_protection, e);
@@ -285,7 +296,7 @@ function each_changed(
   there?: There,
   forbid?: typeof windows_forbid_share,
 ): number {
-  const { start, end } = clamp(mp, from, to);
+  const { start, end } = map_clamp(mp, from, to);
   if (start >= end) return KERN_SUCCESS;
   while (entries_wait(mp, start, end, false) || windows_settle(mp, start, end));
   if (there !== undefined && !there(mp)) return KERN_INVALID_ADDRESS;
@@ -341,7 +352,7 @@ export function vm_map_madvise(
     vm_map_unlock_read(mp);
     return KERN_INVALID_ADDRESS;
   }
-  const { start, end } = clamp(mp, from, to);
+  const { start, end } = map_clamp(mp, from, to);
   if (advice !== MADV_WILLNEED && run_over(mp, start, end) !== NULL) {
     vm_map_unlock_read(mp);
     return KERN_BUSY;
@@ -363,7 +374,7 @@ export function vm_map_madvise(
 /** Takes a range out of a map. */
 export function vm_map_remove(mp: vm_map_t, from: number, to: number): number {
   vm_map_lock(mp);
-  const { start, end } = clamp(mp, from, to);
+  const { start, end } = map_clamp(mp, from, to);
   const result = start < end ? vm_map_delete(mp, start, end) : KERN_SUCCESS;
   vm_map_unlock(mp);
   return result;
@@ -393,6 +404,9 @@ export function vm_map_delete_now(mp: vm_map_t, start: number, end: number): num
   if (run_over(mp, start, end) !== NULL) return KERN_BUSY;
   if (!within(mp, first_from(mp, start), end)) return KERN_SUCCESS;
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
+  for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {
+    if (entry.wired_count[e] > 0) entry_unwire(mp, e, true); // the program's, and no other one
+  }
   const pm = map.pmap[mp];
   if (pm !== NULL) pmap_remove(pm, start, end);
   for (let e = first_from(mp, start); within(mp, e, end); ) {
@@ -424,6 +438,7 @@ function pages_go(o: vm_object_t, first: number, end: number): void {
 export function map_empty(mp: vm_map_t): void {
   const header = map_header(mp);
   vm_map_lock(mp);
+  holds_settle(mp); // who has something wired refers to the map: only the dead are left
   // No edge to cut, and a window would have a reference: it cannot fail.
   const gone = vm_map_delete(mp, entry.end[header], entry.start[header]);
   if (gone !== KERN_SUCCESS) panic('vm_map: it ends with a window', mp * 4, gone);

@@ -622,6 +622,68 @@ export function vm_page_unwire_run(last: number, count: number): void {
   mtx_unlock(pageq.lock, r);
 }
 
+/**
+ * Wires pages `from` to before `to` of a list, in that order, and adds them to the word `count`: as
+ * vm_page_wire_run, wherever they lie.
+ */
+export function vm_page_wire_list(ms: Int32Array, from: number, to: number, count: number): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let i = from; i < to; undo_commit()) {
+    const first = ms[i];
+    let n = 1;
+    while (n < RUN && i + n < to && ms[i + n] === first + n) n++;
+    if (n > 1 && wires_alike(first, first + n)) {
+      count_some(r, first, first + n, 1);
+      save_word(count);
+      mem.I32[count] += n;
+      i += n;
+    } else wire_counted(ms[i++], count);
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+/**
+ * Ends one wiring of pages `from` to before `to` of a list, from the last one down, each of which
+ * the word `count` counts.  0 in the list is a page that is there no more.
+ */
+export function vm_page_unwire_list(ms: Int32Array, from: number, to: number, count: number): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let i = to; i > from; undo_commit()) {
+    const last = ms[i - 1];
+    let n = 1;
+    while (n < RUN && i - n > from && ms[i - n - 1] === last - n) n++;
+    const first = last - n + 1;
+    if (n > 1 && unwires_alike(first, last + 1)) {
+      count_some(r, first, last + 1, -1);
+      if (wirings(first) === 0) for (let m = first; m <= last; m++) page.ref[m] = 1;
+    } else {
+      n = 1;
+      if (last !== 0 && (page.flags[last] & PG_FICTITIOUS) === 0) unwire(last, true);
+    }
+    save_word(count);
+    mem.I32[count] -= n;
+    i -= n;
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+/** The value of such a word when no change of a dead thread is left in it. */
+export function vm_page_counted(count: number): number {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  const n = mem.I32[count];
+  mtx_unlock(pageq.lock, r);
+  return n;
+}
+/** Pages of objects that are wired: a sample. */
+export function vm_page_wire_count(): number {
+  return pageq.wired[root()];
+}
+
 /** Ends all wirings of a page whose object ends but its loans: whoever wired it is dead. */
 export function vm_page_unwire_all(m: number): void {
   change(m, (at) => {

@@ -299,6 +299,22 @@ export function pmap_extract(pm: pmap_t, at: number): number {
   return m;
 }
 
+/**
+ * The pages that are mapped from page number `from` on without a gap, before `to` and in one table,
+ * come into `ms`. How many: a list of that length at most.
+ */
+export function pmap_frames(pm: pmap_t, from: number, to: number, ms: Int32Array): number {
+  mtx_lock(pmap.lock, pm);
+  const table = table_of(pm, from);
+  let n = 0;
+  if (table !== 0) {
+    const w = pte_word(table, from);
+    const most = Math.min(to - from, TABLE_ENTRIES - (from & (TABLE_ENTRIES - 1)), ms.length);
+    for (; n < most && mem.I32[w + n] !== 0; n++) ms[n] = pte_page(mem.I32[w + n]);
+  }
+  mtx_unlock(pmap.lock, pm);
+  return n;
+}
 /** An entry that is there is used by this CPU. The pmap is locked. */
 function use(pm: pmap_t, at: number, pte: number, write: boolean): void {
   tlb_fill(pm, at, pte & ~PTE_FLAGS, write);
