@@ -61,7 +61,12 @@ import { OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_COPY, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { object_page, page_valid } from '../object/vm_object_page.ts';
-import { vm_page_counted, vm_page_loans, vm_page_unwire_list, vm_page_wire_list } from '../page/vm_pageq.ts';
+import {
+  vm_page_counted,
+  vm_page_loans,
+  vm_page_unwire_list,
+  vm_page_wire_list,
+} from '../page/vm_pageq.ts';
 import { pmap_frames } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -273,7 +278,8 @@ function some_in(mp: vm_map_t, e: vm_map_entry_t, frames: Int32Array): boolean {
 /** Whether page m is page `i` of a locked object, as a store may find it: idle, and not lent. */
 function idle_here(m: number, o: vm_object_t, i: number): boolean {
   if (page.flags[m] & PG_FICTITIOUS) return object.type[o] === OBJT_DEVICE;
-  if (page.owner[m] !== o || page.index[m] !== i || (page.info[m] & PK_MASK) !== PK_OBJECT) return false;
+  if (page.owner[m] !== o || page.index[m] !== i || (page.info[m] & PK_MASK) !== PK_OBJECT)
+    return false;
   return page.busy[m] === 0 && page_valid(m) && vm_page_loans(m) === 0;
 }
 
