@@ -203,7 +203,7 @@ describe('a chain of loans', () => {
     await new Promise<void>((done, failed) => {
       const socket = connect(port, '127.0.0.1');
       socket
-        .on('data', (d) => got.push(d))
+        .on('data', (d: Buffer) => got.push(d))
         .on('end', done)
         .on('error', failed);
     });

@@ -164,7 +164,9 @@ export function play(steps: number, seed: number, check_each: number): void {
     } else if (by_page === 2) {
       const some = new Set(all.slice(draw(all.length)).filter(() => draw(3) > 0));
       assert.equal(pmap_remove_write_all([...some], WAIT_MS), -1);
-      for (const model of models) for (const v of model.values()) if (some.has(v.m)) v.write = false;
+      for (const model of models) {
+        for (const v of model.values()) if (some.has(v.m)) v.write = false;
+      }
     }
     if (i % check_each === 0) check();
   }

@@ -567,8 +567,8 @@ export function pmap_remove_write(m: number, ms: number): number {
   return silent;
 }
 /**
- * The same of several pages, which stay the caller's: where the mapping of each is its only one, and
- * those are of one pmap, that is locked once, and all CPUs are waited for once.
+ * The same of several pages, which stay the caller's: where the mapping of each is its only one,
+ * and those are of one pmap, that is locked once, and all CPUs are waited for once.
  */
 export function pmap_remove_write_all(pages: readonly number[], ms: number): number {
   let silent = -1;
