@@ -58,15 +58,11 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { PG_FICTITIOUS, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { PAGE_VALID, PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_COPY, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
-import { object_page, page_valid } from '../object/vm_object_page.ts';
-import {
-  vm_page_counted,
-  vm_page_loans,
-  vm_page_unwire_list,
-  vm_page_wire_list,
-} from '../page/vm_pageq.ts';
+import { object_page } from '../object/vm_object_page.ts';
+import { vm_page_counted, vm_page_unwire_list, vm_page_wire_list } from '../page/vm_page_wire.ts';
+import { vm_page_loans } from '../page/vm_pageq.ts';
 import { pmap_frames } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -275,12 +271,15 @@ function some_in(mp: vm_map_t, e: vm_map_entry_t, frames: Int32Array): boolean {
   mtx_unlock(object.lock, o);
   return k > 0;
 }
-/** Whether page m is page `i` of a locked object, as a store may find it: idle, and not lent. */
+/**
+ * Whether page m, which is mapped, is page `i` of a locked object as a store may find it: idle, and
+ * not lent.
+ */
 function idle_here(m: number, o: vm_object_t, i: number): boolean {
-  if (page.flags[m] & PG_FICTITIOUS) return object.type[o] === OBJT_DEVICE;
-  if (page.owner[m] !== o || page.index[m] !== i || (page.info[m] & PK_MASK) !== PK_OBJECT)
-    return false;
-  return page.busy[m] === 0 && page_valid(m) && vm_page_loans(m) === 0;
+  if (page.owner[m] !== o || page.index[m] !== i) {
+    return (page.flags[m] & PG_FICTITIOUS) !== 0 && object.type[o] === OBJT_DEVICE;
+  }
+  return page.busy[m] === 0 && (page.state[m] & PAGE_VALID) !== 0 && vm_page_loans(m) === 0;
 }
 
 // --- unwiring ----------------------------------------------------------------------------------
@@ -370,19 +369,27 @@ export function entry_back_out(mp: vm_map_t, e: vm_map_entry_t): boolean {
 /** The pages of an entry that are wired for its transition are so no more, from the last down. */
 function pages_out(mp: vm_map_t, e: vm_map_entry_t): void {
   const word = field_word(entry.wired, e);
-  const o = entry.object[e];
   const frames = room(e);
   for (let left = vm_page_counted(word); left > 0; ) {
-    if (o === NULL) panic('vm_map_unwire: pages of no object', mp * 4, e * 4);
+    if (entry.object[e] === NULL) panic('vm_map_unwire: pages of no object', mp * 4, e * 4);
     const from = Math.max(0, left - frames.length);
-    some_out(o, entry.offset[e] + from, left - from, frames, word);
+    some_out(mp, e, from, left - from, frames);
     left = from;
   }
 }
-/** The same of n pages of the topmost object from number `i` on. */
-function some_out(o: vm_object_t, i: number, n: number, frames: Int32Array, word: number): void {
+/** The same of n pages from number `k` of the entry on. */
+function some_out(mp: vm_map_t, e: vm_map_entry_t, k: number, n: number, frames: Int32Array): void {
+  const o = entry.object[e];
+  const i = entry.offset[e] + k;
+  const vpn = entry.start[e] + k;
   mtx_lock(object.lock, o);
-  for (let k = 0; k < n; k++) frames[k] = object_page(o, i + k);
-  vm_page_unwire_list(frames, 0, n, word);
+  // Most of them are mapped; that they are the object's is what counts.
+  const mapped = pmap_frames(map.pmap[mp], vpn, vpn + n, frames);
+  for (let at = 0; at < n; at++) {
+    const m = frames[at];
+    const here = at < mapped && page.owner[m] === o && page.index[m] === i + at;
+    if (!here) frames[at] = object_page(o, i + at);
+  }
+  vm_page_unwire_list(frames, 0, n, field_word(entry.wired, e));
   mtx_unlock(object.lock, o);
 }

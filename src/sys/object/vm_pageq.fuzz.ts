@@ -38,6 +38,7 @@ import {
   vm_page_wire_run,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
+import { vm_page_counted, vm_page_unwire_list, vm_page_wire_list } from '../page/vm_page_wire.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { pager_use } from './pager_work.test.lib.ts';
 import { test_pager_object } from './test_pager.test.lib.ts';
@@ -173,6 +174,20 @@ function operate(model: Model, m: number, what: number, coin: boolean, cache: ()
   else if (what < 19) age(model, m, what === 17 ? PQ_ACTIVE : PQ_INACTIVE, coin);
   else cache();
 }
+/** The same of pages in any order. */
+function listed(model: Model, ms: readonly number[]): void {
+  const list = Int32Array.from(ms);
+  const count = page_word(ms[0]);
+  mem.I32[count] = 0;
+  vm_page_wire_list(list, 0, list.length, count);
+  same('wired and counted', vm_page_counted(count), list.length);
+  for (const m of list) model.wire(m);
+  for (const m of list) same(`wirings of ${m}`, vm_page_wirings(m), model.wirings(m));
+  pageq_check();
+  vm_page_unwire_list(list, 0, list.length, count);
+  same('wired and counted', vm_page_counted(count), 0);
+  for (const m of list.toReversed()) model.unwire(m, true);
+}
 /** Some of the pages, from place `k` on: to the inactive queue, or wired and not wired any more. */
 function several(
   model: Model,
@@ -187,6 +202,7 @@ function several(
     for (const m of ms) if (model.wirings(m) === 0) model.use(m, PQ_INACTIVE);
     return;
   }
+  if (n % 2 === 0) return listed(model, k % 2 === 0 ? ms : ms.toReversed());
   const end = ms.findIndex((m, i) => m !== ms[0] + i);
   const run = end < 0 ? ms : ms.slice(0, end);
   const last = ms[0] + run.length - 1;

@@ -520,7 +520,8 @@ export function vm_page_owner_unwire(m: number, active: boolean): void {
   if (page.flags[m] & PG_FICTITIOUS) return;
   change(m, (at) => unwire(at, active));
 }
-function unwire(m: number, active: boolean): void {
+/** Ends one wiring. In a section. */
+export function unwire(m: number, active: boolean): void {
   const n = wirings(m);
   if (n === 0) panic('vm_page_unwire: invalid wire count', m, n);
   save(page.wired, m);
@@ -563,10 +564,10 @@ export function vm_page_wire_run(m: number, n: number, count: number): void {
   undo_end();
   mtx_unlock(pageq.lock, r);
 }
-/** Pages whose wirings change in one section, if they are alike. */
-const RUN = 64;
+/** Pages side by side whose wirings change in one section, if they are alike. */
+export const RUN = 64;
 /** Whether pages from `first` to before `end` have as many wirings, and need no more than that. */
-function wires_alike(first: number, end: number): boolean {
+export function wires_alike(first: number, end: number): boolean {
   const n = page.wired[first];
   if ((n & WIRE_MASK) === WIRE_MASK) return false;
   for (let m = first; m < end; m++) {
@@ -576,7 +577,7 @@ function wires_alike(first: number, end: number): boolean {
   return true;
 }
 /** Whether those have as many wirings, and are on queues, where they may stay. */
-function unwires_alike(first: number, end: number): boolean {
+export function unwires_alike(first: number, end: number): boolean {
   const n = page.wired[first];
   if ((n & WIRE_MASK) === 0) return false;
   for (let m = first; m < end; m++) {
@@ -594,7 +595,8 @@ function count_some(r: vm_pageq_t, first: number, end: number, by: 1 | -1): void
   }
   for (let m = first; m < end; m++) page.wired[m] = n + by;
 }
-function wire_counted(m: number, count: number): void {
+/** Wires a page, and counts it. In a section. */
+export function wire_counted(m: number, count: number): void {
   save_word(count);
   mem.I32[count]++;
   if ((page.flags[m] & PG_FICTITIOUS) === 0) wire(m);
@@ -622,63 +624,6 @@ export function vm_page_unwire_run(last: number, count: number): void {
   mtx_unlock(pageq.lock, r);
 }
 
-/**
- * Wires pages `from` to before `to` of a list, in that order, and adds them to the word `count`: as
- * vm_page_wire_run, wherever they lie.
- */
-export function vm_page_wire_list(ms: Int32Array, from: number, to: number, count: number): void {
-  const r = root();
-  mtx_lock(pageq.lock, r);
-  undo_begin(pageq.lock, r);
-  for (let i = from; i < to; undo_commit()) {
-    const first = ms[i];
-    let n = 1;
-    while (n < RUN && i + n < to && ms[i + n] === first + n) n++;
-    if (n > 1 && wires_alike(first, first + n)) {
-      count_some(r, first, first + n, 1);
-      save_word(count);
-      mem.I32[count] += n;
-      i += n;
-    } else wire_counted(ms[i++], count);
-  }
-  undo_end();
-  mtx_unlock(pageq.lock, r);
-}
-/**
- * Ends one wiring of pages `from` to before `to` of a list, from the last one down, each of which
- * the word `count` counts.  0 in the list is a page that is there no more.
- */
-export function vm_page_unwire_list(ms: Int32Array, from: number, to: number, count: number): void {
-  const r = root();
-  mtx_lock(pageq.lock, r);
-  undo_begin(pageq.lock, r);
-  for (let i = to; i > from; undo_commit()) {
-    const last = ms[i - 1];
-    let n = 1;
-    while (n < RUN && i - n > from && ms[i - n - 1] === last - n) n++;
-    const first = last - n + 1;
-    if (n > 1 && unwires_alike(first, last + 1)) {
-      count_some(r, first, last + 1, -1);
-      if (wirings(first) === 0) for (let m = first; m <= last; m++) page.ref[m] = 1;
-    } else {
-      n = 1;
-      if (last !== 0 && (page.flags[last] & PG_FICTITIOUS) === 0) unwire(last, true);
-    }
-    save_word(count);
-    mem.I32[count] -= n;
-    i -= n;
-  }
-  undo_end();
-  mtx_unlock(pageq.lock, r);
-}
-/** The value of such a word when no change of a dead thread is left in it. */
-export function vm_page_counted(count: number): number {
-  const r = root();
-  mtx_lock(pageq.lock, r);
-  const n = mem.I32[count];
-  mtx_unlock(pageq.lock, r);
-  return n;
-}
 /** Pages of objects that are wired: a sample. */
 export function vm_page_wire_count(): number {
   return pageq.wired[root()];
