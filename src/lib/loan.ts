@@ -131,7 +131,7 @@ export class Loan implements Disposable, Iterable<Uint8Array>, Lent {
       return made;
     });
   }
-  /** A chain of storage that is this loan. Throws ENOMEM. @internal */
+  /** A chain of storage that is this loan: for chain.append(). Throws ENOMEM, EINVAL. */
   [LENT](op: string): Chain {
     this.#live(op);
     return inKernel(op, () => {

@@ -82,7 +82,10 @@ export function filePath(op: string, path: unknown): { path: string; folder: str
 
 /** How long saving or loading in the event loop keeps it from other things, ms. */
 export const TURN_MS = 4;
-/** Lets the event loop do other things; while this thread is parked it waits until it is back. */
+/**
+ * Lets the event loop do other things; while this thread is parked it waits until it is back.
+ * @internal
+ */
 export async function fileTurn({ context }: Space): Promise<void> {
   do {
     await new Promise((resolve) => setTimeout(resolve));
