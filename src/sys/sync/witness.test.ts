@@ -101,6 +101,25 @@ test('the order of the table, in and out of turn: silence', () => {
   assert.deepEqual(witness_held(), []);
 });
 
+test('of a lock taken very often the place is not noted, unless it is a user lock', () => {
+  for (let i = 0; i < 200; i++) established();
+  against_the_table();
+  assert.match(
+    reports[0],
+    /^lock order reversal:\n 1st .* @ \?\n 2nd .* @ witness\.test\.ts:\d+\n/,
+  );
+  assert.match(
+    reports[0],
+    / attempted at:\nKDB: stack backtrace:\n#0 against_the_table at witness/,
+  );
+  for (let i = 0; i < 200; i++) first_then_second();
+  mtx_lock(area.mtx2, t);
+  mtx_lock(area.mtx, t);
+  mtx_unlock(area.mtx, t);
+  mtx_unlock(area.mtx2, t);
+  assert.match(reports[1], /\n 1st \S+ .* @ witness\.test\.ts:\d+\n 2nd/);
+});
+
 test('against the table: one report, both stacks, however often it happens', () => {
   established();
   against_the_table();
