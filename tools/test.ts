@@ -1,5 +1,5 @@
 /*
- * test: runs the tests, three files at a time, and says little.
+ * test: runs the tests, four files at a time, and says little.
  *
  *      ok    src/sys/sync/kern_mutex.test.ts            14 tests   1.2 s
  *      FAIL  src/sys/uma/uma_core.test.ts                3 tests   0.4 s
@@ -31,8 +31,8 @@ import { walk } from './source.ts';
 import { use_worker_bundles } from './worker_bundles.ts';
 import { Closures, note_passed, passed_before } from './unchanged.ts';
 
-/** On two processors: a file waits for timers, threads and processes a quarter of its time. */
-const FILES_AT_ONCE = 3;
+/** On two processors: a file waits for timers, threads and processes a third of its time. */
+const FILES_AT_ONCE = 4;
 const MAX_FILE_MS = 600_000;
 const ROOT = join(import.meta.dirname, '..');
 
