@@ -11,9 +11,9 @@
  * `import.meta` says where the source is, and `const` stays `const`, on which the speed of the
  * kernel rests.  What is declared is the same too, or attach() would refuse the thread.
  *
- * The file that a process starts with is never a bundle: programs and tests run as they are.  It
- * would save each test 0.15 s, but V8 then ends some of those that throw across threads
- * (SourceTextModule::AsyncModuleExecutionFulfilled, in Node 22 and 26).
+ * The file that a process starts with is never a bundle: programs and tests run as they are, and
+ * find their files sooner by worker_preload.ts.  V8 ended some tests that were bundles
+ * (a check in SourceTextModule::AsyncModuleExecutionFulfilled, in Node 22 and 26).
  */
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
