@@ -17,7 +17,7 @@ import { counter_get, counters } from '../machine/counter.ts';
 import { field_word } from '../machine/struct.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { sysctl_decls, sysctl_get, sysctl_set } from '../machine/sysctl_decl.ts';
-import { KERN_SUCCESS } from '../h/vm_map.ts';
+import { KERN_SUCCESS, VM_MAP_WIRE_NOHOLES, VM_MAP_WIRE_USER } from '../h/vm_map.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
@@ -55,6 +55,7 @@ import {
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { uma_check } from '../uma/uma_check.ts';
+import { uma_reclaim } from '../uma/uma_drain.ts';
 import { vm_map_fixed } from './vm_map_insert.ts';
 import { map_at, maps_make } from './vm_map.test.lib.ts';
 import {
@@ -64,7 +65,15 @@ import {
   vm_pageout_round,
 } from './vm_pageout.ts';
 import { active_scan, inactive_scan, scan_of, stats_scan, type Scan } from './vm_pageout_scan.ts';
-import { FIRST, space_make, space_read, space_write, spaces_end } from './vm_space.test.lib.ts';
+import {
+  FIRST,
+  space_make,
+  space_map,
+  space_read,
+  space_write,
+  spaces_end,
+} from './vm_space.test.lib.ts';
+import { vm_map_wire } from './vm_map_wire.ts';
 
 const object = vm_object;
 const page = vm_page;
@@ -407,6 +416,20 @@ describe('a request', () => {
     assert.equal(vm_pageout_direct(5), 5);
     assert.equal(all(), 15);
     vm_object_deallocate(o);
+  });
+  test('wired pages, which a scan takes off their queues, make room under the limit', () => {
+    maps_make();
+    assert.ok(space_make(0));
+    assert.equal(space_map(0, 0, 30), KERN_SUCCESS);
+    set('vm.v_resident_max', 20);
+    for (let i = 0; i < 20; i++) assert.equal(space_write(0, i, i), 0);
+    const how = VM_MAP_WIRE_USER | VM_MAP_WIRE_NOHOLES;
+    assert.equal(vm_map_wire(map_at(0), FIRST, FIRST + 20, how), KERN_SUCCESS);
+    assert.equal(pageq_count(PQ_ACTIVE), 20, 'where they were');
+    while (uma_reclaim(true) > 0); // allocators have nothing to give back
+    for (let i = 20; i < 30; i++) assert.equal(space_write(0, i, i), 0);
+    assert.equal(pageq_count(PQ_ACTIVE), 10);
+    spaces_end();
   });
 });
 

@@ -154,6 +154,8 @@ function reclaim(n: number): number {
     s.shortage = wanted();
     active_scan(s);
   }
+  // A wired page that a look took off its queue does not count any more: there is room without it.
+  if (limited && wanted() <= 0) got = Math.max(got, n);
   // Page tables and indexes come from pages that are free in earnest.
   refill(vm_page_reserved() + n + SPARE_PAGES);
   return got;
