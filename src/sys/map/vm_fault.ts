@@ -182,6 +182,28 @@ export function vm_fault_ahead(mp: vm_map_t, vpn: number, access: number, n: num
 }
 /** Of this thread: see vm_fault_ahead. */
 export const fault_ahead = { pages: 1 };
+/** How often pages that had come may be gone again before memory is said to be short. */
+const LOSSES = 32;
+/** What one remembers who wants several pages in memory at a time, and faults them in. */
+export interface Coming {
+  /** The last page that was missing. */
+  far: number;
+  /** How often one was that had come. */
+  lost: number;
+}
+/** A new one. */
+export function coming_none(): Coming {
+  return { far: -1, lost: 0 };
+}
+/**
+ * Page `vpn` is the first that is missing.  False: pages go as fast as they come, because there is
+ * no room for all of them, in memory or under vm.v_resident_max.
+ */
+export function still_coming(c: Coming, vpn: number): boolean {
+  if (vpn <= c.far) return ++c.lost <= LOSSES;
+  c.far = vpn;
+  return true;
+}
 /** One attempt. Nothing is locked when it returns. */
 function fault(top: vm_map_t, vpn: number, access: number, most: number): number {
   let mp = top;

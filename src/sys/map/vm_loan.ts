@@ -89,7 +89,7 @@ import { zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { fault_errno } from './vm_copy.ts';
-import { fault_ahead, vm_fault_ahead } from './vm_fault.ts';
+import { type Coming, coming_none, fault_ahead, still_coming, vm_fault_ahead } from './vm_fault.ts';
 import { vm_map_lock, vm_map_unlock } from './vm_map.ts';
 import { entry_covers, vm_map_lookup_entry } from './vm_map_tree.ts';
 import { wired_room } from './vm_window.ts';
@@ -179,6 +179,7 @@ export function vm_loan(mp: vm_map_t, start: number, end: number, made: vm_loan_
     loans_back(made, before);
     return error;
   }
+  const coming = coming_none();
   for (;;) {
     vm_map_lock(mp);
     const got = lend_locked(mp, start, end, made, before);
@@ -189,7 +190,7 @@ export function vm_loan(mp: vm_map_t, start: number, end: number, made: vm_loan_
       return 0;
     }
     for (let k = before; k < made.length; k++) pages_back(made[k]);
-    const error = got === AGAIN ? wanted_get(mp, end) : -got;
+    const error = got === AGAIN ? wanted_get(mp, end, coming) : -got;
     if (error === 0) continue;
     loans_back(made, before);
     return error;
@@ -256,7 +257,7 @@ function again(vpn: number, end: number, busy = 0, o = NULL as vm_object_t): num
   return AGAIN;
 }
 /** Sees to it, at most up to page `end`. 0, or an errno. Nothing is locked. */
-function wanted_get(mp: vm_map_t, end: number): number {
+function wanted_get(mp: vm_map_t, end: number, coming: Coming): number {
   if (wanted.busy !== 0) {
     // A record of an object stays one, and its lock a lock, whatever becomes of the object.
     mtx_lock(object.lock, wanted.o);
@@ -265,6 +266,7 @@ function wanted_get(mp: vm_map_t, end: number): number {
     return 0;
   }
   const last = Math.min(end, wanted.end);
+  if (wanted.vpn < last && !still_coming(coming, wanted.vpn)) return ENOMEM;
   for (let vpn = wanted.vpn; vpn < last; vpn += fault_ahead.pages) {
     const result = vm_fault_ahead(mp, vpn, VM_PROT_READ, last - vpn);
     if (result !== KERN_SUCCESS) return fault_errno(result);

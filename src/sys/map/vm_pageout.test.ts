@@ -11,6 +11,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
+import { ENOMEM } from '../machine/errno.ts';
 import { CPU_REQ_TLB, cpu_state_word } from '../machine/cpu.ts';
 import { tlb_asked } from '../machine/tlb_ack.ts';
 import { counter_get, counters } from '../machine/counter.ts';
@@ -18,6 +19,8 @@ import { field_word } from '../machine/struct.ts';
 import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { sysctl_decls, sysctl_get, sysctl_set } from '../machine/sysctl_decl.ts';
 import { KERN_SUCCESS, VM_MAP_WIRE_NOHOLES, VM_MAP_WIRE_USER } from '../h/vm_map.ts';
+import type { vm_loan_t } from '../h/vm_loan.ts';
+import type { vm_window_t } from '../h/vm_window.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
@@ -73,7 +76,10 @@ import {
   space_write,
   spaces_end,
 } from './vm_space.test.lib.ts';
+import { swap_up } from './vm_swap.test.lib.ts';
+import { vm_loan, vm_unloan } from './vm_loan.ts';
 import { vm_map_wire } from './vm_map_wire.ts';
+import { vm_window_close, vm_window_open } from './vm_window.ts';
 
 const object = vm_object;
 const page = vm_page;
@@ -429,6 +435,23 @@ describe('a request', () => {
     while (uma_reclaim(true) > 0); // allocators have nothing to give back
     for (let i = 20; i < 30; i++) assert.equal(space_write(0, i, i), 0);
     assert.equal(pageq_count(PQ_ACTIVE), 10);
+    spaces_end();
+  });
+  test('pages that go as fast as they come: a window and a loan end with ENOMEM', () => {
+    maps_make();
+    assert.ok(space_make(0));
+    swap_up(60);
+    assert.equal(space_map(0, 0, 30), KERN_SUCCESS);
+    set('vm.v_resident_max', 8);
+    for (let i = 0; i < 30; i++) assert.equal(space_write(0, i, i + 1), 0);
+    const [mp, made] = [map_at(0), [] as vm_loan_t[]];
+    assert.equal(vm_window_open(mp, FIRST, FIRST + 16, VM_PROT_READ), -ENOMEM);
+    assert.equal(vm_loan(mp, FIRST, FIRST + 16, made), ENOMEM);
+    set('vm.v_resident_max', 40);
+    vm_window_close(vm_window_open(mp, FIRST, FIRST + 16, VM_PROT_READ) as vm_window_t);
+    assert.equal(vm_loan(mp, FIRST, FIRST + 16, made), 0);
+    for (const l of made) vm_unloan(l);
+    for (let i = 0; i < 30; i++) assert.equal(space_read(0, i), i + 1);
     spaces_end();
   });
 });

@@ -87,6 +87,7 @@ import { zone_free_at, zone_give_hand, zone_take_hand } from '../uma/uma_core.ts
 import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { vm_contig_free } from './vm_contig.ts';
+import { coming_none } from './vm_fault.ts';
 import {
   vm_map_anchor,
   vm_map_deallocate,
@@ -204,6 +205,7 @@ export function vm_window_open(mp: vm_map_t, start: number, end: number, prot: n
   if (end - start > most) return short_of(WINDOW_LIMIT, most);
   vm_map_reference(mp); // the window's
   let reclaims = 0;
+  const coming = coming_none();
   for (;;) {
     vm_map_lock(mp);
     const got = open_locked(mp, start, end, prot);
@@ -211,7 +213,7 @@ export function vm_window_open(mp: vm_map_t, start: number, end: number, prot: n
     if (got > 0) return got;
     let error = got;
     if (got === AGAIN) {
-      error = pages_fault(mp, end);
+      error = pages_fault(mp, end, coming);
       if (error === -ENOMEM) error = short_of(WINDOW_SHORT, vm_page_free_count());
     }
     if (error === 0) continue;

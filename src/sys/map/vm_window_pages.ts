@@ -18,7 +18,7 @@
  * gather pages of the same objects for different maps do not wait for each other: the one that
  * finds a page busy lets go of everything before it sleeps.
  */
-import { EBUSY, EFAULT, ETIMEDOUT } from '../machine/errno.ts';
+import { EBUSY, EFAULT, ENOMEM, ETIMEDOUT } from '../machine/errno.ts';
 import { mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { NULL } from '../machine/struct.ts';
@@ -57,7 +57,7 @@ import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { UMA_JUNK } from '../uma/uma_keg.ts';
 import type { KeptPages } from './vm_contig.ts';
 import { fault_errno } from './vm_copy.ts';
-import { fault_ahead, vm_fault_ahead } from './vm_fault.ts';
+import { type Coming, fault_ahead, still_coming, vm_fault_ahead } from './vm_fault.ts';
 import { vm_map_protect_ms } from './vm_map_range.ts';
 import { entry_covers, vm_map_lookup_entry } from './vm_map_tree.ts';
 
@@ -189,7 +189,7 @@ function look_each(e: vm_map_entry_t, from: number, to: number, prot: number): n
   return 0;
 }
 /** Sees to what AGAIN was said for, at most up to page `end`. 0, or -errno. Nothing is locked. */
-export function pages_fault(mp: vm_map_t, end: number): number {
+export function pages_fault(mp: vm_map_t, end: number, coming: Coming): number {
   if (wanted.busy !== 0) {
     // A record of an object stays one, and its lock a lock, whatever becomes of the object.
     mtx_lock(object.lock, wanted.o);
@@ -197,6 +197,7 @@ export function pages_fault(mp: vm_map_t, end: number): number {
     mtx_unlock(object.lock, wanted.o);
     return 0;
   }
+  if (!still_coming(coming, wanted.vpn)) return -ENOMEM;
   const last = Math.min(end, wanted.end);
   for (let vpn = wanted.vpn; vpn < last; vpn += fault_ahead.pages) {
     const result = vm_fault_ahead(mp, vpn, wanted.access, last - vpn);
