@@ -2,7 +2,8 @@
  * serve: a folder of files over HTTP on this machine, for a browser.
  *
  * A script of the test's may stand in front of each page's own.  A file of TypeScript is sent
- * with its types taken away, as Node runs it.
+ * with its types taken away, as Node runs it: once for all threads of a page, of which each loads
+ * some 200 of them, and a browser may keep what it has.
  *
  * With `isolated` each answer carries the two headers that make a page
  * cross-origin isolated, without which a browser lets no threads share memory.
@@ -30,6 +31,13 @@ export interface Served {
 }
 /** Serves `folder` on a free port of the loopback; `script` is the first that a page runs. */
 export async function serve(folder: string, isolated: boolean, script = ''): Promise<Served> {
+  const kept = { 'Cache-Control': 'max-age=3600', ...(isolated ? ISOLATION : {}) };
+  const stripped = new Map<string, string>();
+  const code = (path: string): string => {
+    const there = stripped.get(path) ?? stripTypeScriptTypes(readFileSync(path, 'utf8'));
+    stripped.set(path, there);
+    return there;
+  };
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://localhost');
     const path = join(
@@ -37,10 +45,9 @@ export async function serve(folder: string, isolated: boolean, script = ''): Pro
       normalize(pathname.endsWith('/') ? `${pathname}index.html` : pathname),
     );
     try {
-      const file = readFileSync(path);
-      const body = extname(path) === '.ts' ? stripTypeScriptTypes(file.toString()) : file;
+      const body = extname(path) === '.ts' ? code(path) : readFileSync(path);
       const type = TYPES[extname(path)] ?? 'application/octet-stream';
-      response.writeHead(200, { 'Content-Type': type, ...(isolated ? ISOLATION : {}) });
+      response.writeHead(200, { 'Content-Type': type, ...kept });
       if (script !== '' && extname(path) === '.html') response.write(`<script>${script}</script>`);
       response.end(body);
     } catch {

@@ -27,9 +27,12 @@ function finish(state: string, summary: string, report: object): void {
   document.getElementById('report').textContent = JSON.stringify(report);
   document.body.dataset.state = state;
 }
-/** A worker that does a job. */
-function run(job: object): Promise<Record<string, unknown>> {
-  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+/** Two workers: each joins the machine for a job, and leaves it again. */
+const workers = [0, 1].map(
+  () => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' }),
+);
+/** A worker does a job. */
+function run(worker: PageThread, job: object): Promise<Record<string, unknown>> {
   return new Promise((resolve, reject) => {
     worker.onmessage = ({ data }) => resolve(data as Record<string, unknown>);
     worker.onerror = (e) => reject(new Error(e.message));
@@ -40,13 +43,15 @@ try {
   const machine = boot({ memory: '8M', cpus: 6, opfs: true, debug: true });
   while (!opfs_there()) await new Promise((resolve) => setTimeout(resolve, 5));
   const { handle } = machine;
-  const made = await run({ handle, job: 'make' });
+  const [one, other] = workers;
+  const made = await run(one, { handle, job: 'make' });
   const s = made.store as vm_store_t;
-  const [a, b] = await Promise.all([0, 1].map((me) => run({ handle, job: 'use', me, s })));
+  const used = workers.map((worker, me) => run(worker, { handle, job: 'use', me, s }));
+  const [a, b] = await Promise.all(used);
   const here = vm_store_size(s);
-  const ended = await run({ handle, job: 'end', s });
-  const large = await run({ handle, job: 'large' });
-  const again = await run({ handle, job: 'look' });
+  const ended = await run(other, { handle, job: 'end', s });
+  const large = await run(one, { handle, job: 'large' });
+  const again = await run(other, { handle, job: 'look' });
   spaces_check();
   machine.shutdown();
   finish('done', '', { made, a, b, here, ended, large, again });
