@@ -17,6 +17,7 @@ export const HELP: Readonly<Record<string, string>> = {
   'kern.smp': 'Processors: threads of the program that share the memory',
   'kern.sched': 'How waiting threads are chosen',
   vm: 'Virtual memory: pages, zones, the kernel heap',
+  'vm.contig': 'Runs of pages that were made where memory had none',
   'vm.domain': 'Memory domains, each with its own pages',
   'vm.kmem': 'Settings of the kernel heap',
   'vm.memguard': 'Guarded allocations that trap stray accesses',
