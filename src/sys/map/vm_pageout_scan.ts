@@ -186,6 +186,11 @@ function inactive_page(s: Scan, m: number, o: vm_object_t): void {
   if (!page_dirty(m)) {
     if (cached(s, m, o)) return got(s);
     if (tlb_owed()) return leave(s, m);
+    if (given_up(m, o)) {
+      object_page_free(m, o);
+      counter_add(v_dfree, 1);
+      return got(s);
+    }
     // Written to until a moment ago, or no store has it any more.
   }
   launder(s, m, o);
@@ -211,6 +216,16 @@ function cached(s: Scan, m: number, o: vm_object_t): boolean {
   pmap_remove_all(m);
   if (!s.silent) s.silent = tlb_wait_all(ANSWER_MS) >= 0; // once: the others are not to wait, too
   return object_page_cache(m, o);
+}
+/**
+ * Whether the contents of a page that `cached` did not take need not be kept: anonymous memory is
+ * dirty until a slot has it, so a clean page without one was given up by advice.  It is zero when
+ * it is used again, unless an object below has an older one: then it is kept.
+ */
+function given_up(m: number, o: vm_object_t): boolean {
+  if (page_dirty(m) || page.slot[m] !== 0 || !object_anonymous(o)) return false;
+  const used = page.busy[m] !== 0 || page.map_pmap[m] !== NULL || vm_page_wirings(m) !== 0;
+  return !used && object.backing[o] === NULL;
 }
 /** Has a dirty page written, if its time has come. */
 function launder(s: Scan, m: number, o: vm_object_t): void {
@@ -285,7 +300,7 @@ function tidied(m: number, o: vm_object_t, write: boolean): boolean {
   if (held()) return false;
   if (!page_valid(m)) return true;
   const s = scan_of(PASS_URGENT, 1, 1);
-  if (!page_dirty(m) && cached(s, m, o)) return true;
+  if (!page_dirty(m) && (cached(s, m, o) || (!tlb_owed() && given_up(m, o)))) return true;
   // Clean, but written to a moment ago, or a page that no store has any more.
   if (!write || tlb_owed() || !may_launder(s, m, o)) return false;
   dirty_note(m, o);

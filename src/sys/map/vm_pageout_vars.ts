@@ -10,6 +10,7 @@
  *      started  tid of the CPU that started such threads, 0: nobody did; -1: there is to be none
  *      pagers   how many of them there are to be
  *      still    tid of a CPU that wants no page to be moved (vm_pageout_still.ts)
+ *      vain     when a fault has found that no page can be had, and what it has seen (vm_oom.ts)
  *
  * Behind the record are two words of each CPU slot: 1 while its thread is in a turn of paging out;
  * and 1 if it is a thread that pages out.
@@ -49,6 +50,11 @@ export const vm_pageout_root = struct<vm_pageout_t>(
   pagers: i32('a', 'how many such threads there are to be'),
   launder: i32('ah', 'dirty pages are to be written: what the other such threads sleep for'),
   still: i32('a', 'tid of the CPU that wants no page to be moved now, 0: nobody does'),
+  vain: i32('ah', 'a sum of what would have to change before a page can be had; 0: one may be'),
+  vain_at: i32('ah', 'when that was found, ms'),
+  vain_resident: i32('ah', 'and what there was then: pages of memory objects'),
+  vain_wired: i32('ah', 'of these wired'),
+  vain_stuck: i32('ah', 'of these dirty, with no room in a swap area'),
 });
 const pageout = vm_pageout_root;
 

@@ -9,6 +9,7 @@
  */
 import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED } from '../h/vm_map.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
+import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import {
@@ -35,6 +36,11 @@ import {
 
 const object = vm_object;
 const page = vm_page;
+
+export const v_given_up = counter_u64(
+  'vm.stats.vm.v_given_up',
+  'Pages whose contents need not be kept, by advice (MADV_FREE)',
+);
 
 /**
  * Frees the pages from number `first` up to `end`, which nobody maps.  If they are the last ones
@@ -101,6 +107,7 @@ function advise(o: vm_object_t, first: number, n: number, advice: number): void 
       pmap_clear_modify(m);
       object_slot_drop(m, o);
       vm_page_deactivate(m, true);
+      counter_add(v_given_up, 1);
     } else if (advice === MADV_WILLNEED) vm_page_activate(m);
     else if (advice === MADV_DONTNEED) {
       if (page.map_pmap[m] === NULL) page.ref[m] = 0;

@@ -99,10 +99,14 @@ for (const [q, name, help] of [
 ] as const) {
   sysctl_value(`vm.stats.vm.${name}`, { type: 'uint', help }, () => pageq_count(q));
 }
+/** Pages of memory objects that are wired. */
+export function pageq_wired(): number {
+  return pageq.wired[root()];
+}
 sysctl_value(
   'vm.stats.vm.v_object_wire_count',
   { type: 'uint', help: 'Pages of memory objects that are wired' },
-  () => pageq.wired[root()],
+  pageq_wired,
 );
 const v_reactivated = counter_u64(
   'vm.stats.vm.v_reactivated',
@@ -115,7 +119,7 @@ const v_tcached = counter_u64(
 sysctl_value(
   'vm.stats.vm.v_wire_count',
   { type: 'uint', help: 'Pages that the kernel holds, and pages of memory objects that are wired' },
-  () => vm_page_kernel_count() + pageq.wired[root()],
+  () => vm_page_kernel_count() + pageq_wired(),
 );
 
 // --- links, inside a section ----------------------------------------------------------------
