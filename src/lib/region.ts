@@ -185,9 +185,9 @@ export class Region extends RegionAccess implements Disposable {
     this.#each('read', offset, to.length, false, (at, n, done) => bytes_out(to, done, at, n));
     return into;
   }
-  /** Copies bytes to an offset and on; returns how many. Throws as read does. */
-  write(offset: number, from: Source): number {
-    const src = bytesOf('write', from);
+  /** Copies bytes, or a text as UTF-8, to an offset and on; returns how many. Throws as read. */
+  write(offset: number, from: Source | string): number {
+    const src = typeof from === 'string' ? textBytes(from, 'write') : bytesOf('write', from);
     this.#each('write', offset, src.length, true, (at, n, done) => bytes_in(at, src, done, n));
     return src.length;
   }
@@ -428,7 +428,8 @@ export class Region extends RegionAccess implements Disposable {
   /**
    * What may be done with it from now on, by all threads.  Taking the right to write away waits
    * for other threads: ETIMEDOUT if one does not answer, and nothing has changed.  Throws EBUSY
-   * against a window, EINVAL, ENOMEM, ESTALE.
+   * against a window, EFAULT for rights that it may never have (a file that was mapped without
+   * `write`, a fork with less), EINVAL, ENOMEM, ESTALE.
    */
   protect(to: Protection, options?: WaitOptions): void {
     const prot = protectionOf('protect', to);
@@ -436,7 +437,8 @@ export class Region extends RegionAccess implements Disposable {
   }
   /**
    * How it will be used.  'dontneed': its pages are the first to go when memory is short; 'free':
-   * and their contents need not be kept.  These two throw EBUSY while a window is open.  Of a file:
+   * and their contents need not be kept.  These two throw EBUSY while a window is open.  Of a file
+   * both make pages that the file has too as good as free, and others the first to be written;
    * 'willneed' brings its pages in, 'sequential' and 'random' say whether those behind one that is
    * used are to come with it.  Throws EINVAL, ESTALE.
    */
@@ -555,9 +557,18 @@ export class Region extends RegionAccess implements Disposable {
       const kern = inKernel(op, () => run(mp, of));
       if (kern === KERN_SUCCESS) return;
       if (kern === KERN_FAILURE) this.#silent(op);
+      if (kern === KERN_PROTECTION_FAILURE && op === 'protect') this.#never();
       if (kern !== KERN_BUSY) this.#fail(op, 0, 0, kern, op === 'protect');
       this.space.blocked(op, mp, ...this.#pages(), until);
     }
+  }
+  /** Throws: a right that it may never have. */
+  #never(): never {
+    const why =
+      this.fileSize >= 0
+        ? 'its file was mapped without the right to write: mmap({ file, write: true })'
+        : 'it may never have that right: fork({ protect }) says what a copy may be used for';
+    throw this.#error(EFAULT, 'protect', why, { address: this.address, reason: 'protection' });
   }
   #silent(op: string): never {
     silentThread(op, this.#where(), { region: this.name, space: this.space.name });

@@ -450,6 +450,51 @@ describe('length', () => {
     }));
 });
 
+test('advice that pages are not needed: clean ones are as good as free, stores stay', () =>
+  up((machine) => {
+    const path = file(32 * PAGE);
+    const before = readFileSync(path);
+    const m = machine.space('s').mmap({ file: path, write: true });
+    const stat = (name: string): number => Number(machine.sysctl(`vm.stats.vm.${name}`));
+    for (const advice of ['dontneed', 'free'] as const) {
+      all(m, m.length);
+      m.setU32(5 * PAGE, 77);
+      const reads = stat('v_vnodepgsin');
+      const cached = stat('v_cache_count');
+      m.advise(advice);
+      assert.equal(stat('v_cache_count') - cached, 31, advice);
+      assert.equal(m.getU32(5 * PAGE), 77);
+      const got = all(m, m.length);
+      before.writeUInt32LE(77, 5 * PAGE);
+      assert.deepEqual(got, before);
+      assert.equal(stat('v_vnodepgsin'), reads, 'they were found again');
+      m.sync();
+      assert.deepEqual(readFileSync(path), before);
+    }
+  }));
+test('text is stored as UTF-8; a right that a file was not mapped with is told', () =>
+  up((machine) => {
+    const path = file(3 * PAGE);
+    const m = machine.space('s').mmap({ file: path, write: true });
+    const text = 'grüße, 世界';
+    const bytes = Buffer.from(text);
+    assert.equal(m.write(PAGE - 5, text), bytes.length);
+    assert.deepEqual(Buffer.from(m.read(PAGE - 5, new Uint8Array(bytes.length))), bytes);
+    assert.equal(m.indexOf(text), PAGE - 5);
+    assert.equal(m.write(7, ''), 0);
+    fails(() => m.write(m.length - 3, text), 'EFAULT');
+    const r = machine.space('s').mmap({ file: path });
+    const e = fails(() => r.protect('rw'), 'EFAULT', /mapped without the right to write: mmap\(/);
+    assert.equal(e.reason, 'protection');
+    r.protect('none');
+    r.protect('r');
+    const snap = machine.space('s').fork('snap', { protect: 'r' });
+    const own = machine.space('s').mmap({ length: PAGE, name: 'own' });
+    own.protect('rw');
+    const less = /without the right to write|may never/;
+    fails(() => snap.region(m.address).protect('rw'), 'EFAULT', less);
+    snap.destroy();
+  }));
 test('what cannot be mapped is one error, and nothing has changed', () =>
   up((machine) => {
     const space = machine.space('s');

@@ -17,7 +17,7 @@ import { PAGE_SIZE } from '../machine/memory.ts';
 import { get64, NULL } from '../machine/struct.ts';
 import {
   KERN_SUCCESS,
-  MADV_DONTNEED,
+  MADV_BEHIND,
   MAP_COPY_ON_WRITE,
   VM_MAP_MAX,
   vm_map,
@@ -281,7 +281,7 @@ export function space_willneed(mp: vm_map_t, { start, end }: RegionKey): void {
 }
 /** Pages of it were used in turn, and will not be again soon: a favour to others. */
 export function space_behind(mp: vm_map_t, of: RegionKey, start: number, end: number): void {
-  vm_map_madvise(mp, start, end, MADV_DONTNEED, is_there(of));
+  vm_map_madvise(mp, start, end, MADV_BEHIND, is_there(of));
 }
 /** Writes what its files lack: 0, an errno, or -KERN_INVALID_ADDRESS. */
 export function space_sync(mp: vm_map_t, of: RegionKey, how: Sync): number {

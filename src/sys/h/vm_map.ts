@@ -103,6 +103,8 @@ export const MADV_NOSYNC = 6;
 export const MADV_AUTOSYNC = 7;
 export const MADV_NOCORE = 8;
 export const MADV_CORE = 9;
+/** Not BSD's: as MADV_DONTNEED, by who has passed by and is in a hurry: nothing is looked at. */
+export const MADV_BEHIND = 100;
 
 /* Whose wiring it is, and whether holes are passed over: both are said by every caller. */
 export const VM_MAP_WIRE_SYSTEM = 0;

@@ -31,6 +31,7 @@ import {
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
   MADV_AUTOSYNC,
+  MADV_BEHIND,
   MADV_CORE,
   MADV_DONTNEED,
   MADV_FREE,
@@ -318,6 +319,8 @@ const ADVICE = new Map([
   [MADV_NOCORE, [0, MAP_ENTRY_NOCOREDUMP]],
   [MADV_CORE, [MAP_ENTRY_NOCOREDUMP, 0]],
 ]);
+/** Advice that is about the pages that are there. */
+const ABOUT_PAGES: readonly number[] = [MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_BEHIND];
 /**
  * Says how a range will be used: MADV_*.  What is about the pages that are there goes to the
  * objects, and cuts no entry.
@@ -339,9 +342,7 @@ export function vm_map_madvise(
     vm_map_unlock(mp);
     return result;
   }
-  if (advice !== MADV_WILLNEED && advice !== MADV_DONTNEED && advice !== MADV_FREE) {
-    return KERN_INVALID_ARGUMENT;
-  }
+  if (!ABOUT_PAGES.includes(advice)) return KERN_INVALID_ARGUMENT;
   if (map.runs[mp] !== NULL) {
     vm_map_lock(mp);
     while (windows_settle(mp, from, to));

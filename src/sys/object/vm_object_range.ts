@@ -4,14 +4,17 @@
  *      vm_object_page_remove   they go: whoever mapped them is through with them
  *      vm_object_madvise       how soon they will be used again
  *
+ * Of a file, advice that pages are not needed makes those that are clean as good as free; what was
+ * stored there stays, whichever advice it is.
+ *
  * Busy pages that are to go are waited for, those that get advice are passed over.  Wired
  * pages stay as they are; lent ones go too, and are their borrowers' alone then.
  */
-import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED } from '../h/vm_map.ts';
+import { MADV_BEHIND, MADV_DONTNEED, MADV_FREE, MADV_WILLNEED } from '../h/vm_map.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { NULL } from '../machine/struct.ts';
-import { OBJ_ONEMAPPING, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJ_ONEMAPPING, OBJT_VNODE, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import {
   PQ_INACTIVE,
   page_queue,
@@ -21,10 +24,13 @@ import {
   vm_page_held,
   vm_page_wirings,
 } from '../page/vm_pageq.ts';
-import { pmap_clear_modify, pmap_ts_referenced } from '../pmap/pmap.ts';
+import { pmap_clear_modify, pmap_remove_all, pmap_ts_referenced } from '../pmap/pmap.ts';
+import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { page_dirty } from './vm_launder.ts';
 import { object_anonymous } from './vm_object.ts';
+import { object_page_cache } from './vm_object_cache.ts';
 import { object_slot_drop, object_slots_free } from './vm_object_slot.ts';
 import {
   object_page,
@@ -79,7 +85,7 @@ export function vm_object_madvise(o: vm_object_t, first: number, n: number, advi
   let from = first;
   mtx_lock(object.lock, at);
   for (;;) {
-    const may = advice !== MADV_FREE || shown_once(at);
+    const may = advice !== MADV_FREE || shown_once(at) || object.type[at] === OBJT_VNODE;
     if (may) advise(at, from, n, advice);
     const below = object.backing[at];
     if (below === NULL || !may) break;
@@ -96,10 +102,12 @@ function shown_once(o: vm_object_t): boolean {
 function advise(o: vm_object_t, first: number, n: number, advice: number): void {
   if (advice === MADV_FREE) object_slots_free(o, first, first + n);
   const idle: number[] = [];
+  const clean: number[] = [];
+  const file = object.type[o] === OBJT_VNODE;
   for (let m = page_from(o, first); m !== 0; m = page_from(o, page.index[m] + 1)) {
     if (page.index[m] >= first + n) break;
     if (page.busy[m] !== 0 || vm_page_wirings(m) !== 0 || !page_valid(m)) continue;
-    if (advice === MADV_FREE) {
+    if (advice === MADV_FREE && !file) {
       undo_begin(object.lock, o);
       save(page.state, m);
       page.state[m] &= ~PAGE_DIRTY;
@@ -109,14 +117,23 @@ function advise(o: vm_object_t, first: number, n: number, advice: number): void 
       vm_page_deactivate(m, true);
       counter_add(v_given_up, 1);
     } else if (advice === MADV_WILLNEED) vm_page_activate(m);
-    else if (advice === MADV_DONTNEED) {
+    else if (UNUSED.includes(advice)) {
+      if (file && advice !== MADV_BEHIND && !page_dirty(m)) {
+        pmap_remove_all(m);
+        clean.push(m);
+      }
       if (page.map_pmap[m] === NULL) page.ref[m] = 0;
       else pmap_ts_referenced(m); // that it was used is forgotten
       if (page_queue(m) !== PQ_INACTIVE) idle.push(m);
     }
   }
   vm_page_deactivate_all(idle);
+  if (clean.length === 0 || tlb_wait_all(ANSWER_MS) >= 0) return;
+  for (const m of clean) object_page_cache(m, o); // unless it was written to at the last moment
 }
+const UNUSED: readonly number[] = [MADV_DONTNEED, MADV_BEHIND, MADV_FREE];
+/** How long a CPU may be silent before the pages stay as they are, ms. */
+const ANSWER_MS = 20;
 /** As object_page_next, of an object that most likely has page `i`. */
 function page_from(o: vm_object_t, i: number): number {
   return object_page(o, i) || object_page_next(o, i);
