@@ -52,6 +52,12 @@ export const MS_ASYNC = 1;
 /** Pages go once they are written. */
 export const MS_INVALIDATE = 2;
 
+/* mlockall. */
+/** What is mapped now is locked. */
+export const MCL_CURRENT = 1;
+/** And what will be mapped. */
+export const MCL_FUTURE = 2;
+
 /* mincore: a byte for each page. */
 export const MINCORE_INCORE = 0x01;
 /** It was used, by this space. */

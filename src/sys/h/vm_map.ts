@@ -188,7 +188,7 @@ export const vm_map = struct<vm_map_t>(
   maxsaddr: i32('sh', 'lowest page that its stack may have; 0: it has none'),
   wired: i32('sh', 'pages that its entries have wired'),
   wire_limit: i32('sh', 'the most pages that a program may lock'),
-  wire_future: i32('s', 'what will be mapped is locked at once: 1'),
+  wire_future: i32('sh', 'what will be mapped is locked at once: 1'),
   holds: ptr<vm_hold_t>('sh', 'wirings of threads: the newest; 0: there is none'),
   dlimit: i32('sh', 'the most pages that its data may have'),
   dlimit_max: i32('sh', 'what `dlimit` may become; other mappings leave so much room'),

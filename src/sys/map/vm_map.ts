@@ -123,6 +123,21 @@ export function vm_map_startup(): void {
 }
 sysctl_value('vm.maps', { type: 'uint', help: 'Address spaces' }, () => root.count[map_root()]);
 
+/** Pages that spaces have wired: a sample. */
+export function vm_map_wired(): number {
+  const r = map_root();
+  let pages = 0;
+  mtx_lock(root.lock, r);
+  for (let mp = root.first[r]; mp !== NULL; mp = map.next[mp]) pages += map.wired[mp];
+  mtx_unlock(root.lock, r);
+  return pages;
+}
+sysctl_value(
+  'vm.locked_pages',
+  { type: 'uint', unit: 'pages', help: 'Pages that address spaces have locked' },
+  vm_map_wired,
+);
+
 // --- references on their way -------------------------------------------------------------------
 
 /** Notes a reference in this CPU's hand. Inside a section. */

@@ -131,7 +131,8 @@ export function vmspace_exec(mp: vm_map_t): number {
     return gone;
   }
   undo_begin(map.lock, mp);
-  for (const f of [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr]) {
+  const gone_too = [map.tsize, map.dsize, map.ssize, map.taddr, map.daddr, map.maxsaddr];
+  for (const f of [...gone_too, map.wire_future]) {
     save(f, mp);
     f[mp] = 0;
   }

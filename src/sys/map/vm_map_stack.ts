@@ -12,7 +12,8 @@
  * Growing down adds an entry below, to which the right to grow moves on.  Its pages have the
  * protection with which the stack was made, as far as they still may, whatever was done to
  * those that are there; BSD up to 8 gave them the one that all stacks begin with.  Growing up
- * makes the entry longer: new pages are like the last one.
+ * makes the entry longer: new pages are like the last one.  What is locked does not become longer,
+ * it gets an entry above instead; where all that is mapped is to be locked, the new pages are.
  */
 import { NULL } from '../machine/struct.ts';
 import { sysctl_get, sysctl_uint } from '../machine/sysctl_decl.ts';
@@ -23,8 +24,11 @@ import {
   KERN_SUCCESS,
   MAP_ENTRY_GROWS_DOWN,
   MAP_ENTRY_GROWS_UP,
+  MAP_ENTRY_IN_TRANSITION,
   MAP_STACK_GROWS_DOWN,
   MAP_STACK_GROWS_UP,
+  VM_MAP_WIRE_HOLESOK,
+  VM_MAP_WIRE_USER,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -37,6 +41,7 @@ import { vm_map_lock, vm_map_unlock } from './vm_map.ts';
 import { entry_grow, vm_map_simplify_entry } from './vm_map_entry.ts';
 import { type Mapping, range_free, vm_map_fixed_locked, vm_map_insert } from './vm_map_insert.ts';
 import { entry_covers, map_header, vm_map_lookup_entry } from './vm_map_tree.ts';
+import { vm_map_wire } from './vm_map_wire.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -115,11 +120,22 @@ export function vm_map_growstack(
 ): number {
   vm_map_lock(mp);
   const below = vm_map_lookup_entry(mp, vpn);
-  const result = entry_covers(mp, below, vpn) ? KERN_SUCCESS : grow(mp, vpn, below, limits);
+  const grown = { start: 0, end: 0 };
+  const result = entry_covers(mp, below, vpn) ? KERN_SUCCESS : grow(mp, vpn, below, limits, grown);
   vm_map_unlock(mp);
+  if (map.wire_future[mp] !== 0 && grown.end > grown.start) {
+    // errno: a page that cannot be had now is faulted in when it is used
+    vm_map_wire(mp, grown.start, grown.end, VM_MAP_WIRE_USER | VM_MAP_WIRE_HOLESOK);
+  }
   return result;
 }
-function grow(mp: vm_map_t, vpn: number, below: vm_map_entry_t, limits: StackLimits): number {
+function grow(
+  mp: vm_map_t,
+  vpn: number,
+  below: vm_map_entry_t,
+  limits: StackLimits,
+  grown: { start: number; end: number },
+): number {
   const header = map_header(mp);
   const above = entry.next[below];
   const grows_up = below !== header && (entry.eflags[below] & MAP_ENTRY_GROWS_UP) !== 0;
@@ -140,10 +156,19 @@ function grow(mp: vm_map_t, vpn: number, below: vm_map_entry_t, limits: StackLim
   }
   const process = map.maxsaddr[mp] !== 0 && vpn >= map.maxsaddr[mp];
   const left = process ? limits.stack - map.ssize[mp] : Number.POSITIVE_INFINITY;
-  if (need > left || need > map.limit[mp] - map.size[mp]) return KERN_NO_SPACE;
+  const locked = map.wire_future[mp] !== 0; // what is mapped from here on
+  const room = Math.min(
+    map.limit[mp] - map.size[mp],
+    locked ? map.wire_limit[mp] - map.wired[mp] : Number.POSITIVE_INFINITY,
+  );
+  if (need > left || need > room) return KERN_NO_SPACE;
   const wanted = Math.ceil(need / step_pages()) * step_pages();
-  const n = Math.min(wanted, entry.avail_ssize[e], hole, left, map.limit[mp] - map.size[mp]);
-  const result = up ? grow_up(mp, e, n) : grow_down(mp, below, e, n);
+  const n = Math.min(wanted, entry.avail_ssize[e], hole, left, room);
+  const edge = up ? entry.end[e] : entry.start[e] - n;
+  const alone =
+    up && entry.wired_count[e] === 0 && (entry.eflags[e] & MAP_ENTRY_IN_TRANSITION) === 0;
+  const result = alone ? grow_up(mp, e, n) : grow_beside(mp, e, n, up);
+  if (result === KERN_SUCCESS) [grown.start, grown.end] = [edge, edge + n];
   if (result === KERN_SUCCESS && process) {
     undo_begin(map.lock, mp);
     save(map.ssize, mp);
@@ -158,25 +183,31 @@ function set_avail(mp: vm_map_t, e: vm_map_entry_t, pages: number): void {
   entry.avail_ssize[e] = pages;
   undo_end();
 }
-/** An entry of n pages below the stack; it is the one that grows from here on. */
-function grow_down(mp: vm_map_t, below: vm_map_entry_t, e: vm_map_entry_t, n: number): number {
-  const both = (entry.eflags[e] & MAP_ENTRY_GROWS_UP) !== 0;
+/**
+ * An entry of n pages below the stack, or above it; it is the one that grows that way from here on.
+ */
+function grow_beside(mp: vm_map_t, e: vm_map_entry_t, n: number, up: boolean): number {
+  const [grows, other] = up
+    ? [MAP_ENTRY_GROWS_UP, MAP_ENTRY_GROWS_DOWN]
+    : [MAP_ENTRY_GROWS_DOWN, MAP_ENTRY_GROWS_UP];
+  const both = (entry.eflags[e] & other) !== 0;
   const what = {
     object: NOTHING,
     offset: 0,
     protection: entry.grow_prot[e] & entry.max_protection[e],
     max_protection: entry.max_protection[e],
-    cow: MAP_STACK_GROWS_DOWN,
+    cow: up ? MAP_STACK_GROWS_UP : MAP_STACK_GROWS_DOWN,
     grows: entry.avail_ssize[e] - n,
   };
-  const result = vm_map_insert(mp, entry.start[e] - n, entry.start[e], what);
+  const at = up ? entry.end[e] : entry.start[e] - n;
+  const result = vm_map_insert(mp, at, at + n, what);
   if (result !== KERN_SUCCESS) return result;
-  const made = entry.next[below];
+  const made = up ? entry.next[e] : entry.prev[e];
   undo_begin(map.lock, mp);
   save(entry.eflags, e);
   save(entry.avail_ssize, e);
   save(entry.inheritance, made);
-  entry.eflags[e] &= ~MAP_ENTRY_GROWS_DOWN;
+  entry.eflags[e] &= ~grows;
   entry.avail_ssize[e] = both ? entry.avail_ssize[e] - n : 0;
   entry.inheritance[made] = entry.inheritance[e];
   undo_end();

@@ -100,7 +100,11 @@ test('the table has the numbers and names of FreeBSD', () => {
       [74, 'mprotect'],
       [75, 'madvise'],
       [78, 'mincore'],
+      [203, 'mlock'],
+      [204, 'munlock'],
       [250, 'minherit'],
+      [324, 'mlockall'],
+      [325, 'munlockall'],
       [477, 'mmap'],
     ],
   );

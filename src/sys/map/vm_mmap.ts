@@ -97,6 +97,7 @@ import {
 import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from './vm_map.ts';
 import { type Mapping, range_free, vm_map_fixed_locked, vm_map_insert } from './vm_map_insert.ts';
 import { vm_map_pmap_enter } from './vm_map_prefault.ts';
+import { vm_future_wire } from './vm_mlock.ts';
 import { map_at_zero, max_proc_mmap } from './vm_vars.ts';
 import {
   vm_map_inherit,
@@ -373,6 +374,11 @@ export function sys_mmap(mp: vm_map_t, args: readonly number[], file?: MapFile):
   });
   if (result !== KERN_SUCCESS) return fails(exclusive !== 0 ? exclusive : mmap_errno(result));
   if (what.object !== NULL) prefault(mp, page, r);
+  const unlocked = vm_future_wire(mp, page, page + r.pages);
+  if (unlocked !== 0) {
+    vm_map_remove(mp, page, page + r.pages); // errno: no edge to cut
+    return fails(unlocked);
+  }
   return succeeds(page_address(mp, page) + r.inside);
 }
 

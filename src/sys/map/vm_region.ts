@@ -64,6 +64,7 @@ import {
 import { type Mapping, range_free, vm_map_insert } from './vm_map_insert.ts';
 import { delete_wait, vm_map_delete_now } from './vm_map_range.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
+import { vm_future_wire } from './vm_mlock.ts';
 import { windows_settle } from './vm_window.ts';
 
 const map = vm_map;
@@ -331,7 +332,13 @@ export function vm_region_map(mp: vm_map_t, want: RegionWanted): Region | number
   const there = name.length === 0 ? (NULL as vm_region_t) : find(mp, (r) => same(r, name));
   const result = there === NULL ? map_new(mp, want) : seen(there);
   vm_map_unlock(mp);
-  return result;
+  return there === NULL && typeof result !== 'number' ? locked(mp, result) : result;
+}
+/** A region that was just mapped, locked if the program wants that of all; or it goes again. */
+function locked(mp: vm_map_t, r: Region): Region | number {
+  if (vm_future_wire(mp, r.start, r.end) === 0) return r;
+  vm_region_unmap(mp, r.start, r.id); // errno: by now it may be gone
+  return KERN_NO_SPACE;
 }
 /**
  * Maps regions where nothing is mapped, all of them or none: so that nobody sees some.  They have

@@ -11,6 +11,7 @@ import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { EINVAL, ENOSYS } from '../machine/errno.ts';
 import type { vm_map_t } from '../h/vm_map.ts';
 import { sys_mincore } from './vm_mincore.ts';
+import { sys_mlock, sys_mlockall, sys_munlock, sys_munlockall } from './vm_mlock.ts';
 import {
   fails,
   type MapFile,
@@ -51,7 +52,11 @@ export const vm_syscalls: readonly Syscall[] = [
   call(74, 'mprotect', 3, sys_mprotect),
   call(75, 'madvise', 3, sys_madvise),
   call(78, 'mincore', 3, sys_mincore),
+  call(203, 'mlock', 2, sys_mlock),
+  call(204, 'munlock', 2, sys_munlock),
   call(250, 'minherit', 3, sys_minherit),
+  call(324, 'mlockall', 1, sys_mlockall),
+  call(325, 'munlockall', 0, sys_munlockall),
   call(477, 'mmap', 6, sys_mmap),
 ];
 const by_key = new Map<number | string, Syscall>(

@@ -28,6 +28,7 @@ import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from
 import { vm_map_insert, vm_map_mapped } from './vm_map_insert.ts';
 import { entries_wait, vm_map_delete } from './vm_map_range.ts';
 import { windows_settle } from './vm_window.ts';
+import { vm_future_wire } from './vm_mlock.ts';
 import { fails, type Sysret, succeeds, unsigned, with_memory } from './vm_mmap.ts';
 
 const map = vm_map;
@@ -95,6 +96,8 @@ export interface Limits {
   readonly stack?: number;
   /** RLIMIT_AS: all that is mapped. */
   readonly all?: number;
+  /** RLIMIT_MEMLOCK: all that is locked. */
+  readonly memlock?: number;
   /** RLIMIT_RSS: what is translated at a time; 0: any number. */
   readonly resident?: number;
 }
@@ -105,6 +108,7 @@ export function vmspace_limits(mp: vm_map_t, limits: Limits): void {
     { f: map.dlimit_max, bytes: limits.data_max },
     { f: map.slimit, bytes: limits.stack },
     { f: map.limit, bytes: limits.all },
+    { f: map.wire_limit, bytes: limits.memlock },
     { f: map.rss_limit, bytes: limits.resident },
   ];
   vm_map_lock(mp);
@@ -124,15 +128,25 @@ export function vmspace_limits(mp: vm_map_t, limits: Limits): void {
 export function sys_break(mp: vm_map_t, [address]: readonly number[]): Sysret {
   const last = Math.ceil(unsigned(address) / PAGE_SIZE);
   let error = 0;
+  let [old, from, to] = [0, 0, 0];
   const result = with_memory(() => {
     vm_map_lock(mp);
     const base = to_address(mp, map.daddr[mp]) / PAGE_SIZE;
     error = last < base ? EINVAL : 0;
+    old = map.dsize[mp];
     const kern = error === 0 ? move_break(mp, base, last - base) : KERN_SUCCESS;
+    [from, to] = [map.daddr[mp] + old, map.daddr[mp] + map.dsize[mp]];
     vm_map_unlock(mp);
     return kern;
   });
   if (result !== KERN_SUCCESS) error = result === KERN_BUSY ? EBUSY : ENOMEM;
+  if (error === 0 && to > from && vm_future_wire(mp, from, to) !== 0) {
+    vm_map_lock(mp);
+    // Nobody moves it meanwhile who expects an answer of his own; it fits, as it did.
+    if (map.dsize[mp] === to - map.daddr[mp]) move_break(mp, 0, old); // errno: less needs no place
+    vm_map_unlock(mp);
+    error = ENOMEM;
+  }
   return error === 0 ? succeeds(last * PAGE_SIZE) : fails(error);
 }
 /**

@@ -34,3 +34,9 @@ export const max_proc_mmap = sysctl_uint('vm.max_proc_mmap', {
   flags: CTLFLAG_RWTUN,
   help: 'The most entries of an address space for each reference to it; 0: any number',
 });
+export const unprivileged_mlock = sysctl_uint('security.bsd.unprivileged_mlock', {
+  value: 1,
+  max: 1,
+  flags: CTLFLAG_RWTUN,
+  help: 'Whether programs may lock memory: mlock and mlockall',
+});

@@ -98,6 +98,7 @@ import {
   vm_map_unlock,
   vm_map_unlock_and_wait,
   vm_map_wakeup,
+  vm_map_wired,
 } from './vm_map.ts';
 import { entry_covers, vm_map_lookup_entry } from './vm_map_tree.ts';
 import { vm_pageout_direct } from './vm_pageout.ts';
@@ -243,12 +244,13 @@ function open_locked(mp: vm_map_t, start: number, end: number, prot: number): nu
       return over.inside ? share(mp, there, start, end, prot) : -EBUSY;
     }
   }
-  const r = window_root();
-  if (root.pages[r] + end - start > sysctl_get(max_wired)) return over_limit(r);
+  const room = wired_room();
+  if (end - start > room) return over_limit(room);
+  const most = root.pages[window_root()] + room; // what is locked meanwhile does not count
   const first = pages_look(mp, start, end, prot);
   if (first < 0) return first;
   if (first !== SCATTERED) {
-    const w = open_run(mp, start, end, prot, first);
+    const w = open_run(mp, start, end, { prot, frame: first, most });
     if (w < 0) return w;
     const wired = pages_wire(mp, start, end, first, wired_word(w));
     return wired === 0 ? w : undone(w, wired);
@@ -260,7 +262,7 @@ function open_locked(mp: vm_map_t, start: number, end: number, prot: number): nu
     const few = free < n + vm_page_reserved();
     return few ? short_of(WINDOW_SHORT, free) : short_of(WINDOW_FRAGMENTED, phys_longest());
   }
-  const w = open_run(mp, start, end, prot, frame);
+  const w = open_run(mp, start, end, { prot, frame, most });
   if (w < 0) {
     pages_run_free(frame, n);
     return w;
@@ -293,8 +295,17 @@ function undone(w: number, error: number): number {
   unlink(w as vm_window_t);
   return error;
 }
+/** A run that is to be. */
+interface NewRun {
+  readonly prot: number;
+  /** Its first page of memory. */
+  readonly frame: number;
+  /** All windows may show so many pages. */
+  readonly most: number;
+}
 /** A window and a run of its own, of which no page is wired yet. -errno: none. */
-function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame: number): number {
+function open_run(mp: vm_map_t, start: number, end: number, how: NewRun): number {
+  const { prot, frame, most } = how;
   const n = end - start;
   const r = window_root();
   const u = item() as vm_window_run_t;
@@ -314,7 +325,8 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
   checked_publish(u);
   window_fill(w, mp, u, start, n, prot);
   mtx_lock(root.lock, r);
-  const full = root.pages[r] + n > sysctl_get(max_wired);
+  const room = most - root.pages[r];
+  const full = n > room;
   if (!full) {
     undo_begin(root.lock, r);
     save(map.runs, mp);
@@ -334,14 +346,18 @@ function open_run(mp: vm_map_t, start: number, end: number, prot: number, frame:
   if (!full) return w;
   zone_give_hand(zone(), w);
   zone_give_hand(zone(), u);
-  return over_limit(r);
+  return over_limit(room);
 }
-/** Pages that vm.max_wired leaves beside those of windows. A sample. */
+/** The most pages that programs may hold in place. */
+export function wired_max(): number {
+  return sysctl_get(max_wired);
+}
+/** Pages that it leaves beside those that windows show and spaces have locked. A sample. */
 export function wired_room(): number {
-  return sysctl_get(max_wired) - root.pages[window_root()];
+  return wired_max() - root.pages[window_root()] - vm_map_wired();
 }
-function over_limit(r: vm_window_root_t): number {
-  return short_of(WINDOW_LIMIT, Math.max(sysctl_get(max_wired) - root.pages[r], 0));
+function over_limit(room: number): number {
+  return short_of(WINDOW_LIMIT, Math.max(room, 0));
 }
 /** A window onto a part of a run that is there. */
 function share(mp: vm_map_t, u: vm_window_run_t, start: number, end: number, prot: number): number {

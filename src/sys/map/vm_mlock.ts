@@ -1,0 +1,177 @@
+/*
+ * vm_mlock: the system calls that lock memory, and their limits.
+ *
+ *      mlock, munlock           a range is locked: in memory, and it stays there
+ *      mlockall, munlockall     all that is mapped now, or what will be mapped, or both
+ *      vslock, vsunlock         the kernel does so for a while, to use the pages where they are
+ *
+ * A program's locks do not nest: what was locked often is unlocked once.  A fork inherits none.
+ *
+ *      RLIMIT_MEMLOCK (vmspace_limits)        pages that one space may have locked
+ *      vm.max_wired                           pages that all spaces have locked, and windows show
+ *      security.bsd.unprivileged_mlock        0: nobody may lock
+ *
+ * Pages that are locked already count twice where a range is locked again, as in BSD.
+ *
+ * What will be mapped: after mlockall(MCL_FUTURE) whoever maps something locks it (vm_future_wire),
+ * mmap, the break, stacks that grow, and regions.  If that fails the mapping goes again, and the
+ * call fails.  What nobody may use is mapped without it.
+ */
+import { sysctl_get } from '../machine/sysctl_decl.ts';
+import { EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM } from '../machine/errno.ts';
+import { MCL_CURRENT, MCL_FUTURE } from '../h/mman.ts';
+import {
+  KERN_SUCCESS,
+  VM_MAP_WIRE_HOLESOK,
+  VM_MAP_WIRE_NOHOLES,
+  VM_MAP_WIRE_USER,
+  vm_map,
+  vm_map_entry,
+  type vm_map_t,
+} from '../h/vm_map.ts';
+import { VM_PROT_NONE } from '../h/vm_prot.ts';
+import { save, undo_begin, undo_end } from '../sync/undo.ts';
+import { bank_pieces, type Piece } from './vm_bank.ts';
+import { vm_hold_unwire, vm_hold_wire } from './vm_hold.ts';
+import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from './vm_map.ts';
+import { vm_map_check_protection } from './vm_map_range.ts';
+import { map_header } from './vm_map_tree.ts';
+import { vm_map_unwire, vm_map_wire } from './vm_map_wire.ts';
+import { fails, range_of, type Range, type Sysret, succeeds, with_memory } from './vm_mmap.ts';
+import { unprivileged_mlock } from './vm_vars.ts';
+import { wired_max, wired_room } from './vm_window.ts';
+
+const map = vm_map;
+const entry = vm_map_entry;
+const WHOLE = VM_MAP_WIRE_USER | VM_MAP_WIRE_NOHOLES;
+const ALL = VM_MAP_WIRE_USER | VM_MAP_WIRE_HOLESOK;
+
+function forbidden(): boolean {
+  return sysctl_get(unprivileged_mlock) === 0;
+}
+/** What the limits say to n pages more: an errno, or 0. */
+function over_limit(mp: vm_map_t, n: number): number {
+  if (n > wired_max() || map.wired[mp] + n > map.wire_limit[mp]) return ENOMEM;
+  return n > wired_room() ? EAGAIN : 0;
+}
+/** The pieces of a range, if all of it is mapped; null: it is not. */
+function pieces_of(mp: vm_map_t, { first, last }: Range): Piece[] | null {
+  const pieces = [...bank_pieces(mp, first, last)];
+  if (pieces.reduce((n, { start, end }) => n + end - start, 0) !== last - first) return null;
+  vm_map_lock_read(mp);
+  const whole = pieces.every(({ start, end }) =>
+    vm_map_check_protection(mp, start, end, VM_PROT_NONE),
+  );
+  vm_map_unlock_read(mp);
+  return whole ? pieces : null;
+}
+export function sys_mlock(mp: vm_map_t, [address, length]: readonly number[]): Sysret {
+  const r = range_of(address, length);
+  if (forbidden()) return fails(EPERM);
+  if (r.wraps) return fails(EINVAL);
+  if (length === 0) return succeeds();
+  const over = over_limit(mp, r.last - r.first);
+  if (over !== 0) return fails(over);
+  const pieces = pieces_of(mp, r);
+  if (pieces === null) return fails(ENOMEM);
+  for (const [i, { start, end }] of pieces.entries()) {
+    if (with_memory(() => vm_map_wire(mp, start, end, WHOLE)) === KERN_SUCCESS) continue;
+    for (const done of pieces.slice(0, i)) vm_map_unwire(mp, done.start, done.end, ALL);
+    return fails(ENOMEM);
+  }
+  return succeeds();
+}
+export function sys_munlock(mp: vm_map_t, [address, length]: readonly number[]): Sysret {
+  const r = range_of(address, length);
+  if (forbidden()) return fails(EPERM);
+  if (r.wraps) return fails(EINVAL);
+  if (length === 0) return succeeds();
+  const pieces = pieces_of(mp, r);
+  if (pieces === null) return fails(ENOMEM);
+  for (const { start, end } of pieces) {
+    if (with_memory(() => vm_map_unwire(mp, start, end, WHOLE)) !== KERN_SUCCESS) {
+      return fails(ENOMEM);
+    }
+  }
+  return succeeds();
+}
+export function sys_mlockall(mp: vm_map_t, [how]: readonly number[]): Sysret {
+  if (how === 0 || (how & ~(MCL_CURRENT | MCL_FUTURE)) !== 0) return fails(EINVAL);
+  if (forbidden()) return fails(EPERM);
+  const now = (how & MCL_CURRENT) !== 0;
+  if (now && map.size[mp] > map.wire_limit[mp]) return fails(ENOMEM);
+  set_future(mp, how & MCL_FUTURE ? 1 : 0);
+  if (!now) return succeeds();
+  if (map.size[mp] - map.wired[mp] > wired_room()) return fails(EAGAIN);
+  return fails_unless(
+    with_memory(() => all(mp, vm_map_wire)),
+    EAGAIN,
+  );
+}
+export function sys_munlockall(mp: vm_map_t): Sysret {
+  if (forbidden()) return fails(EPERM);
+  set_future(mp, 0);
+  return fails_unless(
+    with_memory(() => all(mp, vm_map_unwire)),
+    ENOMEM,
+  );
+}
+function fails_unless(kern: number, errno: number): Sysret {
+  return kern === KERN_SUCCESS ? succeeds() : fails(errno);
+}
+/** Does that to all that is mapped. */
+function all(mp: vm_map_t, to: typeof vm_map_wire): number {
+  const header = map_header(mp);
+  vm_map_lock_read(mp);
+  const [min, max] = [entry.end[header], entry.start[header]];
+  vm_map_unlock_read(mp);
+  return to(mp, min, max, ALL);
+}
+function set_future(mp: vm_map_t, on: number): void {
+  vm_map_lock(mp);
+  undo_begin(map.lock, mp);
+  save(map.wire_future, mp);
+  map.wire_future[mp] = on;
+  undo_end();
+  vm_map_unlock(mp);
+}
+
+// --- what is mapped later ------------------------------------------------------------------------
+
+/**
+ * Locks pages that were just mapped from `start` up to `end`, if the program wants that of all that
+ * is mapped.  An errno, or 0: then nothing is locked that was not, and the caller unmaps them.
+ */
+export function vm_future_wire(mp: vm_map_t, start: number, end: number): number {
+  if (map.wire_future[mp] === 0) return 0;
+  const over = over_limit(mp, end - start);
+  if (over !== 0) return over;
+  const done = with_memory(() => vm_map_wire(mp, start, end, ALL));
+  return done === KERN_SUCCESS ? 0 : ENOMEM;
+}
+
+// --- the kernel's --------------------------------------------------------------------------------
+
+/**
+ * Wires the pages of a buffer of a program, until vsunlock of the same bytes by the same thread.
+ * An errno, or 0: ENOMEM is over a limit, EFAULT what cannot be had.
+ */
+export function vslock(mp: vm_map_t, address: number, length: number): number {
+  const r = range_of(address, length);
+  if (r.wraps) return EINVAL;
+  if (length === 0) return 0;
+  const n = r.last - r.first;
+  if (n > wired_max() || map.wired[mp] + n > map.wire_limit[mp]) return ENOMEM;
+  const pieces = pieces_of(mp, r);
+  if (pieces === null || pieces.length > 1) return EFAULT;
+  const [{ start, end }] = pieces;
+  return with_memory(() => vm_hold_wire(mp, start, end)) === KERN_SUCCESS ? 0 : EFAULT;
+}
+/** The end of that. EINVAL: this thread did not lock just these pages. */
+export function vsunlock(mp: vm_map_t, address: number, length: number): number {
+  if (length === 0) return 0;
+  const { first, last } = range_of(address, length);
+  const [piece] = bank_pieces(mp, first, last);
+  if (piece === undefined) return EINVAL;
+  return vm_hold_unwire(mp, piece.start, piece.end) === KERN_SUCCESS ? 0 : EINVAL;
+}
