@@ -70,6 +70,7 @@ export type {
   ForkOptions,
   Inherit,
   LimitOptions,
+  LockAllOptions,
   LoadAsyncOptions,
   LoadProgress,
   Protection,

@@ -8,6 +8,7 @@
  *      const a = m.array('f64', 0, 1e6);  a.get(i)    numbered values: paged_array.ts
  *      using w = m.window(off, 65536);  w.f64[0]      flat memory: window.ts
  *      using l = m.lend(off, 65536);  l.views()       as it is now, for a borrower: loan.ts
+ *      m.lock(off, n); m.unlock(off, n)               in memory, and stays there
  *      m.sync(); m.truncate(n); m.revalidate()        of a file: region_file.ts
  *
  * Offsets are bytes from the start of the region.  A page gets memory when it is first used, with
@@ -55,6 +56,7 @@ import {
   space_inherit,
   space_lend,
   space_lend_why,
+  space_lock,
   space_protect,
   space_region,
   space_resident,
@@ -62,6 +64,7 @@ import {
   space_sync,
   space_there,
   space_truncate,
+  space_unlock,
   space_unmap,
   space_unwritten,
   space_willneed,
@@ -421,6 +424,36 @@ export class Region extends RegionAccess implements Disposable {
       address: details.address,
       region: this.name,
     });
+  }
+
+  // --- in memory ---------------------------------------------------------------------------------
+
+  /**
+   * Locks `n` bytes from an offset on: their pages come into memory, and stay there until unlock(),
+   * or until the region is unmapped.  Locks do not nest, are every thread's, and a fork has none.
+   * Of a private mapping of a file copies are locked.  Throws ENOMEM for the limit of the space,
+   * EAGAIN for vm.max_wired, EPERM, and what an access to the pages would: EFAULT, ENOMEM, EIO.
+   * Then nothing is locked that was not.  Throws EINVAL, ESTALE.
+   */
+  lock(offset = 0, n = this.#from(offset)): void {
+    this.#locks('lock', offset, n, space_lock);
+  }
+  /** Unlocks them; what is not locked is passed over. Throws as lock does. */
+  unlock(offset = 0, n = this.#from(offset)): void {
+    this.#locks('unlock', offset, n, space_unlock);
+  }
+  #locks(op: string, offset: number, n: number, run: typeof space_lock): void {
+    this.#range(op, offset, n);
+    const mp = this.space.enter(op);
+    this.#there(op, mp, offset, 0);
+    if (n === 0) return;
+    const start = this.first + Math.floor(offset / PAGE_SIZE);
+    const end = this.first + Math.ceil((offset + n) / PAGE_SIZE);
+    const got = inKernel(op, () => run(mp, start, end));
+    this.#there(op, mp, offset, 0); // regions may have been unmapped meanwhile
+    if (got > 0) this.space.notLocked(op, got, { address: this.address + offset, size: n });
+    if (got === -KERN_INVALID_ADDRESS) this.#fail(op, offset, 0, KERN_PROTECTION_FAILURE, false);
+    if (got !== 0) this.#fail(op, offset, 0, -got, false);
   }
 
   // --- the whole ---------------------------------------------------------------------------------

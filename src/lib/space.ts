@@ -15,7 +15,17 @@
  * asked for it keeps it: it finds it destroyed (ESTALE at every call), and never another one in its
  * place.  dispose() lets go of it in this thread alone: ESHUTDOWN from then on.
  */
-import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ESTALE } from '../sys/machine/errno.ts';
+import {
+  EAGAIN,
+  EBUSY,
+  EEXIST,
+  EFAULT,
+  EINVAL,
+  ENOENT,
+  ENOMEM,
+  EPERM,
+  ESTALE,
+} from '../sys/machine/errno.ts';
 import { cpu_state_word, thr, tid_cpu } from '../sys/machine/cpu.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
@@ -45,7 +55,11 @@ import {
   space_gone,
   space_keep,
   space_let_go,
+  space_limit,
   space_limit_resident,
+  space_lock_all,
+  space_lock_room,
+  space_unlock_all,
   space_make,
   space_map,
   space_name,
@@ -88,7 +102,9 @@ import {
   type RegionOptions,
   type RegionShape,
   regionShapeOf,
-  residentLimitOf,
+  limitsShapeOf,
+  lockAllOf,
+  type LockAllOptions,
   type SaveAsyncOptions,
   type SaveOptions,
   type SaveShape,
@@ -122,6 +138,8 @@ export interface RegionInfo {
   readonly protect: Protection;
   /** What forks make of it, by the same rule. */
   readonly inherit: Inherit;
+  /** Bytes of it that are locked. */
+  readonly locked: number;
 }
 
 // --- this thread's spaces, by page tables ------------------------------------------------------
@@ -293,6 +311,7 @@ export class Space implements Mortal, Disposable {
       length: (r.end - r.start) * PAGE_SIZE,
       protect: protectionName(r.prot),
       inherit: inheritName(r.inheritance),
+      locked: r.locked * PAGE_SIZE,
     }));
   }
   /**
@@ -307,22 +326,67 @@ export class Space implements Mortal, Disposable {
   get mapped(): number {
     return map.size[this.enter('mapped')] * PAGE_SIZE;
   }
+  /** Bytes that are locked in it: a sample. Throws ESTALE. */
+  get locked(): number {
+    return map.wired[this.enter('locked')] * PAGE_SIZE;
+  }
   /**
    * Its limits; with options they are changed first, for all threads.  Beyond `resident` an access
    * to a page that is not in use takes others of the space out of use: the first ones to leave the
-   * memory when that is short, in which they stay until then.  What windows hold counts, and
-   * stays.  A fork has the limits of its original.  Throws EINVAL, ESTALE.
+   * memory when that is short, in which they stay until then.  What windows hold, or is locked,
+   * counts, and stays.  To lock more than `memlock`, or to map more than `size`, is ENOMEM; what
+   * is locked or mapped already stays.  A fork has the limits of its original.  Throws EINVAL,
+   * ESTALE.
    */
   limits(options?: LimitOptions): SpaceLimits {
-    const resident = residentLimitOf(options);
+    const { resident, memlock, size } = limitsShapeOf(options);
     const mp = this.enter('limits');
+    if (memlock !== undefined || size !== undefined) {
+      inKernel('limits', () => space_limit(mp, size, memlock));
+    }
     if (resident !== undefined) inKernel('limits', () => space_limit_resident(mp, resident));
     const bytes = (pages: number, none: number): number =>
       pages === none ? Number.POSITIVE_INFINITY : pages * PAGE_SIZE;
     return {
       mapped: bytes(map.limit[mp], VM_MAP_MAX),
       resident: bytes(map.rss_limit[mp], 0),
+      memlock: bytes(map.wire_limit[mp], VM_MAP_MAX),
     };
+  }
+  /**
+   * Locks all that is mapped: it comes into memory and stays there, until unlockAll() or unlock().
+   * With `future` what will be mapped is locked at once, else no more; what nobody may use is
+   * passed over.  Throws ENOMEM for the limit of the space, EAGAIN for vm.max_wired, and if a page
+   * cannot be had: then nothing is locked that was not; EPERM, EINVAL, ESTALE.
+   */
+  lockAll(options?: LockAllOptions): void {
+    const how = lockAllOf(options);
+    const mp = this.enter('lockAll');
+    this.notLocked(
+      'lockAll',
+      inKernel('lockAll', () => space_lock_all(mp, [how]).error),
+    );
+  }
+  /** Unlocks all, and what will be mapped is not locked. Throws EPERM, ESTALE. */
+  unlockAll(): void {
+    const mp = this.enter('unlockAll');
+    this.notLocked(
+      'unlockAll',
+      inKernel('unlockAll', () => space_unlock_all(mp).error),
+    );
+  }
+  /** Throws what keeps it from locking: an errno of limits, or 0. @internal */
+  notLocked(op: string, errno: number, details: object = {}): void {
+    if (errno === 0) return;
+    const { space, all } = space_lock_room(this.enter(op));
+    const why: Record<number, string> = {
+      [EPERM]: 'nobody may lock memory: security.bsd.unprivileged_mlock is 0',
+      [ENOMEM]: `its limit leaves ${space} bytes to lock, and vm.max_wired ${all}`,
+      [EAGAIN]: `vm.max_wired leaves ${all} bytes, or a page cannot be had`,
+    };
+    const text = `space '${this.name}': ${why[errno] ?? 'it cannot be done'}`;
+    const reason = errno === EPERM ? undefined : 'limit';
+    throw kmemError(errno, op, text, { space: this.name, reason, ...details });
   }
   /** Whether it was destroyed, or this thread let go of it, or left the machine. */
   get gone(): boolean {

@@ -17,7 +17,9 @@ import {
   VM_INHERIT_NONE,
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
+  VM_MAP_MAX,
 } from '../sys/h/vm_map.ts';
+import { MCL_CURRENT, MCL_FUTURE } from '../sys/h/mman.ts';
 import {
   VM_PROT_ALL,
   VM_PROT_EXECUTE,
@@ -73,6 +75,10 @@ export interface SpaceOptions {
 export interface LimitOptions {
   /** The most bytes of it that are in memory and in use at a time; Infinity: any number. */
   readonly resident?: Size;
+  /** The most bytes of it that may be locked; Infinity: any number. */
+  readonly memlock?: Size;
+  /** The most bytes that may be mapped in it; Infinity: any number. */
+  readonly size?: Size;
 }
 /** Limits of a space, bytes; Infinity: there is none. */
 export interface SpaceLimits {
@@ -80,6 +86,8 @@ export interface SpaceLimits {
   readonly mapped: number;
   /** The most of it that is in memory and in use at a time. */
   readonly resident: number;
+  /** The most of it that may be locked. */
+  readonly memlock: number;
 }
 /** What is mapped. */
 export interface RegionOptions {
@@ -167,7 +175,7 @@ export interface WindowsOptions extends WindowOptions {
 }
 
 const SPACE: Known = ['limit', 'create'];
-const LIMITS: Known = ['resident'];
+const LIMITS: Known = ['resident', 'memlock', 'size'];
 const MEMORY: Known = ['length', 'name', 'address', 'protect', 'inherit'];
 const REGION: Known = [...MEMORY, 'file', 'shared', 'write', 'offset'];
 const SYNC: Known = ['wait', 'invalidate'];
@@ -255,13 +263,46 @@ export function spaceShapeOf(options: SpaceOptions | undefined): SpaceShape {
   }
   return { limit: limit === undefined ? undefined : sizeOf('space', 'limit', limit), create };
 }
-/** The resident limit that is to be, in pages, 0: none; undefined: it stays. Throws EINVAL. */
-export function residentLimitOf(options: LimitOptions | undefined): number | undefined {
+/** Limits that are to be, in pages; of `resident` 0 is none. Those that are undefined stay. */
+export interface LimitsShape {
+  readonly resident: number | undefined;
+  readonly memlock: number | undefined;
+  readonly size: number | undefined;
+}
+/** The limits that are to be. Throws EINVAL. */
+export function limitsShapeOf(options: LimitOptions | undefined): LimitsShape {
   checkOptions('limits', options, LIMITS);
-  const { resident } = options ?? {};
-  if (resident === undefined) return undefined;
-  if (resident === Number.POSITIVE_INFINITY) return 0;
-  return Math.max(Math.floor(sizeOf('limits', 'resident', resident) / PAGE_SIZE), 1);
+  const { resident, memlock, size } = options ?? {};
+  const pages = (what: string, bytes: unknown, none: number): number | undefined => {
+    if (bytes === undefined) return undefined;
+    if (bytes === Number.POSITIVE_INFINITY) return none;
+    return Math.floor(sizeOf('limits', what, bytes) / PAGE_SIZE);
+  };
+  const most = pages('resident', resident, 0);
+  return {
+    resident: most === 0 && resident !== Number.POSITIVE_INFINITY ? 1 : most,
+    memlock: pages('memlock', memlock, VM_MAP_MAX),
+    size: pages('size', size, VM_MAP_MAX),
+  };
+}
+const LOCK_ALL: Known = ['current', 'future'];
+/** What is to be locked. */
+export interface LockAllOptions {
+  /** What is mapped now. Default true. */
+  readonly current?: boolean;
+  /** What will be mapped. Default false. */
+  readonly future?: boolean;
+}
+/** The MCL_* of lockAll. Throws EINVAL. */
+export function lockAllOf(options: LockAllOptions | undefined): number {
+  checkOptions('lockAll', options, LOCK_ALL);
+  const { current = true, future = false } = options ?? {};
+  for (const [what, is] of Object.entries({ current, future })) {
+    if (typeof is === 'boolean') continue;
+    throw kmemError(EINVAL, 'lockAll', `${what} ${shown(is)} is neither true nor false`);
+  }
+  if (!current && !future) throw kmemError(EINVAL, 'lockAll', 'neither current nor future');
+  return (current ? MCL_CURRENT : 0) | (future ? MCL_FUTURE : 0);
 }
 /** A file that is wanted. */
 export interface FileShape {

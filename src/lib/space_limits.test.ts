@@ -25,12 +25,20 @@ describe('the resident limit of a space', () => {
   test('is told, set, and lifted', (t) => {
     const machine = testMachine(t, { memory: '8M' });
     const space = machine.space('s', { limit: '1M' });
-    assert.deepEqual(space.limits(), { mapped: 2 ** 20, resident: Number.POSITIVE_INFINITY });
+    assert.deepEqual(space.limits(), {
+      mapped: 2 ** 20,
+      resident: Number.POSITIVE_INFINITY,
+      memlock: Number.POSITIVE_INFINITY,
+    });
     assert.deepEqual(space.limits({ resident: '64K' }).resident, 65_536);
     assert.deepEqual(space.limits({}).resident, 65_536);
     assert.deepEqual(space.limits({ resident: 5000 }).resident, PAGE);
     const fork = space.fork('f');
-    assert.deepEqual(fork.limits(), { mapped: 2 ** 20, resident: PAGE });
+    assert.deepEqual(fork.limits(), {
+      mapped: 2 ** 20,
+      resident: PAGE,
+      memlock: Number.POSITIVE_INFINITY,
+    });
     const lifted = space.limits({ resident: Number.POSITIVE_INFINITY });
     assert.equal(lifted.resident, Number.POSITIVE_INFINITY);
     assert.equal(fork.limits().resident, PAGE);

@@ -75,6 +75,10 @@ export const SPACE_WORDS = {
   inherit:
     'What a fork makes of a region: share, the same memory for both; copy, the default; zero; ' +
     'none, a hole.',
+  lock:
+    'Keeps pages in memory, m.lock() and space.lockAll(): they come in, and stay until unlock(), ' +
+    'or until they are unmapped, whichever thread locked them. Locks do not nest. A space may ' +
+    'lock limits({ memlock }) bytes, all of them vm.max_wired pages beside those under windows.',
   limits:
     'How many bytes of a space are in use at a time, space.limits({ resident }): an access to ' +
     'one more page takes others of the space out of use, which are the first to leave the memory ' +

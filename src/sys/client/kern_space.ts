@@ -19,9 +19,11 @@ import {
   KERN_SUCCESS,
   MADV_BEHIND,
   MAP_COPY_ON_WRITE,
+  MAP_ENTRY_USER_WIRED,
   VM_MAP_MAX,
   vm_map,
   vm_map_entry,
+  type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
 import type { vm_object_t } from '../h/vm_object.ts';
@@ -80,6 +82,14 @@ export {
 export { page_address as space_address } from '../map/vm_bank.ts';
 export { vm_frame as space_frame } from '../map/vm_copy.ts';
 export { vnode_lost_touch as space_unwritten } from '../object/vm_vnode.ts';
+export {
+  sys_mlockall as space_lock_all,
+  sys_munlockall as space_unlock_all,
+  vm_lock as space_lock,
+  vm_lock_room as space_lock_room,
+  vm_unlock as space_unlock,
+} from '../map/vm_mlock.ts';
+export { vmspace_limit_pages as space_limit } from '../map/vm_unix.ts';
 export { vm_map_destroy as space_destroy } from '../map/vm_map_keep.ts';
 export { vm_region_there as space_there } from '../map/vm_region.ts';
 export { vm_rss_limit as space_limit_resident } from '../map/vm_rss.ts';
@@ -159,6 +169,8 @@ export interface SpaceRegion extends Region {
   /** VM_PROT_* and VM_INHERIT_* of its first page. */
   readonly prot: number;
   readonly inheritance: number;
+  /** Pages of it that are locked. */
+  readonly locked: number;
 }
 function region_of(mp: vm_map_t, r: Region): SpaceRegion {
   vm_map_lock_read(mp);
@@ -168,9 +180,19 @@ function region_of(mp: vm_map_t, r: Region): SpaceRegion {
     address: to_address(mp, r.start),
     prot: e === NULL ? 0 : entry.protection[e],
     inheritance: e === NULL ? 0 : entry.inheritance[e],
+    locked: e === NULL ? 0 : locked_in(e, r.start, r.end),
   };
   vm_map_unlock_read(mp);
   return seen;
+}
+/** Pages from `start` up to `end` that a program has locked; `first` is the first entry there. */
+function locked_in(first: vm_map_entry_t, start: number, end: number): number {
+  let pages = 0;
+  for (let e = first; entry.start[e] < end; e = entry.next[e]) {
+    if ((entry.eflags[e] & MAP_ENTRY_USER_WIRED) === 0) continue;
+    pages += Math.min(end, entry.end[e]) - Math.max(start, entry.start[e]);
+  }
+  return pages;
 }
 /** All regions, by address. */
 export function space_regions(mp: vm_map_t): SpaceRegion[] {

@@ -19,6 +19,7 @@
  */
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM } from '../machine/errno.ts';
+import { PAGE_SIZE } from '../machine/memory.ts';
 import { MCL_CURRENT, MCL_FUTURE } from '../h/mman.ts';
 import {
   KERN_SUCCESS,
@@ -64,6 +65,24 @@ function pieces_of(mp: vm_map_t, { first, last }: Range): Piece[] | null {
   );
   vm_map_unlock_read(mp);
   return whole ? pieces : null;
+}
+/**
+ * Locks the pages from `start` up to `end`, all of them mapped: 0, an errno, which is a limit's, or
+ * a KERN_* code, negated.
+ */
+export function vm_lock(mp: vm_map_t, start: number, end: number): number {
+  if (forbidden()) return EPERM;
+  const over = over_limit(mp, end - start);
+  return over !== 0 ? over : -with_memory(() => vm_map_wire(mp, start, end, WHOLE));
+}
+/** Unlocks them; what is not locked is passed over. As vm_lock. */
+export function vm_unlock(mp: vm_map_t, start: number, end: number): number {
+  return forbidden() ? EPERM : -with_memory(() => vm_map_unwire(mp, start, end, WHOLE));
+}
+/** Bytes that a space may lock still, and that all may. Samples. */
+export function vm_lock_room(mp: vm_map_t): { space: number; all: number } {
+  const bytes = (pages: number): number => Math.max(pages, 0) * PAGE_SIZE;
+  return { space: bytes(map.wire_limit[mp] - map.wired[mp]), all: bytes(wired_room()) };
 }
 export function sys_mlock(mp: vm_map_t, [address, length]: readonly number[]): Sysret {
   const r = range_of(address, length);

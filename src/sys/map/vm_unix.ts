@@ -122,6 +122,17 @@ export function vmspace_limits(mp: vm_map_t, limits: Limits): void {
   vm_map_unlock(mp);
 }
 
+/** The same in pages, for programs: of all that is mapped, and of all that is locked. */
+export function vmspace_limit_pages(
+  mp: vm_map_t,
+  size: number | undefined,
+  locked: number | undefined,
+): void {
+  const bytes = (pages: number | undefined): number | undefined =>
+    pages === undefined ? undefined : pages * PAGE_SIZE;
+  vmspace_limits(mp, { all: bytes(size), memlock: bytes(locked) });
+}
+
 // --- the break -----------------------------------------------------------------------------------
 
 /** Moves the end of the data to an address, which is the value, rounded up to a page. */
