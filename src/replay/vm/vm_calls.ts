@@ -7,6 +7,8 @@
  *      brk(0x561c…)                          break; the first one says where data begins
  *      mremap(…) = 0x7f40…                   the objects are mapped there, and the old range goes
  *      madvise(…, MADV_DONTNEED)             new memory in place of private memory
+ *      mlock, mlockall and their ends        the same: what the machine may not hold is no memory
+ *      msync                                 the same, of memory: whether all of it is mapped
  *      munmap, mprotect, other advice        the same
  *
  * Everything comes to lie where it lay when it was recorded.  A call that succeeded then and
@@ -20,7 +22,7 @@
  *
  * A call that a CPU did not answer in time changed nothing, and is made again.
  */
-import { EINVAL, ENOMEM, ETIMEDOUT } from '../../sys/machine/errno.ts';
+import { EAGAIN, EINVAL, ENOMEM, ETIMEDOUT } from '../../sys/machine/errno.ts';
 import { PAGE_SIZE } from '../../sys/machine/memory.ts';
 import { NULL } from '../../sys/machine/struct.ts';
 import { MAP_ANON, MAP_EXCL, MAP_FIXED, MAP_PRIVATE, MAP_SHARED } from '../../sys/h/mman.ts';
@@ -59,9 +61,14 @@ import {
   VM_KEEP,
   VM_MADVISE,
   VM_MINHERIT,
+  VM_MLOCK,
+  VM_MLOCKALL,
   VM_MMAP,
   VM_MPROTECT,
   VM_MREMAP,
+  VM_MSYNC,
+  VM_MUNLOCK,
+  VM_MUNLOCKALL,
   VM_MUNMAP,
   VM_READ,
   VM_WRITE,
@@ -81,6 +88,7 @@ const NO_FILE = -1;
 /** Calls that the player makes; others it leaves out. */
 export const PLAYED: ReadonlySet<number> = new Set([
   ...[VM_MMAP, VM_MUNMAP, VM_MPROTECT, VM_MREMAP, VM_MADVISE, VM_MINHERIT, VM_BRK],
+  ...[VM_MLOCK, VM_MUNLOCK, VM_MLOCKALL, VM_MUNLOCKALL, VM_MSYNC],
 ]);
 
 /** Sets what a space may have: the recorded limits are not known, but were not exceeded. */
@@ -115,9 +123,27 @@ export function play_call(mp: vm_map_t, rows: Float64Array, at: number): number 
       return call(mp, 'minherit', [address, length, flags]).error;
     case VM_BRK:
       return move_break(mp, address, length);
+    case VM_MLOCK:
+      return locked(call(mp, 'mlock', [address, length]).error);
+    case VM_MLOCKALL:
+      return flags === 0 ? 0 : locked(call(mp, 'mlockall', [flags]).error); // MCL_ONFAULT alone
+    case VM_MUNLOCK:
+      return whole(call(mp, 'munlock', [address, length]).error);
+    case VM_MUNLOCKALL:
+      return call(mp, 'munlockall', []).error;
+    case VM_MSYNC:
+      return whole(call(mp, 'msync', [address, Math.max(length, 1), 0]).error);
     default:
       throw new Error(`vm_calls: operation ${rows[at + V_OP]} is none that is played`);
   }
+}
+/** A lock that the machine has no room for is memory that it has not. */
+function locked(error: number): number {
+  return error === EAGAIN ? ENOMEM : error;
+}
+/** Of calls that want no memory ENOMEM is a hole, where there was none. */
+function whole(error: number): number {
+  return error === ENOMEM ? OTHERWISE : error;
 }
 /**
  * Whether a call that found no memory found no room instead: its addresses have no bank, or

@@ -11,6 +11,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mem } from '../../sys/machine/memory.ts';
 import { user_access } from '../../sys/map/vm_bank.ts';
+import { vm_page_wire_count } from '../../sys/page/vm_pageq.ts';
 import { Deal, may_hold } from './vm_deal.ts';
 import { in_machine, pages_of, play_text } from './vm_player.test.lib.ts';
 import type { VmPlayer, VmTotals } from './vm_player.ts';
@@ -256,8 +257,33 @@ test('MADV_DONTNEED makes private memory zero, in one of two that share it', () 
       assert.equal(writer(player, 2, A + 10 * P), 1);
     }),
   );
-  const left_out = play(lines(map(1, A, 4), `1 mlock(${hex(A)}, 4096) = 0`, '1 mlockall(1) = 0'));
-  assert.deepEqual(left_out.totals.not_played, { mlock: 1, mlockall: 1 });
+  const left_out = play(lines(map(1, A, 4), `1 mincore(${hex(A)}, 4096, [1]) = 0`));
+  assert.deepEqual(left_out.totals.not_played, { mincore: 1 });
+});
+test('locks are played: they stay at forks, go with mappings and spaces, and nothing is left', () => {
+  const lock = (pid: number, name: string, pages: number): string =>
+    `${pid} ${name}(${hex(A)}, ${pages * P}) = 0`;
+  const text = lines(
+    map(1, A, 16),
+    lock(1, 'mlock', 8),
+    '1 mlockall(MCL_CURRENT|MCL_FUTURE) = 0',
+    map(1, A + 2 ** 24, 4),
+    fork(1, 2),
+    lock(2, 'munlock', 16),
+    lock(2, 'mlock', 2),
+    `1 munmap(${hex(A)}, ${4 * P}) = 0`,
+    `1 msync(${hex(A + 4 * P)}, ${P}, MS_SYNC) = 0`,
+    '2 exit_group(0) = ?',
+    '1 munlockall() = 0',
+    '1 mlockall(MCL_CURRENT) = 0',
+  );
+  const out = play(text, (player) => {
+    assert.equal(vm_page_wire_count(), 16);
+    assert.equal(writer(player, 1, A + 5 * P), 1);
+  });
+  good(out);
+  assert.deepEqual(out.totals.not_played, {});
+  assert.equal(vm_page_wire_count(), 0, 'at the end all memory is back');
 });
 
 test('small machines: calls and uses fail and are counted, and nothing is lost', () => {
