@@ -1,6 +1,6 @@
 /*
  * us_vm: the kernel's virtual memory as a competitor. One operation is one fault, fork,
- * change of protection, or search; of loads and windows, one number (vm_loops.ts).
+ * change of protection, lock, or search; of loads and windows, one number (vm_loops.ts).
  *
  * A sample goes through a fixture, an address space that is made for it, in batches of some
  * tens of microseconds, and its answer is the shortest batch: what the machine does beside us
@@ -20,6 +20,7 @@ import { vm_map_deallocate } from '../src/sys/map/vm_map.ts';
 import { vmspace_alloc, vmspace_fork } from '../src/sys/map/vm_map_fork.ts';
 import { type Mapping, vm_map_fixed } from '../src/sys/map/vm_map_insert.ts';
 import { vm_map_protect } from '../src/sys/map/vm_map_range.ts';
+import { vm_lock, vm_unlock } from '../src/sys/map/vm_mlock.ts';
 import { vm_map_findspace, vm_map_lookup } from '../src/sys/map/vm_map_tree.ts';
 import { vm_page_count, vm_page_zero_idle } from '../src/sys/page/vm_page.ts';
 import { now_ns, serve } from './child.ts';
@@ -31,6 +32,7 @@ const machine = boot({ memory: '512M', cpus: 2 });
 const REGION_PAGES = 20_000;
 const ENTRIES = 10_000;
 const SPLITS = 5000;
+const LOCKED = 1000;
 const BATCH = 50;
 /** A pattern of long calls is asked for operations that count as so many. */
 const LONG = 64;
@@ -182,6 +184,19 @@ function protect(ops: number): number {
   return best.answer(ops);
 }
 
+/** Pages that are in memory are locked and unlocked. */
+function lock(ops: number): number {
+  const best = new Shortest();
+  const mp = region();
+  for (let i = 0; i < LOCKED; i++) touch(mp, FIRST + i);
+  best.batches(ops, 1, () => {
+    must(vm_lock(mp, FIRST, FIRST + LOCKED));
+    must(vm_unlock(mp, FIRST, FIRST + LOCKED));
+  });
+  vm_map_deallocate(mp);
+  return best.answer(ops);
+}
+
 // --- searches in small and large maps ----------------------------------------------------------
 
 const SEARCHES = 100;
@@ -264,6 +279,7 @@ await serve(
       ),
     'fork-10000': fork,
     'protect-split': protect,
+    'lock-1000': lock,
     'lookup-1000': (ops) => search(ops, 1000, find_entry),
     'lookup-100000': (ops) => search(ops, 100_000, find_entry),
     'find-space-1000': (ops) => search(ops, 1000, find_hole),

@@ -74,6 +74,12 @@ const PATTERNS: readonly Pattern[] = [
     help: 'a page amid a region loses the right to write',
   },
   {
+    name: 'lock 1000',
+    peer: SYSTEM,
+    most: 0.15,
+    help: 'mlock and munlock of 1000 pages that are in memory',
+  },
+  {
     name: 'load',
     peer: RAW,
     most: 6,

@@ -2,8 +2,8 @@
  * vm: the virtual memory of the system that the bench runs on, by the calls that programs use.
  *
  * The patterns, their sizes and their order are those of us_vm.ts.  An operation is the first
- * write to a page, a fork up to its return in the parent, or an mprotect of one page.  The
- * answer is the shortest batch of a sample.  Pages are small ones, as ours are.
+ * write to a page, a fork up to its return in the parent, an mprotect of one page, or an mlock
+ * and munlock of 1000.  The answer is the shortest batch of a sample.  Pages are small ones, as ours are.
  *
  *      zero-fill-pre-zeroed    as zero-fill-ascending: the system zeroes when a page is wanted
  *      copy-on-write           a child writes, its parent waits
@@ -20,6 +20,7 @@
 #define REGION_PAGES 20000
 #define ENTRIES 10000
 #define SPLITS 5000
+#define LOCKED 1000
 #define BATCH 50
 #define LONG 64
 #define PAGE 4096UL
@@ -221,6 +222,26 @@ protect(uint32_t ops)
 	return (best);
 }
 
+static double
+lock(uint32_t ops)
+{
+	double best = NEVER;
+	char *p = region();
+
+	touches(p, LOCKED, 1, NULL);
+	for (int64_t left = ops; left > 0; left--) {
+		double start = now_ns();
+
+		if (mlock(p, LOCKED * PAGE) != 0)
+			failed("mlock");
+		if (munlock(p, LOCKED * PAGE) != 0)
+			failed("munlock");
+		shorter(&best, now_ns() - start);
+	}
+	unmap(p, REGION_PAGES);
+	return (best);
+}
+
 static const struct pattern {
 	const char *name;
 	double (*run)(uint32_t);
@@ -232,6 +253,7 @@ static const struct pattern {
 	{ "copy-on-write-10000", copy_on_write_many },
 	{ "fork-10000", fork_many },
 	{ "protect-split", protect },
+	{ "lock-1000", lock },
 };
 
 /* ns per operation, or a negative number when there is no such pattern. */

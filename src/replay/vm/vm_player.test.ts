@@ -257,10 +257,11 @@ test('MADV_DONTNEED makes private memory zero, in one of two that share it', () 
       assert.equal(writer(player, 2, A + 10 * P), 1);
     }),
   );
-  const left_out = play(lines(map(1, A, 4), `1 mincore(${hex(A)}, 4096, [1]) = 0`));
+  const asked = `1 mincore(${hex(A)}, 4096, [1]) = 0`;
+  const left_out = play(lines(map(1, A, 4), asked));
   assert.deepEqual(left_out.totals.not_played, { mincore: 1 });
 });
-test('locks are played: they stay at forks, go with mappings and spaces, and nothing is left', () => {
+test('locks are played: no fork has them, they go with mappings, and nothing is left', () => {
   const lock = (pid: number, name: string, pages: number): string =>
     `${pid} ${name}(${hex(A)}, ${pages * P}) = 0`;
   const text = lines(
