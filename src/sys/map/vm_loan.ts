@@ -66,7 +66,7 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import type { pmap_t } from '../h/pmap.ts';
-import { vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PK_LOAN, PK_MASK, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_READ } from '../h/vm_prot.ts';
 import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
@@ -78,7 +78,8 @@ import {
   vm_page_free_busy,
   vm_page_idle,
 } from '../page/vm_page_busy.ts';
-import { vm_page_held, vm_page_lend, vm_page_loans, vm_page_unlend } from '../page/vm_pageq.ts';
+import { vm_page_lend, vm_page_unlend } from '../page/vm_page_lend.ts';
+import { vm_page_held, vm_page_loans } from '../page/vm_pageq.ts';
 import { pmap_cut, pmap_cut_begin, pmap_cut_end, pmap_remove_write } from '../pmap/pmap.ts';
 import { tlb_wait_all } from '../pmap/pmap_tlb.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -281,37 +282,93 @@ function lend_locked(
   made: readonly vm_loan_t[],
   before: number,
 ): number {
+  if (map.pmap[mp] === NULL) return -EFAULT;
+  const here = { pm: map.pmap[mp], start, end, ms: sysctl_get(loan_wait) };
+  const loans = { made, before };
+  const got = lend_top(mp, here, loans);
+  if (got !== AGAIN) return got;
   const n = end - start;
   const seen = new Seen();
   const error = look_all(mp, start, end, seen);
   if (error !== 0) return error;
-  const here = { pm: map.pmap[mp], start, end, ms: sysctl_get(loan_wait) };
-  const cut = pmap_cut_begin(here.pm);
-  pmap_cut(cut, start, end);
-  let copy = pmap_cut_end(cut, here.ms, true) >= 0;
+  let copy = !stopped(here);
   for (let k = 0; k < n; ) {
-    const l = made[before + Math.floor(k / LOAN_PAGES)];
-    const to = same_object(seen, k, Math.min(n, k - (k % LOAN_PAGES) + LOAN_PAGES));
+    const to = same_object(seen, k, n);
     const o = seen.os[k];
     mtx_lock(object.lock, o);
     const good = still_there(seen, k, to);
     if (good && !copy) copy = !others_stopped(here, seen.ms, k, to);
-    let done = good;
-    if (good && copy) done = lend_copies(l, seen, k, to);
-    else if (good) lend(l, seen.ms, k, to);
+    const done = good && lend(loans, seen.ms, k, to, copy);
     mtx_unlock(object.lock, o);
     if (!done) return good ? -ENOMEM : again(0, 0);
     k = to;
   }
   return 0;
 }
+/** The loans that are made, the first of which is number `before`. */
+interface Making {
+  readonly made: readonly vm_loan_t[];
+  readonly before: number;
+}
+/**
+ * The same where one entry shows the whole range, and its topmost object has all pages, which is
+ * locked once.  AGAIN: it is not so.
+ */
+function lend_top(mp: vm_map_t, here: Stopped, loans: Making): number {
+  const { start, end } = here;
+  const e = vm_map_lookup_entry(mp, start);
+  if (!entry_covers(mp, e, start) || entry.end[e] < end || !readable(e)) return AGAIN;
+  const o = entry.object[e];
+  if (o === NULL) return AGAIN;
+  const n = end - start;
+  const first = start - entry.start[e] + entry.offset[e];
+  const ms: number[] = [];
+  mtx_lock(object.lock, o);
+  const there = object.type[o] !== OBJT_DEAD && first + n <= object.size[o];
+  let m = 0;
+  for (let k = 0, by = 0; there && k < n; k++) {
+    // Most pages lie beside the one before: they say themselves whose they are.
+    const beside = m + by;
+    if (by === 0 || !is_page(beside, o, first + k)) {
+      const before = m;
+      m = object_page_seen(o, first + k);
+      by = k > 0 && Math.abs(m - before) === 1 ? m - before : 0;
+    } else m = beside;
+    if (m === 0 || !lendable(m)) break;
+    ms.push(m);
+  }
+  let result = AGAIN;
+  if (ms.length === n) {
+    const copy = !stopped(here) || !others_stopped(here, ms, 0, n);
+    result = lend(loans, ms, 0, n, copy) ? 0 : -ENOMEM;
+  }
+  mtx_unlock(object.lock, o);
+  return result;
+}
+/** Whether page m says that it is page `i` of the locked object, and has contents. */
+function is_page(m: number, o: vm_object_t, i: number): boolean {
+  if (page.owner[m] !== o || page.index[m] !== i) return false;
+  return (page.info[m] & PK_MASK) === PK_OBJECT && page_valid(m);
+}
+/** Whether page m of a locked object may be lent now. */
+function lendable(m: number): boolean {
+  return page.busy[m] === 0 && vm_page_held(m) === 0 && vm_page_loans(m) < LOANS_MOST;
+}
+/** Whether an entry may be read. */
+function readable(e: vm_map_entry_t): boolean {
+  if (entry.eflags[e] & (MAP_ENTRY_IS_SUB_MAP | MAP_ENTRY_NOFAULT)) return false;
+  return (entry.protection[e] & VM_PROT_READ) !== 0;
+}
+/** Nobody may write to the range by this map any more. False: a CPU is silent. */
+function stopped({ pm, start, end, ms }: Stopped): boolean {
+  const cut = pmap_cut_begin(pm);
+  pmap_cut(cut, start, end);
+  return pmap_cut_end(cut, ms, true) < 0;
+}
 /** Notes the pages of a range in `seen`. 0, AGAIN, or -errno. */
 function look_all(mp: vm_map_t, start: number, end: number, seen: Seen): number {
-  if (map.pmap[mp] === NULL) return -EFAULT;
   for (let e = vm_map_lookup_entry(mp, start), at = start; at < end; e = entry.next[e]) {
-    if (!entry_covers(mp, e, at)) return -EFAULT;
-    if (entry.eflags[e] & (MAP_ENTRY_IS_SUB_MAP | MAP_ENTRY_NOFAULT)) return -EFAULT;
-    if ((entry.protection[e] & VM_PROT_READ) === 0) return -EFAULT;
+    if (!entry_covers(mp, e, at) || !readable(e)) return -EFAULT;
     const to = Math.min(end, entry.end[e]);
     const error = look_entry(e, at, to, seen);
     if (error !== 0) return error;
@@ -343,7 +400,7 @@ function look_entry(e: vm_map_entry_t, from: number, to: number, seen: Seen): nu
 /** Notes page m of the locked object as the next one. */
 function look_at(seen: Seen, m: number, o: vm_object_t, vpn: number, to: number): number {
   if (page.busy[m] !== 0) return again(vpn, to, m, o);
-  if (vm_page_held(m) !== 0 || vm_page_loans(m) >= LOANS_MOST) return -EBUSY;
+  if (!lendable(m)) return -EBUSY;
   seen.ms.push(m);
   seen.os.push(o);
   seen.is.push(page.index[m]);
@@ -358,10 +415,7 @@ function same_object({ os }: Seen, k: number, end: number): number {
 /** Whether those are pages of their object still, and may be lent. It is locked. */
 function still_there({ ms, os, is }: Seen, first: number, end: number): boolean {
   for (let k = first; k < end; k++) {
-    const m = ms[k];
-    if (page.owner[m] !== os[k] || page.index[m] !== is[k]) return false;
-    if ((page.info[m] & PK_MASK) !== PK_OBJECT || page.busy[m] !== 0) return false;
-    if (!page_valid(m) || vm_page_held(m) !== 0) return false;
+    if (!is_page(ms[k], os[k], is[k]) || !lendable(ms[k])) return false;
   }
   return true;
 }
@@ -385,18 +439,34 @@ function others_stopped(
   // One who has unmapped a page waited for nobody.
   return tlb_wait_all(ms) < 0;
 }
-/** Lends those pages, whose object is locked. */
-function lend(l: vm_loan_t, ms: readonly number[], first: number, to: number): void {
-  vm_page_lend(ms, first, to, field_word(loan.frames, l), field_word(loan.wired, l));
+/**
+ * Lends pages from number `first` to before `to`, whose object is locked, or copies of them.
+ * False: no memory for these.
+ */
+function lend(
+  { made, before }: Making,
+  ms: readonly number[],
+  first: number,
+  to: number,
+  copy: boolean,
+): boolean {
+  for (let k = first; k < to; ) {
+    const l = made[before + Math.floor(k / LOAN_PAGES)];
+    const end = Math.min(to, k - (k % LOAN_PAGES) + LOAN_PAGES);
+    const [list, count] = [field_word(loan.frames, l), field_word(loan.wired, l)];
+    if (!copy) vm_page_lend(ms, k, end, list, count);
+    else if (!lend_copies(l, ms.slice(k, end), list, count)) return false;
+    k = end;
+  }
+  return true;
 }
-/** Lends copies of them. False: no memory. */
-function lend_copies(l: vm_loan_t, { ms, os, is }: Seen, first: number, to: number): boolean {
-  for (let k = first; k < to; k++) {
-    const copy = vm_page_alloc_busy(PK_LOAN, os[k], is[k], VM_ALLOC_NORMAL);
+function lend_copies(l: vm_loan_t, ms: readonly number[], list: number, count: number): boolean {
+  for (const m of ms) {
+    const copy = vm_page_alloc_busy(PK_LOAN, page.owner[m], page.index[m], VM_ALLOC_NORMAL);
     if (copy === 0) return false;
-    pmap_copy_page(ms[k], copy);
+    pmap_copy_page(m, copy);
     counter_add(v_copied, 1);
-    lend(l, [copy], 0, 1);
+    vm_page_lend([copy], 0, 1, list, count);
     vm_page_idle(copy);
   }
   const r = loan_root();
@@ -411,7 +481,8 @@ function lend_copies(l: vm_loan_t, { ms, os, is }: Seen, first: number, to: numb
 /** This thread, which made it, does not hold the loan any more. */
 export function vm_unloan(l: vm_loan_t): void {
   if (loan.tid[l] !== thr.tid) panic('vm_unloan: held by another thread', l * 4, loan.tid[l]);
-  if (!let_go(l)) give_back(l);
+  // Only this thread could make it storage if it is none.
+  if (loan.refs[l] === 0 || !let_go(l)) give_back(l);
 }
 /** One more piece of storage is made of it. The caller holds it, or has another piece. */
 export function vm_loan_refer(l: vm_loan_t): void {

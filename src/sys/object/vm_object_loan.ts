@@ -25,12 +25,8 @@ import { PG_UNMANAGED, PK_LOAN, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { pmap_copy_page } from '../page/vm_page.ts';
 import { vm_page_alloc_busy, vm_page_forget, vm_page_unbusy } from '../page/vm_page_busy.ts';
-import {
-  vm_page_activate,
-  vm_page_loans,
-  vm_page_split,
-  vm_page_unqueue,
-} from '../page/vm_pageq.ts';
+import { vm_page_activate, vm_page_loans, vm_page_unqueue } from '../page/vm_pageq.ts';
+import { vm_page_split } from '../page/vm_page_lend.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
 import { radix_replace } from '../pmap/vm_radix.ts';
 import { mtx_assert } from '../sync/kern_mutex.ts';

@@ -25,7 +25,6 @@
  * time.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { thr as thr_ } from '../machine/cpu.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEQ } from '../machine/header.ts';
 import { mem as mem_ } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -51,7 +50,6 @@ import {
   PAGE_VALID,
   PG_FICTITIOUS,
   PG_UNMANAGED,
-  PK_LOAN,
   PK_MASK,
   PK_OBJECT,
   vm_page,
@@ -68,7 +66,6 @@ export { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, PQ_NONE, pageq_count } from '../h/vm_
 // Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
 const machine = machine_;
-const thr = thr_;
 const page = vm_page;
 
 /** What a page's activity begins with. */
@@ -76,7 +73,7 @@ export const ACT_INIT = 5;
 /** Wirings are the lower half of the word, loans the upper one. */
 const WIRE_MASK = 0xffff;
 const LOAN_SHIFT = 16;
-const ONE_LOAN = (1 << LOAN_SHIFT) + 1;
+export const ONE_LOAN = (1 << LOAN_SHIFT) + 1;
 
 /** Pages that are queued in one section. */
 const STEP = 4;
@@ -136,7 +133,7 @@ export function page_act(m: number): number {
 export function page_lapped(m: number): boolean {
   return (page.queue[m] & PQ_LAPPED) !== 0;
 }
-function set_queue(m: number, q: number, act: number): void {
+export function pageq_set(m: number, q: number, act: number): void {
   save(page.queue, m);
   page.queue[m] = q | (act << ACT_SHIFT);
 }
@@ -167,7 +164,7 @@ function unlink(m: number): void {
   page.next[m] = 0;
   page.prev[m] = 0;
   pageq.count[at]--;
-  set_queue(m, PQ_NONE, page_act(m));
+  pageq_set(m, PQ_NONE, page_act(m));
 }
 /** Puts a page that is on no queue at the end of one, or at its head. */
 function link(m: number, q: number, act: number, first: boolean): void {
@@ -189,10 +186,10 @@ function link(m: number, q: number, act: number, first: boolean): void {
   save(pageq.count, at);
   near[at] = m;
   pageq.count[at]++;
-  set_queue(m, q, act);
+  pageq_set(m, q, act);
 }
 /** The same at the end, by names alone: what every fault does. */
-function link_last(r: vm_pageq_t, m: number, q: number, act: number): void {
+export function pageq_link_last(r: vm_pageq_t, m: number, q: number, act: number): void {
   const at = elem(r, q);
   const last = pageq.tail[at];
   save(page.prev, m);
@@ -208,7 +205,7 @@ function link_last(r: vm_pageq_t, m: number, q: number, act: number): void {
   save(pageq.count, at);
   pageq.tail[at] = m;
   pageq.count[at]++;
-  set_queue(m, q, act);
+  pageq_set(m, q, act);
 }
 /** Some of `ms` from number `first` on, but not page `but`, go to the end of the inactive queue. */
 function chain_last(r: vm_pageq_t, ms: readonly number[], first: number, but: number): void {
@@ -221,7 +218,7 @@ function chain_last(r: vm_pageq_t, ms: readonly number[], first: number, but: nu
   else save(page.next, last);
   for (let k = first; k < end; k++) {
     const m = ms[k];
-    if (m === but || page_queue(m) !== PQ_NONE || !managed(m) || wirings(m) !== 0) continue;
+    if (m === but || page_queue(m) !== PQ_NONE || !pageq_managed(m) || wirings(m) !== 0) continue;
     save(page.prev, m);
     save(page.next, m);
     page.prev[m] = last;
@@ -229,7 +226,7 @@ function chain_last(r: vm_pageq_t, ms: readonly number[], first: number, but: nu
     else page.next[last] = m;
     last = m;
     pageq.count[at]++;
-    set_queue(m, PQ_INACTIVE, page_act(m));
+    pageq_set(m, PQ_INACTIVE, page_act(m));
   }
   pageq.tail[at] = last;
 }
@@ -238,7 +235,7 @@ function chain_run(r: vm_pageq_t, m: number, n: number): boolean {
   const at = elem(r, PQ_INACTIVE);
   const end = m + n;
   for (let i = m; i < end; i++) if (page.queue[i] !== 0 || page.wired[i] !== 0) return false;
-  if (!managed(m)) return false;
+  if (!pageq_managed(m)) return false;
   save_run(field_word(page.queue, m), n);
   if (!save_run(field_word(page.prev, m), n) || !save_run(field_word(page.next, m), n))
     return false;
@@ -264,7 +261,7 @@ function chain_run(r: vm_pageq_t, m: number, n: number): boolean {
   return true;
 }
 /** Whether pages of that sort are ever on a queue. */
-function managed(m: number): boolean {
+export function pageq_managed(m: number): boolean {
   return (page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS)) === 0;
 }
 
@@ -295,17 +292,17 @@ export function vm_page_activate(m: number): void {
 function activate(r: vm_pageq_t, m: number): void {
   const act = Math.max(page_act(m), ACT_INIT);
   const q = page_queue(m);
-  if (q === PQ_ACTIVE) return set_queue(m, PQ_ACTIVE, act);
+  if (q === PQ_ACTIVE) return pageq_set(m, PQ_ACTIVE, act);
   if (q !== PQ_NONE) {
     reactivated(m);
     unlink(m);
   }
-  if (managed(m) && wirings(m) === 0) link_last(r, m, PQ_ACTIVE, act);
+  if (pageq_managed(m) && wirings(m) === 0) pageq_link_last(r, m, PQ_ACTIVE, act);
 }
 /** A page that has an owner, and that a dead CPU had busy, is on a queue. It is busy still. */
 export function vm_page_requeued(m: number): void {
   if ((page.info[m] & PK_MASK) !== PK_OBJECT) return;
-  if (page_queue(m) === PQ_NONE && managed(m) && wirings(m) === 0) vm_page_activate(m);
+  if (page_queue(m) === PQ_NONE && pageq_managed(m) && wirings(m) === 0) vm_page_activate(m);
 }
 /**
  * New pages of an object, which is locked, go on queues: page `used` at the end of the active one,
@@ -337,7 +334,7 @@ export function vm_page_deactivate(m: number, first = false): void {
   change(m, (at) => deactivate(at, first));
 }
 function deactivate(m: number, first: boolean): void {
-  if (page_queue(m) === PQ_INACTIVE || !managed(m) || wirings(m) !== 0) return;
+  if (page_queue(m) === PQ_INACTIVE || !pageq_managed(m) || wirings(m) !== 0) return;
   const act = page_act(m);
   reactivated(m);
   unlink(m);
@@ -418,7 +415,7 @@ export function vm_page_age(m: number, from: number, to: number, act: number): b
   if (there) {
     undo_begin(pageq.lock, r);
     unlink(m);
-    link_last(r, m, to, act);
+    pageq_link_last(r, m, to, act);
     undo_end();
   }
   mtx_unlock(pageq.lock, r);
@@ -431,7 +428,7 @@ export function vm_page_unqueue(m: number): void {
   if (page.queue[m] === 0 && lock_owner_tid(pageq.lock + root()) === 0) return;
   change(m, (at) => {
     unlink(at);
-    set_queue(at, PQ_NONE, 0);
+    pageq_set(at, PQ_NONE, 0);
   });
 }
 /** Where a page was on its queue when it left it: its word, and the pages on both sides. */
@@ -452,7 +449,7 @@ export function vm_page_queue_at(m: number, place: QueuePlace): void {
   const q = place.word & PQ_MASK;
   if (q === PQ_NONE) return;
   change(m, () => {
-    if (page_queue(m) !== PQ_NONE || !managed(m) || wirings(m) !== 0) return;
+    if (page_queue(m) !== PQ_NONE || !pageq_managed(m) || wirings(m) !== 0) return;
     const { prev, next } = place;
     if (prev !== 0 && page_queue(prev) === q) link_behind(m, prev, q);
     else if (next === pageq.head[elem(root(), q)]) link(m, q, 0, true);
@@ -476,7 +473,7 @@ function link_behind(m: number, prev: number, q: number): void {
   page.next[prev] = m;
   page.prev[next] = m;
   pageq.count[at]++;
-  set_queue(m, q, 0);
+  pageq_set(m, q, 0);
 }
 
 /**
@@ -536,7 +533,8 @@ export function unwire(m: number, active: boolean): void {
   if (page_queue(m) !== PQ_NONE) {
     if (active) page.ref[m] = 1;
     else deactivate(m, false);
-  } else if (managed(m)) link_last(root(), m, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(m));
+  } else if (pageq_managed(m))
+    pageq_link_last(root(), m, active ? PQ_ACTIVE : PQ_INACTIVE, page_act(m));
 }
 
 /**
@@ -589,13 +587,13 @@ export function unwires_alike(first: number, end: number): boolean {
   }
   return true;
 }
-/** Pages that are alike are wired once more, or with `by` -1 once less. */
-function count_some(r: vm_pageq_t, first: number, end: number, by: 1 | -1): void {
+/** Pages that are alike are wired once more: `by` is 1, or ONE_LOAN; or once less: minus that. */
+export function count_some(r: vm_pageq_t, first: number, end: number, by: number): void {
   const n = page.wired[first];
   save_run(field_word(page.wired, first), end - first);
-  if ((by === 1 ? n : n - 1) % (WIRE_MASK + 1) === 0) {
+  if (((by > 0 ? n : n + by) & WIRE_MASK) === 0) {
     save(pageq.wired, r);
-    pageq.wired[r] += by * (end - first);
+    pageq.wired[r] += by > 0 ? end - first : first - end;
   }
   for (let m = first; m < end; m++) page.wired[m] = n + by;
 }
@@ -646,7 +644,7 @@ export function vm_page_unwire_all(m: number): void {
   });
 }
 
-// --- lending --------------------------------------------------------------------------------
+// --- loans ----------------------------------------------------------------------------------
 
 /** How often a page is lent. Right while its object is locked. */
 export function vm_page_loans(m: number): number {
@@ -656,100 +654,14 @@ export function vm_page_loans(m: number): number {
 export function vm_page_held(m: number): number {
   return vm_page_wirings(m) - vm_page_loans(m);
 }
-/**
- * Lends pages of `ms` from number `first` to before `end`, all of an object that is locked: each is
- * wired and lent once more.  In the same section its number comes into the next word of those from
- * `list` on, of which so many count as the word `count` says.
- */
-export function vm_page_lend(
-  ms: readonly number[],
-  first: number,
-  end: number,
-  list: number,
-  count: number,
-): void {
-  const r = root();
-  mtx_lock(pageq.lock, r);
-  undo_begin(pageq.lock, r);
-  for (let k = first; k < end; undo_commit()) {
-    const to = Math.min(k + STEP, end);
-    const there = mem.I32[count];
-    save_word(count);
-    for (let i = k; i < to; i++) {
-      const m = ms[i];
-      wire_first(r, m);
-      save(page.wired, m);
-      mem.I32[list + there + i - k] = m;
-      page.wired[m] += ONE_LOAN;
-    }
-    mem.I32[count] = there + to - k;
-    k = to;
-  }
-  undo_end();
-  mtx_unlock(pageq.lock, r);
-}
 /** Before page m is wired once more: the first time it is as good as free no more, and counted. */
-function wire_first(r: vm_pageq_t, m: number): void {
+export function wire_first(r: vm_pageq_t, m: number): void {
   const n = wirings(m);
   if (n === WIRE_MASK) panic('vm_page_wire: wired too often', m);
   if (n !== 0) return;
   if (page_queue(m) === PQ_CACHE) activate(r, m);
   save(pageq.wired, r);
   pageq.wired[r]++;
-}
-/**
- * Ends the last `n` of the loans that are counted in the word `count` and noted in the words from
- * `list` on: of pages of one object, or that were, which is locked.  Of those that are not its own
- * any more, and are lent no more, this CPU has each busy then: they are added to `orphans`.
- */
-export function vm_page_unlend(n: number, list: number, count: number, orphans: number[]): void {
-  const r = root();
-  mtx_lock(pageq.lock, r);
-  undo_begin(pageq.lock, r);
-  for (let left = n; left > 0; undo_commit()) {
-    const some = Math.min(left, STEP);
-    const there = mem.I32[count];
-    save_word(count);
-    mem.I32[count] = there - some;
-    for (let i = there - some; i < there; i++) unlend(r, mem.I32[list + i], orphans);
-    left -= some;
-  }
-  undo_end();
-  mtx_unlock(pageq.lock, r);
-}
-function unlend(r: vm_pageq_t, m: number, orphans: number[]): void {
-  const word = page.wired[m] - ONE_LOAN;
-  const orphan = word >>> LOAN_SHIFT === 0 && (page.info[m] & PK_MASK) === PK_LOAN;
-  save(page.wired, m);
-  page.wired[m] = orphan ? 0 : word;
-  if (page.wired[m] !== 0) return;
-  save(pageq.wired, r);
-  pageq.wired[r]--;
-  if (orphan) {
-    save(page.busy, m);
-    page.busy[m] = thr.tid;
-    set_queue(m, PQ_NONE, 0);
-    orphans.push(m);
-  } else if (page_queue(m) === PQ_NONE && managed(m)) link_last(r, m, PQ_ACTIVE, page_act(m));
-}
-/**
- * The wirings of page m that are no loans become those of page `to`, which takes its place; the
- * object is locked.  `from`: page m loses them, else page `to` gets them: that comes first.
- */
-export function vm_page_split(m: number, to: number, from: boolean): void {
-  if (vm_page_held(m) === 0) return;
-  change(m, () => {
-    const loans = vm_page_loans(m);
-    if (from) {
-      save(page.wired, m);
-      page.wired[m] = loans * ONE_LOAN;
-      return;
-    }
-    save(page.wired, to);
-    save(pageq.wired, root());
-    page.wired[to] = wirings(m) - loans;
-    pageq.wired[root()]++;
-  });
 }
 
 // --- proof ----------------------------------------------------------------------------------
@@ -787,7 +699,7 @@ function queue_check(q: number, seen: Map<number, number>): void {
     if (page.prev[m] !== prev) panic('pageq_check: link back', m, page.prev[m]);
     if (seen.has(m)) panic('pageq_check: on a queue twice', m, q);
     if ((page.info[m] & PK_MASK) !== PK_OBJECT) panic('pageq_check: a page of no object', m, q);
-    if (!managed(m)) panic('pageq_check: a page that is not managed', m, q);
+    if (!pageq_managed(m)) panic('pageq_check: a page that is not managed', m, q);
     if (q === PQ_CACHE) cached_check(m);
     seen.set(m, q);
     prev = m;
