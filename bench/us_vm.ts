@@ -37,6 +37,9 @@ const BATCH = 50;
 /** A pattern of long calls is asked for operations that count as so many. */
 const LONG = 64;
 
+const LARGE = 128 * 2 ** 20;
+const STRIDE = 37;
+
 const FIRST = 1024;
 const HOW: Mapping = {
   object: 0 as Mapping['object'],
@@ -264,8 +267,28 @@ function held(ops: number): number {
   return ns;
 }
 
+// --- loans -------------------------------------------------------------------------------------
+
+/** More than any cache has. */
+const large = machine.space('bench').mmap({ name: 'large', length: LARGE });
+large.fill(0, LARGE, 1);
+const copy = new Uint8Array(WINDOW_BYTES);
+const lend = (at: number): void => large.lend(at, WINDOW_BYTES).dispose();
+const read = (at: number): void => void large.read(at, copy);
+function pieces(ops: number, cold: boolean, run: (at: number) => void): number {
+  const best = new Shortest();
+  const n = LARGE / WINDOW_BYTES;
+  // Cold: each piece is far from the one before, and comes again when it was long forgotten.
+  best.batches(ops, BATCH, (i) => run(cold ? ((i * STRIDE) % n) * WINDOW_BYTES : 0));
+  return best.answer(ops);
+}
+
 await serve(
   {
+    'lend-64K': (ops) => pieces(ops, false, lend),
+    'read-64K': (ops) => pieces(ops, false, read),
+    'lend-64K-cold': (ops) => pieces(ops, true, lend),
+    'read-64K-cold': (ops) => pieces(ops, true, read),
     'zero-fill-ascending': (ops) => zero_fill(ops, false),
     'zero-fill-random': zero_fill_random,
     'zero-fill-pre-zeroed': (ops) => zero_fill(ops, true),

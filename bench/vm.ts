@@ -117,6 +117,20 @@ const GROWTHS: readonly Growth[] = [
     most: 2.5,
     help: 'where a hole of 4 pages is, likewise',
   },
+  {
+    name: 'read→lend 64K',
+    small: 'read 64K',
+    large: 'lend 64K',
+    most: 0.5,
+    help: '16 pages lent and given back, against copied',
+  },
+  {
+    name: 'read→lend 64K cold',
+    small: 'read 64K cold',
+    large: 'lend 64K cold',
+    most: 0.25,
+    help: 'the same where no cache has them',
+  },
 ];
 
 /** What a pattern is called in a question: a name there has no spaces. */

@@ -544,12 +544,11 @@ function pages_back(l: vm_loan_t): void {
   const count = field_word(loan.wired, l);
   const orphans: number[] = [];
   while (loan.wired[l] > 0) {
-    const last = loan.wired[l] - 1;
-    const at = (k: number): number => loan.frames[elem(l, last - k)];
-    const o = page.owner[at(0)] as vm_object_t;
+    const end = loan.wired[l];
+    const o = page.owner[loan.frames[elem(l, end - 1)]] as vm_object_t;
     mtx_lock(object.lock, o);
-    let n = 0;
-    while (n <= last && page.owner[at(n)] === o) n++; // 0: it has moved to another one
+    let n = 0; // 0: the last one has moved to another object meanwhile
+    while (n < end && page.owner[loan.frames[elem(l, end - 1 - n)]] === o) n++;
     if (n > 0) vm_page_unlend(n, list, count, orphans);
     mtx_unlock(object.lock, o);
   }

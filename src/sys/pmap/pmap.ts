@@ -455,9 +455,16 @@ export function pmap_cut_begin(pm: pmap_t): Cut {
 /** Takes the right to write away from page number `from` to before `to`. */
 export function pmap_cut({ pm, changed }: Cut, from: number, to: number): void {
   const before = changed.length;
-  ptes(pm, from, to, (_at, pte, w) => {
-    if (pte & PTE_WRITE) changed.push(w);
-  });
+  if (from >>> TABLE_SHIFT === (to - 1) >>> TABLE_SHIFT) {
+    const table = table_of(pm, from);
+    const first = pte_word(table, from);
+    const last = table === 0 ? first : first + to - from;
+    for (let w = first; w < last; w++) if (mem.I32[w] & PTE_WRITE) changed.push(w);
+  } else {
+    ptes(pm, from, to, (_at, pte, w) => {
+      if (pte & PTE_WRITE) changed.push(w);
+    });
+  }
   for (let i = before; i < changed.length; i += CUT_BATCH) {
     const end = Math.min(i + CUT_BATCH, changed.length);
     undo_begin(pmap.lock, pm);
