@@ -57,6 +57,8 @@ const ASYNC: Known = ['signal', 'timeout'];
 export const ZERO: Known = ['zero'];
 /** Options of alloc. */
 export const ALLOC: Known = ['zero', 'wait'];
+/** Options of alloc of a type. */
+export const ALLOC_BLOCK: Known = ['zero', 'wait', 'contiguous'];
 /** Options of allocAsync. */
 export const ALLOC_ASYNC: Known = ['zero', 'signal', 'timeout'];
 

@@ -16,7 +16,14 @@ export type { BootOptions, Handle, Machine } from './machine.ts';
 export { KernelPanic, KmemError } from './errors.ts';
 export type { ErrorDetails, Holder, MemoryReason } from './errors.ts';
 export type { Address, Item, Place, Source } from './memory.ts';
-export type { AllocAsyncOptions, AllocOptions, Block, MallocType, TypeStats } from './type.ts';
+export type {
+  AllocAsyncOptions,
+  AllocOptions,
+  Block,
+  BlockOptions,
+  MallocType,
+  TypeStats,
+} from './type.ts';
 export type { Zone, ZoneOptions, ZoneStats } from './zone.ts';
 export type {
   Columns,

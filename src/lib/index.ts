@@ -34,6 +34,7 @@ export type {
   AllocAsyncOptions,
   AllocOptions,
   Block,
+  BlockOptions,
   MallocType,
   TypeStats,
 } from './type.ts';

@@ -8,16 +8,21 @@
  *      fill(at, n), copy(to, from, n)      checked; on shared memory an array's own
  *                                          fill and copyWithin take 2 to 10 times as long
  *
+ * An address beyond the memory (kva.ts) is translated by all of them but the views.
+ *
  * Addresses are in bytes.  An Address comes from alloc; adding an offset gives
  * a plain number, which all of these take too.  An Item of a zone or of records
  * is no address: zone.address(item) is.
  */
 import { bcopy, bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
 import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
-import { mem, memory_state } from '../sys/machine/memory.ts';
+import { mem, memory_state, PAGE_SIZE } from '../sys/machine/memory.ts';
+import { KVA_BASE } from '../sys/h/vm_kern.ts';
 import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
 import { gone } from './context.ts';
 import { kmemError } from './errors.ts';
+import type { Kva } from './kva.ts';
+import { partIfThere } from './parts.ts';
 
 /** A block's place: bytes from the start of the memory. The same in every thread. */
 export type Address = number & { readonly __address: 'bytes' };
@@ -76,15 +81,34 @@ export function memoryClose(): void {
 /** Bytes at the bottom that hold NULL: nobody's. */
 const NULL_BYTES = 4;
 
+/** The first address that is no place in the memory. */
+const KVA = KVA_BASE * PAGE_SIZE;
+/** What answers for an address beyond the memory; undefined: it is none, or nothing does. */
+export function kvaFor(at: unknown, end = reach): Kva | undefined {
+  if (typeof at !== 'number' || !(at >= KVA) || end === 0) return undefined;
+  return Number.isInteger(at) ? partIfThere('kva')?.() : undefined;
+}
 /** Throws EFAULT unless `n` bytes at `at` lie in the memory, EINVAL if `n` is no length. */
 export function checkRange(op: string, at: number, n: number, end = reach): void {
   if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
   if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= end) return;
   if (end === 0) gone(op); // of no context: its machine was left
-  throw kmemError(EFAULT, op, `${shown(at)} with ${n} bytes is not in the memory of ${end}`, {
-    address: at,
-    size: n,
-  });
+  const beyond = Number.isInteger(at) && at >= KVA ? ': beyond it there are no views' : '';
+  throw kmemError(
+    EFAULT,
+    op,
+    `${shown(at)} with ${n} bytes is not in the memory of ${end}${beyond}`,
+    {
+      address: at,
+      size: n,
+    },
+  );
+}
+/** The index of an address that is not in the memory, or not aligned: beyond it, or none. */
+function indexBeyond(op: string, at: number, width: number, end: number): number {
+  const kva = op === 'index' ? undefined : kvaFor(at, end);
+  if (kva === undefined || at % width !== 0) fault(op, at, width, end);
+  return kva.place(op, at, width, op.startsWith('store')) / width;
 }
 function fault(op: string, at: number, width: number, end: number): never {
   checkRange(op, at, width, end);
@@ -97,8 +121,8 @@ function fault(op: string, at: number, width: number, end: number): never {
 export function index(op: string, at: number, width: number, end: number): number {
   if (typeof at !== 'number') fault(op, at, width, end);
   const i = at / width;
-  if (i !== Math.floor(i) || !(at >= NULL_BYTES && at + width <= end)) fault(op, at, width, end);
-  return i;
+  const there = i === Math.floor(i) && at >= NULL_BYTES && at + width <= end;
+  return there ? i : indexBeyond(op, at, width, end);
 }
 /** Refuses a width that no view has. */
 export function noWidth(width: unknown): never {
@@ -117,26 +141,41 @@ export function bytesAt(at: number, n: number, end = reach): Uint8Array {
 /** Copies bytes into the memory; returns how many. Throws EFAULT. */
 export function copyIn(at: number, from: Source, end = reach): number {
   const bytes = bytesOf('copyIn', from);
+  const kva = kvaFor(at, end);
+  if (kva !== undefined) {
+    kva.each('copyIn', at, bytes.length, true, (to, n, done) => bytes_in(to, bytes, done, n));
+    return bytes.length;
+  }
   checkRange('copyIn', at, bytes.length, end);
   bytes_in(at, bytes, 0, bytes.length);
   return bytes.length;
 }
 /** Copies `n` bytes out, into an array that nobody shares. Throws EFAULT. */
 export function copyOut(at: number, n: number, end: number): Uint8Array<ArrayBuffer> {
-  checkRange('copyOut', at, n, end);
+  const kva = whole(n) ? kvaFor(at, end) : undefined;
+  if (kva === undefined) checkRange('copyOut', at, n, end);
   const copy = new Uint8Array(n);
+  if (kva !== undefined) {
+    kva.each('copyOut', at, n, false, (from, part, done) => bytes_out(copy, done, from, part));
+    return copy;
+  }
   bytes_out(copy, 0, at, n);
   return copy;
 }
 /** Sets `n` bytes at `at` to `byte`. Throws EFAULT, EINVAL. */
 export function fillBytes(at: number, n: number, byte: number, end: number): void {
-  checkRange('fill', at, n, end);
+  const kva = whole(n) ? kvaFor(at, end) : undefined;
+  if (kva === undefined) checkRange('fill', at, n, end);
   if (!wholeIn(byte, 0, 255))
     throw kmemError(EINVAL, 'fill', `${shown(byte)} is no byte: 0 to 255`);
-  bytes_fill(at, byte, n);
+  if (kva === undefined) bytes_fill(at, byte, n);
+  else kva.each('fill', at, n, true, (to, part) => bytes_fill(to, byte, part));
 }
 /** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
 export function copyBytes(to: number, from: number, n: number, end: number): void {
+  if (whole(n) && (kvaFor(to, end) !== undefined || kvaFor(from, end) !== undefined)) {
+    return void copyIn(to, copyOut(from, n, end), end); // by way of a copy: they may overlap
+  }
   checkRange('copy', to, n, end);
   checkRange('copy', from, n, end);
   bcopy(from, to, n);
@@ -165,6 +204,7 @@ export function textOf(bytes: Uint8Array<ArrayBuffer>): string {
 }
 /** Reads `n` bytes of UTF-8. Throws EFAULT, EINVAL. */
 export function readText(at: number, n: number, end: number): string {
+  if (kvaFor(at, end) !== undefined) return decoder.decode(copyOut(at, n, end));
   checkRange('readText', at, n, end);
   if (n <= SHORT_TEXT) {
     const text = ascii(at, n);

@@ -20,6 +20,7 @@ import type { Chain } from './chain.ts';
 import type { ChainOptions, ChainSource } from './chain_args.ts';
 import type { Context } from './context.ts';
 import { kmemError } from './errors.ts';
+import type { Kva } from './kva.ts';
 import type { Listener, ListenOptions } from './listen.ts';
 import type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
 import type { Space } from './space.ts';
@@ -53,6 +54,8 @@ export interface Parts {
   readonly swapoff: (ctx: Context, path: string) => void;
   readonly swaps: (ctx: Context) => SwapInfo[];
   readonly dump: (path: string) => DumpResult;
+  /** Blocks beyond the memory. */
+  readonly kva: () => Kva;
 }
 
 const parts: Partial<Parts> = {};

@@ -52,6 +52,7 @@ import { phys_longest } from '../sys/page/vm_phys.ts';
 import {
   ALLOC,
   ALLOC_ASYNC,
+  ALLOC_BLOCK,
   asyncOptionsOf,
   booleanOf,
   checkOptions,
@@ -75,7 +76,8 @@ import {
 import { kmemError, type MemoryReason } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { ChannelLine } from './line.ts';
-import { type Address, bytesAt, copyIn, textBytes } from './memory.ts';
+import { type Address, bytesAt, copyIn, kvaFor, textBytes } from './memory.ts';
+import { part } from './parts.ts';
 import { type AsyncOptions, type Wait, waitFor } from './wait.ts';
 
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
@@ -92,6 +94,14 @@ export interface AllocOptions {
   readonly zero?: boolean;
   /** Waits for memory: true as long as it takes, or so many milliseconds. Default: never. */
   readonly wait?: Wait;
+}
+/** How alloc of a type makes a block. */
+export interface BlockOptions extends AllocOptions {
+  /**
+   * False: where no run of pages is free the block may lie beyond the memory, as zeros.  Loads,
+   * stores, copies and fills take its address; there is no view of it.  Default true.
+   */
+  readonly contiguous?: boolean;
 }
 /** How allocAsync makes a block, and how long it waits. */
 export interface AllocAsyncOptions extends AsyncOptions {
@@ -270,9 +280,10 @@ export class MallocType implements Mortal, Disposable {
    * A block of `size` bytes (0 gives the smallest), 16-byte aligned, from 4096
    * bytes on page-aligned.  Does not wait unless `wait` is given.  Throws ENOMEM
    * with `reason`, `freeBytes` and `longestRun`; EINVAL for a size that is none;
-   * with `wait` also EDEADLK, ETIMEDOUT, EOPNOTSUPP.
+   * with `wait` also EDEADLK, ETIMEDOUT, EOPNOTSUPP.  With { contiguous: false } it may lie beyond
+   * the memory (kva.ts), where it has no view.
    */
-  alloc(size: number, options?: AllocOptions): Address {
+  alloc(size: number, options?: BlockOptions): Address {
     const { t } = this;
     if (!t || typeof size !== 'number' || size >>> 0 !== size || options) {
       return allocWith(this, size, options);
@@ -326,6 +337,8 @@ export class MallocType implements Mortal, Disposable {
   /** Bytes that the block at `address` really has: at least what was asked for. Throws EFAULT. */
   usableSize(address: Address): number {
     this.#type('usableSize');
+    const beyond = kvaFor(address)?.size(address) ?? 0;
+    if (beyond > 0) return beyond;
     return malloc_usable_size(this.#block('usableSize', address));
   }
   /**
@@ -421,17 +434,25 @@ export class MallocType implements Mortal, Disposable {
    * alloc in full.
    * @internal
    */
-  allocWith(size: number, options: AllocOptions | undefined): Address {
+  allocWith(size: number, options: BlockOptions | undefined): Address {
     this.#checkSize('alloc', size);
     let flags = NOWAIT;
     let wait: Wait = false;
+    let anywhere = false;
     if (options !== undefined) {
-      checkOptions('alloc', options, ALLOC);
+      checkOptions('alloc', options, ALLOC_BLOCK);
+      const { contiguous = true } = options;
+      anywhere = !booleanOf('alloc', 'contiguous', contiguous);
       if (booleanOf('alloc', 'zero', options.zero)) flags |= M_ZERO;
       wait = checkWait('alloc', options.wait);
     }
     const t = this.#type('alloc');
+    const kva = anywhere ? part('kva')() : undefined;
     let p = this.#malloc(size, t, flags);
+    if (p === 0 && kva !== undefined) {
+      const at = inKernel('alloc', () => kva.alloc(size, t, flags));
+      if (at !== 0) return this.#tell(size, at / 4);
+    }
     if (p === 0 && wait) {
       this.#checkPossible('alloc', size);
       p = waitFor({
@@ -444,8 +465,7 @@ export class MallocType implements Mortal, Disposable {
       });
     }
     if (p === 0) this.#fail('alloc', size);
-    this.#tell(size, p);
-    return (p * 4) as Address;
+    return this.#tell(size, p);
   }
   /** malloc by a call that has entered. */
   #malloc(size: number, t: malloc_type_t, flags: number): number {
@@ -459,10 +479,11 @@ export class MallocType implements Mortal, Disposable {
     kernel_leave(outer);
     return p;
   }
-  #tell(size: number, p: number): void {
+  #tell(size: number, p: number): Address {
     if (channels.malloc.hasSubscribers) {
       channels.malloc.publish({ type: this.name, size, address: p * 4 });
     }
+    return (p * 4) as Address;
   }
   /**
    * free in full.
@@ -471,16 +492,21 @@ export class MallocType implements Mortal, Disposable {
   freeWith(address: Address): void {
     const t = this.#type('free');
     if (address === 0) return;
+    if (kvaFor(address)?.size(address)) return this.#freeBeyond(address, t);
     const p = this.#block('free', address);
     if (channels.free.hasSubscribers) channels.free.publish({ type: this.name, address });
     free(p, t);
+  }
+  #freeBeyond(address: Address, t: malloc_type_t): void {
+    if (channels.free.hasSubscribers) channels.free.publish({ type: this.name, address });
+    inKernel('free', () => kvaFor(address)?.free(address, t));
   }
   #fail(op: string, size: number): never {
     throw memoryFailure(op, size, { type: this.name });
   }
 }
 /* Out of line for the two fast paths. */
-function allocWith(type: MallocType, size: number, options: AllocOptions | undefined): Address {
+function allocWith(type: MallocType, size: number, options: BlockOptions | undefined): Address {
   return type.allocWith(size, options);
 }
 function freeWith(type: MallocType, address: Address): void {

@@ -10,6 +10,7 @@ import { spaces_check } from '../sys/client/kern_space_check.ts';
 import { kern_dump } from '../sys/observe/kern_dump.ts';
 import { Chain } from './chain.ts';
 import { contiguous } from './contiguous.ts';
+import { kva } from './kva.ts';
 import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
 import { partsAre } from './parts.ts';
@@ -42,4 +43,5 @@ partsAre({
   swapoff,
   swaps,
   dump: kern_dump,
+  kva: () => kva,
 });

@@ -155,7 +155,7 @@ export const vm_map_entry = struct<vm_map_entry_t>(
   transition: i32('m', 'tid of the thread that has it in transition'),
   lastr: i32('i', 'page of the object that was read last: a guess'),
   avail_ssize: i32('m', 'of a stack: pages by which it may still grow'),
-  grow_prot: i32('m', 'of a stack: protection of what it grows by'),
+  grow_prot: i32('m', 'of a stack: protection of what it grows by; of a block, its malloc type'),
   map: ptr<vm_map_t>('m', 'map that it is in; 0: none'),
 });
 /*

@@ -291,7 +291,7 @@ function free_small(p: number, t: malloc_type_t, b: number): void {
   else malloc_late_free(t, b);
 }
 /** A request without an answer: counted, and 0. */
-function malloc_fail(t: malloc_type_t, s: mtstats_t, b: number): number {
+export function malloc_fail(t: malloc_type_t, s: mtstats_t, b: number): number {
   counter_add(v_failed, 1);
   if (s !== NULL) {
     add64(stats.failed, s, 1);
@@ -515,7 +515,7 @@ function user_proof(p: number, t: malloc_type_t): void {
   mem.I32[w] = 0;
 }
 function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): void {
-  const t = large_type(p, given, m);
+  const t = large_type(p, given, page.owner[m] as malloc_type_t);
   const n = page.index[m];
   const s = malloc_stats_block(t);
   if (s !== NULL) count_large_free(s, m, n, anchor);
@@ -537,10 +537,9 @@ function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): voi
 }
 /**
  * The type that the free of a large block counts under: the one it was allocated
- * with.  Under INVARIANTS another one panics; else the log hears of it once a type.
+ * with, `t`.  Under INVARIANTS another one panics; else the log hears of it once a type.
  */
-function large_type(p: number, given: malloc_type_t, m: number): malloc_type_t {
-  const t = page.owner[m] as malloc_type_t;
+export function large_type(p: number, given: malloc_type_t, t: malloc_type_t): malloc_type_t {
   if (t === given || !malloc_type_valid(t)) return given; // of a type that is no more: as told
   if (opt.INVARIANTS) wrong_type(p, t, given);
   malloc_tell_freed(p, t, given);

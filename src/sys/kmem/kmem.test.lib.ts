@@ -27,6 +27,7 @@ import {
 import { PK_HAND, PK_LARGE, PK_REST } from '../h/vm_page.ts';
 import { vm_page_census } from '../page/vm_page.ts';
 import { checked_quiet } from '../sync/checked.ts';
+import { virtual_pages } from '../uma/uma_budget.ts';
 import { cache_buckets } from '../uma/uma_cache.ts';
 import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root, zone_name } from '../uma/uma_int.ts';
 import { malloc_anchor, malloc_stats_gone, malloc_zone } from './kern_malloc_type.ts';
@@ -134,7 +135,8 @@ function account_quiet(): Account {
     if (by !== undefined && n !== by) leaked.set(zone_name(z), n - by);
   });
   const census = vm_page_census();
-  const pages_leaked = census[PK_LARGE] + census[PK_REST] + census[PK_HAND] - used.pages;
+  const large = census[PK_LARGE] + census[PK_REST] + virtual_pages();
+  const pages_leaked = large + census[PK_HAND] - used.pages;
   return { out, leaked, pages_leaked };
 }
 /** The account in one line, for a failed check. */

@@ -6,13 +6,14 @@
  * uma_budget.ts counts them and refuses what would go beyond; pages of others are
  * not counted, and what the limit leaves over is theirs.
  *
- * The kernel map, which will give virtually contiguous memory to those who ask
- * for it, comes with the map floor; until then vm.kmem_map_free is the longest
- * run of free pages.
+ * A block is a run of pages in memory, or, for a caller who can do with translated access, so many
+ * pages beyond it, wherever they lie (kern_malloc_virtual.ts).  vm.kmem_map_free is the largest
+ * block to be had in either way.
  */
 import { PAGE_SIZE, ptoa } from '../machine/memory.ts';
 import {
   CTLFLAG_RDTUN,
+  CTLFLAG_RWTUN,
   sysctl_get,
   sysctl_set,
   sysctl_uint,
@@ -43,9 +44,19 @@ sysctl_value(
 );
 sysctl_value(
   'vm.kmem_map_free',
-  { unit: 'bytes', help: 'Largest contiguous block to be had now' },
-  () => Math.min(ptoa(phys_longest()), kmem_left()),
+  { unit: 'bytes', help: 'Largest block to be had now, as a run of memory or beyond it' },
+  () => {
+    const left = kmem_left();
+    return left >= sysctl_get(kmem_virtual_min) ? left : Math.min(ptoa(phys_longest()), left);
+  },
 );
+export const kmem_virtual_min = sysctl_uint('vm.kmem_virtual_min', {
+  value: 2 * PAGE_SIZE,
+  min: 1,
+  unit: 'bytes',
+  flags: CTLFLAG_RWTUN,
+  help: 'Smallest block that malloc gives beyond the memory to whoever asks for it',
+});
 /** Bytes that malloc and the zones may hold in all. */
 export function kmem_limit(): number {
   return sysctl_get(kmem_size);

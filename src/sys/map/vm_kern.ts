@@ -121,6 +121,8 @@ const init = vector('vm_kmap_zinit', (mp: vm_map_t) => {
   mtx_init(map.lock, mp, LC_KERNEL_MAP);
   return 0;
 });
+/** What a caller changes, and saves, in the section that makes an entry its, or takes it back. */
+type Also = (e: vm_map_entry_t) => void;
 /** Pages that are made or freed in one hold of the object. */
 const BATCH = 16;
 /** How often a request that may not sleep reclaims. */
@@ -253,7 +255,7 @@ function reserve(
  * The entry at `at`, in transition by this thread, is the caller's from here on.  `also` changes,
  * and saves, what is to change with that.
  */
-function settle(mp: vm_map_t, at: number, wired: number, also?: () => void): void {
+function settle(mp: vm_map_t, at: number, wired: number, also?: Also): void {
   vm_map_lock(mp);
   const e = mine(mp, at);
   undo_begin(map.lock, mp);
@@ -263,7 +265,7 @@ function settle(mp: vm_map_t, at: number, wired: number, also?: () => void): voi
   entry.eflags[e] &= ~MAP_ENTRY_IN_TRANSITION;
   entry.transition[e] = 0;
   entry.wired_count[e] = wired;
-  also?.();
+  also?.(e);
   undo_end();
   vm_map_unlock(mp);
 }
@@ -390,7 +392,7 @@ export function kmem_shortage(flags: number, tries: number): boolean {
  * n pages of zeros of an object of the kernel.  `also` changes what is to change when they become
  * the caller's.  The first page number; 0: none.
  */
-function alloc(mp: vm_map_t, n: number, flags: number, o: vm_object_t, also?: () => void): number {
+function alloc(mp: vm_map_t, n: number, flags: number, o: vm_object_t, also?: Also): number {
   if (n > vm_page_count()) return 0; // to wait would never help
   let at = reserve(mp, n, 0, o);
   for (let tries = 0; at === 0 && tries < TRIES; tries++) {
@@ -415,8 +417,23 @@ export function kmem_alloc(mp: vm_map_t, n: number): number {
   return alloc(mp, n, M_WAITOK, kernel_object());
 }
 /** The same for malloc: `flags` are its. */
-export function kmem_malloc(mp: vm_map_t, n: number, flags: number, also?: () => void): number {
+export function kmem_malloc(mp: vm_map_t, n: number, flags: number, also?: Also): number {
   return alloc(mp, n, flags, kmem_object(), also);
+}
+
+/**
+ * What `look` says of the entry of kernel_map that kmem_malloc gave at page number `at`; 0: none
+ * begins there.
+ */
+export function kmem_block(at: number, look: (e: vm_map_entry_t) => number): number {
+  const mp = kernel_map_there();
+  if (mp === NULL) return 0;
+  vm_map_lock(mp);
+  const e = vm_map_lookup(mp, at);
+  const is = e !== NULL && entry.start[e] === at && entry.object[e] === kmem_object();
+  const found = is && entry.transition[e] === 0 ? look(e) : 0;
+  vm_map_unlock(mp);
+  return found;
 }
 
 // --- and back --------------------------------------------------------------------------------
@@ -426,7 +443,7 @@ export function kmem_malloc(mp: vm_map_t, n: number, flags: number, also?: () =>
  * part of one.  `also` changes what is to change when they are the caller's no more.  False: a part
  * was to be cut off, and there was no entry for the rest: nothing of that part has changed.
  */
-export function kmem_free(mp: vm_map_t, at: number, n: number, also?: () => void): boolean {
+export function kmem_free(mp: vm_map_t, at: number, n: number, also?: Also): boolean {
   const end = at + n;
   for (let from = at; from < end; ) {
     const next = take_back(mp, from, end, from === at ? also : undefined);
@@ -440,7 +457,7 @@ export function kmem_free(mp: vm_map_t, at: number, n: number, also?: () => void
  * The entry at `from`, cut at `end`, is in transition by this thread.  Returns where it ends; 0: it
  * could not be cut.
  */
-function take_back(mp: vm_map_t, from: number, end: number, also?: () => void): number {
+function take_back(mp: vm_map_t, from: number, end: number, also?: Also): number {
   vm_map_lock(mp);
   const e = vm_map_lookup_entry(mp, from);
   if (!entry_covers(mp, e, from)) panic('kmem_free: nothing was allocated there', from);
@@ -454,7 +471,7 @@ function take_back(mp: vm_map_t, from: number, end: number, also?: () => void): 
     save(entry.transition, e);
     entry.eflags[e] |= MAP_ENTRY_IN_TRANSITION;
     entry.transition[e] = thr.tid;
-    also?.();
+    also?.(e);
     undo_end();
   }
   const next = cut ? entry.end[e] : 0;

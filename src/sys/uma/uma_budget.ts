@@ -6,8 +6,8 @@
  * over is there for them.
  *
  *      held  =  pages of every keg          changed in the undo section that links a slab
- *            +  pages of large blocks       two counts of each slot, in the private
- *                                           section that counts the block
+ *            +  pages of large blocks       two counts of each slot, in the section that
+ *                                           counts the block, beyond the memory, too
  *            +  pages on the way            one word of each CPU, while it grows or shrinks
  *
  * So a death leaves the sum as it was or as it would have been, and the page array
@@ -20,8 +20,11 @@ import { atomic_add, atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { cpu_slots, pcpu as pcpu_, pcpu_of, thr as thr_ } from '../machine/cpu.ts';
 import { panic } from '../machine/panic.ts';
-import { field_word } from '../machine/struct.ts';
+import { M, machine, ROOT_KERN } from '../machine/header.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
 import { uma_keg } from '../h/uma.ts';
+import { vm_kern_root, type vm_kern_root_t } from '../h/vm_kern.ts';
+import { vm_object } from '../h/vm_object.ts';
 import { PK_LARGE, PK_MALLOC, PK_REST, PK_SLAB } from '../h/vm_page.ts';
 import { vm_page_census } from '../page/vm_page.ts';
 import { save } from '../sync/undo.ts';
@@ -92,11 +95,16 @@ export function budget_large(n: number, freed: boolean): void {
   save(count, thr.pc);
   count[thr.pc] = (count[thr.pc] + n) | 0;
 }
+/** Pages of malloc's blocks beyond the memory: all that kmem_object has (map/vm_kern.ts). */
+export function virtual_pages(): number {
+  const o = vm_kern_root.kmem[machine.roots[elem(M, ROOT_KERN)] as vm_kern_root_t];
+  return o === NULL ? 0 : vm_object.resident[o];
+}
 /** Proves the sum against the page array. The machine is quiet. */
 export function budget_check(): void {
   const kinds = vm_page_census();
   const large = large_pages();
-  const found = kinds[PK_LARGE] + kinds[PK_REST];
+  const found = kinds[PK_LARGE] + kinds[PK_REST] + virtual_pages();
   if (large !== found) panic('budget: pages of large blocks', large, found);
   const all = found + kinds[PK_SLAB] + kinds[PK_MALLOC];
   if (kmem_held() !== all) panic('budget: pages held', kmem_held(), all);
