@@ -1,5 +1,5 @@
 /*
- * us_vm: the kernel's virtual memory as a competitor. One operation is one fault, fork,
+ * us_vm: the kernel's virtual memory as a competitor. One operation is one fault, fork, pair,
  * change of protection, lock, or search; of loads and windows, one number (vm_loops.ts).
  *
  * A sample goes through a fixture, an address space that is made for it, in batches of some
@@ -13,9 +13,17 @@
 import { boot } from '../src/lib/index.ts';
 import { counter_get, counters } from '../src/sys/machine/counter.ts';
 import { mem } from '../src/sys/machine/memory.ts';
-import { VM_MAP_MAX, type vm_map_t } from '../src/sys/h/vm_map.ts';
+import { KVA_BASE } from '../src/sys/h/vm_kern.ts';
+import { VM_MAP_MAX, VM_MAP_SYSTEM, type vm_map_t } from '../src/sys/h/vm_map.ts';
 import { VM_PROT_ALL, VM_PROT_READ, VM_PROT_WRITE } from '../src/sys/h/vm_prot.ts';
 import { vm_frame } from '../src/sys/map/vm_copy.ts';
+import {
+  kernel_map,
+  kmem_alloc,
+  kmem_alloc_nofault,
+  kmem_free,
+  kmem_suballoc,
+} from '../src/sys/map/vm_kern.ts';
 import { vm_map_deallocate } from '../src/sys/map/vm_map.ts';
 import { vmspace_alloc, vmspace_fork } from '../src/sys/map/vm_map_fork.ts';
 import { type Mapping, vm_map_fixed } from '../src/sys/map/vm_map_insert.ts';
@@ -33,6 +41,7 @@ const REGION_PAGES = 20_000;
 const ENTRIES = 10_000;
 const SPLITS = 5000;
 const LOCKED = 1000;
+const KERNEL_PAGES = 4;
 const BATCH = 50;
 /** A pattern of long calls is asked for operations that count as so many. */
 const LONG = 64;
@@ -235,6 +244,45 @@ function search(ops: number, n: number, one: (mp: vm_map_t, at: number) => numbe
   }
   return best.answer(ops);
 }
+/** A map of kernel addresses with as many entries, and holes, as a sparse_map. */
+function kernel_sparse(n: number): vm_map_t {
+  const known = maps.get(-n);
+  if (known !== undefined) return known;
+  const mp = kmem_suballoc(kernel_map(), 4 * n, VM_MAP_SYSTEM);
+  const holes: { at: number; pages: number }[] = [];
+  for (let i = 0; i < n; i++) {
+    if (kmem_alloc_nofault(mp, 1) === 0) throw new Error('no kernel address');
+    const pages = i % WIDE_EVERY === 0 ? WIDE_PAGES : 1;
+    holes.push({ at: kmem_alloc_nofault(mp, pages), pages });
+  }
+  for (const { at, pages } of holes) kmem_free(mp, at, pages);
+  maps.set(-n, mp);
+  return mp;
+}
+/** Searches for the first hole of four pages. */
+function kernel_search(ops: number, n: number): number {
+  const best = new Shortest();
+  const mp = kernel_sparse(n);
+  for (let left = ops; left > 0; left -= SEARCHES) {
+    best.batches(SEARCHES, SEARCHES, () => {
+      found ^= vm_map_findspace(mp, KVA_BASE, WIDE_PAGES + 1);
+    });
+  }
+  return best.answer(ops);
+}
+/** Pages of zeros are asked for, used and given back. */
+function kernel_pages(ops: number): number {
+  const best = new Shortest();
+  const mp = kernel_map();
+  const other = kmem_alloc(mp, 1); // as in a kernel that is in use: page tables are there
+  best.batches(ops, BATCH, () => {
+    const at = kmem_alloc(mp, KERNEL_PAGES);
+    for (let i = 0; i < KERNEL_PAGES; i++) touch(mp, at + i);
+    kmem_free(mp, at, KERNEL_PAGES);
+  });
+  kmem_free(mp, other, 1);
+  return best.answer(ops);
+}
 const find_entry = (mp: vm_map_t, at: number): number => vm_map_lookup(mp, at);
 const find_hole = (mp: vm_map_t, at: number): number => vm_map_findspace(mp, at, WIDE_PAGES);
 
@@ -307,6 +355,9 @@ await serve(
     'lookup-100000': (ops) => search(ops, 100_000, find_entry),
     'find-space-1000': (ops) => search(ops, 1000, find_hole),
     'find-space-100000': (ops) => search(ops, 100_000, find_hole),
+    'kernel-pages': kernel_pages,
+    'kernel-find-1000': (ops) => kernel_search(ops, 1000),
+    'kernel-find-100000': (ops) => kernel_search(ops, 100_000),
     load: (ops) => shortest('load', ops, ascending),
     'load-random': (ops) => shortest('load random', ops, random),
     window: (ops) => shortest('window', ops, opened),

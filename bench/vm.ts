@@ -80,6 +80,12 @@ const PATTERNS: readonly Pattern[] = [
     help: 'mlock and munlock of 1000 pages that are in memory',
   },
   {
+    name: 'kernel pages',
+    peer: SYSTEM,
+    most: 0.34,
+    help: 'kmem_alloc of 4 pages that are written to, and kmem_free, against mmap and munmap',
+  },
+  {
     name: 'load',
     peer: RAW,
     most: 6,
@@ -130,6 +136,13 @@ const GROWTHS: readonly Growth[] = [
     large: 'lend 64K cold',
     most: 0.25,
     help: 'the same where no cache has them',
+  },
+  {
+    name: 'kernel find 1000→100000',
+    small: 'kernel find 1000',
+    large: 'kernel find 100000',
+    most: 2.5,
+    help: 'the same from the first kernel address on, where the hole is the last',
   },
 ];
 

@@ -2,8 +2,10 @@
  * vm: the virtual memory of the system that the bench runs on, by the calls that programs use.
  *
  * The patterns, their sizes and their order are those of us_vm.ts.  An operation is the first
- * write to a page, a fork up to its return in the parent, an mprotect of one page, or an mlock
- * and munlock of 1000.  The answer is the shortest batch of a sample.  Pages are small ones, as ours are.
+ * write to a page, a fork up to its return in the parent, an mprotect of one page, an mlock and
+ * munlock of 1000, or an mmap of four pages that are written to and unmapped (what kmem_alloc and
+ * kmem_free do there).  The answer is the shortest batch of a sample.  Pages are small ones, as
+ * ours are.
  *
  *      zero-fill-pre-zeroed    as zero-fill-ascending: the system zeroes when a page is wanted
  *      copy-on-write           a child writes, its parent waits
@@ -22,6 +24,7 @@
 #define SPLITS 5000
 #define LOCKED 1000
 #define BATCH 50
+#define KERNEL_PAGES 4
 #define LONG 64
 #define PAGE 4096UL
 #define NEVER 1e300
@@ -200,6 +203,30 @@ fork_many(uint32_t ops)
 	return (best);
 }
 
+/* Four pages are mapped, written to and unmapped. */
+static double
+pages_pair(uint32_t ops)
+{
+	double best = NEVER;
+
+	for (int64_t left = ops; left > 0; left -= BATCH) {
+		double start = now_ns();
+
+		for (int j = 0; j < BATCH; j++) {
+			char *p = mmap(NULL, KERNEL_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+			if (p == MAP_FAILED)
+				failed("mmap");
+			for (int k = 0; k < KERNEL_PAGES; k++)
+				p[k * PAGE] = 1;
+			unmap(p, KERNEL_PAGES);
+		}
+		shorter(&best, (now_ns() - start) / BATCH);
+	}
+	return (best);
+}
+
 static double
 protect(uint32_t ops)
 {
@@ -254,6 +281,7 @@ static const struct pattern {
 	{ "fork-10000", fork_many },
 	{ "protect-split", protect },
 	{ "lock-1000", lock },
+	{ "kernel-pages", pages_pair },
 };
 
 /* ns per operation, or a negative number when there is no such pattern. */

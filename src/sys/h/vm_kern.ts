@@ -35,5 +35,8 @@ export const vm_kern_root = struct<vm_kern_root_t>(
   kmem: ptr<vm_object_t>('sh', 'kmem_object: pages of malloc'),
   map: ptr<vm_map_t>('sh', 'kernel_map'),
   ready: i32('a', '1: all of these are there for good'),
+  exec: ptr<vm_map_t>('s', 'exec_map: arguments of programs that start; 0: nobody wanted it yet'),
+  pipe: ptr<vm_map_t>('s', 'pipe_map: what is in pipes; 0: likewise'),
+  buffer: ptr<vm_map_t>('s', 'buffer_map: pieces that buffers are cut from; 0: likewise'),
   orphans: i32('a', '1: a thread died, and nobody looked yet for what it had of addresses'),
 });

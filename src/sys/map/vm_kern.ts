@@ -65,9 +65,17 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJT_PHYS, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { PG_ZERO, VM_ALLOC_SYSTEM, VM_ALLOC_WIRED, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import {
+  PG_UNMANAGED,
+  PG_ZERO,
+  VM_ALLOC_SYSTEM,
+  VM_ALLOC_WIRED,
+  VM_ALLOC_ZERO,
+  vm_page,
+} from '../h/vm_page.ts';
 import { VM_PROT_ALL, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { vm_object_allocate, vm_object_anchor } from '../object/vm_object.ts';
+import { object_cluster_alloc } from '../object/vm_object_cluster.ts';
 import {
   object_page_alloc,
   object_page_free,
@@ -77,8 +85,8 @@ import {
 } from '../object/vm_object_page.ts';
 import { pmap_zero_page, vm_page_count, vm_wait } from '../page/vm_page.ts';
 import { vm_page_zero_ahead } from '../page/vm_page_cache.ts';
-import { vm_page_unwire_all } from '../page/vm_pageq.ts';
-import { pmap_enter, pmap_pinit, pmap_remove } from '../pmap/pmap.ts';
+import { vm_page_owner_wire, vm_page_unwire_all } from '../page/vm_pageq.ts';
+import { pmap_enter, pmap_extract, pmap_pinit, pmap_remove } from '../pmap/pmap.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_KERNEL_MAP } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -346,6 +354,30 @@ function pages_make(o: vm_object_t, at: number, n: number): number {
   mtx_unlock(object.lock, o);
   return i;
 }
+/**
+ * The same side by side in memory, as many of them as there is a run for: the others are made one
+ * by one.
+ */
+function run_make(o: vm_object_t, at: number, n: number): number {
+  mtx_lock(object.lock, o);
+  const ms = object_cluster_alloc(o, at - KVA_BASE, 0, n - 1);
+  let i = 0;
+  for (const m of ms) {
+    page.flags[m] |= PG_UNMANAGED;
+    vm_page_owner_wire(m);
+    pmap_zero_page(m);
+    object_page_ready(m, o);
+    if (i >= 0) i = pmap_enter(kernel_pmap(), at + i, m, KERNEL_PROT, true) ? i + 1 : -1;
+  }
+  mtx_unlock(object.lock, o);
+  return i;
+}
+/** The page of memory where what n addresses show lies in one piece; 0: it does not. */
+export function kmem_run(at: number, n: number): number {
+  const first = pmap_extract(kernel_pmap(), at);
+  for (let i = 1; i < n; i++) if (pmap_extract(kernel_pmap(), at + i) !== first + i) return 0;
+  return first;
+}
 /** One such page, where there is none. Its object is locked. 0: no memory. */
 export function kern_page_make(o: vm_object_t, at: number, access = 0): number {
   const m = object_page_alloc(o, at - KVA_BASE, VM_ALLOC_SYSTEM | VM_ALLOC_WIRED | VM_ALLOC_ZERO);
@@ -392,7 +424,14 @@ export function kmem_shortage(flags: number, tries: number): boolean {
  * n pages of zeros of an object of the kernel.  `also` changes what is to change when they become
  * the caller's.  The first page number; 0: none.
  */
-function alloc(mp: vm_map_t, n: number, flags: number, o: vm_object_t, also?: Also): number {
+function alloc(
+  mp: vm_map_t,
+  n: number,
+  flags: number,
+  o: vm_object_t,
+  also?: Also,
+  run = false,
+): number {
   if (n > vm_page_count()) return 0; // to wait would never help
   let at = reserve(mp, n, 0, o);
   for (let tries = 0; at === 0 && tries < TRIES; tries++) {
@@ -400,7 +439,12 @@ function alloc(mp: vm_map_t, n: number, flags: number, o: vm_object_t, also?: Al
     at = reserve(mp, n, 0, o);
   }
   if (at === 0) return 0;
-  for (let done = 0, tries = 0; done < n; ) {
+  const made = run ? run_make(o, at, n) : 0;
+  if (made < 0) {
+    discard(mp, at); // no memory for a page table
+    return 0;
+  }
+  for (let done = made, tries = 0; done < n; ) {
     const got = pages_make(o, at + done, Math.min(BATCH, n - done));
     done += got;
     if (got > 0) tries = 0;
@@ -415,6 +459,10 @@ function alloc(mp: vm_map_t, n: number, flags: number, o: vm_object_t, also?: Al
 /** n pages of zeros at addresses of a system map, side by side. May sleep. 0: none. */
 export function kmem_alloc(mp: vm_map_t, n: number): number {
   return alloc(mp, n, M_WAITOK, kernel_object());
+}
+/** The same, side by side in memory, too, if there is a run of free pages. `flags` as malloc's. */
+export function kmem_alloc_run(mp: vm_map_t, n: number, flags: number): number {
+  return alloc(mp, n, flags, kernel_object(), undefined, true);
 }
 /** The same for malloc: `flags` are its. */
 export function kmem_malloc(mp: vm_map_t, n: number, flags: number, also?: Also): number {
