@@ -10,7 +10,7 @@ import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
 import { counter_get } from '../machine/counter.ts';
 import { E2BIG, ENOMEM } from '../machine/errno.ts';
 import { mem, page_word, PAGE_SIZE, ptoa } from '../machine/memory.ts';
-import { sysctl_decls, sysctl_number } from '../machine/sysctl_decl.ts';
+import { sysctl_decls } from '../machine/sysctl_decl.ts';
 import { Crew, until, within } from '../machine/workers.test.lib.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { VM_MAP_PAGED, VM_MAP_SYSTEM, vm_map } from '../h/vm_map.ts';
