@@ -18,6 +18,7 @@ import {
   malloc_usable_size,
   realloc,
 } from '../src/sys/kmem/kern_malloc.ts';
+import { contigmalloc } from '../src/sys/kmem/kern_contig.ts';
 import { uma_reclaim } from '../src/sys/uma/uma_drain.ts';
 import { scratch } from './script.ts';
 
@@ -59,6 +60,13 @@ export const swap =
     give(atomic_xchg(place(i), p), 'swap');
   };
 export const clear = (i: number) => (): void => give(atomic_xchg(place(i), 0), 'clear');
+/** The same with a guarded block, where the highest pages are. */
+export const swap_guarded = (i: number, size: number) => (): void => {
+  const p = contigmalloc(size, type(), M_NOWAIT, 0, 2 ** 33, 1, 0, true);
+  if (p === NULL) return;
+  mark(p);
+  give(atomic_xchg(place(i), p), 'swap');
+};
 /** The block of a place gets another size. */
 export const resize = (i: number, size: number) => (): void => {
   const p = atomic_xchg(place(i), 0);

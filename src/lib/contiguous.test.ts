@@ -54,6 +54,30 @@ test('it comes out of a memory that is full of pages of a space', () => {
   space.destroy();
 });
 
+test('guards: every call that runs off the block is refused, and has touched nothing', () => {
+  const b = machine.contiguous(8192, { guard: true });
+  const end = b.address + 8192;
+  machine.store32(end - 4, 5);
+  const text = /behind a block of 8192 bytes of type 'contiguous' at \d+, which is a guard/;
+  refused('EFAULT', text, () => machine.load32(end));
+  refused('EFAULT', text, () => machine.store8(end + 4095, 1));
+  refused('EFAULT', text, () => machine.load64f(end + 8));
+  refused('EFAULT', text, () => machine.copyIn(end - 2, new Uint8Array(4)));
+  refused('EFAULT', text, () => machine.copyOut(b.address, 8193));
+  refused('EFAULT', text, () => machine.bytes(b.address, 8193));
+  refused('EFAULT', text, () => machine.fill(b.address, 10_000));
+  refused('EFAULT', text, () => machine.copy(b.address, end - 8, 16));
+  refused('EFAULT', text, () => machine.readText(end - 4, 8));
+  refused('EFAULT', /the page before a block/, () => machine.load32(b.address - 4));
+  assert.equal(machine.load32(end - 4), 5);
+  assert.equal(machine.sysctl('debug.guard.pages'), 3);
+  machine.u8[machine.index(end, 1)] = 9; // checked by nobody
+  machine.check();
+  assert.equal(Number(machine.sysctl('debug.guard.found')), 1);
+  b.free();
+  assert.equal(machine.sysctl('debug.guard.pages'), 1);
+});
+
 test('what is wrong with a call, in one line', () => {
   const { contiguous } = machine;
   const call =
@@ -68,6 +92,8 @@ test('what is wrong with a call, in one line', () => {
   refused('EINVAL', /lies across one wherever/, call(8192, { boundary: 4096 }));
   refused('EINVAL', /no 8192 bytes lie between/, call(8192, { low: '1M', high: 2 ** 20 + 4096 }));
   refused('EINVAL', /low -1 is no size/, call(8192, { low: -1 }));
+  refused('EINVAL', /guard: a block with guards/, call(8192, { guard: true, align: '64K' }));
+  refused('EINVAL', /guard 1 is neither/, call(8192, { guard: 1 }));
   refused('EINVAL', /no such option/, call(8192, { alin: 4096 }));
   refused('EINVAL', /name/, call(8192, { type: '' }));
   refused('ENOMEM', /too large: no 1073741824 bytes/, call('1G'));

@@ -14,14 +14,14 @@ import { memory_state, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { M_DRAIN, M_NOWAIT, M_WAITOK, M_ZERO } from '../sys/h/malloc_flags.ts';
 import { malloc_type_find_or_make } from '../sys/kmem/kern_malloc_type.ts';
 import { contigmalloc } from '../sys/kmem/kern_contig.ts';
-import { checkOptions, type Known, shown, whole } from './args.ts';
+import { booleanOf, checkOptions, type Known, shown, whole } from './args.ts';
 import { checkName, type Context, inKernel, mayBlock } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Address } from './memory.ts';
 import { type ContiguousOptions, type Size, sizeOf } from './space_args.ts';
 import { type Block, MallocType, memoryFailure, ownedBlock } from './type.ts';
 
-const OPTIONS: Known = ['type', 'align', 'boundary', 'low', 'high'];
+const OPTIONS: Known = ['type', 'align', 'boundary', 'low', 'high', 'guard'];
 const OP = 'contiguous';
 const TYPE = 'contiguous';
 
@@ -45,6 +45,10 @@ export function contiguous(ctx: Context, bytes: Size, options?: ContiguousOption
   const edge = powerOf('boundary', boundary, 0);
   const from = placeOf('low', low, 0);
   const to = Math.min(placeOf('high', high, memory_state.size), memory_state.size);
+  const guard = booleanOf(OP, 'guard', options?.guard);
+  if (guard && (alignment > PAGE_SIZE || edge !== 0)) {
+    throw kmemError(EINVAL, OP, 'guard: a block with guards has no boundary, and align 4096');
+  }
   const pages = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
   if (edge !== 0 && pages > edge) {
     const text = `boundary ${edge}: a block of ${pages} bytes lies across one wherever it is`;
@@ -58,7 +62,7 @@ export function contiguous(ctx: Context, bytes: Size, options?: ContiguousOption
   const flags = M_ZERO | (mayBlock() ? M_WAITOK : M_NOWAIT | M_DRAIN);
   const p = inKernel(OP, () => {
     const t = malloc_type_find_or_make(name);
-    return t === 0 ? 0 : contigmalloc(size, t, flags, from, to, alignment, edge);
+    return t === 0 ? 0 : contigmalloc(size, t, flags, from, to, alignment, edge, guard);
   });
   if (p === 0) throw memoryFailure(OP, size, { type: name }, true);
   return ownedBlock(ctx, type, (p * 4) as Address, size);

@@ -63,6 +63,7 @@ import {
   copyBytes,
   copyIn,
   copyOut,
+  element,
   fillBytes,
   index,
   memoryClose,
@@ -343,38 +344,38 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
   }
   /** The unsigned byte at an address. Throws EFAULT. */
   load8<A extends number>(at: Place<A>): number {
-    return this.u8[index('load8', at, 1, this.#reach)];
+    return this.u8[element('load8', at, 1, this.#reach)];
   }
   /** The unsigned 16 bits at an even address. Throws EFAULT. */
   load16<A extends number>(at: Place<A>): number {
-    return this.u16[index('load16', at, 2, this.#reach)];
+    return this.u16[element('load16', at, 2, this.#reach)];
   }
   /** The unsigned 32 bits at a multiple of 4. Throws EFAULT. */
   load32<A extends number>(at: Place<A>): number {
-    return this.u32[index('load32', at, 4, this.#reach)];
+    return this.u32[element('load32', at, 4, this.#reach)];
   }
   /** The 64-bit float at a multiple of 8. Throws EFAULT. */
   load64f<A extends number>(at: Place<A>): number {
-    return this.f64[index('load64f', at, 8, this.#reach)];
+    return this.f64[element('load64f', at, 8, this.#reach)];
   }
   /** Stores the low 8 bits of `value`. Throws EFAULT, EINVAL. */
   store8<A extends number>(at: Place<A>, value: number): void {
-    this.u8[index('store8', at, 1, this.#reach)] =
+    this.u8[element('store8', at, 1, this.#reach)] =
       typeof value === 'number' ? value : noNumber('store8', value);
   }
   /** Stores the low 16 bits at an even address. Throws EFAULT, EINVAL. */
   store16<A extends number>(at: Place<A>, value: number): void {
-    this.u16[index('store16', at, 2, this.#reach)] =
+    this.u16[element('store16', at, 2, this.#reach)] =
       typeof value === 'number' ? value : noNumber('store16', value);
   }
   /** Stores the low 32 bits at a multiple of 4. Throws EFAULT, EINVAL. */
   store32<A extends number>(at: Place<A>, value: number): void {
-    this.u32[index('store32', at, 4, this.#reach)] =
+    this.u32[element('store32', at, 4, this.#reach)] =
       typeof value === 'number' ? value : noNumber('store32', value);
   }
   /** Stores a 64-bit float at a multiple of 8. Throws EFAULT, EINVAL. */
   store64f<A extends number>(at: Place<A>, value: number): void {
-    this.f64[index('store64f', at, 8, this.#reach)] =
+    this.f64[element('store64f', at, 8, this.#reach)] =
       typeof value === 'number' ? value : noNumber('store64f', value);
   }
   /** Sets `n` bytes to `byte`, 0 unless given. Throws EFAULT; EINVAL if it is no byte. */

@@ -9,6 +9,7 @@
  *                                          fill and copyWithin take 2 to 10 times as long
  *
  * An address beyond the memory (kva.ts) is translated by all of them but the views.
+ * The checked ways refuse what lies on a guard page (page/vm_guard.ts), before they touch it.
  *
  * Addresses are in bytes.  An Address comes from alloc; adding an offset gives
  * a plain number, which all of these take too.  An Item of a zone or of records
@@ -16,13 +17,21 @@
  */
 import { bcopy, bytes_fill, bytes_in, bytes_out } from '../sys/machine/bytes.ts';
 import { EFAULT, EINVAL } from '../sys/machine/errno.ts';
-import { mem, memory_state, PAGE_SIZE } from '../sys/machine/memory.ts';
+import { mem, memory_state, PAGE_SIZE as PAGE_SIZE_ } from '../sys/machine/memory.ts';
 import { KVA_BASE } from '../sys/h/vm_kern.ts';
+import { PK_GUARD as PK_GUARD_, PK_MASK as PK_MASK_, vm_page } from '../sys/h/vm_page.ts';
+import { whatis } from '../sys/kmem/kern_whatis.ts';
 import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
 import { gone } from './context.ts';
 import { kmemError } from './errors.ts';
 import type { Kva } from './kva.ts';
 import { partIfThere } from './parts.ts';
+
+// Local names: V8 takes them for constants, imported ones it does not.
+const page = vm_page;
+const PAGE_SIZE = PAGE_SIZE_;
+const PK_GUARD = PK_GUARD_;
+const PK_MASK = PK_MASK_;
 
 /** A block's place: bytes from the start of the memory. The same in every thread. */
 export type Address = number & { readonly __address: 'bytes' };
@@ -88,10 +97,17 @@ export function kvaFor(at: unknown, end = reach): Kva | undefined {
   if (typeof at !== 'number' || !(at >= KVA) || end === 0) return undefined;
   return Number.isInteger(at) ? partIfThere('kva')?.() : undefined;
 }
-/** Throws EFAULT unless `n` bytes at `at` lie in the memory, EINVAL if `n` is no length. */
+/**
+ * Throws EFAULT unless `n` bytes at `at` lie in the memory and on no guard page, EINVAL if `n` is
+ * no length.
+ */
 export function checkRange(op: string, at: number, n: number, end = reach): void {
   if (!whole(n)) throw kmemError(EINVAL, op, `${shown(n)} is no length in bytes`);
-  if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= end) return;
+  if (Number.isInteger(at) && at >= NULL_BYTES && at + n <= end) {
+    const last = Math.floor((at + n - 1) / PAGE_SIZE);
+    for (let m = Math.floor(at / PAGE_SIZE); m <= last; m++) if (guards(m)) trapped(op, at, n, m);
+    return;
+  }
   if (end === 0) gone(op); // of no context: its machine was left
   const beyond = Number.isInteger(at) && at >= KVA ? ': beyond it there are no views' : '';
   throw kmemError(
@@ -123,6 +139,21 @@ export function index(op: string, at: number, width: number, end: number): numbe
   const i = at / width;
   const there = i === Math.floor(i) && at >= NULL_BYTES && at + width <= end;
   return there ? i : indexBeyond(op, at, width, end);
+}
+function guards(m: number): boolean {
+  return (page.info[m] & PK_MASK) === PK_GUARD;
+}
+/** Somebody runs off a block, or off the kernel's own: the access is not made. */
+function trapped(op: string, at: number, n: number, m: number): never {
+  const text = `${at} with ${n} bytes touches ${whatis(m * (PAGE_SIZE / 4))}, which is a guard`;
+  throw kmemError(EFAULT, op, text, { address: at, size: n });
+}
+/** index() for an access that is made now: on no guard page. Throws EFAULT. */
+export function element(op: string, at: number, width: number, end: number): number {
+  const i = index(op, at, width, end);
+  const m = ((i * width) / PAGE_SIZE) | 0;
+  if (guards(m)) trapped(op, at, width, m);
+  return i;
 }
 /** Refuses a width that no view has. */
 export function noWidth(width: unknown): never {

@@ -56,6 +56,11 @@ export interface ContiguousOptions {
   readonly low?: Size;
   /** It ends before this address. Default: the end of the memory. */
   readonly high?: Size;
+  /**
+   * A guard page lies on each side: calls that touch one are EFAULT, and stores through views are
+   * found there.  Not with `boundary`, nor with an `align` beyond 4096.
+   */
+  readonly guard?: boolean;
 }
 /** What may be done with memory: read, write, both, or neither. */
 export type Protection = 'none' | 'r' | 'w' | 'rw' | 'rx' | 'rwx';

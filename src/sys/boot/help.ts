@@ -46,6 +46,7 @@ export const HELP: Readonly<Record<string, string>> = {
   debug: 'Settings and reports for finding faults',
   'debug.deadlkres': 'How long a wait may last before it counts as a deadlock',
   'debug.fail_point': 'Failures made to order',
+  'debug.guard': 'Guard pages, which nobody may touch',
   'debug.kdb': 'Entering the kernel debugger',
   'debug.lock': 'How locks spin, wait and are watched',
   'debug.quarantine': 'Freed large blocks that wait before their pages serve again',

@@ -9,6 +9,7 @@ import { registry_check } from '../client/kern_registry.ts';
 import { quarantine_check } from '../kmem/kern_quarantine.ts';
 import { pageout_still } from '../map/vm_pageout_still.ts';
 import { sysctl_check } from '../observe/sysctl_tree.ts';
+import { guards_check, guards_proof } from '../page/vm_guard.ts';
 import { sleepq_check } from '../sync/subr_sleepqueue.ts';
 import { uma_check } from '../uma/uma_check.ts';
 
@@ -17,6 +18,8 @@ export function machine_check(spaces: (() => void) | undefined): void {
   pageout_still(() => {
     reap_all(); // what the dead had in their hands is no damage
     uma_check();
+    guards_check();
+    guards_proof();
     quarantine_check();
     sleepq_check();
     sysctl_check();

@@ -12,6 +12,7 @@
  */
 import { quarantine_empty } from '../kmem/kern_quarantine.ts';
 import { vm_page_busy_reap } from '../page/vm_page_busy.ts';
+import { guards_check, guards_idle } from '../page/vm_guard.ts';
 import { vm_page_cache_reap } from '../page/vm_page_cache.ts';
 import {
   EBUSY,
@@ -320,6 +321,7 @@ life_begin({
     [vm_hold_idle, 'what the dead had wired is so no more'],
     [vm_page_limbo_idle, 'pages that nobody may use any more become free'],
     [vm_page_idle, 'free pages are zeroed ahead'],
+    [guards_idle, 'pages that nobody may touch are looked at'],
   ],
   panic: [[panic_dump, 'the memory is written to a file, if boot was given a folder']],
   lowmem: [
@@ -572,6 +574,7 @@ export function shutdown(): void {
   try {
     if (!is_down()) {
       reap_all();
+      guards_check();
       vnode_sync_all(); // errno: sync() tells it to who asks before the end
       swap_shutdown();
     }

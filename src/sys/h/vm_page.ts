@@ -55,6 +55,8 @@ export const PK_TABLE = 0xb0;
 export const PK_LIMBO = 0xc0;
 /** Lent, and of no object any more: freed with the last loan. `owner` is the object it was of. */
 export const PK_LOAN = 0xd0;
+/** Nobody may touch it: a guard of the block at page `index`, or of the boot structures (0). */
+export const PK_GUARD = 0xe0;
 export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;

@@ -27,6 +27,7 @@ import { VM_ALLOC_NORMAL, VM_ALLOC_ZERO } from '../h/vm_page.ts';
 import { vm_page_alloc_contig } from '../map/vm_contig_alloc.ts';
 import { vm_contig_old } from '../map/vm_contig_old.ts';
 import { old_contigmalloc } from '../map/vm_contig_vars.ts';
+import { guard_make } from '../page/vm_guard.ts';
 import type { RunLimits } from '../page/vm_phys.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { budget_enter, budget_leave } from '../uma/uma_budget.ts';
@@ -35,7 +36,8 @@ import { free, malloc_of_pages, malloc_usable_size } from './kern_malloc.ts';
 /**
  * `size` bytes side by side, rounded to pages: a word address from byte `low` to before byte
  * `high`, a multiple of `alignment` bytes, in which no multiple of `boundary` bytes lies (0: none).
- * Both are powers of two.  M_WAITOK may sleep, and write pages; 0: there is no such block.
+ * Both are powers of two.  With `guard` a page on each side of it is a guard (vm_guard.ts), and it
+ * is aligned to its pages alone.  M_WAITOK may sleep, and write pages; 0: there is no such block.
  */
 export function contigmalloc(
   size: number,
@@ -45,6 +47,7 @@ export function contigmalloc(
   high: number,
   alignment: number,
   boundary: number,
+  guard = false,
 ): number {
   if (!(size > 0)) panic('contigmalloc: size', size);
   if (!power_of_two(alignment)) panic('contigmalloc: alignment', alignment);
@@ -59,7 +62,9 @@ export function contigmalloc(
   const outer = kernel_enter();
   let p = 0;
   try {
-    p = malloc_of_pages(size, t, flags, (n, how) => run(n, how, limits));
+    p = malloc_of_pages(size, t, flags, (n, how) =>
+      guard ? guarded(n, t, how, limits) : run(n, n, how, limits),
+    );
   } catch (e) {
     kernel_threw(e, outer, 'contigmalloc');
   }
@@ -69,9 +74,17 @@ export function contigmalloc(
 function power_of_two(n: number): boolean {
   return n >= 1 && Number.isInteger(Math.log2(n));
 }
-/** A run of n pages in hand, within the budget. 0: none. */
-function run(n: number, flags: number, limits: RunLimits): number {
-  if (!budget_enter(n)) return 0;
+/** The block has a guard on each side, which count for nobody. */
+function guarded(n: number, t: malloc_type_t, flags: number, limits: RunLimits): number {
+  const m = run(n + 2, n, flags, limits);
+  if (m === 0) return 0;
+  guard_make(m, m + 1, t);
+  guard_make(m + n + 1, m + 1, t);
+  return m + 1;
+}
+/** A run of n pages in hand, `counted` of them within the budget. 0: none. */
+function run(n: number, counted: number, flags: number, limits: RunLimits): number {
+  if (!budget_enter(counted)) return 0;
   const req = VM_ALLOC_NORMAL | (flags & M_ZERO ? VM_ALLOC_ZERO : 0);
   const wait = (flags & M_WAITOK) !== 0;
   const old = sysctl_get(old_contigmalloc) !== 0;
@@ -80,7 +93,7 @@ function run(n: number, flags: number, limits: RunLimits): number {
   let m = once();
   // What allocators keep lies between the pages that can go.
   if (m === 0 && life.reclaim((flags & (M_WAITOK | M_DRAIN)) !== 0) > 0) m = once();
-  if (m === 0) budget_leave(n);
+  if (m === 0) budget_leave(counted);
   return m;
 }
 /** Gives a block of contigmalloc back: `size` is what was asked for. */

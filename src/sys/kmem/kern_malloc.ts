@@ -67,11 +67,13 @@ import {
 } from '../h/vm_page.ts';
 import {
   vm_page_count,
+  vm_page_free_run,
   vm_page_in_hand,
   vm_page_settle,
   vm_page_zero_fill,
   vm_wait,
 } from '../page/vm_page.ts';
+import { block_guarded, guard_look } from '../page/vm_guard.ts';
 import { vm_page_get_run, vm_page_put_run } from '../page/vm_page_cache.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64_two, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
@@ -426,8 +428,12 @@ function count_large_alloc(s: mtstats_t, n: number, p: number, anchor: number): 
   if (opt.SIM) sim_point(s);
   undo_end();
 }
-/** Counts a large block as freed, and takes its n pages from m on into this CPU's hand. */
+/**
+ * Counts a large block as freed, and takes its n pages from m on into this CPU's hand, with a
+ * guard on each side if it has them.
+ */
 function count_large_free(s: mtstats_t, m: number, n: number, anchor: number): void {
+  const g = block_guarded(m) ? 1 : 0;
   budget_hold(n);
   undo_begin_private();
   save64_two(stats.large_freed, stats.large_frees, s);
@@ -438,7 +444,7 @@ function count_large_free(s: mtstats_t, m: number, n: number, anchor: number): v
   if (opt.SIM) sim_point(s);
   add64(stats.large_frees, s, 1);
   if (opt.SIM) sim_point(s);
-  vm_page_in_hand(m, n);
+  vm_page_in_hand(m - g, n + 2 * g);
   if (anchor !== 0) mem.I32[anchor] = 0;
   if (opt.SIM) sim_point(s);
   undo_end();
@@ -517,6 +523,7 @@ function user_proof(p: number, t: malloc_type_t): void {
 function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): void {
   const t = large_type(p, given, page.owner[m] as malloc_type_t);
   const n = page.index[m];
+  const guarded = block_guarded(m);
   const s = malloc_stats_block(t);
   if (s !== NULL) count_large_free(s, m, n, anchor);
   else {
@@ -526,10 +533,15 @@ function free_large(p: number, given: malloc_type_t, m: number, anchor = 0): voi
     budget_large(n, true);
     save(pcpu.in_hand_n, thr.pc);
     if (anchor !== 0) save_word(anchor);
-    vm_page_in_hand(m, n);
+    vm_page_in_hand(guarded ? m - 1 : m, guarded ? n + 2 : n);
     if (anchor !== 0) mem.I32[anchor] = 0;
     undo_end();
     budget_leave(n);
+  }
+  if (guarded) {
+    guard_look(m - 1);
+    guard_look(m + n);
+    return vm_page_free_run(m - 1, n + 2);
   }
   if (opt.QUARANTINE) return quarantine_free(m, n);
   if (opt.INVARIANTS) hw.fill(p, POISON_BYTE, n * PAGE_WORDS);

@@ -30,6 +30,7 @@ import {
   PK_BOOT,
   PK_CACHE,
   PK_FREE,
+  PK_GUARD,
   PK_HAND,
   PK_LARGE,
   PK_MALLOC_END,
@@ -39,6 +40,7 @@ import {
   PK_SLAB,
   vm_page,
 } from '../h/vm_page.ts';
+import { guard_text } from '../page/vm_guard.ts';
 import { keg_item_starts, slab_item_free } from '../uma/uma_keg.ts';
 import { uma_each_zone, zone_name } from '../uma/uma_int.ts';
 import { malloc_type_name_of, malloc_zone } from './kern_malloc_type.ts';
@@ -100,6 +102,7 @@ export function whatis(p: number): string {
   const kind = info & PK_MASK;
   if (kind === PK_FREE || kind === PK_CACHE || kind === PK_HAND) return 'free memory';
   if (kind === PK_LARGE || kind === PK_REST) return large(p, m);
+  if (kind === PK_GUARD) return guard_text(m);
   if (kind === PK_QUARANTINE) return 'a block that was freed';
   if (info < PK_MALLOC_END || kind === PK_SLAB) return small(p, info);
   return kind === PK_BOOT ? "the kernel's own memory" : 'pages of the kernel';

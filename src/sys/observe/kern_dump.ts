@@ -67,6 +67,7 @@ import {
 import { store_sync, store_truncate, store_write } from '../machine/store_io.ts';
 import { field_word, get64, get_string } from '../machine/struct.ts';
 import { malloc_count_words } from '../kmem/kern_malloc_sums.ts';
+import { guards_check } from '../page/vm_guard.ts';
 import { zone_count_words } from '../uma/uma_stats.ts';
 import { DUMP_LOAD, DUMP_PANICKED, DUMP_QUIET, type DumpHead, dump_head } from './dump_elf.ts';
 import { KMEM_RELEASE } from './sysctl_std.ts';
@@ -241,6 +242,7 @@ function undone(st: number, what: string, part: string): string {
  */
 export function kern_dump(path: string): DumpResult {
   const room = dump_room();
+  if (!panicked()) guards_check();
   const taken = store_free_name(path);
   if (taken !== 0) throw dump_error(path, taken, '');
   host_parts_clear(`${path}.`);

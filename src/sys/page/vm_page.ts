@@ -45,6 +45,7 @@ import {
   PG_ZERO,
   PK_BOOT,
   PK_FREE,
+  PK_GUARD,
   PK_HAND,
   PK_LARGE,
   PK_MALLOC,
@@ -67,6 +68,7 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { LC_FREE } from '../sync/lock_order.ts';
 import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { W_VMWAIT } from '../machine/wmesg.ts';
+import { guard_make } from './vm_guard.ts';
 import { limbo_check } from './vm_page_limbo.ts';
 import {
   INTERRUPT_FREE_MIN,
@@ -185,7 +187,8 @@ export function vm_page_boot(): void {
 /** Hands every page that boot did not take to the free queues. */
 export function vm_page_startup(): void {
   const ph = phys_root();
-  const low = Math.ceil(machine.boot_next[M] / PAGE_WORDS);
+  const guard = Math.ceil(machine.boot_next[M] / PAGE_WORDS);
+  const low = guard + 1;
   const high = machine.npages[M];
   machine.boot_end[M] = machine.boot_next[M]; // boot_alloc is over
   machine.first_page[M] = low;
@@ -198,6 +201,7 @@ export function vm_page_startup(): void {
   }
   const rows = Math.floor(memory_state.size / 4096);
   for (let m = 0; m < rows; m++) page.info[m] = PK_BOOT;
+  guard_make(guard, 0, 0);
   for (let m = low; m < high; m++) {
     page.info[m] = PK_FREE;
     page.flags[m] = m >= machine.zeroed_from[M] ? PG_ZERO : 0;
@@ -619,6 +623,7 @@ function recover_run(at: pcpu_t): void {
 export function vm_page_unowned(m: number): boolean {
   const kind = page.info[m] & PK_MASK;
   if (kind === PK_HAND || kind === PK_LARGE || kind === PK_REST || kind === PK_WIRED) return true;
+  if (kind === PK_GUARD) return true; // in hand only before its block has an owner, or after
   if (kind === PK_LIMBO) return true; // busy only while it is not on the list
   if (kind === PK_QUARANTINE) return true; // it leaves the hand and enters the ring in one step
   return life.page_unowned.get(kind)?.(m) ?? false;
@@ -682,8 +687,8 @@ export function vm_page_census(): number[] {
 /** Pages that are the kernel's own, by what they are. */
 export function vm_page_kernel_count(): number {
   const kinds = vm_page_census();
-  const held = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_WIRED, PK_HAND, PK_QUARANTINE, PK_TABLE];
-  return held.reduce((n, kind) => n + kinds[kind], 0);
+  const blocks = [PK_SLAB, PK_MALLOC, PK_LARGE, PK_REST, PK_GUARD, PK_QUARANTINE];
+  return [...blocks, PK_WIRED, PK_HAND, PK_TABLE].reduce((n, kind) => n + kinds[kind], 0);
 }
 /** Proves the free page queues against the page array. */
 export function vm_page_check(): void {
