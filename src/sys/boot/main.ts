@@ -10,6 +10,7 @@
  * In the boot table each floor stands on those above it in the list, and needs
  * nothing of those below.
  */
+import { isa_dma_boot } from '../h/isa_dma.ts';
 import { quarantine_empty } from '../kmem/kern_quarantine.ts';
 import { vm_page_busy_reap } from '../page/vm_page_busy.ts';
 import { guards_check, guards_idle } from '../page/vm_guard.ts';
@@ -242,6 +243,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vm_window_boot, 'where windows onto them will be noted'],
   [vm_loan_boot, 'where loans of their pages will be noted'],
   [malloc_boot, 'the list of malloc types'],
+  [isa_dma_boot, 'the channels of the ISA bus, without buffers yet'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
   [registry_boot, 'the names of objects that every thread finds'],
   [mprof_boot, 'which sizes are asked for, if the option is on'],

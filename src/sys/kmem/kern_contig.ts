@@ -37,7 +37,8 @@ import { free, malloc_of_pages, malloc_usable_size } from './kern_malloc.ts';
  * `size` bytes side by side, rounded to pages: a word address from byte `low` to before byte
  * `high`, a multiple of `alignment` bytes, in which no multiple of `boundary` bytes lies (0: none).
  * Both are powers of two.  With `guard` a page on each side of it is a guard (vm_guard.ts), and it
- * is aligned to its pages alone.  M_WAITOK may sleep, and write pages; 0: there is no such block.
+ * is aligned to its pages alone.  The word `anchor` leads to it, unless that is 0, from the section
+ * on that counts it.  M_WAITOK may sleep, and write pages; 0: there is no such block.
  */
 export function contigmalloc(
   size: number,
@@ -48,6 +49,7 @@ export function contigmalloc(
   alignment: number,
   boundary: number,
   guard = false,
+  anchor = 0,
 ): number {
   if (!(size > 0)) panic('contigmalloc: size', size);
   if (!power_of_two(alignment)) panic('contigmalloc: alignment', alignment);
@@ -62,9 +64,9 @@ export function contigmalloc(
   const outer = kernel_enter();
   let p = 0;
   try {
-    p = malloc_of_pages(size, t, flags, (n, how) =>
-      guard ? guarded(n, t, how, limits) : run(n, n, how, limits),
-    );
+    const pages = (n: number, how: number): number =>
+      guard ? guarded(n, t, how, limits) : run(n, n, how, limits);
+    p = malloc_of_pages(size, t, flags, pages, anchor);
   } catch (e) {
     kernel_threw(e, outer, 'contigmalloc');
   }

@@ -390,20 +390,22 @@ function malloc_large(
 }
 /**
  * A block of whole pages that are found by `pages`: n of them side by side, in this CPU's hand and
- * within the budget (budget_enter), or 0.  The block is a large one like any other.
+ * within the budget (budget_enter), or 0.  The block is a large one like any other; the word
+ * `anchor` leads to it, unless that is 0.
  */
 export function malloc_of_pages(
   size: number,
   t: malloc_type_t,
   given: number,
   pages: (n: number, flags: number) => number,
+  anchor: number,
 ): number {
   malloc_type_check(t, 'contigmalloc');
   poll();
   const flags = flags_check(given);
   const s = malloc_stats_block(t, flags);
   if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, -1);
-  return malloc_large(size, t, s, flags, 0, pages);
+  return malloc_large(size, t, s, flags, anchor, pages);
 }
 /*
  * A large block is counted in two stores, and its pages leave this CPU's hand or
