@@ -54,6 +54,27 @@ test('it comes out of a memory that is full of pages of a space', () => {
   space.destroy();
 });
 
+test('a large block of any type makes its run, too, where free pages lie apart', () => {
+  const [a, b] = ['a', 'b'].map((name) => machine.space(name));
+  const [of_a, of_b] = [a, b].map((space) => space.mmap({ length: 800 * 4096 }));
+  for (let i = 0; i < 800; i++) {
+    of_a.setU32(i * 4096, i + 1);
+    of_b.setU32(i * 4096, 1);
+  }
+  const rest = machine.type('rest');
+  for (let n = 256; n > 0; ) if (rest.tryAlloc(n * 4096) === undefined) n >>= 1;
+  b.destroy();
+  const large = machine.type('large');
+  const run = Number(machine.sysctl('vm.longest_run'));
+  assert.ok(run < 400, `${run} pages side by side`);
+  assert.equal(large.tryAlloc(400 * 4096), undefined, 'it does not move anything');
+  const at = large.alloc(400 * 4096);
+  machine.fill(at, 400 * 4096, 0xff);
+  for (let i = 0; i < 800; i++) assert.equal(of_a.getU32(i * 4096), i + 1, `page ${i}`);
+  large.free(at);
+  a.destroy();
+});
+
 test('guards: every call that runs off the block is refused, and has touched nothing', () => {
   const b = machine.contiguous(8192, { guard: true });
   const end = b.address + 8192;

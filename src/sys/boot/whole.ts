@@ -9,6 +9,7 @@
  */
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
+import { contig_run } from '../map/vm_contig_alloc.ts';
 import { kmem_reap } from '../map/vm_kern.ts';
 import { pageout_free } from '../map/vm_pageout.ts';
 import { panic_dump } from '../observe/kern_dump.ts';
@@ -20,6 +21,7 @@ import { HELP } from './help.ts';
 
 for (const [name, text] of Object.entries(HELP)) help_texts.set(name, text);
 const lists = { objects_report, vmmap_report, vmtotal_report };
-parts_begin({ ...lock_parts, ...lists, checked_letters, panic_dump, pageout_free, kmem_reap });
+const memory = { pageout_free, contig_run, kmem_reap };
+parts_begin({ ...lock_parts, ...lists, ...memory, checked_letters, panic_dump });
 
 export * from './main.ts';

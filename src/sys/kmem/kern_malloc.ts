@@ -44,6 +44,7 @@ import {
 } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
@@ -459,7 +460,14 @@ function large_run(n: number, req: number): number {
   if (m === 0) budget_leave(n);
   return m;
 }
-/** The same as it is, after reclaiming, or after waiting. */
+/** A run that is made by moving pages of spaces away, or by paging them out if it may wait. */
+function made_run(n: number, req: number, flags: number): number {
+  if (kernel_parts.contig_run === undefined || !budget_enter(n)) return 0;
+  const m = kernel_parts.contig_run(n, req, (flags & M_WAITOK) !== 0);
+  if (m === 0) budget_leave(n);
+  return m;
+}
+/** The same as it is, after reclaiming, made, or after waiting. */
 function large_pages(n: number, flags: number): number {
   const req = page_request(flags) | (flags & M_ZERO ? VM_ALLOC_ZERO : 0);
   for (;;) {
@@ -470,7 +478,8 @@ function large_pages(n: number, flags: number): number {
       const again = large_run(n, req);
       if (again !== 0) return again;
     }
-    if ((flags & M_WAITOK) === 0) return 0;
+    const made = n > 1 && flags & (M_WAITOK | M_DRAIN) ? made_run(n, req, flags) : 0;
+    if (made !== 0 || (flags & M_WAITOK) === 0) return made;
     const error = vm_wait(WAIT_SLICE_MS);
     if (error !== 0 && error !== EWOULDBLOCK) return 0;
   }

@@ -9,7 +9,8 @@
  * the kernel comes to them it calls the functions below, behind their options.  Lists of address
  * spaces and memory objects are asked for by variables (observe/procstat_vars.ts); paging out, by
  * a request that finds no memory (map/vm_lowmem.ts); the kernel's maps, by whoever wants an address
- * of theirs (map/vm_kern_vars.ts).  boot and
+ * of theirs (map/vm_kern_vars.ts); moving pages away, by a large block that finds no run
+ * (kmem/kern_malloc.ts).  boot and
  * attach refuse a machine whose options need what this thread has not loaded (parts_refuse),
  * so none of them finds the table empty.
  *
@@ -51,6 +52,7 @@ export interface KernelParts {
   readonly objects_report?: SysctlHandler;
   readonly vmtotal_report?: SysctlHandler;
   readonly pageout_free?: (n: number) => number;
+  readonly contig_run?: (n: number, req: number, wait: boolean) => number;
   readonly kmem_reap?: (cpu: number) => void;
 }
 export const kernel_parts = {} as KernelParts;

@@ -28,7 +28,7 @@ import {
 } from '../page/vm_page.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
-import { PQ_CACHE, page_queue } from '../page/vm_pageq.ts';
+import { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, page_queue, pageq_count } from '../page/vm_pageq.ts';
 import type { RunLimits } from '../page/vm_phys.ts';
 import { contig_bounds, contig_cheapest, contig_fits, contig_loose } from './vm_contig.ts';
 import { contig_gather, gather_failed, type GatherWays } from './vm_contig_gather.ts';
@@ -57,6 +57,11 @@ export function vm_page_alloc_contig(
   if (m === 0) counter_add(v_contig_failed, 1);
   return m;
 }
+/** The same anywhere in memory. */
+export function contig_run(n: number, req: number, wait: boolean): number {
+  return vm_page_alloc_contig(n, req, ANYWHERE, wait);
+}
+const ANYWHERE: RunLimits = { low: 0, high: 2 ** 31, align: 1, boundary: 0 };
 function alloc(n: number, req: number, limits: RunLimits, wait: boolean): number {
   const free = vm_page_alloc_run(n, req, limits);
   if (free !== 0) return free;
@@ -66,6 +71,8 @@ function alloc(n: number, req: number, limits: RunLimits, wait: boolean): number
     const again = vm_page_alloc_run(n, req, limits);
     if (again !== 0) return again;
   }
+  const loose = pageq_count(PQ_INACTIVE) + pageq_count(PQ_ACTIVE) + pageq_count(PQ_CACHE);
+  if (loose === 0 || vm_page_free_count() + loose < n) return 0; // nothing can go, or not enough
   const tries = wait ? PLACES : 1;
   const cached = downward(n, limits, tries, is_cached, { move: false, wait: false, req });
   if (cached !== 0) return cached;
