@@ -53,8 +53,8 @@ const ENTRIES = /^(?:lib\/(?:index|streams)|bin\/main|.*_worker)\.js$/;
 const COMMAND = ['bin', 'replay'];
 
 /**
- * What is local to a function gets a short name: a tenth of what a user fetches.  What a stack trace
- * shows keeps its own, and nothing is computed otherwise than it is written.
+ * What is local to a function gets a short name: a tenth of what a user fetches.  What a stack
+ * trace shows keeps its own, and nothing is computed otherwise than it is written.
  */
 const LOCALS = {
   compress: false,
@@ -129,7 +129,10 @@ async function build(): Promise<number> {
   for (const folder of ['lib', 'sys']) {
     for (const path of walk(join(dist, folder), '').filter((file) => file.endsWith('.js'))) {
       const at = join(dist, folder, path);
-      const { code, errors } = minifySync(at, readFileSync(at, 'utf8'), { module: true, ...LOCALS });
+      const { code, errors } = minifySync(at, readFileSync(at, 'utf8'), {
+        module: true,
+        ...LOCALS,
+      });
       if (errors.length > 0) throw new Error(`${at}: ${errors[0].message}`);
       writeFileSync(at, code);
     }
