@@ -1,8 +1,8 @@
 /*
  * The worker of vm_loan_smp.slow.test.ts: stores to its own pages of a space that others use, too,
  * and lends pages, its own and those of others.  What a loan showed first it shows until it is
- * given back; of its own pages that is what it stored.  It unmaps pages that are lent, opens windows onto
- * them, and leaves loans to storage.
+ * given back; of its own pages that is what it stored.  It unmaps pages that are lent, opens
+ * windows onto them, and leaves loans to storage.
  */
 import { attach, detach } from '../boot/whole.ts';
 import { atomic_add, atomic_load } from '../machine/atomic.ts';
