@@ -2,8 +2,8 @@
  * Shows: what a loan showed first it shows until it is given back, while other threads store to
  * the same pages, lend them as well, unmap them, open windows onto them and copy their space; what
  * is stored is found; and who is killed in the middle of it costs the others nothing, nor is a
- * page, a loan or a reference lost.  By what means: two workers on one space, each with every other page,
- * beside what they stored there; the walkers afterwards.
+ * page, a loan or a reference lost.  By what means: two workers on one space, each with every
+ * other page, beside what they stored there; the walkers afterwards.
  */
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
