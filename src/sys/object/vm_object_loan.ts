@@ -29,7 +29,7 @@ import { vm_page_activate, vm_page_loans, vm_page_unqueue } from '../page/vm_pag
 import { vm_page_split } from '../page/vm_page_lend.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
 import { radix_replace } from '../pmap/vm_radix.ts';
-import { mtx_assert } from '../sync/kern_mutex.ts';
+import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_index } from './vm_object.ts';
 import { page_select_cache } from './vm_object_cache.ts';
@@ -43,9 +43,16 @@ const v_broken = counter_u64(
   'Pages that were copied because they were lent and somebody wrote to them',
 );
 
-/** How the reaper sees whether a page that was busy, and has left its object, is nobody's. */
+/**
+ * How the reaper sees whether a page that was busy, and has left its object, is nobody's.  Takes
+ * the lock that guards its loans: whoever ends the last one makes it busy under that.
+ */
 export function loan_page_unowned(m: number): boolean {
-  return vm_page_loans(m) === 0;
+  const o = page.owner[m] as vm_object_t;
+  mtx_lock(object.lock, o);
+  const unowned = vm_page_loans(m) === 0;
+  mtx_unlock(object.lock, o);
+  return unowned;
 }
 /**
  * Breaks page m off, which is lent and idle: the object, which is locked, has a copy in its place.
