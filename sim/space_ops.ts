@@ -22,6 +22,7 @@ import {
   space_map,
   space_unmap,
   space_write,
+  queued_check,
   spaces_check,
   spaces_end,
 } from '../src/sys/map/vm_space.test.lib.ts';
@@ -131,6 +132,7 @@ export const space_script = (help: string, turn: (cpu: number) => (() => void)[]
   ops: turn,
   check() {
     spaces_check();
+    queued_check();
     for (let s = 0; s < SPACES; s++) {
       for (let i = 0; i < OLD.length; i++) {
         const wrong = seen(s, i);

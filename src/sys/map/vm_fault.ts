@@ -468,10 +468,10 @@ function own_page(pm: pmap_t, mp: vm_map_t, want: Want, from: number, of: vm_obj
  * object is locked.
  */
 function own_page_enter(pm: pmap_t, { o, vpn, prot, write }: Want, m: number): boolean {
+  vm_page_activate(m); // while it is busy: who dies here leaves it on a queue
   object_page_ready(m, o);
   const done = pmap_enter(pm, vpn, m, right(prot, true), false, access_of(write));
-  if (done) vm_page_activate(m);
-  else object_page_free(m, o);
+  if (!done) object_page_free(m, o);
   return done;
 }
 function fill(m: number, from: number): void {

@@ -25,11 +25,21 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { PK_LIMBO, PK_OBJECT, PK_TABLE } from '../h/vm_page.ts';
+import {
+  PG_FICTITIOUS,
+  PG_UNMANAGED,
+  PK_LIMBO,
+  PK_MASK,
+  PK_OBJECT,
+  PK_TABLE,
+  vm_page,
+} from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { objects_all } from '../object/vm_object_check.ts';
 import { vm_page_census, vm_page_check } from '../page/vm_page.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
+import { PQ_NONE, page_queue, vm_page_wirings } from '../page/vm_pageq.ts';
+import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { pmap_check } from '../pmap/pmap_check.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { fuword, vm_access } from './vm_copy.ts';
@@ -47,6 +57,8 @@ import {
   map_put,
   maps_make,
 } from './vm_map.test.lib.ts';
+
+const page = vm_page;
 
 export const SPACES = MAPS;
 /** First page of the window, and how many. */
@@ -175,6 +187,15 @@ export function spaces_check(): void {
   checked_quiet(true);
   for (const mp of maps_all()) if (vm_map.pmap[mp] !== NULL) pmap_check(vm_map.pmap[mp]);
   checked_quiet(false);
+}
+/** Every page that reclaiming may have is where reclaiming looks for it: on a queue. */
+export function queued_check(): void {
+  const ph = phys_root();
+  for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
+    const kept = page.flags[m] & (PG_UNMANAGED | PG_FICTITIOUS) || vm_page_wirings(m) !== 0;
+    if ((page.info[m] & PK_MASK) !== PK_OBJECT || kept || page.busy[m] !== 0) continue;
+    if (page_queue(m) === PQ_NONE) throw new Error(`page ${m}, of an object, is on no queue`);
+  }
 }
 /** Every space is dropped: nothing is left. */
 export function spaces_end(): void {

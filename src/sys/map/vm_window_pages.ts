@@ -325,6 +325,7 @@ export function pages_gather(
     if (to !== frame + k) panic('vm_window: the run in hand is another one', to, frame + k);
     object_page_replace(m, to, o);
     vm_page_wire_counted(to, count);
+    object_page_wakeup(to, o);
     object_page_replaced(m);
     mtx_unlock(object.lock, o);
   }
@@ -407,6 +408,7 @@ export function pages_poison(pages: readonly number[]): void {
     else {
       object_page_replace(m, to, o);
       vm_page_activate(to);
+      object_page_wakeup(to, o);
       mem.I32.fill(UMA_JUNK, page_word(m), page_word(m) + PAGE_WORDS);
       left.push(m);
     }

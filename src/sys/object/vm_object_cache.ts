@@ -8,7 +8,7 @@
  * A page whose contents a store has too need not be kept, and need not be thrown away before its
  * memory is wanted.  Until then it stays its object's, on the cache queue: a lookup finds it,
  * and whoever makes it busy, fills, wires or activates it takes it off (v_reactivated).  While
- * it is there it is clean, mapped nowhere, not wired and not busy.
+ * it is there it is clean, mapped nowhere, not wired and not busy: only just before it is freed.
  *
  * A request for a page of an object that finds no free page takes one from here.  It may hold
  * locks of objects, which come before the lock of the queues: so the object of a cached page is
@@ -56,10 +56,13 @@ export function page_select_cache(): boolean {
   let o = NULL as vm_object_t;
   const m = pageq_cached((at) => {
     o = page.owner[at] as vm_object_t;
-    return !mtx_owned(object.lock, o) && mtx_trylock(object.lock, o);
+    if (mtx_owned(object.lock, o) || !mtx_trylock(object.lock, o)) return false;
+    if (page.busy[at] === 0) return true;
+    mtx_unlock(object.lock, o); // a thread died that was about to free it
+    return false;
   });
   if (m === 0) return false;
-  // Taken with the queues locked: the page is on that queue still, and nobody has it busy.
+  // Taken with the queues locked: the page is on that queue still.
   object_page_free(m, o);
   mtx_unlock(object.lock, o);
   return true;

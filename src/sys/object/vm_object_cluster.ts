@@ -152,11 +152,12 @@ function enter_one(o: vm_object_t, i: number, m: number, was: number): void {
  * Pages that are busy by this CPU have contents that a store has too, and are busy no more.  They
  * were new, and go on queues: page `used` on the active one, the others on the inactive one.
  *
- * No section: what a page had before is not wanted back.  One that has contents and is busy still
- * when its CPU dies is busy no longer, and that is all.
+ * No section: what a page had before is not wanted back.  One that is busy still when its CPU dies
+ * is busy no longer, and that is all: it is on a queue, where one without contents is freed.
  */
 export function object_cluster_came(o: vm_object_t, ms: readonly number[], used: number): void {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
+  vm_page_enqueue(ms, used);
   for (let k = 0; k < ms.length; k++) {
     const m = ms[k];
     page.state[m] = PAGE_VALID;
@@ -164,5 +165,4 @@ export function object_cluster_came(o: vm_object_t, ms: readonly number[], used:
     vm_page_idle(m);
     page_flash(m);
   }
-  vm_page_enqueue(ms, used);
 }

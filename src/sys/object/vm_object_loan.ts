@@ -15,8 +15,8 @@
  * guards the loans of the page as before: the record of an object stays one, whatever becomes of
  * the object.  So who gives a page back locks what `owner` says, and sees that it says so still.
  *
- * Deaths.  Kind and index change in one section.  The page is busy meanwhile, and its copy is: the
- * reaper finds both as they were, or both as they are to be.
+ * Deaths.  Kind and index change in one section.  The page is busy until then, and its copy until
+ * it is on a queue: the reaper finds both as they were, or both as they are to be.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { opt } from '../machine/opt.ts';
@@ -33,7 +33,7 @@ import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_index } from './vm_object.ts';
 import { page_select_cache } from './vm_object_cache.ts';
-import { object_page_busy } from './vm_object_page.ts';
+import { object_page_busy, object_page_wakeup } from './vm_object_page.ts';
 
 const object = vm_object;
 const page = vm_page;
@@ -86,12 +86,12 @@ export function object_page_break(m: number, o: vm_object_t, req: number): numbe
   page.slot[to] = page.slot[m];
   page.slot[m] = 0;
   page.info[m] = PK_LOAN;
-  vm_page_unbusy(to);
   vm_page_unbusy(m);
   undo_end();
   vm_page_split(m, to, true);
   vm_page_forget(m);
   vm_page_activate(to);
+  object_page_wakeup(to, o);
   counter_add(v_broken, 1);
   return to;
 }

@@ -239,8 +239,8 @@ export function object_page_filled(m: number, o: vm_object_t, dirty = true): voi
   undo_end();
 }
 /**
- * A page of the object that is busy by this CPU, and is on no queue, has contents from here on
- * that no store has, and is busy no more.
+ * A page of the object that is busy by this CPU, and new, has contents from here on that no store
+ * has, and is busy no more.
  */
 export function object_page_ready(m: number, o: vm_object_t): void {
   if (opt.INVARIANTS && fictitious(m)) panic('vm_page_filled: a page of a device', m);
@@ -343,6 +343,12 @@ export function object_page_free(m: number, o: vm_object_t, drop = false): void 
   if (vm_page_held(m) !== 0) panic('vm_page_free: freeing wired page', m, vm_page_wirings(m));
   const lent = vm_page_loans(m) > 0;
   pmap_remove_all(m);
+  if (page.busy[m] !== thr.tid) {
+    // Who dies here leaves a page of the object, which the reaper finds, and puts on a queue again.
+    undo_begin(object.lock, o);
+    vm_page_busy(m);
+    undo_end();
+  }
   vm_page_unqueue(m);
   object_page_remove(m, o, drop);
   if (opt.SIM) sim_point(m);

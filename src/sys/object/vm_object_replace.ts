@@ -10,8 +10,8 @@
  * The caller does the first two, for many pages at a time perhaps: only by waiting it is sure that
  * no store comes after the copy.  Who faults meanwhile finds the page busy and sleeps.  A thread
  * that dies before step 4 leaves the page where it was, and after it a page that is busy and
- * nobody's, which the reaper frees.  The copy may be on no queue then: the reaper, which finds it
- * busy, puts it on one.
+ * nobody's, which the reaper frees.  The copy is busy until it is on a queue, or wired: the reaper,
+ * which finds it busy, puts it on one.
  */
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
@@ -19,7 +19,7 @@ import { thr } from '../machine/cpu.ts';
 import { PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { pmap_copy_page } from '../page/vm_page.ts';
-import { vm_page_forget, vm_page_free_busy, vm_page_unbusy } from '../page/vm_page_busy.ts';
+import { vm_page_forget, vm_page_free_busy } from '../page/vm_page_busy.ts';
 import { pageq_place, vm_page_queue_at, vm_page_unqueue } from '../page/vm_pageq.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { radix_replace } from '../pmap/vm_radix.ts';
@@ -31,10 +31,10 @@ const page = vm_page;
 
 /**
  * Steps 3 and 4: page `to`, busy by this CPU and said to be this page of the object, takes the
- * place of page m, which is not wired.  The object is locked.  The copy is busy no more, unless
- * `busy` says so; m is busy by this CPU and nobody's.  The copy is on no queue.
+ * place of page m, which is not wired.  The object is locked.  Both are busy by this CPU still; m
+ * is nobody's, and the copy on no queue.
  */
-export function object_page_replace(m: number, to: number, o: vm_object_t, busy = false): void {
+export function object_page_replace(m: number, to: number, o: vm_object_t): void {
   if (opt.INVARIANTS) {
     if (page.busy[m] !== thr.tid) panic('vm_page_replace: not busy by this CPU', m);
     if (page.map_pmap[m] !== 0) panic('vm_page_replace: it is mapped', m);
@@ -51,13 +51,12 @@ export function object_page_replace(m: number, to: number, o: vm_object_t, busy 
   save(page.slot, m);
   page.slot[to] = page.slot[m];
   page.slot[m] = 0;
-  if (!busy) vm_page_unbusy(to);
   undo_end();
 }
 /** The same, and the copy is on the queue that m was on, in the place of that. */
 export function object_page_relocate(m: number, to: number, o: vm_object_t): void {
   const place = pageq_place(m);
-  object_page_replace(m, to, o, true);
+  object_page_replace(m, to, o);
   vm_page_queue_at(to, place);
   object_page_wakeup(to, o);
 }
