@@ -16,7 +16,7 @@
  * Locks: of two objects of a chain the upper one first.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
+import { cpu_slots, pcpu as pcpu_, pcpu_of, thr as thr_ } from '../machine/cpu.ts';
 import { NULL } from '../machine/struct.ts';
 import { OBJ_DEAD, OBJT_DEAD, OBJT_DEFAULT, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_page } from '../h/vm_page.ts';
@@ -38,6 +38,7 @@ import {
   object_page_move,
   object_page_next,
   object_page_seen,
+  object_stale_out,
   page_valid,
   vm_page_sleep_if_busy,
 } from './vm_object_page.ts';
@@ -248,8 +249,18 @@ function hidden(o: vm_object_t, i: number): boolean {
   const above = object_page_seen(o, i);
   return (above !== 0 && page.busy[above] === 0) || object_slot(o, i) !== 0;
 }
+/**
+ * What a thread was moving into o when it died is settled: whether it has moved is seen by the
+ * object below, which is another one soon.  The reaper may come later than whoever locks o next.
+ */
+function dead_moves_end(o: vm_object_t): void {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    if (pcpu.moving[pcpu_of(cpu)] === o) object_stale_out(o);
+  }
+}
 /** The object below b, if there is one, backs o instead of b, whose reference is in hand then. */
 function pass_over(o: vm_object_t, b: vm_object_t): void {
+  dead_moves_end(o);
   const below = object.backing[b];
   if (below !== NULL) {
     mtx_lock(object.lock, below);

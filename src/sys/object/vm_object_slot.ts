@@ -12,7 +12,8 @@
  * A slot that moves to the object above is, for a moment, in both indexes: first it is entered
  * above, marked SLOT_TWICE, then it leaves the one below, then the mark goes.  A CPU that dies in
  * between leaves the mark.  Whoever meets it asks the object below: has that nothing there any
- * more, the move was done; else it was not, and the entry above goes.
+ * more, the move was done; else it was not, and the entry above goes.  So no mark is left when
+ * the object below becomes another one (pass_over).
  *
  * Locks: all calls want the object locked.
  */
