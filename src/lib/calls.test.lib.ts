@@ -215,6 +215,7 @@ function spaceCalls({ machine, space, region, bytes }: Objects): Named[] {
     ['space.region', () => space.region('calls')],
     ['space.regions', () => space.regions()],
     ['space.resident', () => space.resident],
+    ['space.swap', () => space.swap],
     ['space.limits', () => space.limits()],
     ['space.load32', () => space.load32(region.address)],
     ['space.store64f', () => space.store64f(region.address, 1)],

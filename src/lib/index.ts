@@ -87,7 +87,7 @@ export type {
   WindowsOptions,
 } from './space_args.ts';
 export type { SwapOptions } from './swap_calls.ts';
-export type { SwapInfo } from '../sys/observe/swap_info.ts';
+export type { SwapInfo, SwapKind } from '../sys/observe/swap_info.ts';
 export type { Stats, TypeRow } from './stats.ts';
 export type { SysctlInfo, SysctlValue } from './sysctl.ts';
 export type { Metric, MetricsOptions, OtelApi } from './metrics.ts';

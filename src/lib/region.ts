@@ -48,8 +48,11 @@ import { VM_PROT_READ, VM_PROT_WRITE } from '../sys/h/vm_prot.ts';
 import type { vm_loan_t } from '../sys/h/vm_loan.ts';
 import type { vm_window_t } from '../sys/h/vm_window.ts';
 import {
+  PAGEIN_PENDING,
   type RegionKey,
   space_advise,
+  space_ask,
+  space_asked,
   space_behind,
   space_file_size,
   space_frame,
@@ -75,9 +78,10 @@ import {
   WINDOW_FRAGMENTED,
   WINDOW_LIMIT,
 } from '../sys/map/vm_window.ts';
+import { pagedaemon_wanted } from '../sys/boot/pagedaemon.ts';
 import { tlb_silent } from '../sys/pmap/pmap_tlb.ts';
 import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
-import { inKernel, letGo } from './context.ts';
+import { inKernel, letGo, mayBlock } from './context.ts';
 import { type AccessReason, kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, wholeViews } from './memory.ts';
@@ -110,6 +114,10 @@ const MASK = TLB_ENTRIES - 1;
 const NEAR_MAX = 2 ** 31 - 1;
 /** How long waiting for pages in the event loop keeps it from other things, ms. */
 const TURN_MS = 2;
+/** How often the pages of a window are brought in that leave again meanwhile. */
+const TRIES = 100;
+/** Turns of the event loop after which a page that another thread was asked for is looked at. */
+const LOOK_TURNS = 50;
 
 /** Throws ETIMEDOUT: a thread owes an answer. */
 export function silentThread(op: string, where: string, details: object): never {
@@ -243,8 +251,8 @@ export class Region extends RegionAccess implements Disposable {
   }
   /**
    * Gets `n` bytes from an offset on into memory, for writing if `write` is true, in turns of the
-   * event loop: what a browser's main thread does first, so that its accesses need not wait.
-   * Rejects as read does.
+   * event loop: what a browser's main thread does first, so that its accesses need not wait.  What
+   * this thread would have to wait for another thread brings in.  Rejects as read does.
    */
   async ready(offset = 0, n = this.#from(offset), write = false): Promise<void> {
     this.#range('ready', offset, n);
@@ -255,7 +263,24 @@ export class Region extends RegionAccess implements Disposable {
         if (!this.#filled(at, write, at - offset)) break;
         at += PAGE_SIZE - (at % PAGE_SIZE);
       }
-      if (at < end) await new Promise((resolve) => setTimeout(resolve));
+      if (at < end) await this.#brought(at, write, at - offset);
+    }
+  }
+  /** Another thread is asked for the page at an offset; after some turns it is time to look. */
+  async #brought(at: number, write: boolean, done: number): Promise<void> {
+    const mp = this.space.enter('ready');
+    this.#there('ready', mp, at, done);
+    const vpn = this.first + Math.floor(at / PAGE_SIZE);
+    inKernel('ready', () => {
+      pagedaemon_wanted();
+      space_ask(mp, vpn, write ? VM_PROT_WRITE : VM_PROT_READ);
+    });
+    for (let turn = 0; turn < LOOK_TURNS; turn++) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      this.space.enter('ready');
+      const kern = space_asked();
+      if (kern === KERN_SUCCESS) return;
+      if (kern !== PAGEIN_PENDING) this.#fail('ready', at, done, kern, write);
     }
   }
 
@@ -265,7 +290,8 @@ export class Region extends RegionAccess implements Disposable {
       this.#page('ready', at, write, done);
       return true;
     } catch (e) {
-      if ((e as { errno?: number }).errno === EAGAIN) return false;
+      const { errno } = e as { errno?: number };
+      if (errno === EAGAIN || (errno === ENOMEM && !mayBlock())) return false;
       throw e;
     }
   }
@@ -286,11 +312,16 @@ export class Region extends RegionAccess implements Disposable {
     const { write, ms } = windowShapeOf('windowAsync', options);
     const until = performance.now() + ms;
     await this.ready(offset, n, write);
-    for (;;) {
+    for (let tries = 0; ; ) {
       try {
         return this.#open('windowAsync', offset, n, write, 0);
       } catch (e) {
-        if ((e as { errno?: number }).errno !== EBUSY || performance.now() >= until) throw e;
+        const { errno } = e as { errno?: number };
+        if (errno === EAGAIN && tries++ < TRIES) {
+          await this.ready(offset, n, write); // a page has left again
+          continue;
+        }
+        if (errno !== EBUSY || performance.now() >= until) throw e;
         await new Promise((resolve) => setTimeout(resolve, TURN_MS));
       }
     }
@@ -399,6 +430,7 @@ export class Region extends RegionAccess implements Disposable {
   #noWindow(op: string, offset: number, n: number, write: boolean, errno: number): never {
     if (errno === ETIMEDOUT) this.#silent(op);
     if (errno === EIO) this.#fail(op, offset, 0, KERN_FAILURE, write);
+    if (errno === EAGAIN) this.#fail(op, offset, 0, KERN_ABORTED, write);
     if (errno === EFAULT) {
       const address = this.address + offset;
       const mp = this.space.enter(op);
@@ -654,7 +686,8 @@ export class Region extends RegionAccess implements Disposable {
           done,
         });
       case KERN_ABORTED: {
-        const why = `the page at ${address} is being filled: await ready(offset, n) first`;
+        const how = 'await ready(offset, n), or windowAsync(offset, n), first';
+        const why = `this thread would have to wait for the page at ${address}: ${how}`;
         throw this.#error(EAGAIN, op, why, { address, done });
       }
       default:

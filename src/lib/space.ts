@@ -69,6 +69,7 @@ import {
   space_unwritten,
   space_wait,
 } from '../sys/client/kern_space.ts';
+import { type SwapKind, swap_kind } from '../sys/observe/swap_info.ts';
 import { vm_oom_text } from '../sys/map/vm_oom.ts';
 import { vm_window_find } from '../sys/map/vm_window.ts';
 import { tlb_base, tlb_on_move } from '../sys/pmap/pmap_tlb.ts';
@@ -387,6 +388,14 @@ export class Space implements Mortal, Disposable {
     const text = `space '${this.name}': ${why[errno] ?? 'it cannot be done'}`;
     const reason = errno === EPERM ? undefined : 'limit';
     throw kmemError(errno, op, text, { space: this.name, reason, ...details });
+  }
+  /**
+   * How its memory, as that of every space, can be more than the machine has: by files, by files of
+   * the browser ('opfs'), or not, with the reason.  A sample.  Throws ESTALE.
+   */
+  get swap(): SwapKind {
+    this.enter('swap');
+    return inKernel('swap', swap_kind);
   }
   /** Whether it was destroyed, or this thread let go of it, or left the machine. */
   get gone(): boolean {

@@ -40,7 +40,9 @@ export const SPACE_WORDS = {
     'Files for pages whose memory is needed for something else; they come back when they are ' +
     'used. machine.swapon() gives one. Where there is none the machine makes one at first need, ' +
     'of at most vm.swap_default pages, and removes it at the end. When all are full, and memory ' +
-    'is, too, a store is ENOMEM. machine.swaps() and kmem swapctl -l show how full they are.',
+    'is, too, a store is ENOMEM. machine.swaps() and kmem swapctl -l show how full they are, ' +
+    "space.swap whether there can be any. A browser's main thread cannot wait for one: " +
+    'await region.ready() first.',
   swapon:
     'Makes a file a swap area, machine.swapon(path, { size, priority }): written to its end at ' +
     'once; the one with the lowest priority is used first. The file stays when the area goes, ' +

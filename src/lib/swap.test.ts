@@ -99,6 +99,24 @@ describe('calls', () => {
     refused('EINVAL', 'swapoff', /c: it is no swap area/, () => machine.swapoff(at('c')));
     machine.check();
   });
+  test('a space says how it can be larger than the memory, or why not', () => {
+    const machine = begin({ 'vm.swap_default': 0 });
+    const space = machine.space('s');
+    assert.deepEqual(space.swap, {
+      kind: 'none',
+      reason: 'vm.swap_default is 0: machine.swapon(path, { size })',
+    });
+    machine.sysctl('vm.swap_default', -1);
+    assert.equal(space.swap.kind, 'file');
+    assert.match(space.swap.reason, /made at first need/);
+    machine.swapon(at('a'), { size: '1M' });
+    assert.deepEqual(space.swap, {
+      kind: 'file',
+      reason: `1 swap areas of ${MEG - 2 * PAGE} bytes, ${MEG - 2 * PAGE} of them free`,
+    });
+    space.destroy();
+    fails('ESTALE', () => space.swap);
+  });
   test('metrics have the sums of all areas, and what moved', () => {
     const machine = begin();
     const figure = (name: string): number =>

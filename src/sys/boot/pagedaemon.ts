@@ -41,12 +41,16 @@ export function pagedaemon_again(): void {
   if (handle.memory === null || !pageout_start()) return;
   for (let n = pageout_missing(); n > 0; n--) if (!start(handle)) return;
 }
+/** Sees to it that there is a thread that pages out, also where one thread alone needs none. */
+export function pagedaemon_wanted(): void {
+  pageout_want(1);
+  pagedaemon_again();
+}
 /** Starts the daemon if the machine has none, and is one in which it is of use. */
 export function pagedaemon_default(): void {
   const attached = cpus_attached();
   if (attached < THREADS_LEAST || machine.maxcpus[M] - attached < SLOTS_LEAST) return;
-  pageout_want(1);
-  pagedaemon_again();
+  pagedaemon_wanted();
 }
 const THREADS_LEAST = 2;
 const SLOTS_LEAST = 2;

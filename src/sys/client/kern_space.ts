@@ -92,6 +92,11 @@ export {
 export { vmspace_limit_pages as space_limit } from '../map/vm_unix.ts';
 export { vm_map_destroy as space_destroy } from '../map/vm_map_keep.ts';
 export { vm_region_there as space_there } from '../map/vm_region.ts';
+export {
+  PAGEIN_PENDING,
+  pagein_ask as space_ask,
+  pagein_result as space_asked,
+} from '../map/vm_pagein.ts';
 export { vm_rss_limit as space_limit_resident } from '../map/vm_rss.ts';
 
 const map = vm_map;

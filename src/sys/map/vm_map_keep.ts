@@ -54,6 +54,26 @@ export function vm_map_keep(mp: vm_map_t): void {
   mtx_unlock(root.lock, r);
   if (kept) vm_map_deallocate(mp);
 }
+/**
+ * A reference, in hand, to what may be a map that the thread of a CPU keeps.  False: it is none, or
+ * that keeps it no more.
+ */
+export function vm_map_kept_reference(mp: vm_map_t, cpu: number): boolean {
+  const r = map_root();
+  mtx_lock(root.lock, r);
+  let at = root.first[r];
+  while (at !== NULL && at !== mp) at = map.next[at];
+  const kept = at !== NULL && vm_map_kept(mp, cpu);
+  if (kept) {
+    undo_begin(root.lock, r);
+    save(map.refs, mp);
+    map.refs[mp]++;
+    vm_map_unanchor(mp); // what a record would let go of
+    undo_end();
+  }
+  mtx_unlock(root.lock, r);
+  return kept;
+}
 /** This thread lets go of the space. False: it did not keep it. */
 export function vm_map_unkeep(mp: vm_map_t): boolean {
   const r = map_root();

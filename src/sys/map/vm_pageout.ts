@@ -67,6 +67,7 @@ import {
   scan_of,
   stats_scan,
 } from './vm_pageout_scan.ts';
+import { pagein_serve } from './vm_pagein.ts';
 import { pager_turns } from './vm_pageout_still.ts';
 import {
   max_launder,
@@ -270,7 +271,10 @@ function vm_pageout(): never {
   const d = pagedaemon_new();
   const w = needed_word();
   for (;;) {
-    const ms = pager_turns(() => vm_pageout_round(d));
+    const ms = pager_turns(() => {
+      pagein_serve();
+      return vm_pageout_round(d);
+    });
     if (ms > 0) tsleep(w, W_PSLEEP, ms, () => ms > IDLE_MS || atomic_load(w) === 0);
   }
 }
@@ -293,6 +297,7 @@ function pager_turn(): void {
   poll();
   poll_uma();
   tsleep(w, W_PSLEEP, AGAIN_MS, () => atomic_load(w) === 0);
+  pager_turns(pagein_serve);
   if (atomic_load(w) === 0) return;
   atomic_store(w, 0);
   pager_turns(() => {

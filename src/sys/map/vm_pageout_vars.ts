@@ -12,8 +12,8 @@
  *      still    tid of a CPU that wants no page to be moved (vm_pageout_still.ts)
  *      vain     when a fault has found that no page can be had, and what it has seen (vm_oom.ts)
  *
- * Behind the record are two words of each CPU slot: 1 while its thread is in a turn of paging out;
- * and 1 if it is a thread that pages out.
+ * Behind the record are words of each CPU slot: 1 while its thread is in a turn of paging out; 1 if
+ * it is a thread that pages out; four by which its thread asks for a page (vm_pagein.ts).
  *
  * Those threads end with the one that started them, by the ways of hosts.  So when the death of
  * one of them, or of who started them, is settled, `started` is 0 again, and all CPUs are rung.
@@ -64,7 +64,7 @@ export function pageout_root(): vm_pageout_t {
 }
 /** Lays it out, while boot_alloc still works. */
 export function vm_pageout_boot(): void {
-  const words = pageout.sizeof + 2 * cpu_slots();
+  const words = pageout.sizeof + (2 + ASKED_WORDS) * cpu_slots();
   machine.roots[elem(M, ROOT_PAGEOUT)] = boot_alloc(words, 'the page daemon', 32);
 }
 /** The word that says whether the thread of a CPU pages out right now. */
@@ -74,6 +74,12 @@ export function pageout_turn(cpu: number): number {
 /** The word that says whether the thread of a CPU is one that pages out. */
 export function pageout_pager(cpu: number): number {
   return pageout_turn(cpu) + cpu_slots();
+}
+/** Words by which the thread of a CPU asks for a page (vm_pagein.ts). */
+const ASKED_WORDS = 4;
+/** The first of them. */
+export function pageout_asked(cpu: number): number {
+  return pageout_root() + pageout.sizeof + 2 * cpu_slots() + cpu * ASKED_WORDS;
 }
 /** The word of the token. */
 export function pageout_token(): number {

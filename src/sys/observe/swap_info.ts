@@ -11,7 +11,11 @@ import { EINVAL, ENOENT } from '../machine/errno.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { CTLFLAG_RD, CTLFLAG_SKIP, sysctl_proc, sysctl_value } from '../machine/sysctl_decl.ts';
 import { SWAP_CLOSING, SWAP_DEFAULT, SWAP_LABEL, swap_area, type swap_area_t } from '../h/swap.ts';
-import { swap_area_free, swap_areas, swap_full } from '../object/swap_area.ts';
+import { store_files } from '../machine/store.ts';
+import { opfs_folder } from '../machine/store_opfs.ts';
+import { opfs_there } from '../object/store_post.ts';
+import { swap_area_free, swap_areas, swap_full, swap_wanted } from '../object/swap_area.ts';
+import { swap_default_possible } from '../object/swap_on.ts';
 import { type Column, columns_text } from './columns.ts';
 import { vm_store_path } from '../object/vm_store.ts';
 
@@ -51,6 +55,36 @@ function info_of(a: swap_area_t): SwapInfo {
 /** All areas. */
 export function swap_infos(): SwapInfo[] {
   return swap_areas().map(info_of);
+}
+
+/** How memory can be larger than the machine's. */
+export interface SwapKind {
+  /** By files, by those of a browser's private file system, or not at all. */
+  readonly kind: 'file' | 'opfs' | 'none';
+  /** Which; or why not, and what to do. */
+  readonly reason: string;
+}
+/** How it can be now. */
+export function swap_kind(): SwapKind {
+  const all = swap_infos().filter((a) => !a.closing);
+  if (all.length > 0) {
+    const [size, free] = [all.reduce((n, a) => n + a.size, 0), all.reduce((n, a) => n + a.free, 0)];
+    const reason = `${all.length} swap areas of ${size} bytes, ${free} of them free`;
+    return { kind: store_files() ? 'file' : 'opfs', reason };
+  }
+  if (store_files()) {
+    if (!swap_default_possible())
+      return none('vm.swap_default is 0: machine.swapon(path, { size })');
+    if (swap_wanted())
+      return { kind: 'file', reason: 'a file is made at first need: vm.swap_default' };
+    return none('no file could be made, or the last area was taken out of use: machine.swapon()');
+  }
+  if (opfs_there()) return none('there is no area: machine.swapon(name, { size }) in a worker');
+  if (opfs_folder() === null) return none('this host has no files');
+  return none('boot({ opfs: true }), then machine.swapon(name, { size }) in a worker');
+}
+function none(reason: string): SwapKind {
+  return { kind: 'none', reason };
 }
 
 // --- variables ----------------------------------------------------------------------------------
