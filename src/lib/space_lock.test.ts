@@ -107,6 +107,14 @@ describe('a region that is locked', () => {
     const w = a.window(0, PAGE, { write: true });
     w.u8[0] = 5;
     w.close();
+    const scattered = space.mmap({ length: 8 * PAGE });
+    for (const page of [5, 1, 7, 3, 0, 6, 2, 4]) scattered.setU32(page * PAGE, page);
+    scattered.lock();
+    const flat = scattered.window(PAGE, 6 * PAGE);
+    for (let page = 1; page < 7; page++) assert.equal(flat.u32[(page - 1) * (PAGE / 4)], page);
+    flat.close();
+    assert.equal(here(scattered), 8);
+    scattered.unmap();
     const fork = space.fork('f');
     assert.equal(fork.locked, 0);
     a.setU8(0, 6);

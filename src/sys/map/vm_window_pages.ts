@@ -25,6 +25,7 @@ import { NULL } from '../machine/struct.ts';
 import {
   KERN_SUCCESS,
   MAP_ENTRY_NEEDS_COPY,
+  MAP_ENTRY_USER_WIRED,
   VM_INHERIT_SHARE,
   vm_map,
   vm_map_entry,
@@ -44,6 +45,7 @@ import {
 import { object_page_replace, object_page_replaced } from '../object/vm_object_replace.ts';
 import { vm_page_alloc_run, vm_page_free_run } from '../page/vm_page.ts';
 import { vm_page_alloc_busy, vm_page_hand_busy } from '../page/vm_page_busy.ts';
+import { vm_page_split } from '../page/vm_page_lend.ts';
 import {
   vm_page_activate,
   vm_page_loans,
@@ -323,7 +325,9 @@ export function pages_gather(
     mtx_lock(object.lock, o);
     const to = vm_page_hand_busy(PK_OBJECT, o, page.index[m]);
     if (to !== frame + k) panic('vm_window: the run in hand is another one', to, frame + k);
+    vm_page_split(m, to, false); // a program may have it locked
     object_page_replace(m, to, o);
+    vm_page_split(m, to, true);
     vm_page_wire_counted(to, count);
     object_page_wakeup(to, o);
     object_page_replaced(m);
@@ -345,7 +349,8 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     const o = object_seen.o;
     const busy = page.busy[m] !== 0;
     const lent = vm_page_loans(m) > 0;
-    const held = vm_page_wirings(m) !== 0; // by a window of another map, or by the kernel
+    // By a window of another map, or by the kernel. What just this program has locked may move.
+    const held = vm_page_wirings(m) !== (locked(e) ? 1 : 0);
     if (!busy && !held) {
       object_page_busy(m, o);
       old.push(m);
@@ -356,6 +361,10 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     if (held) return -EBUSY;
   }
   return 0;
+}
+/** Whether an entry is wired once, by its program. */
+function locked(e: vm_map_entry_t): boolean {
+  return entry.wired_count[e] === 1 && (entry.eflags[e] & MAP_ENTRY_USER_WIRED) !== 0;
 }
 /** A page is busy no more. */
 function idle(m: number): void {

@@ -139,6 +139,10 @@ export function vm_page_split(m: number, to: number, from: boolean): void {
   if (from) {
     save(page.wired, m);
     page.wired[m] = loans * ONE_LOAN;
+    if (loans === 0) {
+      save(pageq.wired, r);
+      pageq.wired[r]--;
+    }
   } else {
     save(page.wired, to);
     save(pageq.wired, r);
