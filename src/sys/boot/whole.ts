@@ -11,6 +11,7 @@ import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
 import { contig_run } from '../map/vm_contig_alloc.ts';
 import { kmem_reap } from '../map/vm_kern.ts';
+import { kernel_fault } from '../map/vm_kern_fault.ts';
 import { pageout_free } from '../map/vm_pageout.ts';
 import { panic_dump } from '../observe/kern_dump.ts';
 import { objects_report, vmmap_report } from '../observe/procstat_vm.ts';
@@ -21,7 +22,7 @@ import { HELP } from './help.ts';
 
 for (const [name, text] of Object.entries(HELP)) help_texts.set(name, text);
 const lists = { objects_report, vmmap_report, vmtotal_report };
-const memory = { pageout_free, contig_run, kmem_reap };
+const memory = { pageout_free, contig_run, kernel_fault, kmem_reap };
 parts_begin({ ...lock_parts, ...lists, ...memory, checked_letters, panic_dump });
 
 export * from './main.ts';

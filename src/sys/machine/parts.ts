@@ -54,6 +54,7 @@ export interface KernelParts {
   readonly pageout_free?: (n: number) => number;
   readonly contig_run?: (n: number, req: number, wait: boolean) => number;
   readonly kmem_reap?: (cpu: number) => void;
+  kernel_fault?(mp: number, vpn: number, access: number): number;
 }
 export const kernel_parts = {} as KernelParts;
 

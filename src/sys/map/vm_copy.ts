@@ -18,6 +18,7 @@ import { bcopy } from '../machine/bytes.ts';
 import { poll } from '../machine/cpu.ts';
 import { EAGAIN, EFAULT, EIO, ENAMETOOLONG, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_SIZE } from '../machine/memory.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import {
   KERN_ABORTED,
   KERN_FAILURE,
@@ -32,7 +33,6 @@ import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { pmap_absent, pmap_translate } from '../pmap/pmap.ts';
 import { tlb_lookup } from '../pmap/pmap_tlb.ts';
 import { vm_fault } from './vm_fault.ts';
-import { kernel_fault } from './vm_kern_fault.ts';
 import { type Shortage, shortage_none, vm_fault_reclaim } from './vm_oom.ts';
 
 const map = vm_map;
@@ -57,7 +57,8 @@ export function vm_frame(mp: vm_map_t, vpn: number, write: boolean): number {
     }
     const access = write ? VM_PROT_WRITE : VM_PROT_READ;
     const kernel = map.kind[mp] === VM_MAP_SYSTEM;
-    const result = kernel ? kernel_fault(mp, vpn, access) : vm_fault(mp, vpn, access);
+    const fault = kernel ? (kernel_parts.kernel_fault ?? vm_fault) : vm_fault;
+    const result = fault(mp, vpn, access);
     if (result !== KERN_SUCCESS) return -result;
   }
 }
