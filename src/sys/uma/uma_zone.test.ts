@@ -44,6 +44,7 @@ import {
   uma_zone_set_domain,
   uma_zone_set_init,
   uma_zone_set_max,
+  uma_zone_set_obj,
   uma_zone_set_zinit,
   uma_zsecond_add,
   uma_zsecond_create,
@@ -104,6 +105,24 @@ test('a keg with a supplier of its own takes pages from it, and gives them back'
   assert.equal(uma_zdestroy(z), 0);
   assert.equal(out.size, 0);
   uma_check();
+});
+
+test('a store of its own: so many items, whole slabs, and no page of it goes back', () => {
+  up();
+  const z = uma_zcreate('store', 700);
+  const { ipers, pages } = uma_keg;
+  const k = uma_zone.keg[z];
+  const n = uma_zone_set_obj(z, 13);
+  assert.equal(n, Math.ceil(13 / ipers[k]) * ipers[k]);
+  const held = take(z, n + 10);
+  assert.equal(held.length, n);
+  assert.equal(uma_zalloc(z, M_NOWAIT), 0, 'at its limit');
+  const most = pages[k];
+  give(z, held);
+  uma_reclaim();
+  assert.equal(pages[k], most);
+  assert.equal(take(z, n).length, n);
+  panics(() => uma_zone_set_obj(z, 40), /uma_zone_set_obj on non-empty keg/);
 });
 
 test("the first zones are the allocator's own, in the order that vmstat -z begins with", () => {

@@ -370,6 +370,22 @@ export function uma_zone_set_max(z: zone_t, n: number): number {
   zone_limit_wakeup(z, k);
   return uma_zone_get_max(z);
 }
+/**
+ * Gives a zone whose keg is empty a store of its own for `n` items: so many, rounded up to whole
+ * slabs, are the most that it may have, and what pages it ever took stay its.  Returns how many.
+ *
+ * BSD takes the pages from an object of type PHYS, at kernel addresses that it reserves here.  All
+ * of our memory has addresses, as on its machines with a direct map, where it does without both:
+ * what remains is the limit, and that nothing goes back.
+ */
+export function uma_zone_set_obj(z: zone_t, n: number): number {
+  const k = zone.keg[z];
+  keg_must_be_empty(k, 'uma_zone_set_obj');
+  zone_lock(z);
+  keg.flags[k] |= UMA_ZONE_NOFREE;
+  zone_unlock(z);
+  return uma_zone_set_max(z, n);
+}
 /** The limit in items, 0: none. */
 export function uma_zone_get_max(z: zone_t): number {
   const k = zone.keg[z];
