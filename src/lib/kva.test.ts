@@ -99,6 +99,7 @@ describe('a block beyond the memory', () => {
     const held = Number(machine.sysctl('vm.kmem_map_size'));
     assert.ok(held > 10 * PAGE);
     assert.match(machine.vmstat('m'), /far +1 +40K/);
+    assert.doesNotMatch(machine.procstat(), /0x2\d{8}/, 'no address space of a program');
     const free = Number(machine.sysctl('vm.kvm_free'));
     end();
     assert.equal(Number(machine.sysctl('vm.kvm_free')), free + 10 * PAGE);

@@ -18,7 +18,9 @@ import { registry_each, registry_name, registry_root } from '../client/kern_regi
 import { malloc_root } from '../h/malloc.ts';
 import { reg_queue, reg_root } from '../h/registry.ts';
 import { uma_keg } from '../h/uma.ts';
-import { vm_map, vm_map_root } from '../h/vm_map.ts';
+import { vm_kern_root } from '../h/vm_kern.ts';
+import { VM_MAP_SYSTEM, vm_map, vm_map_root } from '../h/vm_map.ts';
+import { kern_root } from '../map/vm_kern_vars.ts';
 import { map_root } from '../map/vm_map.ts';
 import { malloc_anchor } from '../kmem/kern_malloc_type.ts';
 import { sysctl_root, tree } from '../observe/sysctl_tree.ts';
@@ -51,8 +53,10 @@ export function kernel_locks_held(): string[] {
   });
   sleepq_each_lock((l) => held_mutex(l, held));
   held_mutex(map_root() + vm_map_root.lock, held);
+  held_mutex(kern_root() + vm_kern_root.lock, held);
   for (let mp = vm_map_root.first[map_root()]; mp !== NULL; mp = vm_map.next[mp]) {
-    if (rw_wowned(vm_map.lock, mp)) held.push(lock_name(mp + vm_map.lock));
+    if (vm_map.kind[mp] === VM_MAP_SYSTEM) held_mutex(mp + vm_map.lock, held);
+    else if (rw_wowned(vm_map.lock, mp)) held.push(lock_name(mp + vm_map.lock));
   }
   for (const f of [sysctl_root.lock, sysctl_root.mem_lock]) {
     if (rw_wowned(f, tree())) held.push(lock_name(tree() + f));

@@ -8,6 +8,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
+import { kernel_locks_held } from '../boot/held_locks.ts';
 import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
 import { counter_get } from '../machine/counter.ts';
 import { PAGE_SIZE, ptoa } from '../machine/memory.ts';
@@ -53,6 +54,7 @@ import {
   uvm_km_valloc_prefer,
   uvm_km_valloc_prefer_wait,
 } from './vm_kern_wait.ts';
+import { vm_map_lock, vm_map_unlock } from './vm_map.ts';
 import { vm_maps_check } from './vm_map_check.ts';
 import { map_failpoint } from './vm_map_entry.ts';
 
@@ -159,6 +161,17 @@ describe('addresses', () => {
     kmem_free(mp, lazy, 1000);
     assert.equal(objects(), 0);
   });
+  test('a system map that is locked is a lock of the kernel that is held', () => {
+    up();
+    const mp = top();
+    assert.deepEqual(kernel_locks_held(), []);
+    vm_map_lock(mp);
+    assert.deepEqual(
+      kernel_locks_held().map((name) => name.includes('kernel map')),
+      [true],
+    );
+    vm_map_unlock(mp);
+  });
   test('places: at multiples, and as what lies there has its large pages', () => {
     up();
     const mp = top();
@@ -245,7 +258,7 @@ describe('without memory', () => {
   test('kmem_malloc: every Nth page refused, at each place: all or nothing', () => {
     up();
     const mp = top();
-    for (let nth = 1; nth < 40; nth++) {
+    for (let nth = 1; nth < 26; nth++) {
       let asked = 0;
       page_failpoint.refuse = () => ++asked === nth;
       const at = kmem_malloc(mp, 9, M_NOWAIT | 0x800);

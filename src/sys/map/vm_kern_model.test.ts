@@ -35,13 +35,13 @@ function up(options: Parameters<typeof boot>[0] = {}): Booted {
 describe('beside the model', () => {
   test('seeded operations: every page is what was done to it', () => {
     up();
-    const p = play(SEED, 2000, 250);
+    const p = play(SEED, 1500, 250);
     assert.equal(p.short, 0);
     assert.ok(p.served > 100);
   });
   test('pages and entries refused at any place', () => {
     up();
-    const p = play(SEED + 2, 1500, 250, 6);
+    const p = play(SEED + 2, 1000, 250, 6);
     assert.ok(p.short > 0 && p.served > 0);
   });
   test('the same in a checked machine', () => {

@@ -27,6 +27,7 @@ import {
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_NOCOREDUMP,
   MAP_ENTRY_USER_WIRED,
+  VM_MAP_USER,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -107,12 +108,14 @@ function kvme_type(o: vm_object_t): number {
 
 // --- members of the lists ------------------------------------------------------------------------
 
-/** Calls `look` with each address space, locked shared. The caller holds no lock. */
+/** Calls `look` with each address space of programs, locked shared. The caller holds no lock. */
 export function maps_each(look: (mp: vm_map_t) => void): void {
   const r = map_root();
   const all: vm_map_t[] = [];
   mtx_lock(vm_map_root.lock, r);
-  for (let mp = vm_map_root.first[r]; mp !== NULL; mp = map.next[mp]) all.push(mp);
+  for (let mp = vm_map_root.first[r]; mp !== NULL; mp = map.next[mp]) {
+    if (map.kind[mp] === VM_MAP_USER) all.push(mp);
+  }
   mtx_unlock(vm_map_root.lock, r);
   for (const mp of all) {
     vm_map_lock_read(mp);
