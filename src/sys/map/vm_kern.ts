@@ -33,6 +33,7 @@ import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { pcpu as pcpu_, thr as thr_, tid_cpu } from '../machine/cpu.ts';
 import { tid_alive } from '../machine/death.ts';
 import { EWOULDBLOCK } from '../machine/errno.ts';
+import { host_can_block } from '../machine/host.ts';
 import { life } from '../machine/life.ts';
 import { panic } from '../machine/panic.ts';
 import { field_word, NULL } from '../machine/struct.ts';
@@ -415,7 +416,7 @@ export function kmem_shortage(flags: number, tries: number): boolean {
   if (flags & M_NORECLAIM) return false;
   const wait = (flags & M_WAITOK) !== 0;
   if ((wait || tries < TRIES) && life.reclaim(wait) > 0) return true;
-  if (!wait) return false;
+  if (!wait || !host_can_block()) return false;
   const error = vm_wait(WAIT_SLICE_MS);
   return error === 0 || error === EWOULDBLOCK;
 }
