@@ -3,8 +3,8 @@
  *
  * Of each: it is on the list once; its thread lives, or it is storage, or both; all its pages are
  * lent.  Of each page: it is lent as often as loans have it; it is an object's, which leads to it,
- * or of kind PK_LOAN, and then no object does; it is not free, not on a queue, and no translation
- * allows to write to it.  All of it is counted, and no item of the zone is anything else.
+ * or of kind PK_LOAN, and then no object does, and it is on no queue and mapped nowhere; no
+ * translation allows to write to it.  All of it is counted, and the zone has no other items.
  */
 import { tid_alive } from '../machine/death.ts';
 import { panic } from '../machine/panic.ts';

@@ -12,8 +12,9 @@
  * range as often as it likes, and unlocks it once.  The others are the kernel's (SYSTEM): what has
  * one of these stays in the map, and whoever wants to take it out waits.
  *
- * A wired page is on no queue: it is not laundered, cached or reclaimed.  Its translation stays
- * too, save where a right is taken away; then the next access faults, and finds the page.
+ * A wired page is not reclaimed: a look that meets it on a queue takes it off, and nobody writes it
+ * but a sync of its file.  Its translation stays too, save where a right is taken away; then the
+ * next access faults, and finds the page.
  *
  * How a range is wired.  All its entries are in transition, by this thread; so nobody cuts, merges
  * or deletes one.  Pages that are mapped are wired where they are, some at a time.  For one that is

@@ -87,8 +87,10 @@ const LOCK_CLASS = 1;
 const most = sysctl_uint('debug.undo_most', {
   value: 0,
   flags: CTLFLAG_RD,
-  unit: 'words',
-  help: 'Most words that one section saved for a death; counted under INVARIANTS',
+  unit: 'pairs',
+  help:
+    'Most pairs of words that one section saved for a death, two for a row of words; counted ' +
+    'under INVARIANTS',
 });
 /** The longest section so far, in pairs: counted under INVARIANTS, a sample. */
 export function undo_most(): number {
