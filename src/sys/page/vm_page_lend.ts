@@ -111,10 +111,10 @@ function unlends_alike(first: number, end: number): boolean {
   return unwires_alike(first, end);
 }
 function unlend(r: vm_pageq_t, m: number, orphans: number[]): void {
-  const word = page.wired[m] - ONE_LOAN;
-  const orphan = word < ONE_LOAN && (page.info[m] & PK_MASK) === PK_LOAN;
   save(page.wired, m);
-  page.wired[m] = orphan ? 0 : word;
+  page.wired[m] -= ONE_LOAN; // a word of many loans is a negative number
+  const orphan = vm_page_loans(m) === 0 && (page.info[m] & PK_MASK) === PK_LOAN;
+  if (orphan) page.wired[m] = 0; // other wirings are the copy's that took its place
   if (page.wired[m] !== 0) return;
   save(pageq.wired, r);
   pageq.wired[r]--;
