@@ -120,6 +120,20 @@ describe('a loan', () => {
     assert.deepEqual(bytes(loan), Buffer.from(filled(4 * PAGE).subarray(0, 3 * PAGE)));
     loan.dispose();
   });
+  test('counts among what is held in place, as windows and locks do', () => {
+    const m = machine.space('s').mmap({ length: 16 * PAGE });
+    const was = count('vm.max_wired');
+    machine.sysctl('vm.max_wired', 8);
+    const loan = m.lend(0, 6 * PAGE);
+    assert.throws(() => m.window(8 * PAGE, 3 * PAGE), { code: 'ENOMEM', reason: 'limit' });
+    assert.throws(() => m.lock(8 * PAGE, 3 * PAGE), { op: 'lock' });
+    m.lock(8 * PAGE, 2 * PAGE);
+    assert.throws(() => m.lend(12 * PAGE, PAGE), { code: 'ENOMEM', reason: 'limit' });
+    loan.dispose();
+    m.window(12 * PAGE, 3 * PAGE).close();
+    m.unlock();
+    machine.sysctl('vm.max_wired', was);
+  });
   test('that cannot be says why', () => {
     const space = machine.space('s');
     const m = space.mmap({ length: 8 * PAGE });

@@ -213,8 +213,9 @@ function loan_new(n: number, made: vm_loan_t[]): number {
   loan.copied[l] = 0;
   loan.wired[l] = 0;
   checked_publish(l);
+  const most = root.pages[r] + wired_room(); // what is held in place meanwhile does not count
   mtx_lock(root.lock, r);
-  const room = Math.min(sysctl_get(loan_max), wired_room()) - root.pages[r];
+  const room = Math.min(sysctl_get(loan_max), most) - root.pages[r];
   if (room >= n) {
     undo_begin(root.lock, r);
     save(root.pages, r);

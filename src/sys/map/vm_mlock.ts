@@ -8,7 +8,7 @@
  * A program's locks do not nest: what was locked often is unlocked once.  A fork inherits none.
  *
  *      RLIMIT_MEMLOCK (vmspace_limits)        pages that one space may have locked
- *      vm.max_wired                           pages that all spaces have locked, and windows show
+ *      vm.max_wired                           the same of all, with those of windows and of loans
  *      security.bsd.unprivileged_mlock        0: nobody may lock
  *
  * Pages that are locked already count twice where a range is locked again, as in BSD.

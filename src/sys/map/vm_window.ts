@@ -41,7 +41,7 @@
 import { thr, tid_cpu } from '../machine/cpu.ts';
 import { reap_all, tid_alive } from '../machine/death.ts';
 import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../machine/errno.ts';
-import { boot_alloc, M, machine, ROOT_WINDOW } from '../machine/header.ts';
+import { boot_alloc, M, machine, ROOT_LOAN, ROOT_WINDOW } from '../machine/header.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
@@ -57,6 +57,7 @@ import { pcpu } from '../machine/cpu.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import type { zone_t } from '../h/uma.ts';
+import { vm_loan_root, type vm_loan_root_t } from '../h/vm_loan.ts';
 import {
   MAP_ENTRY_IN_TRANSITION,
   MAP_ENTRY_IS_SUB_MAP,
@@ -352,9 +353,10 @@ function open_run(mp: vm_map_t, start: number, end: number, how: NewRun): number
 export function wired_max(): number {
   return sysctl_get(max_wired);
 }
-/** Pages that it leaves beside those that windows show and spaces have locked. A sample. */
+/** Pages that it leaves beside those in windows, in loans, and locked by spaces. A sample. */
 export function wired_room(): number {
-  return wired_max() - root.pages[window_root()] - vm_map_wired();
+  const lent = vm_loan_root.pages[machine.roots[elem(M, ROOT_LOAN)] as vm_loan_root_t];
+  return wired_max() - root.pages[window_root()] - lent - vm_map_wired();
 }
 function over_limit(room: number): number {
   return short_of(WINDOW_LIMIT, Math.max(room, 0));
