@@ -7,15 +7,8 @@
  *
  * A program's locks do not nest: what was locked often is unlocked once.  A fork inherits none.
  *
- *      RLIMIT_MEMLOCK (vmspace_limits)        pages that one space may have locked
- *      vm.max_wired                           the same of all, with those of windows and of loans
- *      security.bsd.unprivileged_mlock        0: nobody may lock
- *
- * Pages that are locked already count twice where a range is locked again, as in BSD.
- *
- * What will be mapped: after mlockall(MCL_FUTURE) whoever maps something locks it (vm_future_wire),
- * mmap, the break, stacks that grow, and regions.  If that fails the mapping goes again, and the
- * call fails.  What nobody may use is mapped without it.
+ * Where security.bsd.unprivileged_mlock is 0 nobody may lock.  The limits, and what is mapped after
+ * mlockall(MCL_FUTURE), are in vm_wire_limits.ts.
  */
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM } from '../machine/errno.ts';
@@ -40,7 +33,8 @@ import { map_header } from './vm_map_tree.ts';
 import { vm_map_unwire, vm_map_wire } from './vm_map_wire.ts';
 import { fails, range_of, type Range, type Sysret, succeeds, with_memory } from './vm_mmap.ts';
 import { unprivileged_mlock } from './vm_vars.ts';
-import { wired_max, wired_room } from './vm_window.ts';
+import { wired_room } from './vm_window.ts';
+import { wire_over_limit, wire_over_own } from './vm_wire_limits.ts';
 
 const map = vm_map;
 const entry = vm_map_entry;
@@ -49,11 +43,6 @@ const ALL = VM_MAP_WIRE_USER | VM_MAP_WIRE_HOLESOK;
 
 function forbidden(): boolean {
   return sysctl_get(unprivileged_mlock) === 0;
-}
-/** What the limits say to n pages more: an errno, or 0. */
-function over_limit(mp: vm_map_t, n: number): number {
-  if (n > wired_max() || map.wired[mp] + n > map.wire_limit[mp]) return ENOMEM;
-  return n > wired_room() ? EAGAIN : 0;
 }
 /** The pieces of a range, if all of it is mapped; null: it is not. */
 function pieces_of(mp: vm_map_t, { first, last }: Range): Piece[] | null {
@@ -72,7 +61,7 @@ function pieces_of(mp: vm_map_t, { first, last }: Range): Piece[] | null {
  */
 export function vm_lock(mp: vm_map_t, start: number, end: number): number {
   if (forbidden()) return EPERM;
-  const over = over_limit(mp, end - start);
+  const over = wire_over_limit(mp, end - start);
   return over !== 0 ? over : -with_memory(() => vm_map_wire(mp, start, end, WHOLE));
 }
 /** Unlocks them; what is not locked is passed over. As vm_lock. */
@@ -89,7 +78,7 @@ export function sys_mlock(mp: vm_map_t, [address, length]: readonly number[]): S
   if (forbidden()) return fails(EPERM);
   if (r.wraps) return fails(EINVAL);
   if (length === 0) return succeeds();
-  const over = over_limit(mp, r.last - r.first);
+  const over = wire_over_limit(mp, r.last - r.first);
   if (over !== 0) return fails(over);
   const pieces = pieces_of(mp, r);
   if (pieces === null) return fails(ENOMEM);
@@ -155,20 +144,6 @@ function set_future(mp: vm_map_t, on: number): void {
   vm_map_unlock(mp);
 }
 
-// --- what is mapped later ------------------------------------------------------------------------
-
-/**
- * Locks pages that were just mapped from `start` up to `end`, if the program wants that of all that
- * is mapped.  An errno, or 0: then nothing is locked that was not, and the caller unmaps them.
- */
-export function vm_future_wire(mp: vm_map_t, start: number, end: number): number {
-  if (map.wire_future[mp] === 0) return 0;
-  const over = over_limit(mp, end - start);
-  if (over !== 0) return over;
-  const done = with_memory(() => vm_map_wire(mp, start, end, ALL));
-  return done === KERN_SUCCESS ? 0 : ENOMEM;
-}
-
 // --- the kernel's --------------------------------------------------------------------------------
 
 /**
@@ -180,7 +155,8 @@ export function vslock(mp: vm_map_t, address: number, length: number): number {
   if (r.wraps) return EINVAL;
   if (length === 0) return 0;
   const n = r.last - r.first;
-  if (n > wired_max() || map.wired[mp] + n > map.wire_limit[mp]) return ENOMEM;
+  const over = wire_over_own(mp, n);
+  if (over !== 0) return over;
   const pieces = pieces_of(mp, r);
   if (pieces === null || pieces.length > 1) return EFAULT;
   const [{ start, end }] = pieces;

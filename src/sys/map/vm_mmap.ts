@@ -97,7 +97,7 @@ import {
 import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from './vm_map.ts';
 import { type Mapping, range_free, vm_map_fixed_locked, vm_map_insert } from './vm_map_insert.ts';
 import { vm_map_pmap_enter } from './vm_map_prefault.ts';
-import { vm_future_wire } from './vm_mlock.ts';
+import { vm_future_wire } from './vm_wire_limits.ts';
 import { map_at_zero, max_proc_mmap } from './vm_vars.ts';
 import {
   vm_map_inherit,

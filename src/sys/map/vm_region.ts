@@ -64,7 +64,7 @@ import {
 import { type Mapping, range_free, vm_map_insert } from './vm_map_insert.ts';
 import { delete_wait, vm_map_delete_now } from './vm_map_range.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
-import { vm_future_wire } from './vm_mlock.ts';
+import { vm_future_wire } from './vm_wire_limits.ts';
 import { windows_settle } from './vm_window.ts';
 
 const map = vm_map;

@@ -28,7 +28,7 @@ import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from
 import { vm_map_insert, vm_map_mapped } from './vm_map_insert.ts';
 import { entries_wait, vm_map_delete } from './vm_map_range.ts';
 import { windows_settle } from './vm_window.ts';
-import { vm_future_wire } from './vm_mlock.ts';
+import { vm_future_wire } from './vm_wire_limits.ts';
 import { fails, type Sysret, succeeds, unsigned, with_memory } from './vm_mmap.ts';
 
 const map = vm_map;
