@@ -128,7 +128,7 @@ export function vm_map_wire_locked(
   if (start >= end) return from < to ? outside(flags) : KERN_SUCCESS;
   if (start > from || end < to) if (outside(flags) !== KERN_SUCCESS) return outside(flags);
   while (entries_wait(mp, start, end, false));
-  const bad = range_bad(mp, start, end, flags);
+  const bad = wire_range_bad(mp, start, end, flags);
   if (bad !== KERN_SUCCESS) return bad;
   if (!cut_edges(mp, start, end)) return KERN_RESOURCE_SHORTAGE;
   const mine: vm_map_entry_t[] = [];
@@ -160,8 +160,8 @@ function concerned(e: vm_map_entry_t): boolean {
   if (entry.eflags[e] & (MAP_ENTRY_IS_SUB_MAP | MAP_ENTRY_NOFAULT)) return false;
   return entry.wired_count[e] > 0 || (entry.protection[e] & (VM_PROT_READ | VM_PROT_WRITE)) !== 0;
 }
-/** What keeps a range from being wired: a KERN_* code. */
-function range_bad(mp: vm_map_t, start: number, end: number, flags: number): number {
+/** What keeps a range from being wired: a KERN_* code. The map is locked in some way. */
+export function wire_range_bad(mp: vm_map_t, start: number, end: number, flags: number): number {
   const holes = (flags & VM_MAP_WIRE_HOLESOK) !== 0;
   if (!holes && !whole(mp, start, end)) return KERN_INVALID_ADDRESS;
   for (let e = first_from(mp, start); within(mp, e, end); e = entry.next[e]) {

@@ -30,7 +30,7 @@ import { vm_hold_unwire, vm_hold_wire } from './vm_hold.ts';
 import { vm_map_lock, vm_map_lock_read, vm_map_unlock, vm_map_unlock_read } from './vm_map.ts';
 import { vm_map_check_protection } from './vm_map_range.ts';
 import { map_header } from './vm_map_tree.ts';
-import { vm_map_unwire, vm_map_wire } from './vm_map_wire.ts';
+import { vm_map_unwire, vm_map_wire, wire_range_bad } from './vm_map_wire.ts';
 import { fails, range_of, type Range, type Sysret, succeeds, with_memory } from './vm_mmap.ts';
 import { unprivileged_mlock } from './vm_vars.ts';
 import { wired_room } from './vm_window.ts';
@@ -44,13 +44,15 @@ const ALL = VM_MAP_WIRE_USER | VM_MAP_WIRE_HOLESOK;
 function forbidden(): boolean {
   return sysctl_get(unprivileged_mlock) === 0;
 }
-/** The pieces of a range, if all of it is mapped; null: it is not. */
-function pieces_of(mp: vm_map_t, { first, last }: Range): Piece[] | null {
+/** The pieces of a range, if all of it is mapped, and can be locked or is to be unlocked. */
+function pieces_of(mp: vm_map_t, { first, last }: Range, lock: boolean): Piece[] | null {
   const pieces = [...bank_pieces(mp, first, last)];
   if (pieces.reduce((n, { start, end }) => n + end - start, 0) !== last - first) return null;
   vm_map_lock_read(mp);
   const whole = pieces.every(({ start, end }) =>
-    vm_map_check_protection(mp, start, end, VM_PROT_NONE),
+    lock
+      ? wire_range_bad(mp, start, end, WHOLE) === KERN_SUCCESS
+      : vm_map_check_protection(mp, start, end, VM_PROT_NONE),
   );
   vm_map_unlock_read(mp);
   return whole ? pieces : null;
@@ -80,7 +82,7 @@ export function sys_mlock(mp: vm_map_t, [address, length]: readonly number[]): S
   if (length === 0) return succeeds();
   const over = wire_over_limit(mp, r.last - r.first);
   if (over !== 0) return fails(over);
-  const pieces = pieces_of(mp, r);
+  const pieces = pieces_of(mp, r, true);
   if (pieces === null) return fails(ENOMEM);
   for (const [i, { start, end }] of pieces.entries()) {
     if (with_memory(() => vm_map_wire(mp, start, end, WHOLE)) === KERN_SUCCESS) continue;
@@ -94,7 +96,7 @@ export function sys_munlock(mp: vm_map_t, [address, length]: readonly number[]):
   if (forbidden()) return fails(EPERM);
   if (r.wraps) return fails(EINVAL);
   if (length === 0) return succeeds();
-  const pieces = pieces_of(mp, r);
+  const pieces = pieces_of(mp, r, false);
   if (pieces === null) return fails(ENOMEM);
   for (const { start, end } of pieces) {
     if (with_memory(() => vm_map_unwire(mp, start, end, WHOLE)) !== KERN_SUCCESS) {
@@ -157,7 +159,7 @@ export function vslock(mp: vm_map_t, address: number, length: number): number {
   const n = r.last - r.first;
   const over = wire_over_own(mp, n);
   if (over !== 0) return over;
-  const pieces = pieces_of(mp, r);
+  const pieces = pieces_of(mp, r, true);
   if (pieces === null || pieces.length > 1) return EFAULT;
   const [{ start, end }] = pieces;
   return with_memory(() => vm_hold_wire(mp, start, end)) === KERN_SUCCESS ? 0 : EFAULT;

@@ -35,6 +35,7 @@ import {
   MADV_FREE,
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
+  vm_map,
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJT_DEFAULT, type vm_object_t } from '../h/vm_object.ts';
@@ -113,7 +114,8 @@ export function step(p: Player): void {
   else if (what < 76) munmap(p);
   else if (what < 86) mprotect(p);
   else if (what < 91) minherit(p);
-  else if (what < 95) madvise(p);
+  else if (what < 94) madvise(p);
+  else if (what < 97) mlock(p);
   else mincore(p);
 }
 function some_bytes(p: Player): { address: number; length: number } {
@@ -255,6 +257,18 @@ function madvise(p: Player): void {
   const advice = p.draw(MADV_CORE + 1);
   sys(p, 'madvise', [at, n * P, advice === MADV_FREE ? MADV_DONTNEED : advice], 0);
 }
+/** Locks, and unlocks; not where a failure in the middle may leave some pages copied. */
+function mlock(p: Player): void {
+  const { at, vpn, n } = some_range(p);
+  const cells = p.model.range(vpn, n);
+  if (p.draw(3) === 0) {
+    if (!sys(p, 'munlock', [at, n * P], cells.length < n ? ENOMEM : 0)) return;
+    for (const c of cells) c.locked = false;
+  } else if (!p.short) {
+    if (!sys(p, 'mlock', [at, n * P], p.model.lockable(vpn, n) ? 0 : ENOMEM)) return;
+    for (const c of cells) p.model.lock(c);
+  }
+}
 function mincore(p: Player): void {
   const { at, vpn, n } = some_range(p);
   const hole = p.model.range(vpn, n).length < n;
@@ -271,6 +285,10 @@ function mincore(p: Player): void {
 }
 /** Every byte that may be read is what the model says. */
 export function compare(p: Player): void {
+  const locked = [...p.model.cells.values()].filter((c) => c.locked).length;
+  if (p.file !== undefined && vm_map.wired[p.mp] !== locked) {
+    throw new Error(`${vm_map.wired[p.mp]} pages are locked, not ${locked}`);
+  }
   for (const [vpn, c] of p.model.cells) {
     if ((c.prot & VM_PROT_READ) === 0) continue;
     const want = p.model.load(vpn) as Uint8Array;

@@ -28,6 +28,7 @@ export interface Cell {
   prot: number;
   max: number;
   inherit: number;
+  locked?: boolean;
 }
 export const node = (below: Node | null = null): Node => ({ bytes: null, stored: false, below });
 /** What a new mapping is: memory of its own. */
@@ -96,6 +97,20 @@ export class SpaceModel {
   unmap(first: number, n: number): void {
     for (let i = 0; i < n; i++) this.cells.delete(first + i);
   }
+  /** Whether all of a range may be locked. */
+  lockable(first: number, n: number): boolean {
+    const cells = this.range(first, n);
+    return cells.length === n && cells.every((c) => c.locked || c.prot !== 0);
+  }
+  /** A page that copies has its copy from here on. */
+  lock(c: Cell): void {
+    c.locked = true;
+    if (!c.copy) return;
+    const bytes = shown(c.node);
+    c.node = Object.assign(node(c.node), { bytes: bytes?.slice() ?? null, stored: stored(c.node) });
+    c.copy = false;
+    c.node.bytes ??= new Uint8Array(PAGE_SIZE);
+  }
   fork(): SpaceModel {
     const child = new SpaceModel();
     for (const [vpn, c] of this.cells) {
@@ -106,7 +121,8 @@ export class SpaceModel {
       }
       if (c.inherit === VM_INHERIT_COPY) c.copy = true;
       const zero = c.inherit === VM_INHERIT_ZERO;
-      child.cells.set(vpn, { ...c, ...(zero ? { node: node(), copy: false } : {}) });
+      const fresh = zero ? { node: node(), copy: false } : {};
+      child.cells.set(vpn, { ...c, locked: false, ...fresh });
     }
     return child;
   }
