@@ -3,7 +3,8 @@
  *
  * Of each map: pages that its entries have wired are so many as it counts; a program's wiring is
  * counted; each record of a thread's is of one that lives, all its range is wired, and each entry
- * counts one wiring for each record and for the program, and perhaps some that are for ever.
+ * counts one wiring for each record and for the program, and perhaps some that are for ever.  It
+ * translates no more pages than it maps: RES is at most SIZE.
  *
  * Of each page: it is wired once for every entry that has it wired, whose topmost object has it
  * there, once for every run of a window (vm_window.ts), and not once more.  Loans, and what the
@@ -26,6 +27,7 @@ import {
   vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
+import { pmap } from '../h/pmap.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_FICTITIOUS, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import type { zone_t } from '../h/uma.ts';
@@ -59,6 +61,10 @@ export function vm_wire_check(maps: readonly vm_map_t[]): void {
     holds += holds_check(mp);
     let wired = 0;
     for (const e of map_entries(mp)) wired += entry_check(e, found);
+    const pm = map.pmap[mp];
+    if (pm !== NULL && pmap.resident[pm] > map.size[mp]) {
+      panic('vm_wire_check: more is in memory than mapped', pmap.resident[pm], map.size[mp]);
+    }
     if (wired !== map.wired[mp]) panic('vm_wire_check: wired pages', map.wired[mp], wired);
     for (const u of runs_of(mp)) {
       const m = vm_window_run.frame[u];

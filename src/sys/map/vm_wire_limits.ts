@@ -2,7 +2,7 @@
  * vm_wire_limits: how much memory programs may lock, and what they map while all is to be locked.
  *
  *      RLIMIT_MEMLOCK (vmspace_limits)        pages that one space may have locked
- *      vm.max_wired                           pages that all spaces have locked, and windows show
+ *      vm.max_wired                           the same of all, with those of windows and of loans
  *
  * Pages that are locked already count twice where a range is locked again, as in BSD.
  *
