@@ -42,6 +42,10 @@ describe('a loan', () => {
     const loan = m.lend(100, was.length);
     assert.equal(loan.length, was.length);
     assert.equal(count('vm.loan_pages'), 34);
+    const lent = (): number | undefined => machine.space('s').regions()[0]?.lent;
+    assert.equal(lent(), 34 * PAGE);
+    m.setU8(PAGE, 1); // that one is copied
+    assert.equal(lent(), 33 * PAGE);
     m.fill(0, 40 * PAGE, 1);
     assert.deepEqual(bytes(loan), Buffer.from(was));
     assert.equal(m.getU8(100), 1);

@@ -141,6 +141,8 @@ export interface RegionInfo {
   readonly inherit: Inherit;
   /** Bytes of it that are locked. */
   readonly locked: number;
+  /** Bytes of it that are lent. */
+  readonly lent: number;
 }
 
 // --- this thread's spaces, by page tables ------------------------------------------------------
@@ -313,6 +315,7 @@ export class Space implements Mortal, Disposable {
       protect: protectionName(r.prot),
       inherit: inheritName(r.inheritance),
       locked: r.locked * PAGE_SIZE,
+      lent: r.lent * PAGE_SIZE,
     }));
   }
   /**

@@ -34,6 +34,7 @@ import { vm_object_deallocate } from '../object/vm_object.ts';
 import { object_vnode, vnode_open } from '../object/vm_vnode.ts';
 import { vnode_look, vnode_truncate } from '../object/vnode_sync.ts';
 import { to_address, to_page } from '../map/vm_bank.ts';
+import { loan_pages_in } from '../map/vm_loan_where.ts';
 import {
   vm_map_lock_read,
   vm_map_reference,
@@ -199,9 +200,9 @@ function locked_in(first: vm_map_entry_t, start: number, end: number): number {
   }
   return pages;
 }
-/** All regions, by address. */
-export function space_regions(mp: vm_map_t): SpaceRegion[] {
-  return vm_regions(mp).map((r) => region_of(mp, r));
+/** All regions, by address, and how many of their pages are lent. */
+export function space_regions(mp: vm_map_t): (SpaceRegion & { readonly lent: number })[] {
+  return vm_regions(mp).map((r) => ({ ...region_of(mp, r), lent: loan_pages_in(mp, r) }));
 }
 /** The region of a name, or around an address; null: there is none. */
 export function space_region(mp: vm_map_t, by: Uint8Array | number): SpaceRegion | null {
