@@ -45,10 +45,10 @@ test('the algorithms differ in what they do', () => {
   assert.ok(relocation.moved > 0 && relocation.moved <= 64, JSON.stringify(relocation));
 });
 test('a table for people', () => {
-  const text = printed([...SMALL.slice(0, 3), '--pages=1,4', '--in-use=50']);
+  const text = printed([...SMALL.slice(0, 3), '--pages=4', '--in-use=50']);
   assert.match(text, /^50 % in use\n/);
   assert.match(text, /old +2004 +relocation\n/);
-  assert.match(text, /\n {6}1 +100 % .*\n {6}4 +/);
+  assert.match(text, /\n {6}4 +100 % /);
   assert.match(BENCH_HELP, /kmem bench contig/);
 });
 test('what is wrong with a command line', () => {

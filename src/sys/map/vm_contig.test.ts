@@ -20,6 +20,7 @@ import { tlb_asked } from '../machine/tlb_ack.ts';
 import { KERN_SUCCESS, vm_map } from '../h/vm_map.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PG_ZERO, VM_ALLOC_NORMAL, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import { vm_window, type vm_window_t } from '../h/vm_window.ts';
 import { page_failpoint, vm_page_check, vm_page_free_count } from '../page/vm_page.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
@@ -43,6 +44,7 @@ import { run as fuzz } from './vm_contig.fuzz.ts';
 import { vm_map_fixed } from './vm_map_insert.ts';
 import { vm_map_remove } from './vm_map_range.ts';
 import { ANON, map_at, maps_make } from './vm_map.test.lib.ts';
+import { vm_window_close, vm_window_open } from './vm_window.ts';
 import { space_make, spaces_end } from './vm_space.test.lib.ts';
 import { swap_up } from './vm_swap.test.lib.ts';
 
@@ -132,6 +134,20 @@ describe('pages move out of the way', () => {
     assert.ok(m > 0);
     intact(n);
     vm_page_release_contig(m, 64);
+  });
+  test('of a window, which finds no other run either', () => {
+    const n = checkered();
+    const [first, end] = [FIRST + n, FIRST + n + 40];
+    assert.equal(vm_map_fixed(map_at(0), first, end, { ...ANON, protection: 3 }), KERN_SUCCESS);
+    for (let at = first; at < end; at++) assert.equal(suword(map_at(0), at * PAGE_SIZE, at), 0);
+    assert.ok(phys_longest() < 40, `${phys_longest()} side by side`);
+    const w = vm_window_open(map_at(0), first, end, 3) as vm_window_t;
+    assert.ok(w > 0, `${w}`);
+    assert.ok(counted('moved') > 0 && counted('freed') === 0);
+    const words = page_word(vm_window.frame[w]);
+    for (let i = 0; i < 40; i++) assert.equal(mem.I32[words + i * PAGE_WORDS], first + i);
+    vm_window_close(w);
+    intact(n);
   });
   test('and keep their place on their queue, their activity and their marks', () => {
     checkered();

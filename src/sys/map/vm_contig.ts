@@ -12,17 +12,28 @@
  * cost the same.  What the kernel has, what is wired or busy, and what has no store with room,
  * cannot go at all.
  *
- * vm_contig_free frees the pages of that place one by one.  If one of them turns out to stay, what
- * went before it is free all the same, and the next place is looked for behind it.  Others may take
- * what is free before the caller does: it tries again, some times.
+ * vm_contig_free has pages moved first, if enough are free.  Else it frees those of a place one by
+ * one.  If one of them turns out to stay, what went before it is free all the same, and the next
+ * place is looked for behind it.  Others may take what is free before the caller does: it tries
+ * again, some times.
  *
  * Locks.  None is held by the caller.  Places are samples; a page is decided about with its object
  * locked (page_evict).  It may write, and sleep.
  */
+import { kernel_parts } from '../machine/parts.ts';
 import { NULL } from '../machine/struct.ts';
 import type { vm_object_t } from '../h/vm_object.ts';
-import { PG_FICTITIOUS, PG_UNMANAGED, PK_FREE, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import {
+  PG_FICTITIOUS,
+  PG_UNMANAGED,
+  PK_FREE,
+  PK_MASK,
+  PK_OBJECT,
+  VM_ALLOC_NORMAL,
+  vm_page,
+} from '../h/vm_page.ts';
 import { page_dirty } from '../object/vm_launder.ts';
+import { vm_page_free_count, vm_page_free_run, vm_page_reserve } from '../page/vm_page.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, page_queue, vm_page_wirings } from '../page/vm_pageq.ts';
@@ -104,11 +115,20 @@ export function contig_fits(m: number, n: number, { align, boundary }: RunLimits
   if (m % align !== 0) return false;
   return boundary === 0 || Math.floor(m / boundary) === Math.floor((m + n - 1) / boundary);
 }
+/** Makes n free pages lie side by side by moving others, where there is room for those. */
+function moved(n: number): boolean {
+  if (vm_page_free_count() < n + vm_page_reserve(VM_ALLOC_NORMAL)) return false;
+  const m = kernel_parts.contig_run?.(n, VM_ALLOC_NORMAL, false) ?? 0;
+  if (m === 0) return false;
+  vm_page_free_run(m, n);
+  return true;
+}
 /**
  * Frees pages until n of them lie side by side, if that can be done without those in `kept`, which
  * the caller needs.  Whether pages came free: the caller asks for its run again then.
  */
 export function vm_contig_free(n: number, kept: readonly KeptPages[]): boolean {
+  if (moved(n)) return true;
   const ph = phys_root();
   let freed = vm_page_limbo_free() + vm_page_cache_empty();
   for (let from = phys.low[ph], tries = 0; tries < PLACES; tries++) {

@@ -53,8 +53,8 @@ function make(): void {
   }
 }
 test('two threads in a space whose pages move', async () => {
-  const done = await together(SEED, 1200, make);
-  assert.equal(done.operations, 2400);
+  const done = await together(SEED, 800, make);
+  assert.equal(done.operations, 1600);
   assert.ok(runs > 0, `${runs} runs`);
   assert.ok(counted('vm.contig.moved') > 0, `${counted('vm.contig.moved')} moved`);
 });
