@@ -76,6 +76,7 @@ import {
   vm_window_open,
   vm_window_why,
   WINDOW_FRAGMENTED,
+  WINDOW_HELD,
   WINDOW_LIMIT,
 } from '../sys/map/vm_window.ts';
 import { pagedaemon_wanted } from '../sys/boot/pagedaemon.ts';
@@ -300,7 +301,8 @@ export class Region extends RegionAccess implements Disposable {
 
   /**
    * `n` bytes from an offset on as flat memory: window.ts.  Throws EBUSY if another window overlaps
-   * it in part (with `wait`: waits for others'), ENOMEM for vm.window_max or vm.max_wired, or
+   * it in part, or if pages that have to move are locked, or under a window, in another space (with
+   * `wait`: waits for others'); ENOMEM for vm.window_max or vm.max_wired, or
    * if there is no run of free pages so long; EFAULT, EINVAL, EIO, ETIMEDOUT, ESTALE.
    */
   window(offset = 0, n = this.#from(offset), options?: WindowOptions): Window {
@@ -374,7 +376,7 @@ export class Region extends RegionAccess implements Disposable {
         return this.#onItself(op, mp, made);
       }
       if (got !== -EBUSY) this.#noWindow(op, offset, n, write, -got);
-      this.space.blocked(op, mp, start, end, until);
+      this.space.blocked(op, mp, start, end, until, vm_window_why.reason === WINDOW_HELD);
     }
   }
   /** A window that was opened while regions were unmapped: on this one, or it throws. */

@@ -646,13 +646,17 @@ export class Space implements Mortal, Disposable {
    * if it is another thread's and `until` is not over, else throws EBUSY, which names it.
    * @internal
    */
-  blocked(op: string, mp: vm_map_t, start: number, end: number, until: number): void {
+  blocked(op: string, mp: vm_map_t, start: number, end: number, until: number, held = false): void {
     const seen = space_seen(mp);
     const w = inKernel(op, () => vm_window_find(mp, start, end));
-    if (w === null) return; // it was closed meanwhile
+    if (w === null && !held) return; // it was closed meanwhile
     const left = until - performance.now();
-    const mine = w.tid === thr.tid;
-    if (mine || left <= 0) {
+    if (w === null && left <= 0) {
+      const why = 'some pages cannot move: another space has locked them, or a window on them';
+      throw kmemError(EBUSY, op, `space '${this.name}': ${why}`, { space: this.name });
+    }
+    const mine = w?.tid === thr.tid;
+    if (w !== null && (mine || left <= 0)) {
       const bytes = w.pages * PAGE_SIZE;
       const address = inKernel(op, () => space_address(mp, w.start));
       const who = mine ? 'this thread' : `the thread of CPU ${tid_cpu(w.tid)}`;

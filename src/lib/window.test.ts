@@ -9,6 +9,8 @@ import { describe, test } from 'node:test';
 import { assertNoLeaks, boot, type KmemError, type Machine, testMachine } from './index.ts';
 import { fails, vm_checks } from './space.test.lib.ts';
 
+const PAGE = 4096;
+
 function proved(t: Parameters<typeof testMachine>[0], debug = false): Machine {
   let machine: Machine | null = null;
   t.after?.(async () => {
@@ -101,6 +103,24 @@ describe('windows', () => {
     m.unmap();
     const e = fails(() => m.window(0, 4096), 'EFAULT', /nothing is mapped/);
     assert.deepEqual([e.reason, e.address], ['unmapped', m.address]);
+  });
+  test('a window of another space on pages that would have to move', (t) => {
+    const machine = testMachine(t, { memory: '16M' });
+    const there = machine.space('a').mmap({ name: 'm', length: 64 * PAGE, inherit: 'share' });
+    for (let i = 0; i < 64; i++) there.setU32((63 - i) * PAGE, i);
+    const here = machine.space('a').fork('b').region('m');
+    {
+      using _w = there.window(8 * PAGE, 30 * PAGE, { write: true });
+      const how = { code: 'EBUSY', op: 'window', message: /another space/ };
+      assert.throws(() => here.window(0, 60 * PAGE), how);
+      assert.throws(() => here.window(0, 60 * PAGE, { wait: 5 }), how);
+      using same = here.window(8 * PAGE, 30 * PAGE);
+      assert.equal(same.u32[0], 55);
+    }
+    const w = here.window(0, 60 * PAGE);
+    assert.equal(w.u32[PAGE / 4], 62);
+    w.close();
+    for (const name of ['a', 'b']) machine.space(name).destroy();
   });
   test('what is wrong with a call', (t) => {
     const m = proved(t).space('s').mmap({ length: '8M', protect: 'r' });

@@ -179,13 +179,16 @@ function zone(): zone_t {
 
 // --- opening -----------------------------------------------------------------------------------
 
-/* Why a window could not be opened for want of memory. */
+/* Why a window could not be opened: for want of memory, or because its pages cannot move. */
 export const WINDOW_LIMIT = 1;
 export const WINDOW_FRAGMENTED = 2;
 export const WINDOW_SHORT = 3;
+export const WINDOW_HELD = 4;
 /**
  * More about the last call of vm_window_open in this thread that ended with ENOMEM: one of
  * WINDOW_*, and pages: what the limit leaves, the longest run of free pages, or the free pages.
+ * With EBUSY: WINDOW_HELD, its pages do not lie side by side, and some are locked, or under a
+ * window, in another map; else 0.
  */
 export const vm_window_why = { reason: 0, pages: 0 };
 function short_of(reason: number, pages: number): number {
@@ -205,6 +208,7 @@ export function vm_window_open(mp: vm_map_t, start: number, end: number, prot: n
   if (end <= start || prot === 0) return -EINVAL;
   const most = sysctl_get(window_max);
   if (end - start > most) return short_of(WINDOW_LIMIT, most);
+  vm_window_why.reason = 0;
   vm_map_reference(mp); // the window's
   let reclaims = 0;
   const coming = coming_none();
@@ -269,6 +273,7 @@ function open_locked(mp: vm_map_t, start: number, end: number, prot: number): nu
     return w;
   }
   const moved = pages_gather(mp, start, end, frame, wired_word(w));
+  if (moved === -EBUSY) vm_window_why.reason = WINDOW_HELD;
   return moved === 0 ? w : undone(w, moved);
 }
 /** What forbids it to open a window there for `prot`: -errno, or 0. */
