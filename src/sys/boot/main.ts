@@ -356,7 +356,6 @@ life_begin({
   locks_held: kernel_locks_held,
   reclaim: vm_reclaim,
   unhold: (cached) => quarantine_empty() + (cached ? object_cache_free() : 0),
-  pagers_start: pagedaemon_again,
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,

@@ -19,7 +19,12 @@ import { builtin_worker } from '../machine/host.ts';
 import { cpus_attached } from '../machine/death.ts';
 import { M, machine } from '../machine/header.ts';
 import { type Handle, machine_handle } from '../machine/machdep.ts';
-import { pageout_missing, pageout_start, pageout_want } from '../map/vm_pageout_vars.ts';
+import {
+  pageout_missing,
+  pageout_start,
+  pageout_starter,
+  pageout_want,
+} from '../map/vm_pageout_vars.ts';
 import { opfs_folder } from '../machine/store_opfs.ts';
 
 interface PageWorker {
@@ -38,6 +43,7 @@ type Job = Handle | { readonly opfs: Handle };
  */
 export function pagedaemon_again(): void {
   const handle = machine_handle();
+  pageout_starter.start = pagedaemon_again;
   if (handle.memory === null || !pageout_start()) return;
   for (let n = pageout_missing(); n > 0; n--) if (!start(handle)) return;
 }
@@ -48,6 +54,7 @@ export function pagedaemon_wanted(): void {
 }
 /** Starts the daemon if the machine has none, and is one in which it is of use. */
 export function pagedaemon_default(): void {
+  pageout_starter.start = pagedaemon_again; // should those of another thread end
   const attached = cpus_attached();
   if (attached < THREADS_LEAST || machine.maxcpus[M] - attached < SLOTS_LEAST) return;
   pagedaemon_wanted();

@@ -49,8 +49,6 @@ export interface Life {
    * `cached`, pages that objects have and stores have too.  Returns pages.
    */
   readonly unhold: (cached: boolean) => number;
-  /** Starts the threads that page out, as far as some are missing and nobody else does. */
-  readonly pagers_start: () => void;
   /** Allocations and frees of size class `b` on a CPU, over all malloc types. */
   readonly class_counts: (b: number, cpu: number) => { allocs: number; frees: number };
   /** The name of the malloc type whose record is at a word. */

@@ -17,8 +17,8 @@
  *
  * Those threads end with the one that started them, by the ways of hosts.  So when the death of
  * one of them, or of who started them, is settled, `started` is 0 again, and all CPUs are rung.
- * The first one that comes to its event loop, or finds no page in a fault, starts as many as are
- * missing, by life.pagers_start.
+ * The first one that comes to its event loop, or finds no page in a fault, and has started such
+ * threads or used a space (pageout_starter), starts as many as are missing.
  *
  * One CPU at a time reclaims for a request of its own: the token is taken by compare-and-swap, and
  * the others sleep on that word.  A death gives it back.
@@ -28,7 +28,6 @@ import { counter_u64 } from '../machine/counter.ts';
 import { cpu_ring, cpu_slots, thr, tid_cpu } from '../machine/cpu.ts';
 import { reap_all, tid_alive } from '../machine/death.ts';
 import { boot_alloc, M, machine as machine_, ROOT_PAGEOUT } from '../machine/header.ts';
-import { life } from '../machine/life.ts';
 import { elem, field_word, i32, type Ptr, struct } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int, sysctl_uint } from '../machine/sysctl_decl.ts';
 import { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, pageq_count } from '../h/vm_pageq.ts';
@@ -106,12 +105,17 @@ export function pageout_missing(): number {
   for (let cpu = 0; cpu < cpu_slots(); cpu++) n -= atomic_load(pageout_pager(cpu));
   return Math.max(n, 0);
 }
+/**
+ * What starts missing threads in this one.  No line of a table: else each such thread would bring
+ * along what starts others, which a bundler packs anew for it.
+ */
+export const pageout_starter = { start: (): void => {} };
 /** There were such threads, and one is gone: others are started. A line of the bell table. */
 export function pageout_again(): void {
   if (pageout_root() === 0 || atomic_load(started_word()) !== 0) return;
   if (atomic_load(field_word(pageout.pagers, pageout_root())) === 0) return;
   reap_all(); // they end together, and are not found together
-  life.pagers_start();
+  pageout_starter.start();
 }
 /** The same by one who misses the page daemon: it may not have been found dead yet. */
 export function pageout_look(): void {

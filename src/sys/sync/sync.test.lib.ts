@@ -128,7 +128,6 @@ life_begin({
   reclaim: none,
   lock_label: () => '',
   unhold: () => 0,
-  pagers_start: () => {},
   class_counts: none,
   type_name: none,
 });
