@@ -21,19 +21,16 @@
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { PG_UNMANAGED, PK_LOAN, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
+import { PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { pmap_copy_page } from '../page/vm_page.ts';
-import { vm_page_alloc_busy, vm_page_forget, vm_page_unbusy } from '../page/vm_page_busy.ts';
-import { vm_page_activate, vm_page_loans, vm_page_unqueue } from '../page/vm_pageq.ts';
+import { vm_page_alloc_busy, vm_page_forget } from '../page/vm_page_busy.ts';
+import { vm_page_activate, vm_page_loans } from '../page/vm_pageq.ts';
 import { vm_page_split } from '../page/vm_page_lend.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
-import { radix_replace } from '../pmap/vm_radix.ts';
 import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { save, undo_begin, undo_end } from '../sync/undo.ts';
-import { object_index } from './vm_object.ts';
 import { page_select_cache } from './vm_object_cache.ts';
 import { object_page_busy, object_page_wakeup } from './vm_object_page.ts';
+import { object_page_replace } from './vm_object_replace.ts';
 
 const object = vm_object;
 const page = vm_page;
@@ -70,24 +67,9 @@ export function object_page_break(m: number, o: vm_object_t, req: number): numbe
   while (to === 0 && page_select_cache()) to = vm_page_alloc_busy(PK_OBJECT, o, i, req);
   if (to === 0) return 0;
   object_page_busy(m, o);
-  vm_page_unqueue(m);
   pmap_remove_all(m);
-  pmap_copy_page(m, to); // since it is lent no store is under way
-  page.state[to] = page.state[m];
-  page.ref[to] = page.ref[m];
-  page.mod[to] = page.mod[m];
-  if (page.flags[m] & PG_UNMANAGED) page.flags[to] |= PG_UNMANAGED;
   vm_page_split(m, to, false);
-  undo_begin(object.lock, o);
-  radix_replace(object_index(o), i, to);
-  save(page.slot, to);
-  save(page.slot, m);
-  save(page.info, m);
-  page.slot[to] = page.slot[m];
-  page.slot[m] = 0;
-  page.info[m] = PK_LOAN;
-  vm_page_unbusy(m);
-  undo_end();
+  object_page_replace(m, to, o); // since it is lent no store is under way
   vm_page_split(m, to, true);
   vm_page_forget(m);
   vm_page_activate(to);

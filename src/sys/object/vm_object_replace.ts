@@ -16,11 +16,11 @@
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { thr } from '../machine/cpu.ts';
-import { PG_UNMANAGED, vm_page } from '../h/vm_page.ts';
+import { PG_UNMANAGED, PK_LOAN, vm_page } from '../h/vm_page.ts';
 import { vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { pmap_copy_page } from '../page/vm_page.ts';
-import { vm_page_forget, vm_page_free_busy } from '../page/vm_page_busy.ts';
-import { pageq_place, vm_page_queue_at, vm_page_unqueue } from '../page/vm_pageq.ts';
+import { vm_page_forget, vm_page_free_busy, vm_page_unbusy } from '../page/vm_page_busy.ts';
+import { pageq_place, vm_page_loans, vm_page_queue_at, vm_page_unqueue } from '../page/vm_pageq.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { radix_replace } from '../pmap/vm_radix.ts';
 import { object_index } from './vm_object.ts';
@@ -31,8 +31,8 @@ const page = vm_page;
 
 /**
  * Steps 3 and 4: page `to`, busy by this CPU and said to be this page of the object, takes the
- * place of page m, which is not wired.  The object is locked.  Both are busy by this CPU still; m
- * is nobody's, and the copy on no queue.
+ * place of page m, whose wirings are the caller's to move.  The object is locked.  The copy is busy
+ * by this CPU still, and on no queue; m is busy too and nobody's, or if it is lent the loans'.
  */
 export function object_page_replace(m: number, to: number, o: vm_object_t): void {
   if (opt.INVARIANTS) {
@@ -51,6 +51,11 @@ export function object_page_replace(m: number, to: number, o: vm_object_t): void
   save(page.slot, m);
   page.slot[to] = page.slot[m];
   page.slot[m] = 0;
+  if (vm_page_loans(m) > 0) {
+    save(page.info, m);
+    page.info[m] = PK_LOAN;
+    vm_page_unbusy(m);
+  }
   undo_end();
 }
 /** The same, and the copy is on the queue that m was on, in the place of that. */
