@@ -4,10 +4,11 @@
  *      memory      | o o o o k o o o o . o o k . o o |       k blocks of the kernel: they stay
  *                    used, and some of it given back         o pages of a space, all dirty
  *
- * A machine is filled with pages of a space, touched in an order by lot, and in between with
- * stretches of blocks of malloc that stay.  Then parts of the space are unmapped by lot until just
- * so much is in use; what is free lies in small pieces everywhere.  One request is made of it.  The
- * next cell of the table begins with a new machine, and the same lot for each algorithm.
+ * A machine is filled with pages of a space, the first and the last of each part at the start, so
+ * that what the kernel needs for them lies together, the others in an order by lot, and in between
+ * with stretches of blocks of malloc that stay.  Then parts of the space are unmapped by lot until
+ * just so much is in use; what is free lies in small pieces everywhere.  One request is made of it.
+ * The next cell of the table begins with a new machine, and the same lot for each algorithm.
  *
  *      old         before 2004: a place by luck, and everything is paged out
  *      2004        one place after the other is paged out
@@ -190,11 +191,12 @@ function fill(machine: Machine, inUse: number, seed: number): void {
   const kernel = machine.type('bench');
   const parts: Region[] = [];
   const touches: { m: Region; at: number }[] = [];
-  for (let n = 0; n < total; ) {
+  for (let n = 0; n < total && free() > FULL_PERCENT; ) {
     const pages = 1 + draw(PART_PAGES);
     const m = space.mmap({ length: pages * PAGE });
     parts.push(m);
-    for (let i = 0; i < pages; i++) touches.push({ m, at: i * PAGE });
+    for (const i of [0, pages - 1]) m.setU32(i * PAGE, n);
+    for (let i = 1; i < pages - 1; i++) touches.push({ m, at: i * PAGE });
     n += pages;
   }
   shuffle(touches, draw);
