@@ -17,12 +17,12 @@
  * Whole or not at all.  The file is made anew beside PATH, its owner's alone, under another name.
  * It gets its own when all of it is on the disk, in one step, in which a file of that name goes.
  * When anything fails, or the thread leaves the machine, it is removed; if the process or the
- * thread is killed it stays until something else is saved in that folder (machine/host_process.ts),
+ * thread is killed it stays until something else is saved in that folder (machine/host_parts.ts),
  * and nothing is at PATH but what was.
  */
 import { EEXIST, ENOMEM, errno_name } from '../sys/machine/errno.ts';
 import { M, machine } from '../sys/machine/header.ts';
-import { host_part, host_parts_clear } from '../sys/machine/host_process.ts';
+import { host_part, host_parts_clear } from '../sys/machine/host_parts.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import {
   STORE_NEW,

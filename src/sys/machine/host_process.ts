@@ -7,12 +7,9 @@
  * in which the number counts: of processes of another container nothing is known.  The folder is
  * the one that sockets lie in where the system has no other for that: in the one for temporary
  * files, for this user alone.
- *
- * A file that is being written has a name that says by whom, so that the next one removes it
- * who writes there if its writer was killed.
  */
 import { EACCES, EIO, EOPNOTSUPP, errno_of_code } from './errno.ts';
-import { host_fs, host_gone, host_who } from './host.ts';
+import { host_fs } from './host.ts';
 
 interface FolderLike {
   mkdirSync(path: string, options: { mode: number }): unknown;
@@ -20,7 +17,7 @@ interface FolderLike {
   readlinkSync(path: string): string;
   readFileSync(path: string, encoding: string): string;
   unlinkSync(path: string): void;
-  lstatSync(path: string): { uid: number; mode: number; isDirectory(): boolean; isFile(): boolean };
+  lstatSync(path: string): { uid: number; mode: number; isDirectory(): boolean };
 }
 interface ProcessLike {
   readonly pid: number;
@@ -129,50 +126,4 @@ export function host_user_remove(name: string): void {
   } catch {
     // Another process was faster, or it stays for another boot.
   }
-}
-
-// --- files that are being written ---------------------------------------------------------------
-
-const BASE = 36;
-const PART = /^([0-9a-z]+)-([0-9a-z]+)-([0-9a-z]+)\.([0-9a-z]+)-[0-9a-z]+-[0-9a-z]+\.part$/;
-
-let parts = 0;
-/**
- * A name that no other file has, behind `begin`: a path, or a folder and some letters.  For a
- * file that is to be there whole or not at all: it gets its own name at the end.  If its process or
- * thread is killed meanwhile nobody removes it, so its name says whose it is:
- *
- *      BEGIN PID-START-SPACE.WHO-TIME-N.part         numbers in base 36: names are short
- */
-export function host_part(begin: string): string {
-  const process = host_process().split('-').map(Number);
-  const numbers = [...process, host_who(), Date.now(), ++parts].map((n) => n.toString(BASE));
-  const [pid, start, space, who, time, n] = numbers;
-  return `${begin}${pid}-${start}-${space}.${who}-${time}-${n}.part`;
-}
-/** Removes this user's files with such names behind `begin` whose writers are gone. */
-export function host_parts_clear(begin: string): void {
-  if (fs === null) return;
-  const at = begin.lastIndexOf('/') + 1;
-  const folder = begin.slice(0, at) || '.';
-  try {
-    for (const name of fs.readdirSync(folder)) {
-      if (!name.startsWith(begin.slice(at)) || !left(name.slice(begin.length - at))) continue;
-      const path = begin.slice(0, at) + name;
-      const stat = fs.lstatSync(path);
-      if (stat.isFile() && stat.uid === proc?.getuid?.()) fs.unlinkSync(path);
-    }
-  } catch {
-    // The folder cannot be looked at, or another process was faster: the next one may do it.
-  }
-}
-/** Whether the end of a name says that it was made by a process or thread that is gone. */
-function left(name: string): boolean {
-  const numbers = PART.exec(name)
-    ?.slice(1)
-    .map((n) => Number.parseInt(n, BASE));
-  if (numbers === undefined) return false;
-  const [pid, start, space, who] = numbers;
-  const process = `${pid}-${start}-${space}`;
-  return process === host_process() ? host_gone(who) : host_process_gone(process);
 }

@@ -14,7 +14,7 @@
  * that it is quiet; its figures are those of the live machine.  After a panic no lock is touched,
  * and a dump is quiet if all other CPUs have stopped.
  *
- * Whole or not at all.  The file is made anew (STORE_NEW) as PATH.….part (host_process.ts), and is
+ * Whole or not at all.  The file is made anew (STORE_NEW) as PATH.….part (host_parts.ts), and is
  * removed when anything fails; it gets its name when it is whole.  If the thread dies meanwhile it
  * stays until the next dump to PATH; the headers are written last, so nobody takes it for a dump.
  *
@@ -54,7 +54,7 @@ import {
 } from '../machine/errno.ts';
 import { FOLDER_WORDS, M, machine, PANIC_TEXT_WORDS } from '../machine/header.ts';
 import { host_js_tid, host_who, host_who_tid } from '../machine/host.ts';
-import { host_part, host_parts_clear } from '../machine/host_process.ts';
+import { host_part, host_parts_clear } from '../machine/host_parts.ts';
 import { mem, PAGE_WORDS } from '../machine/memory.ts';
 import {
   STORE_NEW,
