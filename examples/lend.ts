@@ -69,9 +69,8 @@ clearInterval(editing);
 const whole = editions.filter((n) => n > 0);
 console.log(`${whole.length} of ${CLIENTS} answers were whole`);
 console.log(`of more than one edition: ${new Set(whole).size > 1}`);
-console.log(
-  `pages were copied because they were lent: ${Number(machine.sysctl('vm.stats.loan.broken')) > 0}`,
-);
+const broken = Number(machine.sysctl('vm.stats.loan.broken'));
+console.log(`pages were copied because they were lent: ${broken > 0}`);
 server.close();
 await once(server, 'close');
 console.log(`loans that are left: ${machine.sysctl('vm.loans')}`);
