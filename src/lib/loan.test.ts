@@ -111,6 +111,20 @@ describe('a loan', () => {
     assert.equal(m.getU8(2 * PAGE), 5);
     assert.deepEqual(bytes(loan), Buffer.from(filled(8 * PAGE).subarray(0, 4 * PAGE)));
   });
+  test('stays as it was when others write who map the same pages', () => {
+    const path = join(folder, 'shared');
+    writeFileSync(path, filled(4 * PAGE));
+    const file = { file: path, write: true, length: 4 * PAGE };
+    const [a, b, c] = ['a', 'b', 'a'].map((s) => machine.space(s).mmap(file));
+    for (let at = 0; at < a.length; at += PAGE) for (const m of [c, a, b]) m.setU8(at, 7);
+    const was = bytes([a.read(0, new Uint8Array(a.length))]);
+    using loan = a.lend();
+    b.fill(0, PAGE, 1);
+    c.fill(PAGE, PAGE, 2);
+    for (const m of [b, c]) m.setU8(2 * PAGE + 9, 3);
+    assert.deepEqual(bytes(loan), was);
+    assert.deepEqual([a.getU8(9), a.getU8(PAGE + 9), a.getU8(2 * PAGE + 9)], [1, 2, 3]);
+  });
   test('of a thread that does not answer is a copy', () => {
     const m = machine.space('s').mmap({ length: 4 * PAGE });
     m.write(0, filled(4 * PAGE));
