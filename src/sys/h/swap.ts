@@ -89,6 +89,7 @@ export const swap_root = struct<swap_root_t>(
   full: i32('nh', 'SWAP_ROOMY, SWAP_ALMOST_FULL, SWAP_FULL'),
   maker: i32('nh', "tid of the CPU that makes the kernel's own area; 0: not tried; SWAP_MADE"),
   leaving: i32('n', 'tid of the CPU that takes an area out of use; 0: none'),
+  coming: i32('nh', 'tid of the CPU that makes a file an area; 0: none'),
   told: i32('n', 'the fullest of these of which it was said'),
 });
 /** In `maker`: the kernel's own area was made, or is not to be had, or not wanted any more. */

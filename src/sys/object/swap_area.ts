@@ -303,7 +303,7 @@ export function swap_reap(cpu: number): void {
   if (r === NULL) return;
   notes_free(pcpu_of(cpu));
   mtx_lock(root.lock, r);
-  for (const token of [root.maker, root.leaving]) {
+  for (const token of [root.maker, root.leaving, root.coming]) {
     if (token[r] > 0 && tid_cpu(token[r]) === cpu && token[r] !== thr.tid) token[r] = 0;
   }
   mtx_unlock(root.lock, r);
@@ -511,6 +511,22 @@ export function swap_area_end(a: swap_area_t): boolean {
   return true;
 }
 
+/** This CPU is to make a file an area, if none does so now. The tid of the one that does. */
+export function swap_coming(): number {
+  const r = the_swap_root();
+  mtx_lock(root.lock, r);
+  if (root.coming[r] === 0) root.coming[r] = thr.tid;
+  const tid = root.coming[r];
+  mtx_unlock(root.lock, r);
+  return tid;
+}
+/** It has done so, or not. */
+export function swap_came(): void {
+  const r = the_swap_root();
+  mtx_lock(root.lock, r);
+  root.coming[r] = 0;
+  mtx_unlock(root.lock, r);
+}
 /**
  * The tid of the thread that makes the kernel's own area: this one's if it is to.  SWAP_MADE: that
  * was done, or cannot be.  `possible`: it can be made.

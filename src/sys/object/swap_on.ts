@@ -20,7 +20,7 @@
  * gone.
  */
 import { thr } from '../machine/cpu.ts';
-import { tid_alive } from '../machine/death.ts';
+import { reap_all, tid_alive } from '../machine/death.ts';
 import { EBUSY, EEXIST, EFBIG, ENXIO } from '../machine/errno.ts';
 import { M, machine } from '../machine/header.ts';
 import {
@@ -50,7 +50,9 @@ import { tsleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import {
   swap_area_add,
   swap_areas,
+  swap_came,
   swap_claim,
+  swap_coming,
   swap_made,
   swap_stores,
   swap_unmade,
@@ -103,6 +105,18 @@ export function swap_on(path: string, want: SwapOn): number {
   if (want.size !== 0 && size <= SWAP_LABEL * PAGE_SIZE) return -ENXIO;
   if (size > SWAP_AREA_MAX * PAGE_SIZE) return -EFBIG;
   if (store_files()) leftovers_remove();
+  const r = the_swap_root();
+  for (let by = swap_coming(); by !== thr.tid; by = swap_coming()) {
+    if (!tid_alive(by)) reap_all();
+    tsleep(r, W_SWAPMK, SLICE_MS, () => root.coming[r] === by); // errno: looks again
+  }
+  const i = file_on(path, size, want.priority);
+  swap_came();
+  wakeup(r);
+  return i;
+}
+/** One file at a time: of two threads that want the same one the second must find it in use. */
+function file_on(path: string, size: number, priority: number): number {
   let s = size > 0 ? vm_store_make(path, STORE_NEW) : -EEXIST;
   const made = s > 0;
   if (s === -EEXIST) s = vm_store_make(path, STORE_WRITE);
@@ -110,7 +124,6 @@ export function swap_on(path: string, want: SwapOn): number {
   const store = s as vm_store_t;
   const was = made ? 0 : usable(store);
   const slots = was < 0 ? was : fit(store, was, size || was);
-  const { priority } = want;
   const i = slots < 0 ? slots : swap_area_add({ store, slots, priority, flags: SWAP_FILE });
   if (i >= 0) return i;
   if (made)
