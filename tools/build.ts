@@ -126,16 +126,13 @@ async function build(): Promise<number> {
     cpSync(join(ROOT, path), to);
   }
   await bundle();
-  for (const folder of ['lib', 'sys']) {
-    for (const path of walk(join(dist, folder), '').filter((file) => file.endsWith('.js'))) {
-      const at = join(dist, folder, path);
-      const { code, errors } = minifySync(at, readFileSync(at, 'utf8'), {
-        module: true,
-        ...LOCALS,
-      });
-      if (errors.length > 0) throw new Error(`${at}: ${errors[0].message}`);
-      writeFileSync(at, code);
-    }
+  for (const path of walk(dist, '').filter((file) => /^(?:lib|sys)\/.*\.js$/.test(file))) {
+    const at = join(dist, path);
+    const text = readFileSync(at, 'utf8');
+    if (text.includes('@vite-ignore')) continue; // a comment that a bundler is to see
+    const { code, errors } = minifySync(at, text, { module: true, ...LOCALS });
+    if (errors.length > 0) throw new Error(`${at}: ${errors[0].message}`);
+    writeFileSync(at, code);
   }
   console.log(`dist: ${walk(join(ROOT, 'dist'), '').length} files`);
   return 0;
