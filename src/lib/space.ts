@@ -723,6 +723,7 @@ export class Space implements Mortal, Disposable {
   #noRoom(kern: number, shape: RegionShape, pages: number): never {
     const mp = this.enter('mmap'); // it may have been destroyed meanwhile
     if (kern === KERN_RESOURCE_SHORTAGE) noMemory('mmap', this.name);
+    if (kern === KERN_FAILURE) this.notLocked('mmap', ENOMEM, { size: shape.length });
     const space = `space '${this.name}'`;
     const over = map.limit[mp] < VM_MAP_MAX && map.size[mp] + pages > map.limit[mp];
     const details = { space: this.name, size: shape.length };

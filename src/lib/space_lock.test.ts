@@ -6,7 +6,7 @@
  * and dies; the walkers at the end of each test.
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -155,6 +155,28 @@ describe('a space that is locked', () => {
     space.limits({ size: 20 * PAGE });
     assert.equal(space.limits().mapped, 20 * PAGE);
     fails(() => space.mmap({ length: 20 * PAGE }), 'ENOMEM');
+    space.destroy();
+    vm_checks();
+  });
+  test('maps no file, and no place, for which its limit has no room', (t) => {
+    const machine = testMachine(t, { memory: '8M' });
+    const space = machine.space('s');
+    const path = join(tmpdir(), `kmem-lock-${process.pid}`);
+    t.after(() => rmSync(path, { force: true }));
+    writeFileSync(path, Buffer.alloc(3 * PAGE, 5));
+    space.lockAll({ current: false, future: true });
+    space.limits({ memlock: 2 * PAGE });
+    const file = { file: path, write: true, length: 3 * PAGE };
+    for (const more of [{}, { name: 'm' }, { address: 64 * PAGE }, { shared: false }]) {
+      const e = fails(() => space.mmap({ ...file, ...more }), 'ENOMEM');
+      assert.equal(e.reason, 'limit');
+    }
+    fails(() => space.mmap({ length: 3 * PAGE, address: 64 * PAGE }), 'ENOMEM');
+    assert.deepEqual(space.regions(), []);
+    space.limits({ memlock: 3 * PAGE });
+    const m = space.mmap({ ...file, name: 'm' });
+    assert.equal(space.mmap({ ...file, name: 'm' }), m);
+    assert.equal(m.getU8(2 * PAGE), 5);
     space.destroy();
     vm_checks();
   });

@@ -319,7 +319,8 @@ export interface RegionWanted {
  * an object that was to be mapped is in hand still.  So it is with a KERN_* code:
  * KERN_NO_SPACE for a place that is taken, for no place, or for more pages than the space may
  * have; KERN_OUT_OF_BOUNDS for a place that has no bank; KERN_INVALID_ADDRESS for pages that
- * nobody may map, and in a space that was destroyed; KERN_RESOURCE_SHORTAGE.
+ * nobody may map, and in a space that was destroyed; KERN_RESOURCE_SHORTAGE; KERN_FAILURE for pages
+ * that are to be locked, and cannot be.
  */
 export function vm_region_map(mp: vm_map_t, want: RegionWanted): Region | number {
   vm_map_lock(mp);
@@ -330,15 +331,27 @@ export function vm_region_map(mp: vm_map_t, want: RegionWanted): Region | number
   vm_region_mend(mp);
   const { name } = want;
   const there = name.length === 0 ? (NULL as vm_region_t) : find(mp, (r) => same(r, name));
-  const result = there === NULL ? map_new(mp, want) : seen(there);
+  if (there !== NULL || map.wire_future[mp] === 0) {
+    const result = there === NULL ? map_new(mp, want) : seen(there);
+    vm_map_unlock(mp);
+    return result;
+  }
+  // If it goes again, so does the reference that it is given.
+  const o = want.what.object;
+  if (o !== NULL) vm_object_reference(o);
+  const result = map_new(mp, want);
   vm_map_unlock(mp);
-  return there === NULL && typeof result !== 'number' ? locked(mp, result) : result;
+  const got = typeof result === 'number' ? result : locked(mp, result);
+  if (o !== NULL && (typeof result === 'number' || typeof got !== 'number')) {
+    vm_object_deallocate(o);
+  }
+  return got;
 }
-/** A region that was just mapped, locked if the program wants that of all; or it goes again. */
+/** A region that was just mapped, locked; or it goes again. */
 function locked(mp: vm_map_t, r: Region): Region | number {
   if (vm_future_wire(mp, r.start, r.end) === 0) return r;
   vm_region_unmap(mp, r.start, r.id); // errno: by now it may be gone
-  return KERN_NO_SPACE;
+  return KERN_FAILURE;
 }
 /**
  * Maps regions where nothing is mapped, all of them or none: so that nobody sees some.  They have
