@@ -25,6 +25,7 @@ import {
   MAP_RENAME,
   MAP_SHARED,
   MAP_STACK,
+  MCL_FUTURE,
   PROT_MAX_SHIFT,
 } from '../h/mman.ts';
 import {
@@ -180,6 +181,20 @@ describe('mmap', () => {
       ['mmap15: a high address', 'mmap', [-P * 16, P, RW, ANON, -1, 0], 'ENOMEM'],
       ['fork14: 16 TB', 'mmap', [0, 2 ** 44, RW, ANON, -1, 0], 'ENOMEM'],
     ]);
+    end();
+  });
+  test("a file that is to be locked, and cannot be, is still its caller's", () => {
+    const mp = up();
+    const o = vm_object_allocate(OBJT_DEFAULT, 4);
+    const file = { object: o, readable: true, writable: true };
+    assert.equal(call(mp, 'mlockall', [MCL_FUTURE]), 0);
+    vm_map.wire_limit[mp] = 2;
+    for (const flags of [MAP_SHARED, MAP_PRIVATE]) {
+      assert.equal(call(mp, 'mmap', [0, 3 * P, RW, flags, 3, 0], file), 'ENOMEM');
+    }
+    assert.equal(vm_map.size[mp], 0);
+    assert.equal(typeof call(mp, 'mmap', [0, 2 * P, RW, MAP_SHARED, 3, 0], file), 'number');
+    assert.equal(vm_map.wired[mp], 2);
     end();
   });
   test('files: an object with what its descriptor allows', () => {

@@ -81,6 +81,7 @@ import {
   VM_PROT_READ,
   VM_PROT_WRITE,
 } from '../h/vm_prot.ts';
+import { vm_object_deallocate, vm_object_reference } from '../object/vm_object.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import {
   BANK_PAGES,
@@ -364,6 +365,9 @@ export function sys_mmap(mp: vm_map_t, args: readonly number[], file?: MapFile):
   if (limit > 0 && map.nentries[mp] >= limit * map.refs[mp]) return fails(ENOMEM);
   let page = -1;
   let exclusive = 0;
+  // If the mapping goes again, so does the reference that it is given.
+  const o = what.object;
+  if (o !== NULL) vm_object_reference(o);
   const result = with_memory(() => {
     vm_map_lock(mp);
     const placed = place(mp, r, what);
@@ -372,13 +376,16 @@ export function sys_mmap(mp: vm_map_t, args: readonly number[], file?: MapFile):
     exclusive = placed.taken ? EINVAL : 0;
     return placed.kern;
   });
-  if (result !== KERN_SUCCESS) return fails(exclusive !== 0 ? exclusive : mmap_errno(result));
-  if (what.object !== NULL) prefault(mp, page, r);
-  const unlocked = vm_future_wire(mp, page, page + r.pages);
-  if (unlocked !== 0) {
-    vm_map_remove(mp, page, page + r.pages); // errno: no edge to cut
-    return fails(unlocked);
+  if (result === KERN_SUCCESS) {
+    if (o !== NULL) prefault(mp, page, r);
+    const unlocked = vm_future_wire(mp, page, page + r.pages);
+    if (unlocked !== 0) {
+      vm_map_remove(mp, page, page + r.pages); // errno: no edge to cut
+      return fails(unlocked);
+    }
   }
+  if (o !== NULL) vm_object_deallocate(o);
+  if (result !== KERN_SUCCESS) return fails(exclusive !== 0 ? exclusive : mmap_errno(result));
   return succeeds(page_address(mp, page) + r.inside);
 }
 
