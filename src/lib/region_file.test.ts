@@ -137,9 +137,10 @@ describe('one file', () => {
       const workers = [path, twin].map((at, id) =>
         machine.worker<Worker>(WORKER, { workerData: { job: 'words', path: at, id } }),
       );
+      const over = workers.map((w) => once(w, 'exit')); // one may end before the other is done
       const ends = await Promise.all(workers.map((w) => once(w, 'message')));
       assert.deepEqual(ends, [['done'], ['done']]);
-      await Promise.all(workers.map((w) => once(w, 'exit')));
+      await Promise.all(over);
       const m = machine.space('s').mmap({ file: path });
       const words = words_of(path);
       for (let p = 0; p < 64; p++) {

@@ -190,7 +190,10 @@ export function vm_loan(mp: vm_map_t, start: number, end: number, made: vm_loan_
       counter_add(v_pages, end - start);
       return 0;
     }
-    for (let k = before; k < made.length; k++) pages_back(made[k]);
+    for (let k = before; k < made.length; k++) {
+      pages_back(made[k]);
+      if (loan.copied[made[k]] !== 0) copied_is(made[k], 0);
+    }
     const error = got === AGAIN ? wanted_get(mp, end, coming) : -got;
     if (error === 0) continue;
     loans_back(made, before);
@@ -470,11 +473,15 @@ function lend_copies(l: vm_loan_t, ms: readonly number[], list: number, count: n
     vm_page_lend([copy], 0, 1, list, count);
     vm_page_idle(copy);
   }
+  copied_is(l, 1);
+  return true;
+}
+/** Whether a loan is one of copies. */
+function copied_is(l: vm_loan_t, copied: number): void {
   const r = loan_root();
   mtx_lock(root.lock, r);
-  loan.copied[l] = 1;
+  loan.copied[l] = copied;
   mtx_unlock(root.lock, r);
-  return true;
 }
 
 // --- giving back -------------------------------------------------------------------------------

@@ -90,8 +90,16 @@ export function pageq_boot(): void {
 }
 
 for (const [q, name, help] of [
-  [PQ_INACTIVE, 'v_inactive_count', 'Pages on the inactive queue'],
-  [PQ_ACTIVE, 'v_active_count', 'Pages on the active queue'],
+  [
+    PQ_INACTIVE,
+    'v_inactive_count',
+    'Pages on the inactive queue, wired ones too until a scan meets them',
+  ],
+  [
+    PQ_ACTIVE,
+    'v_active_count',
+    'Pages on the active queue, wired ones too until a scan meets them',
+  ],
   [PQ_CACHE, 'v_cache_count', 'Pages on the cache queue'],
 ] as const) {
   sysctl_value(`vm.stats.vm.${name}`, { type: 'uint', help }, () => pageq_count(q));
