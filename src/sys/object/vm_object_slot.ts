@@ -90,14 +90,14 @@ export function object_slot_drop(m: number, o: vm_object_t): void {
 }
 /** Frees the slots of pages from number `first` to before `end` that are in a slot alone. */
 export function object_slots_free(o: vm_object_t, first: number, end: number): void {
-  for (let i = slot_next(o, first); i >= 0 && i < end; i = slot_next(o, i + 1)) slot_free(o, i);
+  for (let i = slot_next(o, first, end); i >= 0; i = slot_next(o, i + 1, end)) slot_free(o, i);
 }
 /** As object_slot_next, of an object of any type. */
-function slot_next(o: vm_object_t, i: number): number {
+function slot_next(o: vm_object_t, i: number, end: number): number {
   const t = object_index(o);
-  let at = radix_next(t, i);
-  while (at >= 0 && radix_peek(t, at) > 0) at = radix_next(t, at + 1);
-  return at;
+  let at = i < end ? radix_next(t, i) : -1;
+  while (at >= 0 && at < end && radix_peek(t, at) > 0) at = radix_next(t, at + 1);
+  return at < end ? at : -1;
 }
 function slot_free(o: vm_object_t, i: number): void {
   const t = object_index(o);
