@@ -184,7 +184,7 @@ describe('a space that is locked', () => {
     const machine = testMachine(t, { memory: '8M' });
     const space = machine.space('s');
     const m = space.mmap({ name: 'm', length: 16 * PAGE });
-    const worker = new Worker(new URL('space_lock.test.worker.ts', import.meta.url), {
+    const worker = new Worker(new URL('./space_lock.test.worker.ts', import.meta.url), {
       workerData: machine.handle,
     });
     await within(new Promise((resolve) => worker.once('message', resolve)), 'the worker locks');
