@@ -9,7 +9,8 @@ import { isMainThread, parentPort, type Worker, workerData } from 'node:worker_t
 import { attach, boot } from '../src/lib/index.ts';
 
 const NUMBERS = Number(process.argv[2] ?? workerData?.numbers ?? 100_000_000);
-const HALF = Math.floor(NUMBERS / 2);
+/** Whole pages: a window of one thread is never in the other's way. */
+const HALF = Math.floor(NUMBERS / 1024) * 512;
 const machine = isMainThread ? boot({ memory: '1200M', cpus: 3 }) : attach(workerData);
 const space = machine.space('numbers');
 const m = space.mmap({ name: 'array', length: NUMBERS * 8 });
