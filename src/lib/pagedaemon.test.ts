@@ -29,10 +29,15 @@ afterEach(async () => {
   current()?.shutdown();
   await Promise.all(workers.splice(0).map((w) => w.terminate()));
 });
+/* Written out, so that what is compiled finds them. */
+const FILES: Record<string, URL> = {
+  life: new URL('./life.test.worker.ts', import.meta.url),
+  pagedaemon: new URL('./pagedaemon.test.worker.ts', import.meta.url),
+};
 /** A machine with one more thread attached. */
 async function two(options: BootOptions, name = 'life'): Promise<Machine> {
   const m = boot({ memory: '8M', fresh: true, ...options });
-  const file = new URL(`./${name}.test.worker.ts`, import.meta.url);
+  const file = FILES[name];
   const heard = new Int32Array(new SharedArrayBuffer(8));
   const worker = m.adopt(new Worker(file, { workerData: { kmem: m.handle, heard } }));
   workers.push(worker);

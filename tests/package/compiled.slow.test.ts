@@ -55,7 +55,7 @@ before(async () => {
   run_ok(tool('tsc'), ['-p', 'tsconfig.tests.json'], packed.source);
   const tested = join(packed.source, 'tested');
   // The command, of which the package has no modules, is called by some tests.
-  const wanted = /\.test\.([\w.]+\.)?js$|^(?:bin|replay)\/.*\.js$/;
+  const wanted = /\.(?:test|fuzz|model)\.([\w.]+\.)?js$|^(?:bin|replay)\/.*\.js$/;
   for (const path of walk(tested, '').filter((path) => wanted.test(path))) {
     const code = rewrite_workers(readFileSync(join(tested, path), 'utf8'));
     mkdirSync(join(dist, path, '..'), { recursive: true });
