@@ -142,9 +142,10 @@ describe('a block beyond the memory', () => {
     const workerData = { kmem: machine.handle, at };
     const file = new URL('./kva.test.worker.ts', import.meta.url);
     const worker = machine.adopt(new Worker(file, { workerData }));
+    const end = once(worker, 'exit'); // it comes with the answer
     const [said] = await within(once(worker, 'message'), 'the answer');
     assert.equal(said, 'handed');
-    await within(once(worker, 'exit'), 'the end of the worker');
+    await within(end, 'the end of the worker');
     assert.equal(machine.type('far').stats.inUse, 0);
     fails('EFAULT', () => machine.load8(at));
     gather();
