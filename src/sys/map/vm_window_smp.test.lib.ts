@@ -2,62 +2,24 @@
  * Test driver: two threads with windows on one space, which this one copies, some of them killed.
  */
 import assert from 'node:assert/strict';
-import { boot } from '../boot/whole.ts';
-import { atomic_load } from '../machine/atomic.ts';
-import { churn } from '../machine/kills.test.lib.ts';
-import { Crew, type Job } from '../machine/workers.test.lib.ts';
-import { KERN_FAILURE, KERN_RESOURCE_SHORTAGE, KERN_SUCCESS } from '../h/vm_map.ts';
-import { done_word, map_drop, maps_make, stop_word } from './vm_map.test.lib.ts';
-import {
-  space_fork,
-  space_make,
-  space_map,
-  spaces_check,
-  spaces_end,
-  WINDOW,
-} from './vm_space.test.lib.ts';
+import { spaces_check, spaces_end } from './vm_space.test.lib.ts';
+import { space_churn } from './vm_space_churn.test.lib.ts';
 import { windows_all } from './vm_window_check.ts';
 
-type Work = Job<{ n: number; opened: number }>;
 const WORKER = new URL('./vm_window.test.worker.ts', import.meta.url);
-const WORKERS = 2;
 const COPIES = 30;
-const OPERATIONS = 3000;
 
-/** Copies the common space and drops the copy. False: a CPU was silent, or there was no memory. */
-function copy(): boolean {
-  const result = space_fork(0, 1);
-  if (result !== KERN_SUCCESS) {
-    assert.ok(result === KERN_FAILURE || result === KERN_RESOURCE_SHORTAGE, `fork: ${result}`);
-    return false;
-  }
-  map_drop(1);
-  return true;
-}
 /** Returns the operations done, and the windows that those opened who were not killed. */
 export async function windows_churn(
   kills: number,
   seed: number,
   INVARIANTS: boolean,
 ): Promise<{ done: number; opened: number }> {
-  const options = { INVARIANTS, WITNESS: INVARIANTS };
-  const { handle } = boot({ memory: '16M', cpus: WORKERS + 1, options, fresh: true });
-  maps_make();
-  assert.ok(space_make(0));
-  assert.equal(space_map(0, 0, WINDOW), KERN_SUCCESS);
-  const crew = new Crew<{ n: number; opened: number }>(WORKER);
-  const start = (part: number, n: number): Work =>
-    crew.start(handle, 'churn', { seed: seed + n, part, of: WORKERS });
-  const words = { done: done_word(), stop: stop_word() };
-  const beside = { times: COPIES, turn: copy };
-  const all = await churn({
-    ...{ crew, workers: WORKERS, start, kills, seed, ...words, beside },
-    work: OPERATIONS,
-  });
+  const how = { kills, seed, INVARIANTS, copies: COPIES };
+  const { done, all } = await space_churn<{ n: number; opened: number }>(WORKER, how);
   const opened = all.reduce((sum, one) => sum + one.opened, 0);
   assert.ok(opened > 0, 'no window was opened');
   assert.deepEqual(windows_all(), [], 'who leaves has no window any more, nor has a dead thread');
-  const done = atomic_load(done_word());
   spaces_check();
   spaces_end();
   return { done, opened };
