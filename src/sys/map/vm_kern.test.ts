@@ -9,7 +9,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { kernel_locks_held } from '../boot/held_locks.ts';
-import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
 import { counter_get } from '../machine/counter.ts';
 import { PAGE_SIZE, ptoa } from '../machine/memory.ts';
 import { mem } from '../machine/memory.ts';
@@ -29,12 +28,11 @@ import {
   page_failpoint,
   vm_page_alloc_run,
   vm_page_census,
-  vm_page_check,
   vm_page_free_run,
   vm_page_wire,
 } from '../page/vm_page.ts';
-import { uma_check } from '../uma/uma_check.ts';
 import { slab_failpoint } from '../uma/uma_keg.ts';
+import { kern_down, kern_up } from './vm_kern_up.test.lib.ts';
 import { copyin, copyout, fuword, suword } from './vm_copy.ts';
 import {
   kernel_map,
@@ -58,24 +56,7 @@ import { vm_map_lock, vm_map_unlock } from './vm_map.ts';
 import { vm_maps_check } from './vm_map_check.ts';
 import { map_failpoint } from './vm_map_entry.ts';
 
-afterEach(() => {
-  page_failpoint.refuse = null;
-  slab_failpoint.refuse = null;
-  map_failpoint.refuse = null;
-  try {
-    vm_maps_check();
-    uma_check();
-    vm_page_check();
-    shutdown();
-  } catch (e) {
-    abandon();
-    throw e;
-  }
-});
-function up(options: Parameters<typeof boot>[0] = {}): Booted {
-  const all = { INVARIANTS: true, WITNESS: true, FAILPOINTS: true };
-  return boot({ cpus: 1, fresh: true, memory: '16M', options: all, ...options });
-}
+afterEach(kern_down);
 /** kernel_map, which is empty. */
 function top(): vm_map_t {
   const mp = kernel_map();
@@ -94,7 +75,7 @@ function touch(mp: vm_map_t, at: number, n: number): void {
 
 describe('addresses', () => {
   test('kmem_alloc: zeros, beyond the memory, that are read and written by translation', () => {
-    up();
+    kern_up();
     const mp = top();
     const at = kmem_alloc(mp, 5);
     assert.ok(at >= KVA_BASE && at + 5 <= KVA_END);
@@ -115,7 +96,7 @@ describe('addresses', () => {
     assert.equal(kernel_fault(mp, at, READ), KERN_INVALID_ADDRESS);
   });
   test('a block is copied across its pages, in and out', () => {
-    up();
+    kern_up();
     const mp = top();
     const at = kmem_alloc(mp, 3);
     const m = vm_page_alloc_run(2, VM_ALLOC_SYSTEM);
@@ -133,7 +114,7 @@ describe('addresses', () => {
     kmem_free(mp, at, 3);
   });
   test('parts go back, and several at once; what is left is as it was', () => {
-    up();
+    kern_up();
     const mp = top();
     const at = kmem_alloc(mp, 10);
     touch(mp, at, 10);
@@ -147,7 +128,7 @@ describe('addresses', () => {
     assert.equal(vm_map.size[mp], 0);
   });
   test('addresses alone are nobody’s to touch; those of uvm_km_valloc come when touched', () => {
-    up();
+    kern_up();
     const mp = top();
     const bare = kmem_alloc_nofault(mp, 1000);
     const lazy = uvm_km_valloc(mp, 1000);
@@ -162,7 +143,7 @@ describe('addresses', () => {
     assert.equal(objects(), 0);
   });
   test('a system map that is locked is a lock of the kernel that is held', () => {
-    up();
+    kern_up();
     const mp = top();
     assert.deepEqual(kernel_locks_held(), []);
     vm_map_lock(mp);
@@ -173,7 +154,7 @@ describe('addresses', () => {
     vm_map_unlock(mp);
   });
   test('places: at multiples, and as what lies there has its large pages', () => {
-    up();
+    kern_up();
     const mp = top();
     kmem_alloc_nofault(mp, 3);
     assert.equal(uvm_km_valloc_align(mp, 4, 64) % 64, 0);
@@ -184,7 +165,7 @@ describe('addresses', () => {
     assert.equal(uvm_km_valloc(mp, KVA_END), 0);
   });
   test('64 MiB of memory: more than 4 GiB of addresses, a page in every 64 MiB, all back', () => {
-    up({ memory: '64M' });
+    kern_up({ memory: '64M' });
     const mp = top();
     const free = vm_page_census();
     const step = (64 * 2 ** 20) / PAGE_SIZE;
@@ -206,7 +187,7 @@ describe('submaps', () => {
   for (const kind of [VM_MAP_SYSTEM, VM_MAP_PAGED]) {
     const name = kind === VM_MAP_SYSTEM ? 'system' : 'pageable';
     test(`${name}: so many pages as it has, and not one more; nobody is woken in vain`, () => {
-      up();
+      kern_up();
       const mp = kmem_suballoc(top(), 20, kind, true);
       assert.notEqual(mp, 0);
       const woken = counter_get(v_kmem_wakeups);
@@ -227,7 +208,7 @@ describe('submaps', () => {
     });
   }
   test('in a checked machine', () => {
-    up({ checked: true });
+    kern_up({ checked: true });
     const mp = top();
     const sub = kmem_suballoc(mp, 20, VM_MAP_PAGED);
     const [at, lazy, part] = [kmem_alloc(mp, 3), uvm_km_valloc(mp, 3), kmem_alloc_wait(sub, 3)];
@@ -241,7 +222,7 @@ describe('submaps', () => {
     assert.equal(objects(), 0);
   });
   test('the limit of the outer map is that of the inner one', () => {
-    up();
+    kern_up();
     const outer = kmem_suballoc(top(), 100, VM_MAP_SYSTEM);
     const inner = kmem_suballoc(outer, 60, VM_MAP_SYSTEM);
     assert.equal(kmem_suballoc(outer, 60, VM_MAP_SYSTEM), 0);
@@ -256,7 +237,7 @@ describe('submaps', () => {
 
 describe('without memory', () => {
   test('kmem_malloc: every Nth page refused, at each place: all or nothing', () => {
-    up();
+    kern_up();
     const mp = top();
     for (let nth = 1; nth < 26; nth++) {
       let asked = 0;
@@ -270,7 +251,7 @@ describe('without memory', () => {
     }
   });
   test('more than there is: a request that may wait ends, too', () => {
-    up({ memory: '4M' });
+    kern_up({ memory: '4M' });
     const mp = top();
     assert.equal(kmem_malloc(mp, 2000, M_WAITOK), 0);
     assert.equal(kmem_malloc(mp, 1000, M_NOWAIT), 0);
@@ -279,7 +260,7 @@ describe('without memory', () => {
     assert.equal(vm_map.nentries[mp], 0);
   });
   test('entries that are kept aside: the map grows with no page to be had', () => {
-    up();
+    kern_up();
     const mp = top();
     slab_failpoint.refuse = () => true;
     page_failpoint.refuse = () => true;
@@ -294,7 +275,7 @@ describe('without memory', () => {
     for (const at of held.slice(2)) kmem_free(mp, at, 2);
   });
   test('every Nth entry refused', () => {
-    up();
+    kern_up();
     const mp = top();
     for (let nth = 1; nth <= 3; nth++) {
       let asked = 0;

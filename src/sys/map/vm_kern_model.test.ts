@@ -6,30 +6,13 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
 import { SEED } from '../machine/seed.test.lib.ts';
-import { page_failpoint, vm_page_check } from '../page/vm_page.ts';
-import { uma_check } from '../uma/uma_check.ts';
+import { kern_down, kern_up } from './vm_kern_up.test.lib.ts';
 import { play } from './vm_kern.fuzz.ts';
-import { vm_maps_check } from './vm_map_check.ts';
-import { map_failpoint } from './vm_map_entry.ts';
 
-afterEach(() => {
-  page_failpoint.refuse = null;
-  map_failpoint.refuse = null;
-  try {
-    vm_maps_check();
-    uma_check();
-    vm_page_check();
-    shutdown();
-  } catch (e) {
-    abandon();
-    throw e;
-  }
-});
-function up(options: Parameters<typeof boot>[0] = {}): Booted {
-  const all = { INVARIANTS: true, WITNESS: true, FAILPOINTS: true };
-  return boot({ cpus: 1, fresh: true, memory: '4M', options: all, ...options });
+afterEach(kern_down);
+function up(options: Parameters<typeof kern_up>[0] = {}): ReturnType<typeof kern_up> {
+  return kern_up({ memory: '4M', ...options });
 }
 
 describe('beside the model', () => {

@@ -6,7 +6,6 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
 import { counter_get } from '../machine/counter.ts';
 import { E2BIG, ENOMEM } from '../machine/errno.ts';
 import { mem, page_word, PAGE_SIZE, ptoa } from '../machine/memory.ts';
@@ -15,14 +14,8 @@ import { Crew, until, within } from '../machine/workers.test.lib.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
 import { VM_MAP_PAGED, VM_MAP_SYSTEM, vm_map } from '../h/vm_map.ts';
 import { PK_OBJECT, VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
-import {
-  vm_page_alloc,
-  vm_page_census,
-  vm_page_check,
-  vm_page_free,
-  vm_page_wire,
-} from '../page/vm_page.ts';
-import { uma_check } from '../uma/uma_check.ts';
+import { vm_page_alloc, vm_page_census, vm_page_free, vm_page_wire } from '../page/vm_page.ts';
+import { kern_down, kern_up } from './vm_kern_up.test.lib.ts';
 import { fubyte, fuword, suword } from './vm_copy.ts';
 import { kernel_map, kmem_alloc } from './vm_kern.ts';
 import {
@@ -42,21 +35,7 @@ import { v_kmem_waits, v_kmem_wakeups } from './vm_kern_vars.ts';
 import { uvm_km_valloc } from './vm_kern_wait.ts';
 import { vm_maps_check } from './vm_map_check.ts';
 
-afterEach(() => {
-  try {
-    vm_maps_check();
-    uma_check();
-    vm_page_check();
-    shutdown();
-  } catch (e) {
-    abandon();
-    throw e;
-  }
-});
-function up(options: Parameters<typeof boot>[0] = {}): Booted {
-  const all = { INVARIANTS: true, WITNESS: true, FAILPOINTS: true };
-  return boot({ cpus: 1, fresh: true, memory: '16M', options: all, ...options });
-}
+afterEach(kern_down);
 /** The value of a variable. */
 function value(name: string): number {
   let got = 0;
@@ -72,7 +51,7 @@ function value(name: string): number {
 
 describe('exec_map', () => {
   test('texts one behind the other; too long: E2BIG; so many at a time', () => {
-    up({ set: { 'vm.exec_map_entries': 3 } });
+    kern_up({ set: { 'vm.exec_map_entries': 3 } });
     assert.equal(vm_map.kind[exec_map()], VM_MAP_PAGED, 'it is no system map');
     const at = exec_args(['sh', '-c', 'true']);
     const text = Array.from({ length: 11 }, (_, i) => fubyte(exec_map(), ptoa(at) + i));
@@ -87,7 +66,7 @@ describe('exec_map', () => {
     assert.equal(counter_get(v_kmem_wakeups), 0);
   });
   test('without memory: ENOMEM, and the place is free', () => {
-    up({ memory: '2M', pagedaemon: false });
+    kern_up({ memory: '2M', pagedaemon: false });
     const top = kernel_map();
     const text = ['x'.repeat(ARG_MAX - 1)];
     exec_args_free(exec_args([]));
@@ -97,7 +76,7 @@ describe('exec_map', () => {
     assert.equal(vm_map.size[exec_map()], 0);
   });
   test('an exec more than there are places waits until one is over', async () => {
-    const { handle } = up({ cpus: 2, set: { 'vm.exec_map_entries': 1 } });
+    const { handle } = kern_up({ cpus: 2, set: { 'vm.exec_map_entries': 1 } });
     const at = exec_args(['one']);
     const crew = new Crew<{ at: number }>(
       new URL('./vm_kern_parts.test.worker.ts', import.meta.url),
@@ -116,7 +95,7 @@ describe('exec_map', () => {
 
 describe('pipe_map', () => {
   test('so many bytes as kern.ipc.maxpipekva, whole pages; what it holds is anonymous', () => {
-    up({ set: { 'kern.ipc.maxpipekva': 10 * PAGE_SIZE } });
+    kern_up({ set: { 'kern.ipc.maxpipekva': 10 * PAGE_SIZE } });
     const pipes = [pipe_space(1), pipe_space(3 * PAGE_SIZE), pipe_space(6 * PAGE_SIZE)];
     assert.ok(pipes.every((at) => at !== 0));
     assert.equal(pipe_space(1), 0);
@@ -131,7 +110,7 @@ describe('pipe_map', () => {
     assert.equal(value('kern.ipc.pipekva'), 0);
   });
   test('a twentieth of the memory, and half a MiB at least', () => {
-    up();
+    kern_up();
     assert.equal(pipe_space(2 ** 20), 0);
     const at = pipe_space(700_000);
     assert.notEqual(at, 0);
@@ -141,7 +120,7 @@ describe('pipe_map', () => {
 
 describe('buffer_map', () => {
   test('pieces up to vm.bufmem_hiwater, each in one run of memory', () => {
-    up({ set: { 'vm.bufmem_hiwater': 200_000 } });
+    kern_up({ set: { 'vm.bufmem_hiwater': 200_000 } });
     const pieces = [1, 2, 3].map(() => buf_piece(M_NOWAIT));
     assert.equal(buf_piece(M_NOWAIT), null);
     assert.equal(vm_map.kind[buffer_map()], VM_MAP_SYSTEM);
@@ -160,7 +139,7 @@ describe('buffer_map', () => {
     assert.equal(vm_page_census()[PK_OBJECT], 0);
   });
   test('where there is no run its pages lie anywhere', () => {
-    up();
+    kern_up();
     const all: number[] = [];
     for (let m = vm_page_alloc(-1, VM_ALLOC_SYSTEM); m !== 0; ) {
       vm_page_wire(m, 1);
