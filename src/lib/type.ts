@@ -27,7 +27,7 @@ import {
 } from '../sys/machine/memory.ts';
 import { M_DRAIN, M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
 import { KMEM_CLASSES, type malloc_type_t } from '../sys/h/malloc.ts';
-import { vm_page } from '../sys/h/vm_page.ts';
+import { PK_MARKED, vm_page } from '../sys/h/vm_page.ts';
 import {
   free as free_,
   malloc as malloc_,
@@ -419,7 +419,7 @@ export class MallocType implements Mortal, Disposable {
   #block(op: string, address: number): number {
     const p = this.#word(op, address);
     if (!block_begins(p)) this.#noBlock(op, address, `: it is ${whatis(p)}`);
-    const b = page.info[p >>> PAGE_WORD_SHIFT];
+    const b = page.info[p >>> PAGE_WORD_SHIFT] & ~PK_MARKED;
     if (b < KMEM_CLASSES && freed_last(p, b)) {
       const text = `${address} is free already${op === 'free' ? ': it was freed twice' : ''}`;
       throw kmemError(EFAULT, op, text, { address, type: this.name });

@@ -83,6 +83,7 @@ import {
   PK_OBJECT,
   PK_MALLOC,
   PK_MALLOC_END,
+  PK_MARKED,
   PK_MASK,
   PK_LIMBO,
   PK_LOAN,
@@ -295,7 +296,7 @@ interface Item {
 function item_of(p: number): Item | null {
   const m = p >>> PAGE_WORD_SHIFT;
   const info = mem.I32[field_word(vm_page.info, 0) + m];
-  if ((info & PK_MASK) !== PK_SLAB && !(info < PK_MALLOC_END)) return null;
+  if ((info & PK_MASK) !== PK_SLAB && !((info & ~PK_MARKED) < PK_MALLOC_END)) return null;
   const slab = mem.I32[field_word(vm_page.owner, 0) + m];
   const keg = slab > 0 ? mem.I32[slab + offset(uma_slab.keg)] : 0;
   if (keg <= 0) return null;

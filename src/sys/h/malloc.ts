@@ -80,6 +80,14 @@ export const mtstats = struct<mtstats_t>(
   frees: words('ph', 'frees of each class, low words', KMEM_CLASSES),
 });
 
+/* Detectors that look at blocks of malloc before they are given out (uma_root.detect). */
+/** Blocks in pages of their own, with guards (kmem/memguard.ts). */
+export const MD_MEMGUARD = 1;
+/** Blocks with a pattern before and behind (kmem/redzone.ts). */
+export const MD_REDZONE = 2;
+/** Blocks of which a stack is kept: some, or all. */
+export const MD_STACK = 4;
+
 export const malloc_root = struct<malloc_root_t>(
   'malloc_root',
   16,

@@ -60,6 +60,11 @@ export const PK_GUARD = 0xe0;
 export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;
+/**
+ * Beside a kind of malloc: some block on the page is a detector's (kmem/kern_detect.ts), so a free
+ * asks there first.  Set by who has such a block, before it is given out; gone with the page.
+ */
+export const PK_MARKED = 0x100;
 
 /** The page is all zeros. Means something only between allocation and first use, and while free. */
 export const PG_ZERO = 0x40;

@@ -25,6 +25,7 @@ import {
   hot as hot_,
   MCACHE_SHIFT as MCACHE_SHIFT_,
   mcache as mcache_,
+  mcache_of,
   type mcache_t,
   pcpu as pcpu_,
   poll,
@@ -57,9 +58,10 @@ import {
   type mtstats_t,
 } from '../h/malloc.ts';
 import { M_DRAIN, M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
-import { type bucket_t, uma_bucket, uma_cache } from '../h/uma.ts';
+import { type bucket_t, type cache_t, uma_bucket, uma_cache } from '../h/uma.ts';
 import {
   PK_LARGE,
+  PK_MARKED,
   PK_MASK as PK_MASK_,
   PK_REST,
   PK_MALLOC_END as PK_MALLOC_END_,
@@ -79,7 +81,7 @@ import { vm_page_get_run, vm_page_put_run } from '../page/vm_page_cache.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64_two, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
 import { budget_enter, budget_hold, budget_large, budget_leave } from '../uma/uma_budget.ts';
-import { bucket_put, bucket_take } from '../uma/uma_cache.ts';
+import { bucket_put, bucket_take, mcache_show } from '../uma/uma_cache.ts';
 import {
   cache_make_room,
   cache_refill_slow,
@@ -91,7 +93,7 @@ import {
   zone_free_item,
 } from '../uma/uma_core.ts';
 import { poll_uma } from '../uma/uma_drain.ts';
-import { my_cache } from '../uma/uma_int.ts';
+import { my_cache, uma, uma_root } from '../uma/uma_int.ts';
 import {
   page_request,
   slab_index,
@@ -137,6 +139,7 @@ const MCACHE_SHIFT = MCACHE_SHIFT_;
 const MCACHE_START = MCACHE_START_;
 const hw = hw_;
 const pcpu = pcpu_;
+const root = uma_root;
 
 const mt = malloc_type;
 const bucket = uma_bucket;
@@ -183,7 +186,7 @@ export function malloc(size: number, t: malloc_type_t, flags: number): number {
   ] as bucket_t;
   const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
   const n = (bucket.cnt[bk] - 1) | 0;
-  if (n < 0 || stats.type[s] !== t) return malloc_slow(t, flags, b);
+  if (n < 0 || stats.type[s] !== t) return malloc_slow(size, t, flags);
   const item = bucket.item[((bk + n) | 0) as bucket_t];
   if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b); // a call: nothing is changed yet
   const at = ((s + b) | 0) as mtstats_t;
@@ -220,7 +223,14 @@ export function malloc_freed_last(p: number, b: number): boolean {
     ((MCACHE_START + (hot.cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
   ] as bucket_t;
   const n = bucket.cnt[bk];
-  return n > 0 && bucket.item[((bk + n - 1) | 0) as bucket_t] === p;
+  if (n === 0) return freed_last_slow(p, b);
+  return bucket.item[((bk + n - 1) | 0) as bucket_t] === p;
+}
+/** The same where the bucket is empty, or hidden because detectors look. */
+function freed_last_slow(p: number, b: number): boolean {
+  const bk = cache.cur[my_cache(malloc_zone(b))];
+  const n = bucket.cnt[bk];
+  return n > 0 && bucket.item[elem(bk, n - 1)] === p;
 }
 /*
  * malloc and free are written out without helper functions: V8 inlines them into the
@@ -240,27 +250,41 @@ function count_free(s: number, b: number): void {
 
 // --- small blocks, off the fast path --------------------------------------------------------
 
-function malloc_slow(t: malloc_type_t, flags: number, b: number): number {
+function malloc_slow(size: number, t: malloc_type_t, flags: number): number {
   const outer = kernel_enter();
   let item = 0;
   try {
-    item = malloc_small(t, flags, b);
-    if (item !== 0 && (flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
+    item = malloc_small(size, t, flags, true);
   } catch (e) {
     kernel_threw(e, outer, 'malloc');
   }
   kernel_leave(outer);
   return item;
 }
-function malloc_small(t: malloc_type_t, flags: number, b: number): number {
+function malloc_small(size: number, t: malloc_type_t, flags: number, detect: boolean): number {
   malloc_type_check(t, 'malloc');
   poll();
   if ((flags & M_NORECLAIM) === 0) reap_pending();
+  if (detect && root.detect[uma()] !== 0) {
+    const p = detected(size, t, flags);
+    if (p !== 0) return p;
+  }
+  const b = malloc_class(size);
   const s = malloc_stats_block(t, flags);
   const item = s === NULL ? 0 : small_item_slow(b, flags);
   if (item === 0) return malloc_fail(t, s, b);
   count_alloc(s, b);
+  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
   return item;
+}
+/** A block by way of the detectors; 0: they want none of it. */
+function detected(size: number, t: malloc_type_t, flags: number): number {
+  return kernel_parts.detect?.alloc(size, t, flags) ?? 0;
+}
+/** malloc for a detector: what none of them looks at. Inside the kernel. */
+export function malloc_undetected(size: number, t: malloc_type_t, flags: number): number {
+  const plain = size <= KMEM_ZMAX && !opt.MALLOC_SLOW;
+  return plain ? malloc_small(size, t, flags, false) : malloc_any(size, t, flags, false);
 }
 /** An item of class b by way of the cache, or straight from a slab. */
 function small_item_slow(b: number, flags: number): number {
@@ -268,8 +292,13 @@ function small_item_slow(b: number, flags: number): number {
   if ((flags & M_NORECLAIM) === 0) poll_uma();
   // The slow path is also taken for a type's first use on this CPU: then there are items.
   const c = my_cache(z);
+  mcache_fit(c, b);
   if (bucket.cnt[cache.cur[c]] > 0 || cache_refill_slow(z, flags)) return bucket_take(cache.cur[c]);
   return zone_alloc_item(z, flags);
+}
+/** Shows the bucket to the fast path again, once no detector looks any more. */
+function mcache_fit(c: cache_t, b: number): void {
+  if (mcache.bucket[elem(mcache_of(hot.cpu), b)] !== cache.cur[c]) mcache_show(b, cache.cur[c]);
 }
 function free_slow(p: number, t: malloc_type_t, b: number): void {
   const outer = kernel_enter();
@@ -287,6 +316,7 @@ function free_small(p: number, t: malloc_type_t, b: number): void {
   const s = malloc_stats_block(t);
   const z = malloc_zone(b);
   const c = my_cache(z);
+  mcache_fit(c, b);
   const now = cache.cur[c];
   if (bucket.cnt[now] < bucket.entries[now] || cache_make_room(z)) bucket_put(cache.cur[c], p);
   else zone_free_item(z, p);
@@ -333,18 +363,22 @@ function malloc_checked(size: number, t: malloc_type_t, given: number): number {
   const outer = kernel_enter();
   let p = 0;
   try {
-    p = malloc_any(size, t, given);
+    p = malloc_any(size, t, given, true);
   } catch (e) {
     kernel_threw(e, outer, 'malloc');
   }
   kernel_leave(outer);
   return p;
 }
-function malloc_any(size: number, t: malloc_type_t, given: number): number {
+function malloc_any(size: number, t: malloc_type_t, given: number, detect: boolean): number {
   malloc_type_check(t, 'malloc');
   poll();
   const flags = flags_check(given);
   if (!(size >= 0) || !Number.isInteger(size)) panic('malloc: impossible size', String(size));
+  if (detect && root.detect[uma()] !== 0) {
+    const p = detected(size, t, flags);
+    if (p !== 0) return p;
+  }
   const b = size <= KMEM_ZMAX ? malloc_class(size) : -1;
   const s = malloc_stats_block(t, flags);
   if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, b);
@@ -500,7 +534,13 @@ function free_any(p: number, t: malloc_type_t): void {
   malloc_type_check(t, 'free');
   poll();
   const m = word_page(p);
-  const info = page.info[m];
+  if ((page.info[m] & PK_MARKED) !== 0 && kernel_parts.detect?.free(p, t)) return;
+  free_undetected(p, t);
+}
+/** free for a detector: of a block that malloc_undetected gave. Inside the kernel. */
+export function free_undetected(p: number, t: malloc_type_t): void {
+  const m = word_page(p);
+  const info = page.info[m] & ~PK_MARKED;
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) return free_large(p, t, m);
   if (!(info < PK_MALLOC_END)) {
     panic(`free: address ${p * 4}(${m * PAGE_WORDS * 4}) has not been allocated.`);
@@ -612,7 +652,7 @@ export function free_at(anchor: number, t: malloc_type_t): void {
   if (p === 0) return;
   malloc_type_check(t, 'free_at');
   const m = word_page(p);
-  const info = page.info[m];
+  const info = page.info[m] & ~PK_MARKED;
   if ((info & PK_MASK) === PK_LARGE) return free_large(p, t, m, anchor);
   if (!(info < PK_MALLOC_END)) panic('free_at: the word leads to no block', p * 4);
   const s = malloc_stats_block(t);
@@ -627,10 +667,16 @@ export function free_at(anchor: number, t: malloc_type_t): void {
 
 // --- realloc ------------------------------------------------------------------------------------
 
+/** Bytes of a detector's block, which never stays where it is; -1: it is none of theirs. */
+function detected_size(p: number): number {
+  return (page.info[word_page(p)] & PK_MARKED) !== 0 ? (kernel_parts.detect?.size(p) ?? -1) : -1;
+}
 /** Usable bytes of a block; 0: none is there. The page's own kind decides, never a slab's keg. */
 export function malloc_usable_size(p: number): number {
   const m = word_page(p);
-  const info = page.info[m];
+  const info = page.info[m] & ~PK_MARKED;
+  const found = detected_size(p);
+  if (found >= 0) return found;
   if (info < PK_MALLOC_END) return 16 << info;
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) {
     return page.index[m] * PAGE_WORDS * 4;
@@ -645,9 +691,11 @@ export function malloc_usable_size(p: number): number {
 export function realloc(p: number, size: number, t: malloc_type_t, flags: number): number {
   if (p === 0) return malloc(size, t, flags);
   malloc_type_check(t, 'realloc');
-  const old = malloc_usable_size(p);
-  if (old === 0) panic(`realloc: address ${p * 4} has not been allocated.`);
-  if (size <= old && (size > old / 2 ** REALLOC_FRACTION || old === MINALLOCSIZE)) return p;
+  const found = detected_size(p);
+  const old = found >= 0 ? found : malloc_usable_size(p);
+  if (old === 0 && found < 0) panic(`realloc: address ${p * 4} has not been allocated.`);
+  if (found < 0 && size <= old && (size > old / 2 ** REALLOC_FRACTION || old === MINALLOCSIZE))
+    return p;
   const outer = kernel_enter(); // with two blocks in hand there must be stack to free one
   let q = 0;
   try {

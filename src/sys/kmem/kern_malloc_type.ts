@@ -14,7 +14,7 @@ import { atomic_add, atomic_or } from '../machine/atomic.ts';
 import { v_reap_items } from '../machine/death.ts';
 import { count_add, count_pair, count_settle } from '../machine/count.ts';
 import { counter_add, counter_words } from '../machine/counter.ts';
-import { cpu_nobody, cpu_slots, mcache, mcache_of, pcpu, thr } from '../machine/cpu.ts';
+import { cpu_nobody, cpu_slots, pcpu, thr } from '../machine/cpu.ts';
 import { boot_alloc, M, machine, ROOT_MALLOC } from '../machine/header.ts';
 import { hw, mem, memory_state } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -49,6 +49,7 @@ import { LC_MALLOC } from '../sync/lock_order.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { uma_zfree, zone_alloc_hand, zone_free_at, zone_place } from '../uma/uma_core.ts';
 import { item_settle } from '../uma/uma_keg.ts';
+import { mcache_show } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
 import { cache_of, zone_lock, zone_unlock } from '../uma/uma_int.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
@@ -104,9 +105,8 @@ export function malloc_startup(): void {
 }
 /** Points this CPU's fast path at its caches. Runs at boot and at every attach. */
 export function mcache_attach(): void {
-  const mine = mcache_of(thr.cpu);
   for (let b = 0; b < KMEM_CLASSES; b++) {
-    mcache.bucket[elem(mine, b)] = uma_cache.cur[cache_of(malloc_zone(b), thr.cpu)];
+    mcache_show(b, uma_cache.cur[cache_of(malloc_zone(b), thr.cpu)]);
   }
   for (const d of declared) d.t = malloc_desc2type(d.name);
 }

@@ -15,6 +15,7 @@
 import { machine, M } from '../machine/header.ts';
 import { mem, PAGE_SIZE, PAGE_WORDS, page_word, word_page } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import { KMEM_CLASSES, type malloc_type_t } from '../h/malloc.ts';
 import {
@@ -33,6 +34,7 @@ import {
   PK_GUARD,
   PK_HAND,
   PK_LARGE,
+  PK_MARKED,
   PK_MALLOC_END,
   PK_MASK,
   PK_QUARANTINE,
@@ -54,7 +56,7 @@ interface Item {
 /** null: the page is of no slab, or p is in its header or beyond its items. */
 function item_at(p: number): Item | null {
   const m = word_page(p);
-  const info = vm_page.info[m];
+  const info = vm_page.info[m] & ~PK_MARKED;
   if ((info & PK_MASK) !== PK_SLAB && !(info < PK_MALLOC_END)) return null;
   const s = vm_page.owner[m] as slab_t;
   if (s === NULL) return null;
@@ -72,7 +74,9 @@ export function item_of_keg(k: keg_t, p: number): boolean {
 }
 /** Whether a malloc block begins at word p. */
 export function block_begins(p: number): boolean {
-  const info = vm_page.info[word_page(p)];
+  const marked = vm_page.info[word_page(p)];
+  const info = marked & ~PK_MARKED;
+  if (marked !== info && (kernel_parts.detect?.size(p) ?? -1) >= 0) return true;
   if ((info & PK_MASK) === PK_LARGE) return p % PAGE_WORDS === 0;
   return info < PK_MALLOC_END && item_at(p)?.into === 0;
 }
@@ -98,7 +102,7 @@ const into = (words: number, what: string): string =>
 export function whatis(p: number): string {
   const m = word_page(p);
   if (!(p > 0) || m >= machine.npages[M]) return 'no memory of this machine';
-  const info = vm_page.info[m];
+  const info = vm_page.info[m] & ~PK_MARKED;
   const kind = info & PK_MASK;
   if (kind === PK_FREE || kind === PK_CACHE || kind === PK_HAND) return 'free memory';
   if (kind === PK_LARGE || kind === PK_REST) return large(p, m);

@@ -26,6 +26,15 @@ import type { sbuf } from './sbuf.ts';
 import { get_string } from './struct.ts';
 import type { SysctlHandler } from './sysctl_decl.ts';
 
+/** What looks at blocks of malloc: memguard, redzone, stacks (kmem/kern_detect.ts). */
+export interface MallocDetect {
+  /** A block of another kind, or with something noted about it; 0: as if nobody looked. */
+  readonly alloc: (size: number, t: number, flags: number) => number;
+  /** Frees the block at p, on a marked page, if it is a detector's. */
+  readonly free: (p: number, t: number) => boolean;
+  /** Bytes that were asked for of the block that a program has at p; -1: it is no detector's. */
+  readonly size: (p: number) => number;
+}
 export interface KernelParts {
   readonly witness_boot: () => void;
   readonly witness_init: (l: number) => void;
@@ -53,6 +62,7 @@ export interface KernelParts {
   readonly vmtotal_report?: SysctlHandler;
   readonly pageout_free?: (n: number) => number;
   readonly contig_run?: (n: number, req: number, wait: boolean) => number;
+  readonly detect?: MallocDetect;
   readonly kmem_reap?: (cpu: number) => void;
   kernel_fault?(mp: number, vpn: number, access: number): number;
 }

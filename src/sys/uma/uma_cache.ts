@@ -6,11 +6,11 @@
  *
  * The current bucket of a malloc size class stands twice: in the zone's cache,
  * and in the CPU's mcache, where the fast path of malloc finds it with one load
- * less.  cache_set_cur keeps both the same; the copy counts for nothing when a
- * dead CPU is settled.
+ * less.  cache_set_cur keeps both the same, except while detectors are on (mcache_show); the
+ * copy counts for nothing when a dead CPU is settled.
  */
-import { atomic_store, sim_point } from '../machine/atomic.ts';
-import { mcache, mcache_of, thr } from '../machine/cpu.ts';
+import { atomic_load, atomic_store, sim_point } from '../machine/atomic.ts';
+import { cpu_slots, mcache, mcache_of, thr } from '../machine/cpu.ts';
 import { hw } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
@@ -42,7 +42,29 @@ export function cache_end(c: cache_t): void {
 export function cache_set_cur(z: zone_t, c: cache_t, b: bucket_t): void {
   cache.cur[c] = b;
   const mclass = zone.mclass[z];
-  if (mclass !== 0) mcache.bucket[elem(mcache_of(thr.cpu), mclass - 1)] = b;
+  if (mclass !== 0) mcache_show(mclass - 1, b);
+}
+/**
+ * Shows b to the fast path of malloc on this CPU, for a size class; while detectors look at
+ * blocks (uma_root.detect) a bucket without items and room instead: every request is slow then.
+ * Whoever turns detectors on does so first and then hides the buckets of all CPUs, so that of two
+ * stores at the same time the later one hides.
+ */
+export function mcache_show(mclass: number, b: bucket_t): void {
+  const w = field_word(mcache.bucket, elem(mcache_of(thr.cpu), mclass));
+  atomic_store(w, b);
+  if (atomic_load(field_word(uma_root.detect, uma())) !== 0) {
+    atomic_store(w, uma_root.null_bucket[uma()]);
+  }
+}
+/** Hides the buckets of all CPUs from the fast path of malloc. `detect` is not 0 already. */
+export function mcache_hide(classes: number): void {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    for (let b = 0; b < classes; b++) {
+      const w = field_word(mcache.bucket, elem(mcache_of(cpu), b));
+      atomic_store(w, uma_root.null_bucket[uma()]);
+    }
+  }
 }
 
 /** Takes the last item of a bucket that has some. */

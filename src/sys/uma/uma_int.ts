@@ -61,6 +61,7 @@ export const uma_root = struct<uma_root_t>(
   lost_pages: i32('uh', 'pages of kegs that were destroyed with items in use'),
   limit_pages: i32('b', 'pages that malloc and all kegs may hold, 0: any number'),
   up: i32('c', 'buckets may be used'),
+  detect: i32('a', 'MD_*: detectors that look at every block of malloc, 0: none'),
   domain_local: i32('a', 'slabs from the domain of the CPU that asked'),
   domain_remote: i32('a', 'slabs from another'),
 });
