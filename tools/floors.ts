@@ -92,6 +92,7 @@ const REPLAY_PLAYS = [
   'map/vm_bank',
   'map/vm_map_insert',
   'map/vm_mmap',
+  'map/vm_msync',
   'map/vm_syscalls',
   'map/vm_unix',
   'object/vm_object',

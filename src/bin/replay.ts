@@ -11,14 +11,12 @@ import {
   closeSync,
   existsSync,
   fstatSync,
-  mkdtempSync,
   openSync,
   readdirSync,
-  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { memory_size, PAGE_SIZE } from '../sys/machine/memory.ts';
@@ -30,6 +28,7 @@ import {
   compared_damaged,
   type Setting,
 } from '../replay/heap/compare.ts';
+import { temporary_folder } from '../replay/temporary.ts';
 import { live_types } from '../replay/heap/heap_figures.ts';
 import { is_packet_outcome, live_mbufs } from '../replay/packet/packet_replay.ts';
 import type { PacketOptions } from '../replay/packet/packet_task.ts';
@@ -373,27 +372,12 @@ interface Source {
   names?: string[];
   remove: () => void;
 }
-/** Signals that end the command by default. */
-const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
 /** What can be read again and again: the file itself, or a copy of what comes out of a pipe. */
 async function rereadable(file: string): Promise<Source> {
   if (is_rereadable(file)) return { files: [file], remove: () => {} };
-  let folder = '';
-  const end = (signal: NodeJS.Signals): void => {
-    remove();
-    process.kill(process.pid, signal);
-  };
-  const remove = (): void => {
-    for (const signal of ENDING) process.off(signal, end);
-    // The copy may just be coming into being, on a thread of the host: then once more.
-    if (folder !== '') rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
-  };
-  for (const signal of ENDING) process.on(signal, end); // before there is anything to remove
-  let copy = '';
+  const { path, remove } = temporary_folder();
+  const copy = join(path, 'recording');
   try {
-    folder = mkdtempSync(join(tmpdir(), 'kmem-'));
-    copy = join(folder, 'recording');
     await spool(file, copy);
   } catch (e) {
     remove();

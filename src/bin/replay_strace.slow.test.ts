@@ -35,14 +35,15 @@ test('rows and table, line by line', async () => {
   const machine = [
     /^ {2}memory {8}[\d.]+M of 1024M at the peak; most by ld \(\d+\), \d\.\d\dM$/,
     /^ {2}answers {7}4,076 calls answered as recorded$/,
-    /^ {2}faults {8}[\d,]+: [\d,]+ zero fills, 0 of copy-on-write; \d+ shoot-downs?$/,
+    /^ {2}faults {8}[\d,]+: [\d,]+ zero fills, [\d,]+ of copy-on-write; \d+ shoot-downs?$/,
+    /^ {16}\d+ pages of files read$/,
     /^ {2}contents {6}every page held what its space, or the one it came of, wrote$/,
     /^ {2}pages left {4}none: every page was given back$/,
     /^ {2}not played {4}6,986 calls: 3,278 read, 2,662 close, 866 write, 126 wait4, …$/,
     /^ {2}time {10}\d+\.\d\d s, [\d,]+ lines\/s$/,
   ];
   for (const [i, line] of machine.entries()) assert.match(lines[8 + i], line);
-  assert.deepEqual(lines.slice(15, 19), [
+  assert.deepEqual(lines.slice(16, 20), [
     '',
     'CALL                  ENDED  REFUSED  NOT PLAYED',
     'read                   3278        0        3278',
@@ -55,12 +56,12 @@ test('rows and table, line by line', async () => {
     'fits a terminal',
   );
   const sums = lines.indexOf('vmstat -s');
-  assert.ok(lines.slice(15, sums).every((line) => !line.startsWith(' ')));
+  assert.ok(lines.slice(16, sums).every((line) => !line.startsWith(' ')));
   const [, faults = ''] = /^ {2}faults +([\d,]+): /.exec(lines[10]) ?? [];
   const counted = lines.slice(sums).find((line) => line.endsWith(' total VM faults taken')) ?? '';
   assert.ok(Number.parseInt(counted, 10) >= Number((faults ?? '').replaceAll(',', '')), counted);
   const quiet = (await replay('--quiet', CALLS)).out;
-  assert.equal(quiet.split('\n').length, 16);
+  assert.equal(quiet.split('\n').length, 17);
 });
 
 test('--json: every count of the truth, and what is not played, by name', async () => {

@@ -17,8 +17,8 @@
  * there; the mapping takes that place all the same, so that what follows is not a
  * consequence.
  *
- * Files are memory that is zero at first, which each mapping has for itself.  MAP_GROWSDOWN maps
- * the range as it is, because what it grew by is not in a recording.
+ * Files are files with contents of ours (vm_files.ts).  MAP_GROWSDOWN maps the range as it is,
+ * because what it grew by is not in a recording.
  *
  * A call that a CPU did not answer in time changed nothing, and is made again.
  */
@@ -44,9 +44,11 @@ import {
   vm_map_unlock_read,
 } from '../../sys/map/vm_map.ts';
 import { vm_map_fixed } from '../../sys/map/vm_map_insert.ts';
-import type { Sysret } from '../../sys/map/vm_mmap.ts';
+import type { MapFile, Sysret } from '../../sys/map/vm_mmap.ts';
+import { vm_map_file } from '../../sys/map/vm_msync.ts';
 import { vm_syscall } from '../../sys/map/vm_syscalls.ts';
 import { vmspace_limits, vmspace_segments } from '../../sys/map/vm_unix.ts';
+import type { vm_object_t } from '../../sys/h/vm_object.ts';
 import { vm_object_deallocate, vm_object_reference } from '../../sys/object/vm_object.ts';
 import {
   V_ADDRESS,
@@ -84,6 +86,8 @@ const TRIES = 200;
 const SHARINGS = MAP_SHARED | MAP_PRIVATE;
 const PROT = VM_PROT_ALL;
 const NO_FILE = -1;
+/** A descriptor that stands for what is given beside it. */
+const FILE = 0;
 
 /** Calls that the player makes; others it leaves out. */
 export const PLAYED: ReadonlySet<number> = new Set([
@@ -96,18 +100,23 @@ export function without_limits(mp: vm_map_t): void {
   const bytes = VM_MAP_MAX * PAGE_SIZE;
   vmspace_limits(mp, { data: bytes, data_max: bytes, stack: bytes, all: bytes });
 }
+/** What is mapped of a file. The reference to the object in hand is used up. */
+export interface CallFile {
+  readonly object: vm_object_t;
+  readonly offset: number;
+}
 /**
  * Makes one recorded call in a space: 0, it answered as recorded; OTHERWISE; or the errno with
  * which it failed here.
  */
-export function play_call(mp: vm_map_t, rows: Float64Array, at: number): number {
+export function play_call(mp: vm_map_t, rows: Float64Array, at: number, file?: CallFile): number {
   const address = rows[at + V_ADDRESS];
   const length = rows[at + V_LENGTH];
   const flags = rows[at + V_FLAGS];
   const prot = rows[at + V_PROT] & PROT;
   switch (rows[at + V_OP]) {
     case VM_MMAP:
-      return map_memory(mp, address, length, prot, flags);
+      return map_memory(mp, address, length, prot, flags, file);
     case VM_MUNMAP:
       return call(mp, 'munmap', [address, length]).error;
     case VM_MPROTECT:
@@ -173,20 +182,29 @@ function has_bank(mp: vm_map_t, address: number, length: number): boolean {
   vm_map_unlock(mp);
   return room !== null;
 }
-function call(mp: vm_map_t, name: string, args: readonly number[]): Sysret {
+function call(mp: vm_map_t, name: string, args: readonly number[], file?: MapFile): Sysret {
   for (let n = 1; ; n++) {
-    const answer = vm_syscall(mp, name, args);
+    const answer = vm_syscall(mp, name, args, file);
     if (answer.error !== ETIMEDOUT || n === TRIES) return answer;
   }
 }
-/** Memory exactly there, in place of what is there. */
+/** Memory or a file, which is referred to once more then, in place of what is there. */
 function memory_at(
   mp: vm_map_t,
   address: number,
   length: number,
   prot: number,
   how: number,
+  file?: CallFile,
 ): Sysret {
+  if (file !== undefined) {
+    const { object, offset } = file;
+    vm_object_reference(object);
+    const of = { object, readable: true, writable: true };
+    const answer = call(mp, 'mmap', [address, length, prot, how | MAP_FIXED, FILE, offset], of);
+    if (answer.error !== 0) vm_object_deallocate(object);
+    return answer;
+  }
   return call(mp, 'mmap', [address, length, prot, how | MAP_ANON | MAP_FIXED, NO_FILE, 0]);
 }
 function map_memory(
@@ -195,12 +213,26 @@ function map_memory(
   length: number,
   prot: number,
   flags: number,
+  file?: CallFile,
+): number {
+  const result = map_there(mp, address, length, prot, flags, file);
+  if (file !== undefined) vm_object_deallocate(file.object);
+  return result;
+}
+function map_there(
+  mp: vm_map_t,
+  address: number,
+  length: number,
+  prot: number,
+  flags: number,
+  file?: CallFile,
 ): number {
   const sharing = flags & SHARINGS;
   const replaces = (flags & MAP_FIXED) !== 0 && (flags & MAP_EXCL) === 0;
-  const { error } = memory_at(mp, address, length, prot, sharing | (replaces ? 0 : MAP_EXCL));
+  const how = sharing | (replaces ? 0 : MAP_EXCL);
+  const { error } = memory_at(mp, address, length, prot, how, file);
   if (error !== EINVAL || replaces) return error;
-  const there = memory_at(mp, address, length, prot, sharing);
+  const there = memory_at(mp, address, length, prot, sharing, file);
   return there.error === 0 ? OTHERWISE : there.error;
 }
 
@@ -213,14 +245,18 @@ function mapped(mp: vm_map_t, address: number, length: number): Stretch[] {
   const range = pages_of(mp, address, length);
   return range === null ? [] : stretches(mp, ...range);
 }
-/** Private memory of a range is new memory; what others see stays. */
+/** Private memory of a range is new memory, or what its file has; what others see stays. */
 function discard(mp: vm_map_t, address: number, length: number): number {
   const range = pages_of(mp, address, length);
   if (range === null) return 0;
   for (const { start, end, prot, shared } of stretches(mp, ...range)) {
     if (shared) continue;
     const from = address + (start - range[0]) * PAGE_SIZE;
-    const { error } = memory_at(mp, from, (end - start) * PAGE_SIZE, prot, MAP_PRIVATE);
+    const bytes = (end - start) * PAGE_SIZE;
+    const of = vm_map_file(mp, start);
+    const file = of === null ? undefined : { object: of.o, offset: of.first * PAGE_SIZE };
+    const { error } = memory_at(mp, from, bytes, prot, MAP_PRIVATE, file);
+    if (of !== null) vm_object_deallocate(of.o);
     if (error !== 0) return error;
   }
   return 0;

@@ -69,6 +69,8 @@ export function pages_of(player: VmPlayer, space: number): Map<number, number> {
 export interface Play {
   /** Operations between two proofs of everything. */
   readonly prove_each?: number;
+  /** Where files of the recording get contents; none: they are memory. */
+  readonly folder?: string;
   /** What is mapped need not be what the model says: memory is short. */
   readonly short?: boolean;
   /** Called before the spaces that are left end. */
@@ -83,6 +85,7 @@ export function play_text(text: string | Uint8Array, how: Play = {}): VmTotals {
     players: 1,
     spaces: vm_shared_buffers(),
     verify: true,
+    folder: how.folder ?? '',
   });
   const each = how.prove_each ?? 1;
   for (let at = 0; at < rows.length; at += VM_COLUMNS * each) {

@@ -39,6 +39,7 @@ import {
   V_FLAGS,
   V_LENGTH,
   V_LINE,
+  V_OFFSET,
   V_OP,
   V_PID,
   V_PROT,
@@ -61,8 +62,16 @@ import {
   type VmBatch,
   vm_batches,
 } from '../ring/vm_events.ts';
-import { no_room, OTHERWISE, play_call, PLAYED, without_limits } from './vm_calls.ts';
+import {
+  type CallFile,
+  no_room,
+  OTHERWISE,
+  play_call,
+  PLAYED,
+  without_limits,
+} from './vm_calls.ts';
 import { Deal, type DealtSpace, type DealtTask } from './vm_deal.ts';
+import { VmFiles } from './vm_files.ts';
 import { VmShared, type VmSharedHandle } from './vm_shared.ts';
 import { stretches } from './vm_stretch.ts';
 import { Toucher, type TouchTotals, type Use } from './vm_touch.ts';
@@ -74,6 +83,8 @@ export interface VmPart {
   /** What makes it a task for this player. */
   readonly spaces: VmSharedHandle;
   readonly verify: boolean;
+  /** Where the files are that the recorded programs had mapped; '': they are memory. */
+  readonly folder: string;
 }
 export interface VmTask extends VmPart {
   readonly ring: RingHandle;
@@ -140,13 +151,15 @@ export class VmPlayer {
   readonly #deal: Deal;
   readonly #shared: VmShared;
   readonly #toucher: Toucher;
+  readonly #contents: VmFiles;
   #files: readonly string[] = [];
 
   constructor(part: VmPart) {
     this.#part = part;
     this.#deal = new Deal(part.players);
     this.#shared = new VmShared(part.spaces);
-    this.#toucher = new Toucher(this.#shared, part.verify);
+    this.#contents = new VmFiles(part.folder);
+    this.#toucher = new Toucher(this.#shared, this.#contents, part.verify);
     this.totals = {
       play_seconds: 0,
       calls: {},
@@ -177,6 +190,7 @@ export class VmPlayer {
     const { recorded } = this.totals;
     Object.assign(recorded, { spaces: spaces_made, most_spaces, left: spaces.size });
     for (const number of [...spaces.keys()]) this.#free(number);
+    this.#contents.close();
   }
   /** The kernel's record of a space of the recording; NULL: there was no memory for it. */
   map_of(number: number): vm_map_t {
@@ -342,7 +356,7 @@ export class VmPlayer {
   #call(rows: Float64Array, at: number, use: Use): void {
     this.#toucher.call(use);
     const usable = usable_range(use.mp, rows, at);
-    const result = play_call(use.mp, rows, at);
+    const result = play_call(use.mp, rows, at, this.#file(rows, at));
     const short = result === ENOMEM && !no_room(use.mp, rows, at);
     if (short) this.#counted(this.totals.no_memory, rows, at);
     else if (result !== 0) this.#differs(rows, at, result);
@@ -350,6 +364,15 @@ export class VmPlayer {
     if (usable === null || result > 0) return;
     const all = rows[at + V_OP] === VM_MMAP && (rows[at + V_FLAGS] & VM_PREFAULT_READ) !== 0;
     this.#toucher.begun(use, usable[0], usable[1], all);
+  }
+  /** What a call maps of a file; undefined: it maps memory. */
+  #file(rows: Float64Array, at: number): CallFile | undefined {
+    const file = rows[at + V_FILE];
+    if (rows[at + V_OP] !== VM_MMAP || file === 0) return undefined;
+    const offset = rows[at + V_OFFSET];
+    const name = this.#files[file] ?? '';
+    const object = this.#contents.object(file, name, offset + rows[at + V_LENGTH]);
+    return object === NULL ? undefined : { object, offset };
   }
   #differs(rows: Float64Array, at: number, result: number): void {
     const { different, mismatches } = this.totals;

@@ -17,6 +17,7 @@ import { vm_page_census } from '../../sys/page/vm_page.ts';
 import { vm_page_limbo_free } from '../../sys/page/vm_page_limbo.ts';
 import { live_number } from '../heap/heap_figures.ts';
 import type { PlayerThread } from '../heap/player_thread.ts';
+import { temporary_folder } from '../temporary.ts';
 import type { Reader } from '../read/reader.ts';
 import type { StraceDocument, TraceResult } from '../read/read_trace.ts';
 import {
@@ -56,6 +57,9 @@ export interface VmFigures {
   cow: number;
   cow_moved: number;
   shootdowns: number;
+  /** Pages that were read from files, and written to them. */
+  pageins: number;
+  pageouts: number;
   /** Spaces that were copied; pages they had mapped, all of which a plain copy would copy. */
   forks: number;
   fork_pages: number;
@@ -111,6 +115,8 @@ const COUNTS = {
   cow: 'vm.stats.vm.v_cow_faults',
   cow_moved: 'vm.stats.vm.v_cow_optim',
   shootdowns: 'vm.stats.tlb.shootdowns',
+  pageins: 'vm.stats.vm.v_vnodepgsin',
+  pageouts: 'vm.stats.vm.v_vnodepgsout',
 } as const;
 /** What the kernel of this machine counted so far. */
 export function live_counts(): VmPlayed['counts'] {
@@ -132,10 +138,18 @@ export async function play_strace(
   const spaces = vm_shared_buffers();
   const before = pages_of_spaces();
   const counted = live_counts();
-  const common = { ring: reader.ring_handle, spaces, players: players.length, verify };
-  for (const p of players) p.start(reader, { ...common, index: p.index });
-  const totals = (await Promise.all(players.map((p) => p.end))) as VmTotals[];
-  const read = (await reader.done) as unknown as TraceResult<StraceDocument>;
+  const ring = reader.ring_handle;
+  const files = temporary_folder();
+  const common = { ring, spaces, players: players.length, verify, folder: files.path };
+  let totals: VmTotals[];
+  let read: TraceResult<StraceDocument>;
+  try {
+    for (const p of players) p.start(reader, { ...common, index: p.index });
+    totals = (await Promise.all(players.map((p) => p.end))) as VmTotals[];
+    read = (await reader.done) as unknown as TraceResult<StraceDocument>;
+  } finally {
+    files.remove();
+  }
   const counts = live_counts();
   for (const key of Object.keys(counts) as (keyof typeof counts)[]) counts[key] -= counted[key];
   const pages_left = pages_of_spaces() - before;

@@ -26,10 +26,11 @@
  * program are not in a recording.
  *
  * Contents.  A store to private memory leaves the space's number and the turn in which it was
- * stored, at both ends of the page; one to shared memory leaves zeros.  Before each use of a
- * private page its ends are looked at: zeros, or what this space wrote, or one that it descends
- * from, before they parted.  So a copy-on-write that was forgotten, or a page that is another
- * one's, is found.
+ * stored, at both ends of the page; one to shared memory leaves zeros, to a shared file what its
+ * page held (vm_files.ts).  Before each use of a private page its ends are looked at: zeros, what
+ * the file has there, or what this space wrote, or one that it descends from, before they
+ * parted; a shared page of a file holds what the file has.  So a copy-on-write that was
+ * forgotten, or a page that is another one's, is found.
  */
 import { mem, PAGE_SIZE, PAGE_WORDS } from '../../sys/machine/memory.ts';
 import { KERN_RESOURCE_SHORTAGE, vm_map_entry, type vm_map_t } from '../../sys/h/vm_map.ts';
@@ -38,6 +39,7 @@ import { page_address, to_page } from '../../sys/map/vm_bank.ts';
 import { vm_frame } from '../../sys/map/vm_copy.ts';
 import { map_header } from '../../sys/map/vm_map_tree.ts';
 import { type Descent, may_hold } from './vm_deal.ts';
+import type { VmFiles } from './vm_files.ts';
 import type { VmShared } from './vm_shared.ts';
 import { each_stretch, type Stretch } from './vm_stretch.ts';
 
@@ -83,10 +85,12 @@ export class Toucher {
     complaints: [],
   };
   readonly #shared: VmShared;
+  readonly #files: VmFiles;
   readonly #verify: boolean;
 
-  constructor(shared: VmShared, verify: boolean) {
+  constructor(shared: VmShared, files: VmFiles, verify: boolean) {
     this.#shared = shared;
+    this.#files = files;
     this.#verify = verify;
   }
 
@@ -170,6 +174,7 @@ export class Toucher {
   /** Loads or stores pages of a stretch. */
   #use(use: Use, s: Stretch, first: number, last: number, store: boolean): void {
     if (!store && (s.prot & VM_PROT_READ) === 0) return;
+    const file = this.#verify ? this.#files.shown(use.mp, s) : null;
     for (let page = first; page < last; page++) {
       const frame = vm_frame(use.mp, page, store);
       if (frame < 0) {
@@ -183,10 +188,11 @@ export class Toucher {
       if (store) this.totals.stores++;
       else this.totals.loads++;
       if (!this.#verify) continue;
-      const good = s.shared || holds(frame, use.descent);
+      const of_file = file !== null && this.#files.holds(frame, file, file.first + page - s.start);
+      const good = of_file || (s.shared ? file === null : holds(frame, use.descent));
       if (!good) this.#wrong(use, page, frame);
       if (!store) continue;
-      if (s.shared) fill(frame, 0, 0);
+      if (s.shared) fill(frame, of_file ? mem.I32[frame] : 0, of_file ? mem.I32[frame + 1] : 0);
       else fill(frame, use.descent.space, use.turn);
     }
   }
@@ -197,6 +203,10 @@ export class Toucher {
     const at = `page 0x${page_address(mp, page).toString(16)} of space ${descent.space}`;
     const words = [0, 1, END, END + 1].map((i) => mem.I32[frame + i]);
     const [who, when] = words;
+    if (who < 0) {
+      totals.complaints.push(`${at}: page ${when} of file ${-1 - who}`);
+      return;
+    }
     const ends = words[2] === who && words[3] === when ? '' : `, and ${words[2]}, ${words[3]}`;
     totals.complaints.push(`${at}: written by space ${who} in its turn ${when}${ends}`);
   }

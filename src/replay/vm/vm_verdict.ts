@@ -56,6 +56,7 @@ function machine(out: VmOutcome): string {
   for (const { line, what } of vm.different) text += row('', `line ${count(line)}: ${what}`);
   const made = `${count(vm.zero_fills)} zero fills, ${count(vm.cow)} of copy-on-write`;
   text += row('faults', `${count(vm.faults)}: ${made}; ${counted(vm.shootdowns, 'shoot-down')}`);
+  if (vm.pageins > 0) text += row('', files(out));
   if (vm.forks > 0) text += row('forks', forks(out));
   if (vm_too_small(out)) text += row('too small', too_small(out));
   text += row('contents', contents(out));
@@ -84,6 +85,10 @@ function answers({ vm }: VmOutcome): string {
   if (other === 0) return good;
   const text = `${good}, ${count(other)} OTHERWISE: `;
   return text + names(vm.mismatches, text.length);
+}
+function files({ vm }: VmOutcome): string {
+  const out = vm.pageouts === 0 ? '' : `, ${count(vm.pageouts)} written`;
+  return `${counted(vm.pageins, 'page')} of files read${out}`;
 }
 function forks({ vm }: VmOutcome): string {
   const copies = counted(vm.cow - vm.cow_moved, 'page');
