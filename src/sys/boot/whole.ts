@@ -2,11 +2,12 @@
  * whole: the life of the system (main.ts), with all parts of the kernel in it.
  *
  * main.ts and the variables call for WITNESS, the profiler, the guards of a checked boot, the
- * writer of dumps, the lists of address spaces and paging out through a table (machine/parts.ts),
- * which a page that counts bytes leaves empty.  This file fills it, once, when it is loaded, and
- * says what variables and counters mean (help.ts): commands, players, tests and the entry `kmem`
- * import the system from here.
+ * writer of dumps, the lists of address spaces, paging out and the detectors of malloc through a
+ * table (machine/parts.ts), which a page that counts bytes leaves empty.  This file fills it, once,
+ * when it is loaded, and says what variables and counters mean (help.ts): commands, players, tests
+ * and the entry `kmem` import the system from here.
  */
+import { detect_alloc, detect_free, detect_size } from '../kmem/kern_detect_chain.ts';
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
 import { contig_run } from '../map/vm_contig_alloc.ts';
@@ -23,6 +24,7 @@ import { HELP } from './help.ts';
 for (const [name, text] of Object.entries(HELP)) help_texts.set(name, text);
 const lists = { objects_report, vmmap_report, vmtotal_report };
 const memory = { pageout_free, contig_run, kernel_fault, kmem_reap };
-parts_begin({ ...lock_parts, ...lists, ...memory, checked_letters, panic_dump });
+const detect = { alloc: detect_alloc, free: detect_free, size: detect_size };
+parts_begin({ ...lock_parts, ...lists, ...memory, detect, checked_letters, panic_dump });
 
 export * from './main.ts';

@@ -14,7 +14,7 @@
  * detectors are off by then; blocks on pages without the mark cost nothing there.  The
  * mark stays until the page is given back: that a page has one means no more than that free asks.
  *
- * Read next: the detectors.
+ * Read next: kern_detect_chain.ts, in which order they are asked.
  */
 import { atomic_and, atomic_or } from '../machine/atomic.ts';
 import { field_word } from '../machine/struct.ts';

@@ -45,7 +45,7 @@ import {
 } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { kernel_parts } from '../machine/parts.ts';
+import { kernel_parts, NO_BLOCK } from '../machine/parts.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
@@ -60,6 +60,7 @@ import {
 import { M_DRAIN, M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
 import { type bucket_t, type cache_t, uma_bucket, uma_cache } from '../h/uma.ts';
 import {
+  PK_BOOT,
   PK_LARGE,
   PK_MARKED,
   PK_MASK as PK_MASK_,
@@ -267,7 +268,7 @@ function malloc_small(size: number, t: malloc_type_t, flags: number, detect: boo
   if ((flags & M_NORECLAIM) === 0) reap_pending();
   if (detect && root.detect[uma()] !== 0) {
     const p = detected(size, t, flags);
-    if (p !== 0) return p;
+    if (p !== 0) return p === NO_BLOCK ? 0 : p;
   }
   const b = malloc_class(size);
   const s = malloc_stats_block(t, flags);
@@ -277,7 +278,7 @@ function malloc_small(size: number, t: malloc_type_t, flags: number, detect: boo
   if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
   return item;
 }
-/** A block by way of the detectors; 0: they want none of it. */
+/** A block by way of the detectors; 0: they want none of it; NO_BLOCK: it has failed. */
 function detected(size: number, t: malloc_type_t, flags: number): number {
   return kernel_parts.detect?.alloc(size, t, flags) ?? 0;
 }
@@ -377,7 +378,7 @@ function malloc_any(size: number, t: malloc_type_t, given: number, detect: boole
   if (!(size >= 0) || !Number.isInteger(size)) panic('malloc: impossible size', String(size));
   if (detect && root.detect[uma()] !== 0) {
     const p = detected(size, t, flags);
-    if (p !== 0) return p;
+    if (p !== 0) return p === NO_BLOCK ? 0 : p;
   }
   const b = size <= KMEM_ZMAX ? malloc_class(size) : -1;
   const s = malloc_stats_block(t, flags);
@@ -537,10 +538,15 @@ function free_any(p: number, t: malloc_type_t): void {
   if ((page.info[m] & PK_MARKED) !== 0 && kernel_parts.detect?.free(p, t)) return;
   free_undetected(p, t);
 }
+/** What page m is, marked or not. Beyond the memory there is no page, and no word to mask. */
+function page_kind(m: number): number {
+  const info = page.info[m];
+  return info >= 0 ? info & ~PK_MARKED : PK_BOOT; // undefined is not
+}
 /** free for a detector: of a block that malloc_undetected gave. Inside the kernel. */
 export function free_undetected(p: number, t: malloc_type_t): void {
   const m = word_page(p);
-  const info = page.info[m] & ~PK_MARKED;
+  const info = page_kind(m);
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) return free_large(p, t, m);
   if (!(info < PK_MALLOC_END)) {
     panic(`free: address ${p * 4}(${m * PAGE_WORDS * 4}) has not been allocated.`);
@@ -652,7 +658,7 @@ export function free_at(anchor: number, t: malloc_type_t): void {
   if (p === 0) return;
   malloc_type_check(t, 'free_at');
   const m = word_page(p);
-  const info = page.info[m] & ~PK_MARKED;
+  const info = page_kind(m);
   if ((info & PK_MASK) === PK_LARGE) return free_large(p, t, m, anchor);
   if (!(info < PK_MALLOC_END)) panic('free_at: the word leads to no block', p * 4);
   const s = malloc_stats_block(t);
@@ -674,7 +680,7 @@ function detected_size(p: number): number {
 /** Usable bytes of a block; 0: none is there. The page's own kind decides, never a slab's keg. */
 export function malloc_usable_size(p: number): number {
   const m = word_page(p);
-  const info = page.info[m] & ~PK_MARKED;
+  const info = page_kind(m);
   const found = detected_size(p);
   if (found >= 0) return found;
   if (info < PK_MALLOC_END) return 16 << info;

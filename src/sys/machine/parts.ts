@@ -28,13 +28,18 @@ import type { SysctlHandler } from './sysctl_decl.ts';
 
 /** What looks at blocks of malloc: memguard, redzone, stacks (kmem/kern_detect.ts). */
 export interface MallocDetect {
-  /** A block of another kind, or with something noted about it; 0: as if nobody looked. */
+  /**
+   * A block of another kind, or with something noted about it; 0: as if nobody looked; NO_BLOCK:
+   * there is no memory, and that is counted.
+   */
   readonly alloc: (size: number, t: number, flags: number) => number;
   /** Frees the block at p, on a marked page, if it is a detector's. */
   readonly free: (p: number, t: number) => boolean;
   /** Bytes that were asked for of the block that a program has at p; -1: it is no detector's. */
   readonly size: (p: number) => number;
 }
+/** What MallocDetect.alloc answers where a request has failed. */
+export const NO_BLOCK = -1;
 export interface KernelParts {
   readonly witness_boot: () => void;
   readonly witness_init: (l: number) => void;

@@ -1,0 +1,47 @@
+/*
+ * kern_detect_chain: the detectors one after the other, as the kernel calls them.
+ *
+ *      detect_alloc     the first one that is on and wants the block makes it
+ *      detect_free      whose block it is frees it
+ *      detect_size      whose block it is knows how long it is
+ *
+ * The order matters: memguard decides before redzone, as in BSD.  A block is one detector's at
+ * most.  Each detector is a record of three functions in a file of its own, and has a line in the
+ * table below; boot/whole.ts gives the chain to kern_malloc.ts.  A detector that is off is asked
+ * for no block, but its blocks may be there still: so free and size ask all of them.
+ *
+ * Read next: kern_detect.ts, how a request comes here.
+ */
+import type { MallocDetect } from '../machine/parts.ts';
+import { uma, uma_root } from '../uma/uma_int.ts';
+
+const root = uma_root;
+
+/** What looks at blocks of malloc; `which` is its bit of MD_*. */
+export interface Detector extends MallocDetect {
+  readonly which: number;
+}
+/** All of them, in the order in which they are asked. */
+export const detectors: Detector[] = [];
+
+/** A block by the first detector that wants it; 0: none does; NO_BLOCK: it found no memory. */
+export function detect_alloc(size: number, t: number, flags: number): number {
+  const on = root.detect[uma()];
+  for (const d of detectors) {
+    const p = (on & d.which) !== 0 ? d.alloc(size, t, flags) : 0;
+    if (p !== 0) return p;
+  }
+  return 0;
+}
+/** Frees the block at p, which a program has, if it is a detector's. */
+export function detect_free(p: number, t: number): boolean {
+  return detectors.some((d) => d.free(p, t));
+}
+/** Bytes that were asked for of the block that a program has at p; -1: it is no detector's. */
+export function detect_size(p: number): number {
+  for (const d of detectors) {
+    const size = d.size(p);
+    if (size >= 0) return size;
+  }
+  return -1;
+}
