@@ -78,6 +78,7 @@ import {
   WINDOW_FRAGMENTED,
   WINDOW_HELD,
   WINDOW_LIMIT,
+  WINDOW_WIRED,
 } from '../sys/map/vm_window.ts';
 import { pagedaemon_wanted } from '../sys/boot/pagedaemon.ts';
 import { tlb_silent } from '../sys/pmap/pmap_tlb.ts';
@@ -448,6 +449,10 @@ export class Region extends RegionAccess implements Disposable {
     const details = { address: this.address + offset, size: n };
     if (reason === WINDOW_LIMIT) {
       const why = `a window of ${n} bytes: vm.window_max and vm.max_wired leave ${bytes}`;
+      throw this.#error(ENOMEM, op, why, { ...details, reason: 'limit' });
+    }
+    if (reason === WINDOW_WIRED) {
+      const why = `of the ${n} bytes a page is held in place as often as it can be`;
       throw this.#error(ENOMEM, op, why, { ...details, reason: 'limit' });
     }
     if (reason === WINDOW_FRAGMENTED) {

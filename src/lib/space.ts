@@ -386,7 +386,7 @@ export class Space implements Mortal, Disposable {
     const why: Record<number, string> = {
       [EPERM]: 'nobody may lock memory: security.bsd.unprivileged_mlock is 0',
       [ENOMEM]: `its limit leaves ${space} bytes to lock, and vm.max_wired ${all}`,
-      [EAGAIN]: `vm.max_wired leaves ${all} bytes, or a page cannot be had`,
+      [EAGAIN]: `vm.max_wired leaves ${all} bytes, or a page is locked in too many places`,
     };
     const text = `space '${this.name}': ${why[errno] ?? 'it cannot be done'}`;
     const reason = errno === EPERM ? undefined : 'limit';

@@ -43,6 +43,7 @@ import { vm_hold, type vm_hold_t } from '../h/vm_hold.ts';
 import {
   KERN_INVALID_ADDRESS,
   KERN_INVALID_ARGUMENT,
+  KERN_NO_SPACE,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
   MAP_ENTRY_IN_TRANSITION,
@@ -63,7 +64,7 @@ import { PAGE_VALID, PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_COPY, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { object_page } from '../object/vm_object_page.ts';
 import { vm_page_counted, vm_page_unwire_list, vm_page_wire_list } from '../page/vm_page_wire.ts';
-import { vm_page_loans } from '../page/vm_pageq.ts';
+import { vm_page_loans, vm_page_wirable } from '../page/vm_pageq.ts';
 import { pmap_frames } from '../pmap/pmap.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -104,8 +105,9 @@ const NO_HOLD = NULL as vm_hold_t;
 
 /**
  * Wires a range, as `flags` says (VM_MAP_WIRE_*).  KERN_INVALID_ADDRESS a page is not mapped, or
- * not for any use, and holes are not passed over; else as a fault of the page that could not be
- * had.  Then nothing is wired that was not before.  The caller holds no lock; it may sleep.
+ * not for any use, and holes are not passed over; KERN_NO_SPACE a page is wired in as many places
+ * as can be; else as a fault of the page that could not be had.  Then nothing is wired that was not
+ * before.  The caller holds no lock; it may sleep.
  */
 export function vm_map_wire(mp: vm_map_t, start: number, end: number, flags: number): number {
   vm_map_lock(mp);
@@ -237,9 +239,14 @@ function pages_in(mp: vm_map_t, mine: readonly vm_map_entry_t[]): number {
     const frames = room(e);
     for (let tries = 0; result === KERN_SUCCESS; ) {
       if (entry.wired[e] === entry.end[e] - entry.start[e]) break;
-      if (some_in(mp, e, frames)) {
+      const came = some_in(mp, e, frames);
+      if (came > 0) {
         tries = 0;
         continue;
+      }
+      if (came === TOO_OFTEN) {
+        result = KERN_NO_SPACE;
+        break;
       }
       const vpn = entry.start[e] + entry.wired[e];
       if (!shared) vm_map_lock_downgrade(mp);
@@ -256,10 +263,14 @@ function pages_in(mp: vm_map_t, mine: readonly vm_map_entry_t[]): number {
   }
   return result;
 }
-/** Wires the next pages of an entry, if the very next one is mapped. False: none. */
-function some_in(mp: vm_map_t, e: vm_map_entry_t, frames: Int32Array): boolean {
+/** Of some_in: the next page is mapped, and cannot be wired once more. */
+const TOO_OFTEN = -1;
+/**
+ * Wires the next pages of an entry, if the very next one is mapped: returns how many, or TOO_OFTEN.
+ */
+function some_in(mp: vm_map_t, e: vm_map_entry_t, frames: Int32Array): number {
   const o = entry.object[e];
-  if (o === NULL || entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) return false;
+  if (o === NULL || entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) return 0;
   const vpn = entry.start[e] + entry.wired[e];
   const i = entry.offset[e] + entry.wired[e];
   const pm = map.pmap[mp];
@@ -267,10 +278,14 @@ function some_in(mp: vm_map_t, e: vm_map_entry_t, frames: Int32Array): boolean {
   mtx_lock(object.lock, o);
   const n = pmap_frames(pm, vpn, entry.end[e], frames);
   let k = 0;
-  while (k < n && idle_here(frames[k], o, i + k)) k++;
+  let room = true;
+  while (k < n && room && idle_here(frames[k], o, i + k)) {
+    room = vm_page_wirable(frames[k]);
+    if (room) k++;
+  }
   if (k > 0) vm_page_wire_list(frames, 0, k, word);
   mtx_unlock(object.lock, o);
-  return k > 0;
+  return k > 0 || room ? k : TOO_OFTEN;
 }
 /**
  * Whether page m, which is mapped, is page `i` of a locked object as a store may find it: idle, and

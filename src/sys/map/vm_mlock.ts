@@ -15,6 +15,7 @@ import { EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM } from '../machine/errno.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { MCL_CURRENT, MCL_FUTURE } from '../h/mman.ts';
 import {
+  KERN_NO_SPACE,
   KERN_SUCCESS,
   VM_MAP_WIRE_HOLESOK,
   VM_MAP_WIRE_NOHOLES,
@@ -64,7 +65,9 @@ function pieces_of(mp: vm_map_t, { first, last }: Range, lock: boolean): Piece[]
 export function vm_lock(mp: vm_map_t, start: number, end: number): number {
   if (forbidden()) return EPERM;
   const over = wire_over_limit(mp, end - start);
-  return over !== 0 ? over : -with_memory(() => vm_map_wire(mp, start, end, WHOLE));
+  if (over !== 0) return over;
+  const kern = with_memory(() => vm_map_wire(mp, start, end, WHOLE));
+  return kern === KERN_NO_SPACE ? EAGAIN : -kern;
 }
 /** Unlocks them; what is not locked is passed over. As vm_lock. */
 export function vm_unlock(mp: vm_map_t, start: number, end: number): number {

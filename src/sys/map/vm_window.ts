@@ -116,6 +116,7 @@ import {
   pages_wire,
   pages_written,
   SCATTERED,
+  TOO_OFTEN,
 } from './vm_window_pages.ts';
 
 const map = vm_map;
@@ -184,9 +185,11 @@ export const WINDOW_LIMIT = 1;
 export const WINDOW_FRAGMENTED = 2;
 export const WINDOW_SHORT = 3;
 export const WINDOW_HELD = 4;
+export const WINDOW_WIRED = 5;
 /**
  * More about the last call of vm_window_open in this thread that ended with ENOMEM: one of
- * WINDOW_*, and pages: what the limit leaves, the longest run of free pages, or the free pages.
+ * WINDOW_*, and pages: what the limit leaves, the longest run of free pages, or the free pages;
+ * WINDOW_WIRED: one of its pages is wired as often as it can be.
  * With EBUSY: WINDOW_HELD, its pages do not lie side by side, and some are locked, or under a
  * window, in another map; else 0.
  */
@@ -223,7 +226,8 @@ export function vm_window_open(mp: vm_map_t, start: number, end: number, prot: n
       if (error === -ENOMEM) error = short_of(WINDOW_SHORT, vm_page_free_count());
     }
     if (error === 0) continue;
-    if (error === -ENOMEM && vm_window_why.reason !== WINDOW_LIMIT && reclaims++ < RECLAIMS) {
+    const full = vm_window_why.reason === WINDOW_LIMIT || vm_window_why.reason === WINDOW_WIRED;
+    if (error === -ENOMEM && !full && reclaims++ < RECLAIMS) {
       if (reclaimed(mp, start, end)) continue;
     }
     vm_map_deallocate(mp);
@@ -253,6 +257,7 @@ function open_locked(mp: vm_map_t, start: number, end: number, prot: number): nu
   if (end - start > room) return over_limit(room);
   const most = root.pages[window_root()] + room; // what is locked meanwhile does not count
   const first = pages_look(mp, start, end, prot);
+  if (first === TOO_OFTEN) return short_of(WINDOW_WIRED, 0);
   if (first < 0) return first;
   if (first !== SCATTERED) {
     const w = open_run(mp, start, end, { prot, frame: first, most });

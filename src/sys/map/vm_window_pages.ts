@@ -49,6 +49,7 @@ import { vm_page_split } from '../page/vm_page_lend.ts';
 import {
   vm_page_activate,
   vm_page_loans,
+  vm_page_wirable,
   vm_page_wire_counted,
   vm_page_wire_run,
   vm_page_wirings,
@@ -70,6 +71,8 @@ const page = vm_page;
 
 /** Of pages_look: they are not side by side. */
 export const SCATTERED = 0;
+/** Beside -errno: a page is wired as often as it can be. */
+export const TOO_OFTEN = -1001;
 /** Beside -errno: pages_fault first, then everything is to be looked up again. */
 export const AGAIN = -1000;
 
@@ -84,6 +87,7 @@ const wanted = {
   last: 0,
   scattered: false,
   device: false,
+  full: false,
 };
 
 // --- looking -----------------------------------------------------------------------------------
@@ -121,14 +125,15 @@ function again(e: vm_map_entry_t, vpn: number, access: number, busy: number): nu
   return AGAIN;
 }
 /**
- * The page of memory that is the first of a range, if the others follow it; SCATTERED if not; AGAIN
- * or -EFAULT.  The map is locked, and the range is mapped so that `prot` is allowed.  What is not
- * behind a mapping of this map alone may change at once.
+ * The page of memory that is the first of a range, if the others follow it; SCATTERED if not; AGAIN,
+ * TOO_OFTEN or -EFAULT.  The map is locked, and the range is mapped so that `prot` is allowed.  What
+ * is not behind a mapping of this map alone may change at once.
  */
 export function pages_look(mp: vm_map_t, start: number, end: number, prot: number): number {
   wanted.first = 0;
   wanted.scattered = false;
   wanted.device = false;
+  wanted.full = false;
   for (let vpn = start; vpn < end; ) {
     const e = vm_map_lookup_entry(mp, vpn);
     const last = Math.min(end, entry.end[e]);
@@ -136,6 +141,7 @@ export function pages_look(mp: vm_map_t, start: number, end: number, prot: numbe
     if (error !== 0) return error;
     vpn = last;
   }
+  if (wanted.full) return TOO_OFTEN;
   if (!wanted.scattered) return wanted.first;
   return wanted.device ? -EFAULT : SCATTERED; // the kernel's own pages move nowhere
 }
@@ -156,6 +162,7 @@ function looked_at(m: number): void {
   if (wanted.first === 0) wanted.first = m;
   else if (m !== wanted.last + 1) wanted.scattered = true;
   wanted.last = m;
+  if (!vm_page_wirable(m)) wanted.full = true;
   if (page.flags[m] & PG_FICTITIOUS) wanted.device = true;
 }
 /** Of pages that are all wanted in the topmost object, in one hold of its lock. */
@@ -232,6 +239,10 @@ export function pages_wire(
   }
   return 0;
 }
+/** Whether a page of a locked object may be wired where it is. */
+function holdable(m: number): boolean {
+  return page.busy[m] === 0 && vm_page_loans(m) === 0 && vm_page_wirable(m);
+}
 /** Of pages that are all in the topmost object, in one hold of its lock. */
 function wire_entry(
   e: vm_map_entry_t,
@@ -247,7 +258,7 @@ function wire_entry(
   let there = true;
   for (let k = 0; k < to - from && there; k++) {
     const m = first + k;
-    there = page.busy[m] === 0 && object_page_seen(o, i + k) === m && vm_page_loans(m) === 0;
+    there = holdable(m) && object_page_seen(o, i + k) === m;
   }
   if (there) vm_page_wire_run(first, to - from, count);
   mtx_unlock(object.lock, o);
@@ -264,7 +275,7 @@ function wire_each(
   for (let vpn = to - 1; vpn >= from; vpn--) {
     const m = first + vpn - from;
     const there = page_of(e, vpn, false);
-    const good = there === m && page.busy[m] === 0 && vm_page_loans(m) === 0;
+    const good = there === m && holdable(m);
     if (good) vm_page_wire_counted(m, count);
     if (there !== 0) mtx_unlock(object.lock, object_seen.o);
     if (!good) {

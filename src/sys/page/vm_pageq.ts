@@ -74,6 +74,8 @@ export const ACT_INIT = 5;
 const WIRE_MASK = 0xffff;
 const LOAN_SHIFT = 16;
 export const ONE_LOAN = (1 << LOAN_SHIFT) + 1;
+/** The most wirings of a page for programs: its word has room for those of the kernel beside. */
+export const WIRINGS_MOST = 0xff00;
 
 /** Pages that are queued in one section. */
 const STEP = 4;
@@ -510,6 +512,10 @@ function wirings(m: number): number {
 /** How often a page is wired. A fictitious one is, once, for ever. */
 export function vm_page_wirings(m: number): number {
   return page.flags[m] & PG_FICTITIOUS ? 1 : wirings(m);
+}
+/** Whether page m may be wired once more for a program. Right while its object is locked. */
+export function vm_page_wirable(m: number): boolean {
+  return vm_page_wirings(m) < WIRINGS_MOST;
 }
 /** Wires a page. Of a fictitious one nothing changes. */
 export function vm_page_owner_wire(m: number): void {
