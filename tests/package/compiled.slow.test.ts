@@ -15,7 +15,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
-import { dice, SEED } from '../../src/sys/machine/seed.test.lib.ts';
+import { some_of } from '../../src/sys/machine/seed.test.lib.ts';
 import { rewrite_workers } from '../../tools/build.ts';
 import { walk } from '../../tools/source.ts';
 import { bundle_workers, is_thread } from '../../tools/worker_bundles.ts';
@@ -36,9 +36,7 @@ const DRAWN = process.env.KMEM_COMPILED === 'all' ? Number.POSITIVE_INFINITY : 3
 function chosen(major: number, all: readonly string[]): readonly string[] {
   if (major !== NODE_MAJORS[0]) return all.filter((name) => NEWEST.includes(name));
   const others = all.filter((name) => !ALWAYS.includes(name));
-  const draw = dice(SEED);
-  while (others.length > DRAWN) others.splice(draw(others.length), 1);
-  return [...all.filter((name) => ALWAYS.includes(name)), ...others];
+  return [...all.filter((name) => ALWAYS.includes(name)), ...some_of(others, DRAWN)];
 }
 
 before(async () => {

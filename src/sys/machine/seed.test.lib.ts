@@ -41,3 +41,9 @@ export function dice(seed: number): (n: number) => number {
     return Math.floor((((z ^ (z >>> 14)) >>> 0) / 2 ** 32) * n);
   };
 }
+/** So many of these, in the order they have, drawn; all, where there are no more. */
+export function some_of<T>(all: readonly T[], most: number, draw = dice(SEED)): T[] {
+  const some = [...all];
+  while (some.length > most) some.splice(draw(some.length), 1);
+  return some;
+}
