@@ -8,9 +8,13 @@ import assert from 'node:assert/strict';
 import { uma_check } from '../../sys/uma/uma_check.ts';
 import { is_packet_outcome, live_mbufs, type PacketOutcome } from './packet_replay.ts';
 import type { CaptureDocument } from '../read/pcap_stats.ts';
+import { truth_in } from '../read/traces.test.common.ts';
 import { PLAIN } from '../heap/replay.test.lib.ts';
 import { play_trace, type ReplayOptions } from '../heap/replay.ts';
 
+/** What is true of the captures of a folder; null: there is none. */
+export const captures_truth = (folder: string): Record<string, Partial<CaptureDocument>> | null =>
+  truth_in(folder, /\.pcap\.gz$/);
 /** Counts that are zero when nothing is left. */
 export function left_behind(): number[] {
   const f = live_mbufs();

@@ -2,8 +2,6 @@
  * pages.test.lib: reading recordings of references to pages, for the tests of their readers.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { hear_pages, type PageSink } from '../ring/page_events.ts';
 import { RingReader } from '../ring/ring.ts';
 import { PagesParser } from './kmem_pages.ts';
@@ -14,6 +12,7 @@ import type { PagesReading } from './page_lines.ts';
 import { PageRefs } from './page_refs.ts';
 import type { PagesDocument } from './read_trace.ts';
 import { open_reader, type ReaderOptions } from './reader.ts';
+import { truth_in } from './traces.test.common.ts';
 
 /** What a player is told: the pages by index, and references as index and whether it writes. */
 export class Heard implements PageSink {
@@ -75,12 +74,8 @@ export async function read_pages(
 
 export type PagesTruth = Record<string, Partial<PagesDocument>>;
 /** What is true of the pages of a folder's recordings, by name; null: there is none. */
-export function pages_truth(folder: string): PagesTruth | null {
-  const file = join(folder, 'truth.json');
-  if (!existsSync(file)) return null;
-  const all = Object.entries(JSON.parse(readFileSync(file, 'utf8')) as PagesTruth);
-  return Object.fromEntries(all.filter(([name]) => /\.(pages|lackey)\.gz$/.test(name)));
-}
+export const pages_truth = (folder: string): PagesTruth | null =>
+  truth_in(folder, /\.(pages|lackey)\.gz$/);
 
 /** What the reader says of a recording is the truth, and so is what a player is told. */
 export async function equal_to_pages_truth(

@@ -1,12 +1,12 @@
 /*
- * Shown: what the reader says of each recording of the full set equals the truth, and its
+ * Shown: what the reader says of a recording of the full set equals the truth, and its
  * operations can be played: what munmap, mprotect and the like of the recording hit is
  * mapped.  The operations are those of the recorded kernel, whatever strace wrote between
  * whose lines; damage breaks nothing.  What the strace of this machine writes, in every
  * style it has, is read without a line of no sense.
- * By what means: truth.json; a naive model of address spaces (vm_events.model.ts); a small
- * kernel with threads whose recordings are made up and damaged (strace.fuzz.ts); strace,
- * where it is installed and may trace.
+ * By what means: truth.json, of one that is drawn (of all by recordings.stress.ts); a naive
+ * model of address spaces (vm_events.model.ts); a small kernel with threads whose recordings are
+ * made up and damaged (strace.fuzz.ts); strace, where it is installed and may trace.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -15,18 +15,11 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { run } from './strace.fuzz.ts';
 import { modelled, read_strace, read_text, strace_truth } from './strace.test.lib.ts';
-import { BUNDLED, SEED, SHARED, temporary_folder } from './traces.test.common.ts';
+import { beside, drawn, SEED, SHARED, temporary_folder } from './traces.test.common.ts';
 
-const bundled = strace_truth(BUNDLED) ?? {};
-const shared = strace_truth(SHARED);
-if (shared === null) {
-  const skip = 'the full set of traces is not beside the repository; set KMEM_TRACES to its folder';
-  test('the full set of traces equals the truth', { skip });
-}
 /** What the reader says in its own words. */
 const WORDS = new Set(['rule']);
-for (const [name, wanted] of Object.entries(shared ?? {})) {
-  if (name in bundled) continue;
+for (const [name, wanted] of drawn(beside(strace_truth))) {
   test(`${name} equals the truth, and its operations can be played`, async (t) => {
     const { trace, error, model } = await read_strace([join(SHARED, name)]);
     assert.ok(trace, error?.message ?? 'no result');

@@ -4,8 +4,6 @@
  * read_text() reads in this thread, in pieces of any size, and keeps the operations;
  * read_strace() has the reader's own thread do it, with a real ring.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { RingReader } from '../ring/ring.ts';
 import { VM_COLUMNS, vm_batches } from '../ring/vm_events.ts';
 import { VmModel } from '../vm/vm_events.model.ts';
@@ -15,6 +13,7 @@ import type { StraceDocument } from './read_trace.ts';
 import { open_reader, type ReaderOptions } from './reader.ts';
 import type { SourceError } from './source.ts';
 import { StraceParser, type StraceReading } from './strace.ts';
+import { truth_in } from './traces.test.common.ts';
 
 export interface Read {
   document: StraceReading;
@@ -71,10 +70,6 @@ export async function read_strace(
 }
 
 export type StraceTruth = Record<string, Partial<StraceDocument>>;
-/** The recordings of system calls of a folder, and what is true of them; null: there is none. */
-export function strace_truth(folder: string): StraceTruth | null {
-  const file = join(folder, 'truth.json');
-  if (!existsSync(file)) return null;
-  const all = Object.entries(JSON.parse(readFileSync(file, 'utf8')) as StraceTruth);
-  return Object.fromEntries(all.filter(([name]) => /\.strace\.gz$/.test(name)));
-}
+/** What is true of the recordings of system calls of a folder; null: there is none. */
+export const strace_truth = (folder: string): StraceTruth | null =>
+  truth_in(folder, /\.strace\.gz$/);

@@ -6,12 +6,13 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
 import { open_reader, type Reader, type ReaderOptions, type TraceResult } from './reader.ts';
 import type { RingHandle } from '../ring/ring.ts';
 import type { SourceError } from './source.ts';
+import { some_of } from '../../sys/machine/seed.test.lib.ts';
 import type { PlayerTask, PlayerTotals } from './player.test.worker.ts';
 import type { TraceDocument } from './trace_stats.ts';
 
@@ -23,15 +24,40 @@ export const BUNDLED = join(ROOT, 'traces');
 /** All traces, where somebody keeps them beside the repository. */
 export const SHARED = process.env.KMEM_TRACES ?? join(ROOT, '..', 'shared', 'traces');
 
+/** Nothing is drawn: recordings.stress.ts takes every recording, as far as it goes. */
+export const WHOLE = process.env.KMEM_RECORDINGS === 'all';
+/** So many of these, other ones each time (KMEM_SEED). */
+export function drawn<T>(recordings: readonly T[], most = 1): T[] {
+  return WHOLE ? [...recordings] : some_of(recordings, most);
+}
+/**
+ * The recordings of the full set that are not in the repository, and what is true of them; where
+ * there is no full set, a test that is skipped says so.
+ */
+export function beside<T>(
+  truth_of: (folder: string) => Readonly<Record<string, T>> | null,
+): [name: string, truth: T][] {
+  const shared = truth_of(SHARED);
+  if (shared === null) {
+    const skip = 'it is not beside the repository; set KMEM_TRACES to its folder';
+    test('the full set of traces', { skip });
+  }
+  const bundled = truth_of(BUNDLED) ?? {};
+  return Object.entries(shared ?? {}).filter(([name]) => !(name in bundled));
+}
+
 export type Truth = Record<string, Partial<TraceDocument>>;
 
-/** The heap traces of a folder and what is true of them; null when the folder is not there. */
-export function heap_truth(folder: string): Truth | null {
+/** What is true of the recordings of a folder whose names match; null: nothing is there. */
+export function truth_in<T>(folder: string, names: RegExp): Record<string, T> | null {
   const file = join(folder, 'truth.json');
   if (!existsSync(file)) return null;
-  const all = Object.entries(JSON.parse(readFileSync(file, 'utf8')) as Truth);
-  return Object.fromEntries(all.filter(([name]) => /\.(mtrace|threads)\.gz$/.test(name)));
+  const all = Object.entries(JSON.parse(readFileSync(file, 'utf8')) as Record<string, T>);
+  return Object.fromEntries(all.filter(([name]) => names.test(name)));
 }
+/** The same of recorded heaps. */
+export const heap_truth = (folder: string): Truth | null =>
+  truth_in(folder, /\.(mtrace|threads)\.gz$/);
 
 /** Starts a player's thread; resolves with its totals. */
 export function start_player(task: PlayerTask): Promise<PlayerTotals> {

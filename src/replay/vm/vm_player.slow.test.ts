@@ -6,6 +6,8 @@
  * numbers, whole and damaged, leave nothing behind either.
  * By what means: real readers and players, INVARIANTS and WITNESS on, all walkers at the end;
  * truth.json; the made-up kernel of strace.fuzz.ts; beside the model where one thread plays.
+ * Of the full set one is drawn, and memory ends in the beginning of one; recordings.stress.ts
+ * takes all.
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -16,7 +18,16 @@ import { PLAIN } from '../heap/replay.test.lib.ts';
 import { play_trace, type ReplayOptions } from '../heap/replay.ts';
 import { damaged, made_up } from '../read/strace.fuzz.ts';
 import { strace_truth } from '../read/strace.test.lib.ts';
-import { BUNDLED, random_from, SEED, SHARED, temporary_file } from '../read/traces.test.common.ts';
+import {
+  beside,
+  BUNDLED,
+  drawn,
+  random_from,
+  SEED,
+  SHARED,
+  temporary_file,
+  WHOLE,
+} from '../read/traces.test.common.ts';
 import { in_machine, none_left, play_text } from './vm_player.test.lib.ts';
 import { is_vm_outcome, sum_of, type VmOutcome } from './vm_replay.ts';
 
@@ -54,21 +65,18 @@ function as_recorded({ trace, vm, not_played }: VmOutcome): void {
   assert.ok(vm.cow >= vm.cow_moved);
 }
 
-const bundled = strace_truth(BUNDLED) ?? {};
-const shared = strace_truth(SHARED);
-if (shared === null) {
-  const skip = 'the full set of traces is not beside the repository; set KMEM_TRACES to its folder';
-  test('the full set of traces is played', { skip });
-}
-const all = Object.fromEntries(Object.keys(shared ?? {}).map((name) => [name, SHARED]));
-for (const name of Object.keys(bundled)) all[name] = BUNDLED;
-for (const [name, folder] of Object.entries(all)) {
+const bundled = Object.entries(strace_truth(BUNDLED) ?? {});
+const others = beside(strace_truth);
+const folders: Record<string, string> = {};
+for (const [name] of bundled) folders[name] = BUNDLED;
+for (const [name] of others) folders[name] = SHARED;
+for (const [name, known] of [...bundled, ...drawn(others)]) {
   test(`${name}, on two CPUs`, async (t) => {
-    const file = join(folder, name);
+    const file = join(folders[name], name);
     const out = await play(file);
     as_recorded(out);
     const { trace, vm } = out;
-    const truth: Record<string, unknown> = { ...(bundled[name] ?? shared?.[name]) };
+    const truth: Record<string, unknown> = { ...known };
     for (const key of ['lines', 'calls', 'errors', 'exits', 'mmap_bytes', 'munmap_bytes']) {
       if (key in truth) assert.deepEqual(trace[key as keyof typeof trace], truth[key], key);
     }
@@ -91,9 +99,11 @@ for (const [name, folder] of Object.entries(all)) {
 }
 test(`memory ends in the middle, and so does the recording (seed ${SEED})`, async (t) => {
   const random = random_from(SEED);
-  for (const name of Object.keys(all).filter((one) => !one.includes('-io'))) {
-    const text = gunzipSync(readFileSync(join(all[name], name)));
-    const cut = temporary_file(t, name, text.subarray(0, 60_000 + random(20_000)));
+  // Each page that is refused costs a search for one: of a few hundred, not of thousands.
+  const [least, more] = WHOLE ? [60_000, 20_000] : [25_000, 10_000];
+  for (const name of drawn(Object.keys(folders).filter((one) => !one.includes('-io')))) {
+    const text = gunzipSync(readFileSync(join(folders[name], name)));
+    const cut = temporary_file(t, name, text.subarray(0, least + random(more)));
     const { vm } = await play(cut, { memory: '1M', set: ENDS });
     assert.ok(sum_of(vm.no_memory) + vm.no_memory_touches > 0, name);
     as_recorded(await play(cut));
