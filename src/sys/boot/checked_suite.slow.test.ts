@@ -19,6 +19,7 @@ const FILES: [path: string, ...left_out: string[]][] = [
   ['sys/uma/uma_zone.test.ts'],
   ['sys/client/mbuf.test.ts', 'an mbuf freed twice'],
   ['sys/kmem/malloc.test.ts', 'a garbage type panics', 'and around whole pages, INVARIANTS'],
+  ['sys/kmem/kern_stack.test.ts', 'a number that is none'],
   ['sys/observe/sysctl_tree.test.ts'],
   ['sys/client/kern_mbuf_drain.test.ts'],
   ['sys/page/vm_page.test.ts', 'seeded sequences of every operation'],

@@ -5,7 +5,7 @@
  * and done only when an exception leaves the kernel (subr_trap.ts).  Locks of the
  * program do not count: it may well hold them then.
  *
- *      UMA lock, UMA drain · each keg · malloc types · free pages · sleep queues ·
+ *      UMA lock, UMA drain · each keg · malloc types · stacks · free pages · sleep queues ·
  *      address spaces, and their list · the registry, and its queues · the sysctl tree ·
  *      shared holds, from the CPU's row
  *
@@ -17,12 +17,14 @@ import { NULL } from '../machine/struct.ts';
 import { registry_each, registry_name, registry_root } from '../client/kern_registry.ts';
 import { malloc_root } from '../h/malloc.ts';
 import { reg_queue, reg_root } from '../h/registry.ts';
+import { stack_root } from '../h/stack.ts';
 import { uma_keg } from '../h/uma.ts';
 import { vm_kern_root } from '../h/vm_kern.ts';
 import { VM_MAP_SYSTEM, vm_map, vm_map_root } from '../h/vm_map.ts';
 import { kern_root } from '../map/vm_kern_vars.ts';
 import { map_root } from '../map/vm_map.ts';
 import { malloc_anchor } from '../kmem/kern_malloc_type.ts';
+import { stack_anchor } from '../kmem/kern_stack_vars.ts';
 import { sysctl_root, tree } from '../observe/sysctl_tree.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { mtx_owned, mtx_owned_word } from '../sync/kern_mutex.ts';
@@ -45,6 +47,7 @@ export function kernel_locks_held(): string[] {
   held_mutex(uma() + uma_root.drain, held);
   uma_each_keg((k) => held_mutex(k + uma_keg.lock, held));
   held_mutex(malloc_anchor() + malloc_root.lock, held);
+  held_mutex(stack_anchor() + stack_root.lock, held);
   held_mutex(phys_root() + vm_phys.lock, held);
   held_mutex(registry_root() + reg_root.lock, held);
   registry_each((e, kind) => {

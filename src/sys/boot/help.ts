@@ -22,6 +22,7 @@ export const HELP: Readonly<Record<string, string>> = {
   'vm.kmem': 'Settings of the kernel heap',
   'vm.memguard': 'Guarded allocations that trap stray accesses',
   'vm.redzone': 'Guard bytes around allocations',
+  'vm.stack': 'Stacks that are kept, and whose blocks are noted with them',
   'vm.malloc': 'The malloc allocator: what it did',
   'vm.pageout': 'The page daemon',
   'vm.phys': 'Physical pages: free runs and how they are split',

@@ -94,6 +94,7 @@ import {
   mcache_attach,
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
+import { stack_boot } from '../kmem/kern_stack_vars.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
 import { vm_hold_idle, vm_hold_startup } from '../map/vm_hold.ts';
@@ -246,6 +247,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [isa_dma_boot, 'the channels of the ISA bus, without buffers yet'],
   [mbuf_boot, 'where the zones of buffer chains will be noted'],
   [registry_boot, 'the names of objects that every thread finds'],
+  [stack_boot, 'where stacks will be kept, if somebody keeps some'],
   [mprof_boot, 'which sizes are asked for, if the option is on'],
   [slot_start, 'this thread becomes CPU 0: from here on locks work'],
   [() => sysctl_tree_boot(), 'names and numbers of all that can be seen and set'],

@@ -138,6 +138,12 @@ export const lock_order: readonly LockClass[] = [
     recovery: 'undo',
     help: 'where pages are mapped: one list of 64',
   },
+  {
+    name: 'stacks',
+    kind: 'mtx',
+    recovery: 'undo',
+    help: 'stacks that are kept, and what is noted of blocks with them',
+  },
   { name: 'UMA drain', kind: 'mtx', recovery: 'undo', help: 'one reclaim at a time' },
   { name: 'UMA lock', kind: 'mtx', recovery: 'undo', help: 'the list of kegs' },
   {
@@ -197,6 +203,7 @@ export const LC_VM_STORES = class_id('VM stores');
 export const LC_PAGE_QUEUE = class_id('page queue');
 export const LC_PMAP = class_id('pmap');
 export const LC_PV = class_id('pv list');
+export const LC_STACKS = class_id('stacks');
 export const LC_UMA_DRAIN = class_id('UMA drain');
 export const LC_UMA = class_id('UMA lock');
 export const LC_ZONE = class_id('UMA zone');

@@ -1,0 +1,41 @@
+/*
+ * kern_stack_vars: what every thread has of stacks, whatever it has loaded.
+ *
+ * The record that anchors them is laid out at boot; zones are made when somebody keeps the first
+ * stack (kern_stack.ts).
+ */
+import { counter_u64 } from '../machine/counter.ts';
+import { boot_alloc, M, machine, ROOT_STACK } from '../machine/header.ts';
+import { elem } from '../machine/struct.ts';
+import { CTLFLAG_RWTUN, sysctl_uint, sysctl_value } from '../machine/sysctl_decl.ts';
+import { stack_root, type stack_root_t } from '../h/stack.ts';
+import { mtx_init } from '../sync/kern_mutex.ts';
+import { LC_STACKS } from '../sync/lock_order.ts';
+
+export const stack_max = sysctl_uint('vm.stack.max', {
+  value: 4096,
+  max: 2 ** 20,
+  flags: CTLFLAG_RWTUN,
+  unit: 'stacks',
+  help: 'Distinct stacks that are kept at most; each is there until the machine ends',
+});
+sysctl_value(
+  'vm.stack.count',
+  { type: 'uint', unit: 'stacks', help: 'Distinct stacks that are kept' },
+  () => stack_root.stacks[stack_anchor()],
+);
+export const v_stack_full = counter_u64(
+  'vm.stack.full',
+  'Stacks that were not kept, because of vm.stack.max or for want of memory',
+);
+
+/** The record that anchors the stacks. */
+export function stack_anchor(): stack_root_t {
+  return machine.roots[elem(M, ROOT_STACK)] as stack_root_t;
+}
+/** Lays it out, while boot_alloc still works. */
+export function stack_boot(): void {
+  const r = boot_alloc(stack_root.sizeof, 'stacks', 32) as stack_root_t;
+  machine.roots[elem(M, ROOT_STACK)] = r;
+  mtx_init(stack_root.lock, r, LC_STACKS);
+}
