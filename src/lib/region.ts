@@ -553,16 +553,16 @@ export class Region extends RegionAccess implements Disposable {
   }
   /**
    * What others, outside this machine, have written to the file is seen from here on: pages that
-   * hold nothing newer leave the memory, save those under windows.  Throws as sync does.
+   * hold nothing newer leave the memory, save those locked or under windows.  Throws as sync does.
    */
   revalidate(): void {
     this.#onFile('revalidate', space_revalidate);
   }
   /**
-   * Makes its file `n` bytes long.  What lies behind that is gone, for all who map it; the region
-   * is as long as before.  Throws EBUSY while a window is open there, EOPNOTSUPP if it shows no
-   * file, EACCES if nobody mapped the file for writing, and what the host says, such as ENOSPC:
-   * then nothing has changed.  Throws EINVAL, EFAULT, ESTALE.
+   * Makes its file `n` bytes long.  What lies behind that is gone, for all who map it, and locked
+   * no more; the region is as long as before.  Throws EBUSY while a window is open there,
+   * EOPNOTSUPP if it shows no file, EACCES if nobody mapped the file for writing, and what the host
+   * says, such as ENOSPC: then nothing has changed.  Throws EINVAL, EFAULT, ESTALE.
    */
   truncate(n: number): void {
     if (!whole(n)) throw this.#error(EINVAL, 'truncate', `${shown(n)} is no length in bytes`);

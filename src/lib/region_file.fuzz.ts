@@ -38,6 +38,8 @@ interface Mapped {
   readonly own: Region;
   /** Pages of its own that the private mapping has. */
   readonly pages: Map<number, Uint8Array>;
+  /** Pages of the shared one that are locked. */
+  readonly locked: Set<number>;
 }
 class Play {
   private file: Uint8Array;
@@ -71,7 +73,13 @@ class Play {
     return space.mmap({ file: this.path(), write: true, shared, name, length: this.most * PAGE });
   }
   private mapped(space: Space): Mapped {
-    return { space, shared: this.map(space, true), own: this.map(space, false), pages: new Map() };
+    return {
+      space,
+      shared: this.map(space, true),
+      own: this.map(space, false),
+      pages: new Map(),
+      locked: new Set(),
+    };
   }
   private one(): Mapped {
     return this.all[this.draw(this.all.length)];
@@ -88,7 +96,8 @@ class Play {
     else if (n < 87) this.drop();
     else if (n < 92) this.hold();
     else if (n < 95) this.outside();
-    else if (n < 97) this.again();
+    else if (n < 96) this.again();
+    else if (n < 99) this.lock();
     else this.advise();
   }
   /** A place in the region, near an edge more often than not. */
@@ -146,6 +155,9 @@ class Play {
     const next = new Uint8Array(bytes);
     next.set(this.file.subarray(0, bytes));
     this.file = next;
+    for (const { locked } of this.all) {
+      for (const i of locked) if (i * PAGE >= bytes) locked.delete(i); // unlocked, and gone
+    }
   }
   private length(): number {
     const pages = this.draw(this.most + 1);
@@ -170,7 +182,13 @@ class Play {
     const from = this.one();
     const space = from.space.fork(`copy ${this.names++}`);
     const pages = new Map([...from.pages].map(([i, bytes]) => [i, bytes.slice()]));
-    this.all.push({ space, shared: space.region('shared'), own: space.region('own'), pages });
+    this.all.push({
+      space,
+      shared: space.region('shared'),
+      own: space.region('own'),
+      pages,
+      locked: new Set(),
+    });
   }
   private drop(): void {
     if (this.all.length < 2 || this.window !== null) return;
@@ -199,7 +217,10 @@ class Play {
     try {
       return this.one().shared.window(offset, n, { write: true });
     } catch (e) {
-      if (this.most > ROOMY && e instanceof KmemError && e.code === 'ENOMEM') return null;
+      if (!(e instanceof KmemError)) throw e;
+      if (this.most > ROOMY && e.code === 'ENOMEM') return null;
+      const locked = this.all.some((s) => s.locked.size > 0); // such pages cannot move
+      if (locked && e.code === 'EBUSY') return null;
       throw e;
     }
   }
@@ -214,6 +235,11 @@ class Play {
       this.long(bytes);
       shared.sync();
     } else if (this.file.length > 0) {
+      // What is locked is not read again.
+      for (const s of this.all) {
+        s.shared.unlock();
+        s.locked.clear();
+      }
       const at = this.draw(this.file.length);
       const fd = openSync(this.paths[0], 'r+');
       this.file[at] = this.draw(256);
@@ -228,14 +254,33 @@ class Play {
     if (this.window !== null) return;
     const s = this.one();
     s.shared.unmap();
+    s.locked.clear();
     s.shared = this.map(s.space, true);
     if (this.file.length < this.most * PAGE) this.long(this.most * PAGE);
+  }
+  /** Locks pages of a shared mapping, or unlocks them. */
+  private lock(): void {
+    const s = this.one();
+    const first = this.draw(this.most);
+    const n = 1 + this.draw(Math.min(this.most - first, 6));
+    const pages = Array.from({ length: n }, (_, k) => first + k);
+    if (this.draw(3) === 0) {
+      s.shared.unlock(first * PAGE, n * PAGE);
+      for (const i of pages) s.locked.delete(i);
+    } else if (behind_end(() => s.shared.lock(first * PAGE, n * PAGE)) !== null) {
+      for (const i of pages) s.locked.add(i);
+      if ((first + n - 1) * PAGE >= this.file.length) throw new Error('locked behind the end');
+    }
   }
   private advise(): void {
     const how = (['willneed', 'random', 'sequential', 'normal'] as const)[this.draw(4)];
     this.one().shared.advise(how);
   }
   check(): void {
+    for (const { space, locked } of this.all) {
+      const pages = space.locked / PAGE;
+      if (pages !== locked.size) throw new Error(`locked: ${pages} pages, not ${locked.size}`);
+    }
     vm_checks();
   }
   end(): void {

@@ -67,6 +67,7 @@ const jobs = {
       if (round % 3 === 0) m.sync({ wait: false, invalidate: round % 6 === 0 });
       const other = space.mmap({ file: `${path}.cut`, write: true, length: PAGES * PAGE });
       tried(() => other.setU32(((round * 3) % PAGES) * PAGE, round));
+      if (round % 4 === 1) tried(() => other.lock(0, (1 + (round % 9)) * PAGE));
       tried(() => other.truncate((1 + (round % PAGES)) * PAGE - 100));
       if (round % 5 === 0) tried(() => other.sync({ wait: false }));
       tried(() => void other.getU8((round % PAGES) * PAGE));
@@ -80,7 +81,8 @@ function tried(run: () => void): void {
   try {
     run();
   } catch (e) {
-    if (!(e instanceof KmemError) || !['EFAULT', 'EBUSY', 'ENOMEM'].includes(e.code)) throw e;
+    if (!(e instanceof KmemError) || !['EFAULT', 'EBUSY', 'ENOMEM', 'EAGAIN'].includes(e.code))
+      throw e;
   }
 }
 const start = workerData as Start;

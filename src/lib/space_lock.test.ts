@@ -6,10 +6,10 @@
  * and dies; the walkers at the end of each test.
  */
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { within } from '../sys/machine/workers.test.lib.ts';
 import { type Machine, type Region, testMachine } from './index.ts';
@@ -95,7 +95,6 @@ describe('a region that is locked', () => {
     const m = space.mmap({ file: path, write: true });
     m.lock();
     assert.equal(here(m), 4);
-    fails(() => m.truncate(PAGE), 'EBUSY');
     const copy = space.mmap({ file: path, shared: false });
     copy.lock();
     m.setU8(0, 8);
@@ -121,6 +120,79 @@ describe('a region that is locked', () => {
     assert.equal(fork.region(a.address).getU8(0), 5);
     fork.destroy();
     assert.equal(space.locked, 12 * PAGE);
+    space.destroy();
+    vm_checks();
+  });
+});
+
+describe('a file that is locked', () => {
+  const up = (t: TestContext, pages: number): { machine: Machine; path: string } => {
+    const machine = testMachine(t, { memory: '8M' });
+    const path = join(tmpdir(), `kmem-lock-${process.pid}`);
+    writeFileSync(path, new Uint8Array(pages * PAGE).fill(7));
+    t.after(() => rmSync(path, { force: true }));
+    return { machine, path };
+  };
+  test('becomes shorter: what is behind its end is unlocked, in all spaces, and gone', (t) => {
+    const { machine, path } = up(t, 8);
+    const spaces = ['a', 'b'].map((name) => machine.space(name));
+    const [a, b] = spaces.map((space) => space.mmap({ file: path, write: true }));
+    const own = spaces[0].mmap({ file: path, shared: false });
+    for (const m of [a, b, own]) m.lock();
+    b.unlock(4 * PAGE, PAGE);
+    a.truncate(2 * PAGE + 100);
+    assert.equal(statSync(path).size, 2 * PAGE + 100);
+    assert.deepEqual(
+      spaces.map((space) => space.locked / PAGE),
+      [3 + 8, 3],
+      'the page in which it ends is locked, and what is no file',
+    );
+    assert.deepEqual([here(a), here(b), here(own)], [3, 3, 8]);
+    assert.deepEqual([a.getU8(2 * PAGE + 99), b.getU8(2 * PAGE + 100)], [7, 0]);
+    for (const m of [a, b]) fails(() => m.getU8(3 * PAGE), 'EFAULT', /behind the end/);
+    assert.equal(own.getU8(7 * PAGE), 7);
+    vm_checks();
+    a.truncate(8 * PAGE);
+    a.setU8(5 * PAGE, 9);
+    assert.equal(b.getU8(5 * PAGE), 9);
+    assert.equal(spaces[1].locked, 3 * PAGE, 'what it gets later is not locked');
+    press(machine);
+    assert.ok(here(b) >= 3);
+    assert.equal(b.getU8(5 * PAGE), 9);
+    for (const m of [a, b]) m.lock();
+    fails(() => b.truncate(9 * PAGE - 1) ?? b.lock(8 * PAGE, 1), 'EFAULT');
+    for (const m of [a, b, own]) m.unlock();
+    for (const space of spaces) assert.equal(space.locked, 0);
+    for (const space of spaces) space.destroy();
+    vm_checks();
+  });
+  test('with a window behind its new end: EBUSY, and everything is as it was', (t) => {
+    const { machine, path } = up(t, 6);
+    const space = machine.space('s');
+    const m = space.mmap({ file: path, write: true });
+    m.lock();
+    const w = m.window(4 * PAGE, PAGE, { write: true });
+    w.u8[0] = 8;
+    fails(() => m.truncate(PAGE), 'EBUSY', /window/);
+    assert.deepEqual([statSync(path).size, space.locked, here(m)], [6 * PAGE, 6 * PAGE, 6]);
+    m.truncate(5 * PAGE);
+    assert.equal(space.locked, 5 * PAGE);
+    w.close();
+    m.truncate(PAGE);
+    assert.equal(space.locked, PAGE);
+    space.destroy();
+    vm_checks();
+  });
+  test('cut by others: what is locked stays until a sync sees it', (t) => {
+    const { machine, path } = up(t, 6);
+    const space = machine.space('s');
+    const m = space.mmap({ file: path, write: true });
+    m.lock();
+    truncateSync(path, 2 * PAGE);
+    m.sync();
+    assert.equal(space.locked, 2 * PAGE);
+    fails(() => m.getU8(2 * PAGE), 'EFAULT', /behind the end/);
+    assert.equal(statSync(path).size, 2 * PAGE);
     space.destroy();
     vm_checks();
   });

@@ -32,8 +32,9 @@ import { type reg_entry_t, reg_space } from '../h/registry.ts';
 import { vnode, type vnode_t } from '../h/vm_vnode.ts';
 import { vm_object_deallocate } from '../object/vm_object.ts';
 import { object_vnode, vnode_open } from '../object/vm_vnode.ts';
-import { vnode_look, vnode_truncate } from '../object/vnode_sync.ts';
+import { vnode_look } from '../object/vnode_sync.ts';
 import { to_address, to_page } from '../map/vm_bank.ts';
+import { vm_file_truncate } from '../map/vm_file_cut.ts';
 import { loan_pages_in } from '../map/vm_loan_where.ts';
 import {
   vm_map_lock_read,
@@ -323,7 +324,7 @@ export function space_revalidate(mp: vm_map_t, of: RegionKey): number {
 export function space_truncate(mp: vm_map_t, { start }: RegionKey, bytes: number): number {
   const part = vm_map_file(mp, start);
   if (part === null) return EOPNOTSUPP;
-  const error = vnode_truncate(part.o, bytes);
+  const error = vm_file_truncate(part.o, bytes);
   vm_object_deallocate(part.o);
   return error;
 }

@@ -456,3 +456,31 @@ export function vm_map_entry_wait(mp: vm_map_t, e: vm_map_entry_t): void {
   vm_map_unlock_and_wait(mp, SLICE_MS);
   vm_map_lock(mp);
 }
+
+// --- all of them ---------------------------------------------------------------------------------
+
+/**
+ * Calls `look` with each address space of programs, locked shared, or `exclusive`.  The caller
+ * holds no lock.
+ */
+export function maps_each(look: (mp: vm_map_t) => void, exclusive = false): void {
+  const r = map_root();
+  const all: vm_map_t[] = [];
+  mtx_lock(root.lock, r);
+  for (let mp = root.first[r]; mp !== NULL; mp = map.next[mp]) {
+    if (map.kind[mp] === VM_MAP_USER) all.push(mp);
+  }
+  mtx_unlock(root.lock, r);
+  for (const mp of all) {
+    // A record of a map stays one, and its lock a lock, whatever becomes of the map.
+    if (exclusive) vm_map_lock(mp);
+    else vm_map_lock_read(mp);
+    mtx_lock(root.lock, r);
+    const prev = map.prev[mp];
+    const listed = (prev === NULL ? root.first[r] : map.next[prev]) === mp;
+    mtx_unlock(root.lock, r);
+    if (listed) look(mp);
+    if (exclusive) vm_map_unlock(mp);
+    else vm_map_unlock_read(mp);
+  }
+}

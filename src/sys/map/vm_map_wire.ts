@@ -308,11 +308,20 @@ function idle_here(m: number, o: vm_object_t, i: number): boolean {
  */
 export function vm_map_unwire(mp: vm_map_t, from: number, to: number, flags: number): number {
   vm_map_lock(mp);
-  const result = unwire(mp, from, to, flags);
+  const result = vm_map_unwire_locked(mp, from, to, flags);
   vm_map_unlock(mp);
   return result;
 }
-function unwire(mp: vm_map_t, from: number, to: number, flags: number): number {
+/**
+ * The same for a map that is locked exclusively, and may be let go of and locked again if somebody
+ * works on an entry.
+ */
+export function vm_map_unwire_locked(
+  mp: vm_map_t,
+  from: number,
+  to: number,
+  flags: number,
+): number {
   const user = (flags & VM_MAP_WIRE_USER) !== 0;
   const { start, end } = map_clamp(mp, from, to);
   if (start >= end) return from < to ? outside(flags) : KERN_SUCCESS;

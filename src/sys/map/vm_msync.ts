@@ -37,6 +37,7 @@ import { vnode_revalidate, vnode_sync } from '../object/vnode_sync.ts';
 import { vm_page_count_min } from '../page/vm_page.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { bank_pieces } from './vm_bank.ts';
+import { vm_file_cut } from './vm_file_cut.ts';
 import { vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_object } from './vm_map_entry.ts';
 import type { There } from './vm_map_range.ts';
@@ -130,7 +131,9 @@ export function vm_map_sync(
   if (wrong !== KERN_SUCCESS) return wrong;
   return each_part(mp, start, end, ({ o, first, end: last }) => {
     windows_written(o);
-    return vnode_sync(o, { first, end: last, ...how });
+    const error = vnode_sync(o, { first, end: last, ...how });
+    vm_file_cut(o);
+    return error;
   });
 }
 /** Pages that hold what their files had go, so that the next use reads them. As vm_map_sync. */
@@ -139,7 +142,9 @@ export function vm_map_revalidate(mp: vm_map_t, start: number, end: number, ther
   if (wrong !== KERN_SUCCESS) return wrong;
   return each_part(mp, start, end, ({ o, first, end: last }) => {
     windows_written(o);
-    return vnode_revalidate(o, first, last);
+    const error = vnode_revalidate(o, first, last);
+    vm_file_cut(o);
+    return error;
   });
 }
 /** The object of the file behind a page of a map, with a reference in hand; NULL: none. */

@@ -20,8 +20,10 @@
  * pages to be that.
  *
  * A page that is lent goes like any other, and is its borrowers' then; one of which a part stays is
- * copied before it is cut.  Pages under a window stay in place, so a truncation over one is EBUSY.
- * If the file became shorter otherwise, they stay, and with them the length of the object.
+ * copied before it is cut.  Pages under a window stay in place, so a truncation over one is EBUSY:
+ * the caller says which pages are.  If the file became shorter otherwise, they stay, and with them
+ * the length of the object.  So do pages that are locked, until whoever cut the file has unlocked
+ * them (map/vm_unlock.ts); then they go, too (vnode_trim).
  */
 import { tid_cpu, thr as thr_ } from '../machine/cpu.ts';
 import { now_ms } from '../machine/clock.ts';
@@ -211,19 +213,46 @@ function adopt(o: vm_object_t, bytes: number, tail = NO_TAIL): void {
   // First, so that nobody brings in what goes, and nobody else changes the length meanwhile.  Of a
   // file that has grown the tail comes first: a write that begins now may go that far.
   length_is(o, Math.min(bytes, old), Math.max(pages, object.size[o]), thr.tid);
-  let kept = pages;
-  for (let m = object_page_next(o, pages); m !== 0; ) {
-    const i = page.index[m];
-    const wired = vm_page_held(m) !== 0;
-    const slept = !wired && vm_page_sleep_if_busy(m, o);
-    if (wired) kept = i + 1;
-    else if (!slept) object_page_free(m, o);
-    m = object_page_next(o, slept ? i : i + 1);
-  }
+  const kept = beyond_free(o, pages);
   if (bytes < old) tail_zero(o, bytes);
   else if (bytes > old) tail_zero(o, old, tail);
   length_is(o, bytes, kept, 0);
   truncated(o);
+}
+/**
+ * Frees pages from number `pages` on, but those that are wired.  How many there are then, with
+ * those before.  Locked; it may be let go of and locked again.
+ */
+function beyond_free(o: vm_object_t, pages: number): number {
+  let kept = pages;
+  for (let m = object_page_next(o, pages); m !== 0; ) {
+    const i = page.index[m];
+    const wired = vm_page_held(m) !== 0;
+    const slept = !wired && page.busy[m] !== thr.tid && vm_page_sleep_if_busy(m, o);
+    if (wired) kept = i + 1;
+    else if (!slept) object_page_free(m, o);
+    m = object_page_next(o, slept ? i : i + 1);
+  }
+  return kept;
+}
+/** The first page behind the end of a file, if its object has pages there; -1: it has none. */
+export function vnode_beyond(o: vm_object_t): number {
+  mtx_lock(object.lock, o);
+  const pages = vnode_pages(get64(vnode.size, object_vnode(o)));
+  const some = object.size[o] > pages;
+  mtx_unlock(object.lock, o);
+  return some ? pages : -1;
+}
+/** Pages behind the end of a file that were kept, and are wired no more, go. */
+export function vnode_trim(o: vm_object_t): void {
+  const v = object_vnode(o);
+  mtx_lock(object.lock, o);
+  others_wait(o);
+  const bytes = get64(vnode.size, v);
+  length_is(o, bytes, object.size[o], thr.tid); // nobody else changes it meanwhile
+  length_is(o, bytes, beyond_free(o, vnode_pages(bytes)), 0);
+  truncated(o);
+  mtx_unlock(object.lock, o);
 }
 /** Looks how long the file is by now. 0, or an errno. The caller refers to the object. */
 export function vnode_look(o: vm_object_t): number {
@@ -265,10 +294,11 @@ export function vnode_revalidate(o: vm_object_t, first: number, end: number): nu
 
 /**
  * Makes a file, and what is seen of it in memory, so many bytes long.  0, or an errno: EACCES
- * nobody opened it for writing, EBUSY a window is open there, ENOMEM, or as the store says.  Then
- * nothing has changed.  The caller refers to the object and holds no lock.
+ * nobody opened it for writing, EBUSY `stays` says of it, locked, that something from that page on
+ * cannot go, ENOMEM, or as the store says.  Then nothing has changed.  What is wired otherwise is
+ * kept behind the end.  The caller refers to the object and holds no lock.
  */
-export function vnode_truncate(o: vm_object_t, bytes: number): number {
+export function vnode_truncate(o: vm_object_t, bytes: number, stays = held): number {
   const v = object_vnode(o);
   if (vnode.writer[v] === 0) return EACCES;
   const s = vnode.writer[v] as vm_store_t;
@@ -277,23 +307,28 @@ export function vnode_truncate(o: vm_object_t, bytes: number): number {
   const [old, pages] = [get64(vnode.size, v), object.size[o]];
   const from = Math.floor(bytes / PAGE_SIZE);
   const shorter = bytes < old;
-  if (shorter && held(o, from)) {
+  if (shorter && stays(o, from)) {
     mtx_unlock(object.lock, o);
     return EBUSY;
   }
   if (shorter) length_is(o, bytes, vnode_pages(bytes), thr.tid);
   else length_is(o, old, pages, thr.tid);
   let error = shorter ? all_busy(o, from, bytes % PAGE_SIZE !== 0) : 0;
+  // Something may have come while that slept; from here on nothing can.
+  if (error === 0 && shorter && stays(o, from)) error = EBUSY;
   mtx_unlock(object.lock, o);
   if (error === 0) error = vm_store_truncate(s, bytes);
   mtx_lock(object.lock, o);
+  let kept = pages;
   if (error === 0 && shorter) {
     tail_zero(o, bytes);
-    mine_free(o, vnode_pages(bytes));
-  } else if (error === 0) tail_zero(o, old);
+    kept = beyond_free(o, vnode_pages(bytes));
+  } else if (error === 0) {
+    tail_zero(o, old);
+    kept = Math.max(pages, vnode_pages(bytes));
+  }
   mine_wake(o, from);
-  if (error === 0) length_is(o, bytes, Math.max(object.size[o], vnode_pages(bytes)), 0);
-  else length_is(o, old, pages, 0);
+  length_is(o, error === 0 ? bytes : old, kept, 0);
   truncated(o);
   mtx_unlock(object.lock, o);
   return error;
@@ -324,13 +359,12 @@ function held(o: vm_object_t, from: number): boolean {
 /**
  * Makes all pages from number `from` on busy by this CPU, and takes them away from whoever maps
  * them.  It may sleep with some of them busy: nobody else waits for a page with one busy.  If it is
- * lent, the first one is broken off if `cut` says so, because it is about to change.  0, or an
- * errno: EBUSY, one is held in place by now.  Locked.
+ * lent, the first one is broken off if `cut` says so, because it is about to change.  0, or
+ * ENOMEM.  Locked.
  */
 function all_busy(o: vm_object_t, from: number, cut: boolean): number {
   for (let m = object_page_next(o, from); m !== 0; ) {
     const i = page.index[m];
-    if (vm_page_held(m) !== 0) return EBUSY;
     const slept = vm_page_sleep_if_busy(m, o);
     if (!slept) {
       const own = cut && i === from && vm_page_loans(m) > 0;
@@ -342,12 +376,6 @@ function all_busy(o: vm_object_t, from: number, cut: boolean): number {
     m = object_page_next(o, slept ? i : i + 1);
   }
   return 0;
-}
-/** Frees all pages from number `from` on, which this CPU has busy. Locked. */
-function mine_free(o: vm_object_t, from: number): void {
-  for (let m = object_page_next(o, from); m !== 0; m = object_page_next(o, from)) {
-    object_page_free(m, o);
-  }
 }
 /** Pages from number `from` on that this CPU has busy are so no more. Locked. */
 function mine_wake(o: vm_object_t, from: number): void {

@@ -27,11 +27,9 @@ import {
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_NOCOREDUMP,
   MAP_ENTRY_USER_WIRED,
-  VM_MAP_USER,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
-  vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
 import {
@@ -54,7 +52,7 @@ import {
   registry_unlock,
 } from '../client/kern_registry.ts';
 import { BANK_PAGES, to_address } from '../map/vm_bank.ts';
-import { map_root, vm_map_lock_read, vm_map_unlock_read } from '../map/vm_map.ts';
+import { maps_each } from '../map/vm_map.ts';
 import { entry_object } from '../map/vm_map_entry.ts';
 import { map_header } from '../map/vm_map_tree.ts';
 import { vm_region_name } from '../map/vm_region.ts';
@@ -108,25 +106,6 @@ function kvme_type(o: vm_object_t): number {
 
 // --- members of the lists ------------------------------------------------------------------------
 
-/** Calls `look` with each address space of programs, locked shared. The caller holds no lock. */
-export function maps_each(look: (mp: vm_map_t) => void): void {
-  const r = map_root();
-  const all: vm_map_t[] = [];
-  mtx_lock(vm_map_root.lock, r);
-  for (let mp = vm_map_root.first[r]; mp !== NULL; mp = map.next[mp]) {
-    if (map.kind[mp] === VM_MAP_USER) all.push(mp);
-  }
-  mtx_unlock(vm_map_root.lock, r);
-  for (const mp of all) {
-    vm_map_lock_read(mp);
-    mtx_lock(vm_map_root.lock, r);
-    const prev = map.prev[mp];
-    const listed = (prev === NULL ? vm_map_root.first[r] : map.next[prev]) === mp;
-    mtx_unlock(vm_map_root.lock, r);
-    if (listed) look(mp);
-    vm_map_unlock_read(mp);
-  }
-}
 /** Calls `look` with each memory object, locked. The caller holds no lock of an object. */
 export function objects_each(look: (o: vm_object_t) => void): void {
   const r = object_root();

@@ -29,7 +29,8 @@ import { OBJT_DEVICE, vm_object } from '../h/vm_object.ts';
 import { vm_page_free_count } from '../page/vm_page.ts';
 import { PQ_CACHE, pageq_count } from '../page/vm_pageq.ts';
 import { sleepq_list } from '../sync/subr_sleepqueue.ts';
-import { entries_of, maps_each, objects_each } from './procstat_vm.ts';
+import { maps_each } from '../map/vm_map.ts';
+import { entries_of, objects_each } from './procstat_vm.ts';
 
 const object = vm_object;
 const WAITS: readonly string[] = [W_VMWAIT, W_PAGEOUT, W_VMPBUSY, W_OBJPIP, W_VMMAP];
