@@ -5,33 +5,44 @@
  *
  * Left out are tests that break a rule on purpose, to see that the kernel notices
  * the damage (the rule is faster), and files and tests that would take long under guards
- * and use what others use too.
+ * and use what others use too.  One file of each group is drawn (KMEM_SEED);
+ * checked_suite.stress.ts takes them all (KMEM_CHECKED=all).
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
+import { dice, SEED, some_of } from '../machine/seed.test.lib.ts';
 
-/** Test files below src, and which of their tests are left out. */
-const FILES: [path: string, ...left_out: string[]][] = [
-  ['sys/uma/uma_core.test.ts', 'uma_check sees an item in two places'],
-  ['sys/uma/uma_zone.test.ts'],
-  ['sys/client/mbuf.test.ts', 'an mbuf freed twice'],
-  ['sys/kmem/malloc.test.ts', 'a garbage type panics', 'and around whole pages, INVARIANTS'],
-  ['sys/kmem/kern_stack.test.ts', 'a number that is none'],
-  ['sys/observe/sysctl_tree.test.ts'],
-  ['sys/client/kern_mbuf_drain.test.ts'],
-  ['sys/page/vm_page.test.ts', 'seeded sequences of every operation'],
-  ['sys/object/vm_store.test.ts'],
-  ['sys/observe/memstat.test.ts', 'the independent reader refuses'],
-  ['sys/observe/sysctl_netbsd.test.ts'],
-  ['sys/observe/sysctl_freebsd.test.ts'],
-  ['sys/sync/lock_prof.test.ts'],
-  ['sys/sync/refcount.test.ts'],
-  ['bin/tools.test.ts'],
-  ['bin/netstat.test.ts'],
+/** Test files below src, and which of their tests are left out; those that use much the same. */
+const GROUPS: [path: string, ...left_out: string[]][][] = [
+  [
+    ['sys/uma/uma_core.test.ts', 'uma_check sees an item in two places'],
+    ['sys/uma/uma_zone.test.ts'],
+  ],
+  [
+    ['sys/kmem/malloc.test.ts', 'a garbage type panics', 'and around whole pages, INVARIANTS'],
+    ['sys/page/vm_page.test.ts', 'seeded sequences of every operation'],
+    ['sys/kmem/kern_stack.test.ts', 'a number that is none'],
+  ],
+  [
+    ['sys/client/mbuf.test.ts', 'an mbuf freed twice'],
+    ['sys/client/kern_mbuf_drain.test.ts'],
+    ['bin/netstat.test.ts'],
+  ],
+  [['sys/object/vm_store.test.ts'], ['sys/sync/lock_prof.test.ts'], ['sys/sync/refcount.test.ts']],
+  [
+    ['sys/observe/sysctl_tree.test.ts'],
+    ['sys/observe/memstat.test.ts', 'the independent reader refuses'],
+    ['sys/observe/sysctl_netbsd.test.ts'],
+    ['sys/observe/sysctl_freebsd.test.ts'],
+    ['bin/tools.test.ts'],
+  ],
 ];
+const draw = dice(SEED);
+const most = process.env.KMEM_CHECKED === 'all' ? Number.POSITIVE_INFINITY : 1;
+const FILES = GROUPS.flatMap((group) => some_of(group, most, draw));
 const SRC = join(import.meta.dirname, '../..');
 /** How this process finds its files, if the runner of the tests started it: faster. */
 const preload = process.execArgv.indexOf('--import');
