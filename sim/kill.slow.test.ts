@@ -26,7 +26,7 @@ import { script_load } from './script.ts';
 const SEEDS_BATON = 1;
 const SEEDS_NESTED = 5;
 /** Deaths of a script under one scheduler, over all its interleavings. */
-const KILLS = process.env.KMEM_KILLS === 'all' ? Number.POSITIVE_INFINITY : 60;
+const KILLS = process.env.KMEM_KILLS === 'all' ? Number.POSITIVE_INFINITY : 30;
 const draw = dice(SEED);
 const upto = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1);
 const undo = new URL('./scripts/undo.ts', import.meta.url);

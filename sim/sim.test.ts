@@ -24,8 +24,8 @@ import { script_load } from './script.ts';
 const SEEDS = 100;
 /** Seeds of the floors: the first, of which the traces are compared, and a stretch. */
 const FIRST = 20;
-const STRETCH = 20;
-const STRETCH_NESTED = 50;
+const STRETCH = 10;
+const STRETCH_NESTED = 20;
 const draw = dice(SEED);
 /** Seeds within which each planted fault is found; README says how many it takes. */
 const PLANTED_SEEDS = 2000;
