@@ -70,7 +70,7 @@ function refuse(errno: number, name: string, reason?: string): never {
 /** What a variable would have taken, as far as its declaration tells. */
 function accepted(name: string): string {
   const d = sysctl_decls.find((x) => x.name === name);
-  const narrow = d !== undefined && d.index >= 0 && d.max - d.min < 2 ** 31;
+  const narrow = d !== undefined && d.index >= 0 && d.bytes === 0 && d.max - d.min < 2 ** 31;
   const range = narrow ? ` (${d.min} to ${d.max})` : '';
   const help = d?.check ? `: ${help_of(d)}` : '';
   return `the value is not accepted${range}${help}`;

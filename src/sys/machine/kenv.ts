@@ -4,9 +4,9 @@
  * boot({ set: { 'vm.kmem_size': '64m', 'debug.lock.slice': 50 } }) gives
  * variables that are declared tunable their first value.  Numbers are written
  * as the kernel environment takes them: decimal, 0x, 0 prefixes, one suffix
- * k m g t.  A name that nobody declared, or a value outside its range, is an
- * error before anything is made.  A tunable that does nothing without a kernel
- * option brings it along.
+ * k m g t.  A variable that is a text takes any that fits.  A name that nobody declared, or a
+ * value outside its range, is an error before anything is made.  A tunable that does nothing
+ * without a kernel option brings it along.
  */
 import { EINVAL, KmemError } from './errno.ts';
 import type { Options } from './opt.ts';
@@ -23,8 +23,10 @@ export function kenv_number(text: string): number | null {
 }
 
 /** Checks boot parameters against the declared tunables. Throws EINVAL naming the parameter. */
-export function kenv_tunables(set: Readonly<Record<string, number | string>>): Map<string, number> {
-  const values = new Map<string, number>();
+export function kenv_tunables(
+  set: Readonly<Record<string, number | string>>,
+): Map<string, number | string> {
+  const values = new Map<string, number | string>();
   for (const [name, given] of Object.entries(set)) {
     const d = sysctl_decls.find((x) => x.name === name);
     const bad = (why: string): never => {
@@ -33,6 +35,13 @@ export function kenv_tunables(set: Readonly<Record<string, number | string>>): M
     if (!d || d.index < 0)
       bad('no such tunable (machine.sysctls() and kmem replay --sysctl=-aT list them)');
     if (d && (d.flags & CTLFLAG_TUN) === 0) bad('not a tunable: it has no value before boot');
+    if (d && d.bytes > 0) {
+      const text = String(given);
+      const length = new TextEncoder().encode(text).length;
+      if (length >= d.bytes) bad(`${length} bytes, more than ${d.bytes - 1}`);
+      values.set(name, text);
+      continue;
+    }
     const value = typeof given === 'number' ? given : kenv_number(given);
     if (value === null || !Number.isFinite(value)) bad('not a number');
     else if (d && (value < d.min || value > d.max)) bad(`outside ${d.min} to ${d.max}`);
@@ -41,7 +50,7 @@ export function kenv_tunables(set: Readonly<Record<string, number | string>>): M
   return values;
 }
 /** The kernel options that tunables need which are not at their default. */
-export function kenv_options(values: ReadonlyMap<string, number>): Partial<Options> {
+export function kenv_options(values: ReadonlyMap<string, number | string>): Partial<Options> {
   const needed: Partial<Record<keyof Options, boolean>> = {};
   for (const d of sysctl_decls) {
     const value = values.get(d.name);

@@ -16,8 +16,17 @@ import { M, machine } from './header.ts';
 import { kenv_number, kenv_tunables } from './kenv.ts';
 import { type Handle, machine_random } from './machdep.ts';
 import { mem } from './memory.ts';
+import { sysctl, sysctlnametomib } from '../observe/kern_sysctl.ts';
 import { guard } from './struct.ts';
-import { CTLFLAG_RDTUN, sysctl_get, sysctl_int, sysctl_set } from './sysctl_decl.ts';
+import {
+  CTLFLAG_RDTUN,
+  CTLFLAG_RWTUN,
+  sysctl_get,
+  sysctl_get_string,
+  sysctl_int,
+  sysctl_set,
+  sysctl_string,
+} from './sysctl_decl.ts';
 import { vector, vector_call, vector_name, vector_number } from './vectors.ts';
 
 const events = counter_u64('debug.test.events', 'Events that this test makes');
@@ -27,6 +36,14 @@ const tunable = sysctl_int('debug.test.tunable', {
   max: 10,
   flags: CTLFLAG_RDTUN,
   help: 'A tunable of this test',
+});
+let heard = 0;
+const text = sysctl_string('debug.test.text', {
+  value: 'first',
+  bytes: 16,
+  flags: CTLFLAG_RWTUN,
+  changed: () => heard++,
+  help: 'A text of this test',
 });
 afterEach(() => shutdown());
 const refused = (run: () => unknown, code: string, text: RegExp): void => {
@@ -94,6 +111,29 @@ test('tunables as the kernel environment takes them', () => {
   boot({ memory: '4M', set: { 'debug.test.tunable': '0x7' } });
   assert.equal(sysctl_get(tunable), 7);
   assert.equal(kenv_tunables({ 'debug.test.tunable': 4 }).get('debug.test.tunable'), 4);
+});
+test('a text: first value, tunable, set while the machine runs, too long', () => {
+  boot({ memory: '4M' });
+  assert.equal(sysctl_get_string(text), 'first');
+  shutdown();
+  const long = /set debug.test.text=.*: 17 bytes, more than 15$/;
+  refused(() => boot({ set: { 'debug.test.text': 'x'.repeat(17) } }), 'EINVAL', long);
+  boot({ memory: '4M', set: { 'debug.test.text': 'grün', 'debug.test.tunable': 4 } });
+  assert.equal(sysctl_get_string(text), 'grün');
+  assert.equal(sysctl_get(tunable), 4, 'its neighbour has a place of its own');
+  const { mib } = sysctlnametomib('debug.test.text');
+  const set = (s: string) => sysctl(mib, null, new TextEncoder().encode(s));
+  assert.equal(heard, 0);
+  assert.equal(set('15 bytes of text').error, 22);
+  assert.equal(set('15 bytes of text').reason, '16 bytes, more than 15');
+  assert.equal(heard, 0, 'what is refused changes nothing');
+  assert.equal(set('other').error, 0);
+  assert.equal(heard, 1);
+  assert.equal(sysctl_get_string(text), 'other');
+  const old = new Uint8Array(16);
+  assert.equal(sysctl(mib, old, null).oldlen, 6);
+  assert.equal(new TextDecoder().decode(old.subarray(0, 6)), 'other\0');
+  assert.equal(sysctl_get(tunable), 4);
 });
 
 test('booting again: a new generation, everything at its first value', () => {

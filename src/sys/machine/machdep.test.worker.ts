@@ -7,7 +7,7 @@ import { attach, detach } from '../boot/whole.ts';
 import { poll } from './cpu.ts';
 import { counter_add, counter_u64 } from './counter.ts';
 import { host_sleep } from './host.ts';
-import { CTLFLAG_RDTUN, sysctl_int } from './sysctl_decl.ts';
+import { CTLFLAG_RDTUN, CTLFLAG_RWTUN, sysctl_int, sysctl_string } from './sysctl_decl.ts';
 
 // The same declarations as the test, or the layouts would differ.
 const events = counter_u64('debug.test.events', 'Events that this test makes');
@@ -17,6 +17,12 @@ sysctl_int('debug.test.tunable', {
   max: 10,
   flags: CTLFLAG_RDTUN,
   help: 'A tunable of this test',
+});
+sysctl_string('debug.test.text', {
+  value: 'first',
+  bytes: 16,
+  flags: CTLFLAG_RWTUN,
+  help: 'A text of this test',
 });
 
 const { handle, what, meeting } = workerData;

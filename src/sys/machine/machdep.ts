@@ -88,7 +88,7 @@ export interface MachineParameters {
   readonly domains: number;
   readonly site: string;
   readonly seed: number;
-  readonly tunables: ReadonlyMap<string, number>;
+  readonly tunables: ReadonlyMap<string, number | string>;
   /** Column sets in order, with the rows that a memory of so many pages needs. */
   readonly columns: readonly { name: string; rows(pages: number): number }[];
 }
@@ -101,7 +101,7 @@ export function machine_freeze(): void {
   sysctl_freeze();
   frozen = layout_hash([
     ...counters.map((c) => `counter ${c.name}`),
-    ...sysctl_decls.map((d) => `sysctl ${d.name} ${d.type}`),
+    ...sysctl_decls.map((d) => `sysctl ${d.name} ${d.type} ${d.bytes}`),
   ]);
 }
 

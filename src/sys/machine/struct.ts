@@ -262,9 +262,13 @@ export function add64<P extends number>(f: Field64<P>, p: P, n: number): void {
 /** Reads the NUL-terminated string in a `words` field of `count` words. */
 export function get_string<P extends number>(f: Field<P>, p: P, count: number): string {
   string_access(f, p, false);
-  const at = field_word(f, p) * 4;
+  return get_chars(field_word(f, p), count * 4);
+}
+/** The UTF-8 text at word `w`: up to a NUL, at most so many bytes. */
+export function get_chars(w: number, bytes: number): string {
+  const at = w * 4;
   let text = '';
-  for (let i = 0; i < count * 4; i++) {
+  for (let i = 0; i < bytes; i++) {
     const c = mem.U8[at + i];
     if (c === 0) break;
     text += String.fromCharCode(c);
@@ -285,11 +289,15 @@ function decode_utf8(bytes: string): string {
 /** Writes a string into a `words` field, cut to fit with its NUL, zero padded. */
 export function set_string<P extends number>(f: Field<P>, p: P, count: number, text: string): void {
   string_access(f, p, true);
-  const at = field_word(f, p) * 4;
+  set_chars(field_word(f, p), count * 4, text);
+}
+/** Writes a text into `room` bytes at word `w`, cut to fit with its NUL, zero padded. */
+export function set_chars(w: number, room: number, text: string): void {
+  const at = w * 4;
   const bytes = new TextEncoder().encode(text);
-  let n = Math.min(bytes.length, count * 4 - 1);
+  let n = Math.min(bytes.length, room - 1);
   while (n < bytes.length && n > 0 && (bytes[n] & 0xc0) === 0x80) n--;
-  mem.U8.fill(0, at, at + count * 4);
+  mem.U8.fill(0, at, at + room);
   mem.U8.set(bytes.subarray(0, n), at);
 }
 

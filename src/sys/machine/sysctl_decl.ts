@@ -14,10 +14,14 @@
  *
  * A tunable (flag TUN) takes its first value from the boot parameters:
  * boot({ set: { 'vm.kmem_size_scale': 2 } }).
+ *
+ * A text has a place of fixed length, and no lock: who reads it while it is set may see parts of
+ * both values.  Its reader looks at something that `changed` changes, before and after.
  */
 import { boot_alloc, M, machine } from './header.ts';
 import { mem } from './memory.ts';
 import type { Options } from './opt.ts';
+import { get_chars, set_chars } from './struct.ts';
 
 export const CTLFLAG_RD = 0x80000000 | 0;
 export const CTLFLAG_WR = 0x40000000;
@@ -58,9 +62,15 @@ export interface SysctlDecl {
   readonly handler: SysctlHandler | null;
   /** Called before a write takes effect: 0, the errno that refuses it, or why it is EINVAL. */
   readonly check: ((value: number) => number | string) | null;
+  /** Called when a value was set while the machine runs. */
+  readonly changed: (() => void) | null;
   /** The kernel option without which it does nothing. */
   readonly needs: keyof Options | null;
-  /** Position of its 64-bit word among the variables; -1: it has none. */
+  /** Bytes of a text, its NUL among them; 0: it is a number. */
+  readonly bytes: number;
+  /** First value of a text. */
+  readonly text: string;
+  /** Position of its first 64-bit word among the variables; -1: it has none. */
   index: number;
 }
 export const sysctl_decls: SysctlDecl[] = [];
@@ -81,7 +91,16 @@ export interface IntOptions {
   flags?: number;
   number?: number;
   check?: (value: number) => number | string;
+  changed?: () => void;
   needs?: keyof Options;
+}
+export interface StringOptions {
+  value: string;
+  help: string;
+  /** Room for it, with a NUL at its end: a multiple of 8. */
+  bytes: number;
+  flags?: number;
+  changed?: () => void;
 }
 
 function declare(d: SysctlDecl): SysctlDecl {
@@ -103,7 +122,10 @@ function variable(name: string, type: SysctlType, fmt: string, o: IntOptions): S
     value: o.value,
     handler: null,
     check: o.check ?? null,
+    changed: o.changed ?? null,
     needs: o.needs ?? null,
+    bytes: 0,
+    text: '',
     index: 0,
   });
 }
@@ -119,6 +141,11 @@ export function sysctl_uint(name: string, o: IntOptions): SysctlDecl {
 /** An unsigned 64-bit variable, exact to 2^53. */
 export function sysctl_ulong(name: string, o: IntOptions): SysctlDecl {
   return variable(name, 'ulong', 'LU', o);
+}
+/** A text. */
+export function sysctl_string(name: string, o: StringOptions): SysctlDecl {
+  const d = variable(name, 'string', 'A', { ...o, value: 0, min: 0, max: 0 });
+  return Object.assign(d, { bytes: o.bytes, text: o.value });
 }
 
 export interface ProcOptions {
@@ -144,7 +171,10 @@ export function sysctl_proc(name: string, o: ProcOptions, handler: SysctlHandler
     value: 0,
     handler,
     check: null,
+    changed: null,
     needs: null,
+    bytes: 0,
+    text: '',
     index: -1,
   });
 }
@@ -186,18 +216,37 @@ export function sysctl_freeze(): void {
     if (i > 0 && sysctl_decls[i - 1].name === d.name) {
       throw new Error(`sysctl ${d.name} is declared twice`);
     }
-    if (d.index >= 0) d.index = index++;
+    if (d.index < 0) continue;
+    d.index = index;
+    index += variable_words(d) / 2;
   }
 }
+/** Words that a variable takes. */
+function variable_words(d: SysctlDecl): number {
+  return Math.max(2, d.bytes / 4);
+}
+/** The first word of a variable. */
+export function sysctl_word(d: SysctlDecl): number {
+  return machine.tunables[M] + d.index * 2;
+}
 /** Lays the variables out and gives them their first values. */
-export function sysctl_boot(set: ReadonlyMap<string, number>): void {
+export function sysctl_boot(set: ReadonlyMap<string, number | string>): void {
   const with_word = sysctl_decls.filter((d) => d.index >= 0);
-  machine.tunables[M] = boot_alloc(with_word.length * 2, 'sysctl variables', 32);
-  for (const d of with_word) sysctl_set(d, set.get(d.name) ?? d.value);
+  const words = with_word.reduce((sum, d) => sum + variable_words(d), 0);
+  machine.tunables[M] = boot_alloc(words, 'sysctl variables', 32);
+  for (const d of with_word) {
+    const given = set.get(d.name);
+    if (d.bytes > 0) set_chars(sysctl_word(d), d.bytes, String(given ?? d.text));
+    else sysctl_set(d, typeof given === 'number' ? given : d.value);
+  }
 }
 /** The current value of a declared variable. */
 export function sysctl_get(d: SysctlDecl): number {
   return mem.F64[(machine.tunables[M] >> 1) + d.index];
+}
+/** The current value of a declared text. */
+export function sysctl_get_string(d: SysctlDecl): string {
+  return get_chars(sysctl_word(d), d.bytes);
 }
 /** Sets a declared variable from inside the kernel: no range check. */
 export function sysctl_set(d: SysctlDecl, value: number): void {

@@ -51,6 +51,7 @@ import {
   sysctl_get,
   sysctl_number,
   sysctl_set,
+  sysctl_word,
 } from '../machine/sysctl_decl.ts';
 import { vector_number } from '../machine/vectors.ts';
 import { rw_wlock, rw_wowned, rw_wunlock } from '../sync/kern_rwlock.ts';
@@ -237,8 +238,23 @@ export const SYSCTL_HANDLE_64 = sysctl_handler('sysctl_handle_64', sysctl_handle
 export const SYSCTL_HANDLE_STRING = sysctl_handler('sysctl_handle_string', sysctl_handle_string);
 export const SYSCTL_HANDLE_OPAQUE = sysctl_handler('sysctl_handle_opaque', sysctl_handle_opaque);
 
-/** A declared number: range, then the declaration's own check, then the store. */
+/** A declared text: its length, then the store. */
+function handle_text(req: sysctl_req, d: SysctlDecl): number {
+  const length = req.new_bytes ? req.new_bytes.length - req.newidx : 0;
+  if (length >= d.bytes) {
+    req.reason = `${length} bytes, more than ${d.bytes - 1}`;
+    return EINVAL;
+  }
+  return sysctl_handle_string(req, sysctl_word(d), d.bytes);
+}
+/** A declared variable; whoever wants to know hears that it was set. */
 function handle_variable(req: sysctl_req, d: SysctlDecl): number {
+  const error = d.bytes > 0 ? handle_text(req, d) : handle_number(req, d);
+  if (error === 0 && req.new_bytes) d.changed?.();
+  return error;
+}
+/** A declared number: range, then the declaration's own check, then the store. */
+function handle_number(req: sysctl_req, d: SysctlDecl): number {
   const error = req.out(sysctl_number(d.type, sysctl_get(d)));
   if (error !== 0 || !req.new_bytes) return error;
   const bytes = req.in(d.type === 'int' || d.type === 'uint' ? 4 : 8);
