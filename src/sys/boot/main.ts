@@ -95,6 +95,7 @@ import {
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { stack_boot } from '../kmem/kern_stack_vars.ts';
+import { redzone_boot } from '../kmem/redzone_vars.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
 import { vm_hold_idle, vm_hold_startup } from '../map/vm_hold.ts';
@@ -266,6 +267,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [swap_startup, 'whether there will be a swap file if need be'],
   [swap_leftovers, 'swap files of processes that are gone are removed'],
   [malloc_startup, 'size classes and the declared types'],
+  [redzone_boot, 'whether blocks have a pattern before and behind'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
 ];

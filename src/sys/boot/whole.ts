@@ -7,7 +7,7 @@
  * when it is loaded, and says what variables and counters mean (help.ts): commands, players, tests
  * and the entry `kmem` import the system from here.
  */
-import { detect_alloc, detect_free, detect_size } from '../kmem/kern_detect_chain.ts';
+import { detect_alloc, detect_free, detect_size, detect_what } from '../kmem/kern_detect_chain.ts';
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
 import { contig_run } from '../map/vm_contig_alloc.ts';
@@ -24,7 +24,12 @@ import { HELP } from './help.ts';
 for (const [name, text] of Object.entries(HELP)) help_texts.set(name, text);
 const lists = { objects_report, vmmap_report, vmtotal_report };
 const memory = { pageout_free, contig_run, kernel_fault, kmem_reap };
-const detect = { alloc: detect_alloc, free: detect_free, size: detect_size };
+const detect = {
+  alloc: detect_alloc,
+  free: detect_free,
+  size: detect_size,
+  what: detect_what,
+};
 parts_begin({ ...lock_parts, ...lists, ...memory, detect, checked_letters, panic_dump });
 
 export * from './main.ts';

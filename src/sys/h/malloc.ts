@@ -39,6 +39,7 @@ export const malloc_type = struct<malloc_type_t>(
   name: words('c', 'short description', MALLOC_NAME_WORDS),
   approximate: i32('a', 'samples of its numbers that were not exact'),
   told: i32('a', 'MT_TOLD_*: what the log has heard about it'),
+  redzone: i32('a', 'RT_*, and above them the number of the settings by which they were chosen'),
   late: words(
     'a',
     'frees by CPUs that had no memory for a block: per class, large, their pages',
@@ -47,7 +48,13 @@ export const malloc_type = struct<malloc_type_t>(
   stats: words('ph', 'block of each CPU, 0: not used there yet (as many as CPUs)', 2),
 });
 /** Words of a type before the array of blocks. */
-export const MALLOC_TYPE_HEAD = 14 + LATE;
+export const MALLOC_TYPE_HEAD = 15 + LATE;
+/* What the settings of redzones choose for a type. */
+/** Its blocks get redzones. */
+export const RT_WANTED = 1;
+/** The stack of each of its requests is kept. */
+export const RT_STACKS = 2;
+export const RT_SHIFT = 2;
 /* What the log hears once of a type. */
 /** More blocks were freed under it than allocated. */
 export const MT_TOLD_BELOW = 1;
@@ -104,4 +111,5 @@ export const malloc_root = struct<malloc_root_t>(
   held_pages: i32('lh', 'their pages'),
   held_next: i32('lh', 'place of the oldest in the ring'),
   held: words('l', 'their first pages', QUARANTINE_BLOCKS),
+  redzone: i32('a', 'number of the settings of redzones: one more each time they change'),
 });

@@ -4,9 +4,10 @@
  *      detect_alloc     the first one that is on and wants the block makes it
  *      detect_free      whose block it is frees it
  *      detect_size      whose block it is knows how long it is
+ *      detect_what      the same in words, for messages
  *
  * The order matters: memguard decides before redzone, as in BSD.  A block is one detector's at
- * most.  Each detector is a record of three functions in a file of its own, and has a line in the
+ * most.  Each detector is a record of functions in a file of its own, and has a line in the
  * table below; boot/whole.ts gives the chain to kern_malloc.ts.  A detector that is off is asked
  * for no block, but its blocks may be there still: so free and size ask all of them.
  *
@@ -14,6 +15,7 @@
  */
 import type { MallocDetect } from '../machine/parts.ts';
 import { uma, uma_root } from '../uma/uma_int.ts';
+import { redzone_detector } from './redzone.ts';
 
 const root = uma_root;
 
@@ -22,7 +24,7 @@ export interface Detector extends MallocDetect {
   readonly which: number;
 }
 /** All of them, in the order in which they are asked. */
-export const detectors: Detector[] = [];
+export const detectors: Detector[] = [redzone_detector];
 
 /** A block by the first detector that wants it; 0: none does; NO_BLOCK: it found no memory. */
 export function detect_alloc(size: number, t: number, flags: number): number {
@@ -37,11 +39,22 @@ export function detect_alloc(size: number, t: number, flags: number): number {
 export function detect_free(p: number, t: number): boolean {
   return detectors.some((d) => d.free(p, t));
 }
-/** Bytes that were asked for of the block that a program has at p; -1: it is no detector's. */
+/**
+ * Bytes that were asked for of the block that a program has at p; -1: it is no detector's; -2: it
+ * lies in one, which begins elsewhere.
+ */
 export function detect_size(p: number): number {
   for (const d of detectors) {
     const size = d.size(p);
-    if (size >= 0) return size;
+    if (size !== -1) return size;
   }
   return -1;
+}
+/** What lies at p, in a phrase; '': nothing of a detector's. */
+export function detect_what(p: number): string {
+  for (const d of detectors) {
+    const what = d.what?.(p) ?? '';
+    if (what !== '') return what;
+  }
+  return '';
 }

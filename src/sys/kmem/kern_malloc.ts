@@ -548,17 +548,21 @@ export function free_undetected(p: number, t: malloc_type_t): void {
   const m = word_page(p);
   const info = page_kind(m);
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) return free_large(p, t, m);
-  if (!(info < PK_MALLOC_END)) {
-    panic(`free: address ${p * 4}(${m * PAGE_WORDS * 4}) has not been allocated.`);
-  }
+  if (!(info < PK_MALLOC_END)) not_allocated(p);
   const b = info;
-  if (!opt.INVARIANTS) return free_small(p, t, b);
+  if (!opt.INVARIANTS) {
+    if ((p & ((4 << b) - 1)) !== 0) not_allocated(p);
+    return free_small(p, t, b);
+  }
   const s = malloc_stats_block(t);
   free_proof(p, b, t);
   mem.I32[p + (4 << b) - 1] = t; // the last user, for whoever finds it modified
   uma_zfree(malloc_zone(b), p);
   if (s !== NULL) count_free(s, b);
   else malloc_late_free(t, b);
+}
+function not_allocated(p: number): never {
+  panic(`free: address ${p * 4}(${word_page(p) * PAGE_WORDS * 4}) has not been allocated.`);
 }
 /** The address is an item of its slab, the item is not free, and it is of type t. */
 function free_proof(p: number, b: number, t: malloc_type_t): void {
@@ -673,7 +677,10 @@ export function free_at(anchor: number, t: malloc_type_t): void {
 
 // --- realloc ------------------------------------------------------------------------------------
 
-/** Bytes of a detector's block, which never stays where it is; -1: it is none of theirs. */
+/**
+ * Bytes of a detector's block, which never stays where it is; -1: it is none of theirs, -2: theirs,
+ * but no beginning.
+ */
 function detected_size(p: number): number {
   return (page.info[word_page(p)] & PK_MARKED) !== 0 ? (kernel_parts.detect?.size(p) ?? -1) : -1;
 }
@@ -682,7 +689,7 @@ export function malloc_usable_size(p: number): number {
   const m = word_page(p);
   const info = page_kind(m);
   const found = detected_size(p);
-  if (found >= 0) return found;
+  if (found !== -1) return Math.max(found, 0);
   if (info < PK_MALLOC_END) return 16 << info;
   if ((info & PK_MASK) === PK_LARGE && (p & (PAGE_WORDS - 1)) === 0) {
     return page.index[m] * PAGE_WORDS * 4;
@@ -722,7 +729,9 @@ function realloc_move(
   const q = malloc(size, t, flags);
   if (q === 0) return 0;
   const keep = Math.min(size, old);
-  hw.copy(q, p, (keep + 3) >> 2); // blocks are whole words
+  const whole = Math.floor(keep / 4);
+  hw.copy(q, p, whole);
+  for (let i = whole * 4; i < keep; i++) mem.U8[q * 4 + i] = mem.U8[p * 4 + i]; // not a byte more
   free(p, t);
   return q;
 }

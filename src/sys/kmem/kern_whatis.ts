@@ -76,7 +76,8 @@ export function item_of_keg(k: keg_t, p: number): boolean {
 export function block_begins(p: number): boolean {
   const marked = vm_page.info[word_page(p)];
   const info = marked & ~PK_MARKED;
-  if (marked !== info && (kernel_parts.detect?.size(p) ?? -1) >= 0) return true;
+  const theirs = marked !== info ? (kernel_parts.detect?.size(p) ?? -1) : -1;
+  if (theirs !== -1) return theirs >= 0;
   if ((info & PK_MASK) === PK_LARGE) return p % PAGE_WORDS === 0;
   return info < PK_MALLOC_END && item_at(p)?.into === 0;
 }
@@ -104,6 +105,8 @@ export function whatis(p: number): string {
   if (!(p > 0) || m >= machine.npages[M]) return 'no memory of this machine';
   const info = vm_page.info[m] & ~PK_MARKED;
   const kind = info & PK_MASK;
+  const theirs = kernel_parts.detect?.what?.(p) ?? '';
+  if (theirs !== '') return theirs;
   if (kind === PK_FREE || kind === PK_CACHE || kind === PK_HAND) return 'free memory';
   if (kind === PK_LARGE || kind === PK_REST) return large(p, m);
   if (kind === PK_GUARD) return guard_text(m);

@@ -35,8 +35,13 @@ export interface MallocDetect {
   readonly alloc: (size: number, t: number, flags: number) => number;
   /** Frees the block at p, on a marked page, if it is a detector's. */
   readonly free: (p: number, t: number) => boolean;
-  /** Bytes that were asked for of the block that a program has at p; -1: it is no detector's. */
+  /**
+   * Bytes that were asked for of the block that a program has at p; -1: it is no detector's; -2: it
+   * lies in one, which begins elsewhere.
+   */
   readonly size: (p: number) => number;
+  /** What lies at p if it is in a detector's block, in a phrase; '': it is in none. */
+  readonly what?: (p: number) => string;
 }
 /** What MallocDetect.alloc answers where a request has failed. */
 export const NO_BLOCK = -1;
