@@ -104,9 +104,16 @@ export function whatis(p: number): string {
   const m = word_page(p);
   if (!(p > 0) || m >= machine.npages[M]) return 'no memory of this machine';
   const info = vm_page.info[m] & ~PK_MARKED;
+  const { detect } = kernel_parts;
+  if (detect === undefined && info !== vm_page.info[m]) return `${plainly(p, m)}, ${CORE_ALONE}`;
+  return detect?.what?.(p) || plainly(p, m);
+}
+/** A page is marked, and this thread cannot tell for what. */
+const CORE_ALONE = "perhaps of a detector: load 'kmem', this thread has kmem/core alone";
+/** The same of what no detector knows. */
+function plainly(p: number, m: number): string {
+  const info = vm_page.info[m] & ~PK_MARKED;
   const kind = info & PK_MASK;
-  const theirs = kernel_parts.detect?.what?.(p) ?? '';
-  if (theirs !== '') return theirs;
   if (kind === PK_FREE || kind === PK_CACHE || kind === PK_HAND) return 'free memory';
   if (kind === PK_LARGE || kind === PK_REST) return large(p, m);
   if (kind === PK_GUARD) return guard_text(m);
