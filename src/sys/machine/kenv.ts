@@ -39,6 +39,8 @@ export function kenv_tunables(
       const text = String(given);
       const length = new TextEncoder().encode(text).length;
       if (length >= d.bytes) bad(`${length} bytes, more than ${d.bytes - 1}`);
+      const refused = d.check_text?.(text) ?? 0;
+      if (refused !== 0) bad(String(refused));
       values.set(name, text);
       continue;
     }

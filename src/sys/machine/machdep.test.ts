@@ -42,6 +42,7 @@ const text = sysctl_string('debug.test.text', {
   value: 'first',
   bytes: 16,
   flags: CTLFLAG_RWTUN,
+  check: (said) => (said.includes('%') ? 'no % please' : 0),
   changed: () => heard++,
   help: 'A text of this test',
 });
@@ -118,6 +119,8 @@ test('a text: first value, tunable, set while the machine runs, too long', () =>
   shutdown();
   const long = /set debug.test.text=.*: 17 bytes, more than 15$/;
   refused(() => boot({ set: { 'debug.test.text': 'x'.repeat(17) } }), 'EINVAL', long);
+  const bad = /set debug.test.text=5%: no % please$/;
+  refused(() => boot({ set: { 'debug.test.text': '5%' } }), 'EINVAL', bad);
   boot({ memory: '4M', set: { 'debug.test.text': 'grün', 'debug.test.tunable': 4 } });
   assert.equal(sysctl_get_string(text), 'grün');
   assert.equal(sysctl_get(tunable), 4, 'its neighbour has a place of its own');
@@ -126,6 +129,7 @@ test('a text: first value, tunable, set while the machine runs, too long', () =>
   assert.equal(heard, 0);
   assert.equal(set('15 bytes of text').error, 22);
   assert.equal(set('15 bytes of text').reason, '16 bytes, more than 15');
+  assert.deepEqual([set('5%').error, set('5%').reason], [22, 'no % please']);
   assert.equal(heard, 0, 'what is refused changes nothing');
   assert.equal(set('other').error, 0);
   assert.equal(heard, 1);

@@ -62,6 +62,8 @@ export interface SysctlDecl {
   readonly handler: SysctlHandler | null;
   /** Called before a write takes effect: 0, the errno that refuses it, or why it is EINVAL. */
   readonly check: ((value: number) => number | string) | null;
+  /** The same of a text. */
+  readonly check_text: ((text: string) => number | string) | null;
   /** Called when a value was set while the machine runs. */
   readonly changed: (() => void) | null;
   /** The kernel option without which it does nothing. */
@@ -100,6 +102,7 @@ export interface StringOptions {
   /** Room for it, with a NUL at its end: a multiple of 8. */
   bytes: number;
   flags?: number;
+  check?: (text: string) => number | string;
   changed?: () => void;
 }
 
@@ -122,6 +125,7 @@ function variable(name: string, type: SysctlType, fmt: string, o: IntOptions): S
     value: o.value,
     handler: null,
     check: o.check ?? null,
+    check_text: null,
     changed: o.changed ?? null,
     needs: o.needs ?? null,
     bytes: 0,
@@ -143,9 +147,9 @@ export function sysctl_ulong(name: string, o: IntOptions): SysctlDecl {
   return variable(name, 'ulong', 'LU', o);
 }
 /** A text. */
-export function sysctl_string(name: string, o: StringOptions): SysctlDecl {
+export function sysctl_string(name: string, { check, ...o }: StringOptions): SysctlDecl {
   const d = variable(name, 'string', 'A', { ...o, value: 0, min: 0, max: 0 });
-  return Object.assign(d, { bytes: o.bytes, text: o.value });
+  return Object.assign(d, { bytes: o.bytes, text: o.value, check_text: check ?? null });
 }
 
 export interface ProcOptions {
@@ -171,6 +175,7 @@ export function sysctl_proc(name: string, o: ProcOptions, handler: SysctlHandler
     value: 0,
     handler,
     check: null,
+    check_text: null,
     changed: null,
     needs: null,
     bytes: 0,

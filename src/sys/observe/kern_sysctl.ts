@@ -238,14 +238,22 @@ export const SYSCTL_HANDLE_64 = sysctl_handler('sysctl_handle_64', sysctl_handle
 export const SYSCTL_HANDLE_STRING = sysctl_handler('sysctl_handle_string', sysctl_handle_string);
 export const SYSCTL_HANDLE_OPAQUE = sysctl_handler('sysctl_handle_opaque', sysctl_handle_opaque);
 
-/** A declared text: its length, then the store. */
+/** A declared text: its length, then the declaration's own check, then the store. */
 function handle_text(req: sysctl_req, d: SysctlDecl): number {
-  const length = req.new_bytes ? req.new_bytes.length - req.newidx : 0;
-  if (length >= d.bytes) {
-    req.reason = `${length} bytes, more than ${d.bytes - 1}`;
+  const given = req.new_bytes?.subarray(req.newidx);
+  if (given !== undefined && given.length >= d.bytes) {
+    req.reason = `${given.length} bytes, more than ${d.bytes - 1}`;
     return EINVAL;
   }
-  return sysctl_handle_string(req, sysctl_word(d), d.bytes);
+  const text = given && d.check_text ? new TextDecoder().decode(given.slice()) : '';
+  const error = given && d.check_text ? refused_by(req, d.check_text(text)) : 0;
+  return error !== 0 ? error : sysctl_handle_string(req, sysctl_word(d), d.bytes);
+}
+/** The errno of what a check says, whose reason the request keeps. */
+function refused_by(req: sysctl_req, said: number | string): number {
+  if (typeof said === 'number') return said;
+  req.reason = said;
+  return EINVAL;
 }
 /** A declared variable; whoever wants to know hears that it was set. */
 function handle_variable(req: sysctl_req, d: SysctlDecl): number {
@@ -262,11 +270,7 @@ function handle_number(req: sysctl_req, d: SysctlDecl): number {
   const value = sysctl_decode(bytes, d.type === 'int' || d.type === 'long');
   if (value < d.min || value > d.max) return EINVAL;
   if (d.needs !== null && value !== d.value && !opt[d.needs]) return EOPNOTSUPP;
-  const refused = d.check ? d.check(value) : 0;
-  if (typeof refused === 'string') {
-    req.reason = refused;
-    return EINVAL;
-  }
+  const refused = d.check ? refused_by(req, d.check(value)) : 0;
   if (refused !== 0) return refused;
   sysctl_set(d, value);
   return 0;
