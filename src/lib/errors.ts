@@ -52,6 +52,9 @@ export interface ErrorDetails {
   readonly holders?: readonly Holder[];
   /** Byte address the call was about. */
   readonly address?: number;
+  /** Of a guarded block: where it was allocated, and freed; frames, [] if that is not known. */
+  readonly allocatedAt?: readonly string[];
+  readonly freedAt?: readonly string[];
   /** Name of the malloc type. */
   readonly type?: string;
   /** Name of the address space. */

@@ -10,29 +10,64 @@
  * pages lie anywhere.  Loads, stores, copies and fills take them as any others; what needs one flat
  * piece of memory (bytes, index, the whole-memory views) cannot.
  *
+ * Guarded blocks (vm.memguard.*) have such addresses, too.  Each call looks whether all that it
+ * touches is in one block in use: what is not is a stray access, which panics or, with
+ * vm.memguard.trap 'report', fails with EFAULT.  Their pages are a run, so bytes and index know
+ * where they are; what is done by a view afterwards nobody sees.
+ *
  * A number that comes from a program may be anything: what no block has is refused.
  */
-import { EFAULT } from '../sys/machine/errno.ts';
+import { EFAULT, ENOMEM } from '../sys/machine/errno.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
 import type { malloc_type_t } from '../sys/h/malloc.ts';
+import type { zone_t } from '../sys/h/uma.ts';
 import { KVA_END } from '../sys/h/vm_kern.ts';
+import { MAP_ENTRY_ITEM } from '../sys/h/vm_map.ts';
 import {
   free_virtual,
   malloc_virtual,
   virtual_access,
   virtual_pages,
 } from '../sys/kmem/kern_malloc_virtual.ts';
+import {
+  GUARD_GONE,
+  GUARD_OTHER,
+  memguard_access,
+  memguard_block,
+  memguard_flat,
+  memguard_free,
+  memguard_has,
+  memguard_items,
+  memguard_realloc,
+} from '../sys/kmem/memguard.ts';
+import {
+  guard_place_text,
+  memguard_no_block,
+  memguard_trap,
+  type Trapped,
+} from '../sys/kmem/memguard_trap.ts';
 import { inKernel } from './context.ts';
 import { kmemError } from './errors.ts';
+import { callSite } from './site.ts';
 
 /** What the rest of the façade asks of it. */
 export interface Kva {
   /** A block of zeros for a type: its address, 0: no memory, or it is too small for that. */
   alloc(size: number, t: malloc_type_t, flags: number): number;
-  /** Gives it back. False: no block begins there. */
+  /** Gives it back. False: no block of a type begins there. Throws EFAULT where one was freed. */
   free(at: number, t: malloc_type_t): boolean;
+  /** The same of an item of this zone. */
+  freeItem(at: number, z: zone_t): boolean;
   /** Bytes that the block at an address has; 0: none begins there. */
   size(at: number): number;
+  /** A guarded block of another size: its address; 0: none, the old one is there; -1: no block. */
+  realloc(at: number, size: number, t: malloc_type_t, flags: number): number;
+  /** What is at an address, for a message. */
+  what(at: number): string;
+  /** Guarded items of a zone that are in use. */
+  items(z: zone_t): number;
+  /** Where in the memory `n` bytes of a guarded block lie; -1: it is none. Throws EFAULT. */
+  flat(op: string, at: number, n: number): number;
   /** Where in the memory `n` bytes within a page are now, until the next call. Throws EFAULT. */
   place(op: string, at: number, n: number, write: boolean): number;
   /**
@@ -44,24 +79,75 @@ export interface Kva {
 export type Move = (at: number, n: number, done: number) => void;
 
 function each(op: string, at: number, n: number, write: boolean, move: Move): void {
+  if (memguard_has(at)) return eachGuarded(op, at, n, write, move);
   if (inKernel(op, () => virtual_access(at, n, write, move))) return;
   const text = `no ${n} bytes were allocated at ${at}, beyond the memory`;
   throw kmemError(EFAULT, op, text, { address: at, size: n });
 }
+function eachGuarded(op: string, at: number, n: number, write: boolean, move: Move): void {
+  const error = inKernel(op, () => memguard_access(at, n, write, move));
+  if (error === 0) return;
+  if (error < 0) stray(op, at, n);
+  const text = `no memory to translate ${n} bytes at ${at}`;
+  throw kmemError(error === ENOMEM ? ENOMEM : EFAULT, op, text, { address: at, size: n });
+}
+function stray(op: string, at: number, n: number): never {
+  const site = callSite();
+  trapped(
+    op,
+    at,
+    n,
+    inKernel(op, () => memguard_trap(op, at, n, site)),
+  );
+}
+function trapped(op: string, at: number, n: number, { text, allocated, freed }: Trapped): never {
+  const stacks = { allocatedAt: allocated, freedAt: freed };
+  throw kmemError(EFAULT, op, text, { address: at, size: n, ...stacks });
+}
+/** Whether a guarded block went; false: it is another one's, or begins elsewhere. */
+function freeGuarded(at: number, owner: number, kind: number): boolean {
+  const how = inKernel('free', () => memguard_free(at, owner, kind));
+  if (how !== GUARD_GONE) return how !== GUARD_OTHER;
+  const site = callSite();
+  trapped(
+    'free',
+    at,
+    0,
+    inKernel('free', () => memguard_no_block(at, site)),
+  );
+}
 const pageOf = (at: number): number => (at % PAGE_SIZE === 0 ? at / PAGE_SIZE : -1);
 function size(at: number): number {
+  if (memguard_has(at)) {
+    const b = inKernel('block', () => memguard_block(at));
+    return b?.at === at ? b.size : 0;
+  }
   const page = pageOf(at);
   if (page < 0 || page >= KVA_END) return 0;
   return inKernel('block', () => virtual_pages(page)) * PAGE_SIZE;
 }
 export const kva: Kva = {
-  alloc: (size, t, flags) => malloc_virtual(size, t, flags) * PAGE_SIZE,
+  alloc: (bytes, t, flags) => malloc_virtual(bytes, t, flags) * PAGE_SIZE,
   free(at, t) {
+    if (memguard_has(at)) return freeGuarded(at, t, 0);
     if (size(at) === 0) return false;
-    free_virtual(pageOf(at), t);
+    inKernel('free', () => free_virtual(pageOf(at), t));
     return true;
   },
+  freeItem: (at, z) => memguard_has(at) && freeGuarded(at, z, MAP_ENTRY_ITEM),
   size,
+  realloc(at, bytes, t, flags) {
+    if (!memguard_has(at)) return -1;
+    const q = inKernel('realloc', () => memguard_realloc(at, bytes, t, flags));
+    if (q === -1 && inKernel('realloc', () => memguard_block(at)) === null) stray('realloc', at, 0);
+    return q;
+  },
+  what: (at) => (memguard_has(at) ? `: it is ${inKernel('free', () => guard_place_text(at))}` : ''),
+  items: (z) => memguard_items(z),
+  flat(op, at, n) {
+    if (!memguard_has(at)) return -1;
+    return inKernel(op, () => memguard_flat(at, n)) || stray(op, at, n);
+  },
   place(op, at, n, write) {
     let found = 0;
     each(op, at, n, write, (where) => {

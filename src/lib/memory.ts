@@ -8,7 +8,8 @@
  *      fill(at, n), copy(to, from, n)      checked; on shared memory an array's own
  *                                          fill and copyWithin take 2 to 10 times as long
  *
- * An address beyond the memory (kva.ts) is translated by all of them but the views.
+ * An address beyond the memory (kva.ts) is translated by all of them but the views, which only
+ * guarded blocks have.
  * The checked ways refuse what lies on a guard page (page/vm_guard.ts), before they touch it.
  *
  * Addresses are in bytes.  An Address comes from alloc; adding an offset gives
@@ -122,9 +123,11 @@ export function checkRange(op: string, at: number, n: number, end = reach): void
 }
 /** The index of an address that is not in the memory, or not aligned: beyond it, or none. */
 function indexBeyond(op: string, at: number, width: number, end: number): number {
-  const kva = op === 'index' ? undefined : kvaFor(at, end);
+  const kva = kvaFor(at, end);
   if (kva === undefined || at % width !== 0) fault(op, at, width, end);
-  return kva.place(op, at, width, op.startsWith('store')) / width;
+  if (op !== 'index') return kva.place(op, at, width, op.startsWith('store')) / width;
+  const flat = kva.flat(op, at, width);
+  return flat < 0 ? fault(op, at, width, end) : flat / width;
 }
 function fault(op: string, at: number, width: number, end: number): never {
   checkRange(op, at, width, end);
@@ -165,6 +168,8 @@ export function noNumber(op: string, value: unknown): never {
 }
 /** A view of `n` bytes at `at`: shared, no copy. Throws EFAULT, EINVAL. */
 export function bytesAt(at: number, n: number, end = reach): Uint8Array {
+  const flat = (whole(n) ? kvaFor(at, end)?.flat('bytes', at, n) : undefined) ?? -1;
+  if (flat >= 0) return new Uint8Array(mem.U8.buffer, flat, n);
   checkRange('bytes', at, n, end);
   return new Uint8Array(mem.U8.buffer, at, n);
 }

@@ -25,7 +25,7 @@ import {
   PAGE_SIZE,
   PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_,
 } from '../sys/machine/memory.ts';
-import { M_DRAIN, M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
+import { M_DRAIN, M_GUARDABLE, M_NOWAIT, M_ZERO } from '../sys/h/malloc_flags.ts';
 import { KMEM_CLASSES, type malloc_type_t } from '../sys/h/malloc.ts';
 import { PK_MARKED, vm_page } from '../sys/h/vm_page.ts';
 import {
@@ -74,6 +74,7 @@ import {
   tell,
 } from './context.ts';
 import { kmemError, type MemoryReason } from './errors.ts';
+import type { Kva } from './kva.ts';
 import { showsItself } from './inspect.ts';
 import { ChannelLine } from './line.ts';
 import { type Address, bytesAt, copyIn, kvaFor, textBytes } from './memory.ts';
@@ -86,7 +87,7 @@ const free = free_;
 const freed_last = malloc_freed_last_;
 const page = vm_page;
 const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
-const NOWAIT = M_NOWAIT | M_DRAIN;
+const NOWAIT = M_NOWAIT | M_DRAIN | M_GUARDABLE;
 
 /** How alloc makes a block or an item. */
 export interface AllocOptions {
@@ -330,6 +331,8 @@ export class MallocType implements Mortal, Disposable {
     this.#checkSize('realloc', size);
     const flags = zeroFlags('realloc', options, ZERO);
     const t = this.#type('realloc');
+    const at = kvaFor(address)?.realloc(address, size, t, flags) ?? -1;
+    if (at >= 0) return (at === 0 ? this.#fail('realloc', size) : at) as Address;
     const p = address === 0 ? 0 : this.#block('realloc', address);
     const q = realloc(p, size, t, flags);
     return (q === 0 ? this.#fail('realloc', size) : q * 4) as Address;
@@ -413,7 +416,8 @@ export class MallocType implements Mortal, Disposable {
   }
   #word(op: string, address: number): number {
     const p = typeof address === 'number' ? address / 4 : -1;
-    return (p | 0) === p && p > 0 && p < this.#end ? p : this.#noBlock(op, address);
+    if ((p | 0) === p && p > 0 && p < this.#end) return p;
+    return this.#noBlock(op, address, kvaFor(address)?.what(address));
   }
   /** The same, if a block begins there that this thread did not free last. */
   #block(op: string, address: number): number {
@@ -492,14 +496,17 @@ export class MallocType implements Mortal, Disposable {
   freeWith(address: Address): void {
     const t = this.#type('free');
     if (address === 0) return;
-    if (kvaFor(address)?.size(address)) return this.#freeBeyond(address, t);
+    const kva = kvaFor(address);
+    if (kva !== undefined) return this.#freeBeyond(kva, address, t);
     const p = this.#block('free', address);
     if (channels.free.hasSubscribers) channels.free.publish({ type: this.name, address });
     free(p, t);
   }
-  #freeBeyond(address: Address, t: malloc_type_t): void {
-    if (channels.free.hasSubscribers) channels.free.publish({ type: this.name, address });
-    inKernel('free', () => kvaFor(address)?.free(address, t));
+  #freeBeyond(kva: Kva, address: Address, t: malloc_type_t): void {
+    if (channels.free.hasSubscribers && kva.size(address) > 0) {
+      channels.free.publish({ type: this.name, address });
+    }
+    if (!kva.free(address, t)) this.#noBlock('free', address, kva.what(address));
   }
   #fail(op: string, size: number): never {
     throw memoryFailure(op, size, { type: this.name });

@@ -15,7 +15,7 @@
  */
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
 import { memory_state, PAGE_WORD_SHIFT as PAGE_WORD_SHIFT_ } from '../sys/machine/memory.ts';
-import { M_DRAIN, M_NOWAIT } from '../sys/h/malloc_flags.ts';
+import { M_DRAIN, M_GUARDABLE, M_NOWAIT } from '../sys/h/malloc_flags.ts';
 import { type reg_entry_t, reg_zone } from '../sys/h/registry.ts';
 import { type keg_t, uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { vm_page } from '../sys/h/vm_page.ts';
@@ -59,7 +59,8 @@ import {
 } from './context.ts';
 import { kmemError } from './errors.ts';
 import { ChannelLine } from './line.ts';
-import { type Address, bytesAt, type Item } from './memory.ts';
+import { type Address, bytesAt, type Item, kvaFor } from './memory.ts';
+import { partIfThere } from './parts.ts';
 import { obtain, release } from './registry.ts';
 import { type AllocOptions, memoryFailure, sleepForPages, zeroFlags } from './type.ts';
 import { type AsyncOptions, waitFor } from './wait.ts';
@@ -69,7 +70,7 @@ const zfree = uma_zfree_;
 const cache_give = uma_cache_give_;
 const page = vm_page;
 const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
-const NOWAIT = M_NOWAIT | M_DRAIN;
+const NOWAIT = M_NOWAIT | M_DRAIN | M_GUARDABLE;
 /** Of a zone that was let go: no page's. */
 const NO_KEG = -1 as keg_t;
 
@@ -355,7 +356,8 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
   #dispose(z: zone_t): number {
     enter('dispose');
-    const inUse = (): number => zone_present(z).used;
+    const guarded = partIfThere('kva')?.();
+    const inUse = (): number => zone_present(z).used + (guarded?.items(z) ?? 0);
     this.#ctx.forget('zone', this.name);
     this.bury();
     return zoneRelease('zone', this.#e, z, this.name, inUse, () => this.#ctx.endWaits(this));
@@ -412,6 +414,11 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
     const wrong = (why: string): never => {
       throw kmemError(EFAULT, 'free', `${shown(item)} ${why}`, { address: item, zone: this.name });
     };
+    const kva = kvaFor(item);
+    if (kva !== undefined) {
+      if (kva.freeItem(item, z)) return;
+      wrong(`is no item of zone '${this.name}'${kva.what(item)}`);
+    }
     if ((w | 0) !== w || w < 0 || w >= this.#end) wrong('is no item');
     if (!item_of_keg(this.#keg, w)) wrong(`is no item of zone '${this.name}': it is ${whatis(w)}`);
     if (uma_zfreed_last(z, w)) wrong(`of zone '${this.name}' is free already: it was freed twice`);

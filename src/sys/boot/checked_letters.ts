@@ -9,7 +9,8 @@
  *      z   the lock of the zone's first keg; of a bucket on a zone's list, the
  *          lock of some zone
  *      u   the UMA lock; of pages that windows show: the lock of the page queues
- *      m   of a map entry: the lock of its map; in no map, anything goes
+ *      m   of a map entry: the lock of its map; in no map, anything goes; of what is known of
+ *          guarded blocks: the lock of their map
  *      i   of a map or its entry: the lock of the map, held in any way, to write too
  *      n   of an object, of a map, of a file, of a store: the lock of the list of all of them
  *      e   changes only while the keg is empty: it has no pages
@@ -43,6 +44,7 @@ import {
   ROOT_PAGEQ,
   ROOT_PHYS,
   ROOT_PMAP,
+  ROOT_GUARD,
   ROOT_LOAN,
   ROOT_STORE,
   ROOT_SWAP,
@@ -56,6 +58,7 @@ import { mem, PAGE_WORD_SHIFT } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { elem, type Field, field_word } from '../machine/struct.ts';
 import { reg_root } from '../h/registry.ts';
+import { memguard_root } from '../h/memguard.ts';
 import { pmap_root, PV_LISTS, pv_entry, pv_list } from '../h/pmap.ts';
 import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
 import { vm_hold } from '../h/vm_hold.ts';
@@ -270,6 +273,14 @@ function map_letters(): void {
     return mp > 0 ? mp + vm_map.lock : 0;
   });
   checked_rule('vm_map', 'i', (a) => checked_lock(a.start + vm_map.lock, false));
+  // Guarded blocks: the lock of their map; before that is there, the lock of its making.
+  const guards_lock = (): number => {
+    const r = anchor(ROOT_GUARD);
+    const mp = mem.I32[r + offset(memguard_root.map)];
+    return mp > 0 ? mp + vm_map.lock : r + memguard_root.lock;
+  };
+  checked_letter('memguard_root', 'm', guards_lock);
+  checked_letter('memguard_freed', 'm', guards_lock);
   checked_letter('vm_map', 'n', () => anchor(ROOT_MAP) + vm_map_root.lock);
   checked_letter('vm_map_root', 'n', (r) => r + vm_map_root.lock);
   const windows_lock = (): number => anchor(ROOT_WINDOW) + vm_window_root.lock;

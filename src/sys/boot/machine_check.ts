@@ -7,6 +7,7 @@
 import { reap_all } from '../machine/death.ts';
 import { registry_check } from '../client/kern_registry.ts';
 import { quarantine_check } from '../kmem/kern_quarantine.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import { pageout_still } from '../map/vm_pageout_still.ts';
 import { sysctl_check } from '../observe/sysctl_tree.ts';
 import { guards_check, guards_proof } from '../page/vm_guard.ts';
@@ -21,6 +22,7 @@ export function machine_check(spaces: (() => void) | undefined): void {
     guards_check();
     guards_proof();
     quarantine_check();
+    kernel_parts.memguard?.check();
     sleepq_check();
     sysctl_check();
     registry_check();

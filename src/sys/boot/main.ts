@@ -62,6 +62,7 @@ import { KernelPanic } from '../machine/panic.ts';
 import {
   checked_boot,
   checked_letters,
+  kernel_parts,
   panic_dump,
   parts_refuse,
   parts_refuse_dump,
@@ -95,6 +96,7 @@ import {
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { stack_boot } from '../kmem/kern_stack_vars.ts';
+import { memguard_boot, memguard_startup } from '../kmem/memguard_vars.ts';
 import { redzone_boot } from '../kmem/redzone_vars.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
 import { vm_map_boot, vm_map_reap, vm_map_rebuild, vm_map_startup } from '../map/vm_map.ts';
@@ -241,6 +243,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [vnode_boot, 'where files will be noted'],
   [vm_map_boot, 'where address spaces will be noted'],
   [vm_kern_boot, "where the kernel's maps will be noted"],
+  [memguard_boot, 'where guarded blocks will be noted'],
   [vm_pageout_boot, 'who gets pages back'],
   [vm_window_boot, 'where windows onto them will be noted'],
   [vm_loan_boot, 'where loans of their pages will be noted'],
@@ -270,6 +273,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [redzone_boot, 'whether blocks have a pattern before and behind'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
+  [memguard_startup, 'which blocks are guarded, if the boot parameters say some'],
 ];
 
 life_begin({
@@ -359,7 +363,8 @@ life_begin({
   claim_stuck,
   locks_held: kernel_locks_held,
   reclaim: vm_reclaim,
-  unhold: (cached) => quarantine_empty() + (cached ? object_cache_free() : 0),
+  unhold: (cached) =>
+    quarantine_empty() + (kernel_parts.memguard?.empty() ?? 0) + (cached ? object_cache_free() : 0),
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,

@@ -8,6 +8,14 @@
  * and the entry `kmem` import the system from here.
  */
 import { detect_alloc, detect_free, detect_size, detect_what } from '../kmem/kern_detect_chain.ts';
+import {
+  memguard_copy,
+  memguard_empty,
+  memguard_update,
+  memguard_zalloc,
+  memguard_zone_made,
+} from '../kmem/memguard.ts';
+import { memguard_check } from '../kmem/memguard_check.ts';
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
 import { contig_run } from '../map/vm_contig_alloc.ts';
@@ -24,12 +32,20 @@ import { HELP } from './help.ts';
 for (const [name, text] of Object.entries(HELP)) help_texts.set(name, text);
 const lists = { objects_report, vmmap_report, vmtotal_report };
 const memory = { pageout_free, contig_run, kernel_fault, kmem_reap };
+const memguard = {
+  update: memguard_update,
+  zone_made: memguard_zone_made,
+  zalloc: memguard_zalloc,
+  copy: memguard_copy,
+  empty: memguard_empty,
+  check: memguard_check,
+};
 const detect = {
   alloc: detect_alloc,
   free: detect_free,
   size: detect_size,
   what: detect_what,
 };
-parts_begin({ ...lock_parts, ...lists, ...memory, detect, checked_letters, panic_dump });
+parts_begin({ ...lock_parts, ...lists, ...memory, detect, memguard, checked_letters, panic_dump });
 
 export * from './main.ts';

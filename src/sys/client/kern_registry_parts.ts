@@ -26,6 +26,7 @@
 import { pcpu, thr } from '../machine/cpu.ts';
 import { ENOMEM } from '../machine/errno.ts';
 import { PAGE_SIZE, page_word } from '../machine/memory.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import { elem, field_word, NULL } from '../machine/struct.ts';
 import {
   number,
@@ -40,7 +41,7 @@ import {
 } from '../h/registry.ts';
 import type { vm_map_t } from '../h/vm_map.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
-import { UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT } from '../h/uma.ts';
+import { UMA_ZFLAG_NAMED, UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT } from '../h/uma.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { M, machine, ROOT_LIB } from '../machine/header.ts';
 import { vm_map_anchor, vm_map_deallocate, vm_map_unanchor } from '../map/vm_map.ts';
@@ -76,9 +77,10 @@ export function part_zone(
   limit: number,
 ): number {
   const anchor = field_word(reg_zone.zone, e);
-  const z = uma_zcreate_nowait(name, size, { align: align - 1, anchor });
+  const z = uma_zcreate_nowait(name, size, { align: align - 1, anchor, flags: UMA_ZFLAG_NAMED });
   if (z === 0) return ENOMEM;
   if (limit > 0) uma_zone_set_max(z, limit);
+  kernel_parts.memguard?.zone_made(z);
   return 0;
 }
 

@@ -28,3 +28,5 @@ export const M_NORECLAIM = 0x0800;
 export const M_NOVM = 0x0200;
 /** With M_NOWAIT: take of the reserve. */
 export const M_USE_RESERVE = 0x0400;
+/** A program asks: the block may have addresses beyond the memory, where memguard guards it. */
+export const M_GUARDABLE = 0x2000;

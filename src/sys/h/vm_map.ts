@@ -69,6 +69,10 @@ export const MAP_ENTRY_GROWS_DOWN = 0x1000;
 export const MAP_ENTRY_GROWS_UP = 0x2000;
 /** Of a system map: it has no reference to its object, which is the kernel's (h/vm_kern.ts). */
 export const MAP_ENTRY_KERNEL = 0x10000;
+/** Of a guarded block: the page before it and the one behind it are nobody's. */
+export const MAP_ENTRY_GUARDED = 0x20000;
+/** Of a guarded block: it is an item of a zone, not of a malloc type. */
+export const MAP_ENTRY_ITEM = 0x40000;
 
 /* How to insert. */
 export const MAP_COPY_ON_WRITE = 0x0002;
@@ -151,12 +155,23 @@ export const vm_map_entry = struct<vm_map_entry_t>(
   max_protection: i32('m', 'what `protection` may become'),
   inheritance: i32('m', 'VM_INHERIT_*'),
   wired_count: i32('m', 'how often it is wired'),
-  wired: i32('m', 'in transition: pages that are wired for it, its first ones (vm_map_wire.ts)'),
+  wired: i32(
+    'm',
+    'in transition: pages that are wired for it, its first ones (vm_map_wire.ts); of a guarded ' +
+      'block, bytes from its first page to where it begins',
+  ),
   transition: i32('m', 'tid of the thread that has it in transition'),
   lastr: i32('i', 'page of the object that was read last: a guess'),
-  avail_ssize: i32('m', 'of a stack: pages by which it may still grow'),
-  grow_prot: i32('m', 'of a stack: protection of what it grows by; of a block, its malloc type'),
+  avail_ssize: i32(
+    'm',
+    'of a stack: pages by which it may still grow; of a guarded block, the bytes asked for',
+  ),
+  grow_prot: i32(
+    'm',
+    'of a stack: protection of what it grows by; of a block, its malloc type, or its zone',
+  ),
   map: ptr<vm_map_t>('m', 'map that it is in; 0: none'),
+  stack: i32('m', 'of a guarded block: the stack of its allocation (kmem/kern_stack.ts), 0: none'),
 });
 /*
  * Locks: (s) the lock  (n) the lock of the list of maps  (h) read by all, for a sample

@@ -15,6 +15,7 @@
  */
 import type { MallocDetect } from '../machine/parts.ts';
 import { uma, uma_root } from '../uma/uma_int.ts';
+import { memguard_detector } from './memguard.ts';
 import { redzone_detector } from './redzone.ts';
 
 const root = uma_root;
@@ -24,7 +25,7 @@ export interface Detector extends MallocDetect {
   readonly which: number;
 }
 /** All of them, in the order in which they are asked. */
-export const detectors: Detector[] = [redzone_detector];
+export const detectors: Detector[] = [memguard_detector, redzone_detector];
 
 /** A block by the first detector that wants it; 0: none does; NO_BLOCK: it found no memory. */
 export function detect_alloc(size: number, t: number, flags: number): number {

@@ -729,9 +729,11 @@ function realloc_move(
   const q = malloc(size, t, flags);
   if (q === 0) return 0;
   const keep = Math.min(size, old);
-  const whole = Math.floor(keep / 4);
-  hw.copy(q, p, whole);
-  for (let i = whole * 4; i < keep; i++) mem.U8[q * 4 + i] = mem.U8[p * 4 + i]; // not a byte more
+  if (q < mem.I32.length) {
+    const whole = Math.floor(keep / 4);
+    hw.copy(q, p, whole);
+    for (let i = whole * 4; i < keep; i++) mem.U8[q * 4 + i] = mem.U8[p * 4 + i]; // not a byte more
+  } else kernel_parts.memguard?.copy(q, p, keep);
   free(p, t);
   return q;
 }

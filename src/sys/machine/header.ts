@@ -111,6 +111,7 @@ export const ROOT_KERN = 20;
 export const ROOT_LOAN = 21;
 export const ROOT_DMA = 22;
 export const ROOT_STACK = 23;
+export const ROOT_GUARD = 24;
 export const ROOT_TEST = 31;
 
 /**

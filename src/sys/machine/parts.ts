@@ -23,6 +23,7 @@ import { FOLDER_WORDS, M, machine } from './header.ts';
 import { kconsole } from './kconsole.ts';
 import { OPTION_NAMES, opt } from './opt.ts';
 import type { sbuf } from './sbuf.ts';
+import type { zone_t } from '../h/uma.ts';
 import { get_string } from './struct.ts';
 import type { SysctlHandler } from './sysctl_decl.ts';
 
@@ -45,6 +46,21 @@ export interface MallocDetect {
 }
 /** What MallocDetect.alloc answers where a request has failed. */
 export const NO_BLOCK = -1;
+/** Guarded blocks (kmem/memguard.ts). */
+export interface MemGuard {
+  /** Something that says what is guarded was changed. */
+  readonly update: () => void;
+  /** A zone was made: whether memguard is asked for its items. */
+  readonly zone_made: (z: zone_t) => void;
+  /** An item of a zone; 0: it is taken from the zone. */
+  readonly zalloc: (z: zone_t, flags: number) => number;
+  /** Copies bytes of the memory, from word `p` on, to the guarded block at word `q`. */
+  readonly copy: (q: number, p: number, bytes: number) => void;
+  /** Memory is short: the pages of freed blocks that wait go. Returns how many. */
+  readonly empty: () => number;
+  /** Proves all of it. The machine is quiet. */
+  readonly check: () => void;
+}
 export interface KernelParts {
   readonly witness_boot: () => void;
   readonly witness_init: (l: number) => void;
@@ -73,6 +89,7 @@ export interface KernelParts {
   readonly pageout_free?: (n: number) => number;
   readonly contig_run?: (n: number, req: number, wait: boolean) => number;
   readonly detect?: MallocDetect;
+  readonly memguard?: MemGuard;
   readonly kmem_reap?: (cpu: number) => void;
   kernel_fault?(mp: number, vpn: number, access: number): number;
 }

@@ -3,6 +3,7 @@
  *
  *      kmem_alloc           pages of zeros that stay, side by side in addresses if not in memory
  *      kmem_malloc          the same for malloc, whose flags say what may be waited for
+ *      kmem_alloc_placed    pages side by side in memory, too, where the caller says (memguard.ts)
  *      kmem_alloc_nofault   addresses alone: a touch is an error of the kernel
  *      uvm_km_valloc1       addresses whose pages come, as zeros, when they are touched
  *      kmem_free            all of these go back
@@ -132,6 +133,13 @@ const init = vector('vm_kmap_zinit', (mp: vm_map_t) => {
 });
 /** What a caller changes, and saves, in the section that makes an entry its, or takes it back. */
 type Also = (e: vm_map_entry_t) => void;
+/** Where n free addresses begin that a request gets, -1: nowhere. The map is locked. */
+export type Place = (mp: vm_map_t, n: number) => number;
+const lowest =
+  (how: Alignment): Place =>
+  (mp, n) =>
+    vm_map_findspace(mp, 0, n, undefined, how);
+const LOWEST = lowest(ANYWHERE);
 /** Pages that are made or freed in one hold of the object. */
 const BATCH = 16;
 /** How often a request that may not sleep reclaims. */
@@ -228,20 +236,14 @@ export function kmem_object(): vm_object_t {
  * n addresses of a system map, in transition by this thread: what they show is told by `eflags`
  * and `o`.  The first page number; 0: no place, or no entry.
  */
-function reserve(
-  mp: vm_map_t,
-  n: number,
-  eflags: number,
-  o: vm_object_t,
-  how: Alignment = ANYWHERE,
-): number {
+function reserve(mp: vm_map_t, n: number, eflags: number, o: vm_object_t, place = LOWEST): number {
   if (n < 1) panic('kmem: no addresses are asked for', n);
   if (map.kind[mp] !== VM_MAP_SYSTEM) panic('kmem: no system map', mp * 4);
   if (atomic_load(field_word(root.orphans, kern_root())) !== 0) orphans_end();
   const e = entry_create(true);
   if (e === NULL) return 0;
   vm_map_lock(mp);
-  const at = vm_map_findspace(mp, 0, n, undefined, how);
+  const at = place(mp, n);
   if (at < 0) {
     vm_map_unlock(mp);
     entry_discard(e);
@@ -264,7 +266,7 @@ function reserve(
  * The entry at `at`, in transition by this thread, is the caller's from here on.  `also` changes,
  * and saves, what is to change with that.
  */
-function settle(mp: vm_map_t, at: number, wired: number, also?: Also): void {
+export function kmem_settle(mp: vm_map_t, at: number, wired: number, also?: Also): void {
   vm_map_lock(mp);
   const e = mine(mp, at);
   undo_begin(map.lock, mp);
@@ -285,7 +287,7 @@ function mine(mp: vm_map_t, at: number): vm_map_entry_t {
   return e;
 }
 /** Takes what the entry at `at` shows away, and then the entry, which is in transition here. */
-function discard(mp: vm_map_t, at: number): void {
+export function kmem_discard(mp: vm_map_t, at: number): void {
   vm_map_lock(mp);
   const e = mine(mp, at);
   const [start, end, o] = [entry.start[e], entry.end[e], entry.object[e]];
@@ -299,16 +301,16 @@ function discard(mp: vm_map_t, at: number): void {
 /** n addresses of a system map that nobody may touch before he maps something there. 0: none. */
 export function kmem_alloc_nofault(mp: vm_map_t, n: number, superpage_align = false): number {
   const how = superpage_align ? { align: VM_SUPER_PAGES, phase: 0 } : ANYWHERE;
-  const at = reserve(mp, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, how);
-  if (at !== 0) settle(mp, at, 0);
+  const at = reserve(mp, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, lowest(how));
+  if (at !== 0) kmem_settle(mp, at, 0);
   return at;
 }
 /**
  * n addresses of a system map whose pages come when they are touched (vm_kern_fault.ts). 0: none.
  */
 export function kmem_alloc_touched(mp: vm_map_t, n: number, how: Alignment = ANYWHERE): number {
-  const at = reserve(mp, n, 0, kernel_object(), how);
-  if (at !== 0) settle(mp, at, 0);
+  const at = reserve(mp, n, 0, kernel_object(), lowest(how));
+  if (at !== 0) kmem_settle(mp, at, 0);
   return at;
 }
 /**
@@ -323,11 +325,11 @@ export function kmem_suballoc(
 ): vm_map_t {
   if (kind !== VM_MAP_SYSTEM && kind !== VM_MAP_PAGED) panic('kmem_suballoc: kind', kind);
   const how = superpage_align ? { align: VM_SUPER_PAGES, phase: 0 } : ANYWHERE;
-  const at = reserve(parent, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, how);
+  const at = reserve(parent, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, lowest(how));
   if (at === 0) return NULL as vm_map_t;
   const sub = vm_map_create(kernel_pmap(), at, at + n, n, kind);
   if (sub === NULL) {
-    discard(parent, at);
+    kmem_discard(parent, at);
     return sub;
   }
   vm_map_lock(parent);
@@ -357,11 +359,11 @@ function pages_make(o: vm_object_t, at: number, n: number): number {
 }
 /**
  * The same side by side in memory, as many of them as there is a run for: the others are made one
- * by one.
+ * by one.  `whole`: all of them, or none.
  */
-function run_make(o: vm_object_t, at: number, n: number): number {
+function run_make(o: vm_object_t, at: number, n: number, whole: boolean): number {
   mtx_lock(object.lock, o);
-  const ms = object_cluster_alloc(o, at - KVA_BASE, 0, n - 1);
+  const ms = object_cluster_alloc(o, at - KVA_BASE, 0, n - 1, whole);
   let i = 0;
   for (const m of ms) {
     page.flags[m] |= PG_UNMANAGED;
@@ -440,9 +442,9 @@ function alloc(
     at = reserve(mp, n, 0, o);
   }
   if (at === 0) return 0;
-  const made = run ? run_make(o, at, n) : 0;
+  const made = run ? run_make(o, at, n, false) : 0;
   if (made < 0) {
-    discard(mp, at); // no memory for a page table
+    kmem_discard(mp, at); // no memory for a page table
     return 0;
   }
   for (let done = made, tries = 0; done < n; ) {
@@ -450,11 +452,11 @@ function alloc(
     done += got;
     if (got > 0) tries = 0;
     else if (!kmem_shortage(flags, tries++)) {
-      discard(mp, at);
+      kmem_discard(mp, at);
       return 0;
     }
   }
-  settle(mp, at, 1, also);
+  kmem_settle(mp, at, 1, also);
   return at;
 }
 /** n pages of zeros at addresses of a system map, side by side. May sleep. 0: none. */
@@ -464,6 +466,30 @@ export function kmem_alloc(mp: vm_map_t, n: number): number {
 /** The same, side by side in memory, too, if there is a run of free pages. `flags` as malloc's. */
 export function kmem_alloc_run(mp: vm_map_t, n: number, flags: number): number {
   return alloc(mp, n, flags, kernel_object(), undefined, true);
+}
+/**
+ * n pages of zeros, side by side in memory, at addresses that `place` finds.  Memory is reclaimed
+ * for it once, if `flags` allow that.  0: no such place, or no such pages.
+ */
+export function kmem_alloc_placed(
+  mp: vm_map_t,
+  n: number,
+  flags: number,
+  place: Place,
+  also: Also,
+): number {
+  const o = kernel_object();
+  const at = n > vm_page_count() ? 0 : reserve(mp, n, 0, o, place);
+  if (at === 0) return 0;
+  let made = run_make(o, at, n, true);
+  const more = made === 0 && kmem_shortage((flags & ~M_WAITOK) | M_NOWAIT, 0);
+  if (more) made = run_make(o, at, n, true);
+  if (made === n) {
+    kmem_settle(mp, at, 1, also);
+    return at;
+  }
+  kmem_discard(mp, at);
+  return 0;
 }
 /** The same for malloc: `flags` are its. */
 export function kmem_malloc(mp: vm_map_t, n: number, flags: number, also?: Also): number {
@@ -497,7 +523,7 @@ export function kmem_free(mp: vm_map_t, at: number, n: number, also?: Also): boo
   for (let from = at; from < end; ) {
     const next = take_back(mp, from, end, from === at ? also : undefined);
     if (next === 0) return false;
-    discard(mp, from);
+    kmem_discard(mp, from);
     from = next;
   }
   return true;
@@ -514,18 +540,24 @@ function take_back(mp: vm_map_t, from: number, end: number, also?: Also): number
     panic('kmem_free: not to be freed', from, entry.eflags[e]);
   }
   const cut = vm_map_clip_start(mp, e, from) && vm_map_clip_end(mp, e, end);
-  if (cut) {
-    undo_begin(map.lock, mp);
-    save(entry.eflags, e);
-    save(entry.transition, e);
-    entry.eflags[e] |= MAP_ENTRY_IN_TRANSITION;
-    entry.transition[e] = thr.tid;
-    also?.(e);
-    undo_end();
-  }
+  if (cut) kmem_hold(mp, e, also);
   const next = cut ? entry.end[e] : 0;
   vm_map_unlock(mp);
   return next;
+}
+
+/**
+ * The entry e is in transition by this thread, from the section on in which `also` changes, too.
+ * The map is locked.
+ */
+export function kmem_hold(mp: vm_map_t, e: vm_map_entry_t, also?: Also): void {
+  undo_begin(map.lock, mp);
+  save(entry.eflags, e);
+  save(entry.transition, e);
+  entry.eflags[e] |= MAP_ENTRY_IN_TRANSITION;
+  entry.transition[e] = thr.tid;
+  also?.(e);
+  undo_end();
 }
 
 // --- deaths ------------------------------------------------------------------------------------
@@ -556,7 +588,7 @@ function orphans_end(): void {
 }
 function entries_of(is_gone: (tid: number) => boolean): void {
   for (const mp of system_maps()) {
-    for (let at = adopt(mp, is_gone); at !== 0; at = adopt(mp, is_gone)) discard(mp, at);
+    for (let at = adopt(mp, is_gone); at !== 0; at = adopt(mp, is_gone)) kmem_discard(mp, at);
   }
 }
 /**

@@ -95,6 +95,7 @@ export function entry_create(kernel = false): vm_map_entry_t {
   entry.lastr[e] = 0;
   entry.avail_ssize[e] = 0;
   entry.grow_prot[e] = 0;
+  entry.stack[e] = 0;
   entry.offset[e] = 0;
   entry.object[e] = NULL as vm_object_t;
   checked_publish(e);

@@ -51,12 +51,14 @@ const STEP = 4;
 /**
  * New pages, busy and found, for page `i` of the object and those right around it that are not in
  * memory: `down` before it and `up` behind it, or fewer.  In order; empty: no memory for page `i`.
+ * `whole`: all of them, side by side in memory, or none.
  */
 export function object_cluster_alloc(
   o: vm_object_t,
   i: number,
   down: number,
   up: number,
+  whole = false,
 ): number[] {
   if (opt.INVARIANTS) mtx_assert(object.lock, o);
   const first = i - down;
@@ -64,9 +66,13 @@ export function object_cluster_alloc(
   const n = reserve(o, first, down + 1 + up, there);
   if (n < down + 1 + up) {
     trim(o, first, first + n);
-    return down + up === 0 ? [] : object_cluster_alloc(o, i, 0, 0);
+    return down + up === 0 || whole ? [] : object_cluster_alloc(o, i, 0, 0);
   }
   const run = n > 1 ? vm_page_get_run(n, 0) : 0;
+  if (run === 0 && n > 1 && whole) {
+    trim(o, first, first + n);
+    return [];
+  }
   if (run === 0) return scattered(o, i, first, there);
   for (let k = n - 1; k >= 0; k--) vm_page_hand_busy(PK_OBJECT, o, first + k);
   const ms: number[] = [];

@@ -41,7 +41,7 @@ import { reap_pending } from '../machine/death.ts';
 import { hw as hw_, mem as mem_ } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { witness_sleep } from '../machine/parts.ts';
+import { kernel_parts, witness_sleep } from '../machine/parts.ts';
 import { add64, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
 import { M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
@@ -62,6 +62,7 @@ import {
   ZH_DTOR,
   ZH_FULL as ZH_FULL_,
   ZH_GOING,
+  ZH_GUARD,
   ZH_NOCACHE as ZH_NOCACHE_,
   type zone_t,
 } from '../h/uma.ts';
@@ -127,7 +128,7 @@ const CACHES = uma_zone.sizeof;
 const SHIFT = CACHE_SHIFT;
 
 /* The fast paths are written out, so that V8 can inline them (kern_malloc.ts). */
-const NO_FAST_ALLOC = ZH_CTOR | ZH_DEBUG;
+const NO_FAST_ALLOC = ZH_CTOR | ZH_DEBUG | ZH_GUARD;
 const NO_FAST_FREE = ZH_DTOR | ZH_DEBUG | ZH_FULL;
 
 /**
@@ -298,7 +299,9 @@ export function uma_zalloc_slow(z: zone_t, arg: number, flags: number): number {
   try {
     const c = my_cache(z);
     const b = cache.cur[c];
-    item = bucket.cnt[b] > 0 ? cache_take(z, c, b, arg, flags) : zalloc_slow(z, arg, flags);
+    if ((zone.hooks[z] & ZH_GUARD) !== 0) item = kernel_parts.memguard?.zalloc(z, flags) ?? 0;
+    if (item === 0)
+      item = bucket.cnt[b] > 0 ? cache_take(z, c, b, arg, flags) : zalloc_slow(z, arg, flags);
   } catch (e) {
     kernel_threw(e, outer, 'uma_zalloc');
   }
