@@ -149,7 +149,7 @@ function dump(cpu: number): void {
 }
 function dumped(cpu: number, bytes: Uint8Array, before: readonly number[]): void {
   const parsed = dump_parse(bytes.subarray(0, DUMP_LOAD), bytes.length);
-  if (typeof parsed === 'string') throw new Error(`a dump that was finished: ${parsed}`);
+  if ('fault' in parsed) throw new Error(`a dump that was finished: ${parsed.fault}`);
   if (parsed.head.cpu !== cpu) throw new Error(`CPU ${parsed.head.cpu} wrote the dump of ${cpu}`);
   const words = new Int32Array(bytes.buffer, DUMP_LOAD);
   if (words[M] !== MACHINE_MAGIC) throw new Error('the dump has no header');

@@ -51,7 +51,7 @@ export function kmem(...args: string[]): Read {
 }
 export const head_of = (path: string): DumpHead => {
   const parsed = dump_parse(readFileSync(path).subarray(0, DUMP_LOAD), statSync(path).size);
-  assert.ok(typeof parsed !== 'string', String(parsed));
+  assert.ok('head' in parsed, JSON.stringify(parsed));
   return parsed.head;
 };
 /** The next thing that each says. */

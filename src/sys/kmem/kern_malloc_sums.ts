@@ -286,10 +286,12 @@ export function malloc_type_bytes(t: malloc_type_t): number {
   }
   return Math.max(0, bytes);
 }
-/** Says where the counts of all types lie: first word, and how many. Takes the malloc lock. */
-export function malloc_count_words(say: (word: number, n: number) => void): void {
+/**
+ * Says where the counts of all types lie: first word, and how many.  The malloc lock is held, or
+ * the memory is a dump's.
+ */
+export function malloc_count_walk(say: (word: number, n: number) => void): void {
   const r = machine.roots[elem(M, ROOT_MALLOC)] as malloc_root_t;
-  mtx_lock(malloc_root.lock, r);
   for (let t = malloc_root.types[r]; t !== NULL; t = mt.next[t]) {
     say(field_word(mt.late, t), KMEM_CLASSES + 2);
     for (let i = 0; i < cpu_slots(); i++) {
@@ -297,6 +299,12 @@ export function malloc_count_words(say: (word: number, n: number) => void): void
       if (block !== NULL) say(block, mtstats.sizeof);
     }
   }
+}
+/** The same; takes that lock. */
+export function malloc_count_words(say: (word: number, n: number) => void): void {
+  const r = machine.roots[elem(M, ROOT_MALLOC)] as malloc_root_t;
+  mtx_lock(malloc_root.lock, r);
+  malloc_count_walk(say);
   mtx_unlock(malloc_root.lock, r);
 }
 /** How often a sample of the type was approximate. */

@@ -23,6 +23,7 @@ interface ProcessLike {
   readonly pid: number;
   readonly platform: string;
   getuid?(): number;
+  geteuid?(): number;
   kill(pid: number, signal: 0): void;
   getBuiltinModule?(name: string): unknown;
 }
@@ -78,6 +79,11 @@ export function host_process_gone(name: string): boolean {
   if (pid === undefined || Number(space) !== pid_space()) return false;
   const now = start_of(Number(pid));
   return now < 0 || (now > 0 && Number(start) > 0 && now !== Number(start));
+}
+
+/** The user by whose rights this process acts; -1: this host does not say. */
+export function host_effective_user(): number {
+  return proc?.geteuid?.() ?? -1;
 }
 
 // --- the user's folder --------------------------------------------------------------------------

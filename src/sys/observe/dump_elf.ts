@@ -75,7 +75,7 @@ const MACHINE_BYTES = 56;
 /** Program headers that a reader looks at: ours are two. */
 const HEADERS_MAX = 16;
 /** A machine's memory comes in such steps, bytes. */
-const MEMORY_STEP = 65536;
+export const MEMORY_STEP = 65536;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -142,9 +142,24 @@ export function dump_head(h: DumpHead): Uint8Array {
 // --- reading ---------------------------------------------------------------------------
 
 /** Why a file is no dump that can be read, and at which byte of it. */
-class Fault extends Error {}
+export interface DumpFault {
+  readonly fault: string;
+  /** It is a core file that another program has written. */
+  readonly foreign: boolean;
+}
+class Fault extends Error {
+  readonly foreign: boolean;
+  constructor(text: string, foreign: boolean) {
+    super(text);
+    this.foreign = foreign;
+  }
+}
 function bad(at: number, why: string): never {
-  throw new Fault(`byte ${at}: ${why}`);
+  throw new Fault(`byte ${at}: ${why}`, false);
+}
+/** The same of a core file that is not ours: an operating system's may have a machine in it. */
+function foreign(at: number, why: string): never {
+  throw new Fault(`byte ${at}: ${why}`, true);
 }
 function number64(v: DataView, at: number): number {
   return Number(v.getBigUint64(at, true));
@@ -164,23 +179,26 @@ function elf_header(page: Uint8Array, v: DataView): number {
 }
 function segments(page: Uint8Array, v: DataView): Segment[] {
   const n = elf_header(page, v);
-  if (n > HEADERS_MAX) bad(56, `${n} program headers: a core file, but not a dump of kmem`);
+  if (n > HEADERS_MAX) foreign(56, `${n} program headers: a core file, but not a dump of kmem`);
   return Array.from({ length: n }, (_, i) => {
     const at = EHSIZE + i * PHENTSIZE;
     if (at + PHENTSIZE > page.length) bad(page.length, 'it ends in the program headers');
-    return {
-      type: v.getUint32(at, true),
-      flags: v.getUint32(at + 4, true),
-      offset: number64(v, at + 8),
-      bytes: number64(v, at + 32),
-      align: number64(v, at + 48),
-    };
+    return segment_at(v, at);
   });
+}
+function segment_at(v: DataView, at: number): Segment {
+  return {
+    type: v.getUint32(at, true),
+    flags: v.getUint32(at + 4, true),
+    offset: number64(v, at + 8),
+    bytes: number64(v, at + 32),
+    align: number64(v, at + 48),
+  };
 }
 /** The notes of owner KMEM, by type. */
 function notes_of(page: Uint8Array, v: DataView, s: Segment): Map<number, Uint8Array> {
   const end = s.offset + s.bytes;
-  if (s.offset < EHSIZE || end > page.length) bad(s.offset, 'the notes are not in the first page');
+  if (s.offset < EHSIZE || end > page.length) foreign(s.offset, 'notes beyond the first page');
   const notes = new Map<number, Uint8Array>();
   for (let at = s.offset; at + 12 <= end; ) {
     const name = at + 12;
@@ -199,7 +217,7 @@ function text_of(note: Uint8Array | undefined): string {
 function head_of(notes: Map<number, Uint8Array>, at: number): DumpHead {
   const note = notes.get(KMEM_NT_MACHINE);
   if (!note || note.length < MACHINE_BYTES)
-    bad(at, 'no note of kmem: a core file of another program');
+    foreign(at, 'no note of kmem: a core file of another program');
   const v = new DataView(note.buffer, note.byteOffset, note.length);
   const version = v.getInt32(0, true);
   if (version !== DUMP_VERSION)
@@ -221,17 +239,17 @@ function head_of(notes: Map<number, Uint8Array>, at: number): DumpHead {
 }
 /**
  * What the first page of a file of `length` bytes says, and where the memory begins in the
- * file.  A string says what is wrong, and at which byte.
+ * file; or what is wrong, and at which byte.
  */
 export function dump_parse(
   page: Uint8Array,
   length: number,
-): { head: DumpHead; load: number } | string {
+): { head: DumpHead; load: number } | DumpFault {
   const v = new DataView(page.buffer, page.byteOffset, page.length);
   try {
     const all = segments(page, v);
     const notes =
-      all.find((s) => s.type === PT_NOTE) ?? bad(EHSIZE, 'no notes: not a dump of kmem');
+      all.find((s) => s.type === PT_NOTE) ?? foreign(EHSIZE, 'no notes: not a dump of kmem');
     const head = head_of(notes_of(page, v, notes), notes.offset);
     const load = all.find((s) => s.type === PT_LOAD) ?? bad(EHSIZE, 'no memory in it');
     const { size } = head;
@@ -243,7 +261,53 @@ export function dump_parse(
     }
     return { head, load: load.offset };
   } catch (e) {
+    if (e instanceof Fault) return { fault: e.message, foreign: e.foreign };
+    throw e;
+  }
+}
+
+// --- core files of operating systems -----------------------------------------------------------
+
+/** The number of program headers that says: it stands in the first section header. */
+const PN_XNUM = 0xffff;
+const SHENTSIZE = 64;
+const SH_INFO = 44;
+/** Mappings that a process may have; more are no core file. */
+const MAPPINGS_MAX = 2 ** 20;
+/** Program headers that are read at a time. */
+const HEADERS_READ = 1024;
+
+/** Reads bytes of a file, all of them; a string says why not. */
+export type ReadWhole = (at: number, n: number) => Uint8Array | string;
+
+/** What of a process's memory is in a core file, a part for each mapping, in the file's order. */
+export function core_segments(read: ReadWhole): { offset: number; bytes: number }[] | string {
+  const whole = (at: number, n: number): DataView => {
+    const got = read(at, n);
+    if (typeof got === 'string') throw new Fault(got, false);
+    return new DataView(got.buffer, got.byteOffset, got.length);
+  };
+  try {
+    const head = whole(0, EHSIZE);
+    const short = head.getUint16(56, true);
+    const n = short === PN_XNUM ? headers_many(head, whole) : short;
+    if (n > MAPPINGS_MAX) bad(56, `${n} program headers`);
+    const loads: { offset: number; bytes: number }[] = [];
+    for (let i = 0; i < n; i += HEADERS_READ) {
+      const some = Math.min(HEADERS_READ, n - i);
+      const v = whole(EHSIZE + i * PHENTSIZE, some * PHENTSIZE);
+      for (let k = 0; k < some; k++) {
+        const { type, offset, bytes } = segment_at(v, k * PHENTSIZE);
+        if (type === PT_LOAD && bytes > 0) loads.push({ offset, bytes });
+      }
+    }
+    return loads;
+  } catch (e) {
     if (e instanceof Fault) return e.message;
     throw e;
   }
+}
+/** As many as did not fit into the ELF header's 16 bits. */
+function headers_many(head: DataView, whole: (at: number, n: number) => DataView): number {
+  return whole(number64(head, 40), SHENTSIZE).getUint32(SH_INFO, true);
 }

@@ -1,50 +1,61 @@
 /*
- * kvm: the statistics of a dump, read as those of a live machine are.
+ * kvm: the statistics of a memory that nobody here runs, read as those of a live machine are.
  *
  *      const k = kvm_open('app.core');              a string: why not, and at which byte
  *      memstat_read(memstat_sysctl_all, k.fetch)    the same reader as for a live machine
  *
- * The file is read into shared memory of its own, and this thread's views are bound to
- * it.  From then on the kernel's own readers run here: the walks that make the streams
- * kern.malloc_stats and vm.zone_stats, counters, variables.  So a dump and a live machine
- * can only differ in what is in their memory.
+ * A source (memory_source.ts) is read into shared memory of its own, and this thread's views
+ * are bound to it.  From then on the kernel's own readers run here: the walks that make the
+ * streams kern.malloc_stats and vm.zone_stats, counters, variables.  So a dump and a live machine
+ * can only differ in what is in their memory.  The source of this thread's own memory is bound
+ * already: after a panic the same readers serve where they stand.
  *
  * This thread becomes no CPU.  Becoming one would write a record, and would need locks that
  * may be held by threads that are in the dump as they were; so no lock is taken, the
  * walks are called without, and no sleeper is waited for.  What a sample notes about
- * itself (`approximate`) is written into the copy; the file is opened for reading only.
+ * itself (`approximate`) is written into the copy; a source is only read.
  *
  * Only names that need no lock are answered: the two streams and what goes with them,
  * numbers, counters.  Others are ENOENT, as in a kernel that does not have them.
  *
  * The memory may be wrong: that may be why it was dumped.  Views give `undefined` beyond
  * the end and trap nowhere, and each walk ends when more has come out of it than the
- * memory says there is; then `damage` says what was being read.  A dump that is not quiet was
- * written while threads ran: its figures may not belong together, and `quiet` is false.
+ * memory says there is; then `damage` says what was being read.
+ *
+ * `quiet` says whether the figures belong together.  A dump's notes do; the memory of a process
+ * that runs is copied twice, and its counts of types and zones are read before and after the
+ * second time: if they are the same, nothing was taken or freed meanwhile.
  *
  * Such a thread may not be a CPU of a machine; a machine that it boots afterwards gets
- * memory of its own.  The last dump that was opened is the one that is read.
+ * memory of its own.  The last source that was opened is the one that is read.
  */
 import { counter_get, counter_type, counters } from '../machine/counter.ts';
 import { MAXCPU, thr } from '../machine/cpu.ts';
-import { EINVAL, EIO, ENOENT, errno_name } from '../machine/errno.ts';
+import { EIO, ENOENT, errno_name } from '../machine/errno.ts';
 import { M, MACHINE_MAGIC, machine } from '../machine/header.ts';
-import { machine_layout } from '../machine/machdep.ts';
-import { memory_bind, memory_create, memory_state } from '../machine/memory.ts';
+import {
+  mem,
+  memory_bind,
+  memory_buffer,
+  memory_create,
+  memory_state,
+  type SharedMemory,
+} from '../machine/memory.ts';
 import { opt_bind } from '../machine/opt.ts';
-import { STORE_READ, store_close, store_open } from '../machine/store.ts';
-import { store_read, store_size } from '../machine/store_io.ts';
 import { columns_bind, columns_words, elem, get64 } from '../machine/struct.ts';
 import { sysctl_decls, sysctl_get, sysctl_number } from '../machine/sysctl_decl.ts';
+import { malloc_count_walk } from '../kmem/kern_malloc_sums.ts';
 import { malloc_marks_walk, malloc_stats_walk } from '../kmem/kern_malloc_stats.ts';
 import { PHYS_COLUMNS, phys_root, vm_phys } from '../page/vm_phys.ts';
 import {
   type StreamOut,
+  zone_count_walk,
   zone_marks_walk,
   zone_record_unlocked,
   zone_stats_walk,
 } from '../uma/uma_stats.ts';
-import { DUMP_LOAD, DUMP_QUIET, NOTES_AT, type DumpHead, dump_parse } from './dump_elf.ts';
+import { DUMP_QUIET, type DumpHead } from './dump_elf.ts';
+import { file_source, type MemorySource } from './memory_source.ts';
 import { swap_list } from './swap_info.ts';
 import type { memstat_fetch } from './memstat_sysctl.ts';
 
@@ -52,7 +63,7 @@ import type { memstat_fetch } from './memstat_sysctl.ts';
 const PIECE = 4 * 2 ** 20;
 const PAGE = 4096;
 
-/** A dump that can be read. */
+/** A memory that can be read. */
 export interface Kvm {
   readonly head: DumpHead;
   /** Its figures belong together. */
@@ -63,65 +74,56 @@ export interface Kvm {
   damage(): string;
 }
 
-// --- the file --------------------------------------------------------------------------
+// --- the copy --------------------------------------------------------------------------
 
 /** Copies what is not zero: pages that nobody touches take no room of the host. */
-function take_over(all: Uint8Array, at: number, piece: Uint8Array, n: number): void {
-  const words = new Int32Array(piece.buffer, 0, n >> 2);
+function take_over(all: Int32Array, at: number, piece: Int32Array, n: number): void {
   for (let page = 0; page < n; page += PAGE) {
     const end = (page + PAGE) >> 2;
     let w = page >> 2;
-    while (w < end && words[w] === 0) w++;
-    if (w < end) all.set(piece.subarray(page, page + PAGE), at + page);
+    while (w < end && piece[w] === 0 && all[(at >> 2) + w] === 0) w++;
+    if (w < end) all.set(piece.subarray(page >> 2, end), (at + page) / 4);
   }
 }
-/** Reads the memory of a dump. A string says what is wrong. */
-function load(st: number, from: number, size: number): SharedArrayBuffer | string {
+/** Copies a source's memory over what `all` has. A string says what is wrong. */
+function copy(source: MemorySource, all: Int32Array): string {
+  const { base, live } = source;
+  const { size } = source.head;
+  const piece = new Int32Array(Math.min(PIECE, size) >> 2);
+  const bytes = new Uint8Array(piece.buffer);
+  for (let at = 0; at < size; at += bytes.length) {
+    const n = Math.min(bytes.length, size - at);
+    const got = source.read(at, bytes.subarray(0, n));
+    const place = live ? `address ${(base + at).toString(16)}` : `byte ${base + at}`;
+    if (got < 0) return `${place}: ${errno_name(-got)}: it cannot be read`;
+    if (got < n) return `${place}: it ends here: ${live ? 'the program ended' : 'it was cut'}`;
+    take_over(all, at, piece, n);
+  }
+  return '';
+}
+/** Memory with a copy of the source's. A string says what is wrong. */
+function load(source: MemorySource): SharedArrayBuffer | string {
   let memory: SharedArrayBuffer;
   try {
-    memory = memory_create(size, 'atomics') as SharedArrayBuffer;
+    memory = memory_create(source.head.size, 'atomics') as SharedArrayBuffer;
   } catch (e) {
     return (e as Error).message;
   }
-  const all = new Uint8Array(memory);
-  const piece = new Uint8Array(Math.min(PIECE, size));
-  for (let at = 0; at < size; at += piece.length) {
-    const n = Math.min(piece.length, size - at);
-    const got = store_read(st, from + at, piece.subarray(0, n));
-    if (got < 0) return `byte ${from + at}: ${errno_name(-got)}: it cannot be read`;
-    if (got < n) return `byte ${from + at + got}: it ends here: it was cut`;
-    take_over(all, at, piece, n);
-  }
-  return memory;
+  return copy(source, new Int32Array(memory)) || memory;
 }
 interface Loaded {
-  readonly head: DumpHead;
-  readonly load: number;
-  readonly memory: SharedArrayBuffer;
-}
-function read_file(st: number): Loaded | string {
-  const length = store_size(st);
-  if (length < 0) return `${errno_name(-length)}: it cannot be read`;
-  const page = new Uint8Array(DUMP_LOAD);
-  const got = store_read(st, 0, page);
-  if (got < 0) return `byte 0: ${errno_name(-got)}: it cannot be read`;
-  const parsed = dump_parse(page.subarray(0, got), length);
-  if (typeof parsed === 'string') return parsed;
-  const layout = machine_layout();
-  if (parsed.head.layout !== layout) {
-    const by = parsed.head.release;
-    const why = 'its structures differ from those of this one';
-    return `byte ${NOTES_AT}: another kmem wrote it, of release ${by}: ${why}`;
-  }
-  const memory = load(st, parsed.load, parsed.head.size);
-  return typeof memory === 'string' ? memory : { ...parsed, memory };
+  readonly source: MemorySource;
+  readonly memory: SharedMemory;
 }
 
 // --- the memory ------------------------------------------------------------------------
 
 /** Why the memory cannot be bound; '' if it can. */
-function header_fault({ head, load: from, memory }: Loaded): string {
-  const at = `byte ${from + M * 4}`;
+function header_fault({ source, memory }: Loaded): string {
+  const { head, base, kind } = source;
+  const unit = kind === 'process' || kind === 'own' ? 'address' : 'byte';
+  const at = `${unit} ${(base + M * 4).toString(unit === 'byte' ? 10 : 16)}`;
+  const { byteLength } = memory_buffer(memory);
   if (machine.magic[M] !== MACHINE_MAGIC) return `${at}: the memory holds no machine`;
   const same =
     machine.id_low[M] === head.id &&
@@ -134,8 +136,7 @@ function header_fault({ head, load: from, memory }: Loaded): string {
   for (const [i, { name }] of PHYS_COLUMNS.entries()) {
     const start = machine.column_start[elem(M, i)];
     const rows = machine.column_rows[elem(M, i)];
-    const fits =
-      start > 0 && rows >= 0 && (start + columns_words(name, rows)) * 4 <= memory.byteLength;
+    const fits = start > 0 && rows >= 0 && (start + columns_words(name, rows)) * 4 <= byteLength;
     if (!fits) return `${at}: the columns ${name} are not in the memory`;
   }
   return pages_fault(at);
@@ -157,10 +158,13 @@ function pages_fault(at: string): string {
     : `${at}: the free pages are not among its ${pages} pages`;
 }
 function bind(loaded: Loaded): string {
-  opt_bind(0); // no option of that machine matters to a reader
-  memory_bind(loaded.memory);
+  const own = memory_state.memory === loaded.memory;
+  if (!own) {
+    opt_bind(0); // no option of that machine matters to a reader
+    memory_bind(loaded.memory);
+  }
   const fault = header_fault(loaded);
-  if (fault !== '') return fault;
+  if (fault !== '' || own) return fault;
   for (const [i, { name }] of PHYS_COLUMNS.entries()) {
     columns_bind(name, machine.column_start[elem(M, i)], machine.column_rows[elem(M, i)]);
   }
@@ -220,6 +224,8 @@ const WALKS: Record<string, (max: number) => Uint8Array> = {
   'vm.swap_list': () => swap_list(),
   'vm.zone_approximate': (max) => joined(rows_of(zone_marks_walk, max)),
 };
+/** Structures that their handlers make without a lock. */
+const RECORDS: readonly string[] = ['kern.ipc.mbstat'];
 const NUMBERS: readonly string[] = ['int', 'uint', 'long', 'ulong', 'u64'];
 
 function fetch_node(name: string, max: number): Uint8Array | number {
@@ -228,30 +234,73 @@ function fetch_node(name: string, max: number): Uint8Array | number {
   const count = counters.find((c) => c.name === name);
   if (count) return sysctl_number(counter_type(count), counter_get(count));
   const decl = sysctl_decls.find((d) => d.name === name);
-  if (!decl || !NUMBERS.includes(decl.type)) return ENOENT;
+  if (!decl || !(NUMBERS.includes(decl.type) || RECORDS.includes(name))) return ENOENT;
   const { handler } = decl;
   if (!handler) return sysctl_number(decl.type, sysctl_get(decl));
   return joined(rows_of((out) => handler({ out, new_bytes: null, rest: [], wire: () => 0 }), max));
 }
 
-/**
- * Opens a dump.  A string says in one line why it cannot be read, and where.  Throws
- * nothing; this thread is no CPU.
- */
-export function kvm_open(path: string): Kvm | string {
-  if (thr.cpu >= 0) return 'EBUSY: this thread is a CPU of a machine: read it in another';
-  const st = store_open(path, STORE_READ);
-  if (st < 0) return `${errno_name(-st)}: ${WHY[-st] ?? 'it cannot be opened'}`;
-  const loaded = read_file(st);
-  const closed = store_close(st);
-  if (typeof loaded === 'string') return loaded;
-  if (closed !== 0) return `${errno_name(closed)}: it cannot be closed`;
-  const fault = bind(loaded);
+// --- whether anything moved ------------------------------------------------------------------
+
+/** Runs of words that count what is taken and freed: first word, and how many. */
+type Runs = readonly (readonly [word: number, n: number])[];
+function count_runs(): Runs {
+  const runs: [number, number][] = [];
+  const most = memory_state.size / RECORD_MIN;
+  const say = (word: number, n: number): void => {
+    if (runs.push([word, n]) > most) throw new Error('a list that does not end');
+  };
+  malloc_count_walk(say);
+  zone_count_walk(say);
+  return runs;
+}
+/** The words of all runs as the source has them now; null: they cannot be read. */
+function counts_now(source: MemorySource, runs: Runs): Int32Array | null {
+  const all = new Int32Array(runs.reduce((sum, [, n]) => sum + n, 0));
+  let at = 0;
+  for (const [word, n] of runs) {
+    const into = new Uint8Array(all.buffer, at * 4, n * 4);
+    if (source.read(word * 4, into) !== n * 4) return null;
+    at += n;
+  }
+  return all;
+}
+function same(a: Int32Array | null, b: Int32Array | null): boolean {
+  return a !== null && b !== null && a.length === b.length && a.every((n, i) => n === b[i]);
+}
+/** Copies a live source once more. True: nothing was taken or freed meanwhile; or what is wrong. */
+function copy_again(source: MemorySource): boolean | string {
+  let runs: Runs;
+  try {
+    runs = count_runs();
+  } catch {
+    return false; // the first copy is no whole picture: no second one would be proved
+  }
+  const before = counts_now(source, runs);
+  const fault = copy(source, mem.I32);
   if (fault !== '') return fault;
+  return same(before, counts_now(source, runs));
+}
+
+// --- opening ------------------------------------------------------------------------------------
+
+/**
+ * Binds this thread's views to a source's memory, which is copied unless it is this thread's
+ * own.  A string says in one line why it cannot be read, and where.  The source stays open.
+ */
+export function kvm_open_source(source: MemorySource): Kvm | string {
+  const own = source.kind === 'own';
+  if (thr.cpu >= 0 && !own) return 'EBUSY: this thread is a CPU of a machine: read it in another';
+  const memory = source.memory ?? load(source);
+  if (typeof memory === 'string') return memory;
+  const fault = bind({ source, memory });
+  if (fault !== '') return fault;
+  const again = source.live && !own ? copy_again(source) : false;
+  if (typeof again === 'string') return again;
   let damage = '';
   return {
-    head: loaded.head,
-    quiet: (loaded.head.flags & DUMP_QUIET) !== 0,
+    head: source.head,
+    quiet: again || (source.head.flags & DUMP_QUIET) !== 0,
     fetch: (name, max) => {
       try {
         return fetch_node(name, max);
@@ -263,7 +312,18 @@ export function kvm_open(path: string): Kvm | string {
     damage: () => damage,
   };
 }
-const WHY: Record<number, string> = {
-  [ENOENT]: 'there is no such file',
-  [EINVAL]: 'it is no regular file',
-};
+/** Opens a source, binds to it, and lets go of it. A string says why not. */
+export function kvm_take(source: MemorySource | string): Kvm | string {
+  if (typeof source === 'string') return source;
+  const k = kvm_open_source(source);
+  const closed = source.close();
+  return closed === 0 || typeof k === 'string' ? k : `${errno_name(closed)}: it cannot be closed`;
+}
+/**
+ * Opens a dump, or the machine (of that id, if there are several) in a core file.  A string says
+ * in one line why it cannot be read, and where.  Throws nothing; this thread is no CPU.
+ */
+export function kvm_open(path: string, id?: string): Kvm | string {
+  if (thr.cpu >= 0) return 'EBUSY: this thread is a CPU of a machine: read it in another';
+  return kvm_take(file_source(path, id));
+}

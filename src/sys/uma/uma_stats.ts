@@ -228,11 +228,9 @@ export function zone_approximate(z: zone_t): number {
 
 /**
  * Says where the counts of all zones lie: first word, and how many; items in the buckets of
- * a cache among them.  Takes the lock of the list.
+ * a cache among them.  The lock of the list is held, or the memory is a dump's.
  */
-export function zone_count_words(say: (word: number, n: number) => void): void {
-  const r = uma();
-  mtx_lock(uma_root.lock, r);
+export function zone_count_walk(say: (word: number, n: number) => void): void {
   uma_each_zone((z) => {
     say(field_word(zone.full_items, z), 1);
     for (const f of [zone.fails, zone.sleeps]) say(field_word64(f, z), 2);
@@ -244,6 +242,12 @@ export function zone_count_words(say: (word: number, n: number) => void): void {
       }
     }
   });
+}
+/** The same; takes that lock. */
+export function zone_count_words(say: (word: number, n: number) => void): void {
+  const r = uma();
+  mtx_lock(uma_root.lock, r);
+  zone_count_walk(say);
   mtx_unlock(uma_root.lock, r);
 }
 
