@@ -125,9 +125,9 @@ function again(e: vm_map_entry_t, vpn: number, access: number, busy: number): nu
   return AGAIN;
 }
 /**
- * The page of memory that is the first of a range, if the others follow it; SCATTERED if not; AGAIN,
- * TOO_OFTEN or -EFAULT.  The map is locked, and the range is mapped so that `prot` is allowed.  What
- * is not behind a mapping of this map alone may change at once.
+ * The page of memory that is the first of a range, if the others follow it; SCATTERED if not;
+ * AGAIN, TOO_OFTEN or -EFAULT.  The map is locked, and the range is mapped so that `prot` is
+ * allowed.  What is not behind a mapping of this map alone may change at once.
  */
 export function pages_look(mp: vm_map_t, start: number, end: number, prot: number): number {
   wanted.first = 0;
