@@ -56,6 +56,8 @@ const BLOCKED = { why: 'blocked' };
 
 const DEPTH_MAX = 3;
 const STEPS_MAX = 50_000;
+/** The check afterwards runs alone, and may look at all memory. */
+const CHECK_STEPS_MAX = 1_000_000;
 /** An inner operation longer than this goes round in a loop until another CPU acts. */
 const INNER_STEPS_MAX = 400;
 /** How often an inner operation may see its time end before it is taken back. */
@@ -138,7 +140,7 @@ function point(kind: number, w: number): void {
   steps++;
   clock += running ? pace : QUIET_MS;
   if (machine.panic_cpu?.[M]) throw new SimStop(sim_panic() ?? 'panic');
-  if (steps > limit) throw new SimStop(`hang: no end after ${STEPS_MAX} steps`);
+  if (steps > limit) throw new SimStop(`hang: no end after ${limit} steps`);
   if (!running) return;
   hash = mix(hash, (current << 28) ^ (kind << 20) ^ w);
   if (depth > 0 && steps - inner_start > INNER_STEPS_MAX) throw BLOCKED;
@@ -314,6 +316,7 @@ export function run_nested(run: NestedRun): NestedResult {
     become(dead === 0 ? 1 : 0);
     try {
       steps = 0;
+      limit = CHECK_STEPS_MAX;
       reap_all();
       failure = run.check() ?? null;
     } catch (e) {

@@ -16,6 +16,10 @@
  *
  * A tag is a page number, or -1.  Which pair a page has is told by the low eight bits of
  * its number.  Whoever has the tag of a page may use the frame beside it.
+ *
+ * Once there are superpages a CPU has a further page, with 32 pairs for loads and 32 for stores in
+ * each of its sets: the tag is a page number >> 10 there, the frame that of the first of 1024
+ * pages.
  */
 import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
 
@@ -33,12 +37,20 @@ export const PTE_FLAGS = 1023;
 /** Entries of a page table, as a power of two. */
 export const TABLE_SHIFT = 10;
 export const TABLE_ENTRIES = 1 << TABLE_SHIFT;
+/** Bytes of memory from which on superpages, of a table each, are worth their while. */
+export const SUPER_MEMORY_MIN = 64 * 2 ** 20;
 
 /* Sets of tags. */
 export const TLB_ENTRIES = 256;
 /** From the tag of a load to that of a store to the same page. */
 export const TLB_STORES = TLB_ENTRIES * 2;
 export const TLB_NONE = -1;
+/* Tags of superpages: a page for all sets of a CPU, laid out alike. */
+export const SUPER_TAGS = 32;
+/** From the tag of a load to that of a store to the same superpage. */
+export const SUPER_STORES = SUPER_TAGS * 2;
+/** Words of a set. */
+export const SUPER_WORDS = SUPER_TAGS * 4;
 
 /** Words of a vm_radix. */
 const RADIX_WORDS = 6;
@@ -60,10 +72,16 @@ export const pmap = struct<pmap_t>(
   resident: i32('sh', 'pages that are mapped'),
   wired: i32('sh', 'mappings that are wired'),
   tables: i32('sh', 'page tables'),
+  supers: i32('sh', 'of them superpages: their entries are one'),
+  super_failed: i32('s', 'the entry of a table that kept it last from being one'),
   table_key: i32('sh', 'of the table that was used last: page number >> 10; -1: none'),
   table: i32('sh', 'page of that table'),
   active: words('sh', 'CPUs that have a set of tags for it, a bit each', CPUSET_WORDS),
-  index: words('-', 'its tables by page number >> 10: a vm_radix', RADIX_WORDS),
+  index: words(
+    '-',
+    'its tables by page number >> 10, negative those of superpages: a vm_radix',
+    RADIX_WORDS,
+  ),
 });
 export const pv_entry = struct<pv_entry_t>('pv_entry')({
   page: i32('c', 'the page'),

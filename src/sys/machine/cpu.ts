@@ -158,6 +158,7 @@ export const pcpu = struct<pcpu_t>(
     TLB_SETS_MAX,
   ),
   tlb_next: i32('p', 'the set that is given up next'),
+  tlb_supers: i32('th', 'first word of the page with their tags of superpages, 0: there is none'),
   map_dying: i32('t', 'first of the map entries that it took out and has not let go of; 0: none'),
   in_hand_maps: i32('t', 'references to address spaces between two places'),
   in_hand_map: words('t', 'those maps, the last taken last', HAND_MAPS),

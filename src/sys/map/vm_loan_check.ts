@@ -18,7 +18,7 @@ import { PK_LOAN, PK_MASK, PK_OBJECT, vm_page } from '../h/vm_page.ts';
 import { PQ_NONE, page_queue, vm_page_held, vm_page_loans } from '../page/vm_pageq.ts';
 import { phys_root, vm_phys } from '../page/vm_phys.ts';
 import { object_page } from '../object/vm_object_page.ts';
-import { pmap_pte, pte_page } from '../pmap/pmap.ts';
+import { pmap_pte, pte_page } from '../pmap/pmap_table.ts';
 import { pv_all } from '../pmap/pmap_pv.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { zone_present } from '../uma/uma_stats.ts';

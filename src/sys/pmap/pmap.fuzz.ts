@@ -32,7 +32,6 @@ import {
   pmap_is_modified,
   pmap_pinit,
   pmap_protect,
-  pmap_pte,
   pmap_release,
   pmap_remove,
   pmap_remove_all,
@@ -42,6 +41,7 @@ import {
 } from './pmap.ts';
 import { pmap_check } from './pmap_check.ts';
 import { pmap_root_of, pv_all } from './pmap_pv.ts';
+import { pmap_pte } from './pmap_table.ts';
 import { tlb_base } from './pmap_tlb.ts';
 
 const RW = VM_PROT_READ | VM_PROT_WRITE;

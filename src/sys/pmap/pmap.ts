@@ -8,8 +8,9 @@
  *      pmap_remove_all  takes a page away from whoever maps it
  *
  * All tables are software: an index leads from the page number to a page table, which is a
- * page of its own, and that to the entry (h/pmap.ts).  All of it is changed under the lock of
- * the pmap, in sections; how CPUs that translate meanwhile are told is told in pmap_tlb.ts.
+ * page of its own (pmap_table.ts), and that to the entry (h/pmap.ts).  All of it is changed
+ * under the lock of the pmap, in sections; how CPUs that translate meanwhile are told is told in
+ * pmap_tlb.ts.
  *
  * References and modifications are noted at the page, by the miss that fills a tag, or by the
  * fault that enters a translation and fills one at once.  Whoever clears a note takes the tags
@@ -21,11 +22,10 @@
  * Deaths.  Whoever takes the lock over plays the section back and takes all translations of
  * the pmap back, because the dead CPU may have changed the table and not yet asked.
  */
-import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { poll } from '../machine/cpu.ts';
 import { mem as mem_, page_word } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
-import { elem, field_word, NULL } from '../machine/struct.ts';
+import { elem, NULL } from '../machine/struct.ts';
 import { vector } from '../machine/vectors.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NOWAIT } from '../h/malloc_flags.ts';
@@ -43,45 +43,46 @@ import {
 } from '../h/pmap.ts';
 import { UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
 import { PQ_CACHE as PQ_CACHE_, PQ_MASK as PQ_MASK_ } from '../h/vm_pageq.ts';
-import { PG_FICTITIOUS, PG_ZERO, PK_TABLE, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
-import type { vm_radix_t } from '../h/vm_radix.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_PMAP } from '../sync/lock_order.ts';
 import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
-import { pmap_zero_page } from '../page/vm_page.ts';
-import {
-  vm_page_alloc_busy,
-  vm_page_busy,
-  vm_page_free_now,
-  vm_page_unbusy,
-} from '../page/vm_page_busy.ts';
 import { vm_page_activate } from '../page/vm_pageq.ts';
 import { zone_alloc_hand, zone_free_at } from '../uma/uma_core.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { pmap_root_of, pv_all, pv_enter, pv_remove, pv_startup } from './pmap_pv.ts';
 import {
+  pmap_index,
+  pmap_nodes,
+  pmap_pte,
+  pte_change,
+  pte_page,
+  pte_word,
+  table_free,
+  table_make,
+  table_of,
+} from './pmap_table.ts';
+import {
+  super_demote,
+  super_is,
+  super_open,
+  super_close,
+  super_sampled,
+  super_try,
+} from './pmap_super.ts';
+import {
   tlb_enter,
   tlb_fill,
+  tlb_fill_super,
   tlb_flush,
   tlb_revoke,
   tlb_shoot,
   tlb_untag,
   tlb_wait,
 } from './pmap_tlb.ts';
-import {
-  radix_clear,
-  radix_end,
-  radix_init,
-  radix_lookup,
-  radix_next,
-  radix_peek,
-  radix_reserve,
-  radix_store,
-  radix_trim,
-  radix_zone_create,
-} from './vm_radix.ts';
+import { radix_end, radix_init, radix_next, radix_peek, radix_zone_create } from './vm_radix.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
@@ -97,7 +98,6 @@ const init = vector('pmap_zinit', (pm: pmap_t) => {
   mtx_init(pmap.lock, pm, LC_PMAP);
   return 0;
 });
-const v_tables = counter_u64('vm.stats.pmap.tables', 'Page tables that were made');
 
 /** Makes the zones. */
 export function pmap_startup(): void {
@@ -107,12 +107,6 @@ export function pmap_startup(): void {
   pmap_root.nodes[r] = radix_zone_create(Z_NODES);
   pv_startup();
 }
-const nodes = (): zone_t => pmap_root.nodes[pmap_root_of()] as zone_t;
-
-/** The index of a pmap's page tables. */
-export function pmap_index(pm: pmap_t): vm_radix_t {
-  return field_word(pmap.index, pm) as vm_radix_t;
-}
 
 // --- coming and going --------------------------------------------------------------------------
 
@@ -121,7 +115,8 @@ export function pmap_pinit(): pmap_t {
   const pm = zone_alloc_hand(pmap_root.zone[pmap_root_of()] as zone_t, M_NOWAIT) as pmap_t;
   if (pm === NULL) return pm;
   checked_fresh(pm, pmap.sizeof);
-  for (const f of [pmap.resident, pmap.wired, pmap.tables, pmap.table]) f[pm] = 0;
+  const { resident, wired, tables, table, supers, super_failed } = pmap;
+  for (const f of [resident, wired, tables, table, supers, super_failed]) f[pm] = 0;
   pmap.table_key[pm] = -1;
   for (let i = 0; i < CPUSET_WORDS; i++) pmap.active[elem(pm, i)] = 0;
   radix_init(pmap_index(pm), pm + pmap.lock);
@@ -140,90 +135,9 @@ export function pmap_release(pm: pmap_t): void {
   for (let key = radix_next(pmap_index(pm), 0); key >= 0; key = radix_next(pmap_index(pm), 0)) {
     table_free(pm, key);
   }
-  radix_end(pmap_index(pm), nodes());
+  radix_end(pmap_index(pm), pmap_nodes());
   mtx_unlock(pmap.lock, pm);
   zone_free_at(pmap_root.zone[pmap_root_of()] as zone_t, pm, 0);
-}
-
-// --- page tables -------------------------------------------------------------------------------
-
-/** The page of the table that has page number `at`, 0: there is none. Locked. */
-function table_of(pm: pmap_t, at: number): number {
-  const key = at >>> TABLE_SHIFT;
-  if (pmap.table_key[pm] === key) return pmap.table[pm];
-  const m = radix_lookup(pmap_index(pm), key);
-  if (m !== 0) {
-    pmap.table[pm] = m;
-    pmap.table_key[pm] = key;
-  }
-  return m;
-}
-/** The same; it is made if there is none. 0: no memory. */
-function table_make(pm: pmap_t, at: number): number {
-  const there = table_of(pm, at);
-  if (there !== 0) return there;
-  const key = at >>> TABLE_SHIFT;
-  const t = pmap_index(pm);
-  if (!radix_reserve(t, key, nodes())) return 0;
-  const m = vm_page_alloc_busy(PK_TABLE, pm, key, VM_ALLOC_ZERO);
-  if (m === 0) {
-    radix_trim(t, key, nodes());
-    return 0;
-  }
-  if ((page.flags[m] & PG_ZERO) === 0) pmap_zero_page(m);
-  page.state[m] = 0;
-  undo_begin(pmap.lock, pm);
-  radix_store(t, key, m);
-  vm_page_unbusy(m);
-  save(pmap.tables, pm);
-  pmap.tables[pm]++;
-  undo_end();
-  counter_add(v_tables, 1);
-  return m;
-}
-/** Frees the table at `key`, which has no entry any more: it is all zeros. */
-function table_free(pm: pmap_t, key: number): void {
-  const t = pmap_index(pm);
-  pmap.table_key[pm] = -1;
-  undo_begin(pmap.lock, pm);
-  const m = radix_clear(t, key);
-  vm_page_busy(m);
-  save(pmap.tables, pm);
-  pmap.tables[pm]--;
-  undo_end();
-  vm_page_free_now(m, true); // nobody reads a table without the lock
-  radix_trim(t, key, nodes());
-}
-/** How the reaper sees whether a page table that was busy has an owner. Takes the pmap's lock. */
-export function table_unowned(m: number): boolean {
-  const pm = page.owner[m] as pmap_t;
-  if (pm === NULL) return true;
-  mtx_lock(pmap.lock, pm);
-  const found = radix_peek(pmap_index(pm), page.index[m]) === m;
-  mtx_unlock(pmap.lock, pm);
-  return !found;
-}
-/** The word of the entry of page number `at` in its table. */
-function pte_word(table: number, at: number): number {
-  return page_word(table) + (at & (TABLE_ENTRIES - 1));
-}
-/** The entry of page number `at`; 0: nothing is mapped there. Locked. */
-export function pmap_pte(pm: pmap_t, at: number): number {
-  const table = table_of(pm, at);
-  return table === 0 ? 0 : mem.I32[pte_word(table, at)];
-}
-/** The page that an entry leads to. */
-export function pte_page(pte: number): number {
-  return pte >>> TABLE_SHIFT;
-}
-/** Changes an entry, which there was and is: the counts follow. Inside a section. */
-function pte_change(pm: pmap_t, w: number, pte: number): void {
-  save_word(w);
-  if ((mem.I32[w] ^ pte) & PTE_WIRED) {
-    save(pmap.wired, pm);
-    pmap.wired[pm] += pte & PTE_WIRED ? 1 : -1;
-  }
-  mem.I32[w] = pte;
 }
 
 // --- mapping -----------------------------------------------------------------------------------
@@ -250,15 +164,23 @@ export function pmap_enter(
   mtx_lock(pmap.lock, pm);
   const done = enter(pm, at, m, pte);
   if (done && (prot & access) !== 0) use(pm, at, pte, (access & VM_PROT_WRITE) !== 0);
+  if (done) filled(pm, at);
   mtx_unlock(pmap.lock, pm);
   return done;
+}
+/** What is mapped at page number `at` has changed: perhaps its table is a superpage now. */
+function filled(pm: pmap_t, at: number): void {
+  const table = table_of(pm, at);
+  if (page.state[table] === TABLE_ENTRIES) super_try(pm, at, table);
 }
 function enter(pm: pmap_t, at: number, m: number, pte: number): boolean {
   const table = table_make(pm, at);
   if (table === 0) return false;
   const w = pte_word(table, at);
   const old = mem.I32[w];
+  if (old === pte) return true;
   const same = old !== 0 && pte_page(old) === m;
+  if (old !== 0) super_demote(pm, at);
   if (!same && !pv_enter(m, pm, at)) {
     if (page.state[table] === 0) table_free(pm, at >>> TABLE_SHIFT);
     return false;
@@ -315,13 +237,25 @@ export function pmap_frames(pm: pmap_t, from: number, to: number, ms: Int32Array
   mtx_unlock(pmap.lock, pm);
   return n;
 }
-/** An entry that is there is used by this CPU. The pmap is locked. */
-function use(pm: pmap_t, at: number, pte: number, write: boolean): void {
+/**
+ * An entry that is there is used by this CPU.  The pmap is locked.  True: so the page was not, or
+ * not written to, since that was last cleared.
+ */
+function use(pm: pmap_t, at: number, pte: number, write: boolean): boolean {
   tlb_fill(pm, at, pte & ~PTE_FLAGS, write);
   const m = pte_page(pte);
-  if ((page.flags[m] & PG_FICTITIOUS) !== 0) return;
+  if ((page.flags[m] & PG_FICTITIOUS) !== 0) return false;
+  const first = page.ref[m] === 0 || (write && page.mod[m] === 0);
   page.ref[m] = 1;
   if (write) page.mod[m] = 1;
+  if (super_is(pm, at)) use_super(pm, at, write);
+  return first;
+}
+/** The superpage around it is, and has a tag. */
+function use_super(pm: pmap_t, at: number, write: boolean): void {
+  const table = table_of(pm, at);
+  page.ref[table] = 1;
+  tlb_fill_super(pm, at >>> TABLE_SHIFT, mem.I32[page_word(table)] & ~PTE_FLAGS, write);
 }
 /**
  * Whether pmap_translate would find nothing, as far as that can be seen without the lock: the
@@ -345,7 +279,7 @@ export function pmap_translate(pm: pmap_t, at: number, write: boolean): number {
   const pte = pmap_pte(pm, at);
   const found = (pte & need) === need;
   const frame = found ? pte & ~PTE_FLAGS : 0;
-  if (found) use(pm, at, pte, write);
+  if (found && use(pm, at, pte, write)) filled(pm, at);
   mtx_unlock(pmap.lock, pm);
   return frame;
 }
@@ -367,7 +301,7 @@ function ptes(
     return;
   }
   for (let key = radix_next(t, from >>> TABLE_SHIFT); key >= 0 && key <= last; ) {
-    ptes_of_table(radix_peek(t, key), key * TABLE_ENTRIES, from, to, each);
+    ptes_of_table(Math.abs(radix_peek(t, key)), key * TABLE_ENTRIES, from, to, each);
     key = key === last ? -1 : radix_next(t, key + 1);
   }
 }
@@ -390,6 +324,7 @@ function ptes_of_table(
 export function pmap_remove(pm: pmap_t, from: number, to: number): void {
   if (pmap.resident[pm] === 0 && pmap.tables[pm] === 0) return; // only users of the map map
   mtx_lock(pmap.lock, pm);
+  super_open(pm, from, to);
   const gone: number[] = [];
   const empty: number[] = [];
   ptes(pm, from, to, (at, pte, w, table) => {
@@ -446,15 +381,18 @@ export interface Cut {
   readonly pm: pmap_t;
   /** Words of the entries that lost it. */
   readonly changed: number[];
+  /** Superpages that lost it as a whole. */
+  readonly supers: number[];
 }
 /** Begins to take the right to write away; the pmap is locked until pmap_cut_end. */
 export function pmap_cut_begin(pm: pmap_t): Cut {
   mtx_lock(pmap.lock, pm);
-  return { pm, changed: [] };
+  return { pm, changed: [], supers: [] };
 }
 /** Takes the right to write away from page number `from` to before `to`. */
-export function pmap_cut({ pm, changed }: Cut, from: number, to: number): void {
+export function pmap_cut({ pm, changed, supers }: Cut, from: number, to: number): void {
   const before = changed.length;
+  supers.push(...super_open(pm, from, to));
   if (from >>> TABLE_SHIFT === (to - 1) >>> TABLE_SHIFT) {
     const table = table_of(pm, from);
     const first = pte_word(table, from);
@@ -488,11 +426,12 @@ function write_set(pm: pmap_t, w: number, on: boolean): void {
  * either before the moment at which none may write, or after this.  Returns -1; else the
  * CPU that was silent for `ms`, and all rights are as before, or with `keep` are gone.
  */
-export function pmap_cut_end({ pm, changed }: Cut, ms: number, keep = false): number {
+export function pmap_cut_end({ pm, changed, supers }: Cut, ms: number, keep = false): number {
   if (changed.length > 0) tlb_shoot(pm, 0, TABLE_ENTRIES, true);
   // A store by a right that somebody took before, without waiting, may be under way, too.
   const silent = tlb_wait(pm, ms);
   if (silent >= 0 && !keep) for (const w of changed) write_set(pm, w, true);
+  super_close(pm, supers);
   mtx_unlock(pmap.lock, pm);
   return silent;
 }
@@ -504,7 +443,7 @@ export function pmap_mapped(pm: pmap_t, from: number, n: number): { at: number; 
   const t = pmap_index(pm);
   for (let key = radix_next(t, from >>> TABLE_SHIFT); key >= 0; key = radix_next(t, key + 1)) {
     const first = key * TABLE_ENTRIES;
-    const table = page_word(radix_peek(t, key));
+    const table = page_word(Math.abs(radix_peek(t, key)));
     for (let i = Math.max(from - first, 0); i < TABLE_ENTRIES && found.length < n; i++) {
       const pte = mem.I32[table + i];
       if (pte !== 0 && (pte & PTE_WIRED) === 0) found.push({ at: first + i, m: pte_page(pte) });
@@ -531,6 +470,7 @@ export function pmap_remove_page(pm: pmap_t, at: number, m: number): boolean {
 /** Takes one mapping away, the entry at word w. Locked. */
 function forget(pm: pmap_t, at: number, m: number, w: number): void {
   const table = table_of(pm, at);
+  super_demote(pm, at);
   clear(pm, w, table);
   shoot_and_forget(pm, [at, m]);
   if (page.state[table] === 0) table_free(pm, at >>> TABLE_SHIFT);
@@ -565,6 +505,7 @@ export function pmap_remove_write(m: number, ms: number): number {
   let silent = -1;
   mappings(m, (pm, at, pte, w) => {
     if (pte & PTE_WRITE) {
+      super_demote(pm, at);
       write_set(pm, w, false);
       tlb_shoot(pm, at, 1, true);
     }
@@ -611,6 +552,7 @@ function remove_write_some(pm: pmap_t, pages: readonly number[], k: number): num
     const pte = w === 0 ? 0 : mem.I32[w];
     if (pte === 0 || pte_page(pte) !== m) break;
     if ((pte & PTE_WRITE) === 0) continue;
+    super_demote(pm, at);
     write_set(pm, w, false);
     if (n > 0 && at === first + n) n++;
     else {
@@ -623,10 +565,20 @@ function remove_write_some(pm: pmap_t, pages: readonly number[], k: number): num
 }
 /** Whether page m was used since that was last asked. Its tags go, so that use is noted again. */
 export function pmap_ts_referenced(m: number): boolean {
-  if (page.ref[m] === 0) return false;
+  let used = page.ref[m] !== 0;
+  if (!used && !may_be_super(m)) return false;
   page.ref[m] = 0;
-  mappings(m, tlb_untag);
-  return true;
+  const noted = used;
+  mappings(m, (pm, at) => {
+    if (noted) tlb_untag(pm, at);
+    if (super_is(pm, at) && super_sampled(pm, at, table_of(pm, at))) used = true;
+  });
+  return used;
+}
+/** Whether some mapping of a page may be part of a superpage: then its use is noted there. */
+function may_be_super(m: number): boolean {
+  const pm = page.map_pmap[m] as pmap_t;
+  return pm !== NULL && (pmap.supers[pm] !== 0 || page.map_more[m] !== 0);
 }
 /** Whether page m was written to since pmap_clear_modify. */
 export function pmap_is_modified(m: number): boolean {
@@ -635,17 +587,21 @@ export function pmap_is_modified(m: number): boolean {
 /** From here on a write to page m is noted anew; one that is under way may not be. */
 export function pmap_clear_modify(m: number): void {
   page.mod[m] = 0;
-  mappings(m, (pm, at) => tlb_shoot(pm, at, 1, true));
+  mappings(m, (pm, at, pte) => {
+    if (pte & PTE_WRITE) super_demote(pm, at);
+    tlb_shoot(pm, at, 1, true);
+  });
 }
 /** Wires a mapping, or ends that; nothing else of it changes. */
 export function pmap_change_wiring(pm: pmap_t, at: number, wired: boolean): void {
   mtx_lock(pmap.lock, pm);
-  const table = table_of(pm, at);
-  const w = table === 0 ? 0 : pte_word(table, at);
-  if (w !== 0 && mem.I32[w] !== 0) {
+  const pte = pmap_pte(pm, at);
+  if (pte !== 0 && ((pte & PTE_WIRED) !== 0) !== wired) {
+    super_demote(pm, at);
     undo_begin(pmap.lock, pm);
-    pte_change(pm, w, wired ? mem.I32[w] | PTE_WIRED : mem.I32[w] & ~PTE_WIRED);
+    pte_change(pm, pte_word(table_of(pm, at), at), pte ^ PTE_WIRED);
     undo_end();
+    filled(pm, at);
   }
   mtx_unlock(pmap.lock, pm);
 }

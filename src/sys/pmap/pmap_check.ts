@@ -2,7 +2,9 @@
  * pmap_check: proves a pmap of a quiet machine.
  *
  * Its counts are what its tables hold; each table is found by its number and says so; each
- * mapping is on the list of its page; every tag of every CPU is what the table says.
+ * mapping is on the list of its page; every tag of every CPU is what the table says.  The entries
+ * of a superpage's table are a row, each page was written to if it may be, and nobody has a tag of
+ * a superpage that is none.
  */
 import { mem, page_word } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -18,9 +20,10 @@ import {
 } from '../h/pmap.ts';
 import { PG_FICTITIOUS, PK_MASK, PK_OBJECT, PK_TABLE, vm_page } from '../h/vm_page.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { pmap_index, pte_page } from './pmap.ts';
 import { pv_all } from './pmap_pv.ts';
-import { tlb_each } from './pmap_tlb.ts';
+import { pmap_index, pte_page } from './pmap_table.ts';
+import { super_row } from './pmap_super.ts';
+import { tlb_each, tlb_each_super } from './pmap_tlb.ts';
 import { radix_check } from './vm_radix.ts';
 
 const page = vm_page;
@@ -36,9 +39,19 @@ export function pmap_check(
   checked_quiet(true);
   const found = new Map<number, number>();
   let tables = 0;
-  radix_check(pmap_index(pm), false, (key, m) => {
+  const supers = new Map<number, number>();
+  radix_check(pmap_index(pm), false, (key, v) => {
     tables++;
-    table_check(pm, key, m, found);
+    table_check(pm, key, Math.abs(v), found);
+    if (v < 0) supers.set(key, super_check(-v));
+  });
+  if (supers.size !== pmap.supers[pm]) panic('pmap_check: supers', pmap.supers[pm], supers.size);
+  tlb_each_super(pm, (key, frame, store, cpu) => {
+    const pte = supers.get(key) ?? 0;
+    const may = pte !== 0 && (!store || (pte & PTE_WRITE) !== 0);
+    if (!may || (pte & ~PTE_FLAGS) !== frame) {
+      panic(`pmap_check: a stale superpage on cpu${cpu}`, key, frame);
+    }
   });
   let wired = 0;
   for (const [at, pte] of found) {
@@ -71,6 +84,17 @@ function table_check(pm: pmap_t, key: number, m: number, found: Map<number, numb
     found.set(key * TABLE_ENTRIES + i, pte);
   }
   if (n !== page.state[m]) panic('pmap_check: entries of a table', page.state[m], n);
+}
+/** Proves that a table is a superpage's. Its first entry. */
+function super_check(table: number): number {
+  const w = page_word(table);
+  const pte = mem.I32[w];
+  if (!super_row(w)) panic('pmap_check: a superpage whose entries are no row', table, pte);
+  for (let k = 0; pte & PTE_WRITE && k < TABLE_ENTRIES; k++) {
+    if (page.mod[pte_page(pte) + k] === 0)
+      panic('pmap_check: a store there is not noted', table, k);
+  }
+  return pte;
 }
 function mapping_check(pm: pmap_t, at: number, pte: number): void {
   const m = pte_page(pte);

@@ -20,6 +20,8 @@
  *
  * A CPU gets a set under the lock, and gives it back under it, so that nobody stores -1 where
  * another address space's tags are by then.
+ *
+ * Beside each set stand tags of superpages (pmap_tlb_super.ts), for which the same holds.
  */
 import { cpu_spinwait } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
@@ -47,6 +49,16 @@ import { save, undo_begin, undo_begin_private, undo_end } from '../sync/undo.ts'
 import { vm_page_settle, vm_page_wired } from '../page/vm_page.ts';
 import { vm_page_get } from '../page/vm_page_cache.ts';
 import { vm_page_limbo, vm_page_limbo_free } from '../page/vm_page_limbo.ts';
+import {
+  supers_base,
+  supers_clear,
+  supers_drop,
+  supers_drop_all,
+  supers_drop_range,
+  supers_each,
+  supers_fill,
+  supers_make,
+} from './pmap_tlb_super.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
@@ -85,23 +97,33 @@ export function tlb_base(pm: pmap_t): number {
   const i = set_of(thr.pc, pm);
   return i < 0 ? 0 : pcpu.tlb[elem(thr.pc, i)];
 }
+/** The first word of this CPU's tags of superpages for it; 0: it has none. */
+export function tlb_supers(pm: pmap_t): number {
+  const i = set_of(thr.pc, pm);
+  return i < 0 ? 0 : supers_base(thr.pc, i);
+}
 /** What this thread wants to know when a set of its CPU is another address space's. */
-const moved: ((pm: pmap_t, base: number) => void)[] = [];
-/** `heard` is called in this thread when a pmap gets a set on this CPU; with 0: it lost it. */
-export function tlb_on_move(heard: (pm: pmap_t, base: number) => void): void {
+const moved: ((pm: pmap_t, base: number, supers: number) => void)[] = [];
+/**
+ * `heard` is called in this thread when a pmap gets a set on this CPU, or tags of superpages beside
+ * it; with 0: it lost it.
+ */
+export function tlb_on_move(heard: (pm: pmap_t, base: number, supers: number) => void): void {
   moved.push(heard);
 }
-function tell(pm: pmap_t, base: number): void {
-  for (const heard of moved) heard(pm, base);
+function tell(pm: pmap_t, base: number, supers: number): void {
+  for (const heard of moved) heard(pm, base, supers);
 }
 /** Sees to it that this CPU has a set for the pmap. The caller holds no lock. False: no memory. */
 export function tlb_enter(pm: pmap_t): boolean {
+  if (pmap.supers[pm] !== 0 && pcpu.tlb_supers[thr.pc] === 0) supers_begin();
   if (set_of(thr.pc, pm) >= 0) return true;
   const i = room();
   if (i < 0) return false;
   const at = elem(thr.pc, i);
   const base = pcpu.tlb[at];
   hw.fill(base, TLB_NONE, PAGE_WORDS);
+  supers_clear(i);
   mtx_lock(pmap.lock, pm);
   undo_begin(pmap.lock, pm);
   save(pcpu.tlb_pmap, at);
@@ -109,8 +131,17 @@ export function tlb_enter(pm: pmap_t): boolean {
   pcpu.tlb_pmap[at] = pm;
   undo_end();
   mtx_unlock(pmap.lock, pm);
-  tell(pm, base);
+  tell(pm, base, supers_base(thr.pc, i));
   return true;
+}
+/** The first superpage that this CPU meets: all of its sets have tags of superpages. */
+function supers_begin(): void {
+  if (!supers_make()) return;
+  for (let i = 0; i < TLB_SETS_MAX; i++) {
+    const at = elem(thr.pc, i);
+    const pm = pcpu.tlb_pmap[at] as pmap_t;
+    if (pm !== NULL) tell(pm, pcpu.tlb[at], supers_base(thr.pc, i));
+  }
 }
 /** A set that is nobody's: a new one, or one that another address space has to give. */
 function room(): number {
@@ -152,7 +183,7 @@ function leave(cpu: number, i: number): void {
   pcpu.tlb_pmap[at] = NULL;
   undo_end();
   mtx_unlock(pmap.lock, pm);
-  if (cpu === thr.cpu) tell(pm, 0);
+  if (cpu === thr.cpu) tell(pm, 0, 0);
 }
 /** This CPU translates by the pmap no more: its thread is about to let go of it. */
 export function tlb_forget(pm: pmap_t): void {
@@ -181,7 +212,7 @@ export function tlb_revoke(pm: pmap_t): void {
     set_active(pm, cpu, false);
     pcpu.tlb_pmap[at] = NULL;
     undo_end();
-    if (cpu === thr.cpu) tell(pm, 0);
+    if (cpu === thr.cpu) tell(pm, 0, 0);
   }
 }
 /** All sets of a CPU that leaves or died, and their pages. Lines of the life tables. */
@@ -196,6 +227,8 @@ export function tlb_reap(cpu: number): void {
     // By a section with a lock: who dies here is undone before that record has a new owner.
     if (base !== 0) vm_page_limbo(word_page(base), field_word(pcpu.tlb, elem(pc, i)));
   }
+  const supers = pcpu.tlb_supers[pc];
+  if (supers !== 0) vm_page_limbo(word_page(supers), field_word(pcpu.tlb_supers, pc));
   vm_page_limbo_free();
 }
 
@@ -211,6 +244,11 @@ export function tlb_fill(pm: pmap_t, at: number, frame: number, write: boolean):
   if (!write) return;
   mem.I32[tag + TLB_STORES + 1] = frame;
   mem.I32[tag + TLB_STORES] = at;
+}
+/** The same for superpage `key`, to the 1024 pages from a frame on. */
+export function tlb_fill_super(pm: pmap_t, key: number, frame: number, write: boolean): void {
+  const i = set_of(thr.pc, pm);
+  if (i >= 0) supers_fill(i, key, frame, write);
 }
 
 /** The frame of page number `at` by this CPU's tag, 0: it has none. Good until this CPU polls. */
@@ -240,13 +278,33 @@ export function tlb_shoot(pm: pmap_t, first: number, count: number, stores = fal
   }
   if (others) tlb_asked();
 }
-/** The same for one page of which only the tags must go: nobody is asked. */
+/** The same for one page of which only its own tags must go: nobody is asked. */
 export function tlb_untag(pm: pmap_t, at: number): void {
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-    if (tlb_active(pm, cpu)) empty(pm, cpu, at, 1, false);
+    if (tlb_active(pm, cpu)) empty_pages(pm, cpu, at, 1, false);
   }
 }
+/** Nobody has a tag of superpage `key` any more; nobody is asked. */
+export function tlb_unsuper(pm: pmap_t, key: number): void {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const supers = tlb_active(pm, cpu) ? supers_of(pm, cpu) : 0;
+    if (supers !== 0) supers_drop(supers, key, false);
+  }
+}
+/** The first word of a CPU's tags of superpages for a pmap; 0: it has none. */
+function supers_of(pm: pmap_t, cpu: number): number {
+  const pc = pcpu_of(cpu);
+  const i = set_of(pc, pm);
+  return i < 0 ? 0 : supers_base(pc, i);
+}
 function empty(pm: pmap_t, cpu: number, first: number, count: number, stores: boolean): void {
+  empty_pages(pm, cpu, first, count, stores);
+  const supers = supers_of(pm, cpu);
+  if (supers === 0) return;
+  if (count >= TLB_ENTRIES) supers_drop_all(supers, stores);
+  else supers_drop_range(supers, first, count, stores);
+}
+function empty_pages(pm: pmap_t, cpu: number, first: number, count: number, stores: boolean): void {
   const pc = pcpu_of(cpu);
   const i = set_of(pc, pm);
   if (i < 0) return;
@@ -333,5 +391,15 @@ export function tlb_each(
       if ((mem.I32[tag] & MASK) !== n % TLB_ENTRIES) panic('tlb: a tag in a wrong place', cpu, n);
       each(mem.I32[tag], mem.I32[tag + 1], n >= TLB_ENTRIES, cpu);
     }
+  }
+}
+/** The same with every tag of a superpage. */
+export function tlb_each_super(
+  pm: pmap_t,
+  each: (key: number, frame: number, store: boolean, cpu: number) => void,
+): void {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    const supers = tlb_active(pm, cpu) ? supers_of(pm, cpu) : 0;
+    if (supers !== 0) supers_each(supers, (key, frame, store) => each(key, frame, store, cpu));
   }
 }
