@@ -150,12 +150,12 @@ export function guard_retire(
   late: (b: Guarded, bad: number) => void,
 ): void {
   const r = guard_root();
-  const waits = n <= guard_quarantine_pages();
+  let waits = n <= guard_quarantine_pages();
   if (waits) hw.fill(page_word(m), POISON_BYTE, n * PAGE_WORDS);
   vm_map_lock(mp);
   while (!room(r, waits ? n : 0)) {
     vm_map_unlock(mp);
-    guard_held_leave(mp, late);
+    if (guard_held_leave(mp, late) === 0) waits = false; // less may wait by now
     vm_map_lock(mp);
   }
   const e = vm_map_lookup(mp, at);

@@ -10,8 +10,8 @@
  *
  * Which block it is.  The page of the access is tried first: a block in use there, before or behind
  * which the bytes lie; then a block in use that has the page as its guard, the nearer one of two;
- * then the newest one that was freed there, or next to it.  A place of which nothing is known any
- * more is told as such.
+ * then the newest one that was freed there; then one next to it.  A place of which nothing is known
+ * any more is told as such.
  *
  * vm.memguard.trap says what happens then: `panic` stops the machine, as a page fault of the kernel
  * does.  `report` lets the call fail, and tells each place in the program once: its hash is
@@ -29,7 +29,7 @@ import { panic } from '../machine/panic.ts';
 import { elem, field_word } from '../machine/struct.ts';
 import { GUARD_SITES, guard_root, memguard_root } from '../h/memguard.ts';
 import type { zone_t } from '../h/uma.ts';
-import { MAP_ENTRY_ITEM, vm_map_entry, type vm_map_t } from '../h/vm_map.ts';
+import { MAP_ENTRY_GUARDED, MAP_ENTRY_ITEM, vm_map_entry, type vm_map_t } from '../h/vm_map.ts';
 import { vm_map_lock, vm_map_unlock } from '../map/vm_map.ts';
 import { map_header, vm_map_lookup_entry } from '../map/vm_map_tree.ts';
 import { uma_each_zone, zone_name } from '../uma/uma_int.ts';
@@ -82,17 +82,20 @@ function block_about(mp: vm_map_t, at: number): Guarded | null {
   vm_map_lock(mp);
   const header = map_header(mp);
   const below = vm_map_lookup_entry(mp, page);
+  const on = (b: Guarded): boolean => b.start <= page && page < b.end;
+  const beside = (b: Guarded): boolean => b.start - 1 <= page && page <= b.end;
   const near = [below, entry.next[below]]
-    .filter((e) => e !== header && entry.start[e] - 1 <= page && page <= entry.end[e])
-    .filter((e) => entry.protection[e] !== 0)
-    .map((e) => guarded_of(e));
+    .filter((e) => e !== header && entry.protection[e] !== 0)
+    .map((e) => guarded_of(e))
+    .filter(beside);
   const apart = (b: Guarded): number => (at < b.at ? b.at - at : at - b.at - b.size);
   near.sort((a, b) => apart(a) - apart(b));
-  const here = near.find((b) => b.start <= page && page < b.end) ?? near[0];
   const found =
-    here ??
-    guard_freed_find((b) => b.start <= page && page < b.end) ??
-    guard_freed_find((b) => b.start - 1 <= page && page <= b.end);
+    near.find(on) ??
+    near.find((b) => (b.flags & MAP_ENTRY_GUARDED) !== 0) ??
+    guard_freed_find(on) ??
+    near[0] ??
+    guard_freed_find(beside);
   vm_map_unlock(mp);
   return found;
 }
