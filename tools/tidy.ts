@@ -59,7 +59,7 @@ const ATOMICS_ALLOWED = [
 ];
 
 /** The files of the kernel that may know the host's file system. */
-const FILES_ALLOWED = /^src\/sys\/machine\/(?:store\w*|host|host_parts|host_process)\.ts$/;
+const FILES_ALLOWED = /^src\/sys\/machine\/(?:store\w*|host|host_parts|host_process|host_tty)\.ts$/;
 
 const HOT_MARK = /tidy: hot\b/;
 /** Bound once per thread as structures are, and folded by V8 only as a local constant. */

@@ -194,6 +194,7 @@ export interface ToWorker {
   readonly mib: readonly number[];
   readonly room: number | null;
   readonly value: Uint8Array | null;
+  readonly ddb?: boolean;
 }
 /** What the worker is started with. */
 export interface WorkerStart {

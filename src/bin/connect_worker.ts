@@ -36,6 +36,7 @@ socket.on('error', (e: NodeJS.ErrnoException) => {
   if (e.code !== 'ECONNRESET' && e.code !== 'EPIPE') say({ gone: e.message });
 });
 socket.on('close', () => say({ gone: 'it closed the connection: it ended, or its machine did' }));
-port.on('message', ({ mib, room, value }: ToWorker) => {
-  socket.write(requestFrame({ tag: 0, mib, room, value }));
+port.on('message', ({ mib, room, value, ddb }: ToWorker) => {
+  const request = { tag: 0, mib, room, value };
+  socket.write(requestFrame(ddb ? { ...request, ddb } : request));
 });

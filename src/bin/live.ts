@@ -29,7 +29,7 @@ export type LiveCommand = 'vmstat' | 'netstat' | 'procstat' | 'swapctl' | 'sysct
 const TIMEOUT = 5;
 const TIMEOUT_MAX = 3600;
 
-const CHOICE_HELP = `
+export const CHOICE_HELP = `
 which program, and how patient:
   -p PID           its process (one machine running is found without)
   --socket PATH    its control socket, as machine.listen() gave it
@@ -77,7 +77,7 @@ export async function live_help(command: LiveCommand): Promise<string> {
 }
 
 /** Commands that read dumps; of the others -M is not ours. */
-const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand>(['vmstat', 'swapctl']);
+const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand | 'ddb'>(['vmstat', 'swapctl', 'ddb']);
 /** Takes the options that choose a program, or a dump, off a command line. Throws UsageError. */
 export function split_choice(
   argv: readonly string[],

@@ -21,6 +21,7 @@ usage: kmem COMMAND [options]
   swapctl -l         its swap areas, or those of a dump
   systat -mbufs      the same as bars, again and again
   sysctl NAME...     its kernel's variables, shown and set
+  ddb                the kernel's debugger, of a running program or of a dump
   saved FILE         what is in the file of a saved address space
   bench contig       how often contiguous memory is had from a memory in use
   explain TERM       what a column, a variable, a zone, a type, an error means
@@ -36,6 +37,7 @@ examples:
   kmem vmstat -mz                      types and zones of the running program
   kmem vmstat -mz -M app.core          the same, of a dump that it wrote
   kmem sysctl vm.lowmem_period=5       set while it runs
+  kmem ddb -e 'show allchains'         who waits for whom
   kmem explain HighUse                 what a column means
 `;
 
@@ -53,6 +55,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       return await live_main(command, rest);
     }
     switch (command) {
+      case 'ddb': {
+        const { ddb_live } = await import('./ddb_live.ts');
+        return await ddb_live(rest);
+      }
       case 'start': {
         const { start_main } = await import('./start.ts');
         return await start_main(rest);
@@ -108,6 +114,7 @@ function is_live(command: string | undefined): command is LiveCommand {
 async function help(command: string | undefined): Promise<string> {
   if (command === undefined) return HELP;
   if (is_live(command)) return await (await import('./live.ts')).live_help(command);
+  if (command === 'ddb') return (await import('./ddb_live.ts')).ddb_help();
   if (command === 'start') return (await import('./start.ts')).START_HELP;
   if (command === 'explain') return (await import('./explain.ts')).EXPLAIN_HELP;
   if (command === 'saved') return (await import('./saved.ts')).SAVED_HELP;
@@ -115,7 +122,7 @@ async function help(command: string | undefined): Promise<string> {
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
   throw await no_such(command);
 }
-const COMMANDS = [...LIVE_COMMANDS, 'start', 'replay', 'saved', 'bench', 'explain', 'help'];
+const COMMANDS = [...LIVE_COMMANDS, 'ddb', 'start', 'replay', 'saved', 'bench', 'explain', 'help'];
 async function no_such(command: string): Promise<UsageError> {
   const { nearest_of } = await import('./nearest.ts');
   const near = nearest_of(command.toLowerCase(), COMMANDS);

@@ -26,6 +26,10 @@
  * once.  CLIENTS_MAX may be connected; one more takes the place of the one that has been
  * idle for longest, so that nobody who only stays connected locks the tools out.
  *
+ * The debugger is asked there, too (sys/observe/ddb/ddb_serve.ts).  It takes no lock of the kernel,
+ * so it answers while a thread sits on one, and a command has a time after which it is cut.  It
+ * may hold the other CPUs, but not this thread: the hold ends by itself unless it is renewed.
+ *
  * What sysctl.debug prints on the kernel's console is the client's that asks for it: it is the
  * value that is sent, and nothing of it is printed here.
  *
@@ -50,6 +54,7 @@ import { M, machine as header, SITE_WORDS } from '../sys/machine/header.ts';
 import { host_js_tid } from '../sys/machine/host.ts';
 import { kconsole } from '../sys/machine/kconsole.ts';
 import { get64, get_string } from '../sys/machine/struct.ts';
+import { ddb_serve } from '../sys/observe/ddb/ddb_serve.ts';
 import { sysctl, type SysctlResult } from '../sys/observe/kern_sysctl.ts';
 import { bracket, type Context, type Mortal } from './context.ts';
 import { booleanOf, checkOptions, type Known, shown } from './args.ts';
@@ -365,6 +370,7 @@ export class Listener implements AsyncDisposable, Mortal {
   }
   /** Asks the kernel. What sysctl.debug prints is for the client. */
   #ask(r: Request): Reply {
+    if (r.ddb) return this.#ddb(r);
     if (r.mib.join() !== DEBUG.join()) return this.#sysctl(r);
     const { print } = kconsole;
     let said = '';
@@ -383,6 +389,12 @@ export class Listener implements AsyncDisposable, Mortal {
     const bytes = text.subarray(0, r.room);
     const error = bytes.length < text.length ? ENOMEM : 0;
     return { tag: r.tag, error, oldlen: bytes.length, bytes };
+  }
+  /** Asks the debugger, which takes no lock: it answers when nothing else can. */
+  #ddb({ tag, room, value }: Request): Reply {
+    const text = ddb_serve(value ?? NOTHING);
+    const bytes = text.subarray(0, room ?? 0);
+    return { tag, error: bytes.length < text.length ? ENOMEM : 0, oldlen: bytes.length, bytes };
   }
   #sysctl({ tag, mib, room, value }: Request): Reply {
     const reply = (r: SysctlResult, old: Uint8Array | null): Reply => {

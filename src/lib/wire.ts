@@ -18,7 +18,8 @@
  *                40   …   booted at: file:line that booted the machine, UTF-8
  *
  *      request    4   4   tag: any number; the reply has it too
- *                 8   4   flags: 1 the old value is wanted, 2 there is a new value
+ *                 8   4   flags: 1 the old value is wanted, 2 there is a new value, 4 with
+ *                         both and without a name: it is for the debugger
  *                12   4   room: most bytes of the old value to send; 16 MiB at most
  *                16   4   count of numbers in the name, up to 24
  *                20   …   the name: count signed numbers of 4 bytes
@@ -49,6 +50,10 @@
  * Error 22 (EINVAL) for a new value may be followed by a text that says why, in place of the
  * old value, as far as there is room.
  *
+ * A new value for the debugger is a request of its own, in JSON, and the old value is its answer
+ * (sys/observe/ddb/ddb_serve.ts): a line of commands and the text that it gives, or how long all
+ * CPUs but that of the socket are to be held.
+ *
  * What the kernel would print on its console for {0, 0}, sysctl.debug, is the old value: lines
  * of text, with a zero byte at the end.
  */
@@ -69,6 +74,7 @@ const SITE_BYTES_MAX = 1024;
 
 const FLAG_OLD = 1;
 const FLAG_NEW = 2;
+const FLAG_DDB = 4;
 
 export interface Hello {
   readonly pid: number;
@@ -83,6 +89,8 @@ export interface Request {
   /** Room for the old value; null: it is not wanted. */
   readonly room: number | null;
   readonly value: Uint8Array | null;
+  /** It is for the debugger, and has no name. */
+  readonly ddb?: boolean;
 }
 export interface Reply {
   readonly tag: number;
@@ -143,7 +151,8 @@ export function requestFrame(r: Request): Uint8Array {
   const value = r.value ?? new Uint8Array(0);
   const { bytes, v } = frame(REQUEST_FIELDS + 4 * r.mib.length + value.length);
   v.setUint32(4, r.tag, true);
-  v.setUint32(8, (r.room === null ? 0 : FLAG_OLD) | (r.value === null ? 0 : FLAG_NEW), true);
+  const flags = (r.room === null ? 0 : FLAG_OLD) | (r.value === null ? 0 : FLAG_NEW);
+  v.setUint32(8, flags | (r.ddb ? FLAG_DDB : 0), true);
   v.setUint32(12, r.room ?? 0, true);
   v.setUint32(16, r.mib.length, true);
   for (const [i, n] of r.mib.entries()) v.setInt32(20 + 4 * i, n, true);
@@ -159,13 +168,15 @@ export function requestOf(body: Uint8Array): Request {
   const at = REQUEST_FIELDS + 4 * count;
   const has_new = (flags & FLAG_NEW) !== 0;
   if (body.length < at) wrong('a name that is cut short');
-  if (flags > (FLAG_OLD | FLAG_NEW)) wrong(`flags ${flags}`);
+  const ddb = flags === (FLAG_OLD | FLAG_NEW | FLAG_DDB) && count === 0;
+  if (flags > (FLAG_OLD | FLAG_NEW) && !ddb) wrong(`flags ${flags}`);
   if (body.length > at && !has_new) wrong('a new value without its flag');
   return {
     tag: v.getUint32(0, true),
     mib: Array.from({ length: count }, (_, i) => v.getInt32(REQUEST_FIELDS + 4 * i, true)),
     room: (flags & FLAG_OLD) !== 0 ? Math.min(room, ROOM_BYTES_MAX) : null,
     value: has_new ? body.slice(at) : null,
+    ...(ddb ? { ddb } : {}),
   };
 }
 

@@ -54,6 +54,7 @@ import {
 import { claim_stuck, claims_reap, is_down, reap_all, slots_close } from '../machine/death.ts';
 import { FOLDER_WORDS, M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.ts';
 import { host_cpus, host_sleep } from '../machine/host.ts';
+import { kdb_attach, kdb_boot, kdb_stopped, kdb_wait } from '../machine/kdb.ts';
 import { kenv_options, kenv_tunables } from '../machine/kenv.ts';
 import { type Line, life, life_begin } from '../machine/life.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
@@ -62,6 +63,7 @@ import { KernelPanic } from '../machine/panic.ts';
 import {
   checked_boot,
   checked_letters,
+  kdb_panic,
   kernel_parts,
   panic_dump,
   parts_refuse,
@@ -126,6 +128,7 @@ import { kernel_locks_held } from './held_locks.ts';
 import { opfs_start, pagedaemon_again } from './pagedaemon.ts';
 import '../sync/lock_prof_vars.ts';
 import '../sync/witness_vars.ts';
+import '../observe/kdb_vars.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
 import { sysctl_reap, tree_recover } from '../observe/sysctl_tree.ts';
 import {
@@ -168,6 +171,7 @@ import { table_unowned } from '../pmap/pmap_table.ts';
 import { tlb_leave, tlb_reap } from '../pmap/pmap_tlb.ts';
 import { lock_order } from '../sync/lock_order.ts';
 import { rw_leave } from '../sync/rw_death.ts';
+import { stack_stopped } from '../sync/subr_stack.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
 import { undo_private_reap } from '../sync/undo.ts';
 
@@ -229,6 +233,7 @@ const COLUMNS = PHYS_COLUMNS;
 
 /** Brings the floors up, lowest first, on the CPU that boots. */
 const BOOT: readonly Line<[taken: Taken]>[] = [
+  [kdb_boot, 'where the debugger keeps what it needs'],
   [sleepq_boot, 'who sleeps for what, and how they are woken'],
   [checked_boot, 'in a checked boot: guards on every field of every structure'],
   [witness_boot, 'the order in which locks may be taken'],
@@ -279,6 +284,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
 
 life_begin({
   attach: [
+    [kdb_attach, 'no debugger holds this CPU, and it has not stopped'],
     [mcache_attach, "malloc's fast path finds the caches of this CPU"],
     [mbuf_attach, 'the fast path of mbufs finds its zones'],
     [web_locks_attach, 'in a browser: a lock that tells others when this thread is gone'],
@@ -334,7 +340,10 @@ life_begin({
     [vm_page_idle, 'free pages are zeroed ahead'],
     [guards_idle, 'pages that nobody may touch are looked at'],
   ],
-  panic: [[panic_dump, 'the memory is written to a file, if boot was given a folder']],
+  panic: [
+    [kdb_panic, 'where it was, and the debugger on a terminal, if that is wanted'],
+    [panic_dump, 'the memory is written to a file, if boot was given a folder'],
+  ],
   lowmem: [
     [mb_reclaim, 'protocols let go of packets that they keep'],
     [lowmem_call, "the program's subscribers in this thread"],
@@ -369,6 +378,9 @@ life_begin({
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,
+  stop_text: stack_stopped,
+  stop_note: kdb_stopped,
+  hold_wait: kdb_wait,
 });
 /** Every class of lock that says so has its line, and no line is for nothing. */
 function recover_check(): void {

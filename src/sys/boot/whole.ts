@@ -22,6 +22,7 @@ import { contig_run } from '../map/vm_contig_alloc.ts';
 import { kmem_reap } from '../map/vm_kern.ts';
 import { kernel_fault } from '../map/vm_kern_fault.ts';
 import { pageout_free } from '../map/vm_pageout.ts';
+import { kdb_enter, kdb_panic } from '../observe/ddb/kern_kdb.ts';
 import { panic_dump } from '../observe/kern_dump.ts';
 import { objects_report, vmmap_report } from '../observe/procstat_vm.ts';
 import { vmtotal_report } from '../observe/vm_meter.ts';
@@ -46,6 +47,7 @@ const detect = {
   size: detect_size,
   what: detect_what,
 };
-parts_begin({ ...lock_parts, ...lists, ...memory, detect, memguard, checked_letters, panic_dump });
+const debug = { kdb_enter, kdb_panic, panic_dump };
+parts_begin({ ...lock_parts, ...lists, ...memory, ...debug, detect, memguard, checked_letters });
 
 export * from './main.ts';

@@ -15,6 +15,7 @@
  *            32 DEAD       the owner is gone and being settled: nobody claims it
  *            64 FREE       no thread runs on this record: nobody claims it
  *           128 REQ_TLB    translations were taken back: say that you use none of them any more
+ *         65536 HOLD       wait at your next poll until the debugger lets go (kdb.ts)
  *         8..15 slot + 1 of the claimer, with CLAIM
  *
  * Behind the machine's `maxcpus` slots come two *spare* ones.  They are slots like the
@@ -62,6 +63,7 @@ export const CPU_STOP = 16;
 export const CPU_DEAD = 32;
 export const CPU_FREE = 64;
 export const CPU_REQ_TLB = 128;
+export const CPU_HOLD = 0x10000;
 export const CPU_CLAIMER = 0xff00;
 const CLAIMER_SHIFT = 8;
 
@@ -114,7 +116,8 @@ export const pcpu = struct<pcpu_t>(
   stopped: i32('a', 'it has seen STOP'),
   large_taken: i32('th', 'pages of large blocks that were allocated on this slot, modulo 2^32'),
   large_given: i32('th', 'the same that were freed'),
-  gap: words('-', 'keeps the public line apart', 24),
+  held: i32('a', 'it waits because a debugger asked: 1'),
+  gap: words('-', 'keeps the public line apart', 23),
   cpuid: i32('p', 'slot number'),
   critnest: i32('p', 'depth of critical sections'),
   rw_taking: i32('th', 'rw or sx lock that it is about to write: it has changed nothing yet'),
@@ -294,15 +297,20 @@ export function critical_exit(): void {
 
 /**
  * Looks whether this CPU may go on: one atomic load.  Serves STOP and REQ_TLB, which take
- * no lock and do not sleep; stands at the entry of every slow path, in every spin
- * loop and after every sleep.  Throws ESHUTDOWN or KernelPanic in a thread that was
- * stopped or has left, EBUSY in one that is in away().
+ * no lock and do not sleep, and waits while a debugger holds it; stands at the entry of every
+ * slow path, in every spin loop and after every sleep.  Throws ESHUTDOWN or KernelPanic in a
+ * thread that was stopped or has left, EBUSY in one that is in away().
  */
 export function poll(): void {
   const v = atomic_load(field_word(pcpu.state, thr.pc));
-  if ((v & (CPU_STOP | CPU_DEAD | CPU_PARKED | CPU_REQ_TLB)) !== 0) poll_slow(v);
+  if ((v & (CPU_STOP | CPU_DEAD | CPU_PARKED | CPU_REQ_TLB | CPU_HOLD)) !== 0) poll_slow(v);
 }
-function poll_slow(v: number): void {
+function poll_slow(seen: number): void {
+  let v = seen;
+  if ((v & (CPU_HOLD | CPU_PARKED)) === CPU_HOLD && thr.cpu >= 0) {
+    life.hold_wait();
+    v = atomic_load(field_word(pcpu.state, thr.pc));
+  }
   // No access is under way in a thread that looks here, and its tags are empty (pmap_tlb.ts).
   if (v & CPU_REQ_TLB && thr.cpu >= 0) atomic_and(field_word(pcpu.state, thr.pc), ~CPU_REQ_TLB);
   if ((v & (CPU_STOP | CPU_DEAD | CPU_PARKED)) === 0) return;

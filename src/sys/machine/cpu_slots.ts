@@ -42,6 +42,7 @@ import {
   CPU_DEAD,
   CPU_PARKED,
   CPU_REQ_DRAIN,
+  CPU_HOLD,
   CPU_REQ_TLB,
   CPU_STOP,
   cpu_is_spare,
@@ -341,7 +342,8 @@ function doorbell_arm(wait_async: WaitAsync, round: number): void {
   };
   const v = atomic_load(field_word(pcpu.state, thr.pc));
   if (v & (CPU_STOP | CPU_DEAD)) return; // nothing more to serve: the next call says so
-  if (v & (CPU_REQ_DRAIN | CPU_REQ_TLB) && !thr.away) return queueMicrotask(again);
+  const hold = (v & (CPU_HOLD | CPU_PARKED)) === CPU_HOLD; // a parked one waits later
+  if ((v & (CPU_REQ_DRAIN | CPU_REQ_TLB) || hold) && !thr.away) return queueMicrotask(again);
   // Armed on a value without a request: a later one changes the word and rings.
   const r = wait_async(mem.I32, field_word(pcpu.state, thr.pc), v);
   if (r.async) (r.value as Promise<string>).then(again, again);

@@ -95,6 +95,7 @@ export const ROOT_MALLOC = 3;
 export const ROOT_SYSCTL = 4;
 export const ROOT_WITNESS = 5;
 export const ROOT_PROF = 6;
+export const ROOT_KDB = 7;
 export const ROOT_LIB = 8;
 export const ROOT_MBUF = 9;
 export const ROOT_PAGEQ = 10;

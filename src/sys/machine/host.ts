@@ -83,12 +83,13 @@ interface ProcessLike {
 }
 
 const proc = (globalThis as { process?: ProcessLike }).process;
-function builtin<T>(name: string): T | null {
+/** A module of the host that needs no loading; null in a browser. */
+export function host_builtin<T>(name: string): T | null {
   return (proc?.getBuiltinModule?.(name) as T | undefined) ?? null;
 }
 /** The host's file system, null in a browser. */
-export const host_fs: FsLike | null = builtin<FsLike>('node:fs');
-const threads = builtin<WorkerThreadsLike>('node:worker_threads');
+export const host_fs: FsLike | null = host_builtin<FsLike>('node:fs');
+const threads = host_builtin<WorkerThreadsLike>('node:worker_threads');
 const linux = proc?.platform === 'linux' && host_fs !== null && host_fs.existsSync('/proc/self');
 
 let births: boolean | null = null;
@@ -120,12 +121,12 @@ export function host_fd_path(fd: number): string | null {
 }
 /** The path from the root on. */
 export function host_path(path: string): string {
-  return builtin<PathLike>('node:path')?.resolve(path) ?? path;
+  return host_builtin<PathLike>('node:path')?.resolve(path) ?? path;
 }
 
 /** Cores this process may use. */
 export function host_cpus(): number {
-  const os = builtin<OsLike>('node:os');
+  const os = host_builtin<OsLike>('node:os');
   const browser = (globalThis as { navigator?: { hardwareConcurrency?: number } }).navigator;
   return os?.availableParallelism?.() ?? browser?.hardwareConcurrency ?? 1;
 }

@@ -59,6 +59,7 @@ export function panic(text: string, ...values: (number | string)[]): never {
   set_string(machine.panic_text, M, PANIC_TEXT_WORDS, message);
   stop_others();
   atomic_or(field_word(pcpu.state, thr.pc), CPU_STOP);
+  life.stop_note?.();
   atomic_store(field_word(pcpu.stopped, thr.pc), 1);
   thr_off();
   for (const line of life.panic ?? []) panic_line(line);
@@ -109,6 +110,7 @@ export function stopped_elsewhere(e: unknown, cpu = thr.cpu): boolean {
  * because the machine was shut down, or because others took it for dead.
  */
 export function cpu_stopped(state: number): never {
+  if (atomic_load(field_word(pcpu.stopped, thr.pc)) === 0) life.stop_note?.();
   atomic_store(field_word(pcpu.stopped, thr.pc), 1);
   thr_off();
   if (atomic_load(field_word(machine.phase, M)) === PHASE_DOWN) {

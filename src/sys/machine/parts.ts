@@ -83,6 +83,8 @@ export interface KernelParts {
   readonly checked_publish: (p: number) => void;
   readonly checked_quiet: (on: boolean) => void;
   readonly panic_dump: () => void;
+  readonly kdb_enter?: (why: string, message: string) => number;
+  readonly kdb_panic?: () => void;
   readonly vmmap_report?: SysctlHandler;
   readonly objects_report?: SysctlHandler;
   readonly vmtotal_report?: SysctlHandler;
@@ -185,6 +187,13 @@ export function checked_publish(p: number): void {
 /** A walker reads what is another CPU's own: nobody is at work meanwhile. */
 export function checked_quiet(on: boolean): void {
   if (opt.CHECKED) kernel_parts.checked_quiet(on);
+}
+
+// --- the debugger (observe/ddb/kern_kdb.ts) ------------------------------------------------------
+
+/** In the thread that panicked: says where it was, and enters the debugger, if that is wanted. */
+export function kdb_panic(): void {
+  kernel_parts.kdb_panic?.();
 }
 
 // --- dumps (observe/kern_dump.ts) -------------------------------------------------------------

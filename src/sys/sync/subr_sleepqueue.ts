@@ -513,7 +513,8 @@ export function sleepq_async_end(word: number): number {
 
 /** Calls `fn` with the lock of each chain. */
 export function sleepq_each_lock(fn: (l: number) => void): void {
-  for (let i = 0; i < sleepq.chains[root()]; i++) fn(chain_at(i) + chain.lock);
+  const n = Math.min(sleepq.chains[root()], CHAINS); // of a dump that is damaged not more
+  for (let i = 0; i < n; i++) fn(chain_at(i) + chain.lock);
 }
 /** One who sleeps; `tasks`: so many of an event loop. */
 export interface Asleep {
@@ -526,7 +527,8 @@ export interface Asleep {
 export function sleepq_list(): Asleep[] {
   const q = root();
   const list: Asleep[] = [];
-  for (let i = 0; i < sleepq.sleepers[q]; i++) {
+  const n = Math.min(sleepq.sleepers[q], cpu_slots() + CHAINS); // the same
+  for (let i = 0; i < n; i++) {
     const s = sleeper_at(i);
     if (sleeper.on[s]) {
       const wmesg = get_string(sleeper.wmesg, s, WMESG_WORDS);

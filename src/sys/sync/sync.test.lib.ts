@@ -130,6 +130,8 @@ life_begin({
   unhold: () => 0,
   class_counts: none,
   type_name: none,
+  stop_text: () => '',
+  hold_wait: () => {},
 });
 
 export interface Up {

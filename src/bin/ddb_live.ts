@@ -1,0 +1,48 @@
+/*
+ * ddb_live: which memory `kmem ddb` looks at.
+ *
+ * The program is chosen as for the other commands (live.ts), or -M names a dump, which this
+ * process opens; the command itself is ddb.ts.
+ */
+import { choose_machine, Connection, type Found, SeveralError } from './connect.ts';
+import { DDB_HELP, ddb_commands, ddb_main, live_target, local_target } from './ddb.ts';
+import { CHOICE_HELP, split_choice } from './live.ts';
+import { EXIT_FAIL, EXIT_OK, EXIT_USAGE } from './tool.ts';
+import { UsageError } from './usage.ts';
+
+/** What --help prints. */
+export function ddb_help(): string {
+  return DDB_HELP + CHOICE_HELP;
+}
+const say = (text: string): void => void process.stdout.write(text);
+const err = (text: string): void => void process.stderr.write(`kmem ${text}`);
+
+/** Runs the command line. Returns the exit code. */
+export async function ddb_live(argv: readonly string[]): Promise<number> {
+  const { commands, rest: others } = ddb_commands(argv);
+  const { options, rest, help, dump } = split_choice(others, 'ddb');
+  if (help) {
+    say(ddb_help());
+    return EXIT_OK;
+  }
+  if (rest.length > 0) throw new UsageError(`${rest[0]}: no operand is taken here`, 'ddb');
+  if (dump !== undefined) {
+    const { dump_context } = await import('./dump_context.ts');
+    const ctx = dump_context(dump, 'ddb', (data) => say(String(data)), err);
+    return ctx ? await ddb_main(commands, local_target(), say) : EXIT_FAIL;
+  }
+  let found: Found;
+  try {
+    found = await choose_machine(options);
+  } catch (e) {
+    if (!(e instanceof SeveralError)) throw e;
+    process.stderr.write(`kmem ddb: ${e.message}\n${e.table}`);
+    return EXIT_USAGE;
+  }
+  const to = new Connection(found, options.timeout);
+  try {
+    return await ddb_main(commands, live_target(to), say);
+  } finally {
+    await to.close();
+  }
+}
