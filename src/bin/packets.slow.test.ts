@@ -7,12 +7,17 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { linkSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
+import {
+  BUNDLED,
+  drawn,
+  temporary_file,
+  temporary_folder,
+} from '../replay/read/traces.test.common.ts';
 import {
   ended,
   kmem,
@@ -121,7 +126,7 @@ test('what is read is not written over, by whatever name', async (t) => {
 });
 
 test('a full disk, a pipe with a name', async (t) => {
-  for (const cpus of ['1', '2', '3']) {
+  for (const cpus of drawn(['1', '2', '3'])) {
     const full = await replay('--write', '/dev/full', '--cpus', cpus, '--loop', '3', HTTP2);
     refused(full, /^kmem replay: \/dev\/full: cannot be written \(ENOSPC\); /);
   }
@@ -134,12 +139,16 @@ test('a full disk, a pipe with a name', async (t) => {
   assert.match(out, /^pipe\.pcap: pcap, 1,339 packets, [\s\S]* every byte came out as it was/);
 });
 
-test('stopped in the middle by a signal, and by whoever read enough', async () => {
+test('stopped in the middle by a signal, and by whoever read enough', async (t) => {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    const child = start(['replay', '--loop', '1000000', '--cpus', '2', HTTP2]);
+    const to = join(temporary_folder(t), 'out.pcap');
+    const argv = ['replay', '--loop', '1000000', '--cpus', '2', '--write', to, HTTP2];
+    const child = start(argv);
     const run = ended(child);
     const exit = new Promise((resolve) => child.once('exit', (_code, by) => resolve(by)));
-    setTimeout(() => child.kill(signal), 1500);
+    while (!existsSync(to) || statSync(to).size < 2 ** 20)
+      await new Promise((go) => setTimeout(go, 5));
+    child.kill(signal);
     assert.equal(await exit, signal, 'the shell sees which signal it was');
     const { out, err } = await run;
     assert.deepEqual([out, err], ['', '']);

@@ -2,12 +2,14 @@
  * Shown: what `kmem replay` says of recordings that are cut, damaged, old, odd or
  * packed in parts is what independent programs found in them.
  * By what means: the files of tests/readers/files, and of the folder that
- * KMEM_FILES names, played by the command on two CPUs and compared with truth.json.
+ * KMEM_FILES names, played by the command on two CPUs and compared with truth.json: of each
+ * folder twelve that are drawn, and all by recordings.stress.ts.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { drawn } from '../replay/read/traces.test.common.ts';
 import { kmem_each } from './replay.test.lib.ts';
 
 const FILES = join(import.meta.dirname, '..', '..', 'tests', 'readers', 'files');
@@ -42,7 +44,7 @@ function printed(bytes: number): string {
 const folders = [FILES, ...(process.env.KMEM_FILES ? [process.env.KMEM_FILES] : [])];
 for (const folder of folders) {
   const truth = JSON.parse(readFileSync(join(folder, 'truth.json'), 'utf8'));
-  const names = Object.keys(truth);
+  const names = drawn(Object.keys(truth), 12);
   test(`files of ${folder} are read as they are`, async (t) => {
     assert.ok(names.length > 0);
     const argvs = names.map((name) => ['replay', '--json', '--cpus', '2', join(folder, name)]);

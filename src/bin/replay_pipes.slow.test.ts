@@ -3,7 +3,8 @@
  * nothing is left of the copy, devices are refused, --write has every pass, and a
  * name that is not there ends the command before anything is read.
  * By what means: the command as a process of its own, on pipes with and without a
- * name, on a file as standard input, and with a folder of its own for copies.
+ * name, on a file as standard input, and with a folder of its own for copies.  Which option is
+ * tried on which of these is drawn; recordings.stress.ts tries all.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -12,7 +13,13 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
+import {
+  BUNDLED,
+  drawn,
+  temporary_file,
+  temporary_folder,
+  WHOLE,
+} from '../replay/read/traces.test.common.ts';
 import { COMMAND, ended, GM, kmem, MAKE, type Run, refused, replay } from './replay.test.lib.ts';
 
 const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
@@ -47,19 +54,27 @@ test('--fit, --compare and --loop play what comes out of a pipe', async (t) => {
     [GM, ['--compare', 'verify=yes,no', '--cpus', '1']],
     [HTTP2, ['--loop', '3', '--cpus', '2']],
   ];
-  for (const [file, argv] of cases) {
+  /** Plays a file that comes through a pipe, and says by which name. */
+  type Way = (file: string, argv: readonly string[]) => Promise<readonly [string, Run]>;
+  const ways: Way[] = [
+    async (file, argv) => {
+      const pipe = fifo(t, 'named');
+      const named = run(copies, ['--json', ...argv, pipe]);
+      const [of] = await Promise.all([named, write_into(pipe, readFileSync(file))]);
+      return [pipe, of];
+    },
+    async (file, argv) => ['-', await run(copies, ['--json', ...argv, '-'], file)],
+    async (file, argv) => ['-', await kmem(['replay', '--json', ...argv, '-'], readFileSync(file))],
+  ];
+  // Each case and each way once; all of them with all, where nothing is drawn.
+  const [turn] = drawn([0, 1, 2]);
+  for (const [n, [file, argv]] of cases.entries()) {
     const bytes = readFileSync(file);
-    const pipe = fifo(t, 'named');
-    const named = run(copies, ['--json', ...argv, pipe]);
-    const runs = [
-      await Promise.all([named, write_into(pipe, bytes)]).then(([of]) => of),
-      await run(copies, ['--json', ...argv, '-'], file),
-      await kmem(['replay', '--json', ...argv, '-'], bytes),
-    ];
-    for (const [i, { code, out, err }] of runs.entries()) {
-      assert.deepEqual([code, err], [0, ''], `${argv}, ${i}`);
+    for (const way of WHOLE ? ways : [ways[(n + turn) % ways.length]]) {
+      const [name, { code, out, err }] = await way(file, argv);
+      assert.deepEqual([code, err], [0, ''], `${argv}, ${name}`);
       const d = JSON.parse(out);
-      assert.equal(d.file, i === 0 ? pipe : '-');
+      assert.equal(d.file, name);
       assert.equal(d.trace.compressed_bytes, bytes.length);
       if (argv[0] === '--fit') assert.ok(d.memory.fit_bytes > 0);
       if (argv[0] === '--compare') assert.equal(d.compare.runs.length, 2);

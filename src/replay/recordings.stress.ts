@@ -1,21 +1,16 @@
 /*
- * Every recording of the full set, read and played in every way: the tests that draw some of
- * them, without drawing (KMEM_RECORDINGS=all).
+ * Every recording, read and played in every way: the tests that draw some of that, without
+ * drawing (KMEM_RECORDINGS=all).
  */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { walk } from '../../tools/source.ts';
 import { play_whole } from '../../tools/whole.ts';
 
-const files = [
-  'heap/replay.slow.test.ts',
-  'packet/packets.slow.test.ts',
-  'read/pages.slow.test.ts',
-  'read/readers.slow.test.ts',
-  'read/strace.slow.test.ts',
-  'vm/pages_player.slow.test.ts',
-  'vm/vm_player.slow.test.ts',
-];
-play_whole(
-  files.map((file) => join(import.meta.dirname, file)),
-  'KMEM_RECORDINGS',
-  /^# (pass \d+)$/gm,
-);
+const src = join(import.meta.dirname, '..');
+const files = ['bin', 'replay']
+  .flatMap((folder) => walk(src, folder))
+  .map((file) => join(src, file))
+  .filter((file) => file.endsWith('.test.ts'))
+  .filter((file) => /\b(?:drawn\(|WHOLE\b)/.test(readFileSync(file, 'utf8')));
+play_whole(files, 'KMEM_RECORDINGS', /^# (pass \d+)$/gm);

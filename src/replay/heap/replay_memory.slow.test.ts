@@ -4,7 +4,8 @@
  * plays while one unit less does not, within a tenth of the peak; the largest and
  * smallest machines play; a player or a machine that dies ends the run with one
  * line and no hang, even while the reader waits for a silent pipe.
- * By what means: real machines from 1 MiB to 8 GiB; threads that are really ended.
+ * By what means: real machines from 1 MiB to 8 GiB; threads that are really ended.  Which
+ * recordings and machines is drawn; recordings.stress.ts plays all.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -13,7 +14,7 @@ import { type TestContext, test } from 'node:test';
 import { fit } from './fit.ts';
 import { type ReplayOutcome, replay } from './replay.ts';
 import { PLAIN, plays_as_recorded } from './replay.test.lib.ts';
-import { BUNDLED, heap_truth, temporary_file } from '../read/traces.test.common.ts';
+import { BUNDLED, drawn, heap_truth, temporary_file } from '../read/traces.test.common.ts';
 
 const UNIT = 65536;
 const truth = heap_truth(BUNDLED) ?? {};
@@ -32,11 +33,11 @@ function ended_normally(out: ReplayOutcome, programs: number): void {
 }
 
 test('too small: failures are counted, later frees skipped, the estimate is enough', async (t) => {
-  for (const [name, cpus, memory] of [
+  for (const [name, cpus, memory] of drawn([
     ['gitlog.mtrace.gz', 2, '1.5M'],
     ['gm.mtrace.gz', 1, '2M'],
     ['redis.threads.gz', 2, '5M'],
-  ] as const) {
+  ] as const)) {
     const several = cpus > 1 && !name.includes('threads') ? { programs: cpus } : {};
     const o = { ...PLAIN, ...several, files: [trace(name)], cpus };
     const out = await replay({ ...o, memory });
@@ -69,10 +70,10 @@ test('a failed realloc keeps the old block; one without memory may be born later
 });
 
 test('--fit: that size plays, one unit less does not, and it is close to the peak', async (t) => {
-  for (const [name, least] of [
+  for (const [name, least] of drawn([
     ['gm.mtrace.gz', 5_506_312],
     ['make.mtrace.gz', 0],
-  ] as const) {
+  ] as const)) {
     const notes: string[] = [];
     const o = { ...PLAIN, files: [trace(name)], cpus: 1 };
     const out = await fit(o, (text) => notes.push(text));
@@ -95,12 +96,15 @@ test('--fit: that size plays, one unit less does not, and it is close to the pea
 });
 
 test('the smallest and the largest machines play', async () => {
-  for (const [memory, cpus] of [
+  const small = [
     ['1M', 1],
     ['1M', 8],
+  ] as const;
+  const large = [
     ['4G', 1],
     ['8G', 2],
-  ] as const) {
+  ] as const;
+  for (const [memory, cpus] of [...drawn(small), ...drawn(large)]) {
     const file = trace('make.mtrace.gz');
     const out = await replay({ ...PLAIN, files: [file], cpus, programs: cpus, memory });
     assert.equal(out.heap.verify_errors, 0);

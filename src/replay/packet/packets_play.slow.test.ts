@@ -3,7 +3,8 @@
  * and header, no memory to spare, played again and again, at a rate, dropped where
  * that is asked for, written to a file; threads that die leave nobody waiting.
  * By what means: real machines and real threads; the bundled capture, and captures
- * written by hand; after each replay the walker of the zones, and all counts zero.
+ * written by hand; after each replay the walker of the zones, and all counts zero.  On how
+ * many CPUs is drawn; recordings.stress.ts plays all.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -22,6 +23,7 @@ import { PLAIN } from '../heap/replay.test.lib.ts';
 import { play_trace, replay } from '../heap/replay.ts';
 import {
   BUNDLED,
+  drawn,
   random_from,
   SEED,
   temporary_file,
@@ -31,7 +33,10 @@ import {
 const HTTP2 = join(BUNDLED, 'http2.pcap.gz');
 const truth = JSON.parse(readFileSync(join(BUNDLED, 'truth.json'), 'utf8'))['http2.pcap.gz'];
 const random = random_from(SEED);
-const bytes = (n: number): Buffer => Buffer.from(Uint8Array.from({ length: n }, () => random(256)));
+function bytes(n: number): Buffer {
+  const words = Uint32Array.from({ length: Math.ceil(n / 4) }, () => random(2 ** 32));
+  return Buffer.from(words.buffer, 0, n);
+}
 
 for (const cpus of [1, 2, 3]) {
   test(`the bundled capture on ${cpus} CPUs`, async () => {
@@ -175,7 +180,7 @@ test('no cluster to spare: the receiver waits, and nothing is lost', async (t) =
   const sizes = [70, 400, 1500, 1500, 2048, 9000, 65549];
   const packets = Array.from({ length: 400 }, () => packet(bytes(sizes[random(sizes.length)])));
   const file = temporary_file(t, 'tight', pcap(packets));
-  for (const cpus of [1, 2, 3]) {
+  for (const cpus of drawn([1, 2, 3])) {
     const out = await plays_packets(file, cpus, {}, { set: TIGHT });
     assert.ok(out.mbufs.clusters.max <= 24 && out.mbufs.jumbo_page.max <= 20);
     const { mbufs, clusters, jumbo_page, packets: both } = out.mbufs;
@@ -192,7 +197,7 @@ test('the smallest machine', async () => {
 // --- ways of playing -----------------------------------------------------------------------------
 
 test('--loop: again and again, and every pass is whole', async () => {
-  for (const cpus of [1, 2]) {
+  for (const cpus of drawn([1, 2])) {
     await plays_packets(HTTP2, cpus, truth, { packets: { ...PLAIN_PACKETS, loop: 5 } });
   }
 });
@@ -240,7 +245,7 @@ test('packets of USB, larger than frames: played, written, or their need is told
   const ng = new Ng().iface(1).iface(220);
   for (const p of some) ng.enhanced({ ...p, iface: 1 });
   const to = join(temporary_folder(t), 'out.pcap');
-  for (const cpus of [1, 3]) {
+  for (const cpus of drawn([1, 3])) {
     const packets = { ...PLAIN_PACKETS, write: to, loop: 2 };
     const { trace } = await plays_packets(file, cpus, { largest: 2_500_000 }, { packets });
     assert.equal(trace.sha256_of_captured_bytes, sha256(some));
@@ -293,7 +298,7 @@ async function endless(
 }
 
 test('the reader is ended in the middle: packets under way go out, none is left', async (t) => {
-  for (const cpus of [1, 2]) {
+  for (const cpus of drawn([1, 2])) {
     await t.test(`${cpus} CPUs`, async (t) => {
       const { reader, end } = await endless(t, cpus);
       await reader.abort();
@@ -305,7 +310,7 @@ test('the reader is ended in the middle: packets under way go out, none is left'
 });
 
 test('a sender or the receiver dies: the replay ends with the reason', async (t) => {
-  for (const victim of [0, 1]) {
+  for (const victim of drawn([0, 1])) {
     await t.test(`CPU ${victim + 1}`, async (t) => {
       const { players, reader, end } = await endless(t, 3);
       await players[victim].worker.terminate();
@@ -322,7 +327,7 @@ test('a capture damaged in the middle: what is before it is played, or nothing',
   const damaged = Buffer.concat([cut, Buffer.alloc(70_000, 0xff), file.subarray(570_000)]);
   const name = temporary_file(t, 'damaged', damaged);
   const line = /damaged: byte \d+: packet \d+ claims \d+ captured bytes, at most 262144/;
-  for (const cpus of [1, 2, 3]) {
+  for (const cpus of drawn([1, 2, 3])) {
     const { trace } = await plays_packets(name, cpus, {});
     assert.match(trace.damage ?? '', line);
     const at = trace.damaged_at ?? 0;

@@ -4,7 +4,8 @@
  * raise; with --drop all senders get a packet or none does.  Whoever is told first, the
  * reason told is that of the thread that had it.
  * By what means: real machines of a megabyte with low limits, and captures of packets
- * from 9000 bytes to the largest; after a replay that ends well, the walkers and counts.
+ * from 9000 bytes to the largest; after a replay that ends well, the walkers and counts.  On
+ * how many CPUs is drawn; recordings.stress.ts plays all.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -17,7 +18,7 @@ import { uma_check } from '../../sys/uma/uma_check.ts';
 import { packet, pcap } from '../read/pcap.test.lib.ts';
 import { PLAIN } from '../heap/replay.test.lib.ts';
 import { play_trace } from '../heap/replay.ts';
-import { random_from, SEED, temporary_file } from '../read/traces.test.common.ts';
+import { drawn, random_from, SEED, temporary_file, WHOLE } from '../read/traces.test.common.ts';
 
 const random = random_from(SEED);
 /** A capture of n packets of so many bytes. */
@@ -47,11 +48,11 @@ test('what a packet needs', () => {
 for (const size of [9000, 262_144]) {
   test(`packets of ${size} bytes in a megabyte: carried, or one line`, async (t) => {
     const file = temporary_file(t, 'jumbo', capture(30, size));
-    for (const cpus of [1, 3]) await plays_packets(file, cpus, {}, { memory: '1M' });
-    for (const [limit, cpus] of [
+    for (const cpus of drawn([1, 3])) await plays_packets(file, cpus, {}, { memory: '1M' });
+    for (const [limit, cpus] of drawn([
       [1, 1],
       [8, 3],
-    ]) {
+    ])) {
       // Half as many page clusters follow from it, in whole slabs.
       const needed = Math.ceil((size - 2048) / 4096);
       const set = { 'kern.ipc.nmbclusters': `${limit}` };
@@ -73,10 +74,10 @@ for (const size of [9000, 262_144]) {
 test('fewer mbufs than pieces', async (t) => {
   const file = temporary_file(t, 'mbufs', capture(3, 262_144));
   const set = { 'kern.ipc.nmbufs': '32' };
-  for (const [cpus, needed] of [
+  for (const [cpus, needed] of drawn([
     [1, 65],
     [3, 130],
-  ]) {
+  ])) {
     await assert.rejects(
       play_trace({ ...PLAIN, files: [file], cpus, memory: '2M', set }),
       new RegExp(
@@ -88,7 +89,7 @@ test('fewer mbufs than pieces', async (t) => {
 
 test('no limit, but not so many pages', async (t) => {
   const file = temporary_file(t, 'pages', capture(3, 262_144));
-  for (const cpus of [1, 2, 3]) {
+  for (const cpus of drawn([1, 2, 3])) {
     const set = { 'vm.kmem_size': '131072' };
     await assert.rejects(
       play_trace({ ...PLAIN, files: [file], cpus, memory: '1M', set }),
@@ -109,7 +110,7 @@ test('whichever thread ends first, the reason is told', async (t) => {
 });
 
 test('damaged captures, where memory is scarce: nothing waits, nothing is left', async (t) => {
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < (WHOLE ? 5 : 2); i++) {
     const file = temporary_file(t, 'damaged', damaged_capture(random));
     const packets = { ...PLAIN_PACKETS, drop: random(2) === 0, loop: 1 + random(3) };
     // Any packet of these files fits into 64 KiB of page clusters.
@@ -133,14 +134,14 @@ test('--drop: what finds no memory is dropped and counted, the rest arrives', as
   const file = temporary_file(t, 'drop', capture(300, 20_000));
   const packets = { ...PLAIN_PACKETS, drop: true };
   const set = { 'kern.ipc.nmbclusters': '16', 'kern.ipc.nmbjumbop': '12' };
-  for (const cpus of [1, 2, 3]) {
+  for (const cpus of drawn([1, 2, 3])) {
     const { packets: p } = await plays_packets(file, cpus, {}, { packets, set });
     assert.ok(p.dropped_no_memory > 0, `${cpus} CPUs`);
     assert.ok(p.sent > 0);
   }
   // Not even one of these fits: all are dropped, and nothing waits.
   const large = temporary_file(t, 'large', capture(5, 65_535));
-  for (const cpus of [1, 3]) {
+  for (const cpus of drawn([1, 3])) {
     const { packets: p } = await plays_packets(large, cpus, {}, { packets, set });
     assert.deepEqual([p.dropped_no_memory, p.sent, p.most_held], [5, 0, 0]);
   }
@@ -150,7 +151,7 @@ test('--drop: room for a packet and not for its copies', async (t) => {
   const file = temporary_file(t, 'copies', capture(200, 65_535));
   const packets = { ...PLAIN_PACKETS, drop: true };
   const set = { 'kern.ipc.nmbufs': '40' };
-  for (const cpus of [3, 5]) {
+  for (const cpus of drawn([3, 5])) {
     const { packets: p } = await plays_packets(file, cpus, {}, { packets, set, memory: '2M' });
     assert.equal(p.sent, p.senders * (200 - p.dropped_no_memory));
     assert.ok(p.dropped_no_memory > 0, `${cpus} CPUs`);

@@ -12,7 +12,7 @@ import { gzipSync } from 'node:zlib';
 import { open_reader, type Reader, type ReaderOptions, type TraceResult } from './reader.ts';
 import type { RingHandle } from '../ring/ring.ts';
 import type { SourceError } from './source.ts';
-import { some_of } from '../../sys/machine/seed.test.lib.ts';
+import { dice as random_from, SEED, some_of } from '../../sys/machine/seed.test.lib.ts';
 import type { PlayerTask, PlayerTotals } from './player.test.worker.ts';
 import type { TraceDocument } from './trace_stats.ts';
 
@@ -24,11 +24,12 @@ export const BUNDLED = join(ROOT, 'traces');
 /** All traces, where somebody keeps them beside the repository. */
 export const SHARED = process.env.KMEM_TRACES ?? join(ROOT, '..', 'shared', 'traces');
 
-/** Nothing is drawn: recordings.stress.ts takes every recording, as far as it goes. */
+/** Nothing is drawn: recordings.stress.ts plays every recording in every way. */
 export const WHOLE = process.env.KMEM_RECORDINGS === 'all';
-/** So many of these, other ones each time (KMEM_SEED). */
-export function drawn<T>(recordings: readonly T[], most = 1): T[] {
-  return WHOLE ? [...recordings] : some_of(recordings, most);
+const draw = random_from(SEED);
+/** So many of these, recordings or ways to play one: other ones each time (KMEM_SEED). */
+export function drawn<T>(all: readonly T[], most = 1): T[] {
+  return WHOLE ? [...all] : some_of(all, most, draw);
 }
 /**
  * The recordings of the full set that are not in the repository, and what is true of them; where
@@ -151,4 +152,4 @@ export async function long_line_growth(file: string): Promise<number> {
   return most - before;
 }
 
-export { dice as random_from, SEED } from '../../sys/machine/seed.test.lib.ts';
+export { random_from, SEED };
