@@ -18,6 +18,15 @@ import {
   vm_loan_refer,
   vm_unloan,
 } from '../src/sys/map/vm_loan.ts';
+import { vm_loan_adopt, vm_loan_again, vm_loan_object } from '../src/sys/map/vm_loan_object.ts';
+import { vm_map_fixed } from '../src/sys/map/vm_map_insert.ts';
+import { vm_object_deallocate } from '../src/sys/object/vm_object.ts';
+import {
+  KERN_BUSY,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+  MAP_COPY_ON_WRITE,
+} from '../src/sys/h/vm_map.ts';
 import { own } from './space_ops.ts';
 
 /** The loan that this CPU holds; NULL: it has none. */
@@ -46,6 +55,29 @@ export const shows =
       throw new Error(`page ${k} of a loan shows ${first} and ${last}, not ${own(cpu, i)}`);
     }
   };
+/** The loan of this CPU is mapped from page i on, in place of what is there. */
+export const shown =
+  (s: number, i: number): (() => void) =>
+  () => {
+    const l = here();
+    if (l === NULL || map_at(s) === 0) return;
+    const made: vm_loan_t[] = [];
+    const error = vm_loan_again([l], made);
+    if (error !== 0) {
+      if (error !== ENOMEM) throw new Error(`lend again says ${error}`);
+      return;
+    }
+    const object = vm_loan_object(made[0]);
+    if (object === NULL) return vm_unloan(made[0]);
+    const first = FIRST + i;
+    const what = { object, offset: 0, protection: 3, max_protection: 3, cow: MAP_COPY_ON_WRITE };
+    const kern = vm_map_fixed(map_at(s), first, first + vm_loan.pages[l], what);
+    if (kern === KERN_SUCCESS) return;
+    vm_object_deallocate(object);
+    if (kern !== KERN_BUSY && kern !== KERN_RESOURCE_SHORTAGE) throw new Error(`show: ${kern}`);
+  };
+/** Objects that show loans have what nobody has. */
+export const adopt = (): void => vm_loan_adopt();
 export const give_back = (): void => {
   const l = here();
   if (l !== NULL) vm_unloan(l);

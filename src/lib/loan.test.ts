@@ -34,6 +34,91 @@ function filled(n: number): Uint8Array {
 const bytes = (views: Iterable<Uint8Array>): Buffer =>
   Buffer.concat([...views].map((v) => Buffer.from(v)));
 
+describe('a loan that is mapped', () => {
+  test('in another space, and in its own: each side has its own stores, and no other', () => {
+    const [a, b] = ['a', 'b'].map((name) => machine.space(name));
+    const m = a.mmap({ name: 'm', length: 70 * PAGE });
+    const was = filled(m.length);
+    m.write(0, was);
+    const loan = m.lend(PAGE, 60 * PAGE + 10);
+    const free = machine.memory().free;
+    const there = b.mmap({ loan, name: 'copy' });
+    const here = a.mmap({ loan, protect: 'r' });
+    assert.ok(free - machine.memory().free < 20 * PAGE, 'no page was copied');
+    loan.dispose();
+    assert.equal(there.length, 61 * PAGE);
+    const all = was.subarray(PAGE, 62 * PAGE);
+    for (const r of [there, here]) {
+      assert.deepEqual(Buffer.from(r.read(0, new Uint8Array(r.length))), Buffer.from(all));
+    }
+    m.setU8(2 * PAGE, 99);
+    there.setU8(2 * PAGE, 98);
+    assert.deepEqual(
+      [m.getU8(3 * PAGE), there.getU8(PAGE), here.getU8(PAGE), here.getU8(2 * PAGE)],
+      [all[2 * PAGE], all[PAGE], all[PAGE], all[2 * PAGE]],
+    );
+    assert.throws(() => here.setU8(0, 1), { code: 'EFAULT' });
+    const fork = b.fork('f');
+    a.destroy();
+    machine.check();
+    assert.equal(fork.region('copy').getU8(2 * PAGE), 98);
+    assert.deepEqual(
+      Buffer.from(there.read(3 * PAGE, new Uint8Array(50 * PAGE))),
+      Buffer.from(all.subarray(3 * PAGE, 53 * PAGE)),
+      'the owner is gone',
+    );
+    for (const space of [b, fork]) space.destroy();
+    assert.deepEqual([count('vm.loans'), count('vm.loan_pages')], [0, 0]);
+  });
+  test('a file that goes on: the mapping has what it had', () => {
+    const path = join(folder, 'f');
+    writeFileSync(path, Buffer.alloc(4 * PAGE, 5));
+    const space = machine.space('s');
+    const m = space.mmap({ file: path, write: true });
+    const copy = space.mmap({ loan: m.lend() });
+    m.setU8(0, 1);
+    m.truncate(PAGE);
+    assert.deepEqual([copy.getU8(0), copy.getU8(3 * PAGE)], [5, 5]);
+    copy.setU8(3 * PAGE, 6);
+    space.save(join(folder, 'saved'));
+    const other = machine.space('other');
+    other.load(join(folder, 'saved'));
+    const again = other.region(copy.address);
+    assert.deepEqual([again.getU8(0), again.getU8(3 * PAGE)], [5, 6]);
+    for (const s of [space, other]) s.destroy();
+  });
+  test('what cannot be mapped is one error, and the loan is as it was', () => {
+    const space = machine.space('s');
+    const m = space.mmap({ name: 'm', length: 40 * PAGE });
+    const loan = m.lend();
+    const before = count('vm.loan_pages');
+    const refused: [object, string, RegExp][] = [
+      [{ loan: {} }, 'EINVAL', /is none/],
+      [{ loan, length: PAGE }, 'EINVAL', /length/],
+      [{ loan, file: '/x' }, 'EINVAL', /file/],
+      [{ loan, write: true }, 'EINVAL', /write/],
+      [{ loan, name: 'm' }, 'EEXIST', /region 'm'/],
+      [{ loan, address: m.address }, 'EEXIST', /some are mapped/],
+      [{ loan: m.lend(10, PAGE) }, 'EINVAL', /inside a page/],
+    ];
+    for (const [options, code, message] of refused) {
+      assert.throws(() => space.mmap(options), { code, message });
+    }
+    machine.sysctl('vm.loan_max', before + 10);
+    assert.throws(() => space.mmap({ loan }), { code: 'ENOMEM', reason: 'limit' });
+    loan.dispose();
+    assert.throws(() => space.mmap({ loan }), { code: 'EINVAL', message: /given back/ });
+    machine.sysctl('vm.loan_max', 1000);
+    space.limits({ size: 50 * PAGE });
+    const lent = m.lend();
+    assert.throws(() => space.mmap({ loan: lent }), { code: 'ENOMEM', reason: 'limit' });
+    lent.dispose();
+    assert.equal(space.regions().length, 1);
+    space.destroy();
+    assert.equal(count('vm.loans'), 1, 'of what was never mapped');
+  });
+});
+
 describe('a loan', () => {
   test('stays as it was, at any offset, and goes back', () => {
     const m = machine.space('s').mmap({ length: 40 * PAGE });

@@ -5,6 +5,7 @@
  *      for (const view of loan) socket.write(view);      views of shared memory, nothing is copied
  *
  *      chain.append(m.lend(off, n));                     part of a chain, whoever frees that
+ *      other.mmap({ loan });                             memory of a space, copied by a store
  *
  * What a loan shows stays as it was when it was made.  The first store of anybody to a page that is
  * lent gives the region a copy of it; so does unmapping, truncating or destroying what it was lent
@@ -38,6 +39,8 @@ import { type Context, enter, gone, inKernel, letGo } from './context.ts';
 import { kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 
+/** What of a loan a mapping is to show. */
+export const SHOWN: unique symbol = Symbol('shown');
 /** Pages side by side that a loan shows. */
 interface Piece {
   readonly loan: vm_loan_t;
@@ -103,6 +106,13 @@ export class Loan implements Disposable, Iterable<Uint8Array>, Lent {
 
   // --- inside ------------------------------------------------------------------------------------
 
+  /** What a mapping is to show. Throws EINVAL. @internal */
+  [SHOWN](op: string): readonly vm_loan_t[] {
+    this.#live(op);
+    if (this.#skip === 0) return this.#loans;
+    const why = `the loan begins ${this.#skip} bytes inside a page: lend from its beginning`;
+    throw kmemError(EINVAL, op, why);
+  }
   #live(op: string): void {
     if (!this.#ctx.up) gone(op, this.#ctx);
     if (this.#loans.length === 0) throw kmemError(EINVAL, op, 'the loan was given back');

@@ -55,6 +55,7 @@ import {
   space_gone,
   space_keep,
   space_let_go,
+  space_lend_why,
   space_limit,
   space_limit_resident,
   space_lock_all,
@@ -87,6 +88,7 @@ import {
 import { kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import { textBytes, textOf } from './memory.ts';
+import { SHOWN } from './loan.ts';
 import { Region, silentThread } from './region.ts';
 import { fileMapped, notWritten, openFile } from './region_file.ts';
 import { obtain, withEntry } from './registry.ts';
@@ -264,7 +266,8 @@ export class Space implements Mortal, Disposable {
   // --- what is in it -----------------------------------------------------------------------------
 
   /**
-   * Maps memory, zeros at first, or a file: the region of that name, made if there is none.  One
+   * Maps memory, zeros at first, a file, or what was lent (a copy of it, as far as anybody sees):
+   * the region of that name, made if there is none.  One
    * that is there keeps its protection and what forks make of it.  Throws EEXIST if it has another
    * length, address or file, or the place is taken; ENOMEM for the limit of the space, no room, or
    * no memory for its records; EINVAL, ENAMETOOLONG, ESTALE.  Of a file: EINVAL if it is none of
@@ -279,9 +282,14 @@ export class Space implements Mortal, Disposable {
     const file = shape.file && openFile(this.name, shape.file, shape.length);
     const length = file?.length ?? shape.length;
     const pages = Math.ceil(length / PAGE_SIZE);
-    const want = { name, pages, address, prot, inheritance, file: file?.of };
+    const loans = shape.loan?.[SHOWN]('mmap');
+    const want = { name, pages, address, prot, inheritance, file: file?.of, loans };
     const found = inKernel('mmap', () => space_map(mp, want));
     if (typeof found === 'number') this.#noRoom(found, { ...shape, length }, pages);
+    if (loans !== undefined && found.made !== true) {
+      const why = `space '${this.name}' has a region '${shape.name}'`;
+      throw kmemError(EEXIST, 'mmap', why, { space: this.name, region: shape.name });
+    }
     const region = this.#region(found, length, address);
     if (file !== undefined) fileMapped(region, file, found.made === true);
     return region;
@@ -723,6 +731,11 @@ export class Space implements Mortal, Disposable {
   #noRoom(kern: number, shape: RegionShape, pages: number): never {
     const mp = this.enter('mmap'); // it may have been destroyed meanwhile
     if (kern === KERN_RESOURCE_SHORTAGE) noMemory('mmap', this.name);
+    if (kern < 0) {
+      const why = `vm.loan_max and vm.max_wired leave ${space_lend_why.room * PAGE_SIZE} bytes`;
+      const details = { space: this.name, size: shape.length, reason: 'limit' } as const;
+      throw kmemError(ENOMEM, 'mmap', `space '${this.name}': ${why} to be lent`, details);
+    }
     if (kern === KERN_FAILURE) this.notLocked('mmap', ENOMEM, { size: shape.length });
     const space = `space '${this.name}'`;
     const over = map.limit[mp] < VM_MAP_MAX && map.size[mp] + pages > map.limit[mp];

@@ -41,6 +41,7 @@ import {
 } from './args.ts';
 import { checkName } from './context.ts';
 import { kmemError } from './errors.ts';
+import { Loan } from './loan.ts';
 
 /** A number of bytes, or a text such as '64K', '200M', '1G'. */
 export type Size = number | string;
@@ -100,6 +101,11 @@ export interface RegionOptions {
   readonly length?: Size;
   /** A file, by its path, that is to be seen there. Default: memory, zeros at first. */
   readonly file?: string;
+  /**
+   * What was lent, by this thread, from the beginning of a page on: it holds what the loan shows,
+   * and shares its pages until one of the two is stored to.  The loan may go before or after.
+   */
+  readonly loan?: Loan;
   /** Whether what is stored goes to the file; else to copies of its pages. Default true. */
   readonly shared?: boolean;
   /** Whether it may be written to; a file that is shared gets `length` then. Default false. */
@@ -182,7 +188,7 @@ export interface WindowsOptions extends WindowOptions {
 const SPACE: Known = ['limit', 'create'];
 const LIMITS: Known = ['resident', 'memlock', 'size'];
 const MEMORY: Known = ['length', 'name', 'address', 'protect', 'inherit'];
-const REGION: Known = [...MEMORY, 'file', 'shared', 'write', 'offset'];
+const REGION: Known = [...MEMORY, 'file', 'loan', 'shared', 'write', 'offset'];
 const SYNC: Known = ['wait', 'invalidate'];
 const FORK: Known = ['protect', 'wait', 'windows'];
 const SAVE: Known = ['wait', 'windows'];
@@ -327,12 +333,15 @@ export interface RegionShape {
   readonly inherit: number;
   /** Undefined: memory. */
   readonly file: FileShape | undefined;
+  /** Undefined: none. */
+  readonly loan: Loan | undefined;
 }
 /** Throws EINVAL, ENAMETOOLONG. */
 export function regionShapeOf(options: RegionOptions): RegionShape {
   if (options === undefined) throw kmemError(EINVAL, 'mmap', 'options: give the length, or a file');
   checkOptions('mmap', options, REGION);
-  const { length, name, address, protect, inherit } = options;
+  const { name, address, protect, inherit, loan } = options;
+  const length = loan === undefined ? options.length : loanLength(options);
   const file = fileShapeOf(options);
   if (name !== undefined) checkName('mmap', name);
   if (address !== undefined) {
@@ -357,7 +366,15 @@ export function regionShapeOf(options: RegionOptions): RegionShape {
     prot: protectionOf('mmap', protect ?? prot),
     inherit: inheritOf('mmap', inherit ?? forks),
     file,
+    loan,
   };
+}
+/** Bytes of a loan that is to be mapped. Throws EINVAL. */
+function loanLength({ loan, length, file }: RegionOptions): number {
+  if (!(loan instanceof Loan)) throw kmemError(EINVAL, 'mmap', `loan ${shown(loan)} is none`);
+  const other = file !== undefined ? 'file' : length !== undefined ? 'length' : '';
+  if (other === '') return loan.length;
+  throw kmemError(EINVAL, 'mmap', `${other}: what a loan shows is as long as it, and no file`);
 }
 function defaults({ shared, write }: FileShape): { prot: Protection; forks: Inherit } {
   return { prot: write ? 'rw' : 'r', forks: shared ? 'share' : 'copy' };

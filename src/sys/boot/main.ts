@@ -107,6 +107,7 @@ import { vm_map_keep_leave, vm_map_keep_reap } from '../map/vm_map_keep.ts';
 import { vm_kern_boot, vm_kern_reap } from '../map/vm_kern_vars.ts';
 import '../map/vm_vars.ts';
 import { vm_region_startup } from '../map/vm_region.ts';
+import { loan_object_end, vm_loan_adopt } from '../map/vm_loan_object.ts';
 import { vm_loan_boot, vm_loan_leave, vm_loan_reap, vm_loan_startup } from '../map/vm_loan.ts';
 import {
   vm_window_boot,
@@ -345,6 +346,7 @@ life_begin({
     [panic_dump, 'the memory is written to a file, if boot was given a folder'],
   ],
   lowmem: [
+    [vm_loan_adopt, 'lent pages that only a mapping has become its own, and may be paged out'],
     [mb_reclaim, 'protocols let go of packets that they keep'],
     [lowmem_call, "the program's subscribers in this thread"],
   ],
@@ -375,6 +377,8 @@ life_begin({
   reclaim: vm_reclaim,
   unhold: (cached) =>
     quarantine_empty() + (kernel_parts.memguard?.empty() ?? 0) + (cached ? object_cache_free() : 0),
+  unhold: (cached) => quarantine_empty() + (cached ? object_cache_free() : 0),
+  object_loan_end: loan_object_end,
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,

@@ -12,10 +12,11 @@
  *
  * Page numbers are the map's; addresses are bytes, of 48 bits (map/vm_bank.ts).
  */
-import { EOPNOTSUPP } from '../machine/errno.ts';
+import { ENOMEM, EOPNOTSUPP } from '../machine/errno.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { get64, NULL } from '../machine/struct.ts';
 import {
+  KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
   MADV_BEHIND,
   MAP_COPY_ON_WRITE,
@@ -26,6 +27,7 @@ import {
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
+import type { vm_loan_t } from '../h/vm_loan.ts';
 import type { vm_object_t } from '../h/vm_object.ts';
 import { VM_PROT_ALL } from '../h/vm_prot.ts';
 import { type reg_entry_t, reg_space } from '../h/registry.ts';
@@ -35,6 +37,8 @@ import { object_vnode, vnode_open } from '../object/vm_vnode.ts';
 import { vnode_look } from '../object/vnode_sync.ts';
 import { to_address, to_page } from '../map/vm_bank.ts';
 import { vm_file_truncate } from '../map/vm_file_cut.ts';
+import { vm_loan_again } from '../map/vm_loan_object.ts';
+import { vm_loan_why, vm_unloan } from '../map/vm_loan.ts';
 import { loan_pages_in } from '../map/vm_loan_where.ts';
 import {
   vm_map_lock_read,
@@ -238,6 +242,8 @@ export function space_file_bytes(o: vm_object_t): number {
 /** A region that is to be mapped. */
 export interface SpaceRegionWanted {
   readonly file?: SpaceFile;
+  /** Loans that this thread holds, whose pages it is to show. */
+  readonly loans?: readonly vm_loan_t[];
   /** UTF-8; of no bytes: none. */
   readonly name: Uint8Array;
   readonly pages: number;
@@ -247,23 +253,29 @@ export interface SpaceRegionWanted {
   readonly inheritance: number;
 }
 /**
- * Maps memory that is zero, or a file, or finds the region of that name.  Or a KERN_* code.  The
- * reference to the object of a file is used up.
+ * Maps memory that is zero, a file, or copies of what was lent, or finds the region of that name.
+ * Or a KERN_* code; or -ENOMEM: a limit of loans (vm_loan_why).  The reference to the object of a
+ * file is used up.
  */
 export function space_map(mp: vm_map_t, want: SpaceRegionWanted): SpaceRegion | number {
-  const { name, pages, address, prot, inheritance, file } = want;
+  const { name, pages, address, prot, inheritance, file, loans } = want;
   const what = {
     object: file?.object ?? (NULL as vm_object_t),
     offset: file?.offset ?? 0,
     protection: prot,
     max_protection: file?.max ?? VM_PROT_ALL,
-    cow: file === undefined || file.shared ? 0 : MAP_COPY_ON_WRITE,
+    cow: loans === undefined && (file === undefined || file.shared) ? 0 : MAP_COPY_ON_WRITE,
     inheritance,
   };
   const vpn = address < 0 ? -1 : address / PAGE_SIZE;
   let made: Region | null = null;
   const kern = with_memory(() => {
-    const got = vm_region_map(mp, { name, pages, vpn, what });
+    const lent: vm_loan_t[] = [];
+    if (loans !== undefined && vm_loan_again(loans, lent) !== 0) {
+      return vm_loan_why.room < 0 ? KERN_RESOURCE_SHORTAGE : -ENOMEM;
+    }
+    const got = vm_region_map(mp, { name, pages, vpn, what, loans: loans && lent });
+    for (const l of lent) vm_unloan(l); // what is not shown
     if (typeof got === 'number') return got;
     made = got;
     return KERN_SUCCESS;

@@ -5,10 +5,11 @@
  *               |
  *      frames   [ 812 | 813 | 97 | 98 ]      the first `wired` of them are lent by it
  *
- * A loan is a thread's that holds it (`tid`), or that of storage outside of mbufs that it was made
- * (`refs`), or both.  What is neither's any more goes back.
+ * A loan is a thread's that holds it (`tid`), that of storage outside of mbufs that it was made
+ * (`refs`), or of an object that shows its pages (`object`).  What is nobody's any more goes back.
  */
 import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
+import type { vm_object_t } from './vm_object.ts';
 
 export type vm_loan_t = Ptr<'vm_loan'>;
 export type vm_loan_root_t = Ptr<'vm_loan_root'>;
@@ -25,6 +26,7 @@ export const vm_loan = struct<vm_loan_t>('vm_loan')({
   prev: ptr<vm_loan_t>('n', 'the one that was made after'),
   tid: i32('nh', 'thread that holds it, or that gives it back; 0: none'),
   refs: i32('nh', 'pieces of storage outside of mbufs that it is'),
+  object: ptr<vm_object_t>('nh', 'object that shows its pages, 0: none'),
   pages: i32('c', 'how many it is of'),
   copied: i32('nh', 'it is of copies, because a CPU did not answer: 1'),
   wired: i32('uh', 'so many of them are lent, the first ones; fewer than all: its thread died'),

@@ -30,6 +30,8 @@ export const OBJT_DEVICE = 3;
 export const OBJT_PHYS = 4;
 /** What it held is gone for good, and every access fails. */
 export const OBJT_DEAD = 5;
+/** Shows pages of a loan, some of which are its own by now (map/vm_loan_object.ts). */
+export const OBJT_LOAN = 6;
 
 /* Flags. */
 /** Being ended: nobody may find anything in it. */
@@ -72,6 +74,7 @@ export const vm_object = struct<vm_object_t>(
   shadow_next: ptr<vm_object_t>('k', 'next of the objects with the same backing'),
   shadow_prev: ptr<vm_object_t>('k', 'the one before'),
   handle: i32('c', 'what a pager knows it by, 0: nothing'),
+  loan: i32('c', 'loan whose pages it shows, or showed, 0: none'),
   next: ptr<vm_object_t>('nh', 'next on the list of all objects'),
   prev: ptr<vm_object_t>('n', 'the one before'),
   index: words('-', 'its pages by number: a vm_radix, whose fields have letters', RADIX_WORDS),

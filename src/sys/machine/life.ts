@@ -49,6 +49,8 @@ export interface Life {
    * `cached`, pages that objects have and stores have too.  Returns pages.
    */
   readonly unhold: (cached: boolean) => number;
+  /** An object that shows pages of a loan, or did, ends. */
+  readonly object_loan_end: (o: number) => void;
   /** Allocations and frees of size class `b` on a CPU, over all malloc types. */
   readonly class_counts: (b: number, cpu: number) => { allocs: number; frees: number };
   /** The name of the malloc type whose record is at a word. */

@@ -76,6 +76,7 @@ import {
 } from '../object/vm_object.ts';
 import {
   object_page_alloc,
+  object_page_borrowed,
   object_page_free,
   object_page_move,
   object_page_ready,
@@ -271,14 +272,15 @@ function resolve(
   if (m === 0 && vm_pager_has_page(o, i)) return page_in(mp, o, o, i, behaves, most);
   if (m === 0 && vm_pager_beyond(o, i)) return no_page(mp, o, o);
   if (m === 0) return below(pm, mp, { o, i, vpn, prot, write, behaves, most });
-  if (page.busy[m] !== 0) return busy(mp, o, o, m);
+  if (page.busy[m] !== 0 && !object_page_borrowed(m, o)) return busy(mp, o, o, m);
   // Of a lent page the object gets a copy before anybody writes to it.
   if (vm_page_loans(m) > 0 && write) m = broken_off(m, o);
   const device = of_device(m);
   const own = !device && vm_page_loans(m) === 0;
   const stores = (access & VM_PROT_WRITE) !== 0;
   if (device && stores) result = KERN_PROTECTION_FAILURE;
-  else if (m !== 0 && pmap_enter(pm, vpn, m, right(prot, own), false, access_of(stores))) used(m);
+  else if (m !== 0 && pmap_enter(pm, vpn, m, right(prot, own), false, access_of(stores)))
+    used(m, o);
   else result = KERN_RESOURCE_SHORTAGE;
   mtx_unlock(object.lock, o);
   vm_map_unlock_read(mp);
@@ -342,9 +344,13 @@ function no_page(mp: vm_map_t, o: vm_object_t, of: vm_object_t): number {
   vm_map_unlock_read(mp);
   return KERN_OUT_OF_BOUNDS;
 }
-/** It was used: it goes to the active queue, if it is not there. Its object is locked. */
-function used(m: number): void {
-  if (page_queue(m) !== PQ_ACTIVE && !of_device(m)) vm_page_activate(m);
+/**
+ * It was used: it goes to the active queue, if it is not there.  The object in which it is seen is
+ * locked.
+ */
+function used(m: number, o: vm_object_t): void {
+  if (page_queue(m) === PQ_ACTIVE || of_device(m) || object_page_borrowed(m, o)) return;
+  vm_page_activate(m);
 }
 /** Whether it is a page that a device shows: nobody writes to it, and nothing is noted at it. */
 function of_device(m: number): boolean {
@@ -397,12 +403,12 @@ function below(pm: pmap_t, mp: vm_map_t, want: Want): number {
     if (m === 0 && vm_pager_has_page(of, i)) return page_in(mp, o, of, i, want.behaves, want.most);
     if (m === 0 && vm_pager_beyond(of, i)) return no_page(mp, o, of);
     if (m === 0) continue;
-    if (page.busy[m] !== 0) return busy(mp, o, of, m);
+    if (page.busy[m] !== 0 && !object_page_borrowed(m, of)) return busy(mp, o, of, m);
     if (want.write) return moved_up(pm, mp, want, m, of) ?? own_page(pm, mp, want, m, of);
     // Nothing is noted at a device's page, so that no write could take it from whom it shows.
     if (of_device(m) && shown_twice(o)) return own_page(pm, mp, want, m, of);
     const done = pmap_enter(pm, want.vpn, m, right(want.prot, false), false, VM_PROT_READ);
-    if (done) used(m);
+    if (done) used(m, of);
     mtx_unlock(object.lock, of);
     mtx_unlock(object.lock, o);
     vm_map_unlock_read(mp);
@@ -426,7 +432,7 @@ function moved_up(
   counter_add(v_cow_faults, 1);
   counter_add(v_cow_optim, 1);
   const done = pmap_enter(pm, vpn, m, right(prot, true), false, access_of(write));
-  if (done) used(m);
+  if (done) used(m, o);
   mtx_unlock(object.lock, of);
   mtx_unlock(object.lock, o);
   vm_map_unlock_read(mp);

@@ -4,7 +4,8 @@
  * The model of a space is an array of pages, each with what it holds and what may be done with it;
  * of a loan it is what its pages held when they were lent.  Whatever is done to a space afterwards,
  * through addresses, forks, windows, unmapping or its end, the borrower sees that and nothing else.
- * Loans are held by the thread, by storage, or by both, and go in any order.  Now and then a CPU
+ * Loans are held by the thread, by storage, or by both, are mapped in spaces, and go in any
+ * order.  Now and then a CPU
  * owes an answer that it does not give: then the loan is of copies.
  */
 import { atomic_and, atomic_or } from '../machine/atomic.ts';
@@ -13,7 +14,15 @@ import { EBUSY, EFAULT, ENOMEM } from '../machine/errno.ts';
 import { mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { tlb_asked } from '../machine/tlb_ack.ts';
-import { KERN_BUSY, KERN_FAILURE, KERN_RESOURCE_SHORTAGE, KERN_SUCCESS } from '../h/vm_map.ts';
+import { NULL } from '../machine/struct.ts';
+import {
+  KERN_BUSY,
+  KERN_FAILURE,
+  KERN_RESOURCE_SHORTAGE,
+  KERN_SUCCESS,
+  MAP_COPY_ON_WRITE,
+} from '../h/vm_map.ts';
+import { vm_object_deallocate } from '../object/vm_object.ts';
 import { vm_loan as loan, type vm_loan_t } from '../h/vm_loan.ts';
 import { vm_window, type vm_window_t } from '../h/vm_window.ts';
 import {
@@ -24,7 +33,9 @@ import {
   vm_loan_refer,
   vm_unloan,
 } from './vm_loan.ts';
+import { vm_loan_adopt, vm_loan_again, vm_loan_object } from './vm_loan_object.ts';
 import { map_at, map_drop } from './vm_map.test.lib.ts';
+import { vm_map_fixed } from './vm_map_insert.ts';
 import {
   type Cell,
   FIRST,
@@ -39,11 +50,14 @@ import {
   spaces_check,
   spaces_end,
 } from './vm_space.test.lib.ts';
+import { pages_away, type Sent, swap_up } from './vm_swap.test.lib.ts';
 import { vm_window_close, vm_window_open } from './vm_window.ts';
 
 const SPACES = 4;
 const PAGES = 70;
 const LOANS = 8;
+/** Steps between two times that pages are sent out. */
+const AWAY_EACH = 7;
 const R = 1;
 const RW = 3;
 /** The slot that never answers, when it owes an answer. */
@@ -69,12 +83,15 @@ class Play {
   private window: Window | null = null;
   private readonly draw: (n: number) => number;
   private readonly short: boolean;
+  private readonly sent: Sent | null;
 
-  constructor(draw: (n: number) => number, short: boolean) {
+  constructor(draw: (n: number) => number, short: boolean, sent: Sent | null) {
     this.draw = draw;
     this.short = short;
+    this.sent = sent;
   }
   step(): void {
+    if (this.sent !== null && this.draw(AWAY_EACH) === 0) pages_away(this.draw, this.sent);
     const s = this.draw(SPACES);
     const has = this.spaces.get(s);
     if (has === undefined) return this.begin(s);
@@ -83,8 +100,10 @@ class Play {
     const what = this.draw(100);
     if (what < 24) this.write(s, has, i);
     else if (what < 36) this.look(s, has, i);
-    else if (what < 56) this.lend(s, has, i, end);
-    else if (what < 72) this.give_back();
+    else if (what < 52) this.lend(s, has, i, end);
+    else if (what < 64) this.give_back();
+    else if (what < 71) this.show(s, has, i);
+    else if (what < 72) vm_loan_adopt();
     else if (what < 76) this.change(has, i, end, space_map(s, i, end - i), { value: 0, prot: RW });
     else if (what < 79) this.change(has, i, end, space_unmap(s, i, end - i), null);
     else if (what < 85) this.protect(s, has, i, end, [0, R, RW][this.draw(3)]);
@@ -171,6 +190,30 @@ class Play {
       k += n;
     }
     same('pages lent', k, end - i);
+  }
+  /** Pages of a loan that is held are mapped somewhere, in place of what is there. */
+  private show(s: number, has: Cell[], i: number): void {
+    const held = this.loans.filter((at) => at.held && at.values.length <= PAGES - i);
+    if (held.length === 0) return;
+    const { l, values } = held[this.draw(held.length)];
+    const made: vm_loan_t[] = [];
+    const error = vm_loan_again([l], made);
+    if (error === ENOMEM && this.short) return;
+    same('lend again', error, 0);
+    const object = vm_loan_object(made[0]);
+    if (object === NULL) {
+      if (!this.short) throw new Error('no object');
+      return vm_unloan(made[0]);
+    }
+    const n = values.length;
+    const rights = { protection: RW, max_protection: RW, cow: MAP_COPY_ON_WRITE };
+    const what = { object, offset: 0, ...rights };
+    const got = vm_map_fixed(map_at(s), FIRST + i, FIRST + i + n, what);
+    if (got !== KERN_SUCCESS) vm_object_deallocate(object);
+    if (this.want_of_memory(got)) return;
+    same('show', got, this.over(has, i, i + n) ? KERN_BUSY : KERN_SUCCESS);
+    if (got !== KERN_SUCCESS) return;
+    for (const [k, value] of values.entries()) has[i + k] = { value, prot: RW };
   }
   private give_back(): void {
     if (this.loans.length === 0) return;
@@ -264,11 +307,18 @@ interface How {
   readonly memory?: string;
   readonly INVARIANTS?: boolean;
   readonly checked?: boolean;
+  /** Pages of a swap area, to which pages go by lot; 0: there is none. */
+  readonly swap?: number;
 }
 /** Plays `steps` operations in such a machine; throws where kernel and model differ. */
 export function run(seed: number, steps: number, how: How = {}): void {
-  const { memory = '16M', INVARIANTS = true, checked = false } = how;
+  const { memory = '16M', INVARIANTS = true, checked = false, swap = 0 } = how;
   const set = { 'vm.loan_max': 2000, 'vm.max_wired': 2000 };
   const options = { memory, options: { INVARIANTS }, checked, cpus: 2, set };
-  play_steps(seed, steps, options, () => new Play(dice(seed), memory !== '16M'));
+  const sent: Sent = { written: 0, failed: 0, freed: 0 };
+  play_steps(seed, steps, options, () => {
+    if (swap > 0) swap_up(swap);
+    return new Play(dice(seed), memory !== '16M', swap > 0 ? sent : null);
+  });
+  if (swap > 0 && steps > 1000 && sent.freed === 0) throw new Error('no page went out');
 }

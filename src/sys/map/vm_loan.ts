@@ -29,7 +29,7 @@
  * section that lends it.  The loans that a dead thread held go back; what is storage of a chain
  * stays until the chain is freed.
  *
- * Unlike NetBSD, whose uvm_loan makes loans to anonymous memory as well: here a fork does that.
+ * Read next: vm_loan_object.ts, loans that are mapped.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
 import { pcpu, thr, tid_cpu } from '../machine/cpu.ts';
@@ -68,9 +68,14 @@ import {
 import type { pmap_t } from '../h/pmap.ts';
 import { OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { PK_LOAN, PK_MASK, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
-import { VM_PROT_READ } from '../h/vm_prot.ts';
+import { VM_PROT_COPY, VM_PROT_READ } from '../h/vm_prot.ts';
 import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
-import { object_page_seen, page_valid, vm_page_sleep_if_busy } from '../object/vm_object_page.ts';
+import {
+  object_page_borrowed,
+  object_page_seen,
+  page_valid,
+  vm_page_sleep_if_busy,
+} from '../object/vm_object_page.ts';
 import { pmap_copy_page, vm_page_count } from '../page/vm_page.ts';
 import {
   vm_page_alloc_busy,
@@ -91,6 +96,7 @@ import { item_in_hand, item_settle } from '../uma/uma_keg.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { fault_errno } from './vm_copy.ts';
 import { type Coming, coming_none, fault_ahead, still_coming, vm_fault_ahead } from './vm_fault.ts';
+import { vm_loan_adopt } from './vm_loan_object.ts';
 import { vm_map_lock, vm_map_unlock } from './vm_map.ts';
 import { entry_covers, vm_map_lookup_entry } from './vm_map_tree.ts';
 import { wired_room } from './vm_window.ts';
@@ -106,7 +112,7 @@ const Z_LOANS = zone_declared('VM LOAN', 'Loans of pages of address spaces');
 /** Default limit: part of all memory. */
 const LOAN_SHARE = 16;
 /** The most loans of a page that its word has room for, less what others may come to. */
-const LOANS_MOST = 0xff00;
+export const LOANS_MOST = 0xff00;
 
 const loan_max = sysctl_uint('vm.loan_max', {
   value: 0,
@@ -204,14 +210,25 @@ export function vm_loan(mp: vm_map_t, start: number, end: number, made: vm_loan_
 function loans_back(made: vm_loan_t[], before: number): void {
   for (const l of made.splice(before)) give_back(l);
 }
-/** A loan of n pages, none of which is lent yet, on the list. 0, or an errno. */
-function loan_new(n: number, made: vm_loan_t[]): number {
+/**
+ * A loan of n pages, none of which is lent yet, on the list.  0, or ENOMEM.  At the limit pages go
+ * back first that only mappings have.
+ */
+export function loan_new(n: number, made: vm_loan_t[]): number {
+  vm_loan_why.room = -1;
+  if (loan_one(n, made)) return 0;
+  if (vm_loan_why.room < 0) return ENOMEM;
+  vm_loan_adopt();
+  return loan_one(n, made) ? 0 : ENOMEM;
+}
+function loan_one(n: number, made: vm_loan_t[]): boolean {
   const r = loan_root();
   const l = zone_take_hand(zone(), M_NOWAIT | M_NORECLAIM) as vm_loan_t;
-  if (l === NULL) return ENOMEM;
+  if (l === NULL) return false;
   checked_fresh(l, loan.sizeof);
   loan.tid[l] = thr.tid;
   loan.refs[l] = 0;
+  loan.object[l] = NULL as vm_object_t;
   loan.pages[l] = n;
   loan.copied[l] = 0;
   loan.wired[l] = 0;
@@ -229,13 +246,12 @@ function loan_new(n: number, made: vm_loan_t[]): number {
     undo_end();
   }
   mtx_unlock(root.lock, r);
-  if (room >= n) {
-    made.push(l);
-    return 0;
+  if (room >= n) made.push(l);
+  else {
+    zone_give_hand(zone(), l);
+    vm_loan_why.room = Math.max(room, 0);
   }
-  zone_give_hand(zone(), l);
-  vm_loan_why.room = Math.max(room, 0);
-  return ENOMEM;
+  return room >= n;
 }
 
 /** Pages of the range that is looked at, and whose which of them they are. */
@@ -252,13 +268,14 @@ interface Stopped {
   readonly ms: number;
 }
 /* What is to be done before it is looked at again: pages are to come, or one is busy. */
-const wanted = { vpn: 0, end: 0, busy: 0, o: NULL as vm_object_t };
+const wanted = { vpn: 0, end: 0, busy: 0, o: NULL as vm_object_t, access: VM_PROT_READ };
 /** It is to be looked at again when pages from `vpn` up to `end` have come, or one is not busy. */
 function again(vpn: number, end: number, busy = 0, o = NULL as vm_object_t): number {
   wanted.vpn = vpn;
   wanted.end = end;
   wanted.busy = busy;
   wanted.o = o;
+  wanted.access = VM_PROT_READ;
   return AGAIN;
 }
 /** Sees to it, at most up to page `end`. 0, or an errno. Nothing is locked. */
@@ -273,7 +290,7 @@ function wanted_get(mp: vm_map_t, end: number, coming: Coming): number {
   const last = Math.min(end, wanted.end);
   if (wanted.vpn < last && !still_coming(coming, wanted.vpn)) return ENOMEM;
   for (let vpn = wanted.vpn; vpn < last; vpn += fault_ahead.pages) {
-    const result = vm_fault_ahead(mp, vpn, VM_PROT_READ, last - vpn);
+    const result = vm_fault_ahead(mp, vpn, wanted.access, last - vpn);
     if (result !== KERN_SUCCESS) return fault_errno(result);
   }
   return 0;
@@ -338,7 +355,7 @@ function lend_top(mp: vm_map_t, here: Stopped, loans: Making): number {
       m = object_page_seen(o, first + k);
       by = k > 0 && Math.abs(m - before) === 1 ? m - before : 0;
     } else m = beside;
-    if (m === 0 || !lendable(m)) break;
+    if (m === 0 || object_page_borrowed(m, o) || !lendable(m)) break;
     ms.push(m);
   }
   let result = AGAIN;
@@ -403,6 +420,11 @@ function look_entry(e: vm_map_entry_t, from: number, to: number, seen: Seen): nu
 }
 /** Notes page m of the locked object as the next one. */
 function look_at(seen: Seen, m: number, o: vm_object_t, vpn: number, to: number): number {
+  if (object_page_borrowed(m, o)) {
+    again(vpn, vpn + 1); // first it gets a copy that is its own
+    wanted.access = VM_PROT_READ | VM_PROT_COPY;
+    return AGAIN;
+  }
   if (page.busy[m] !== 0) return again(vpn, to, m, o);
   if (!lendable(m)) return -EBUSY;
   seen.ms.push(m);
@@ -489,8 +511,9 @@ function copied_is(l: vm_loan_t, copied: number): void {
 /** This thread, which made it, does not hold the loan any more. */
 export function vm_unloan(l: vm_loan_t): void {
   if (loan.tid[l] !== thr.tid) panic('vm_unloan: held by another thread', l * 4, loan.tid[l]);
-  // Only this thread could make it storage if it is none.
-  if (loan.refs[l] === 0 || !let_go(l)) give_back(l);
+  // Only this thread could make it storage, or an object's, if it is neither.
+  const alone = loan.refs[l] === 0 && loan.object[l] === NULL;
+  if (alone || !let_go(l)) give_back(l);
 }
 /** One more piece of storage is made of it. The caller holds it, or has another piece. */
 export function vm_loan_refer(l: vm_loan_t): void {
@@ -507,7 +530,7 @@ export function vm_loan_drop(l: vm_loan_t): void {
   const r = loan_root();
   mtx_lock(root.lock, r);
   if (loan.refs[l] === 0) panic('vm_loan_drop: no piece of storage is made of it', l * 4);
-  const last = loan.refs[l] === 1 && loan.tid[l] === 0;
+  const last = loan.refs[l] === 1 && loan.tid[l] === 0 && loan.object[l] === NULL;
   undo_begin(root.lock, r);
   save(loan.refs, l);
   save(loan.tid, l);
@@ -523,7 +546,7 @@ export const LOAN_FREE = vector('vm_loan_free', (l: number) => vm_loan_drop(l as
 function let_go(l: vm_loan_t): boolean {
   const r = loan_root();
   mtx_lock(root.lock, r);
-  const others = loan.refs[l] > 0;
+  const others = loan.refs[l] > 0 || loan.object[l] !== NULL;
   undo_begin(root.lock, r);
   save(loan.tid, l);
   loan.tid[l] = others ? 0 : thr.tid;
@@ -532,7 +555,7 @@ function let_go(l: vm_loan_t): boolean {
   return others;
 }
 /** Ends a loan that this thread holds and nobody else does. */
-function give_back(l: vm_loan_t): void {
+export function give_back(l: vm_loan_t): void {
   pages_back(l);
   const r = loan_root();
   mtx_lock(root.lock, r);

@@ -1,10 +1,11 @@
 /*
  * vm_loan_check: proves all loans of a quiet machine.
  *
- * Of each: it is on the list once; its thread lives, or it is storage, or both; all its pages are
- * lent.  Of each page: it is lent as often as loans have it; it is an object's, which leads to it,
- * or of kind PK_LOAN, and then no object does, and it is on no queue and mapped nowhere; no
- * translation allows to write to it.  All of it is counted, and the zone has no other items.
+ * Of each: it is on the list once; its thread lives, or it is storage, or an object shows it; all
+ * its pages are lent.  Of each page: it is lent as often as loans have it; it is an object's, which
+ * leads to it, or of kind PK_LOAN, and then no object does, and it is on no queue and mapped only
+ * by objects that show a loan; no translation allows to write to it.  All of it is counted, and the
+ * zone has no other items.
  */
 import { tid_alive } from '../machine/death.ts';
 import { panic } from '../machine/panic.ts';
@@ -48,16 +49,20 @@ export function vm_loan_check(): void {
   mtx_unlock(root.lock, r);
   checked_quiet(true);
   const lent = new Map<number, number>();
+  const shown = new Set<number>();
   let pages = 0;
   for (const l of loans_all()) {
     const tid = loan.tid[l];
-    if (tid === 0 && loan.refs[l] === 0) panic('vm_loan_check: nobody has it', l * 4);
+    const o = loan.object[l];
+    if (tid === 0 && loan.refs[l] === 0 && o === NULL) panic('vm_loan_check: nobody has it', l * 4);
+    if (o !== NULL && vm_object.loan[o] !== l) panic('vm_loan_check: its object', l * 4, o * 4);
     if (tid !== 0 && !tid_alive(tid)) panic('vm_loan_check: of a dead thread', l * 4, tid);
     if (loan.wired[l] !== loan.pages[l]) panic('vm_loan_check: not lent yet', l * 4, loan.wired[l]);
     pages += loan.pages[l];
     for (let k = 0; k < loan.pages[l]; k++) {
       const m = loan.frames[elem(l, k)];
       lent.set(m, (lent.get(m) ?? 0) + 1);
+      if (o !== NULL) shown.add(m);
     }
   }
   if (pages !== root.pages[r]) panic('vm_loan_check: pages', root.pages[r], pages);
@@ -68,18 +73,20 @@ export function vm_loan_check(): void {
   for (let m = vm_phys.low[ph]; m < vm_phys.high[ph]; m++) {
     const n = lent.get(m) ?? 0;
     if (vm_page_loans(m) !== n) panic('vm_loan_check: borrowers', m, vm_page_loans(m), n);
-    if (n > 0) page_check(m);
+    if (n > 0) page_check(m, shown.has(m));
     else if ((page.info[m] & PK_MASK) === PK_LOAN) panic('vm_loan_check: lent to nobody', m);
   }
 }
-function page_check(m: number): void {
+/** `shown`: an object shows it by a loan. */
+function page_check(m: number, shown: boolean): void {
   const kind = page.info[m] & PK_MASK;
   const o = page.owner[m] as vm_object_t;
   if (kind !== PK_OBJECT && kind !== PK_LOAN) panic('vm_loan_check: lent, of kind', m, kind);
   if (vm_page_held(m) < 0) panic('vm_loan_check: lent and not wired', m, page.wired[m]);
   if (kind === PK_LOAN && page_queue(m) !== PQ_NONE) panic('vm_loan_check: on a queue', m);
   if (page.busy[m] !== 0) panic('vm_loan_check: lent and busy', m, page.busy[m]);
-  if (kind === PK_LOAN && page.map_pmap[m] !== NULL) panic('vm_loan_check: mapped', m);
+  const mapped = kind === PK_LOAN && page.map_pmap[m] !== NULL;
+  if (mapped && !shown) panic('vm_loan_check: mapped', m);
   mtx_lock(vm_object.lock, o);
   const found = object_page(o, page.index[m]) === m;
   mtx_unlock(vm_object.lock, o);

@@ -20,6 +20,7 @@ import { FIRST, space_make, space_map, space_unmap, space_write } from './vm_spa
 test('spaces and loans of their pages', () => run(SEED, 1500));
 test('as programs run', () => run(SEED + 1, 1500, { INVARIANTS: false }));
 test('in a machine that is too small', () => run(SEED + 2, 1000, { memory: '2M' }));
+test('pages go to a swap area and come back', () => run(SEED + 4, 1500, { swap: 600 }));
 test('in a machine that checks the rules of locks', () => run(SEED + 3, 100, { checked: true }));
 test('a page that has left its object stays as long as any of very many loans', () => {
   boot({ cpus: 1, fresh: true, memory: '4M', options: { INVARIANTS: true } });

@@ -28,7 +28,14 @@ import {
   vm_map_root,
   type vm_map_t,
 } from '../h/vm_map.ts';
-import { OBJ_ONEMAPPING, OBJT_DEVICE, vm_object, type vm_object_t } from '../h/vm_object.ts';
+import { vm_loan, type vm_loan_t } from '../h/vm_loan.ts';
+import {
+  OBJ_ONEMAPPING,
+  OBJT_DEVICE,
+  OBJT_LOAN,
+  vm_object,
+  type vm_object_t,
+} from '../h/vm_object.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { PG_FICTITIOUS, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_NONE, VM_PROT_WRITE } from '../h/vm_prot.ts';
@@ -156,6 +163,8 @@ function shows(o: vm_object_t, i: number, m: number): boolean {
   if (page.flags[m] & PG_FICTITIOUS) {
     return vm_object.type[o] === OBJT_DEVICE && device_page(o, i) === m;
   }
+  const lent = vm_object.type[o] === OBJT_LOAN && i >= 0 && i < vm_object.size[o];
+  if (lent && vm_loan.frames[elem(vm_object.loan[o] as vm_loan_t, i)] === m) return true;
   return page.owner[m] === o && page.index[m] === i;
 }
 /**

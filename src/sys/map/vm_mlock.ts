@@ -67,7 +67,7 @@ export function vm_lock(mp: vm_map_t, start: number, end: number): number {
   const over = wire_over_limit(mp, end - start);
   if (over !== 0) return over;
   const kern = with_memory(() => vm_map_wire(mp, start, end, WHOLE));
-  return kern === KERN_NO_SPACE ? EAGAIN : -kern;
+  return kern === KERN_NO_SPACE ? EAGAIN : 0 - kern;
 }
 /** Unlocks them; what is not locked is passed over. As vm_lock. */
 export function vm_unlock(mp: vm_map_t, start: number, end: number): number {

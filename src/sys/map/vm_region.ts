@@ -48,6 +48,7 @@ import {
   vm_region,
   type vm_region_t,
 } from '../h/vm_region.ts';
+import { vm_loan, type vm_loan_t } from '../h/vm_loan.ts';
 import { vm_object_deallocate, vm_object_reference } from '../object/vm_object.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { zone_give_hand, zone_take_hand } from '../uma/uma_core.ts';
@@ -61,6 +62,7 @@ import {
   vm_map_unlock,
   vm_map_unlock_read,
 } from './vm_map.ts';
+import { vm_loan_object } from './vm_loan_object.ts';
 import { type Mapping, range_free, vm_map_insert } from './vm_map_insert.ts';
 import { delete_wait, vm_map_delete_now } from './vm_map_range.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
@@ -313,6 +315,11 @@ export interface RegionWanted {
   /** Page number of its addresses; -1: anywhere. */
   readonly vpn: number;
   readonly what: Mapping;
+  /**
+   * Loans that this thread holds: their pages are shown, one after another.  Each is taken off the
+   * list when it is not the thread's any more.
+   */
+  readonly loans?: vm_loan_t[];
 }
 /**
  * Maps a region, unless there is one of that name: then that is the answer, and the reference to
@@ -390,11 +397,8 @@ function map_one(mp: vm_map_t, want: RegionWanted): Region | number {
   return made;
 }
 /** The region is `ready` when it is there: REGION_READY, or REGION_JOINT. */
-function map_new(
-  mp: vm_map_t,
-  { name, pages, vpn, what }: RegionWanted,
-  ready = REGION_READY,
-): Region | number {
+function map_new(mp: vm_map_t, want: RegionWanted, ready = REGION_READY): Region | number {
+  const { name, pages, vpn } = want;
   const room = vpn < 0 ? room_for(mp, pages) : bank_room(mp, vpn, pages);
   if (room === null) return vpn < 0 ? KERN_NO_SPACE : KERN_OUT_OF_BOUNDS;
   const last = room.page + pages;
@@ -404,7 +408,7 @@ function map_new(
   if (r === NULL) return KERN_RESOURCE_SHORTAGE;
   bank_bind(mp, room);
   link(mp, r);
-  const result = vm_map_insert(mp, room.page, last, what);
+  const result = insert(mp, room.page, last, want);
   if (result !== KERN_SUCCESS) {
     end(mp, r);
     bank_bind(mp, room, false);
@@ -417,6 +421,26 @@ function map_new(
   if (vpn < 0) map.cursor[mp] = last + 1;
   undo_end();
   return { ...seen(r), made: true };
+}
+/** Maps what is wanted: all of it, or nothing. A KERN_* code. */
+function insert(mp: vm_map_t, first: number, last: number, want: RegionWanted): number {
+  const { what, loans } = want;
+  if (loans === undefined) return vm_map_insert(mp, first, last, what);
+  let at = first;
+  let result = KERN_SUCCESS;
+  while (loans.length > 0 && result === KERN_SUCCESS) {
+    const end = at + vm_loan.pages[loans[0]];
+    const object = vm_loan_object(loans[0]);
+    if (object === NULL) result = KERN_RESOURCE_SHORTAGE;
+    else {
+      loans.shift();
+      result = vm_map_insert(mp, at, end, { ...what, object });
+      if (result === KERN_SUCCESS) at = end;
+      else vm_object_deallocate(object);
+    }
+  }
+  if (result !== KERN_SUCCESS) vm_map_delete_now(mp, first, last);
+  return result;
 }
 /**
  * The page number of addresses that the cursor means, a page of the map: two behind the last

@@ -192,8 +192,8 @@ function look_each(e: vm_map_entry_t, from: number, to: number, prot: number): n
     const lent = vm_page_loans(m) > 0;
     if (!busy) looked_at(m);
     mtx_unlock(object.lock, object_seen.o);
-    if (busy) return again(e, vpn, prot, m);
     if (lent) return again(e, vpn, prot | VM_PROT_COPY, 0);
+    if (busy) return again(e, vpn, prot, m);
   }
   return 0;
 }
@@ -362,13 +362,13 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     const lent = vm_page_loans(m) > 0;
     // By a window of another map, or by the kernel. What just this program has locked may move.
     const held = vm_page_wirings(m) !== (locked(e) ? 1 : 0);
-    if (!busy && !held) {
+    if (!busy && !held && !lent) {
       object_page_busy(m, o);
       old.push(m);
     }
     mtx_unlock(object.lock, o);
-    if (busy) return again(e, vpn, 0, m);
     if (lent) return again(e, vpn, entry.protection[e] | VM_PROT_COPY, 0);
+    if (busy) return again(e, vpn, 0, m);
     if (held) return -EBUSY;
   }
   return 0;

@@ -57,6 +57,7 @@ import { uma_zcreate } from '../uma/uma_zone.ts';
 import { vm_device_startup } from './vm_device.ts';
 import { vm_object_collapse } from './vm_object_chain.ts';
 import { object_pages_free, object_pages_revoke, object_stale_out } from './vm_object_page.ts';
+import { life } from '../machine/life.ts';
 import { vnode_inactive } from './vm_vnode.ts';
 import { radix_init, radix_zone_create } from '../pmap/vm_radix.ts';
 
@@ -150,7 +151,7 @@ export function vm_object_unanchor(o: vm_object_t): void {
  * A new object of `size` pages, with one reference, in hand.  NULL: no memory.  It never sleeps,
  * and reclaims nothing, because its callers may hold locks.
  */
-export function vm_object_allocate(type: number, size: number, handle = 0): vm_object_t {
+export function vm_object_allocate(type: number, size: number, handle = 0, loan = 0): vm_object_t {
   const r = object_root();
   const o = zone_alloc_hand(root.zone[r] as zone_t, M_NOWAIT | M_NORECLAIM) as vm_object_t;
   if (o === NULL) return o;
@@ -160,6 +161,7 @@ export function vm_object_allocate(type: number, size: number, handle = 0): vm_o
   object.size[o] = size;
   object.refs[o] = 1;
   object.handle[o] = handle;
+  object.loan[o] = loan;
   for (const f of [object.shadow_count, object.paging, object.resident, object.backing_offset]) {
     f[o] = 0;
   }
@@ -287,6 +289,7 @@ function terminate(o: vm_object_t): vm_object_t {
     undo_end();
   }
   mtx_unlock(object.lock, o);
+  if (object.loan[o] !== 0) life.object_loan_end(o); // should this thread die here: again
   list_out(o);
   return backing;
 }

@@ -13,7 +13,14 @@ import { v_reaps } from '../machine/death.ts';
 import { panic } from '../machine/panic.ts';
 import { elem, NULL } from '../machine/struct.ts';
 import { PK_MASK, PK_OBJECT, SLOT_MAX, vm_page } from '../h/vm_page.ts';
-import { OBJT_SWAP, vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
+import { vm_loan, type vm_loan_t } from '../h/vm_loan.ts';
+import {
+  OBJT_LOAN,
+  OBJT_SWAP,
+  vm_object,
+  vm_object_root,
+  type vm_object_t,
+} from '../h/vm_object.ts';
 import { checked_quiet } from '../machine/parts.ts';
 import { zone_present } from '../uma/uma_stats.ts';
 import type { zone_t } from '../h/uma.ts';
@@ -70,6 +77,7 @@ function prove(anchored: (o: vm_object_t) => number): void {
       panic('vm_object_check: references', o * 4, `${object.refs[o]}, found ${refs.get(o)}`);
     }
     shadows_check(o, all);
+    loan_check(o);
     const found = pages_check(o, slots);
     pages += found.pages;
     nodes += found.nodes;
@@ -78,6 +86,13 @@ function prove(anchored: (o: vm_object_t) => number): void {
   if (used !== nodes) panic('vm_object_check: nodes of indexes', used, nodes);
   owned_check(pages);
   swap_check(slots);
+}
+/** What shows a loan has one of its own. */
+function loan_check(o: vm_object_t): void {
+  if (object.type[o] !== OBJT_LOAN) return;
+  const l = object.loan[o] as vm_loan_t;
+  if (vm_loan.object[l] !== o) panic('vm_object_check: no loan of its own', o * 4, l * 4);
+  if (vm_loan.pages[l] !== object.size[o]) panic('vm_object_check: size of a loan', o * 4);
 }
 function shadows_check(o: vm_object_t, all: readonly vm_object_t[]): void {
   const listed = new Set<number>();

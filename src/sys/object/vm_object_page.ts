@@ -28,9 +28,10 @@ import { pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
 import { v_reaps } from '../machine/death.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { field_word, NULL } from '../machine/struct.ts';
+import { elem, field_word, NULL } from '../machine/struct.ts';
 import { W_VMPBUSY } from '../machine/wmesg.ts';
 import type { zone_t } from '../h/uma.ts';
+import { vm_loan, type vm_loan_t } from '../h/vm_loan.ts';
 import {
   PAGE_DIRTY,
   PAGE_VALID,
@@ -48,6 +49,7 @@ import {
 } from '../h/vm_page.ts';
 import {
   OBJT_DEVICE,
+  OBJT_LOAN,
   OBJT_PHYS,
   vm_object,
   vm_object_root,
@@ -251,12 +253,29 @@ export function object_page_ready(m: number, o: vm_object_t): void {
   undo_end();
   page_flash(m);
 }
-/** Page `i` of the object, if it has contents; one that has none, and is idle, is freed. */
+/**
+ * Page `i` of the object, if it has contents; one that has none, and is idle, is freed.  Of an
+ * object that shows a loan it may be one of that: see object_page_borrowed.
+ */
 export function object_page_seen(o: vm_object_t, i: number): number {
   const m = object_page(o, i);
+  if (m === 0 && object.type[o] === OBJT_LOAN) return loan_page(o, i);
   if (m === 0 || page_valid(m) || page.busy[m] !== 0) return m;
   page_of_dead_free(m, o, false);
   return 0;
+}
+/** The page that the loan of an object has for page `i`. */
+function loan_page(o: vm_object_t, i: number): number {
+  return i < object.size[o] ? vm_loan.frames[elem(object.loan[o] as vm_loan_t, i)] : 0;
+}
+/**
+ * Whether page m, which is seen in a locked object, is that of another one, or nobody's, by a loan:
+ * so it is there and does not change as long as the object lives.  All else that is said of it is
+ * guarded by another lock.
+ */
+export function object_page_borrowed(m: number, o: vm_object_t): boolean {
+  if (object.type[o] !== OBJT_LOAN) return false;
+  return page.owner[m] !== o || (page.info[m] & PK_MASK) !== PK_OBJECT;
 }
 /** Frees a page whose wirings, if it has any but loans, are those of the dead. */
 function page_of_dead_free(m: number, o: vm_object_t, drop: boolean): void {
@@ -293,7 +312,7 @@ export function page_flash(m: number): void {
  * by now: the caller looks everything up again.  The object stays locked, or is so again.
  */
 export function vm_page_sleep_if_busy(m: number, o: vm_object_t): boolean {
-  if (page.busy[m] === 0) return false;
+  if (page.busy[m] === 0 || object_page_borrowed(m, o)) return false;
   if (page.busy[m] === thr.tid) panic('vm_page_sleep: busy by this CPU itself', m);
   page.flags[m] |= PG_WANTED;
   // errno: whatever ended the sleep, the page is looked up again
@@ -426,6 +445,32 @@ export function object_page_move(
   undo_end();
   pcpu.moving[thr.pc] = 0;
   radix_trim(object_index(from), was, nodes());
+  return true;
+}
+/**
+ * Page m, which is lent and has left the object `from`, becomes page `i` of `to`, which shows it.
+ * Both are locked.  False: no memory for the index.  What maps it stays.
+ */
+export function object_page_adopt(
+  m: number,
+  from: vm_object_t,
+  to: vm_object_t,
+  i: number,
+): boolean {
+  const there = place_free(to, i, 'vm_page_adopt');
+  if (!radix_reserve(object_index(to), i, nodes())) return false;
+  pcpu.moving[thr.pc] = to;
+  enter(to, i, m, there); // it does not count yet: the page says that it is nobody's
+  undo_begin(object.lock, from);
+  for (const f of [page.owner, page.index]) save(f, m);
+  save(page.info, m);
+  save(page.state, m);
+  page.owner[m] = to;
+  page.index[m] = i;
+  page.info[m] = PK_OBJECT;
+  page.state[m] = PAGE_VALID | PAGE_DIRTY;
+  undo_end();
+  pcpu.moving[thr.pc] = 0;
   return true;
 }
 /** Takes the stale entry out that a dead CPU may have left in the object, and settles slots. */

@@ -36,6 +36,7 @@ import {
   OBJT_DEAD,
   OBJT_DEFAULT,
   OBJT_DEVICE,
+  OBJT_LOAN,
   OBJT_PHYS,
   OBJT_SWAP,
   vm_object,
@@ -90,6 +91,7 @@ const TYPES: readonly (readonly [number, number])[] = [
   [OBJT_DEVICE, KVME_TYPE_DEVICE],
   [OBJT_PHYS, KVME_TYPE_PHYS],
   [OBJT_DEAD, KVME_TYPE_DEAD],
+  [OBJT_LOAN, KVME_TYPE_DEFAULT],
 ];
 const FLAGS: readonly (readonly [number, number])[] = [
   [MAP_ENTRY_COW, KVME_FLAG_COW],

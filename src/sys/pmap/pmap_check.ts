@@ -18,7 +18,7 @@ import {
   type pmap_t,
   TABLE_ENTRIES,
 } from '../h/pmap.ts';
-import { PG_FICTITIOUS, PK_MASK, PK_OBJECT, PK_TABLE, vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, PK_LOAN, PK_MASK, PK_OBJECT, PK_TABLE, vm_page } from '../h/vm_page.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { pv_all } from './pmap_pv.ts';
 import { pmap_index, pte_page } from './pmap_table.ts';
@@ -102,7 +102,9 @@ function mapping_check(pm: pmap_t, at: number, pte: number): void {
     if (pte & PTE_WRITE) panic('pmap_check: a page of a device may be written to', at, m);
     return;
   }
-  if ((page.info[m] & PK_MASK) !== PK_OBJECT) panic('pmap_check: a page of no object', at, m);
+  const kind = page.info[m] & PK_MASK;
+  if (kind === PK_LOAN && pte & PTE_WRITE) panic('pmap_check: lent, and may be written to', at, m);
+  if (kind !== PK_OBJECT && kind !== PK_LOAN) panic('pmap_check: a page of no object', at, m);
   if (!pv_all(m).some((v) => v.pm === pm && v.at === at)) {
     panic('pmap_check: a mapping that is not on its page', at, m);
   }

@@ -123,6 +123,7 @@ life_begin({
   lowmem: [],
   recover: { 'sleep queue': [chain_rebuild, 'made anew'] },
   page_unowned: new Map(),
+  object_loan_end: none,
   claim_stuck,
   locks_held: () => [],
   reclaim: none,
