@@ -3,7 +3,8 @@
  * its own machine says, while its two workers allocate and pass chains; a variable
  * set from outside is seen inside; and whatever is wrong (no program, several, one
  * that does not answer, ends, or was killed) is one clear line and an exit code.
- * By what means: the command of the package is run as a user runs it, on both Nodes.
+ * By what means: the command of the package is run as a user runs it, on one of both Nodes,
+ * which is drawn; on both by compiled.stress.ts (KMEM_COMPILED=all).
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -12,6 +13,7 @@ import { chmodSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { NODE_MAJORS, NODES } from '../../tests/package/pack.ts';
+import { some_of } from '../sys/machine/seed.test.lib.ts';
 import { endProgram, type Program, runtimeFolder, startProgram } from '../lib/listen.test.lib.ts';
 import { COMMAND as KMEM } from './replay.test.lib.ts';
 
@@ -62,7 +64,8 @@ interface Figures {
   zones: { name: string; size: number; limit: number; used: number; requests: number }[];
 }
 
-for (const major of NODE_MAJORS) {
+const most = process.env.KMEM_COMPILED === 'all' ? NODE_MAJORS.length : 1;
+for (const major of some_of(NODE_MAJORS, most)) {
   describe(`a running program, Node ${major}`, () => {
     let program: Program;
     const run = (...args: string[]): string => {

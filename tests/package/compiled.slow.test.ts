@@ -8,8 +8,8 @@
  *
  * The sources of all these tests run in the same `npm test`, so what is sought here is what
  * the compiler, the bundler or the other Node makes different: on the oldest Node the tests
- * that use most of the façade, and DRAWN others, which are other ones each time (KMEM_SEED).
- * compiled.stress.ts runs them all (KMEM_COMPILED=all).
+ * that use most of the façade, one of what threads do to each other, and DRAWN others, which are
+ * other ones each time (KMEM_SEED).  compiled.stress.ts runs them all (KMEM_COMPILED=all).
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -25,18 +25,22 @@ const folder = scratch();
 const user = join(folder, 'user');
 const dist = join(user, 'node_modules/kmem/dist');
 
+const ALL = process.env.KMEM_COMPILED === 'all';
+/** All kinds of objects: what always runs on the oldest Node. */
+const ALWAYS = ['lib.test.js', 'chain.test.js'];
 /** What runs on the newest Node, too. */
-const NEWEST = ['lib.test.js', 'chain.test.js'];
-/** What always runs on the oldest: all kinds of objects, threads, the core, the socket. */
-const ALWAYS = [...NEWEST, 'threads.test.js', 'core.test.js', 'told.test.js'];
+const NEWEST = ALL ? ALWAYS : ALWAYS.slice(0, 1);
+/** Threads, the core, the socket: one of these on the oldest. */
+const OFTEN = ['threads.test.js', 'core.test.js', 'told.test.js'];
 /** How many of the others. */
-const DRAWN = process.env.KMEM_COMPILED === 'all' ? Number.POSITIVE_INFINITY : 3;
+const DRAWN = 2;
 
 /** The files that a Node runs, of all. */
 function chosen(major: number, all: readonly string[]): readonly string[] {
   if (major !== NODE_MAJORS[0]) return all.filter((name) => NEWEST.includes(name));
-  const others = all.filter((name) => !ALWAYS.includes(name));
-  return [...all.filter((name) => ALWAYS.includes(name)), ...some_of(others, DRAWN)];
+  if (ALL) return all;
+  const others = all.filter((name) => !ALWAYS.includes(name) && !OFTEN.includes(name));
+  return [...ALWAYS, ...some_of(OFTEN, 1), ...some_of(others, DRAWN)];
 }
 
 before(async () => {
