@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { host_sees_threads } from '../machine/host.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { within } from '../machine/workers.test.lib.ts';
 import { up } from '../uma/uma.test.lib.ts';
 import { m_copypacket } from './uipc_mbuf.ts';
@@ -46,7 +46,7 @@ describe('exchange', () => {
       },
     ],
   ];
-  for (const [what, game] of games) {
+  for (const [what, game] of ways(games, 3)) {
     test(what, async (t) => {
       const totals = await play(game);
       t.diagnostic(`seed ${game.seed}: ${JSON.stringify(totals)}`);
@@ -55,7 +55,7 @@ describe('exchange', () => {
   }
 });
 test('workers killed in the middle', { skip: !host_sees_threads() }, async (t) => {
-  for (const INVARIANTS of [true, false]) {
+  for (const INVARIANTS of ways([true, false])) {
     const game = { workers: 2, memory: '16M', ms: 400, seed: SEED + 60, most: 20, kills: 6 };
     const totals = await play({ ...game, options: { INVARIANTS, WITNESS: false } });
     t.diagnostic(`seed ${game.seed}: ${JSON.stringify(totals)}`);

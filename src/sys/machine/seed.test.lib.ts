@@ -41,6 +41,13 @@ export function dice(seed: number): (n: number) => number {
     return Math.floor((((z ^ (z >>> 14)) >>> 0) / 2 ** 32) * n);
   };
 }
+/** Threads are tried in every way there is: by smp.stress.ts (KMEM_SMP=all). */
+export const ALL_WAYS = process.env.KMEM_SMP === 'all';
+const draw_way = dice(SEED);
+/** Of the ways to play a test on threads those that this run takes: with checks or without, say. */
+export function ways<T>(all: readonly T[], most = 1): T[] {
+  return ALL_WAYS ? [...all] : some_of(all, most, draw_way);
+}
 /** So many of these, in the order they have, drawn; all, where there are no more. */
 export function some_of<T>(all: readonly T[], most: number, draw = dice(SEED)): T[] {
   const some = [...all];

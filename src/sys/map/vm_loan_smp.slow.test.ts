@@ -7,7 +7,7 @@
  */
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { loans_churn } from './vm_loan_smp.test.lib.ts';
 
 afterEach(() => {
@@ -17,7 +17,7 @@ afterEach(() => {
     abandon();
   }
 });
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`two threads and their loans, ${how}`, async (t) => {
     const { done, made } = await loans_churn(0, SEED, INVARIANTS);

@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { together } from './vm_map_smp.test.lib.ts';
 
 afterEach(() => {
@@ -21,7 +21,7 @@ afterEach(() => {
 test('two threads on one map', async () => {
   assert.ok((await together({ kills: 0, seed: SEED, INVARIANTS: true, work: 6000 })) > 0);
 });
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`threads killed in the middle of it, ${how}`, async () => {
     assert.ok((await together({ kills: 8, seed: SEED + 1, INVARIANTS, work: 3000 })) > 0);

@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { type How, pressure } from './vm_pageout_smp.test.lib.ts';
 
 afterEach(() => {
@@ -29,7 +29,7 @@ const CASES: [what: string, how: Omit<How, 'seed' | 'operations'>][] = [
   ['threads killed', { daemon: true, INVARIANTS: true, kills: 4 }],
   ['threads killed, no page daemon', { daemon: false, INVARIANTS: false, kills: 4 }],
 ];
-for (const [k, [what, how]] of CASES.entries()) {
+for (const [k, [what, how]] of ways([...CASES.entries()], 3)) {
   test(`four times the memory: ${what}`, async () => {
     const done = await pressure({ ...how, seed: SEED + k * 100, operations: 2500 });
     console.log(`${what}: ${JSON.stringify(done)}`);

@@ -7,7 +7,7 @@
  */
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { snapshots, spaces_churn } from './vm_fault_smp.test.lib.ts';
 
 const ROOMY = 1000;
@@ -20,7 +20,7 @@ afterEach(() => {
     abandon();
   }
 });
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`spaces whose pages go out, ${how}`, async () => {
     await spaces_churn(0, SEED, INVARIANTS, ROOMY);

@@ -10,7 +10,7 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { churn } from '../machine/kills.test.lib.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { KERN_FAILURE, KERN_RESOURCE_SHORTAGE, type vm_map_t } from '../h/vm_map.ts';
 import { vmspace_fork } from './vm_map_fork.ts';
@@ -55,7 +55,7 @@ async function together(kills: number, seed: number, INVARIANTS: boolean): Promi
   spaces_check();
   spaces_end();
 }
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`two threads and forks of their space, ${how}`, () => together(0, SEED, INVARIANTS));
   test(`some of them killed, ${how}`, () => together(8, SEED + 1, INVARIANTS));

@@ -8,7 +8,7 @@
  */
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { windows_churn } from './vm_window_smp.test.lib.ts';
 
 afterEach(() => {
@@ -18,7 +18,7 @@ afterEach(() => {
     abandon();
   }
 });
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`two threads and their windows, ${how}`, async (t) => {
     const { done, opened } = await windows_churn(0, SEED, INVARIANTS);

@@ -11,7 +11,7 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { abandon, boot, shutdown } from '../boot/whole.ts';
 import { churn } from '../machine/kills.test.lib.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import {
   done_word,
@@ -78,7 +78,7 @@ test('two threads on pages from a pager, in too little memory', () => pages_toge
 test('the same, and threads are killed', () => pages_together(8, SEED + 1));
 
 test('two threads on the same chains', () => together(0, SEED, true));
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`threads killed in the middle of it, ${how}`, () => together(8, SEED, INVARIANTS));
 }

@@ -15,7 +15,7 @@ import { atomic_store } from '../machine/atomic.ts';
 import { reap_all } from '../machine/death.ts';
 import { churn } from '../machine/kills.test.lib.ts';
 import { page_word } from '../machine/memory.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { STORE_NEW } from '../machine/store.ts';
 import { Crew, type Job } from '../machine/workers.test.lib.ts';
 import { vm_store, type vm_store_t } from '../h/vm_store.ts';
@@ -73,7 +73,7 @@ async function hammered(kills: number, INVARIANTS: boolean): Promise<void> {
   rmSync(folder, { recursive: true });
 }
 test('two threads hammer one store', () => hammered(0, true));
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`the same, and threads are killed, ${how}`, () => hammered(10, INVARIANTS));
 }

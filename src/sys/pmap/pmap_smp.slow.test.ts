@@ -7,7 +7,7 @@
  */
 import { afterEach, test } from 'node:test';
 import { abandon, shutdown } from '../boot/whole.ts';
-import { SEED } from '../machine/seed.test.lib.ts';
+import { SEED, ways } from '../machine/seed.test.lib.ts';
 import { together } from './pmap_smp.test.lib.ts';
 
 afterEach(() => {
@@ -17,7 +17,7 @@ afterEach(() => {
     abandon();
   }
 });
-for (const INVARIANTS of [true, false]) {
+for (const INVARIANTS of ways([true, false])) {
   const how = INVARIANTS ? 'with INVARIANTS' : 'as programs run';
   test(`threads on the same pages, ${how}`, async () => {
     await together({ kills: 0, seed: SEED, INVARIANTS });
