@@ -13,6 +13,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
+import { some_of } from '../src/sys/machine/seed.test.lib.ts';
 
 // Leads to './' alone.
 const HERE = import.meta.dirname;
@@ -36,12 +37,13 @@ const PAIRS: Record<string, Pair> = {
   'tiles.ts': { result: 1, sizes: { '5000': '5000 tiles served' } },
 };
 
+const all = process.env.KMEM_EXAMPLES === 'all';
 /**
  * Those that take long run at a smaller size, which they are told, and what the page shows of the
  * size is what is replaced.  With KMEM_EXAMPLES=all they run as the page says.
  */
 const SMALLER: Record<string, { args: string[]; shown: (text: string) => string }> = {
-  'checkpoints.ts': { args: ['512'], shown: (text) => text.replace('20 MB', '4 MB') },
+  'checkpoints.ts': { args: ['384'], shown: (text) => text.replace('20 MB', '3 MB') },
   'files.ts': {
     args: ['16', '3'],
     shown: (text) =>
@@ -77,7 +79,7 @@ describe('examples', () => {
   });
   for (const file of files) {
     test(file, async () => {
-      const small = process.env.KMEM_EXAMPLES === 'all' ? undefined : SMALLER[file];
+      const small = all ? undefined : SMALLER[file];
       const shown = blocks(file)[0];
       assert.equal(await output(file, small?.args), small?.shown(shown) ?? shown);
       const lines = readFileSync(join(HERE, file), 'utf8').split('\n').length;
@@ -96,7 +98,8 @@ describe('examples, and the same without kmem', () => {
       assert.equal(await output(`before/${file}`), theirs);
       assert.deepEqual(first(theirs, result), first(ours, result));
     });
-    for (const [args, says] of Object.entries(sizes)) {
+    const others = Object.entries(sizes);
+    for (const [args, says] of all ? others : some_of(others, 1)) {
       test(`${file} ${args}: both come to the same result`, async () => {
         const both = [file, `before/${file}`].map((f) => output(f, args.split(' ')));
         const [ours, theirs] = (await Promise.all(both)).map((text) => first(text, result));

@@ -14,7 +14,7 @@ import { finished, pipeline } from 'node:stream/promises';
 import { describe, test, type TestContext } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { createGunzip, createGzip } from 'node:zlib';
-import { dice, SEED } from '../sys/machine/seed.test.lib.ts';
+import { dice, SEED, ways } from '../sys/machine/seed.test.lib.ts';
 import { until } from '../sys/machine/workers.test.lib.ts';
 import { boot, type Chain, leaks, type Machine, testMachine } from './index.ts';
 import { type ChainSocket, chainWritable, connectChains, wrapSocket } from './streams.ts';
@@ -54,7 +54,7 @@ describe('threads', () => {
     queue.close();
     assert.equal(await result(worker), hash.digest('hex'), `KMEM_SEED=${SEED}`);
   });
-  for (const INVARIANTS of [true, false]) {
+  for (const INVARIANTS of ways([true, false])) {
     test(`two threads share clusters, not writes; INVARIANTS ${INVARIANTS}`, async (t) => {
       const machine = testMachine(t, { memory: '64M', options: { INVARIANTS } });
       const queues = [0, 1].map((n) => machine.queue(`to ${n}`, { capacity: 64 }));

@@ -2,7 +2,8 @@
  * Shows that `checked: true` breaks no ordinary call: everything the façade
  * offers is used on a checked machine, plain and with every kernel option, with a
  * page daemon, a worker that comes and goes, and workers that are killed at work
- * and settled.  Each access of the kernel is tested against its lock letter.
+ * and settled.  Each access of the kernel is tested against its lock letter.  Plain or with
+ * options is drawn; smp.stress.ts does both.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -10,6 +11,7 @@ import { PassThrough } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
+import { ways } from '../sys/machine/seed.test.lib.ts';
 import { guard } from '../sys/machine/struct.ts';
 import { boot, KmemError, type Machine } from './index.ts';
 import { chainWritable } from './streams.ts';
@@ -132,7 +134,7 @@ async function killed(machine: Machine, after: number): Promise<void> {
   machine.check();
 }
 
-for (const options of [
+for (const options of ways([
   {},
   {
     INVARIANTS: true,
@@ -141,7 +143,7 @@ for (const options of [
     MUTEX_PROFILING: true,
     MALLOC_PROFILE: true,
   },
-]) {
+])) {
   test(`every call, options ${Object.keys(options).join(' ') || 'none'}`, async () => {
     const domains = Object.keys(options).length === 0 ? 1 : 2;
     const machine = boot({

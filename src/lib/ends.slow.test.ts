@@ -8,10 +8,10 @@ import { execFile } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { SEED } from '../sys/machine/seed.test.lib.ts';
+import { ALL_WAYS, SEED } from '../sys/machine/seed.test.lib.ts';
 
 const FILE = fileURLToPath(new URL('./ends.stress.ts', import.meta.url));
-const ROUNDS = 12;
+const ROUNDS = ALL_WAYS ? 12 : 6;
 
 test(`${ROUNDS} machines end in all ways`, async () => {
   const env = { ...process.env, KMEM_STRESS_ROUNDS: `${ROUNDS}` };

@@ -17,6 +17,7 @@ import { FILE, kill_makers, KINDS, lost, make_and_end, zones_now } from './makin
 import { RACE, RACE_SHAPE, SMALL_QUEUE } from './making.test.worker.ts';
 import { slices } from './wait.ts';
 import { pcpu, pcpu_of } from '../sys/machine/cpu.ts';
+import { ALL_WAYS, ways } from '../sys/machine/seed.test.lib.ts';
 import { until } from '../sys/machine/workers.test.lib.ts';
 import { sleepq_list } from '../sys/sync/subr_sleepqueue.ts';
 import { witness_reports } from '../sys/sync/witness.ts';
@@ -31,7 +32,7 @@ const shown = (machine: Machine, name: string): boolean =>
     .some((l) => l.startsWith(`${name}:`));
 
 describe('killed while making and ending', () => {
-  for (const INVARIANTS of [false, true]) {
+  for (const INVARIANTS of ways([false, true])) {
     test(`nothing is lost, INVARIANTS ${INVARIANTS ? 'on' : 'off'}`, async (t) => {
       const machine = testMachine(t, { memory: '32M', cpus: 6, options: { INVARIANTS } });
       const zones = zones_now();
@@ -168,7 +169,7 @@ test('a number that two threads free at once is freed once', async (t) => {
   const shared = new Int32Array(new SharedArrayBuffer(16));
   const worker = start(machine, 'race', { shared });
   await once(worker, 'message');
-  for (let round = 1; round <= 3000; round++) {
+  for (let round = 1; round <= (ALL_WAYS ? 3000 : 1000); round++) {
     const item = R.alloc();
     Atomics.store(shared, RACE.answer, 0);
     Atomics.store(shared, RACE.item, item);

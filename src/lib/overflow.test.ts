@@ -13,6 +13,7 @@ import { describe, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { type Machine, testMachine } from './index.ts';
 import { type Overflowed, overflow, TRIED_CALLS } from './overflow.test.lib.ts';
+import { ways } from '../sys/machine/seed.test.lib.ts';
 
 const FILE = new URL('./overflow.test.worker.ts', import.meta.url);
 const KINDS = Object.keys(TRIED_CALLS);
@@ -64,10 +65,10 @@ describe('a stack overflow that the program catches', () => {
   });
 
   // Unoptimised frames are the largest; V8 may also compile whatever it meets.
-  for (const flags of [
+  for (const flags of ways([
     ['--no-opt', '--no-maglev', '--no-sparkplug'],
     ['--always-sparkplug', '--stress-flush-code', '--stack-size=400'],
-  ]) {
+  ])) {
     test(`in a program started with ${flags.join(' ')}`, async () => {
       const lib = new URL('./index.ts', import.meta.url);
       const own = new URL('./overflow.test.lib.ts', import.meta.url);

@@ -7,12 +7,12 @@
  */
 import { afterEach, test } from 'node:test';
 import { host_sees_threads } from '../../src/sys/machine/host.ts';
-import { SEED } from '../../src/sys/machine/seed.test.lib.ts';
+import { ALL_WAYS, SEED } from '../../src/sys/machine/seed.test.lib.ts';
 import { end_workers, kill_round } from './kill.lib.ts';
 
 afterEach(end_workers);
 const skip = !host_sees_threads();
-const KILLS = 10;
+const KILLS = ALL_WAYS ? 10 : 5;
 const cases: [string, string, boolean][] = [
   ['INVARIANTS off', '8M', false],
   ['INVARIANTS on', '8M', true],

@@ -2,7 +2,7 @@
  * Shows that a thread may die at any point of joining, leaving, shutting down and
  * booting: a real worker is terminated at one point after another (points.lib.ts), and
  * each time the slot comes free, the walkers find the machine whole, no page is
- * missing, and the next thread gets in.  The suite takes 25 points of each,
+ * missing, and the next thread gets in.  The suite takes 12 points of each,
  * evenly apart from a first one that the seed draws; points.stress.ts takes all of them.
  */
 import assert from 'node:assert/strict';
@@ -20,7 +20,7 @@ import { uma_reclaim } from '../../src/sys/uma/uma_drain.ts';
 import { hooks_of_the_host, start_point } from './points.lib.ts';
 
 /** Deaths of each job: so many points of all that there are. */
-const DEATHS = Number(process.env.KMEM_POINTS ?? 25);
+const DEATHS = Number(process.env.KMEM_POINTS ?? 12);
 const draw = dice(SEED);
 hooks_of_the_host(() => {});
 const up = (): Booted =>

@@ -17,7 +17,7 @@ import { host_sees_threads } from '../../src/sys/machine/host.ts';
 import { life } from '../../src/sys/machine/life.ts';
 import { PK_HAND } from '../../src/sys/h/vm_page.ts';
 import { vm_page_census } from '../../src/sys/page/vm_page.ts';
-import { dice, SEED } from '../../src/sys/machine/seed.test.lib.ts';
+import { dice, SEED, ways } from '../../src/sys/machine/seed.test.lib.ts';
 import { sleep, until, within } from '../../src/sys/machine/workers.test.lib.ts';
 
 const skip = !host_sees_threads();
@@ -65,10 +65,10 @@ afterEach(async () => {
 const book = (): Int32Array => new Int32Array(new SharedArrayBuffer(4 * 80));
 
 describe('joining and leaving', { skip }, () => {
-  for (const [cpus, rounds] of [
+  for (const [cpus, rounds] of ways([
     [6, 200],
     [3, 200],
-  ] as const) {
+  ] as const)) {
     test(`three threads, ${cpus} slots, ${rounds} times each`, async () => {
       const m = boot({ memory: '8M', cpus });
       const owner = book();
@@ -158,7 +158,7 @@ describe('joining and leaving', { skip }, () => {
     again.shutdown();
   });
 
-  for (const checked of [false, true]) {
+  for (const checked of ways([false, true])) {
     const on = checked ? 'a checked machine' : 'any machine';
     test(`attachers die one after the other in every line of the settling, on ${on}`, async () => {
       const m = boot({ memory: '8M', cpus: 2, checked });

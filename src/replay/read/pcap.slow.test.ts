@@ -28,7 +28,7 @@ import {
 import { PcapParser } from './pcap.ts';
 import { CaptureStats } from './pcap_stats.ts';
 import { RecordCutter } from './pcap_stream.ts';
-import { BUNDLED, random_from, SEED, temporary_file } from './traces.test.common.ts';
+import { BUNDLED, drawn, random_from, SEED, temporary_file, WHOLE } from './traces.test.common.ts';
 
 const random = random_from(SEED);
 function bytes(n: number): Uint8Array {
@@ -143,7 +143,7 @@ test('a ring much smaller than the capture, and the largest packet', async (t) =
 
 test('how large a packet may be depends on its link', async (t) => {
   const [good, large] = [packet(bytes(50)), packet(bytes(262145))];
-  for (const link of [1, 147, 189, 220, 231, 249, 266, 279]) {
+  for (const link of [...drawn([1, 147]), ...drawn([189, 220, 231, 249, 266, 279], 2)]) {
     const most = link === 1 || link === 147 ? 262144 : 2 ** 27;
     const ng = new Ng().iface(link).enhanced(good).enhanced(large);
     for (const whole of [pcap([good, large], { link }), ng.bytes()]) {
@@ -223,7 +223,7 @@ test('cut at every byte: whole packets count, the rest is trailing; strict stops
     [pcap(packets), ends, 24],
     [ng.bytes(), blocks, 48],
   ] as const) {
-    for (let n = first; n < file.length; n += 1 + random(40)) {
+    for (let n = first; n < file.length; n += 1 + random(WHOLE ? 40 : 100)) {
       const whole = limits.filter((end) => end <= n).length;
       const cut = temporary_file(t, 'cut', file.subarray(0, n));
       const read = await read_capture([cut]);

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { run } from './strace.fuzz.ts';
 import { modelled, read_strace, read_text, strace_truth } from './strace.test.lib.ts';
-import { beside, drawn, SEED, SHARED, temporary_folder } from './traces.test.common.ts';
+import { beside, drawn, SEED, SHARED, temporary_folder, WHOLE } from './traces.test.common.ts';
 
 /** What the reader says in its own words. */
 const WORDS = new Set(['rule']);
@@ -37,7 +37,8 @@ for (const [name, wanted] of drawn(beside(strace_truth))) {
   });
 }
 
-test(`made-up recordings, whole and damaged (seed ${SEED})`, () => run(SEED, 40_000));
+test(`made-up recordings, whole and damaged (seed ${SEED})`, () =>
+  run(SEED, WHOLE ? 40_000 : 15_000));
 
 /** Runs a shell's script under strace; '': it cannot be done here. */
 function record(t: TestContext, options: string[], into_file: boolean): string {
