@@ -107,7 +107,8 @@ function of_variable(d: SysctlDecl): Term {
   const facts = [d.unit === '' ? d.type : `${d.type}, ${d.unit}`];
   const settable = (d.flags & CTLFLAG_WR) !== 0;
   const tunable = (d.flags & CTLFLAG_TUN) !== 0;
-  if (d.handler === null && (settable || tunable)) facts.push(`${d.min} to ${d.max}`);
+  const values = d.bytes > 0 ? `${d.bytes - 1} bytes at most` : `${d.min} to ${d.max}`;
+  if (d.handler === null && (settable || tunable)) facts.push(values);
   const when = [tunable ? 'at boot' : '', settable ? 'while it runs' : ''].filter(Boolean);
   facts.push(when.length === 0 ? 'read only' : `set ${when.join(' and ')}`);
   if (d.needs !== null) facts.push(`without ${d.needs} it does nothing`);

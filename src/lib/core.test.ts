@@ -72,6 +72,21 @@ describe('the core alone', () => {
     refused(() => boot({ dump: '/tmp' }));
     start(t).check(); // the thread is free to boot
   });
+  test('it guards no blocks: variables that ask for it are refused', (t) => {
+    const machine = start(t);
+    for (const [name, value] of Object.entries({ desc: 'x', frequency: 1, options: 2 })) {
+      const e = refused(() => machine.sysctl(`vm.memguard.${name}`, value));
+      assert.match(e.message, /has loaded kmem\/core alone: load 'kmem' first/);
+    }
+    machine.shutdown();
+    const e = refused(() => boot({ set: { 'vm.memguard.frequency': 5 } }));
+    assert.match(e.message, /vm\.memguard: kmem\/core leaves it out/);
+    assert.throws(
+      () => boot({ set: { 'vm.memguard.desc': 'x' } }),
+      /EOPNOTSUPP|core leaves it out/,
+    );
+    start(t).check(); // the thread is free to boot
+  });
   test('it answers for the variables of what it leaves out: they do not run', (t) => {
     const machine = start(t);
     assert.equal(machine.sysctl('debug.witness.badstacks'), 'Witness not running');

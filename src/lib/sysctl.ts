@@ -77,8 +77,10 @@ function accepted(name: string): string {
 }
 /** Why a variable has nothing to act on here. */
 function needed(name: string): string {
-  const needs = sysctl_decls.find((x) => x.name === name)?.needs;
-  return needs ? `it does nothing without boot({ options: { ${needs}: true } })` : 'not supported';
+  const d = sysctl_decls.find((x) => x.name === name);
+  if (d?.needs) return `it does nothing without boot({ options: { ${d.needs}: true } })`;
+  const core = d !== undefined && (d.check !== null || d.check_text !== null);
+  return core ? "this thread has loaded kmem/core alone: load 'kmem' first" : 'not supported';
 }
 function mibOf(name: string): number[] {
   if (typeof name !== 'string') throw kmemError(EINVAL, 'sysctl', `name ${shown(name)} is no text`);

@@ -58,7 +58,7 @@ const DIVISOR = 10;
 const PAGES_LEAST = 8;
 
 const CORE = "kmem/core leaves it out: load 'kmem' first";
-const there = (): 0 | string => (kernel_parts.memguard === undefined ? CORE : 0);
+const there = (): number => (kernel_parts.memguard === undefined ? EOPNOTSUPP : 0);
 const changed = (): void => kernel_parts.memguard?.update();
 
 const desc = sysctl_string('vm.memguard.desc', {

@@ -40,7 +40,7 @@ export function kenv_tunables(
       const length = new TextEncoder().encode(text).length;
       if (length >= d.bytes) bad(`${length} bytes, more than ${d.bytes - 1}`);
       const refused = d.check_text?.(text) ?? 0;
-      if (refused !== 0) bad(String(refused));
+      if (typeof refused === 'string') bad(refused);
       values.set(name, text);
       continue;
     }
