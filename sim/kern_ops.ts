@@ -18,11 +18,15 @@ import type { SimScript } from './script.ts';
 /** Where a CPU's block of each turn is: its own variable, as in a program. */
 export const held: number[] = [0, 0];
 
-/** A script whose CPUs do `turn`, with a kernel_map that `first` has made ready. */
+/**
+ * A script whose CPUs do `turn`, with a kernel_map that `first` has made ready.  So many addresses
+ * may be left, of submaps.
+ */
 export const kern_script = (
   help: string,
   first: () => void,
   turn: (cpu: number) => (() => void)[],
+  stay = 16,
 ): SimScript => ({
   help,
   cpus: 2,
@@ -34,12 +38,12 @@ export const kern_script = (
     first();
   },
   ops: turn,
-  check,
+  check: () => check(stay),
 });
-function check(): string | undefined {
+function check(stay: number): string | undefined {
   vm_maps_check();
   kern_free_all();
-  if (vm_map.size[kernel_map()] > 16) return `${vm_map.size[kernel_map()]} addresses are left`;
+  if (vm_map.size[kernel_map()] > stay) return `${vm_map.size[kernel_map()]} addresses are left`;
   vm_maps_check();
   uma_reclaim();
   const pages = vm_page_census()[PK_OBJECT];
