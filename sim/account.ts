@@ -36,7 +36,7 @@ export function check_account(): string | undefined {
   let malloc_lost = 0;
   for (const [name, n] of a.leaked) {
     if (Math.abs(n) > deaths) return `items nobody answers for: ${account_text(a)}`;
-    if (/^\d+$/.test(name)) malloc_lost += Math.abs(n);
+    if (/^\d+(?:-\d+)?$/.test(name)) malloc_lost += Math.abs(n);
   }
   if (a.pages_leaked !== 0) return `pages nobody answers for: ${account_text(a)}`;
   const counted = counter_get(v_reap_items);

@@ -59,6 +59,11 @@ export const swap =
     mark(p);
     give(atomic_xchg(place(i), p), 'swap');
   };
+/** A block that is there already into a place, which is empty. */
+export function lay(i: number, p: number): void {
+  mark(p);
+  atomic_xchg(place(i), p);
+}
 export const clear = (i: number) => (): void => give(atomic_xchg(place(i), 0), 'clear');
 /** The same with a guarded block, where the highest pages are. */
 export const swap_guarded = (i: number, size: number) => (): void => {

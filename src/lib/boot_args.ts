@@ -5,6 +5,7 @@
  */
 import type { BootOptions } from '../sys/boot/main.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
+import { OPTION_NUMBER } from '../sys/machine/opt.ts';
 import { shown } from './args.ts';
 import { kmemError } from './errors.ts';
 
@@ -49,6 +50,8 @@ export function plainOptions(given: BootOptions): BootOptions {
     Object.assign(plain, { [name]: { ...part } });
   }
   checkValues('set ', plain.set ?? {}, () => ['number', 'string']);
-  checkValues('options ', plain.options ?? {}, () => ['boolean']);
+  checkValues('options ', plain.options ?? {}, (name) =>
+    name === OPTION_NUMBER ? ['number', 'boolean'] : ['boolean'],
+  );
   return plain;
 }

@@ -58,7 +58,7 @@ import { kdb_attach, kdb_boot, kdb_stopped, kdb_wait } from '../machine/kdb.ts';
 import { kenv_options, kenv_tunables } from '../machine/kenv.ts';
 import { type Line, life, life_begin } from '../machine/life.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
-import { OPTION_NAMES, type Options, opt_word } from '../machine/opt.ts';
+import { OPTION_NAMES, OPTION_NUMBER, opt_word, type WantedOptions } from '../machine/opt.ts';
 import { KernelPanic } from '../machine/panic.ts';
 import {
   checked_boot,
@@ -98,6 +98,7 @@ import {
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
 import { stack_boot } from '../kmem/kern_stack_vars.ts';
+import { multizone_panic } from '../kmem/kern_multizone.ts';
 import { memguard_boot, memguard_startup } from '../kmem/memguard_vars.ts';
 import { redzone_boot } from '../kmem/redzone_vars.ts';
 import { kmeminit, kmem_limit } from '../kmem/kmem_size.ts';
@@ -143,6 +144,7 @@ import { PHYS_COLUMNS } from '../page/vm_phys.ts';
 import { budget_reap } from '../uma/uma_budget.ts';
 import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
 import { poll_uma, uma_leave, uma_reap } from '../uma/uma_drain.ts';
+import { MULTIZONE_MOST } from '../h/malloc.ts';
 import { PK_LOAN, PK_MALLOC, PK_OBJECT, PK_SLAB, PK_TABLE } from '../h/vm_page.ts';
 import { slab_page_unowned } from '../uma/uma_keg.ts';
 import { uma_boot, uma_startup } from '../uma/uma_zone.ts';
@@ -182,8 +184,8 @@ export interface BootOptions {
   memory?: number | string;
   /** CPU slots, 1 to 64: threads that may be attached at a time. Default: the host's cores + 2. */
   cpus?: number;
-  /** Kernel options that are off by default: INVARIANTS, WITNESS … */
-  options?: Partial<Options>;
+  /** Kernel options that are off by default: INVARIANTS, WITNESS …; true, or a number of zones. */
+  options?: WantedOptions;
   /**
    * Boots with guards on every structure field and column, which test the rule of its lock
    * letter, and with WITNESS: about 175 times slower, for tests.  Default false.
@@ -191,8 +193,9 @@ export interface BootOptions {
   checked?: boolean;
   /**
    * Finds what a program does wrong with memory: INVARIANTS (every double free, writes after
-   * free, overwritten kernel records) and QUARANTINE (the same for large blocks). For tests
-   * and for the hunt: some times slower.  Default false.
+   * free, overwritten kernel records), QUARANTINE (the same for large blocks) and, from 16 MiB of
+   * memory on, MALLOC_DEBUG_MAXZONES (which types may have done it). For tests and for the hunt:
+   * some times slower.  Default false.
    */
   debug?: boolean;
   /** Tunables: name and value, such as { 'vm.kmem_size': 2 ** 24 }. */
@@ -342,6 +345,7 @@ life_begin({
     [guards_idle, 'pages that nobody may touch are looked at'],
   ],
   panic: [
+    [multizone_panic, 'which types may have damaged the zone that is named'],
     [kdb_panic, 'where it was, and the debugger on a terminal, if that is wanted'],
     [panic_dump, 'the memory is written to a file, if boot was given a folder'],
   ],
@@ -377,7 +381,6 @@ life_begin({
   reclaim: vm_reclaim,
   unhold: (cached) =>
     quarantine_empty() + (kernel_parts.memguard?.empty() ?? 0) + (cached ? object_cache_free() : 0),
-  unhold: (cached) => quarantine_empty() + (cached ? object_cache_free() : 0),
   object_loan_end: loan_object_end,
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
@@ -425,6 +428,7 @@ export function boot(o: BootOptions = {}): Booted {
   const tunables = kenv_tunables(o.set ?? {});
   machine_freeze();
   const options = opt_word({
+    ...(o.debug ? debug_options(o) : {}),
     ...kenv_options(tunables),
     ...o.options,
     ...(o.debug ? { INVARIANTS: true, QUARANTINE: true } : {}),
@@ -432,7 +436,7 @@ export function boot(o: BootOptions = {}): Booted {
   });
   parts_refuse('boot', options);
   const taken = machine_boot({
-    size: memory_size(o.memory ?? '64M'),
+    size: memory_size(o.memory ?? DEFAULT_MEMORY),
     cpus: o.cpus ?? Math.min(host_cpus() + 2, MAXCPU),
     options,
     atomics: o.atomics ?? 'auto',
@@ -458,6 +462,14 @@ export function boot(o: BootOptions = {}): Booted {
   if (o.opfs) opfs_start(handle); // files of a browser
   return { handle, cpu: thr.cpu, shutdown };
 }
+/** What a debug boot has besides, unless it is told otherwise. */
+function debug_options(o: BootOptions): WantedOptions {
+  const enough = memory_size(o.memory ?? DEFAULT_MEMORY) >= MANY_ZONES_MEMORY;
+  return enough ? { MALLOC_DEBUG_MAXZONES: true } : {};
+}
+const DEFAULT_MEMORY = '64M';
+/** In less the slabs of so many zones would leave little for the program. */
+const MANY_ZONES_MEMORY = 2 ** 24;
 /** Every name in BootOptions. */
 const KNOWN: Record<keyof BootOptions, true> = {
   memory: true,
@@ -484,7 +496,8 @@ function boot_check(o: BootOptions): void {
     throw new KmemError(EINVAL, 'boot', text);
   };
   known('option', o, Object.keys(KNOWN));
-  known('kernel option', o.options ?? {}, OPTION_NAMES);
+  known('kernel option', o.options ?? {}, [...OPTION_NAMES, OPTION_NUMBER]);
+  boot_check_number(o.options?.[OPTION_NUMBER] ?? 0);
   known('way of atomics', { [o.atomics ?? 'auto']: true }, ['auto', 'wasm', 'atomics']);
   if (o.seed !== undefined && !Number.isSafeInteger(o.seed)) {
     throw new KmemError(EINVAL, 'boot', `seed: ${o.seed} is not a whole number`);
@@ -507,6 +520,12 @@ function boot_check_dump(folder: unknown): void {
   }
   if (!store_files()) throw new KmemError(EOPNOTSUPP, 'boot', 'dump: this host has no files');
   parts_refuse_dump('boot');
+}
+function boot_check_number(zones: number | boolean): void {
+  if (typeof zones === 'boolean') return;
+  if (Number.isInteger(zones) && zones >= 0 && zones <= MULTIZONE_MOST) return;
+  const text = `${OPTION_NUMBER}: ${zones} is not a whole number from 0 to ${MULTIZONE_MOST}`;
+  throw new KmemError(EINVAL, 'boot', text);
 }
 const PAGERS_MAX = 16;
 function boot_check_pagers(n: number, daemon: boolean | undefined): void {

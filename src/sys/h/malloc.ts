@@ -20,6 +20,8 @@ export const MALLOC_NAME_WORDS = 8;
 export const KMEM_ZMAX = 4096;
 /** Size classes 16, 32 … 4096. */
 export const KMEM_CLASSES = 9;
+/** Most zones that a size class can have. */
+export const MULTIZONE_MOST = 32;
 /** Counts of late frees: the classes, large blocks, pages of large blocks. */
 const LATE = KMEM_CLASSES + 2;
 
@@ -39,6 +41,7 @@ export const malloc_type = struct<malloc_type_t>(
   name: words('c', 'short description', MALLOC_NAME_WORDS),
   approximate: i32('a', 'samples of its numbers that were not exact'),
   told: i32('a', 'MT_TOLD_*: what the log has heard about it'),
+  subzone: i32('c', 'its class: which of the zones of a size its blocks come from'),
   redzone: i32('a', 'RT_*, and above them the number of the settings by which they were chosen'),
   late: words(
     'a',
@@ -48,7 +51,7 @@ export const malloc_type = struct<malloc_type_t>(
   stats: words('ph', 'block of each CPU, 0: not used there yet (as many as CPUs)', 2),
 });
 /** Words of a type before the array of blocks. */
-export const MALLOC_TYPE_HEAD = 15 + LATE;
+export const MALLOC_TYPE_HEAD = 16 + LATE;
 /* What the settings of redzones choose for a type. */
 /** Its blocks get redzones. */
 export const RT_WANTED = 1;
@@ -104,9 +107,17 @@ export const malloc_root = struct<malloc_root_t>(
   count: i32('lh', 'types on the list'),
   type_zone: ptr<zone_t>('c', 'zone of the type records'),
   stats_zone: ptr<zone_t>('c', 'zone of the counter blocks'),
-  zones: words('c', 'zone of each size class', KMEM_CLASSES),
+  zones: words(
+    'c',
+    'zone of each size class; as often as there are',
+    KMEM_CLASSES * MULTIZONE_MOST,
+  ),
+  numzones: i32('c', 'zones of each size class'),
   profile: i32('c', 'kern.mprof counts, 0: option off'),
-  gone: ptr<mtstats_t>('c', 'a block for each CPU: what types that are no more had counted'),
+  gone: ptr<mtstats_t>(
+    'c',
+    'a block for each CPU and zone of a size: what types that are no more had counted',
+  ),
   held_n: i32('lh', 'freed large blocks that wait in quarantine'),
   held_pages: i32('lh', 'their pages'),
   held_next: i32('lh', 'place of the oldest in the ring'),

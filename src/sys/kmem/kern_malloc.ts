@@ -107,8 +107,11 @@ import { mprof_count } from './kern_mprof.ts';
 import { POISON_BYTE, quarantine_free } from './kern_quarantine.ts';
 import {
   malloc_late_free,
+  malloc_block_zone,
+  malloc_gone_free,
   malloc_late_free_large,
   malloc_stats_block,
+  malloc_subzone,
   malloc_tell_freed,
   malloc_type_check,
   malloc_type_name,
@@ -229,7 +232,7 @@ export function malloc_freed_last(p: number, b: number): boolean {
 }
 /** The same where the bucket is empty, or hidden because detectors look. */
 function freed_last_slow(p: number, b: number): boolean {
-  const bk = cache.cur[my_cache(malloc_zone(b))];
+  const bk = cache.cur[my_cache(malloc_block_zone(p, b))];
   const n = bucket.cnt[bk];
   return n > 0 && bucket.item[elem(bk, n - 1)] === p;
 }
@@ -385,7 +388,7 @@ function malloc_any(size: number, t: malloc_type_t, given: number, detect: boole
   if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, b);
   if (b < 0) return malloc_large(size, t, s, flags);
   const item = opt.INVARIANTS
-    ? uma_zalloc(malloc_zone(b), flags & ~M_ZERO)
+    ? uma_zalloc(malloc_zone(b, mt.subzone[t]), flags & ~M_ZERO)
     : small_item_slow(b, flags);
   if (item === 0) return malloc_fail(t, s, b);
   if (opt.INVARIANTS) mem.I32[slab_user_word(item)] = t;
@@ -557,8 +560,11 @@ export function free_undetected(p: number, t: malloc_type_t): void {
   const s = malloc_stats_block(t);
   free_proof(p, b, t);
   mem.I32[p + (4 << b) - 1] = t; // the last user, for whoever finds it modified
-  uma_zfree(malloc_zone(b), p);
-  if (s !== NULL) count_free(s, b);
+  const z = malloc_block_zone(p, b);
+  uma_zfree(z, p);
+  if (opt.MALLOC_DEBUG_MAXZONES > 1 && malloc_subzone(z) !== mt.subzone[t]) {
+    malloc_gone_free(malloc_subzone(z), b); // a type that is no more left it, with its counts
+  } else if (s !== NULL) count_free(s, b);
   else malloc_late_free(t, b);
 }
 function not_allocated(p: number): never {
@@ -649,7 +655,7 @@ export function malloc_at(size: number, t: malloc_type_t, anchor: number, zero =
   if (s === NULL || (opt.FAILPOINTS && injected_failure(flags))) return malloc_fail(t, s, b);
   if (b < 0) return malloc_large(size, t, s, flags, anchor);
   const counted = count_words(stats.allocs, stats.allocs_high, s, b);
-  const item = zone_alloc_at(malloc_zone(b), flags & ~M_ZERO, anchor, counted);
+  const item = zone_alloc_at(malloc_zone(b, mt.subzone[t]), flags & ~M_ZERO, anchor, counted);
   if (item === 0) return malloc_fail(t, s, b);
   if (opt.INVARIANTS) mem.I32[slab_user_word(item)] = t;
   if (opt.MALLOC_PROFILE) mprof_count(size);
@@ -671,7 +677,7 @@ export function free_at(anchor: number, t: malloc_type_t): void {
     mem.I32[p + (4 << info) - 1] = t;
   }
   const counted = s === NULL ? undefined : count_words(stats.frees, stats.frees_high, s, info);
-  zone_free_at(malloc_zone(info), p, anchor, counted);
+  zone_free_at(malloc_block_zone(p, info), p, anchor, counted);
   if (s === NULL) malloc_late_free(t, info);
 }
 

@@ -40,6 +40,7 @@ import {
 } from '../h/malloc.ts';
 import { uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { multizones } from './kern_multizone.ts';
 import { vm_page_count, vm_page_free_count } from '../page/vm_page.ts';
 import { zone_held } from '../uma/uma_stats.ts';
 
@@ -64,10 +65,10 @@ export interface TypeSample {
   readonly approximate: boolean;
 }
 
-/** The zone of size class b. */
-function class_zone(b: number): zone_t {
+/** The zone of size class b, or the one of several with that number. */
+function class_zone(b: number, subzone = 0): zone_t {
   const r = machine.roots[elem(M, ROOT_MALLOC)] as malloc_root_t;
-  return malloc_root.zones[elem(r, b)] as zone_t;
+  return malloc_root.zones[elem(r, subzone * KMEM_CLASSES + b)] as zone_t;
 }
 
 // --- reading -------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ function class_sample(t: malloc_type_t, b: number): Sample {
     else into.allocs = count_pair(mtstats.allocs, mtstats.allocs_high, elem(s, b));
     into.alloced_bytes = into.allocs * (16 << b);
   };
-  const z = class_zone(b);
+  const z = class_zone(b, mt.subzone[t]);
   return sample(
     { count: cpu_slots() + 1, read: (i, into) => read_pair(i, into, frees, allocs) },
     () => zone_held(z),
@@ -125,8 +126,8 @@ function class_sample(t: malloc_type_t, b: number): Sample {
 /** Pages that can belong to large blocks. */
 function large_pages(): number {
   let n = vm_page_count() - vm_page_free_count();
-  for (let b = 0; b < KMEM_CLASSES; b++) {
-    const z = class_zone(b);
+  for (let i = 0; i < KMEM_CLASSES * multizones(); i++) {
+    const z = class_zone(i);
     n -= uma_keg.pages[uma_zone.keg[z]];
   }
   return Math.max(0, n);

@@ -43,17 +43,18 @@ import {
   type mtstats_t,
 } from '../h/malloc.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
-import { UMA_ZONE_MALLOC, uma_cache, uma_keg, uma_zone, type zone_t } from '../h/uma.ts';
+import { UMA_ZONE_MALLOC, uma_cache, uma_keg, uma_slab, uma_zone, type zone_t } from '../h/uma.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_MALLOC } from '../sync/lock_order.ts';
 import { save, save64, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { uma_zfree, zone_alloc_hand, zone_free_at, zone_place } from '../uma/uma_core.ts';
-import { item_settle } from '../uma/uma_keg.ts';
+import { item_settle, vtoslab } from '../uma/uma_keg.ts';
 import { mcache_show } from '../uma/uma_cache.ts';
 import { uma_cache_lost } from '../uma/uma_check.ts';
 import { cache_of, zone_lock, zone_unlock } from '../uma/uma_int.ts';
 import { uma_zcreate } from '../uma/uma_zone.ts';
 import { malloc_type_sums } from './kern_malloc_sums.ts';
+import { multizone_boot, multizone_name, multizone_of, multizones } from './kern_multizone.ts';
 
 export { malloc_type_sums } from './kern_malloc_sums.ts';
 
@@ -63,9 +64,19 @@ const mt = malloc_type;
 export function malloc_anchor(): malloc_root_t {
   return machine.roots[elem(M, ROOT_MALLOC)] as malloc_root_t;
 }
-/** The zone of size class b. */
-export function malloc_zone(b: number): zone_t {
-  return malloc_root.zones[elem(malloc_anchor(), b)] as zone_t;
+/** The zone of size class b; where there are several the one with that number. */
+export function malloc_zone(b: number, subzone = 0): zone_t {
+  return malloc_root.zones[elem(malloc_anchor(), subzone * KMEM_CLASSES + b)] as zone_t;
+}
+/** The zone that block p of class b came from: where there are several, its slab knows. */
+export function malloc_block_zone(p: number, b: number): zone_t {
+  return multizones() === 1 ? malloc_zone(b) : uma_keg.zones[uma_slab.keg[vtoslab(p)]];
+}
+/** Which of the zones of its size z is. */
+export function malloc_subzone(z: zone_t): number {
+  let i = 0;
+  while (i + 1 < multizones() && malloc_zone(uma_zone.mclass[z] - 1, i) !== z) i++;
+  return i;
 }
 
 // --- boot ------------------------------------------------------------------------------------
@@ -76,7 +87,9 @@ const NO_TYPE = 0x7fffffff;
 export function malloc_boot(): void {
   const r = boot_alloc(malloc_root.sizeof, 'malloc', 16) as malloc_root_t;
   machine.roots[elem(M, ROOT_MALLOC)] = r;
-  malloc_root.gone[r] = boot_alloc(mtstats.sizeof * cpu_slots(), 'malloc') as mtstats_t;
+  multizone_boot(r);
+  const blocks = cpu_slots() * multizones();
+  malloc_root.gone[r] = boot_alloc(mtstats.sizeof * blocks, 'malloc') as mtstats_t;
   mtx_init(malloc_root.lock, r, LC_MALLOC);
   mem.I32[field_word(mtstats.type, NULL as mtstats_t)] = NO_TYPE;
 }
@@ -97,8 +110,11 @@ export function malloc_startup(): void {
   malloc_root.type_zone[r] = uma_zcreate(Z_TYPES, type_bytes);
   malloc_root.stats_zone[r] = uma_zcreate(Z_STATS, mtstats.sizeof * 4, { align: 63 });
   for (let b = 0; b < KMEM_CLASSES; b++) {
-    const z = uma_zcreate(Z_CLASSES[b], 16 << b, { flags: UMA_ZONE_MALLOC, mclass: b + 1 });
-    malloc_root.zones[elem(r, b)] = z;
+    for (let i = 0; i < multizones(); i++) {
+      const name = multizones() === 1 ? Z_CLASSES[b] : multizone_name(16 << b, i);
+      const z = uma_zcreate(name, 16 << b, { flags: UMA_ZONE_MALLOC, mclass: b + 1 });
+      malloc_root.zones[elem(r, i * KMEM_CLASSES + b)] = z;
+    }
   }
   mcache_attach();
   for (const d of declared) d.t = malloc_type_attach(d.name);
@@ -156,6 +172,7 @@ function type_in_hand(name: string, flags = M_NOWAIT): malloc_type_t {
   mt.magic[t] = M_MAGIC;
   mt.version[t] = M_VERSION;
   set_string(mt.name, t, MALLOC_NAME_WORDS, name);
+  mt.subzone[t] = multizone_of(malloc_type_name(t));
   checked_publish(t);
   return t;
 }
@@ -261,7 +278,7 @@ export function malloc_uninit(t: malloc_type_t): void {
   mtx_lock(malloc_root.lock, r);
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     const s = mt.stats[elem(t, cpu)] as mtstats_t;
-    if (s !== NULL) malloc_fold(s, malloc_stats_gone(cpu));
+    if (s !== NULL) malloc_fold(s, malloc_stats_gone(cpu, mt.subzone[t]));
   }
   mtx_unlock(malloc_root.lock, r);
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
@@ -292,9 +309,10 @@ export function malloc_stats_block(t: malloc_type_t, flags = M_NOWAIT): mtstats_
   return mt.stats[at] as mtstats_t;
 }
 
-/** What types that are no more had counted on a CPU: the counts of a size class only grow. */
-export function malloc_stats_gone(cpu: number): mtstats_t {
-  return (malloc_root.gone[malloc_anchor()] + cpu * mtstats.sizeof) as mtstats_t;
+/** What types that are no more had counted on a CPU: the counts of a zone only grow. */
+export function malloc_stats_gone(cpu: number, subzone = 0): mtstats_t {
+  const block = subzone * cpu_slots() + cpu;
+  return (malloc_root.gone[malloc_anchor()] + block * mtstats.sizeof) as mtstats_t;
 }
 function malloc_fold(from: mtstats_t, to: mtstats_t): void {
   for (let b = 0; b < KMEM_CLASSES; b++) {
@@ -312,7 +330,11 @@ function malloc_fold(from: mtstats_t, to: mtstats_t): void {
  */
 export function malloc_late_free(t: malloc_type_t, b: number): void {
   atomic_add(field_word(mt.late, elem(t, b)), 1);
-  const at = elem(malloc_stats_gone(thr.cpu), b);
+  malloc_gone_free(mt.subzone[t], b);
+}
+/** Counts a free of class b for types that are no more. */
+export function malloc_gone_free(subzone: number, b: number): void {
+  const at = elem(malloc_stats_gone(thr.cpu, subzone), b);
   count_add(field_word(mtstats.frees, at), field_word(mtstats.frees_high, at), 1);
 }
 /** The same for a large block of n pages. */
@@ -342,22 +364,25 @@ export function malloc_type_list(fn: (t: malloc_type_t) => void): void {
 /** Types beyond those that were counted: a dump of a running machine may have some. */
 const TYPES_MORE = 64;
 /**
- * Allocations and frees of a size class on a CPU, over all types.  In a dump nobody mends
- * the list: what it leads to until it ends, is wrong or goes in a circle.
+ * Allocations and frees of a zone on a CPU, over all types that take from it.  In a dump nobody
+ * mends the list: what it leads to until it ends, is wrong or goes in a circle.
  */
-export function malloc_class_counts(b: number, cpu: number): { allocs: number; frees: number } {
+export function malloc_class_counts(z: number, cpu: number): { allocs: number; frees: number } {
   const r = malloc_anchor();
+  const b = uma_zone.mclass[z as zone_t] - 1;
+  const subzone = malloc_subzone(z as zone_t);
   const dump = thr.cpu < 0;
   let left = dump ? malloc_root.count[r] + TYPES_MORE : Number.POSITIVE_INFINITY;
-  const gone = elem(malloc_stats_gone(cpu), b);
+  const gone = elem(malloc_stats_gone(cpu, subzone), b);
   let frees = count_pair(mtstats.frees, mtstats.frees_high, gone);
   let allocs = count_pair(mtstats.allocs, mtstats.allocs_high, gone);
   for (let t = malloc_root.types[r]; t !== NULL && left-- > 0; t = mt.next[t]) {
     // No lock: a type that went under this walk leads nowhere, so it begins again.
     if (mt.magic[t] !== M_MAGIC) {
       if (dump) break;
-      return malloc_class_counts(b, cpu);
+      return malloc_class_counts(z, cpu);
     }
+    if (mt.subzone[t] !== subzone) continue;
     const s = mt.stats[elem(t, cpu)] as mtstats_t;
     if (s === NULL) continue;
     frees += count_pair(mtstats.frees, mtstats.frees_high, elem(s, b));
@@ -401,10 +426,10 @@ export function malloc_lost_reap(cpu: number): void {
     if (s !== NULL) carries_settle(s);
   }
   // It may have died while it added up what a type had counted: on any CPU's account.
-  for (let any = 0; any < cpu_slots(); any++) carries_settle(malloc_stats_gone(any));
+  for (let any = 0; any < cpu_slots() * multizones(); any++) carries_settle(malloc_stats_gone(any));
   mtx_unlock(malloc_root.lock, r);
-  for (let b = 0; b < KMEM_CLASSES; b++) {
-    const z = malloc_zone(b);
+  for (let i = 0; i < KMEM_CLASSES * multizones(); i++) {
+    const z = malloc_zone(i);
     if (z === NULL) continue;
     zone_lock(z); // reapers of two dead CPUs may be here, or one that died here
     const lost = uma_cache_lost(z, cpu);

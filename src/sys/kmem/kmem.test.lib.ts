@@ -31,6 +31,7 @@ import { virtual_pages } from '../uma/uma_budget.ts';
 import { cache_buckets } from '../uma/uma_cache.ts';
 import { cache_of, uma, uma_each_keg, uma_each_zone, uma_root, zone_name } from '../uma/uma_int.ts';
 import { malloc_anchor, malloc_stats_gone, malloc_zone } from './kern_malloc_type.ts';
+import { multizones } from './kern_multizone.ts';
 
 export interface Account {
   /** Per keg, by the name of its first zone: items that are in no slab and no bucket. */
@@ -56,16 +57,21 @@ function buckets_of(z: zone_t, fn: (b: bucket_t) => void): void {
   }
 }
 
-/** What the types and their counters say is in use: per size class, and pages of large blocks. */
+/** What the types and their counters say is in use: of each zone of malloc, and of pages. */
 export function types_in_use(): {
   classes: number[];
   pages: number;
   types: number;
   blocks: number;
 } {
-  const classes = new Array<number>(KMEM_CLASSES).fill(0);
+  const classes = new Array<number>(KMEM_CLASSES * multizones()).fill(0);
   let [bytes, types, blocks] = [0, 0, 0];
   const r = malloc_anchor();
+  const add = (s: ReturnType<typeof malloc_stats_gone>, subzone: number): void => {
+    for (let b = 0; b < KMEM_CLASSES; b++) {
+      classes[subzone * KMEM_CLASSES + b] += mtstats.allocs[elem(s, b)] - mtstats.frees[elem(s, b)];
+    }
+  };
   for (let t = malloc_root.types[r]; t !== NULL; t = malloc_type.next[t]) {
     types++;
     bytes -= malloc_type.late[elem(t, KMEM_CLASSES + 1)] * 4096;
@@ -74,16 +80,11 @@ export function types_in_use(): {
       if (s === NULL) continue;
       blocks++;
       bytes += get64(mtstats.large_alloced, s) - get64(mtstats.large_freed, s);
-      for (let b = 0; b < KMEM_CLASSES; b++) {
-        classes[b] += mtstats.allocs[elem(s, b)] - mtstats.frees[elem(s, b)];
-      }
+      add(s, malloc_type.subzone[t]);
     }
   }
-  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
-    const s = malloc_stats_gone(cpu);
-    for (let b = 0; b < KMEM_CLASSES; b++) {
-      classes[b] += mtstats.allocs[elem(s, b)] - mtstats.frees[elem(s, b)];
-    }
+  for (let i = 0; i < multizones(); i++) {
+    for (let cpu = 0; cpu < cpu_slots(); cpu++) add(malloc_stats_gone(cpu, i), i);
   }
   return { classes, pages: bytes / 4096, types, blocks };
 }
@@ -119,7 +120,7 @@ function account_quiet(): Account {
   answer(uma_root.zone_zone[r], zones - 2); // the first two of each lie in boot memory
   answer(uma_root.zone_keg[r], kegs - 2);
   const used = types_in_use();
-  for (let b = 0; b < KMEM_CLASSES; b++) answer(malloc_zone(b), used.classes[b]);
+  for (const [i, n] of used.classes.entries()) answer(malloc_zone(i), n);
   answer(malloc_root.type_zone[malloc_anchor()], used.types);
   answer(malloc_root.stats_zone[malloc_anchor()], used.blocks);
   const leaked = new Map<string, number>();

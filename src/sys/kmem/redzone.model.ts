@@ -22,6 +22,7 @@ import type { malloc_type_t } from '../h/malloc.ts';
 import { detect_size } from './kern_detect_chain.ts';
 import { free, M_NOWAIT, M_ZERO, malloc, realloc } from './kern_malloc.ts';
 import { malloc_type_attach } from './kern_malloc_type.ts';
+import { MULTIZONE_DAMAGE } from './kern_multizone.ts';
 import { REDZONE_BYTE, REDZONE_CHSIZE } from './redzone_vars.ts';
 
 type rec_t = Ptr<'redzone_model'>;
@@ -81,7 +82,9 @@ export class RedzoneModel {
     this.#types = TYPES.map((name) => malloc_type_attach(name));
     const at = (i: number): rec_t => elem(board.records as rec_t, i * REC_WORDS);
     this.#idle = Array.from({ length: RECORDS }, (_, i) => at(i));
-    kconsole.print = (text) => void this.#said.push(text);
+    kconsole.print = (text) => {
+      if (!text.startsWith(MULTIZONE_DAMAGE)) this.#said.push(text);
+    };
   }
   /** So many steps; then everything that this thread has is freed. */
   run(steps: number): void {

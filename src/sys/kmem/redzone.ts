@@ -43,11 +43,13 @@ import { elem, NULL } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { MD_REDZONE, type malloc_type_t, RT_STACKS, RT_WANTED } from '../h/malloc.ts';
 import { PK_LARGE, PK_MALLOC_END, PK_MARKED, PK_MASK, PK_REST, vm_page } from '../h/vm_page.ts';
+import { zone_name } from '../uma/uma_int.ts';
 import { save, save_word, undo_begin_private, undo_end } from '../sync/undo.ts';
 import type { Detector } from './kern_detect_chain.ts';
 import { page_mark } from './kern_detect.ts';
 import { free_undetected, malloc_undetected } from './kern_malloc.ts';
-import { malloc_type_name_of } from './kern_malloc_type.ts';
+import { multizone_damage } from './kern_multizone.ts';
+import { malloc_block_zone, malloc_type_name_of } from './kern_malloc_type.ts';
 import { stack_depot_save, stack_depot_text } from './kern_stack.ts';
 import {
   REDZONE_BYTE,
@@ -273,6 +275,10 @@ function report(p: number, h: redzone_t): void {
       'Free backtrace:',
       ...frames_text(here),
     ]);
+  }
+  const info = vm_page.info[word_page(p)] & ~PK_MARKED;
+  if (info < PK_MALLOC_END) {
+    multizone_damage(zone_name(malloc_block_zone(p, info)));
   }
   if (sysctl_get(redzone_panic) !== 0) panic('Stopping here.');
 }

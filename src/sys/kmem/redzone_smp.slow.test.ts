@@ -17,6 +17,9 @@ for (const INVARIANTS of [false, true]) {
     t.diagnostic(JSON.stringify(tally));
     assert.ok(tally.pokes > PLACES && tally.reports > PLACES && tally.blocks > tally.zoned);
   });
+  test(`several zones for a size, INVARIANTS ${INVARIANTS}`, async () => {
+    await play_redzones({ ...game, steps: 10_000, killed: 1, zones: 5 });
+  });
   test(`threads that are killed, INVARIANTS ${INVARIANTS}`, async (t) => {
     const tally = await play_redzones({ ...game, steps: 20_000, killed: 3 });
     t.diagnostic(JSON.stringify(tally));

@@ -32,6 +32,8 @@ const crew = new Crew<Tally>(new URL('./redzone_smp.test.worker.ts', import.meta
 export interface Game {
   readonly seed: number;
   readonly INVARIANTS: boolean;
+  /** Zones of each size class. Default 1. */
+  readonly zones?: number;
   /** Threads that play to the end, two at least. */
   readonly workers: number;
   /** Threads that are killed. */
@@ -47,7 +49,7 @@ export async function play_redzones(game: Game): Promise<Tally> {
   const handle = up({
     memory: '16M',
     cpus: 8,
-    options: { INVARIANTS: game.INVARIANTS },
+    options: { INVARIANTS: game.INVARIANTS, MALLOC_DEBUG_MAXZONES: game.zones ?? 1 },
     set: { 'vm.redzone.enable': 1, 'vm.redzone.stacks': 0 },
   });
   const { print } = kconsole;

@@ -9,7 +9,7 @@
  * without a kernel option brings it along.
  */
 import { EINVAL, KmemError } from './errno.ts';
-import type { Options } from './opt.ts';
+import type { WantedOptions } from './opt.ts';
 import { CTLFLAG_TUN, sysctl_decls } from './sysctl_decl.ts';
 
 /** Reads a number as tunables are written; null if it is none. */
@@ -52,8 +52,8 @@ export function kenv_tunables(
   return values;
 }
 /** The kernel options that tunables need which are not at their default. */
-export function kenv_options(values: ReadonlyMap<string, number | string>): Partial<Options> {
-  const needed: Partial<Record<keyof Options, boolean>> = {};
+export function kenv_options(values: ReadonlyMap<string, number | string>): WantedOptions {
+  const needed: WantedOptions = {};
   for (const d of sysctl_decls) {
     const value = values.get(d.name);
     if (d.needs !== null && value !== undefined && value !== d.value) needed[d.needs] = true;

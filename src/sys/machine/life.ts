@@ -51,8 +51,8 @@ export interface Life {
   readonly unhold: (cached: boolean) => number;
   /** An object that shows pages of a loan, or did, ends. */
   readonly object_loan_end: (o: number) => void;
-  /** Allocations and frees of size class `b` on a CPU, over all malloc types. */
-  readonly class_counts: (b: number, cpu: number) => { allocs: number; frees: number };
+  /** Allocations and frees of a zone of malloc on a CPU, over all types that take from it. */
+  readonly class_counts: (z: number, cpu: number) => { allocs: number; frees: number };
   /** The name of the malloc type whose record is at a word. */
   readonly type_name: (t: number) => string;
   /** Where this thread is, a frame a line, innermost first. */

@@ -29,6 +29,8 @@ export interface Options {
   readonly SIM: boolean;
   /** Freed large blocks wait, poisoned, before their pages serve again; for INVARIANTS. */
   readonly QUARANTINE: boolean;
+  /** Zones of each size class of malloc, for types to be dealt out among; 0: one, and no option. */
+  readonly MALLOC_DEBUG_MAXZONES: number;
   /** Derived: an option is on that malloc's fast path knows nothing of. */
   readonly MALLOC_SLOW: boolean;
 }
@@ -48,19 +50,32 @@ export const OPTION_NAMES = [
   'QUARANTINE',
 ] as const satisfies readonly (keyof Options)[];
 
+/** The one that is a number, which stands above the others in that word. */
+export const OPTION_NUMBER = 'MALLOC_DEBUG_MAXZONES';
+const NUMBER_SHIFT = 16;
+const NUMBER_MOST = 0xff;
+/** What is meant by `true`. */
+const NUMBER_TRUE = 8;
+
+/** Options as they are asked for. */
+export type WantedOptions = {
+  -readonly [K in keyof Options]?: K extends typeof OPTION_NUMBER ? number | boolean : boolean;
+};
 /** Options that each machine of this thread has, whatever boot is asked for: set by tests. */
-export const opt_always: { -readonly [K in keyof Options]?: boolean } = {};
+export const opt_always: WantedOptions = {};
 
 /**
  * The option word for the header: bit n is OPTION_NAMES[n].  CHECKED brings WITNESS
- * along, which knows what locks a CPU holds: a broken rule names them.  QUARANTINE brings
- * INVARIANTS along, which poisons what is freed.
+ * along, which knows what locks a CPU holds: a broken rule names them.  QUARANTINE and
+ * MALLOC_DEBUG_MAXZONES bring INVARIANTS along, which poisons what is freed.
  */
-export function opt_word(wanted: Partial<Options>): number {
-  const all: typeof opt_always = { ...wanted, ...opt_always };
+export function opt_word(wanted: WantedOptions): number {
+  const all: WantedOptions = { ...wanted, ...opt_always };
+  const zones = all.MALLOC_DEBUG_MAXZONES ?? 0;
+  const number = typeof zones === 'number' ? Math.min(zones, NUMBER_MOST) : zones ? NUMBER_TRUE : 0;
   if (all.CHECKED) all.WITNESS = true;
-  if (all.QUARANTINE) all.INVARIANTS = true;
-  let word = 0;
+  if (all.QUARANTINE || number > 1) all.INVARIANTS = true;
+  let word = number > 1 ? number << NUMBER_SHIFT : 0;
   for (const [bit, name] of OPTION_NAMES.entries()) if (all[name]) word |= 1 << bit;
   return word;
 }
@@ -71,6 +86,8 @@ export function opt_bind(word: number): void {
     const value = (word & (1 << bit)) !== 0;
     if (opt[name] !== value) once(opt, name, value);
   }
+  const number = (word >>> NUMBER_SHIFT) & NUMBER_MOST;
+  if (opt[OPTION_NUMBER] !== number) once(opt, OPTION_NUMBER, number);
   const slow = opt.INVARIANTS || opt.FAILPOINTS || opt.DIAGNOSTIC || opt.MALLOC_PROFILE;
   if (opt.MALLOC_SLOW !== slow) once(opt, 'MALLOC_SLOW', slow);
 }

@@ -103,7 +103,7 @@ export function cache_counts(z: zone_t, cpu: number): CacheCounts {
     if (cache.cur[c] === cur && cache.spare[c] === spare) break;
   }
   if (zone.mclass[z] !== 0) {
-    return { ...life.class_counts(zone.mclass[z] - 1, cpu), present, out };
+    return { ...life.class_counts(z, cpu), present, out };
   }
   return { allocs, frees: allocs - out, present, out };
 }
