@@ -46,6 +46,7 @@ import {
   ROOT_PMAP,
   ROOT_GUARD,
   ROOT_LOAN,
+  ROOT_STACK,
   ROOT_STORE,
   ROOT_SWAP,
   ROOT_SYSCTL,
@@ -64,6 +65,7 @@ import { vm_map, vm_map_entry, vm_map_root } from '../h/vm_map.ts';
 import { vm_hold } from '../h/vm_hold.ts';
 import { vm_region } from '../h/vm_region.ts';
 import { vm_object, vm_object_root } from '../h/vm_object.ts';
+import { stack_root } from '../h/stack.ts';
 import { swap_root } from '../h/swap.ts';
 import { vm_store_root } from '../h/vm_store.ts';
 import { vnode, vnode_root } from '../h/vm_vnode.ts';
@@ -430,6 +432,10 @@ function bucket_letters(): void {
 // --- malloc, clients, observers ----------------------------------------------------------------
 
 function malloc_letters(): void {
+  const stacks_lock = (): number => anchor(ROOT_STACK) + stack_root.lock;
+  checked_letter('stack', 'n', stacks_lock);
+  checked_letter('stack_sample', 'n', stacks_lock);
+  checked_letter('sample_table', 'n', stacks_lock);
   const the_malloc_lock = (): number => anchor(ROOT_MALLOC) + malloc_root.lock;
   checked_letter('malloc_type', 'l', the_malloc_lock);
   checked_letter('malloc_root', 'l', the_malloc_lock);

@@ -25,6 +25,7 @@ const GROUPS: [path: string, ...left_out: string[]][][] = [
     ['sys/kmem/malloc.test.ts', 'a garbage type panics', 'and around whole pages, INVARIANTS'],
     ['sys/page/vm_page.test.ts', 'seeded sequences of every operation'],
     ['sys/kmem/kern_stack.test.ts', 'a number that is none'],
+    ['sys/kmem/kern_stack_sample.test.ts', 'two threads'],
   ],
   [
     ['sys/client/mbuf.test.ts', 'an mbuf freed twice'],

@@ -97,7 +97,7 @@ import {
   mcache_attach,
 } from '../kmem/kern_malloc_type.ts';
 import { mprof_boot } from '../kmem/kern_mprof.ts';
-import { stack_boot } from '../kmem/kern_stack_vars.ts';
+import { stack_boot, stack_startup } from '../kmem/kern_stack_vars.ts';
 import { multizone_panic } from '../kmem/kern_multizone.ts';
 import { memguard_boot, memguard_startup } from '../kmem/memguard_vars.ts';
 import { redzone_boot } from '../kmem/redzone_vars.ts';
@@ -282,6 +282,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
   [malloc_startup, 'size classes and the declared types'],
   [redzone_boot, 'whether blocks have a pattern before and behind'],
   [mbuf_init, 'mbufs and clusters, and how many there may be'],
+  [stack_startup, 'whether some requests are noted with their stack'],
   [checked_letters, 'in a checked boot: what each lock letter means'],
   [memguard_startup, 'which blocks are guarded, if the boot parameters say some'],
 ];

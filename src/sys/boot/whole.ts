@@ -16,6 +16,8 @@ import {
   memguard_zone_made,
 } from '../kmem/memguard.ts';
 import { memguard_check } from '../kmem/memguard_check.ts';
+import { note_zalloc, note_zfree } from '../kmem/kern_note.ts';
+import { sample_redraw, sample_switch } from '../kmem/kern_stack_sample.ts';
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
 import { contig_run } from '../map/vm_contig_alloc.ts';
@@ -48,6 +50,8 @@ const detect = {
   what: detect_what,
 };
 const debug = { kdb_enter, kdb_panic, panic_dump };
-parts_begin({ ...lock_parts, ...lists, ...memory, ...debug, detect, memguard, checked_letters });
+const note = { zalloc: note_zalloc, zfree: note_zfree };
+const stacks = { detect, memguard, note, stack_switch: sample_switch, stack_redraw: sample_redraw };
+parts_begin({ ...lock_parts, ...lists, ...memory, ...debug, ...stacks, checked_letters });
 
 export * from './main.ts';

@@ -41,7 +41,7 @@ import {
 } from '../h/registry.ts';
 import type { vm_map_t } from '../h/vm_map.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
-import { UMA_ZFLAG_NAMED, UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT } from '../h/uma.ts';
+import { UMA_ZFLAG_PROGRAM, UMA_ZONE_NOFREE, UMA_ZONE_OFFPAGE, UMA_ZONE_ZINIT } from '../h/uma.ts';
 import { VM_ALLOC_SYSTEM } from '../h/vm_page.ts';
 import { M, machine, ROOT_LIB } from '../machine/header.ts';
 import { vm_map_anchor, vm_map_deallocate, vm_map_unanchor } from '../map/vm_map.ts';
@@ -77,7 +77,8 @@ export function part_zone(
   limit: number,
 ): number {
   const anchor = field_word(reg_zone.zone, e);
-  const z = uma_zcreate_nowait(name, size, { align: align - 1, anchor, flags: UMA_ZFLAG_NAMED });
+  const flags = UMA_ZFLAG_PROGRAM;
+  const z = uma_zcreate_nowait(name, size, { align: align - 1, anchor, flags });
   if (z === 0) return ENOMEM;
   if (limit > 0) uma_zone_set_max(z, limit);
   kernel_parts.memguard?.zone_made(z);

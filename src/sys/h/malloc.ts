@@ -97,6 +97,10 @@ export const MD_MEMGUARD = 1;
 export const MD_REDZONE = 2;
 /** Blocks of which a stack is kept: some, or all. */
 export const MD_STACK = 4;
+/** Types and zones whose last operations are kept (kmem/kern_audit.ts). */
+export const MD_AUDIT = 8;
+/** What notes something about blocks, and makes none itself: items of zones, too. */
+export const MD_NOTES = MD_STACK | MD_AUDIT;
 
 export const malloc_root = struct<malloc_root_t>(
   'malloc_root',

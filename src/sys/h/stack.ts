@@ -8,13 +8,15 @@
  * Stacks, frames and strings never change once they are on their list, and stay for as long as
  * the machine is up: a stack is known by the number of its first word.
  */
-import { i32, lock_words, type Ptr, ptr, struct, words } from '../machine/struct.ts';
+import { i32, lock_words, type Ptr, ptr, struct, u32, u64, words } from '../machine/struct.ts';
 
 export type stack_root_t = Ptr<'stack_root'>;
 export type stack_t = Ptr<'stack'>;
 export type stack_frame_t = Ptr<'stack_frame'>;
 export type stack_string_t = Ptr<'stack_string'>;
-/** What stands before each of them. */
+export type stack_sample_t = Ptr<'stack_sample'>;
+export type sample_table_t = Ptr<'sample_table'>;
+/** What stands before each of the first three. */
 export type stack_head_t = Ptr<'stack_head'>;
 
 /** Frames of a stack, as KDB keeps. */
@@ -24,9 +26,15 @@ export const STACK_STRING_WORDS = 45;
 export const SR_STACK = 0;
 export const SR_FRAME = 1;
 export const SR_STRING = 2;
-export const STACK_SORTS = 3;
+/** Sorts that are on lists of the root. */
+export const STACK_LISTED = 3;
+export const SR_SAMPLE = 3;
+export const SR_TABLE = 4;
+export const STACK_SORTS = 5;
 /** Lists of a sort. */
 export const STACK_LISTS = 128;
+/** Lists of samples, by page. */
+export const SAMPLE_LISTS = 1024;
 
 /* Locks: (s) the lock  (h) beside it: read by all */
 export const stack_root = struct<stack_root_t>(
@@ -38,10 +46,14 @@ export const stack_root = struct<stack_root_t>(
   zones: words('s', 'zone of each sort of record, 0: nobody wanted one yet', STACK_SORTS),
   fresh: words('s', 'a record of each sort that is on no list yet, 0: none', STACK_SORTS),
   stacks: i32('sh', 'stacks that are kept'),
-  lists: words('s', 'by sort and hash: the first record', STACK_SORTS * STACK_LISTS),
+  lists: words('s', 'by sort and hash: the first record', STACK_LISTED * STACK_LISTS),
+  sampling: i32('a', '1: some requests are noted with their stack'),
+  samples: i32('sh', 'blocks and items that are noted now'),
+  table: ptr<sample_table_t>('sh', 'lists of them, by page; 0: there was none yet'),
+  gone: ptr<stack_sample_t>('s', 'one that is no more, on its way back to its zone; 0: none'),
 });
 
-/* Locks of this and the following: (c) constant once it is on its list */
+/* Locks of this and the following: (c) constant once it is on its list  (n) the root's lock */
 export const stack_head = struct<stack_head_t>('stack_head')({
   next: ptr<stack_head_t>('c', 'next on the list'),
   hash: i32('c', 'of all that follows'),
@@ -51,6 +63,8 @@ export const stack = struct<stack_t>('stack')({
   magic: i32('c', 'STACK_MAGIC'),
   depth: i32('c', 'frames'),
   frames: words('c', 'those frames, innermost first', STACK_DEPTH),
+  total_bytes: u64('nh', 'bytes that were asked for there, by the samples of all time'),
+  total_objects: u64('nh', 'requests, likewise'),
 });
 export const STACK_MAGIC = 0x57acc5;
 export const stack_frame = struct<stack_frame_t>('stack_frame')({
@@ -61,4 +75,21 @@ export const stack_frame = struct<stack_frame_t>('stack_frame')({
 });
 export const stack_string = struct<stack_string_t>('stack_string')({
   text: words('c', 'UTF-8, its end a zero', STACK_STRING_WORDS),
+});
+
+/* Whose a sample is. */
+export const SK_TYPE = 1;
+export const SK_ZONE = 2;
+export const stack_sample = struct<stack_sample_t>('stack_sample')({
+  next: ptr<stack_sample_t>('n', 'next on the list'),
+  item: i32('n', 'word at which the block or item begins'),
+  kind: i32('n', 'SK_*'),
+  owner: i32('n', 'its malloc type, or its zone'),
+  stack: i32('n', 'who asked for it, 0: not known'),
+  interval: u32('n', 'bytes between two samples when it was drawn'),
+  size: u64('n', 'bytes that were asked for'),
+  time: u64('n', 'when, ms since the epoch'),
+});
+export const sample_table = struct<sample_table_t>('sample_table')({
+  first: words('n', 'by page: the first sample', SAMPLE_LISTS),
 });

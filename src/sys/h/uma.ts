@@ -46,9 +46,9 @@ export const UMA_ZONE_INHERIT =
 /* Flags the allocator sets. */
 /** It is being destroyed: it gives nothing out, and ends when every cache has been handed over. */
 export const UMA_ZFLAG_GOING = 0x08000000;
-export const UMA_ZFLAG_BUCKET = 0x02000000;
 /** A program made it, and asks for its items by M_GUARDABLE. */
-export const UMA_ZFLAG_NAMED = 0x00800000;
+export const UMA_ZFLAG_PROGRAM = 0x00800000;
+export const UMA_ZFLAG_BUCKET = 0x02000000;
 export const UMA_ZFLAG_MULTI = 0x04000000;
 export const UMA_ZFLAG_PRIVALLOC = 0x10000000;
 export const UMA_ZFLAG_INTERNAL = 0x20000000;
@@ -169,6 +169,8 @@ export const ZH_NOCACHE = 16;
 export const ZH_GOING = 32;
 /** memguard is asked for each item that a program wants. */
 export const ZH_GUARD = 128;
+/** Requests may be noted with their stack (kmem/kern_stack_sample.ts). */
+export const ZH_NOTE = 64;
 /** Words from one CPU's cache to the next. */
 export const CACHE_SHIFT = 5;
 

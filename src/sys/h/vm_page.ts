@@ -61,10 +61,14 @@ export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;
 /**
- * Beside a kind of malloc: some block on the page is a detector's (kmem/kern_detect.ts), so a free
+ * Beside a kind of malloc: a block on the page is a detector's (kmem/kern_detect.ts), so a free
  * asks there first.  Set by who has such a block, before it is given out; gone with the page.
  */
-export const PK_MARKED = 0x100;
+export const PK_MARK_BLOCK = 0x100;
+/** The same: a block is noted with its stack (kmem/kern_stack_sample.ts); gone with the last. */
+export const PK_MARK_NOTE = 0x200;
+/** Either. */
+export const PK_MARKED = PK_MARK_BLOCK | PK_MARK_NOTE;
 
 /** The page is all zeros. Means something only between allocation and first use, and while free. */
 export const PG_ZERO = 0x40;

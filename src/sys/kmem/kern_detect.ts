@@ -19,7 +19,7 @@
 import { atomic_and, atomic_or } from '../machine/atomic.ts';
 import { field_word } from '../machine/struct.ts';
 import { KMEM_CLASSES } from '../h/malloc.ts';
-import { PK_MARKED, vm_page } from '../h/vm_page.ts';
+import { PK_MARK_BLOCK, vm_page } from '../h/vm_page.ts';
 import { mcache_hide } from '../uma/uma_cache.ts';
 import { uma, uma_root } from '../uma/uma_int.ts';
 
@@ -35,5 +35,6 @@ export function detect_on(which: number): boolean {
 }
 /** Marks page m: a block on it, in the caller's hand, is a detector's. */
 export function page_mark(m: number): void {
-  if ((vm_page.info[m] & PK_MARKED) === 0) atomic_or(field_word(vm_page.info, 0) + m, PK_MARKED);
+  const marked = (vm_page.info[m] & PK_MARK_BLOCK) !== 0;
+  if (!marked) atomic_or(field_word(vm_page.info, 0) + m, PK_MARK_BLOCK);
 }

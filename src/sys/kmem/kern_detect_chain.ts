@@ -1,8 +1,8 @@
 /*
  * kern_detect_chain: the detectors one after the other, as the kernel calls them.
  *
- *      detect_alloc     the first one that is on and wants the block makes it
- *      detect_free      whose block it is frees it
+ *      detect_alloc     the first one that is on and wants the block makes it; then it is noted
+ *      detect_free      nothing is noted any more; whose block it is frees it
  *      detect_size      whose block it is knows how long it is
  *      detect_what      the same in words, for messages
  *
@@ -13,8 +13,10 @@
  *
  * Read next: kern_detect.ts, how a request comes here.
  */
-import type { MallocDetect } from '../machine/parts.ts';
+import { type MallocDetect, NO_BLOCK } from '../machine/parts.ts';
+import { MD_NOTES } from '../h/malloc.ts';
 import { uma, uma_root } from '../uma/uma_int.ts';
+import { note_alloc, note_free } from './kern_note.ts';
 import { memguard_detector } from './memguard.ts';
 import { redzone_detector } from './redzone.ts';
 
@@ -30,14 +32,16 @@ export const detectors: Detector[] = [memguard_detector, redzone_detector];
 /** A block by the first detector that wants it; 0: none does; NO_BLOCK: it found no memory. */
 export function detect_alloc(size: number, t: number, flags: number): number {
   const on = root.detect[uma()];
+  let p = 0;
   for (const d of detectors) {
-    const p = (on & d.which) !== 0 ? d.alloc(size, t, flags) : 0;
-    if (p !== 0) return p;
+    p = (on & d.which) !== 0 ? d.alloc(size, t, flags) : 0;
+    if (p !== 0) break;
   }
-  return 0;
+  return p !== NO_BLOCK && (on & MD_NOTES) !== 0 ? note_alloc(p, size, t, flags) : p;
 }
 /** Frees the block at p, which a program has, if it is a detector's. */
 export function detect_free(p: number, t: number): boolean {
+  note_free(p);
   return detectors.some((d) => d.free(p, t));
 }
 /**

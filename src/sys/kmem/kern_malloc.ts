@@ -51,6 +51,7 @@ import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts
 import {
   KMEM_ZMAX as KMEM_ZMAX_,
   M_MAGIC,
+  MD_STACK as MD_STACK_,
   M_VERSION,
   type malloc_type_t,
   malloc_type,
@@ -103,6 +104,7 @@ import {
   slab_user_word,
   vtoslab,
 } from '../uma/uma_keg.ts';
+import { free_counted, malloc_counted } from './kern_malloc_counted.ts';
 import { mprof_count } from './kern_mprof.ts';
 import { POISON_BYTE, quarantine_free } from './kern_quarantine.ts';
 import {
@@ -130,6 +132,7 @@ export { malloc_type_attach } from './kern_malloc_type.ts';
 
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
 const KMEM_ZMAX = KMEM_ZMAX_;
+const MD_STACK = MD_STACK_;
 const M_ZERO = M_ZERO_;
 const PAGE_WORD_SHIFT = PAGE_WORD_SHIFT_;
 const PK_MASK = PK_MASK_;
@@ -255,6 +258,10 @@ function count_free(s: number, b: number): void {
 // --- small blocks, off the fast path --------------------------------------------------------
 
 function malloc_slow(size: number, t: malloc_type_t, flags: number): number {
+  if (root.detect[uma()] === MD_STACK) {
+    const counted = malloc_counted(size, t, flags);
+    if (counted !== 0) return counted;
+  }
   const outer = kernel_enter();
   let item = 0;
   try {
@@ -305,6 +312,7 @@ function mcache_fit(c: cache_t, b: number): void {
   if (mcache.bucket[elem(mcache_of(hot.cpu), b)] !== cache.cur[c]) mcache_show(b, cache.cur[c]);
 }
 function free_slow(p: number, t: malloc_type_t, b: number): void {
+  if (root.detect[uma()] === MD_STACK && free_counted(p, t, b)) return;
   const outer = kernel_enter();
   try {
     free_small(p, t, b);

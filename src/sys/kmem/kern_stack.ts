@@ -26,7 +26,7 @@ import { mem } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
-import { elem, field_word, get_string, NULL, set_string } from '../machine/struct.ts';
+import { elem, field_word, get_string, NULL, set64, set_string } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
@@ -41,9 +41,12 @@ import {
   stack,
   stack_frame,
   type stack_frame_t,
+  sample_table,
+  STACK_LISTED,
   stack_head,
   type stack_head_t,
   stack_root,
+  stack_sample,
   type stack_root_t,
   stack_string,
   type stack_string_t,
@@ -61,15 +64,17 @@ const root = stack_root;
 const head = stack_head;
 
 const HEAD = head.sizeof;
-/** By sort of record: its zone, and its words, the head among them. */
+/** By sort of record: its zone, and its words. */
 const sort_of = (name: string, help: string, words: number): { name: string; words: number } => ({
   name: zone_declared(name, help),
-  words: HEAD + words,
+  words,
 });
 const SORTS = [
-  sort_of('stack', 'Stacks that are kept, each once', stack.sizeof),
-  sort_of('stack frame', 'Frames of stacks, each once', stack_frame.sizeof),
-  sort_of('stack string', 'Names of functions and files, each once', stack_string.sizeof),
+  sort_of('stack', 'Stacks that are kept, each once', HEAD + stack.sizeof),
+  sort_of('stack frame', 'Frames of stacks, each once', HEAD + stack_frame.sizeof),
+  sort_of('stack string', 'Names of functions and files, each once', HEAD + stack_string.sizeof),
+  sort_of('stack sample', 'Blocks and items that are noted with their stack', stack_sample.sizeof),
+  sort_of('stack table', 'Lists of those, by page', sample_table.sizeof),
 ];
 
 /** The number of the calling thread's stack; 0: it is not known. Inside the kernel. */
@@ -143,6 +148,8 @@ function keep(r: stack_root_t, frames: readonly Frame[]): stack_t {
     stack.magic[s] = STACK_MAGIC;
     stack.depth[s] = n;
     for (let i = 0; i < STACK_DEPTH; i++) stack.frames[elem(s, i)] = places[i] ?? NULL;
+    set64(stack.total_bytes, s, 0);
+    set64(stack.total_objects, s, 0);
   });
 }
 function frame_record(r: stack_root_t, f: Frame): stack_frame_t {
@@ -225,10 +232,9 @@ function make<T extends number>(
   fill: (p: T) => void,
 ): T {
   const f = elem(r, sort);
-  if (root.fresh[f] === NULL && !fresh_record(r, sort)) return NULL as T;
-  const h = root.fresh[f] as stack_head_t;
+  const h = stack_fresh(r, sort) as stack_head_t;
+  if (h === NULL) return NULL as T;
   const list = list_word(r, sort, hash);
-  checked_fresh(h, SORTS[sort].words);
   head.hash[h] = hash;
   head.next[h] = root.lists[list] as stack_head_t;
   fill(body<T>(h));
@@ -243,14 +249,20 @@ function make<T extends number>(
   undo_end();
   return body<T>(h);
 }
-/** Takes a record out of its zone. False: no memory. */
-function fresh_record(r: stack_root_t, sort: number): boolean {
-  const z = zone_of(r, sort);
-  if (z === NULL) return false;
-  return zone_alloc_at(z, M_NOWAIT | M_NORECLAIM, field_word(root.fresh, elem(r, sort))) !== 0;
+/** A record to be filled, anchored by `fresh` until it has its place. NULL: no memory. */
+export function stack_fresh(r: stack_root_t, sort: number): number {
+  const at = elem(r, sort);
+  if (root.fresh[at] === NULL) {
+    const z = stack_zone(r, sort);
+    if (z === NULL) return NULL;
+    zone_alloc_at(z, M_NOWAIT | M_NORECLAIM, field_word(root.fresh, at));
+  }
+  const p = root.fresh[at];
+  if (p !== NULL) checked_fresh(p, SORTS[sort].words);
+  return p;
 }
 /** The zone of a sort, made if there is none. NULL: no memory for it. */
-function zone_of(r: stack_root_t, sort: number): zone_t {
+export function stack_zone(r: stack_root_t, sort: number): zone_t {
   const at = elem(r, sort);
   if ((root.made[r] & (1 << sort)) !== 0) return root.zones[at] as zone_t;
   // The word is written under the UMA lock: if that one died there, it is put back now.
@@ -307,7 +319,7 @@ export function stack_depot_check(): void {
   const seen = new Set<string>();
   let stacks = 0;
   let fault = '';
-  for (let i = 0; i < SORTS.length * STACK_LISTS; i++) {
+  for (let i = 0; i < STACK_LISTED * STACK_LISTS; i++) {
     let h = root.lists[elem(r, i)] as stack_head_t;
     for (; h !== NULL; h = head.next[h]) {
       if ((head.hash[h] >>> 0) % STACK_LISTS !== i % STACK_LISTS) fault = `${h * 4}: wrong list`;

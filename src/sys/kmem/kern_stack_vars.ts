@@ -6,8 +6,16 @@
  */
 import { counter_u64 } from '../machine/counter.ts';
 import { boot_alloc, M, machine, ROOT_STACK } from '../machine/header.ts';
+import { EOPNOTSUPP } from '../machine/errno.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import { elem } from '../machine/struct.ts';
-import { CTLFLAG_RWTUN, sysctl_uint, sysctl_value } from '../machine/sysctl_decl.ts';
+import {
+  CTLFLAG_RWTUN,
+  sysctl_get,
+  sysctl_proc,
+  sysctl_uint,
+  sysctl_value,
+} from '../machine/sysctl_decl.ts';
 import { stack_root, type stack_root_t } from '../h/stack.ts';
 import { mtx_init } from '../sync/kern_mutex.ts';
 import { LC_STACKS } from '../sync/lock_order.ts';
@@ -29,6 +37,44 @@ export const v_stack_full = counter_u64(
   'Stacks that were not kept, because of vm.stack.max or for want of memory',
 );
 
+export const v_sample_lost = counter_u64(
+  'vm.stack.lost',
+  'Requests that were to be noted, and were not for want of memory',
+);
+const enable = sysctl_uint('vm.stack.enable', {
+  value: 0,
+  max: 1,
+  flags: CTLFLAG_RWTUN,
+  help: 'Notes some requests of malloc and of zones of the program with their stack',
+  check: (on) => {
+    if (kernel_parts.stack_switch) kernel_parts.stack_switch(on !== 0);
+    else if (on !== 0) return EOPNOTSUPP;
+    return 0;
+  },
+});
+export const stack_interval = sysctl_uint('vm.stack.interval', {
+  value: 2 ** 19,
+  min: 1,
+  max: 2 ** 30,
+  flags: CTLFLAG_RWTUN,
+  unit: 'bytes',
+  help: 'Bytes that are asked for between two requests that are noted, on average; 1: each is',
+  check: () => {
+    kernel_parts.stack_redraw?.();
+    return 0;
+  },
+});
+sysctl_value(
+  'vm.stack.samples',
+  { type: 'uint', help: 'Blocks and items in use that are noted with their stack' },
+  () => stack_root.samples[stack_anchor()],
+);
+sysctl_proc(
+  'kern.stackprof',
+  { type: 'opaque', fmt: 'S,stackprof', help: 'By stack: bytes and objects in use, and in all' },
+  (req) => kernel_parts.stackprof_report?.(req) ?? EOPNOTSUPP,
+);
+
 /** The record that anchors the stacks. */
 export function stack_anchor(): stack_root_t {
   return machine.roots[elem(M, ROOT_STACK)] as stack_root_t;
@@ -38,4 +84,8 @@ export function stack_boot(): void {
   const r = boot_alloc(stack_root.sizeof, 'stacks', 32) as stack_root_t;
   machine.roots[elem(M, ROOT_STACK)] = r;
   mtx_init(stack_root.lock, r, LC_STACKS);
+}
+/** Sampling begins with the machine, if its tunable says so. */
+export function stack_startup(): void {
+  if (sysctl_get(enable) !== 0) kernel_parts.stack_switch?.(true);
 }

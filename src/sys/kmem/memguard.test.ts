@@ -12,7 +12,7 @@ import { KernelPanic } from '../machine/panic.ts';
 import { MAP_ENTRY_ITEM } from '../h/vm_map.ts';
 import { PK_OBJECT } from '../h/vm_page.ts';
 import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
-import { UMA_ZFLAG_NAMED, UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
+import { UMA_ZFLAG_PROGRAM, UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
 import { page_failpoint, vm_page_census } from '../page/vm_page.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
@@ -254,7 +254,7 @@ describe('where they lie', () => {
   });
   test('items: at the end of a page as far as their zone aligns them', () => {
     guard_up({ desc: 'mine' });
-    const z = uma_zcreate('mine', 40, { align: 63, flags: UMA_ZFLAG_NAMED });
+    const z = uma_zcreate('mine', 40, { align: 63, flags: UMA_ZFLAG_PROGRAM });
     kernel_parts.memguard?.zone_made(z);
     const p = uma_zalloc(z, M_NOWAIT | M_GUARDABLE) * 4;
     assert.ok(is_guarded(p));
@@ -274,7 +274,7 @@ describe('where they lie', () => {
   });
   test('items of a zone that keeps its pages: with option 4', () => {
     guard_up({ desc: 'kept' });
-    const flags = UMA_ZFLAG_NAMED | UMA_ZONE_NOFREE;
+    const flags = UMA_ZFLAG_PROGRAM | UMA_ZONE_NOFREE;
     const z: zone_t = uma_zcreate('kept', 40, { flags });
     kernel_parts.memguard?.zone_made(z);
     const plain = uma_zalloc(z, M_NOWAIT | M_GUARDABLE);

@@ -56,7 +56,7 @@ import {
 } from '../h/memguard.ts';
 import {
   UMA_NAME_WORDS,
-  UMA_ZFLAG_NAMED,
+  UMA_ZFLAG_PROGRAM,
   UMA_ZONE_NOFREE,
   uma_keg,
   uma_zone,
@@ -221,7 +221,7 @@ export function memguard_update(): void {
 }
 /** Whether a zone asks for each item. */
 function zone_update(z: zone_t, on: boolean): void {
-  const asks = on && (uma_zone.flags[z] & UMA_ZFLAG_NAMED) !== 0 && (guard_chance() || named(z));
+  const asks = on && (uma_zone.flags[z] & UMA_ZFLAG_PROGRAM) !== 0 && (guard_chance() || named(z));
   const hooks = field_word(uma_zone.hooks, z);
   if (asks) atomic_or(hooks, ZH_GUARD);
   else if ((uma_zone.hooks[z] & ZH_GUARD) !== 0) atomic_and(hooks, ~ZH_GUARD);

@@ -172,6 +172,7 @@ export const pcpu = struct<pcpu_t>(
   swap_n: i32('t', 'slots from there on'),
   swap_old: i32('t', 'first slot that no page has any more, and that is not free yet; 0: none'),
   swap_olds: i32('t', 'slots from there on'),
+  sample_left: i32('p', 'bytes to the next request that is noted with its stack, 0: not drawn'),
 });
 
 export type mcache_t = Ptr<'mcache'>;

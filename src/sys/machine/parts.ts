@@ -44,6 +44,13 @@ export interface MallocDetect {
   /** What lies at p if it is in a detector's block, in a phrase; '': it is in none. */
   readonly what?: (p: number) => string;
 }
+/** What notes who had an item of a zone (kmem/kern_note.ts). */
+export interface ZoneNote {
+  /** An item was taken, and nobody has it yet. */
+  readonly zalloc: (z: number, item: number) => void;
+  /** One is about to be given back. */
+  readonly zfree: (z: number, item: number) => void;
+}
 /** What MallocDetect.alloc answers where a request has failed. */
 export const NO_BLOCK = -1;
 /** Guarded blocks (kmem/memguard.ts). */
@@ -92,6 +99,12 @@ export interface KernelParts {
   readonly contig_run?: (n: number, req: number, wait: boolean) => number;
   readonly detect?: MallocDetect;
   readonly memguard?: MemGuard;
+  readonly note?: ZoneNote;
+  /** Turns the sampling of stacks on or off. */
+  readonly stack_switch?: (on: boolean) => void;
+  /** Samples are drawn anew on all CPUs. */
+  readonly stack_redraw?: () => void;
+  readonly stackprof_report?: SysctlHandler;
   readonly kmem_reap?: (cpu: number) => void;
   kernel_fault?(mp: number, vpn: number, access: number): number;
 }

@@ -64,6 +64,7 @@ import {
   ZH_GOING,
   ZH_GUARD,
   ZH_NOCACHE as ZH_NOCACHE_,
+  ZH_NOTE,
   type zone_t,
 } from '../h/uma.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -128,8 +129,8 @@ const CACHES = uma_zone.sizeof;
 const SHIFT = CACHE_SHIFT;
 
 /* The fast paths are written out, so that V8 can inline them (kern_malloc.ts). */
-const NO_FAST_ALLOC = ZH_CTOR | ZH_DEBUG | ZH_GUARD;
-const NO_FAST_FREE = ZH_DTOR | ZH_DEBUG | ZH_FULL;
+const NO_FAST_ALLOC = ZH_CTOR | ZH_DEBUG | ZH_GUARD | ZH_NOTE;
+const NO_FAST_FREE = ZH_DTOR | ZH_DEBUG | ZH_FULL | ZH_NOTE;
 
 /**
  * Takes an item of zone z: a word address, 0 if there is none.  `flags` is
@@ -187,6 +188,7 @@ export function uma_zfree_past_caches(z: zone_t, item: number): void {
   const outer = kernel_enter();
   try {
     const hooks = zone.hooks[z];
+    if (hooks & ZH_NOTE) kernel_parts.note?.zfree(z, item);
     if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], 0);
     if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
     zone_free_item(z, item);
@@ -222,7 +224,7 @@ export function uma_cache_take(z: zone_t): number {
  * destructs once more, or asks uma_zfreed_last first.
  */
 export function uma_cache_give(z: zone_t, item: number): boolean {
-  if ((zone.hooks[z] & (ZH_DEBUG | ZH_FULL | ZH_NOCACHE)) !== 0) return false;
+  if ((zone.hooks[z] & (ZH_DEBUG | ZH_FULL | ZH_NOCACHE | ZH_NOTE)) !== 0) return false;
   const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
   const n = bucket.cnt[b];
   if (n >= bucket.entries[b]) return false;
@@ -255,6 +257,7 @@ function uma_zalloc_finish(z: zone_t, item: number, arg: number, flags: number):
     }
   }
   if (flags & M_ZERO) hw.fill(item, 0, (zone.size[z] + 3) >> 2);
+  if (hooks & ZH_NOTE) kernel_parts.note?.zalloc(z, item);
   return item;
 }
 function uma_zfree_hooks(z: zone_t, item: number, arg: number): void {
@@ -268,6 +271,7 @@ function uma_zfree_hooks(z: zone_t, item: number, arg: number): void {
 }
 function zfree_hooks(z: zone_t, item: number, arg: number): void {
   const hooks = zone.hooks[z];
+  if (hooks & ZH_NOTE) kernel_parts.note?.zfree(z, item);
   if (hooks & ZH_DTOR) vector_call<dtor_t>(zone.dtor[z])(item, zone.size[z], arg);
   if (hooks & ZH_DEBUG) uma_dbg_free(z, item);
   const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];

@@ -12,7 +12,7 @@
 
 import { W_KEGLIMIT } from '../machine/wmesg.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
-import { atomic_or } from '../machine/atomic.ts';
+import { atomic_and, atomic_load, atomic_or } from '../machine/atomic.ts';
 import { E2BIG, EBUSY, EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_UMA } from '../machine/header.ts';
 import { cpu_nobody, pcpu, thr } from '../machine/cpu.ts';
@@ -21,6 +21,7 @@ import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
 import { add64, elem, field_word, NULL, set_string } from '../machine/struct.ts';
+import { MD_NOTES } from '../h/malloc.ts';
 import { M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
@@ -33,6 +34,7 @@ import {
   UMA_ZFLAG_CACHEONLY,
   UMA_ZFLAG_INTERNAL,
   UMA_ZFLAG_MULTI,
+  UMA_ZFLAG_PROGRAM,
   UMA_ZFLAG_PRIVALLOC,
   UMA_ZONE_INHERIT,
   UMA_ZONE_MALLOC,
@@ -51,6 +53,7 @@ import {
   ZH_DTOR,
   ZH_FULL as ZH_FULL_,
   ZH_NOCACHE,
+  ZH_NOTE,
   type zone_t,
 } from '../h/uma.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -242,6 +245,23 @@ function publish(k: keg_t, z: zone_t, anchor: number, in_hand: number): void {
   }
   uma_root.nzones[r]++;
   undo_end();
+  if (uma_root.detect[r] & MD_NOTES) zone_notes(z, true);
+  mtx_unlock(uma_root.lock, r);
+}
+
+/** Has requests of a zone of the program noted, or not. */
+function zone_notes(z: zone_t, on: boolean): void {
+  if ((zone.flags[z] & UMA_ZFLAG_PROGRAM) === 0) return;
+  const w = field_word(zone.hooks, z);
+  if (on) atomic_or(w, ZH_NOTE);
+  else atomic_and(w, ~ZH_NOTE);
+}
+/** The same for all zones of the program, by what MD_* says by now. */
+export function uma_notes(): void {
+  const r = uma();
+  mtx_lock(uma_root.lock, r);
+  const on = (atomic_load(field_word(uma_root.detect, r)) & MD_NOTES) !== 0;
+  uma_each_zone((z) => zone_notes(z, on));
   mtx_unlock(uma_root.lock, r);
 }
 

@@ -1,0 +1,327 @@
+/*
+ * kern_stack_sample: of some requests it is noted who made them.
+ *
+ *      root.table    first[page % 1024] ──> sample ──> sample        in use, and who asked
+ *      stack         total_bytes, total_objects                      of all time
+ *
+ * A stack costs as much as a thousand allocations, so one request in so many *bytes* is noted: as
+ * if marks lay on the bytes that a program asks for, at random, vm.stack.interval apart on average,
+ * and a request with a mark on it is noted.  A byte is as likely to be marked wherever it is asked
+ * for, so large requests are found early and many small ones as surely.  Each CPU counts down the
+ * bytes to the next mark (pcpu.sample_left), by plain stores of its own.
+ *
+ * What a sample stands for.  A request of s bytes has a mark with probability p = 1 - exp(-s /
+ * interval), so one that was noted stands for 1 / p requests and s / p bytes.  With an interval of
+ * 1 every request is noted and stands for itself.  tcmalloc and V8 count in the same way.
+ *
+ * A block that is noted lies on a page with PK_MARK_NOTE, so that its free comes by here; the mark
+ * goes with the last sample of its page.  Items of zones come by here while ZH_NOTE is set.  Turned
+ * off, all samples are forgotten.  realloc that leaves a block where it is leaves its sample, too.
+ *
+ * Deaths.  A block is noted after it was taken, and its sample is removed before it is freed: who
+ * dies in between leaves a block that is not noted, or a sample whose block is lost, too.  A sample
+ * on its way is led to by `fresh` or `gone` (kern_stack.ts).
+ *
+ * A thread with the core alone frees blocks and removes no samples: these stay until the address
+ * is noted again.
+ *
+ * Read next: kern_stackprof.ts, what the samples say.
+ */
+import { atomic_and, atomic_load, atomic_or, atomic_store } from '../machine/atomic.ts';
+import { now_ms } from '../machine/clock.ts';
+import { counter_add } from '../machine/counter.ts';
+import { cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { machine_random } from '../machine/machdep.ts';
+import { hw, mem, word_page } from '../machine/memory.ts';
+import { panic } from '../machine/panic.ts';
+import { checked_publish } from '../machine/parts.ts';
+import { add64, elem, field_word, get64, NULL, set64 } from '../machine/struct.ts';
+import { sysctl_get } from '../machine/sysctl_decl.ts';
+import { MD_STACK } from '../h/malloc.ts';
+import {
+  SAMPLE_LISTS,
+  type sample_table_t,
+  sample_table,
+  SK_TYPE,
+  SR_SAMPLE,
+  SR_TABLE,
+  STACK_MAGIC,
+  stack,
+  stack_root,
+  type stack_root_t,
+  stack_sample,
+  type stack_sample_t,
+  type stack_t,
+} from '../h/stack.ts';
+import { PK_MARK_NOTE, vm_page } from '../h/vm_page.ts';
+import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save, save64_two, undo_begin, undo_end } from '../sync/undo.ts';
+import { zone_free_at } from '../uma/uma_core.ts';
+import { uma_notes } from '../uma/uma_zone.ts';
+import { detect_set } from './kern_detect.ts';
+import { stack_fresh, stack_zone } from './kern_stack.ts';
+import { stack_anchor, stack_interval, v_sample_lost } from './kern_stack_vars.ts';
+
+const root = stack_root;
+const sample = stack_sample;
+const table = sample_table;
+
+// --- when ---------------------------------------------------------------------------------------
+
+/** Most bytes to the next mark: a word's. */
+const LEFT_MAX = 2 ** 31 - 1;
+/** Bytes to the next mark. */
+function draw(): number {
+  const interval = sysctl_get(stack_interval);
+  if (interval <= 1) return 1;
+  const u = (machine_random() + 1) / 2 ** 32; // above 0, to 1
+  return Math.min(LEFT_MAX, Math.max(1, Math.ceil(-Math.log(u) * interval)));
+}
+/** Counts a request of this CPU. True: it is to be noted. */
+export function sample_due(size: number): boolean {
+  const left = (pcpu.sample_left[thr.pc] || draw()) - Math.max(size, 1);
+  pcpu.sample_left[thr.pc] = left > 0 ? left : draw();
+  return left <= 0;
+}
+/** The next mark is drawn anew on each CPU: the interval changes. */
+export function sample_redraw(): void {
+  for (let cpu = 0; cpu < cpu_slots(); cpu++) {
+    atomic_store(field_word(pcpu.sample_left, pcpu_of(cpu)), 0);
+  }
+}
+/** How many requests one of `size` bytes stands for that was noted. */
+export function sample_stands_for(size: number, interval: number): number {
+  return interval <= 1 ? 1 : 1 / -Math.expm1(-Math.max(size, 1) / interval);
+}
+/** Begins to note requests, or ends that and forgets all. */
+export function sample_switch(on: boolean): void {
+  const r = stack_anchor();
+  atomic_store(field_word(root.sampling, r), on ? 1 : 0);
+  if (on) sample_redraw();
+  detect_set(MD_STACK, on);
+  uma_notes();
+  while (!on && forget_some(r));
+}
+/** Whether requests are noted. */
+export function sampling(): boolean {
+  return root.sampling[stack_anchor()] !== 0;
+}
+
+// --- noting -------------------------------------------------------------------------------------
+
+function list_of(of: sample_table_t, item: number): sample_table_t {
+  return elem(of, word_page(item) % SAMPLE_LISTS);
+}
+/**
+ * Notes that the block or item that begins at word `item` is `owner`'s, and who asked for it.  It
+ * is the caller's, and nobody else has it yet.
+ */
+export function sample_add(
+  item: number,
+  size: number,
+  kind: number,
+  owner: number,
+  id: number,
+): void {
+  const r = stack_anchor();
+  mtx_lock(root.lock, r);
+  const of = root.sampling[r] === 0 ? NULL : table_of(r);
+  const p = of === NULL ? NULL : (stack_fresh(r, SR_SAMPLE) as stack_sample_t);
+  if (p === NULL) counter_add(v_sample_lost, root.sampling[r]);
+  else {
+    take_off(r, item); // of one whose free nobody saw
+    sample.item[p] = item;
+    sample.kind[p] = kind;
+    sample.owner[p] = owner;
+    sample.stack[p] = id;
+    sample.interval[p] = sysctl_get(stack_interval);
+    set64(sample.size, p, size);
+    set64(sample.time, p, now_ms());
+    checked_publish(p);
+    if (kind === SK_TYPE) {
+      atomic_or(field_word(vm_page.info, 0) + word_page(item), PK_MARK_NOTE);
+    }
+    put_on(r, list_of(of as sample_table_t, item), p);
+  }
+  mtx_unlock(root.lock, r);
+}
+function put_on(r: stack_root_t, list: sample_table_t, p: stack_sample_t): void {
+  const s = sample.stack[p] as stack_t;
+  sample.next[p] = table.first[list] as stack_sample_t;
+  undo_begin(root.lock, r);
+  save(table.first, list);
+  save(root.fresh, elem(r, SR_SAMPLE));
+  save(root.samples, r);
+  if (s !== NULL) {
+    const n = sample_stands_for(get64(sample.size, p), sample.interval[p]);
+    save64_two(stack.total_bytes, stack.total_objects, s);
+    add64(stack.total_bytes, s, n * get64(sample.size, p));
+    add64(stack.total_objects, s, n);
+  }
+  table.first[list] = p;
+  root.fresh[elem(r, SR_SAMPLE)] = NULL;
+  root.samples[r]++;
+  undo_end();
+}
+/** The lists, made if there are none. NULL: no memory. */
+function table_of(r: stack_root_t): sample_table_t {
+  if (root.table[r] !== NULL) return root.table[r];
+  const of = stack_fresh(r, SR_TABLE) as sample_table_t;
+  if (of === NULL) return of;
+  hw.fill(of, 0, table.sizeof);
+  checked_publish(of);
+  undo_begin(root.lock, r);
+  save(root.table, r);
+  save(root.fresh, elem(r, SR_TABLE));
+  root.table[r] = of;
+  root.fresh[elem(r, SR_TABLE)] = NULL;
+  undo_end();
+  return of;
+}
+
+// --- the end of one -----------------------------------------------------------------------------
+
+/** The block or item at word `item` is about to be freed: nothing is noted of it any more. */
+export function sample_remove(item: number): void {
+  const r = stack_anchor();
+  const of = root.table[r];
+  // Read without the lock: who frees a block that is noted finds its list not empty.
+  if (of === NULL || atomic_load(field_word(table.first, list_of(of, item))) === NULL) return;
+  mtx_lock(root.lock, r);
+  take_off(r, item);
+  mtx_unlock(root.lock, r);
+}
+function take_off(r: stack_root_t, item: number): void {
+  const list = list_of(root.table[r], item);
+  const m = word_page(item);
+  let before = NULL as stack_sample_t;
+  let found = NULL as stack_sample_t;
+  let others = 0;
+  let last = NULL as stack_sample_t;
+  for (let p = table.first[list] as stack_sample_t; p !== NULL; p = sample.next[p]) {
+    if (sample.item[p] === item) [before, found] = [last, p];
+    else if (word_page(sample.item[p]) === m) others++;
+    last = p;
+  }
+  if (found !== NULL) unlink(r, list, before, found);
+  if (others === 0 && (vm_page.info[m] & PK_MARK_NOTE) !== 0) {
+    atomic_and(field_word(vm_page.info, 0) + m, ~PK_MARK_NOTE);
+  }
+}
+/** Takes sample p, which is behind `before` (NULL: the first), off its list. */
+function unlink(
+  r: stack_root_t,
+  list: sample_table_t,
+  before: stack_sample_t,
+  p: stack_sample_t,
+): void {
+  mtx_assert(root.lock, r);
+  give_back(r); // what one that died had in work
+  undo_begin(root.lock, r);
+  save(root.gone, r);
+  save(root.samples, r);
+  if (before === NULL) {
+    save(table.first, list);
+    table.first[list] = sample.next[p];
+  } else {
+    save(sample.next, before);
+    sample.next[before] = sample.next[p];
+  }
+  root.gone[r] = p;
+  root.samples[r]--;
+  undo_end();
+  give_back(r);
+}
+function give_back(r: stack_root_t): void {
+  const p = root.gone[r];
+  if (p !== NULL) zone_free_at(stack_zone(r, SR_SAMPLE), p, field_word(root.gone, r));
+}
+/** So many lists are emptied in one hold of the lock. */
+const FORGET_LISTS = 16;
+/** Where forgetting goes on, in this thread: who finds samples on all lists begins anew. */
+let forget_at = 0;
+/** Forgets some samples. False: there are none left, or somebody turned it on again. */
+function forget_some(r: stack_root_t): boolean {
+  mtx_lock(root.lock, r);
+  for (let n = 0; n < FORGET_LISTS && root.sampling[r] === 0 && root.samples[r] > 0; n++) {
+    const list = elem(root.table[r], forget_at++ % SAMPLE_LISTS);
+    for (let p = table.first[list] as stack_sample_t; p !== NULL; ) {
+      take_off(r, sample.item[p]);
+      p = table.first[list] as stack_sample_t;
+    }
+  }
+  const more = root.sampling[r] === 0 && root.samples[r] > 0;
+  mtx_unlock(root.lock, r);
+  return more;
+}
+
+// --- looking at them ----------------------------------------------------------------------------
+
+/** A block or item in use whose request was noted. */
+export interface Sample {
+  /** Word at which it begins. */
+  readonly item: number;
+  readonly kind: number;
+  readonly owner: number;
+  readonly stack: number;
+  readonly size: number;
+  /** How many it stands for. */
+  readonly objects: number;
+  /** When it was asked for, ms since the epoch. */
+  readonly time: number;
+}
+/** All of them. Takes the lock. */
+export function samples_list(): Sample[] {
+  const r = stack_anchor();
+  mtx_lock(root.lock, r);
+  const all = samples_walk();
+  mtx_unlock(root.lock, r);
+  return all;
+}
+/** The same without the lock, of a dump: believes nothing, and comes to an end. */
+export function samples_walk(): Sample[] {
+  const r = stack_anchor();
+  const all: Sample[] = [];
+  const of = root.table[r];
+  if (!(of > 0 && of + table.sizeof <= mem.I32.length)) return all;
+  for (let i = 0; i < SAMPLE_LISTS; i++) {
+    let p = table.first[elem(of, i)] as stack_sample_t;
+    for (; p > 0 && p + sample.sizeof <= mem.I32.length; p = sample.next[p]) {
+      if (all.length >= root.samples[r]) return all;
+      const size = get64(sample.size, p);
+      all.push({
+        item: sample.item[p],
+        kind: sample.kind[p],
+        owner: sample.owner[p],
+        stack: sample.stack[p],
+        size,
+        objects: sample_stands_for(size, sample.interval[p]),
+        time: get64(sample.time, p),
+      });
+    }
+  }
+  return all;
+}
+/**
+ * Proves that every sample is on its list once, on a page with its mark if it is a block, and has
+ * a stack or none.  Takes the lock.
+ */
+export function samples_check(): void {
+  const r = stack_anchor();
+  mtx_lock(root.lock, r);
+  const all = samples_walk();
+  const items = new Set(all.map((s) => s.item));
+  const bad = all.find(({ item, kind, stack: s }) => {
+    const marked = (vm_page.info[word_page(item)] & PK_MARK_NOTE) !== 0;
+    return (kind === SK_TYPE && !marked) || (s !== 0 && stack.magic[s as stack_t] !== STACK_MAGIC);
+  });
+  let marked = 0;
+  for (const m of new Set(all.map((s) => word_page(s.item)))) {
+    if ((vm_page.info[m] & PK_MARK_NOTE) !== 0) marked++;
+  }
+  const counted = root.samples[r];
+  mtx_unlock(root.lock, r);
+  if (items.size !== all.length) panic('stack samples: an item is noted twice');
+  if (all.length !== counted) panic(`stack samples: ${all.length}, counted ${counted}`);
+  if (bad !== undefined) panic(`stack samples: ${bad.item * 4}: no mark, or no stack: ${marked}`);
+}
