@@ -18,6 +18,7 @@ import {
 import { memguard_check } from '../kmem/memguard_check.ts';
 import { note_zalloc, note_zfree } from '../kmem/kern_note.ts';
 import { sample_redraw, sample_switch } from '../kmem/kern_stack_sample.ts';
+import { stackprof_report } from '../kmem/kern_stackprof.ts';
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
 import { contig_run } from '../map/vm_contig_alloc.ts';
@@ -51,7 +52,14 @@ const detect = {
 };
 const debug = { kdb_enter, kdb_panic, panic_dump };
 const note = { zalloc: note_zalloc, zfree: note_zfree };
-const stacks = { detect, memguard, note, stack_switch: sample_switch, stack_redraw: sample_redraw };
+const stacks = {
+  detect,
+  memguard,
+  note,
+  stack_switch: sample_switch,
+  stack_redraw: sample_redraw,
+  stackprof_report,
+};
 parts_begin({ ...lock_parts, ...lists, ...memory, ...debug, ...stacks, checked_letters });
 
 export * from './main.ts';

@@ -312,6 +312,18 @@ function text_of(p: stack_string_t): string {
   return get_string(stack_string.text, p, STACK_STRING_WORDS);
 }
 
+/** The numbers of all stacks. Takes the lock. */
+export function stack_depot_list(): number[] {
+  const r = stack_anchor();
+  const all: number[] = [];
+  mtx_lock(root.lock, r);
+  for (let i = 0; i < STACK_LISTS; i++) {
+    let h = root.lists[elem(r, i)] as stack_head_t;
+    for (; h !== NULL; h = head.next[h]) all.push(body(h));
+  }
+  mtx_unlock(root.lock, r);
+  return all;
+}
 /** Proves that the lists are sound, and that a stack is there once. Takes the lock. */
 export function stack_depot_check(): void {
   const r = stack_anchor();
