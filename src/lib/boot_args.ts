@@ -3,6 +3,7 @@
  *
  * An option of another type than its own is an error: nothing is converted.
  */
+import { debug_is_level, debug_no_level } from '../sys/boot/debug_level.ts';
 import type { BootOptions } from '../sys/boot/main.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { OPTION_NUMBER } from '../sys/machine/opt.ts';
@@ -17,7 +18,7 @@ const VALUES = {
   seed: ['number'],
   atomics: ['string'],
   checked: ['boolean'],
-  debug: ['boolean'],
+  debug: ['boolean', 'string'],
   fresh: ['boolean'],
   pagedaemon: ['boolean'],
   pagers: ['number'],
@@ -35,9 +36,18 @@ function checkValues(
     throw kmemError(EINVAL, 'boot', `${what}${name}: ${shown(value)} is no ${kinds}`);
   }
 }
+/** The level that whoever started the program asks for: KMEM_DEBUG. */
+function debugOfHost(): BootOptions['debug'] {
+  const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
+  const word = process?.env?.['KMEM_DEBUG'];
+  if (word === undefined || word === '') return undefined;
+  if (!debug_is_level(word)) throw debug_no_level('boot', `KMEM_DEBUG=${word}`);
+  return word;
+}
 /** Options as plain data: each was read once, so that no getter runs in the middle of the boot. */
 export function plainOptions(given: BootOptions): BootOptions {
   const plain = { ...given };
+  plain.debug ??= debugOfHost();
   for (const name of Object.keys(VALUES) as (keyof typeof VALUES)[]) {
     checkValues('', { [name]: plain[name] }, () => VALUES[name]);
   }

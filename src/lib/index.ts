@@ -22,6 +22,7 @@ import './whole.ts';
 
 export { attach, boot, current, Machine } from './machine.ts';
 export type { BootOptions, DumpResult, Handle } from './machine.ts';
+export type { DebugLevel } from '../sys/boot/debug_level.ts';
 export type { Listener, ListenOptions } from './listen.ts';
 export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
 export type { TestContext } from './testing.ts';

@@ -14,6 +14,13 @@
  * object of this thread throws ESHUTDOWN.  Read next: index.ts lists everything.
  */
 import { type BootOptions, boot as kernel_boot } from '../sys/boot/main.ts';
+import {
+  type DebugLevel,
+  debug_is_level,
+  debug_level,
+  debug_level_set,
+  debug_no_level,
+} from '../sys/boot/debug_level.ts';
 import { machine_check } from '../sys/boot/machine_check.ts';
 import {
   abandon,
@@ -434,6 +441,20 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
    */
   sysctl(name: string, value?: SysctlValue): SysctlValue {
     return this.#look('sysctl', () => sysctlValue(name, value));
+  }
+  /**
+   * Sets how much is found out about who did what, and returns what it was: off, simple (stacks
+   * of some requests), advanced, paranoid.  Of all threads, from now on.  Throws EINVAL,
+   * ESHUTDOWN, and EOPNOTSUPP where `kmem/core` alone is loaded.
+   */
+  debug(level?: DebugLevel): DebugLevel {
+    if (level !== undefined && !debug_is_level(level)) throw debug_no_level('debug', shown(level));
+    return this.#look('debug', () => {
+      const old = debug_level();
+      const error = level === undefined ? 0 : debug_level_set(level);
+      if (error !== 0) throw kmemError(error, 'debug', `the level ${level} could not be set`);
+      return old;
+    });
   }
   /** The raw bytes of a variable. Throws ENOENT, EISDIR. */
   sysctlBytes(name: string): Uint8Array {

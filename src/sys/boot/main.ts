@@ -67,6 +67,7 @@ import {
   kernel_parts,
   panic_dump,
   parts_refuse,
+  parts_refuse_debug,
   parts_refuse_dump,
   prof_boot,
   witness_boot,
@@ -126,6 +127,7 @@ import {
   vm_pageout_reap,
 } from '../map/vm_pageout_vars.ts';
 import { copies_check } from './copies.ts';
+import { type DebugLevel, debug_is_level, debug_level_set, debug_no_level } from './debug_level.ts';
 import { kernel_locks_held } from './held_locks.ts';
 import { opfs_start, pagedaemon_again } from './pagedaemon.ts';
 import '../sync/lock_prof_vars.ts';
@@ -193,11 +195,12 @@ export interface BootOptions {
   checked?: boolean;
   /**
    * Finds what a program does wrong with memory: INVARIANTS (every double free, writes after
-   * free, overwritten kernel records), QUARANTINE (the same for large blocks) and, from 16 MiB of
-   * memory on, MALLOC_DEBUG_MAXZONES (which types may have done it). For tests and for the hunt:
-   * some times slower.  Default false.
+   * free, overwritten kernel records), QUARANTINE (the same for large blocks), from 16 MiB of
+   * memory on MALLOC_DEBUG_MAXZONES (which types may have done it), and the level 'advanced'.  For
+   * tests and for the hunt: some times slower.  Or a level alone: off, simple, advanced, paranoid
+   * (debug_level.ts), which can be set later, too.  Default false.
    */
-  debug?: boolean;
+  debug?: boolean | DebugLevel;
   /** Tunables: name and value, such as { 'vm.kmem_size': 2 ** 24 }. */
   set?: Record<string, number | string>;
   /** New memory even where the old one could serve again. Default false. */
@@ -429,10 +432,10 @@ export function boot(o: BootOptions = {}): Booted {
   const tunables = kenv_tunables(o.set ?? {});
   machine_freeze();
   const options = opt_word({
-    ...(o.debug ? debug_options(o) : {}),
+    ...(o.debug === true ? debug_options(o) : {}),
     ...kenv_options(tunables),
     ...o.options,
-    ...(o.debug ? { INVARIANTS: true, QUARANTINE: true } : {}),
+    ...(o.debug === true ? { INVARIANTS: true, QUARANTINE: true } : {}),
     ...(o.checked ? { CHECKED: true } : {}),
   });
   parts_refuse('boot', options);
@@ -453,6 +456,7 @@ export function boot(o: BootOptions = {}): Booted {
   atomic_store(field_word(machine.phase, M), PHASE_UP);
   machine_open(taken.generation);
   slot_joined();
+  boot_debug(o.debug ?? false);
   const handle = machine_handle();
   const pagers = o.pagers ?? 0;
   if (o.pagedaemon === false) pageout_start_never();
@@ -499,6 +503,10 @@ function boot_check(o: BootOptions): void {
   known('option', o, Object.keys(KNOWN));
   known('kernel option', o.options ?? {}, [...OPTION_NAMES, OPTION_NUMBER]);
   boot_check_number(o.options?.[OPTION_NUMBER] ?? 0);
+  if (typeof o.debug === 'string') {
+    if (!debug_is_level(o.debug)) throw debug_no_level('boot', `'${o.debug}'`);
+    parts_refuse_debug('boot', o.debug);
+  }
   known('way of atomics', { [o.atomics ?? 'auto']: true }, ['auto', 'wasm', 'atomics']);
   if (o.seed !== undefined && !Number.isSafeInteger(o.seed)) {
     throw new KmemError(EINVAL, 'boot', `seed: ${o.seed} is not a whole number`);
@@ -508,6 +516,11 @@ function boot_check(o: BootOptions): void {
     throw new KmemError(EOPNOTSUPP, 'boot', 'opfs: this host has no file system of an origin');
   }
   if (o.dump !== undefined && o.dump !== false) boot_check_dump(o.dump);
+}
+/** With the core alone `true` has no level: what that would set is not there. */
+function boot_debug(debug: boolean | DebugLevel): void {
+  if (debug === false || (debug === true && !kernel_parts.stack_switch)) return;
+  debug_level_set(debug === true ? 'advanced' : debug); // errno: boot_check has looked
 }
 const FOLDER_BYTES_MAX = FOLDER_WORDS * 4 - 1;
 function boot_check_dump(folder: unknown): void {

@@ -47,6 +47,7 @@ export const stack_root = struct<stack_root_t>(
   fresh: words('s', 'a record of each sort that is on no list yet, 0: none', STACK_SORTS),
   stacks: i32('sh', 'stacks that are kept'),
   lists: words('s', 'by sort and hash: the first record', STACK_LISTED * STACK_LISTS),
+  level: i32('a', 'debug.level, by number'),
   sampling: i32('a', '1: some requests are noted with their stack'),
   samples: i32('sh', 'blocks and items that are noted now'),
   table: ptr<sample_table_t>('sh', 'lists of them, by page; 0: there was none yet'),

@@ -128,6 +128,10 @@ export function parts_refuse(op: string, word: number): void {
 export function parts_refuse_dump(op: string): void {
   if (!parts_there()) parts_missing(op, 'a dump');
 }
+/** Throws EOPNOTSUPP unless this thread can do what a level of debugging asks for. */
+export function parts_refuse_debug(op: string, level: string): void {
+  if (level !== 'off' && !parts_there()) parts_missing(op, `the debug level ${level}`);
+}
 function parts_missing(op: string, what: string): never {
   const text = `${what} needs what kmem/core leaves out: load 'kmem' first`;
   throw new KmemError(EOPNOTSUPP, op, text);

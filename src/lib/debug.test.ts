@@ -1,0 +1,75 @@
+/*
+ * Shows the levels of debugging: given to boot, by the environment, to a running machine and as a
+ * variable; that each sets its variables for all threads; that `true` is advanced with what only a
+ * boot can set; and what is refused, with the words that are known.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import { type BootOptions, boot, current, KernelPanic, type Machine } from './index.ts';
+
+let machine: Machine;
+const up = (o: BootOptions = {}): Machine => (machine = boot({ memory: '8M', cpus: 2, ...o }));
+afterEach(() => {
+  delete process.env['KMEM_DEBUG'];
+  try {
+    current()?.shutdown();
+  } catch {} // of a machine that was stopped
+});
+const says = (): unknown[] => [
+  machine.debug(),
+  machine.sysctl('debug.level'),
+  machine.sysctl('vm.stack.enable'),
+  machine.sysctl('vm.stack.interval'),
+];
+
+test('a level that boot is given is set, and can be changed', () => {
+  up({ debug: 'simple' });
+  assert.deepEqual(says(), ['simple', 'simple', 1, 524_288]);
+  assert.equal(machine.debug('paranoid'), 'simple');
+  assert.deepEqual(says(), ['paranoid', 'paranoid', 1, 1]);
+  const t = machine.type('sessions');
+  const at = t.alloc(100);
+  assert.equal(machine.sysctl('vm.stack.samples'), 1);
+  t.free(at);
+  assert.equal(machine.sysctl('debug.level', 'advanced'), 'paranoid');
+  assert.deepEqual(says(), ['advanced', 'advanced', 1, 8192]);
+  assert.equal(machine.debug('off'), 'advanced');
+  assert.deepEqual(says(), ['off', 'off', 0, 524_288]);
+  machine.check();
+});
+test('without a word it is off; the environment may say one, and boot has the last', () => {
+  up();
+  assert.equal(machine.debug(), 'off');
+  machine.shutdown();
+  process.env['KMEM_DEBUG'] = 'advanced';
+  up();
+  assert.equal(machine.debug(), 'advanced');
+  machine.shutdown();
+  up({ debug: false });
+  assert.equal(machine.debug(), 'off');
+});
+test('true is advanced, and what only a boot can set', () => {
+  up({ debug: true });
+  assert.deepEqual(says(), ['advanced', 'advanced', 1, 8192]);
+  const t = machine.type('sessions');
+  const [a, b] = [t.alloc(100), t.alloc(100)];
+  t.free(a);
+  t.free(b);
+  assert.throws(() => t.free(a), KernelPanic, 'INVARIANTS are on');
+});
+test('a word that is no level is refused with those that are', () => {
+  const refused = { code: 'EINVAL', message: /no level: give off, simple, advanced, paranoid/ };
+  assert.throws(() => boot({ debug: 'loud' as 'off' }), refused);
+  assert.throws(() => boot({ debug: '' as 'off' }), refused);
+  assert.throws(() => boot({ debug: 1 as unknown as true }), { code: 'EINVAL' });
+  process.env['KMEM_DEBUG'] = 'yes';
+  assert.throws(() => boot(), { ...refused, message: /KMEM_DEBUG=yes/ });
+  delete process.env['KMEM_DEBUG'];
+  up();
+  for (const wrong of ['loud', '', null, 2, {}]) {
+    assert.throws(() => machine.debug(wrong as 'off'), refused, `${wrong}`);
+  }
+  assert.throws(() => machine.sysctl('debug.level', 'loud'), { code: 'EINVAL' });
+  assert.throws(() => machine.sysctl('debug.level', 'offer'), { code: 'EINVAL' });
+  assert.equal(machine.debug(), 'off', 'nothing has changed');
+});
