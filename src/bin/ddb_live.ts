@@ -26,9 +26,9 @@ export async function ddb_live(argv: readonly string[]): Promise<number> {
     return EXIT_OK;
   }
   if (rest.length > 0) throw new UsageError(`${rest[0]}: no operand is taken here`, 'ddb');
-  if (dump !== undefined) {
+  if (dump !== null) {
     const { dump_context } = await import('./dump_context.ts');
-    const ctx = dump_context(dump, 'ddb', (data) => say(String(data)), err);
+    const ctx = await dump_context(dump, 'ddb', (data) => say(String(data)), err);
     return ctx ? await ddb_main(commands, local_target(), say) : EXIT_FAIL;
   }
   let found: Found;

@@ -10,17 +10,20 @@
  */
 import '../lib/index.ts';
 import { EOPNOTSUPP } from '../sys/machine/errno.ts';
-import { kvm_open } from '../sys/observe/kvm.ts';
+import { kvm_load } from '../sys/observe/kvm.ts';
 import type { ToolContext } from './tool.ts';
 
-/** A context over the dump at `path`; null after a line that says why not. */
-export function dump_context(
-  path: string,
+/**
+ * A context over the dump at `path`, or over the machine in a core file: the one with the id
+ * `machine` if there are several.  Null after a line that says why not.
+ */
+export async function dump_context(
+  { path, machine }: { path: string; machine?: string | undefined },
   command: string,
   out: ToolContext['out'],
   err: ToolContext['err'],
-): ToolContext | null {
-  const k = kvm_open(path);
+): Promise<ToolContext | null> {
+  const k = await kvm_load(path, machine);
   if (typeof k === 'string') {
     err(`${command}: ${path}: ${k}\n`);
     return null;

@@ -29,9 +29,12 @@ describe('command lines', () => {
       ],
     ];
     for (const [argv, options, rest] of cases) {
-      const choice = { options, rest, help: false, dump: undefined };
+      const choice = { options, rest, help: false, dump: null };
       assert.deepEqual(split(...argv), choice, argv.join(' '));
     }
+    const core = split('-mM', 'a.core', '--machine=2f');
+    assert.deepEqual(core.dump, { path: 'a.core', machine: '2f' });
+    assert.throws(() => split('-m', '--machine', '2f'), /a core file, with -M/);
     assert.equal(split('--help').help, true);
     for (const argv of [['-p'], ['-p', '0'], ['--socket='], ['--timeout', '1e9']]) {
       assert.throws(() => split(...argv), { name: 'Error', command: 'vmstat' }, argv.join(' '));

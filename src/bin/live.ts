@@ -3,7 +3,7 @@
  *
  *      kmem vmstat | netstat | procstat | swapctl | sysctl | systat  [their flags]  [-p PID]
  *           [--socket PATH]
- *      kmem vmstat | swapctl  [their flags]  -M FILE
+ *      kmem vmstat | netstat | swapctl  [their flags]  -M FILE  [--machine ID]
  *
  * Each is a function over a context that asks by sysctl (tool.ts).  Here the context
  * is a program's control socket: the options that choose the program are taken off
@@ -13,7 +13,7 @@
  * Exit codes are the command's; 1 also if no machine is found, it does not answer,
  * or it goes away; 2 if several are running and none was chosen.
  */
-import { EINVAL } from '../sys/machine/errno.ts';
+import { ENOMEM } from '../sys/machine/errno.ts';
 import {
   choose_machine,
   Connection,
@@ -77,12 +77,22 @@ export async function live_help(command: LiveCommand): Promise<string> {
 }
 
 /** Commands that read dumps; of the others -M is not ours. */
-const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand | 'ddb'>(['vmstat', 'swapctl', 'ddb']);
+const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand | 'ddb'>([
+  'vmstat',
+  'netstat',
+  'swapctl',
+  'ddb',
+]);
+/** The file that is read, and which machine of a core file. */
+export interface DumpChoice {
+  readonly path: string;
+  readonly machine: string | undefined;
+}
 /** Takes the options that choose a program, or a dump, off a command line. Throws UsageError. */
 export function split_choice(
   argv: readonly string[],
   command: string,
-): { options: ConnectOptions; rest: string[]; help: boolean; dump: string | undefined } {
+): { options: ConnectOptions; rest: string[]; help: boolean; dump: DumpChoice | null } {
   const rest: string[] = [];
   const given: Record<string, string | undefined> = {};
   const words = [...argv];
@@ -93,9 +103,13 @@ export function split_choice(
   };
   let help = false;
   for (let word = words.shift(); word !== undefined; word = words.shift()) {
-    const long = /^--(socket|timeout)(?:=(.*))?$/s.exec(word);
+    const long = /^--(socket|timeout|machine)(?:=(.*))?$/s.exec(word);
     const short = /^-([A-Za-z]*)p(\d*)$/.exec(word);
     const core = READS_DUMPS.has(command) ? /^-([A-Za-z]*?)M(.*)$/s.exec(word) : null;
+    if (/^-M/.test(word) && core === null) {
+      const read = [...READS_DUMPS].join(', ');
+      throw new UsageError(`-M: ${command} has no view of a dump; ${read} have`, command);
+    }
     if (word === '--') {
       rest.push(word, ...words.splice(0));
     } else if (word === '--help') help = true;
@@ -108,9 +122,12 @@ export function split_choice(
       if (short[1] !== '') rest.push(`-${short[1]}`);
     } else rest.push(word);
   }
-  const { pid, socket, dump, timeout = String(TIMEOUT) } = given;
+  const { pid, socket, dump, machine, timeout = String(TIMEOUT) } = given;
   if (dump !== undefined && (pid ?? socket ?? given.timeout) !== undefined) {
     throw new UsageError('-M: a dump is read, no program is asked: no -p, no --socket', command);
+  }
+  if (machine !== undefined && dump === undefined) {
+    throw new UsageError('--machine: it chooses a machine of a core file, with -M', command);
   }
   if (pid !== undefined && !/^[1-9]\d{0,9}$/.test(pid)) {
     throw new UsageError(`-p ${pid}: give the number of a process`, command);
@@ -121,7 +138,7 @@ export function split_choice(
     throw new UsageError(text, command);
   }
   const options = { pid: pid === undefined ? undefined : Number(pid), socket, timeout: seconds };
-  return { options, rest, help, dump };
+  return { options, rest, help, dump: dump === undefined ? null : { path: dump, machine } };
 }
 
 /** A context over a connection. */
@@ -129,23 +146,29 @@ export function live_context(
   to: Connection,
   out: ToolContext['out'],
   err: ToolContext['err'],
-): ToolContext {
+): ToolContext & { fetch_mib(name: string): number[] | number } {
   const encoder = new TextEncoder();
   const ask = (mib: readonly number[], room: number | null, value: Uint8Array | null) =>
     to.request({ mib, room, value });
+  /** The numbers of a name, or an errno. */
+  const fetch_mib = (name: string): number[] | number => {
+    const { error, bytes } = ask([0, 3], 96, encoder.encode(name));
+    if (error !== 0) return error;
+    const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    return Array.from({ length: v.byteLength >> 2 }, (_, i) => v.getInt32(4 * i, true));
+  };
   return {
+    fetch_mib,
     sysctl: (mib, oldp, newp) => {
       const { error, oldlen, bytes } = ask(mib, oldp ? oldp.length : null, newp);
-      const why = error === EINVAL && bytes.length > 0;
+      const why = error !== 0 && error !== ENOMEM && bytes.length > 0;
       if (why) return { error, oldlen, reason: new TextDecoder().decode(bytes) };
       oldp?.set(bytes);
       return { error, oldlen };
     },
     fetch: (name, max) => {
-      const found = ask([0, 3], 96, encoder.encode(name));
-      if (found.error !== 0) return found.error;
-      const v = new DataView(found.bytes.buffer, found.bytes.byteOffset, found.bytes.length);
-      const mib = Array.from({ length: v.byteLength >> 2 }, (_, i) => v.getInt32(4 * i, true));
+      const mib = fetch_mib(name);
+      if (typeof mib === 'number') return mib;
       const { error, bytes } = ask(mib, max, null);
       return error !== 0 ? error : bytes;
     },
@@ -164,9 +187,9 @@ export async function live_main(command: LiveCommand, argv: readonly string[]): 
   const { run } = await load(command);
   const out = (data: string | Uint8Array): void => void process.stdout.write(data);
   const err = (text: string): void => void process.stderr.write(`kmem ${text}`);
-  if (dump !== undefined) {
+  if (dump !== null) {
     const { dump_context } = await import('./dump_context.ts');
-    const ctx = dump_context(dump, command, out, err);
+    const ctx = await dump_context(dump, command, out, err);
     return ctx ? await run(rest, ctx) : EXIT_FAIL;
   }
   let found: Found;

@@ -16,13 +16,14 @@ usage: kmem COMMAND [options]
   start              the first screen: some recordings, and what you saw
   replay [FILE...]   play recorded heaps and captured packets on several CPUs
   vmstat -m|-z|-s|-o what the allocators of a running program hold, or of a dump
-  netstat -m         what its network buffers hold
+  netstat -m         what its network buffers hold, or those of a dump
   procstat -v        what is mapped in its address spaces
   swapctl -l         its swap areas, or those of a dump
   systat -mbufs      the same as bars, again and again
   sysctl NAME...     its kernel's variables, shown and set
   ddb                the kernel's debugger, of a running program or of a dump
   saved FILE         what is in the file of a saved address space
+  dump [PID]         the memory of a running program, written to a file
   bench contig       how often contiguous memory is had from a memory in use
   explain TERM       what a column, a variable, a zone, a type, an error means
   help [COMMAND]     this text, or a command's
@@ -71,6 +72,10 @@ export async function main(argv: readonly string[]): Promise<number> {
         const { saved_main } = await import('./saved.ts');
         return saved_main(rest);
       }
+      case 'dump': {
+        const { dump_main } = await import('./dump.ts');
+        return await dump_main(rest);
+      }
       case 'bench': {
         const { bench_main } = await import('./bench.ts');
         return bench_main(rest);
@@ -118,11 +123,22 @@ async function help(command: string | undefined): Promise<string> {
   if (command === 'start') return (await import('./start.ts')).START_HELP;
   if (command === 'explain') return (await import('./explain.ts')).EXPLAIN_HELP;
   if (command === 'saved') return (await import('./saved.ts')).SAVED_HELP;
+  if (command === 'dump') return (await import('./dump.ts')).DUMP_HELP;
   if (command === 'bench') return (await import('./bench.ts')).BENCH_HELP;
   if (command === 'replay') return (await import('./replay.ts')).REPLAY_HELP;
   throw await no_such(command);
 }
-const COMMANDS = [...LIVE_COMMANDS, 'ddb', 'start', 'replay', 'saved', 'bench', 'explain', 'help'];
+const COMMANDS = [
+  ...LIVE_COMMANDS,
+  'ddb',
+  'start',
+  'replay',
+  'saved',
+  'dump',
+  'bench',
+  'explain',
+  'help',
+];
 async function no_such(command: string): Promise<UsageError> {
   const { nearest_of } = await import('./nearest.ts');
   const near = nearest_of(command.toLowerCase(), COMMANDS);

@@ -213,7 +213,7 @@ test('what it refuses, and a machine that does not answer', () => {
     for (const argv of [[], ['-x'], ['-m', 'lo0'], ['--jso']]) {
       const { code, out, err } = netstat(...argv);
       assert.deepEqual([code, out], [2, ''], argv.join(' '));
-      assert.match(err, /^netstat: .*usage: netstat -m \[--json\]\n$/);
+      assert.match(err, /^netstat: .*usage: netstat -m \[-M FILE\] \[--json\]\n$/);
     }
     const err: string[] = [];
     const ctx = tool_context(

@@ -3,6 +3,8 @@
  *
  *      netstat -m     mbufs, clusters, what was denied and delayed
  *
+ *      -M FILE        of a dump instead (dump_context.ts)
+ *
  * The lines are BSD's; --json prints the same figures, and a few that have no
  * line, as one document.  They come from the statistics of the zones, read as
  * any tool reads them, and are sums of what vmstat -z shows of each.
@@ -23,14 +25,15 @@
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
 import { EXIT_FAIL, EXIT_OK, EXIT_USAGE, type ToolContext, tool_flags } from './tool.ts';
 
-const USAGE = 'netstat -m [--json]';
+const USAGE = 'netstat -m [-M FILE] [--json]';
 
-export const NETSTAT_HELP = `usage: kmem netstat -m [--json]
+export const NETSTAT_HELP = `usage: kmem netstat -m [-M FILE] [--json]
 
-Shows what the network's buffers of a running machine hold: mbufs and clusters in
-use and cached, requests that were denied or delayed.
+Shows what the network's buffers of a running machine hold, or held when it was
+dumped: mbufs and clusters in use and cached, requests that were denied or delayed.
 
   -m               that: there is no other view
+  -M FILE          of a dump, as machine.dump(FILE) or a panic wrote it
   --json           one JSON document
 
 examples:
@@ -54,7 +57,7 @@ export function netstat_main(argv: readonly string[], ctx: ToolContext): number 
   }
   const figures = mbuf_figures(ctx.fetch);
   if (typeof figures === 'string') {
-    ctx.err(`netstat: ${figures}\n`);
+    ctx.err(`netstat: ${ctx.dump?.damage() || figures}\n`);
     return EXIT_FAIL;
   }
   if (on.has('json')) {

@@ -73,7 +73,10 @@ export interface Flags {
   refuse: (text: string) => number;
 }
 /** Says on one line what is wrong, and the usage, which begins with the tool's name; EXIT_USAGE. */
-export function tool_refuse(ctx: ToolContext, usage: string): (text: string) => number {
+export function tool_refuse(
+  ctx: Pick<ToolContext, 'err'>,
+  usage: string,
+): (text: string) => number {
   return (text) => {
     ctx.err(`${usage.split(' ')[0]}: ${text}; usage: ${usage}\n`);
     return EXIT_USAGE;
@@ -88,7 +91,7 @@ export function tool_flags(
   argv: readonly string[],
   letters: string,
   usage: string,
-  ctx: ToolContext,
+  ctx: Pick<ToolContext, 'err'>,
   longs: readonly string[] = [],
 ): Flags | null {
   const refuse = tool_refuse(ctx, usage);

@@ -81,7 +81,9 @@ threads, memory, faults and paging, per second.
   -o               memory objects, newest first: pages, references, what they are
   -w SECONDS       again and again, so far apart; -m then has what changed, too
   -c COUNT         so many times (every second, unless -w says otherwise)
-  -M FILE          of a dump, as machine.dump(FILE) or a panic wrote it
+  -M FILE          of a dump, as machine.dump(FILE) or a panic wrote it, compressed
+                   or not; or of the machine in a core file of the operating system
+  --machine ID     the one that is meant of several in a core file
   --sort WHAT      types by inuse, memuse or requests, most first
   --json           one JSON document, each time on a line of its own
 

@@ -287,11 +287,11 @@ test('what is no dump, or not one of ours, or was cut: one line and exit code 1'
     [/byte 176: a memory of/, changed(desc + 48, 1)],
     [/byte 176: a note that goes beyond the notes/, changed(176 + 4, 255, 255)],
     [/byte 64: no memory in it/, changed(64 + 56, 7)],
-    [/byte 4352: the memory holds no machine/, changed(DUMP_LOAD + 256, 0)],
-    [/byte 4352: .*of another machine than the notes say/, changed(DUMP_LOAD + 256 + 8, 9, 9, 9)],
-    [/byte 4352: a machine of 65535 CPUs/, changed(DUMP_LOAD + 256 + 36, 255, 255)],
+    [/byte 65792: the memory holds no machine/, changed(DUMP_LOAD + 256, 0)],
+    [/byte 65792: .*of another machine than the notes say/, changed(DUMP_LOAD + 256 + 8, 9, 9, 9)],
+    [/byte 65792: a machine of 65535 CPUs/, changed(DUMP_LOAD + 256 + 36, 255, 255)],
     [/byte 100: it ends in the program headers|too short/, cut(100)],
-    [/byte 4096: it ends here, \d+ bytes too early: it was cut/, cut(DUMP_LOAD)],
+    [/byte 65536: it ends here, \d+ bytes too early: it was cut/, cut(DUMP_LOAD)],
     [/byte \d+: it ends here, 1 bytes too early: it was cut/, cut(whole - 1)],
   ];
   const all = await vmstat(...cases.map(([, path]): [string, string] => [path, '-mz']));

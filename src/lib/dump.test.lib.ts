@@ -44,11 +44,13 @@ export async function vmstat(...asked: [path: string, ...argv: string[]][]): Pro
   assert.equal(said.length, asked.length);
   return said;
 }
-/** The same by the command itself. */
-export function kmem(...args: string[]): Read {
-  const ran = spawnSync(process.execPath, [KMEM, 'vmstat', ...args], { encoding: 'utf8' });
+/** What a command says. */
+export function command(...args: string[]): Read {
+  const ran = spawnSync(process.execPath, [KMEM, ...args], { encoding: 'utf8' });
   return { path: '', code: ran.status ?? -1, out: ran.stdout, err: ran.stderr };
 }
+/** The same as vmstat, by the command itself. */
+export const kmem = (...args: string[]): Read => command('vmstat', ...args);
 export const head_of = (path: string): DumpHead => {
   const parsed = dump_parse(readFileSync(path).subarray(0, DUMP_LOAD), statSync(path).size);
   assert.ok('head' in parsed, JSON.stringify(parsed));

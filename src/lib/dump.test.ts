@@ -20,14 +20,26 @@ import {
 import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { gunzipSync, gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { vmstat_sums, vmstat_sums_text } from '../sys/observe/vmstat_sums.ts';
 import { EIO } from '../sys/machine/errno.ts';
 import { store_faults } from '../sys/machine/store_fault.ts';
+import { kconsole } from '../sys/machine/kconsole.ts';
 import { within } from '../sys/machine/workers.test.lib.ts';
 import { DUMP_LOAD, DUMP_PANICKED, DUMP_QUIET } from '../sys/observe/dump_elf.ts';
 import { memstat_fetch_live } from '../sys/observe/memstat_sysctl.ts';
 import { boot, type DumpResult } from './index.ts';
-import { ended, file, folder, folderEnd, fresh, head_of, two, vmstat } from './dump.test.lib.ts';
+import {
+  command,
+  ended,
+  file,
+  folder,
+  folderEnd,
+  fresh,
+  head_of,
+  two,
+  vmstat,
+} from './dump.test.lib.ts';
 import { fails } from './fails.test.lib.ts';
 
 after(folderEnd);
@@ -65,6 +77,18 @@ test('of a quiet machine: vmstat -m, -z, -s print what they print live', async (
   assert.deepEqual(m, { path, code: 0, out: live.m, err: '' });
   assert.deepEqual(z, { path, code: 0, out: live.z, err: '' });
   assert.deepEqual(s, { path, code: 0, out: live.s, err: '' });
+  const net = command('netstat', '-m', '-M', path);
+  assert.deepEqual(net, { path: '', code: 0, out: machine.netstat(), err: '' });
+  for (const [why, tool, ...args] of [
+    [/^kmem vmstat: say what to show: -m malloc types, -z zones, -s sums; /, 'vmstat'],
+    [/^kmem vmstat: -o: a dump is not asked for objects; /, 'vmstat', '-o'],
+    [/^kmem sysctl: -M: sysctl has no view of a dump; vmstat, netstat, swapctl have/, 'sysctl'],
+    [/^kmem systat: -M: systat has no view /, 'systat', '-mbufs'],
+  ] as [RegExp, string, ...string[]][]) {
+    const said = command(tool, ...args, '-M', path);
+    assert.deepEqual([said.code, said.out], [2, ''], said.err);
+    assert.match(said.err, why);
+  }
   assert.match(live.m, /work 0[\s\S]*work 1|work 1[\s\S]*work 0/);
   assert.equal(all.out, live.s + live.m + live.z);
   const json = JSON.parse(rows.out)['malloc-statistics'].memory;
@@ -139,8 +163,119 @@ test('readelf finds one segment and our notes', (t) => {
   assert.deepEqual([ran.status, ran.stderr], [0, '']);
   assert.match(ran.stdout, /Type:\s+CORE/);
   assert.match(ran.stdout, /NOTE\s+0x0000b0/);
-  assert.match(ran.stdout, /LOAD\s+0x001000 0x0+ 0x0+ 0x400000 0x400000 RW\s+0x1000/);
-  assert.equal(ran.stdout.match(/^ {2}KMEM/gm)?.length, 2, ran.stdout);
+  assert.match(ran.stdout, /LOAD\s+0x010000 0x0+ 0x0+ 0x400000 0x400000 RW\s+0x1000/);
+  // The machine, the release, the stack of the thread that wrote it, and its CPU.
+  const found_notes = ran.stdout.matchAll(/^ {2}KMEM .*\((0x[0-9a-f]+)\)/gm);
+  const notes = [...found_notes].map(([, type]) => type);
+  assert.deepEqual(notes, ['0x006b6d01', '0x006b6d02', '0x006b6d05', '0x006b6d04'], ran.stdout);
+});
+
+test('compressed: unpacked it is the dump that is written without', async () => {
+  const machine = boot({ memory: '9M', cpus: 2 });
+  machine.type('some').alloc(123_456);
+  const [plain, path] = [fresh(), fresh()];
+  machine.dump(plain);
+  const zst = machine.dump(path, { compress: true });
+  const gz = machine.dump(`${path}.gz`);
+  const live = machine.vmstat('m');
+  machine.check();
+  assert.deepEqual([zst.path, gz.path], [`${path}.zst`, `${path}.gz`]);
+  fails('EEXIST', () => machine.dump(path, { compress: true }));
+  fails('EINVAL', () => machine.dump(path, { compress: 1 as unknown as boolean }));
+  fails('EINVAL', () => machine.dump(path, { packed: true } as object));
+  machine.shutdown();
+  const whole = readFileSync(plain);
+  for (const [made, unpack] of [
+    [zst, zstdDecompressSync],
+    [gz, gunzipSync],
+  ] as const) {
+    const { size, mode } = statSync(made.path);
+    assert.deepEqual([size, mode & 0o777], [made.size, 0o600]);
+    assert.equal(made.written, made.size);
+    assert.ok(size < 200_000, `${size} bytes`);
+    const unpacked = unpack(readFileSync(made.path));
+    assert.ok(whole.subarray(DUMP_LOAD).equals(unpacked.subarray(DUMP_LOAD)), 'the same memory');
+    assert.equal(unpacked.length, whole.length);
+  }
+  // By others: one frame for all of it, and what comes behind the dump is not looked at.
+  const [foreign, more] = [fresh(), fresh()];
+  writeFileSync(foreign, gzipSync(whole));
+  writeFileSync(more, zstdCompressSync(Buffer.concat([whole, Buffer.alloc(5000, 7)])));
+  const read = await vmstat(
+    ...[plain, zst.path, gz.path, foreign, more].map((one): [string, string] => [one, '-m']),
+  );
+  for (const { path: of, ...said } of read) {
+    assert.deepEqual(said, { code: 0, out: live, err: '' }, of);
+  }
+});
+
+test('a compressed dump that was cut or damaged is one line', async () => {
+  const machine = boot({ memory: '2M', cpus: 2 });
+  const paths = [fresh(), fresh()].map((path, i) => machine.dump(path + ['.gz', '.zst'][i]).path);
+  machine.shutdown();
+  const asked: [string, string][] = [];
+  for (const path of paths) {
+    const whole = readFileSync(path);
+    const made = (bytes: Uint8Array): void => {
+      const one = fresh();
+      writeFileSync(one, bytes);
+      asked.push([one, '-m']);
+    };
+    made(whole.subarray(0, whole.length - 20));
+    made(whole.subarray(0, 5));
+    made(whole.subarray(0, 70_000));
+    const middle = 65_600 + ((whole.length - 65_600) >> 1);
+    made(Uint8Array.from(whole, (byte, i) => (i === middle ? byte ^ 0xff : byte)));
+    made(whole.fill(0, 0, 66_000)); // as it is while it is written
+  }
+  made_of_nothing(asked);
+  const read = await vmstat(...asked);
+  for (const { path, code, out, err } of read) {
+    assert.deepEqual([code, out], [1, ''], path);
+    assert.match(err, /^vmstat: [^\n]+: (unpacked )?byte \d+: [^\n]+\n$/);
+  }
+});
+/** What unpacks to something that is no dump. */
+function made_of_nothing(asked: [string, string][]): void {
+  for (const bytes of [gzipSync('a text'), zstdCompressSync(Buffer.alloc(200_000))]) {
+    const one = fresh();
+    writeFileSync(one, bytes);
+    asked.push([one, '-m']);
+  }
+}
+
+test('vm.dump_on_nomem: the first want of memory has it dumped, no other', async () => {
+  const into = fresh();
+  mkdirSync(into);
+  const lines: string[] = [];
+  const { print } = kconsole;
+  kconsole.print = (line) => lines.push(line);
+  const machine = boot({ memory: '2M', cpus: 2, dump: into });
+  const type = machine.type('greedy');
+  const full = (): void => {
+    fails('ENOMEM', () => {
+      for (;;) type.alloc(4000);
+    });
+  };
+  full();
+  assert.deepEqual(readdirSync(into), [], 'not unless it is asked for');
+  machine.sysctl('vm.dump_on_nomem', 1);
+  machine.sysctl('vm.dump_compress', 1);
+  fails('ENOMEM', () => type.alloc(2 ** 30)); // too large for any memory: that is no want of it
+  assert.deepEqual(readdirSync(into), []);
+  full();
+  full();
+  kconsole.print = print;
+  const [name, ...more] = readdirSync(into);
+  assert.deepEqual(more, []);
+  const path = join(into, name);
+  assert.match(name, /^kmem-[0-9a-f]+-\d+-\d+\.core\.zst$/);
+  const said = `kmem: no memory: the memory, secrets and all, is in ${path} (`;
+  assert.ok(lines.length === 1 && lines[0].startsWith(said), lines.join('\n'));
+  machine.check();
+  machine.shutdown();
+  const [read] = await vmstat([path, '-m']);
+  assert.match(read.out, /greedy +\d+/);
 });
 
 interface Panicked {
@@ -191,6 +326,15 @@ test('a panic leaves a dump in the folder that boot was given', async () => {
   const head = head_of(path);
   assert.equal(head.panic, 'panic: a test believed: 7');
   assert.equal(head.flags, DUMP_PANICKED | DUMP_QUIET);
+  // Where its thread was when it panicked; the other one slept, and may have woken by then.
+  assert.match(head.stack, /^\S+ dump\.test\.worker\.ts:\d+ < /);
+  const [first, other] = head.cpus;
+  assert.deepEqual([first.cpu, first.stopped, first.text], [0, true, head.stack]);
+  assert.equal(other.cpu, 1);
+  assert.match(
+    other.text,
+    /^parked$|^sleepq_wait \S+ < .*Object\.sleep dump\.test\.worker\.ts:\d+/,
+  );
   const [read] = await vmstat([path, '-m']);
   assert.equal(read.code, 0, read.err);
   assert.match(read.out, /before the panic +1 +1K +1K +1 +512/);

@@ -97,8 +97,8 @@ const jobs: Record<string, () => void | Promise<void>> = {
     for (const { path, argv } of workerData.files as { path: string; argv: string[] }[]) {
       let out = '';
       let err = '';
-      const ctx = dump_context(
-        path,
+      const ctx = await dump_context(
+        { path },
         'vmstat',
         (text) => (out += text),
         (text) => (err += text),

@@ -24,6 +24,7 @@ export { attach, boot, current, Machine } from './machine.ts';
 export type { BootOptions, DumpResult, Handle } from './machine.ts';
 export type { DebugLevel } from '../sys/boot/debug_level.ts';
 export type { Listener, ListenOptions } from './listen.ts';
+export type { DumpOptions } from './dump.ts';
 export { assertNoLeaks, leaks, testMachine, withMachine } from './testing.ts';
 export type { TestContext } from './testing.ts';
 export { ERRORS } from './error_table.ts';

@@ -49,6 +49,7 @@ import type { Chain } from './chain.ts';
 import type { ChainOptions, ChainSource } from './chain_args.ts';
 import { booleanOf, checkFunction, checkObject, shown } from './args.ts';
 import { plainOptions } from './boot_args.ts';
+import type { DumpOptions } from './dump.ts';
 import {
   bracket,
   checkName,
@@ -524,20 +525,17 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
   }
   /**
    * Writes the whole memory to a new file, which `kmem vmstat -M` reads: an ELF core file
-   * with holes for what is zero.  It holds every secret that the program keeps here; only
-   * its owner can read it.  Stops nobody; this thread waits for the disk.  After a panic,
-   * too, in a thread that has not left.  Throws EEXIST if there is such a file or link,
+   * with holes for what is zero, or compressed.  It holds every secret of the program that is
+   * kept here; only its owner can read it.  Stops nobody; this thread waits for the disk.  After a
+   * panic, too, in a thread that has not left.  Throws EEXIST if there is such a file or link,
    * ENOENT, ENOTDIR, EACCES, ENOSPC, EIO and what else a file system may say, EOPNOTSUPP
    * where there are no files, EINVAL, ESHUTDOWN; then there is no file.
    */
-  dump(path: string): DumpResult {
-    if (typeof path !== 'string' || path === '' || path.includes('\0')) {
-      throw kmemError(EINVAL, 'dump', `path: ${shown(path)}: give that of a file to be made`);
-    }
-    const write = part('dump');
+  dump(path: string, options?: DumpOptions): DumpResult {
+    const write = part('dump')(path, options);
     // Nobody runs after a panic, and the memory cannot be booted again before this thread leaves.
-    if (!this.#left && machinePanicked()) return write(path);
-    return this.#look('dump', () => write(path));
+    if (!this.#left && machinePanicked()) return write();
+    return this.#look('dump', write);
   }
   /**
    * Proves the allocator's lists, the sleep queues, the sysctl tree, the registry

@@ -19,6 +19,7 @@ import type { DumpResult } from '../sys/observe/kern_dump.ts';
 import type { Chain } from './chain.ts';
 import type { ChainOptions, ChainSource } from './chain_args.ts';
 import type { Context } from './context.ts';
+import type { DumpOptions } from './dump.ts';
 import { kmemError } from './errors.ts';
 import type { Kva } from './kva.ts';
 import type { Listener, ListenOptions } from './listen.ts';
@@ -53,7 +54,8 @@ export interface Parts {
   readonly swapon: (ctx: Context, path: string, options?: SwapOptions) => SwapInfo;
   readonly swapoff: (ctx: Context, path: string) => void;
   readonly swaps: (ctx: Context) => SwapInfo[];
-  readonly dump: (path: string) => DumpResult;
+  /** Reads the options, and gives what runs in the kernel. */
+  readonly dump: (path: string, options?: DumpOptions) => () => DumpResult;
   /** Blocks beyond the memory. */
   readonly kva: () => Kva;
 }

@@ -20,6 +20,7 @@
  * The fast path is the kernel's malloc and free with a few comparisons around them.
  */
 import { EFAULT, EINVAL, ENOMEM } from '../sys/machine/errno.ts';
+import { kernel_parts } from '../sys/machine/parts.ts';
 import {
   memory_state,
   PAGE_SIZE,
@@ -182,6 +183,8 @@ export function memoryFailure(
     `longest run ${longestRun})${holdersText(holders)}${pagesOf}`;
   const details = { reason, size, freeBytes, longestRun, holders, ...what };
   if (channels.enomem.hasSubscribers) tell(() => channels.enomem.publish({ op, ...details }));
+  const dump = reason === 'too large' ? undefined : kernel_parts.nomem_dump;
+  if (dump) tell(() => inKernel('dump', dump));
   return kmemError(ENOMEM, op, text, details);
 }
 /** So many of those that hold memory are named. */

@@ -7,9 +7,9 @@
 import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
 import '../sys/boot/whole.ts';
 import { spaces_check } from '../sys/client/kern_space_check.ts';
-import { kern_dump } from '../sys/observe/kern_dump.ts';
 import { Chain } from './chain.ts';
 import { contiguous } from './contiguous.ts';
+import { dump } from './dump.ts';
 import { kva } from './kva.ts';
 import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
@@ -42,6 +42,6 @@ partsAre({
   swapon,
   swapoff,
   swaps,
-  dump: kern_dump,
+  dump,
   kva: () => kva,
 });

@@ -47,8 +47,8 @@
  * leaving a frame unfinished, or replies unread, for ten seconds, whatever comes meanwhile;
  * and being idle for longest among 256 clients, when one more comes.
  *
- * Error 22 (EINVAL) for a new value may be followed by a text that says why, in place of the
- * old value, as far as there is room.
+ * An error for a new value, other than ENOMEM, may be followed by a text that says why, in place
+ * of the old value, as far as there is room.
  *
  * A new value for the debugger is a request of its own, in JSON, and the old value is its answer
  * (sys/observe/ddb/ddb_serve.ts): a line of commands and the text that it gives, or how long all

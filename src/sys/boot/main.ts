@@ -54,7 +54,7 @@ import {
 import { claim_stuck, claims_reap, is_down, reap_all, slots_close } from '../machine/death.ts';
 import { FOLDER_WORDS, M, machine, PHASE_DOWN, PHASE_UP, SITE_WORDS } from '../machine/header.ts';
 import { host_cpus, host_sleep } from '../machine/host.ts';
-import { kdb_attach, kdb_boot, kdb_stopped, kdb_wait } from '../machine/kdb.ts';
+import { kdb_attach, kdb_boot, kdb_wait } from '../machine/kdb.ts';
 import { kenv_options, kenv_tunables } from '../machine/kenv.ts';
 import { type Line, life, life_begin } from '../machine/life.ts';
 import { type AtomicsKind, memory_size, memory_state } from '../machine/memory.ts';
@@ -176,7 +176,6 @@ import { table_unowned } from '../pmap/pmap_table.ts';
 import { tlb_leave, tlb_reap } from '../pmap/pmap_tlb.ts';
 import { lock_order } from '../sync/lock_order.ts';
 import { rw_leave } from '../sync/rw_death.ts';
-import { stack_stopped } from '../sync/subr_stack.ts';
 import { chain_rebuild, locks_reap, sleepq_boot, sleepq_reap } from '../sync/subr_sleepqueue.ts';
 import { undo_private_reap } from '../sync/undo.ts';
 
@@ -389,8 +388,6 @@ life_begin({
   class_counts: malloc_class_counts,
   type_name: malloc_type_name_of,
   lock_label: registry_lock_label,
-  stop_text: stack_stopped,
-  stop_note: kdb_stopped,
   hold_wait: kdb_wait,
 });
 /** Every class of lock that says so has its line, and no line is for nothing. */

@@ -26,7 +26,7 @@ import { kmem_reap } from '../map/vm_kern.ts';
 import { kernel_fault } from '../map/vm_kern_fault.ts';
 import { pageout_free } from '../map/vm_pageout.ts';
 import { kdb_enter, kdb_panic } from '../observe/ddb/kern_kdb.ts';
-import { panic_dump } from '../observe/kern_dump.ts';
+import { dump_request, nomem_dump, panic_dump } from '../observe/kern_dump.ts';
 import { objects_report, vmmap_report } from '../observe/procstat_vm.ts';
 import { vmtotal_report } from '../observe/vm_meter.ts';
 import { lock_parts } from '../sync/lock_parts.ts';
@@ -50,7 +50,7 @@ const detect = {
   size: detect_size,
   what: detect_what,
 };
-const debug = { kdb_enter, kdb_panic, panic_dump };
+const debug = { kdb_enter, kdb_panic, panic_dump, nomem_dump, dump_request };
 const note = { zalloc: note_zalloc, zfree: note_zfree };
 const stacks = {
   detect,

@@ -59,6 +59,7 @@ import {
   thr_clear,
   thr_set,
 } from './cpu.ts';
+import { cpu_stop_clear } from './cpu_stop.ts';
 import {
   attached_note,
   claim_wait,
@@ -226,6 +227,7 @@ export function slot_start(taken: Taken): void {
     mem.I32.fill(0, field_word(pcpu.cpuid, pc), pc + pcpu.sizeof);
     mem.I32.fill(0, mcache_of(cpu), mcache_of(cpu) + mcache.sizeof);
   }
+  cpu_stop_clear(cpu);
   pcpu.cpuid[pc] = cpu;
   pcpu.critnest[pc] = 0;
   pcpu.counters[pc] = machine.counters[M] + cpu * machine.counter_words[M];

@@ -48,6 +48,7 @@ export const machine = struct<machine_t>(
   pcpu_words: i32('c', 'words from one per-CPU record to the next'),
   rw_rows: i32('c', 'first row of read holds, one for each CPU slot (hw.ts)'),
   rw_cpus: i32('a', 'rows that were ever used: who looks for readers looks at so many'),
+  stops: i32('c', 'first record of where a CPU stopped (cpu_stop.ts)'),
   counters: i32('c', 'first per-CPU counter block'),
   counter_words: i32('c', 'words from one counter block to the next'),
   tunables: i32('c', 'first word of the declared sysctl variables'),
@@ -67,6 +68,7 @@ export const machine = struct<machine_t>(
   boot_time: u64('c', 'ms since the epoch'),
   site: words('yh', 'file:line of the boot call; the façade gives its own', SITE_WORDS),
   panic_text: words('xh', 'the panic message', PANIC_TEXT_WORDS),
+  nomem_dumped: i32('a', '1: it was dumped because a request found no memory'),
   dump_folder: words('yh', 'where a panic leaves a dump; empty: nowhere', FOLDER_WORDS),
 });
 

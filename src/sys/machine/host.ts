@@ -47,6 +47,21 @@ export interface FileIdLike extends StatLike {
   readonly birthtimeNs: bigint;
   readonly ctimeNs: bigint;
 }
+/** A stream that unpacks: bytes are written to it, and come out as it is iterated. */
+export interface UnpackLike extends AsyncIterable<Uint8Array> {
+  on(event: 'close', hear: () => void): void;
+  write(bytes: Uint8Array, taken: () => void): boolean;
+  end(): void;
+  destroy(): void;
+}
+interface ZipLike {
+  gzipSync(bytes: Uint8Array, options: { level: number }): Uint8Array;
+  /** Not in every host. */
+  zstdCompressSync?(bytes: Uint8Array, options: { params: Record<number, number> }): Uint8Array;
+  readonly constants: { readonly ZSTD_c_checksumFlag?: number };
+  createGunzip(): UnpackLike;
+  createZstdDecompress?(): UnpackLike;
+}
 interface PathLike {
   resolve(path: string): string;
 }
@@ -89,6 +104,8 @@ export function host_builtin<T>(name: string): T | null {
 }
 /** The host's file system, null in a browser. */
 export const host_fs: FsLike | null = host_builtin<FsLike>('node:fs');
+/** What packs and unpacks bytes, null in a browser. */
+export const host_zip: ZipLike | null = host_builtin<ZipLike>('node:zlib');
 const threads = host_builtin<WorkerThreadsLike>('node:worker_threads');
 const linux = proc?.platform === 'linux' && host_fs !== null && host_fs.existsSync('/proc/self');
 

@@ -86,6 +86,12 @@ export function host_effective_user(): number {
   return proc?.geteuid?.() ?? -1;
 }
 
+/** The folder for temporary files; the one that we are in where the host has none. */
+export function host_temporary(): string {
+  const os = proc?.getBuiltinModule?.('node:os') as { tmpdir(): string } | undefined;
+  return os?.tmpdir() ?? '.';
+}
+
 // --- the user's folder --------------------------------------------------------------------------
 
 /** The folder of this user; '' where the host has none. */

@@ -6,6 +6,7 @@
  * By what means: two workers that count what they do in shared words.
  */
 import assert from 'node:assert/strict';
+import { cpu_stop_text } from './cpu_stop.ts';
 import { once } from 'node:events';
 import { after, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
@@ -21,7 +22,6 @@ import {
   kdb_hold_left,
   kdb_release,
   kdb_running,
-  kdb_stop_text,
 } from './kdb.ts';
 import { panic } from './panic.ts';
 import { sleep, until, within } from './workers.test.lib.ts';
@@ -122,8 +122,8 @@ test('a panic ends the hold, and each CPU notes where it stopped', async () => {
   for (const text of await Promise.all(u.ended)) {
     assert.match(text, /^KernelPanic: cpu\d stopped: panic: a test believed$/);
   }
-  assert.match(kdb_stop_text(mine), /^\S.* at kdb\.test\.[jt]s:\d+\n/);
-  for (const cpu of [1, 2]) assert.match(kdb_stop_text(cpu), /kern_malloc\S*|uma_\S+/);
+  assert.match(cpu_stop_text(mine), /^\S.* at kdb\.test\.[jt]s:\d+\n/);
+  for (const cpu of [1, 2]) assert.match(cpu_stop_text(cpu), /kern_malloc\S*|uma_\S+/);
   kconsole.print = print;
   u.machine.detach();
 });

@@ -2,7 +2,6 @@
  * kdb: what the kernel keeps for its debugger, and how CPUs are held while somebody looks.
  *
  *      message buffer     the last lines that the kernel printed (kconsole.ts)
- *      stop notes         of each CPU: where it panicked, or was stopped by another's panic
  *      scripts            commands that the debugger runs by itself
  *      active             the CPU whose thread is in the debugger
  *      the hold           for whom all other CPUs wait, and until when
@@ -49,8 +48,6 @@ import { unchecked, words } from './struct.ts';
 
 /** Bytes of the message buffer: a power of two. */
 const MSGBUF_BYTES = 4096;
-/** Words of a stop note: a dozen frames. */
-const STOP_WORDS = 128;
 /** Words of all scripts together. */
 const SCRIPT_WORDS = 320;
 /** A held CPU looks at the clock so often, ms. */
@@ -65,7 +62,6 @@ const kdb = struct<kdb_t>(
   active: i32('a', 'slot + 1 of the CPU whose thread is in the debugger, 0: none'),
   hold_by: i32('a', 'slot + 1 of the CPU for whom all others are held, 0: nobody is'),
   hold_until: i32('a', 'when that ends unless it is renewed: ms, modulo 2^32'),
-  stops: i32('c', 'first word of the stop notes, so many for each slot as STOP_WORDS says'),
   messages_end: i32('a', 'bytes that were ever put into the message buffer, modulo 2^32'),
   scripts_by: i32('a', 'slot + 1 of the CPU that changes the scripts, 0: none'),
   scripts: words(
@@ -79,19 +75,10 @@ const kdb = struct<kdb_t>(
     MSGBUF_BYTES / 4,
   ),
 });
-const stop_note = struct<Ptr<'kdb_stop'>>('kdb_stop')({
-  text: words(
-    unchecked('stored by the CPU itself when it stops for good, read by a debugger'),
-    'where it was: a frame a line',
-    STOP_WORDS,
-  ),
-});
-
-/** Lays the record out, and the notes of all slots. */
+/** Lays the record out. */
 export function kdb_boot(): void {
   const k = boot_alloc(kdb.sizeof, 'the debugger', 32) as kdb_t;
   machine.roots[elem(M, ROOT_KDB)] = k;
-  kdb.stops[k] = boot_alloc(cpu_slots() * stop_note.sizeof, 'the debugger');
 }
 /** The record; NULL in a machine that is not up yet. */
 function root(): kdb_t {
@@ -185,26 +172,8 @@ export function kdb_wait(): void {
   atomic_store(held, 0);
 }
 
-// --- where a CPU stopped ---------------------------------------------------------------------
-
-function note_of(cpu: number): Ptr<'kdb_stop'> {
-  return (kdb.stops[root()] + cpu * stop_note.sizeof) as Ptr<'kdb_stop'>;
-}
-/** This CPU stops for good: it notes where. Whatever goes wrong here must not hide why. */
-export function kdb_stopped(): void {
-  try {
-    if (root() === NULL || thr.cpu < 0) return;
-    set_string(stop_note.text, note_of(thr.cpu), STOP_WORDS, life.stop_text());
-  } catch {}
-}
-/** Where a CPU stopped for good, a frame a line; '': it has not. */
-export function kdb_stop_text(cpu: number): string {
-  if (root() === NULL || !(note_of(cpu) > 0)) return '';
-  return get_string(stop_note.text, note_of(cpu), STOP_WORDS);
-}
 /** A thread becomes a CPU: what is noted of the slot is another one's. */
 export function kdb_attach(): void {
-  set_string(stop_note.text, note_of(thr.cpu), STOP_WORDS, '');
   atomic_cas(field_word(kdb.hold_by, root()), thr.cpu + 1, 0);
   atomic_store(field_word(pcpu.held, thr.pc), 0);
 }

@@ -55,10 +55,6 @@ export interface Life {
   readonly class_counts: (z: number, cpu: number) => { allocs: number; frees: number };
   /** The name of the malloc type whose record is at a word. */
   readonly type_name: (t: number) => string;
-  /** Where this thread is, a frame a line, innermost first. */
-  readonly stop_text: () => string;
-  /** This CPU stops for good: notes where (kdb.ts). Absent before the tables are filled. */
-  readonly stop_note?: () => void;
   /** A debugger holds this CPU: returns when it may go on (kdb.ts). */
   readonly hold_wait: () => void;
   /** What the program calls the lock at a word, `mutex 'index'`; '' if it has no name. */

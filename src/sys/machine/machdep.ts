@@ -19,6 +19,7 @@ import { atomic_add, atomic_load, atomic_store } from './atomic.ts';
 import { counters, counters_boot, counters_freeze } from './counter.ts';
 import { CPU_FREE, CPU_PARKED, CPU_STOP, cpu_slots, MAXCPU, pcpu, pcpu_of } from './cpu.ts';
 import type { Taken } from './cpu_slots.ts';
+import { cpu_stop_boot } from './cpu_stop.ts';
 import { cpu_alive, life_cpu, tid_alive } from './death.ts';
 import { EINVAL, EOPNOTSUPP, ESHUTDOWN, KmemError } from './errno.ts';
 import {
@@ -153,6 +154,7 @@ function write_boot_records(p: MachineParameters, generation: number, used: numb
   machine.pcpu_words[M] = pcpu.sizeof;
   machine.pcpu[M] = boot_alloc(pcpu.sizeof * cpu_slots(), 'CPU records', 32);
   machine.rw_rows[M] = boot_alloc(ROW_WORDS * cpu_slots(), 'rows of read holds', 16);
+  cpu_stop_boot(cpu_slots());
   for (let cpu = 0; cpu < cpu_slots(); cpu++) pcpu.state[pcpu_of(cpu)] = CPU_PARKED | CPU_FREE;
 }
 /** The machine is up: its slots can be taken, and the memory be booted again once it is down. */

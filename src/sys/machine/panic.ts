@@ -9,6 +9,7 @@
  * a second is over.  From then on every slow path of a stopped CPU, the panicking one
  * included, throws at once, and its fast paths lead there.
  *
+ * Each CPU notes its frames when it stops, because nobody has them later (cpu_stop.ts).
  * Then the panic table of boot/main.ts is run, by which the memory can be written to a
  * file.  No lock is taken here: the locks may be what is broken.
  */
@@ -24,6 +25,7 @@ import {
   thr,
   thr_off,
 } from './cpu.ts';
+import { cpu_stop_note } from './cpu_stop.ts';
 import { ESHUTDOWN, KmemError } from './errno.ts';
 import { M, machine, PANIC_TEXT_WORDS, PHASE_DOWN } from './header.ts';
 import { host_sleep } from './host.ts';
@@ -57,9 +59,9 @@ export function panic(text: string, ...values: (number | string)[]): never {
   const first = atomic_cas(field_word(machine.panic_cpu, M), 0, thr.cpu + 1);
   if (first !== 0) cpu_stopped(CPU_STOP); // another one's, or one of its own before
   set_string(machine.panic_text, M, PANIC_TEXT_WORDS, message);
+  cpu_stop_note(thr.cpu);
   stop_others();
   atomic_or(field_word(pcpu.state, thr.pc), CPU_STOP);
-  life.stop_note?.();
   atomic_store(field_word(pcpu.stopped, thr.pc), 1);
   thr_off();
   for (const line of life.panic ?? []) panic_line(line);
@@ -110,7 +112,7 @@ export function stopped_elsewhere(e: unknown, cpu = thr.cpu): boolean {
  * because the machine was shut down, or because others took it for dead.
  */
 export function cpu_stopped(state: number): never {
-  if (atomic_load(field_word(pcpu.stopped, thr.pc)) === 0) life.stop_note?.();
+  if (atomic_load(field_word(machine.panic_cpu, M)) !== 0) cpu_stop_note(thr.cpu);
   atomic_store(field_word(pcpu.stopped, thr.pc), 1);
   thr_off();
   if (atomic_load(field_word(machine.phase, M)) === PHASE_DOWN) {

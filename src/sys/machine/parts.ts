@@ -92,6 +92,8 @@ export interface KernelParts {
   readonly panic_dump: () => void;
   readonly kdb_enter?: (why: string, message: string) => number;
   readonly kdb_panic?: () => void;
+  readonly nomem_dump?: () => void;
+  readonly dump_request?: SysctlHandler;
   readonly vmmap_report?: SysctlHandler;
   readonly objects_report?: SysctlHandler;
   readonly vmtotal_report?: SysctlHandler;

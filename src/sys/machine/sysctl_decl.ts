@@ -40,6 +40,8 @@ export interface SysctlRequest {
   readonly new_bytes: Uint8Array | null;
   /** The name's components behind a node with a handler. */
   readonly rest: readonly number[];
+  /** A handler that refuses says why here, where the errno alone does not. */
+  reason?: string;
   /** Fixes how much of the old buffer may be touched: `len` bytes, 0 for all. 0, or an errno. */
   wire(len: number): number;
 }

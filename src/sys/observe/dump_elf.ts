@@ -7,7 +7,7 @@
  *      0        ELF header
  *      64       program headers: PT_NOTE, PT_LOAD
  *      176      notes, owner KMEM: who wrote it, when, of which machine
- *      4096     the whole memory, byte 0 first; runs of zero pages are holes in the file
+ *      65536    the whole memory, byte 0 first; runs of zero pages are holes in the file
  *
  * The machine type is EM_NONE: our memory belongs to no processor.  Addresses of PT_LOAD
  * are the byte addresses that the tools print.
@@ -18,16 +18,22 @@
  *      24 thread id of the host   28 of JavaScript   32 time, ms   40 boot time, ms   48 bytes
  *
  * KMEM_NT_RELEASE is the release of kmem as text, KMEM_NT_PANIC the text of the panic; a
- * machine that did not panic has none.  A reader passes over types it does not know.
+ * machine that did not panic has none.  KMEM_NT_STACK has the frames of the thread that wrote
+ * the dump, innermost first.  There is a KMEM_NT_CPU for each slot that a thread holds:
  *
- * The page with headers and notes is written last.  A file whose writer died begins with
+ *       0 CPU   4 its state word   8 thread id of the host   12 of JavaScript
+ *      16 1: it stopped for a panic    20 ... what it did, as text: where it stopped
+ *
+ * A reader passes over types it does not know.
+ *
+ * Headers and notes are written last.  A file whose writer died begins with
  * zeros: the reader says that it was not finished.
  */
-import { MEMORY_MAX, MEMORY_MIN } from '../machine/memory.ts';
+import { MEMORY_MAX, MEMORY_MIN, PAGE_SIZE } from '../machine/memory.ts';
 
-export const DUMP_VERSION = 1;
+export const DUMP_VERSION = 2;
 /** Where the memory begins in the file, bytes. */
-export const DUMP_LOAD = 4096;
+export const DUMP_LOAD = 65536;
 
 /** The machine had panicked. */
 export const DUMP_PANICKED = 1;
@@ -38,6 +44,23 @@ export const DUMP_QUIET = 2;
 export const KMEM_NT_MACHINE = 0x6b6d01;
 export const KMEM_NT_RELEASE = 0x6b6d02;
 export const KMEM_NT_PANIC = 0x6b6d03;
+const KMEM_NT_CPU = 0x6b6d04;
+const KMEM_NT_STACK = 0x6b6d05;
+/** Longest text of a CPU or a stack in a note, bytes: so all of 66 CPUs fit. */
+const NOTE_TEXT = 640;
+
+/** What a dump says of a CPU. */
+export interface DumpCpu {
+  readonly cpu: number;
+  /** CPU_* bits. */
+  readonly state: number;
+  readonly os_tid: number;
+  readonly js_tid: number;
+  /** It has stopped for a panic. */
+  readonly stopped: boolean;
+  /** Its frames where it stopped; or what kept it from stopping. */
+  readonly text: string;
+}
 
 /** What a dump says about itself. */
 export interface DumpHead {
@@ -58,6 +81,10 @@ export interface DumpHead {
   readonly release: string;
   /** Text of the panic; '' if there was none. */
   readonly panic: string;
+  /** Frames of the thread that wrote it, innermost first; '': not known. */
+  readonly stack: string;
+  /** CPUs that threads held. */
+  readonly cpus: readonly DumpCpu[];
 }
 
 const EHSIZE = 64;
@@ -92,6 +119,23 @@ function machine_note(h: DumpHead): Uint8Array {
   }
   return new Uint8Array(v.buffer);
 }
+const CPU_BYTES = 20;
+/** A text cut to what a note takes, at the end of a character. */
+function note_text(text: string): Uint8Array {
+  const bytes = encoder.encode(text);
+  let n = Math.min(bytes.length, NOTE_TEXT);
+  while (n < bytes.length && n > 0 && (bytes[n] & 0xc0) === 0x80) n--;
+  return bytes.subarray(0, n);
+}
+function cpu_note(c: DumpCpu): Uint8Array {
+  const text = note_text(c.text);
+  const note = new Uint8Array(CPU_BYTES + text.length);
+  const v = new DataView(note.buffer);
+  const words = [c.cpu, c.state, c.os_tid, c.js_tid, c.stopped ? 1 : 0];
+  for (const [i, n] of words.entries()) v.setInt32(i * 4, n, true);
+  note.set(text, CPU_BYTES);
+  return note;
+}
 /** Puts a note at `at`. Returns where the next one goes. */
 function put_note(page: Uint8Array, at: number, type: number, desc: Uint8Array): number {
   const v = new DataView(page.buffer);
@@ -118,12 +162,14 @@ function put_segment(page: Uint8Array, at: number, s: Segment): void {
   v.setBigUint64(at + 40, BigInt(s.type === PT_LOAD ? s.bytes : 0), true); // in memory
   v.setBigUint64(at + 48, BigInt(s.align), true);
 }
-/** The first page of a dump: headers and notes. */
+/** The beginning of a dump: headers and notes. */
 export function dump_head(h: DumpHead): Uint8Array {
   const page = new Uint8Array(DUMP_LOAD);
   let at = put_note(page, NOTES_AT, KMEM_NT_MACHINE, machine_note(h));
   at = put_note(page, at, KMEM_NT_RELEASE, encoder.encode(h.release));
   if (h.panic !== '') at = put_note(page, at, KMEM_NT_PANIC, encoder.encode(h.panic));
+  if (h.stack !== '') at = put_note(page, at, KMEM_NT_STACK, note_text(h.stack));
+  for (const c of h.cpus) at = put_note(page, at, KMEM_NT_CPU, cpu_note(c));
   page.set(IDENT);
   const v = new DataView(page.buffer);
   v.setUint16(16, ET_CORE, true);
@@ -134,7 +180,7 @@ export function dump_head(h: DumpHead): Uint8Array {
   v.setUint16(56, 2, true); // program headers
   const notes = { type: PT_NOTE, flags: 0, offset: NOTES_AT, bytes: at - NOTES_AT, align: 4 };
   put_segment(page, EHSIZE, notes);
-  const load = { type: PT_LOAD, flags: PF_RW, offset: DUMP_LOAD, bytes: h.size, align: DUMP_LOAD };
+  const load = { type: PT_LOAD, flags: PF_RW, offset: DUMP_LOAD, bytes: h.size, align: PAGE_SIZE };
   put_segment(page, EHSIZE + PHENTSIZE, load);
   return page;
 }
@@ -195,27 +241,39 @@ function segment_at(v: DataView, at: number): Segment {
     align: number64(v, at + 48),
   };
 }
-/** The notes of owner KMEM, by type. */
-function notes_of(page: Uint8Array, v: DataView, s: Segment): Map<number, Uint8Array> {
+/** The notes of owner KMEM, by type; of CPUs there are several. */
+function notes_of(page: Uint8Array, v: DataView, s: Segment): Map<number, Uint8Array[]> {
   const end = s.offset + s.bytes;
-  if (s.offset < EHSIZE || end > page.length) foreign(s.offset, 'notes beyond the first page');
-  const notes = new Map<number, Uint8Array>();
+  if (s.offset < EHSIZE || end > page.length) foreign(s.offset, 'notes beyond the headers');
+  const notes = new Map<number, Uint8Array[]>();
   for (let at = s.offset; at + 12 <= end; ) {
     const name = at + 12;
     const desc = name + up4(v.getUint32(at, true));
     const bytes = v.getUint32(at + 4, true);
     if (desc < name || desc + bytes > end) bad(at, 'a note that goes beyond the notes');
     const own = decoder.decode(page.subarray(name, name + OWNER_BYTES)) === OWNER.slice(0, 5);
-    if (own) notes.set(v.getUint32(at + 8, true), page.subarray(desc, desc + bytes));
+    if (own) {
+      const type = v.getUint32(at + 8, true);
+      notes.set(type, [...(notes.get(type) ?? []), page.subarray(desc, desc + bytes)]);
+    }
     at = desc + up4(bytes);
   }
   return notes;
 }
-function text_of(note: Uint8Array | undefined): string {
-  return note ? decoder.decode(note) : '';
+function text_of(all: Uint8Array[] | undefined): string {
+  return all ? decoder.decode(all[0]) : '';
 }
-function head_of(notes: Map<number, Uint8Array>, at: number): DumpHead {
-  const note = notes.get(KMEM_NT_MACHINE);
+function cpus_of(all: Uint8Array[] | undefined): DumpCpu[] {
+  const whole = (all ?? []).filter((note) => note.length >= CPU_BYTES);
+  return whole.map((note) => {
+    const v = new DataView(note.buffer, note.byteOffset, note.length);
+    const [cpu, state, os_tid, js_tid, stopped] = [0, 4, 8, 12, 16].map((i) => v.getInt32(i, true));
+    const text = decoder.decode(note.subarray(CPU_BYTES));
+    return { cpu, state, os_tid, js_tid, stopped: stopped === 1, text };
+  });
+}
+function head_of(notes: Map<number, Uint8Array[]>, at: number): DumpHead {
+  const note = notes.get(KMEM_NT_MACHINE)?.[0];
   if (!note || note.length < MACHINE_BYTES)
     foreign(at, 'no note of kmem: a core file of another program');
   const v = new DataView(note.buffer, note.byteOffset, note.length);
@@ -235,11 +293,13 @@ function head_of(notes: Map<number, Uint8Array>, at: number): DumpHead {
     size: number64(v, 48),
     release: text_of(notes.get(KMEM_NT_RELEASE)),
     panic: text_of(notes.get(KMEM_NT_PANIC)),
+    stack: text_of(notes.get(KMEM_NT_STACK)),
+    cpus: cpus_of(notes.get(KMEM_NT_CPU)),
   };
 }
 /**
- * What the first page of a file of `length` bytes says, and where the memory begins in the
- * file; or what is wrong, and at which byte.
+ * What the first DUMP_LOAD bytes of a file of `length` bytes say, and where the memory begins in
+ * the file; or what is wrong, and at which byte.
  */
 export function dump_parse(
   page: Uint8Array,

@@ -55,13 +55,10 @@ import {
   zone_stats_walk,
 } from '../uma/uma_stats.ts';
 import { DUMP_QUIET, type DumpHead } from './dump_elf.ts';
-import { file_source, type MemorySource } from './memory_source.ts';
+import { file_source, type MemorySource, PIECE, pages_take } from './memory_source.ts';
+import { packed_source } from './source_packed.ts';
 import { swap_list } from './swap_info.ts';
 import type { memstat_fetch } from './memstat_sysctl.ts';
-
-/** Bytes that are read at a time. */
-const PIECE = 4 * 2 ** 20;
-const PAGE = 4096;
 
 /** A memory that can be read. */
 export interface Kvm {
@@ -76,15 +73,6 @@ export interface Kvm {
 
 // --- the copy --------------------------------------------------------------------------
 
-/** Copies what is not zero: pages that nobody touches take no room of the host. */
-function take_over(all: Int32Array, at: number, piece: Int32Array, n: number): void {
-  for (let page = 0; page < n; page += PAGE) {
-    const end = (page + PAGE) >> 2;
-    let w = page >> 2;
-    while (w < end && piece[w] === 0 && all[(at >> 2) + w] === 0) w++;
-    if (w < end) all.set(piece.subarray(page >> 2, end), (at + page) / 4);
-  }
-}
 /** Copies a source's memory over what `all` has. A string says what is wrong. */
 function copy(source: MemorySource, all: Int32Array): string {
   const { base, live } = source;
@@ -97,7 +85,7 @@ function copy(source: MemorySource, all: Int32Array): string {
     const place = live ? `address ${(base + at).toString(16)}` : `byte ${base + at}`;
     if (got < 0) return `${place}: ${errno_name(-got)}: it cannot be read`;
     if (got < n) return `${place}: it ends here: ${live ? 'the program ended' : 'it was cut'}`;
-    take_over(all, at, piece, n);
+    pages_take(all, at, piece, n);
   }
   return '';
 }
@@ -326,4 +314,9 @@ export function kvm_take(source: MemorySource | string): Kvm | string {
 export function kvm_open(path: string, id?: string): Kvm | string {
   if (thr.cpu >= 0) return 'EBUSY: this thread is a CPU of a machine: read it in another';
   return kvm_take(file_source(path, id));
+}
+/** The same of a file that may be compressed: it is unpacked piece by piece. */
+export async function kvm_load(path: string, id?: string): Promise<Kvm | string> {
+  if (thr.cpu >= 0) return 'EBUSY: this thread is a CPU of a machine: read it in another';
+  return kvm_take((await packed_source(path)) ?? file_source(path, id));
 }

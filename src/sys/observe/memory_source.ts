@@ -1,7 +1,7 @@
 /*
  * memory_source: the memory of a machine, wherever it lies.
  *
- *      dump      a file that kern_dump wrote                      byte 4096 on: the memory
+ *      dump      a file that kern_dump wrote                      byte 65536 on: the memory
  *      core      an operating system's core file                  a PT_LOAD begins with a machine
  *      packed    a dump that was compressed (source_packed.ts)    unpacked into memory
  *      process   /proc/PID/mem of a program that runs (source_proc.ts)
@@ -30,7 +30,14 @@
 import { EINVAL, ENOENT, errno_name } from '../machine/errno.ts';
 import { M, MACHINE_MAGIC, PHASE_UP } from '../machine/header.ts';
 import { machine_layout } from '../machine/machdep.ts';
-import { mem, MEMORY_MAX, MEMORY_MIN, memory_state, type SharedMemory } from '../machine/memory.ts';
+import {
+  mem,
+  MEMORY_MAX,
+  MEMORY_MIN,
+  memory_state,
+  PAGE_SIZE,
+  type SharedMemory,
+} from '../machine/memory.ts';
 import { STORE_READ, store_close, store_open } from '../machine/store.ts';
 import { store_read, store_size } from '../machine/store_io.ts';
 import { struct_layouts } from '../machine/struct.ts';
@@ -44,6 +51,9 @@ import {
   MEMORY_STEP,
   NOTES_AT,
 } from './dump_elf.ts';
+
+/** Bytes that are read at a time. */
+export const PIECE = 4 * 2 ** 20;
 
 /** The bytes of one machine's memory. */
 export interface MemorySource {
@@ -67,7 +77,7 @@ export interface MemorySource {
 // --- a machine, by its header --------------------------------------------------------------------
 
 /** The first bytes of a memory: the machine's header is in them. */
-export const HEADER_BYTES = 4096;
+const HEADER_BYTES = 4096;
 /** The words of the C library before a block that has a mapping of its own, bytes. */
 const BLOCK_WORDS = 16;
 /** Among the low bits of a block's length: it was mapped for itself. */
@@ -95,18 +105,18 @@ function header_text(page: Uint8Array, name: string): string {
   return new TextDecoder().decode(field.subarray(0, nul < 0 ? bytes : nul));
 }
 /** Whether the beginning of a memory says that there is a machine. */
-export function machine_there(page: Uint8Array): boolean {
+function machine_there(page: Uint8Array): boolean {
   if (page.length < M * 4 + 4) return false;
   const v = new DataView(page.buffer, page.byteOffset, page.length);
   return v.getUint32(M * 4, true) === MACHINE_MAGIC;
 }
 /** Why a memory of that size cannot be: '' if it can. */
-export function size_fault(size: number): string {
+function size_fault(size: number): string {
   const step = size % MEMORY_STEP === 0;
   return step && size >= MEMORY_MIN && size <= MEMORY_MAX ? '' : `a memory of ${size} bytes`;
 }
 /** What another kernel's memory is refused with. */
-export function layout_fault(by: string): string {
+function layout_fault(by: string): string {
   return `another kmem ${by}: its structures differ from those of this one`;
 }
 /**
@@ -135,7 +145,15 @@ export function head_of_memory(page: Uint8Array, time: number): DumpHead | strin
     size,
     release: '',
     panic: by === 0 ? '' : header_text(page, 'panic_text'),
+    stack: '',
+    cpus: [],
   };
+}
+
+/** Why a dump with these notes cannot be read by this kernel; '' if it can. */
+export function release_fault(head: DumpHead): string {
+  const by = `wrote it, of release ${head.release}`;
+  return head.layout === machine_layout() ? '' : `byte ${NOTES_AT}: ${layout_fault(by)}`;
 }
 
 // --- several machines in one place ---------------------------------------------------------------
@@ -218,6 +236,21 @@ function listed(known: readonly { head: DumpHead; up: boolean }[]): string {
     .join(', ');
 }
 
+// --- copies --------------------------------------------------------------------------------------
+
+/**
+ * Puts `n` bytes of a piece, whole pages, over a memory from byte `at` on.  Pages that are zero in
+ * both are not written: what nobody touches takes no room of the host.
+ */
+export function pages_take(all: Int32Array, at: number, piece: Int32Array, n: number): void {
+  for (let page = 0; page < n; page += PAGE_SIZE) {
+    const end = (page + PAGE_SIZE) >> 2;
+    let w = page >> 2;
+    while (w < end && piece[w] === 0 && all[at / 4 + w] === 0) w++;
+    if (w < end) all.set(piece.subarray(page >> 2, end), (at + page) / 4);
+  }
+}
+
 // --- files ---------------------------------------------------------------------------------------
 
 const WHY: Record<number, string> = {
@@ -248,6 +281,12 @@ export function store_source(
     },
     close: () => store_close(st),
   };
+}
+/** How a file is compressed, by its first bytes; null: it is not. */
+export function packing_of(page: Uint8Array): 'gzip' | 'zstd' | null {
+  const begins = (...bytes: number[]): boolean => bytes.every((byte, i) => page[i] === byte);
+  if (begins(0x1f, 0x8b, 8)) return 'gzip';
+  return begins(0x28, 0xb5, 0x2f, 0xfd) ? 'zstd' : null;
 }
 /** Machines in the segments of a core file. A string says why the segments cannot be read. */
 function core_candidates(st: number, length: number): Candidate[] | string {
@@ -287,12 +326,13 @@ function open_store(st: number, name: string, id: string | undefined): MemorySou
   const page = new Uint8Array(DUMP_LOAD);
   const got = store_read(st, 0, page);
   if (got < 0) return read_fault(0, -got);
+  const packing = packing_of(page);
+  if (packing !== null) return `byte 0: it is compressed (${packing}): unpack it first`;
   const parsed = dump_parse(page.subarray(0, got), length);
   if ('head' in parsed) {
     const { head, load } = parsed;
-    if (head.layout !== machine_layout()) {
-      return `byte ${NOTES_AT}: ${layout_fault(`wrote it, of release ${head.release}`)}`;
-    }
+    const other = release_fault(head);
+    if (other !== '') return other;
     return store_source(st, { name, kind: 'dump', head, base: load, live: false });
   }
   if (!parsed.foreign) return parsed.fault;

@@ -19,6 +19,7 @@ import {
 } from '../machine/sysctl_decl.ts';
 import { securelevel_hook, sysctl_handle_string, type sysctl_req } from './kern_sysctl.ts';
 import './sysctl_freebsd.ts';
+import './dump_vars.ts';
 import './procstat_vars.ts';
 import './swap_info.ts';
 import './sysctl_netbsd.ts';

@@ -39,14 +39,6 @@ export function stack_text(e: Error): string {
     .map((frame, i) => `#${i} ${frame}`)
     .join('\n');
 }
-/** Frames of the code by which a CPU stops. */
-const STOP_CODE = / at (subr_stack|kdb|panic)\.[jt]s:/;
-/** Where this thread is, for the note of a CPU that stops for good: a frame a line. */
-export function stack_stopped(): string {
-  const frames = stack_frames(stack_save());
-  const first = frames.findIndex((frame) => !STOP_CODE.test(frame));
-  return frames.slice(Math.max(0, first)).join('\n');
-}
 /** file:line of the code that asked for the lock. */
 export function stack_where(e: Error): string {
   return stack_frames(e)[0]?.split(' at ').pop() ?? '?';

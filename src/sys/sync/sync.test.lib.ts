@@ -131,7 +131,6 @@ life_begin({
   unhold: () => 0,
   class_counts: none,
   type_name: none,
-  stop_text: () => '',
   hold_wait: () => {},
 });
 

@@ -13,7 +13,8 @@
 import { atomic_load } from '../../machine/atomic.ts';
 import { CPU_CLAIMER, CPU_FREE, cpu_slots, pcpu, pcpu_of, thr } from '../../machine/cpu.ts';
 import { M, machine, PANIC_TEXT_WORDS } from '../../machine/header.ts';
-import { kdb_stop_text, msgbuf_text } from '../../machine/kdb.ts';
+import { cpu_stop_text } from '../../machine/cpu_stop.ts';
+import { msgbuf_text } from '../../machine/kdb.ts';
 import { elem, field_word, get_string } from '../../machine/struct.ts';
 import { DB_COMMAND, DB_SHOW_ALL_COMMAND, DB_SHOW_COMMAND, type DdbArgs } from './ddb_command.ts';
 import { CPU_FLAGS, db_flags } from './ddb_flags.ts';
@@ -39,7 +40,7 @@ function does(cpu: number): string {
   return s ? `sleeping on ${db_hex(s.wchan * 4)} "${s.wmesg}"` : db_cpu_state(cpu);
 }
 function frames(db: Ddb, cpu: number): void {
-  const text = kdb_stop_text(cpu);
+  const text = cpu_stop_text(cpu);
   if (text === '') return;
   for (const [i, frame] of text.split('\n').entries()) db_printf(db, '#%d %s\n', i, frame);
 }

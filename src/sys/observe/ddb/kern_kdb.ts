@@ -12,18 +12,13 @@
  * The terminal may be in any mode, because the program may be reading keys from it: it is made
  * sane for the time, by stty where there is one.  Without a terminal nothing is entered.
  */
+import { cpu_stop_text } from '../../machine/cpu_stop.ts';
 import { kconsole } from '../../machine/kconsole.ts';
 import { thr } from '../../machine/cpu.ts';
 import { EBUSY, ENXIO } from '../../machine/errno.ts';
 import { M, machine, PANIC_TEXT_WORDS } from '../../machine/header.ts';
 import { host_tty, type Tty } from '../../machine/host_tty.ts';
-import {
-  kdb_enter_begin,
-  kdb_enter_end,
-  kdb_hold,
-  kdb_release,
-  kdb_stop_text,
-} from '../../machine/kdb.ts';
+import { kdb_enter_begin, kdb_enter_end, kdb_hold, kdb_release } from '../../machine/kdb.ts';
 import { get_string } from '../../machine/struct.ts';
 import { sysctl_get } from '../../machine/sysctl_decl.ts';
 import { debugger_on_panic, kdb_stop_cpus, trace_on_panic } from '../kdb_vars.ts';
@@ -85,7 +80,7 @@ export function kdb_enter(why: string, message: string): number {
 
 /** What a panic says of itself. */
 function panic_text(): string {
-  const frames = kdb_stop_text(thr.cpu).split('\n');
+  const frames = cpu_stop_text(thr.cpu).split('\n');
   const text = get_string(machine.panic_text, M, PANIC_TEXT_WORDS);
   const trace = frames.map((frame, i) => `#${i} ${frame}\n`).join('');
   return `${text}\ncpuid = ${thr.cpu}\nKDB: stack backtrace:\n${trace}`;
