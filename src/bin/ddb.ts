@@ -257,16 +257,34 @@ async function interactive(front: DdbFront, say: (text: string) => void): Promis
   }
 }
 
-/** Takes the commands of -e off a command line. Throws UsageError. */
-export function ddb_commands(argv: readonly string[]): { commands: string[]; rest: string[] } {
+/** What of a command line is ddb's own. */
+export interface DdbLine {
+  readonly commands: string[];
+  /** The dump of -M. */
+  readonly dump: string | undefined;
+  readonly rest: string[];
+}
+/** Takes -e and -M off a command line. Throws UsageError. */
+export function ddb_line(argv: readonly string[]): DdbLine {
+  const words = [...argv];
   const commands: string[] = [];
   const rest: string[] = [];
-  for (let i = 0; i < argv.length; i++) {
-    if (argv[i] !== '-e') rest.push(argv[i]);
-    else if (argv[i + 1] === undefined) throw new UsageError('-e: give a command', 'ddb');
-    else commands.push(argv[++i]);
+  let dump: string | undefined;
+  const value = (what: string): string => {
+    const text = words.shift();
+    if (text === undefined || text === '') throw new UsageError(`${what}`, 'ddb');
+    return text;
+  };
+  for (let word = words.shift(); word !== undefined; word = words.shift()) {
+    if (word === '-e') commands.push(value('-e: give a command'));
+    else if (word === '-M') dump = value('-M: give the file of a dump');
+    else rest.push(word);
   }
-  return { commands, rest };
+  if (dump !== undefined && rest.some((word) => /^(-p|--socket|--timeout)/.test(word))) {
+    const text = '-M: a dump is read, no program is asked: no -p, no --socket';
+    throw new UsageError(text, 'ddb');
+  }
+  return { commands, dump, rest };
 }
 /** The command, over a target. Returns its exit code: 1 if a command failed. */
 export async function ddb_main(

@@ -5,7 +5,7 @@
  * process opens; the command itself is ddb.ts.
  */
 import { choose_machine, Connection, type Found, SeveralError } from './connect.ts';
-import { DDB_HELP, ddb_commands, ddb_main, live_target, local_target } from './ddb.ts';
+import { DDB_HELP, ddb_line, ddb_main, live_target, local_target } from './ddb.ts';
 import { CHOICE_HELP, split_choice } from './live.ts';
 import { EXIT_FAIL, EXIT_OK, EXIT_USAGE } from './tool.ts';
 import { UsageError } from './usage.ts';
@@ -17,19 +17,30 @@ export function ddb_help(): string {
 const say = (text: string): void => void process.stdout.write(text);
 const err = (text: string): void => void process.stderr.write(`kmem ${text}`);
 
+/** Binds this thread to a dump; why not, in a line. What may be wrong with it is said. */
+async function open_dump(path: string): Promise<string> {
+  await import('../lib/index.ts'); // by what is declared there dumps are told apart
+  const { kvm_open } = await import('../sys/observe/kvm.ts');
+  const k = kvm_open(path);
+  if (typeof k === 'string') return `${path}: ${k}`;
+  if (!k.quiet) err(`ddb: ${path}: threads ran while it was written\n`);
+  return '';
+}
+
 /** Runs the command line. Returns the exit code. */
 export async function ddb_live(argv: readonly string[]): Promise<number> {
-  const { commands, rest: others } = ddb_commands(argv);
-  const { options, rest, help, dump } = split_choice(others, 'ddb');
+  const { commands, dump, rest: others } = ddb_line(argv);
+  const { options, rest, help } = split_choice(others, 'ddb');
   if (help) {
     say(ddb_help());
     return EXIT_OK;
   }
   if (rest.length > 0) throw new UsageError(`${rest[0]}: no operand is taken here`, 'ddb');
-  if (dump !== null) {
-    const { dump_context } = await import('./dump_context.ts');
-    const ctx = await dump_context(dump, 'ddb', (data) => say(String(data)), err);
-    return ctx ? await ddb_main(commands, local_target(), say) : EXIT_FAIL;
+  if (dump !== undefined) {
+    const fault = await open_dump(dump);
+    if (fault === '') return await ddb_main(commands, local_target(), say);
+    err(`ddb: ${fault}\n`);
+    return EXIT_FAIL;
   }
   let found: Found;
   try {

@@ -77,12 +77,7 @@ export async function live_help(command: LiveCommand): Promise<string> {
 }
 
 /** Commands that read dumps; of the others -M is not ours. */
-const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand | 'ddb'>([
-  'vmstat',
-  'netstat',
-  'swapctl',
-  'ddb',
-]);
+const READS_DUMPS: ReadonlySet<string> = new Set<LiveCommand>(['vmstat', 'netstat', 'swapctl']);
 /** The file that is read, and which machine of a core file. */
 export interface DumpChoice {
   readonly path: string;

@@ -41,7 +41,6 @@ import { cpu_alive } from './death.ts';
 import { EBUSY } from './errno.ts';
 import { boot_alloc, M, machine, ROOT_KDB } from './header.ts';
 import { host_can_block } from './host.ts';
-import { life } from './life.ts';
 import { mem, memory_state } from './memory.ts';
 import { elem, field_word, get_string, i32, NULL, type Ptr, set_string, struct } from './struct.ts';
 import { unchecked, words } from './struct.ts';

@@ -48,10 +48,11 @@ function trace_cpu(db: Ddb, cpu: number): void {
   db_puts(db, `Tracing ${db_cpu_text(cpu)}: ${does(cpu)}\n`);
   frames(db, cpu);
 }
-/** CPUs that have a thread. */
+/** CPUs that have a thread, or had one that noted where it stopped. */
 function used(): number[] {
   const all = Array.from({ length: cpu_slots() }, (_, cpu) => cpu);
-  return all.filter((cpu) => (pcpu.state[pcpu_of(cpu)] & CPU_FREE) === 0);
+  const has = (cpu: number): boolean => (pcpu.state[pcpu_of(cpu)] & CPU_FREE) === 0;
+  return all.filter((cpu) => has(cpu) || cpu_stop_text(cpu) !== '');
 }
 function trace({ db, have_addr, addr }: DdbArgs): void {
   if (have_addr) return trace_cpu(db, db_cpu(addr));

@@ -17,8 +17,15 @@ import { kconsole } from '../../machine/kconsole.ts';
 import { thr } from '../../machine/cpu.ts';
 import { EBUSY, ENXIO } from '../../machine/errno.ts';
 import { M, machine, PANIC_TEXT_WORDS } from '../../machine/header.ts';
+import { host_sleep } from '../../machine/host.ts';
 import { host_tty, type Tty } from '../../machine/host_tty.ts';
-import { kdb_enter_begin, kdb_enter_end, kdb_hold, kdb_release } from '../../machine/kdb.ts';
+import {
+  kdb_enter_begin,
+  kdb_enter_end,
+  kdb_hold,
+  kdb_release,
+  kdb_running,
+} from '../../machine/kdb.ts';
 import { get_string } from '../../machine/struct.ts';
 import { sysctl_get } from '../../machine/sysctl_decl.ts';
 import { debugger_on_panic, kdb_stop_cpus, trace_on_panic } from '../kdb_vars.ts';
@@ -28,6 +35,8 @@ import { type Ddb, type DdbIo, ddb_session } from './ddb_session.ts';
 
 /** How long the others are held at a time, ms: they go on sooner if this thread dies. */
 const HOLD_MS = 3_600_000;
+/** How long they may take to stop, ms: one that computes does not. */
+const STOP_MS = 1000;
 const PROMPT = 'db> ';
 
 function io_of(tty: Tty): DdbIo {
@@ -58,6 +67,13 @@ function on_terminal(tty: Tty, why: string, message: string): void {
   db_script_enter(db, why);
   loop(db, tty);
 }
+/** Holds the others, and gives them the time to come to a stop. */
+function hold_others(): boolean {
+  if (kdb_hold(HOLD_MS) !== 0) return false;
+  const until = performance.now() + STOP_MS;
+  while (kdb_running().length > 0 && performance.now() < until) host_sleep(1);
+  return true;
+}
 /** This thread enters the debugger. 0; EBUSY: another one is in it; ENXIO: there is no terminal. */
 export function kdb_enter(why: string, message: string): number {
   if (thr.cpu < 0) return ENXIO;
@@ -67,7 +83,7 @@ export function kdb_enter(why: string, message: string): number {
     tty.close();
     return EBUSY;
   }
-  const held = sysctl_get(kdb_stop_cpus) !== 0 && kdb_hold(HOLD_MS) === 0;
+  const held = sysctl_get(kdb_stop_cpus) !== 0 && hold_others();
   try {
     on_terminal(tty, why, `KDB: enter: ${message}\n[ CPU ${thr.cpu} ]\n`);
   } finally {
