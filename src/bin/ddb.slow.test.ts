@@ -131,6 +131,25 @@ test('nonsense for the debugger is answered; two hundred of them harm nobody', a
   for (const client of many) client.socket.destroy();
   await go_on();
 });
+test('a program whose event loop is stuck is looked at from outside', async () => {
+  const index = new URL('../lib/index.ts', import.meta.url).href;
+  const code = `const { boot } = await import(${JSON.stringify(index)});
+    const machine = boot({ memory: '4M' });
+    const type = machine.type('stuck');
+    for (let i = 0; i < 7; i++) type.alloc(1000);
+    console.log('up');
+    for (;;);`;
+  const argv = ['--input-type=module', '-e', code];
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+  await within(once(child.stdout, 'data'), 'it is up');
+  const { code: exit, out, err } = kmem('-p', `${child.pid}`, '-e', 'show malloc', '-e', 'trace');
+  child.kill('SIGKILL');
+  if (exit !== 0)
+    return assert.match(err, /^kmem ddb: no running machine.*; and its memory: .*\n$/);
+  assert.match(err, /shown is its memory as it was just now\n$/);
+  assert.match(out, /^ +stuck +7 +7K +7$/m);
+  assert.match(out, /^Tracing CPU 0 .*: runs$/m);
+});
 test('wrong usage, and what is not there', () => {
   const cases: [number, RegExp, ...string[]][] = [
     [2, /^kmem ddb: -e: give a command\n$/, '-e'],

@@ -2,7 +2,7 @@
  * ddb: the kernel's debugger, as a command.
  *
  *      kmem ddb                    of the running program that is found
- *      kmem ddb -p PID             of that process
+ *      kmem ddb -p PID             of that process; of a copy of its memory if it does not answer
  *      kmem ddb -M FILE            of a dump
  *      kmem ddb -e 'show malloc' -e 'show page'      commands, and out again
  *
@@ -32,6 +32,8 @@ other commands wait.
 
   -e COMMAND       runs it, and no terminal; again: further ones
   -M FILE          of a dump, as machine.dump(FILE) or a panic wrote it
+  -p PID           of that process; if it does not answer, because its event loop
+                   is busy, a copy of its memory is looked at
 
 Some commands; help lists them all, help COMMAND says what one does:
   show malloc, show uma, show zone NAME     what the allocators hold

@@ -2,9 +2,11 @@
  * ddb_live: which memory `kmem ddb` looks at.
  *
  * The program is chosen as for the other commands (live.ts), or -M names a dump, which this
- * process opens; the command itself is ddb.ts.
+ * process opens.  A program that was named by -p and has no socket, or does not answer because
+ * its event loop computes, is looked at from outside, where the system allows it: its memory is
+ * copied (observe/source_proc.ts).  The command itself is ddb.ts.
  */
-import { choose_machine, Connection, type Found, SeveralError } from './connect.ts';
+import { choose_machine, ConnectError, Connection, type Found, SeveralError } from './connect.ts';
 import { DDB_HELP, ddb_line, ddb_main, live_target, local_target } from './ddb.ts';
 import { CHOICE_HELP, split_choice } from './live.ts';
 import { EXIT_FAIL, EXIT_OK, EXIT_USAGE } from './tool.ts';
@@ -17,6 +19,14 @@ export function ddb_help(): string {
 const say = (text: string): void => void process.stdout.write(text);
 const err = (text: string): void => void process.stderr.write(`kmem ${text}`);
 
+/** The same to a copy of the memory of a process, as it is now. */
+async function open_process(pid: number): Promise<string> {
+  await import('../lib/index.ts');
+  const { kvm_take } = await import('../sys/observe/kvm.ts');
+  const { process_source } = await import('../sys/observe/source_proc.ts');
+  const k = kvm_take(process_source(pid));
+  return typeof k === 'string' ? k : '';
+}
 /** Binds this thread to a dump; why not, in a line. What may be wrong with it is said. */
 async function open_dump(path: string): Promise<string> {
   await import('../lib/index.ts'); // by what is declared there dumps are told apart
@@ -46,6 +56,12 @@ export async function ddb_live(argv: readonly string[]): Promise<number> {
   try {
     found = await choose_machine(options);
   } catch (e) {
+    if (e instanceof ConnectError && options.pid !== undefined) {
+      const fault = await open_process(options.pid);
+      if (fault !== '') throw new ConnectError(`${e.message}; and its memory: ${fault}`);
+      err(`ddb: ${e.message}; shown is its memory as it was just now\n`);
+      return await ddb_main(commands, local_target(), say);
+    }
     if (!(e instanceof SeveralError)) throw e;
     process.stderr.write(`kmem ddb: ${e.message}\n${e.table}`);
     return EXIT_USAGE;
