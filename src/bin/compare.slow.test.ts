@@ -29,7 +29,7 @@ test('several traces, a table each; what played in too little memory says so', a
 });
 
 test('--fit and --compare: the least memory under each value', async () => {
-  const argv = ['--fit', '--compare', 'type-by=caller,none', '--cpus', '1', '--memory', '8M', MAKE];
+  const argv = ['--fit', '--compare', 'type-by=caller,none', '--cpus', '1', '--memory', '3M', MAKE];
   const { code, out, err } = await replay(...argv);
   assert.deepEqual([code, err], [0, '']);
   assert.match(out, /^ {2}least memory +\d\.\d\dM +\d\.\d\dM$/m);

@@ -12,10 +12,15 @@ import { chmodSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
 import {
+  BUNDLED,
+  drawn,
+  temporary_file,
+  temporary_folder,
+} from '../replay/read/traces.test.common.ts';
+import {
+  COMMAND,
   GM,
-  KMEM,
   MAKE,
   ended,
   kmem,
@@ -35,7 +40,7 @@ test('several files make one document, a list; standard input is a file like oth
     both.map((d: { trace: { event_lines: number } }) => d.trace.event_lines),
     [5365, 960],
   );
-  for (const input of [readFileSync(MAKE), gunzipSync(readFileSync(MAKE))]) {
+  for (const input of drawn([readFileSync(MAKE), gunzipSync(readFileSync(MAKE))])) {
     const run = await kmem(['replay', '--json', '--cpus', '1', '-'], input);
     assert.deepEqual([run.code, run.err], [0, '']);
     assert.equal(JSON.parse(run.out).heap.inuse, truth['make.mtrace.gz'].never_freed_blocks);
@@ -60,10 +65,10 @@ test('a raw stream, read by another program, says the same as document and truth
     return t.skip('needs python3');
   }
   const folder = temporary_folder(t);
-  for (const [file, cpus] of [
+  for (const [file, cpus] of drawn([
     [GM, 2],
     [join(BUNDLED, 'redis.threads.gz'), 2],
-  ] as const) {
+  ] as const)) {
     const malloc = join(folder, 'malloc');
     const zones = join(folder, 'zones');
     const dumps = ['--sysctl-dump', `kern.malloc_stats=${malloc}`];
@@ -132,7 +137,7 @@ test('too small a machine is told, by the exit code too', async () => {
     out,
     /^ {2}too small {5}about \d.*M would be enough \(estimated; --fit finds out\)$/m,
   );
-  const fits = await replay('--quiet', '--fit', '--cpus', '1', '--memory', '8M', MAKE);
+  const fits = await replay('--quiet', '--fit', '--cpus', '1', '--memory', '3M', MAKE);
   assert.equal(fits.code, 0);
   const never = await replay('--quiet', '--fit', '--cpus', '1', '--memory', '2M', GM);
   assert.equal(never.code, 1);
@@ -152,7 +157,8 @@ test('a reader of our output that leaves is no error, and ends us', async () => 
 test('progress: on a terminal, and nowhere else', async (t) => {
   if (!existsSync('/usr/bin/script')) return t.skip('needs script (util-linux)');
   const trace = join(BUNDLED, 'redis.threads.gz');
-  const command = `stty cols 60; exec '${process.execPath}' '${KMEM}' replay '${trace}'`;
+  const replays = `'${process.execPath}' '${COMMAND}' replay --cpus 2 '${trace}'`;
+  const command = `stty cols 60; exec ${replays}`;
   const env = { ...process.env, SHELL: '/bin/sh' }; // what `script` runs the command with
   const child = spawn('/usr/bin/script', ['-qefc', command, '/dev/null'], { env });
   const { code, out } = await ended(child);
@@ -161,5 +167,6 @@ test('progress: on a terminal, and nowhere else', async (t) => {
   assert.ok(drawn.length > 0, JSON.stringify(out.slice(0, 400)));
   for (const line of drawn) assert.ok(line.replace('\x1b[K', '').length < 60, line);
   assert.match(out, /\r\x1b\[Kredis\.threads\.gz: kmem-threads v1/, 'wiped before the verdict');
+  assert.match(out, /484,777 events of 5 threads, played once on CPUs 1 and 2\r?$/m);
   assert.ok(!(await replay(MAKE)).out.includes('\x1b'));
 });

@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { BUNDLED, temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
+import { temporary_file, temporary_folder } from '../replay/read/traces.test.common.ts';
 import {
   GM,
   MAKE,
@@ -97,8 +97,6 @@ test('the trace is told once and exactly; N programs are N times the machine onl
   assert.match(several, /^make.* played by 2 programs at once on CPUs 1 and 2$/m);
   assert.match(several, /^ the machine, in size classes, of the 2 programs together$/m);
   assert.match(several, /^ {2}most of it by 131,136 bytes in 597 blocks/m);
-  const threads = await replay('--quiet', '--cpus', '2', join(BUNDLED, 'redis.threads.gz'));
-  assert.match(threads.out, /484,777 events of 5 threads, played once on CPUs 1 and 2$/m);
 });
 
 test('--json: one document, every promised name, nothing else', async () => {
