@@ -216,7 +216,12 @@ describe('freed twice', () => {
 });
 
 describe('a debug machine', () => {
-  const debug = (memory = '16M'): Machine => boot({ memory, cpus: 3, debug: true });
+  /** Of what it has, what only a boot can set: without patterns around blocks. */
+  const debug = (memory = '16M'): Machine => {
+    const machine = boot({ memory, cpus: 3, debug: true });
+    machine.debug('off');
+    return machine;
+  };
   test('finds a write into a large block that was freed, with type and place', () => {
     const machine = debug();
     const at = machine.type('cache').alloc(20_000);

@@ -133,13 +133,18 @@ function small(p: number, info: number): string {
   const item = item_at(p);
   if (item === null) return "the kernel's own memory";
   const k = uma_slab.keg[item.slab];
-  const free = slab_item_free(item.slab, item.number);
+  const free = slab_item_free(item.slab, item.number) || untyped(item, info);
   if (info < PK_MALLOC_END) {
     const block = `${free ? 'a free' : 'a'} block of ${16 << info} bytes`;
     return into(item.into, free ? block : block + type_of(item));
   }
   if (uma_keg.flags[k] & UMA_ZFLAG_INTERNAL) return "the kernel's own memory";
   return into(item.into, `${free ? 'a free' : 'an'} item of zone '${zone_of(k)}'`);
+}
+/** Whether nobody has a small block that lies in a cache: seen under INVARIANTS only. */
+function untyped({ slab, number }: Item, info: number): boolean {
+  if (!opt.INVARIANTS || !(info < PK_MALLOC_END)) return false;
+  return mem.I32[elem(slab, uma_keg.user_off[uma_slab.keg[slab]] + number)] === NULL;
 }
 /** The type of a small block is noted under INVARIANTS only. */
 function type_of({ slab, number }: Item): string {

@@ -283,7 +283,7 @@ describe('a machine with two workers, and its dump', () => {
       ['show map', new RegExp(`^Task map ${hex}: pmap=${hex}, nentries=\\d+, version=\\d+\\n`)],
       ['show object', new RegExp(`^Object ${hex}: type=0, size=0x10, res=\\d+, ref=1, flags=`)],
       ['show object', /^ sref=0, backing_object\(0\)=\(0x0\)\+0x0\n/m],
-      ['show zone conn', new RegExp(`^zone: conn\\(${hex}\\) size 96 flags 0x0\\n`)],
+      ['show zone conn', new RegExp(`^zone: conn\\(${hex}\\) size 96 flags 0x800000<PROGRAM>\\n`)],
       ['show zone conn', new RegExp(`\\nslab: keg ${hex}, data ${hex}, freecount \\d+, firstfree`)],
       [
         'show zone conn',
