@@ -17,7 +17,7 @@ import { vm_window_close, vm_window_open, window_root } from '../src/sys/map/vm_
 import { COMMON, own } from './space_ops.ts';
 
 /** The window of this CPU; NULL: it has none. */
-function here(): vm_window_t {
+export function here(): vm_window_t {
   let w = vm_window_root.first[window_root()];
   while (w !== NULL && vm_window.tid[w] !== thr.tid) w = vm_window.next[w];
   return w;

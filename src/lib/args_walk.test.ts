@@ -198,6 +198,7 @@ const SUBJECTS: Record<string, Subject> = {
       swapon: () => ['/tmp/kmem-walk.swap', { priority: 0, size: 0 }],
       swapoff: () => ['/tmp/kmem-walk.swap'],
       swaps: none,
+      window: (w) => [w.machine.type('walk').alloc(8192), 8192, { write: true }],
       contiguous: () => [8192, { align: 8192, boundary: 0, low: 0, high: '8M', type: 'walk' }],
       sysctl: () => ['vm.lowmem_period', 10],
       sysctlBytes: () => ['kern.ostype'],
@@ -449,6 +450,10 @@ Object.assign(SUBJECTS, {
   },
   Window: {
     self: (w) => region(w).window(0, 4096),
+    calls: { close: none },
+  },
+  BlockWindow: {
+    self: (w) => w.machine.window(w.machine.type('walk').alloc(8192), 8192),
     calls: { close: none },
   },
 } satisfies Record<string, Subject>);

@@ -333,7 +333,7 @@ test('a panic leaves a dump in the folder that boot was given', async () => {
   assert.equal(other.cpu, 1);
   assert.match(
     other.text,
-    /^parked$|^sleepq_wait at [^]*Object\.sleep at dump\.test\.worker\.ts:\d+/,
+    /^parked$|^sleepq_wait at [\s\S]*Object\.sleep at dump\.test\.worker\.ts:\d+/,
   );
   const [read] = await vmstat([path, '-m']);
   assert.equal(read.code, 0, read.err);

@@ -65,7 +65,7 @@ export type { RegionInfo, Space } from './space.ts';
 export type { SavedSpace } from './space_file.ts';
 export type { Region } from './region.ts';
 export type { Loan } from './loan.ts';
-export type { Window } from './window.ts';
+export type { BlockWindow, Window } from './window.ts';
 export type { ArrayKind, PagedArray } from './paged_array.ts';
 export type {
   Advice,

@@ -5,10 +5,12 @@
  *      machine.store32(at + 4096, 7);                      translated, page by page
  *      machine.copyIn(at, bytes);
  *      machine.bytes(at, 16);                              EFAULT: there is no view of it
+ *      using w = machine.window(at, 65536);  w.u32[9];     flat, held in place until it is closed
  *
  * Where no run of free pages is long enough, such a block has addresses beyond the memory, and its
  * pages lie anywhere.  Loads, stores, copies and fills take them as any others; what needs one flat
- * piece of memory (bytes, index, the whole-memory views) cannot.
+ * piece of memory (bytes, index, the whole-memory views) cannot, but for a window, which moves the
+ * pages side by side.  Under a window a block is not freed.
  *
  * Guarded blocks (vm.memguard.*) have such addresses, too.  Each call looks whether all that it
  * touches is in one block in use: what is not is a stray access, which panics or, with
@@ -17,8 +19,9 @@
  *
  * A number that comes from a program may be anything: what no block has is refused.
  */
-import { EFAULT, ENOMEM } from '../sys/machine/errno.ts';
+import { EBUSY, EFAULT, EINVAL, ENOMEM, ETIMEDOUT } from '../sys/machine/errno.ts';
 import { PAGE_SIZE } from '../sys/machine/memory.ts';
+import { NULL } from '../sys/machine/struct.ts';
 import type { malloc_type_t } from '../sys/h/malloc.ts';
 import type { zone_t } from '../sys/h/uma.ts';
 import { KVA_END } from '../sys/h/vm_kern.ts';
@@ -28,6 +31,7 @@ import {
   malloc_virtual,
   virtual_access,
   virtual_pages,
+  virtual_window,
 } from '../sys/kmem/kern_malloc_virtual.ts';
 import {
   GUARD_GONE,
@@ -46,18 +50,29 @@ import {
   memguard_trap,
   type Trapped,
 } from '../sys/kmem/memguard_trap.ts';
-import { inKernel } from './context.ts';
+import type { vm_window_t } from '../sys/h/vm_window.ts';
+import { shown, wholeIn } from './args.ts';
+import { type Context, inKernel } from './context.ts';
 import { kmemError } from './errors.ts';
+import { silentThread } from './region.ts';
 import { callSite } from './site.ts';
+import { windowShapeOf } from './space_args.ts';
+import { checkRange, kvaFor } from './memory.ts';
+import { BlockWindow, windowShort } from './window.ts';
 
 /** What the rest of the façade asks of it. */
 export interface Kva {
   /** A block of zeros for a type: its address, 0: no memory, or it is too small for that. */
   alloc(size: number, t: malloc_type_t, flags: number): number;
-  /** Gives it back. False: no block of a type begins there. Throws EFAULT where one was freed. */
+  /**
+   * Gives it back. False: no block of a type begins there. Throws EFAULT where one was freed, EBUSY under a
+   * window.
+   */
   free(at: number, t: malloc_type_t): boolean;
   /** The same of an item of this zone. */
   freeItem(at: number, z: zone_t): boolean;
+  /** Opens a window onto `n` bytes of one block. Throws EFAULT, EBUSY, ENOMEM, ETIMEDOUT. */
+  window(ctx: Context, at: number, n: number, write: boolean): BlockWindow;
   /** Bytes that the block at an address has; 0: none begins there. */
   size(at: number): number;
   /** A guarded block of another size: its address; 0: none, the old one is there; -1: no block. */
@@ -126,13 +141,28 @@ function size(at: number): number {
   if (page < 0 || page >= KVA_END) return 0;
   return inKernel('block', () => virtual_pages(page)) * PAGE_SIZE;
 }
+/** Throws why there is no window. */
+function noWindow(at: number, n: number, errno: number): never {
+  const details = { address: at, size: n };
+  if (errno === EFAULT) {
+    throw kmemError(EFAULT, 'window', `no ${n} bytes of one block are at ${at}`, details);
+  }
+  if (errno === EBUSY) {
+    const why = `another window is open on a part of the ${n} bytes at ${at}`;
+    throw kmemError(EBUSY, 'window', why, details);
+  }
+  if (errno === ETIMEDOUT) silentThread('window', `the block at ${at}`, details);
+  const short = windowShort(n);
+  const { why, details: more } = short ?? { why: 'no memory is free', details: { reason: 'full' } };
+  throw kmemError(ENOMEM, 'window', why, { ...details, ...more });
+}
 export const kva: Kva = {
   alloc: (bytes, t, flags) => malloc_virtual(bytes, t, flags) * PAGE_SIZE,
   free(at, t) {
     if (memguard_has(at)) return freeGuarded(at, t, 0);
     if (size(at) === 0) return false;
-    inKernel('free', () => free_virtual(pageOf(at), t));
-    return true;
+    if (inKernel('free', () => free_virtual(pageOf(at), t))) return true;
+    throw kmemError(EBUSY, 'free', `a window is open on the block at ${at}`, { address: at });
   },
   freeItem: (at, z) => memguard_has(at) && freeGuarded(at, z, MAP_ENTRY_ITEM),
   size,
@@ -148,6 +178,11 @@ export const kva: Kva = {
     if (!memguard_has(at)) return -1;
     return inKernel(op, () => memguard_flat(at, n)) || stray(op, at, n);
   },
+  window(ctx, at, n, write) {
+    const got = inKernel('window', () => virtual_window(at, n, write));
+    if (got > 0) return new BlockWindow(ctx, got as vm_window_t, at, n, write);
+    noWindow(at, n, -got);
+  },
   place(op, at, n, write) {
     let found = 0;
     each(op, at, n, write, (where) => {
@@ -157,3 +192,22 @@ export const kva: Kva = {
   },
   each,
 };
+/** What machine.window() does. */
+export function blockWindow(
+  ctx: Context,
+  at: number,
+  n: number,
+  options?: { readonly write?: boolean },
+): BlockWindow {
+  ctx.enter('window');
+  const { write } = windowShapeOf('window', options, ['write']);
+  if (!wholeIn(n, 1, Number.MAX_SAFE_INTEGER)) {
+    throw kmemError(EINVAL, 'window', `${shown(n)} is no length of a window in bytes`);
+  }
+  if (!wholeIn(at, 0, Number.MAX_SAFE_INTEGER - n)) {
+    throw kmemError(EFAULT, 'window', `${shown(at)} is no address`, { size: n });
+  }
+  if (kvaFor(at) !== undefined) return kva.window(ctx, at, n, write);
+  checkRange('window', at, n);
+  return new BlockWindow(ctx, NULL as vm_window_t, at, n, write);
+}

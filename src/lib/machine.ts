@@ -111,6 +111,7 @@ import { callSite } from './site.ts';
 import type { Space } from './space.ts';
 import type { ContiguousOptions, Size, SpaceOptions } from './space_args.ts';
 import type { Stats } from './stats.ts';
+import type { BlockWindow } from './window.ts';
 import { sysctlBytes, type SysctlInfo, sysctls, type SysctlValue, sysctlValue } from './sysctl.ts';
 import { SwapCalls } from './swap_calls.ts';
 import { type Block, MallocType } from './type.ts';
@@ -303,6 +304,16 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
    */
   contiguous(bytes: Size, options?: ContiguousOptions): Block {
     return part('contiguous')(this.#ctx, bytes, options);
+  }
+
+  /**
+   * `n` bytes of a block as flat memory, wherever it lies (`type.alloc(n, { contiguous: false })`),
+   * held in place until the window is closed.  Throws EFAULT if they are not of one block, EBUSY if
+   * another window overlaps it in part; ENOMEM for vm.window_max or vm.max_wired, or if there is no
+   * run of free pages so long; EINVAL, ETIMEDOUT.  Meanwhile the block is EBUSY to free.
+   */
+  window(address: number, n: number, options?: { readonly write?: boolean }): BlockWindow {
+    return part('window')(this.#ctx, address, n, options);
   }
 
   // --- buffers -----------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import type { ChainOptions, ChainSource } from './chain_args.ts';
 import type { Context } from './context.ts';
 import type { DumpOptions } from './dump.ts';
 import { kmemError } from './errors.ts';
-import type { Kva } from './kva.ts';
+import type { blockWindow, Kva } from './kva.ts';
 import type { Listener, ListenOptions } from './listen.ts';
 import type { Metric, MetricsOptions, OtelApi } from './metrics.ts';
 import type { Space } from './space.ts';
@@ -58,6 +58,7 @@ export interface Parts {
   readonly dump: (path: string, options?: DumpOptions) => () => DumpResult;
   /** Blocks beyond the memory. */
   readonly kva: () => Kva;
+  readonly window: typeof blockWindow;
 }
 
 const parts: Partial<Parts> = {};

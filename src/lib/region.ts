@@ -72,14 +72,7 @@ import {
   space_unwritten,
   space_willneed,
 } from '../sys/client/kern_space.ts';
-import {
-  vm_window_open,
-  vm_window_why,
-  WINDOW_FRAGMENTED,
-  WINDOW_HELD,
-  WINDOW_LIMIT,
-  WINDOW_WIRED,
-} from '../sys/map/vm_window.ts';
+import { vm_window_open, vm_window_why, WINDOW_HELD } from '../sys/map/vm_window.ts';
 import { pagedaemon_wanted } from '../sys/boot/pagedaemon.ts';
 import { tlb_silent } from '../sys/pmap/pmap_tlb.ts';
 import { bytesOf, shown, type Source, whole, wholeIn } from './args.ts';
@@ -109,7 +102,7 @@ import {
   windowsShapeOf,
 } from './space_args.ts';
 import { memoryFailure } from './type.ts';
-import { Window } from './window.ts';
+import { Window, windowShort } from './window.ts';
 
 const MASK = TLB_ENTRIES - 1;
 /** The last offset that a small integer can say. */
@@ -444,21 +437,9 @@ export class Region extends RegionAccess implements Disposable {
       const why = `of the ${n} bytes from ${address} on some may not be ${may}`;
       throw this.#error(EFAULT, op, why, { address, reason: 'protection' });
     }
-    const { reason, pages } = vm_window_why;
-    const bytes = pages * PAGE_SIZE;
     const details = { address: this.address + offset, size: n };
-    if (reason === WINDOW_LIMIT) {
-      const why = `a window of ${n} bytes: vm.window_max and vm.max_wired leave ${bytes}`;
-      throw this.#error(ENOMEM, op, why, { ...details, reason: 'limit' });
-    }
-    if (reason === WINDOW_WIRED) {
-      const why = `of the ${n} bytes a page is held in place as often as it can be`;
-      throw this.#error(ENOMEM, op, why, { ...details, reason: 'limit' });
-    }
-    if (reason === WINDOW_FRAGMENTED) {
-      const why = `no free pages side by side for ${n} bytes: the longest run has ${bytes}`;
-      throw this.#error(ENOMEM, op, why, { ...details, reason: 'fragmented', longestRun: bytes });
-    }
+    const short = windowShort(n);
+    if (short !== null) throw this.#error(ENOMEM, op, short.why, { ...details, ...short.details });
     throw Object.assign(memoryFailure(op, n, { space: this.space.name }), {
       address: details.address,
       region: this.name,

@@ -10,7 +10,7 @@ import { spaces_check } from '../sys/client/kern_space_check.ts';
 import { Chain } from './chain.ts';
 import { contiguous } from './contiguous.ts';
 import { dump } from './dump.ts';
-import { kva } from './kva.ts';
+import { blockWindow, kva } from './kva.ts';
 import { listen } from './listen.ts';
 import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts';
 import { partsAre } from './parts.ts';
@@ -44,4 +44,5 @@ partsAre({
   swaps,
   dump,
   kva: () => kva,
+  window: blockWindow,
 });

@@ -19,39 +19,51 @@ import { EINVAL, ESHUTDOWN } from '../sys/machine/errno.ts';
 import { mem, PAGE_SIZE } from '../sys/machine/memory.ts';
 import { NULL } from '../sys/machine/struct.ts';
 import { vm_window, type vm_window_t } from '../sys/h/vm_window.ts';
-import { vm_window_close } from '../sys/map/vm_window.ts';
-import { enter, gone, inKernel, letGo } from './context.ts';
+import {
+  vm_window_close,
+  vm_window_why,
+  WINDOW_FRAGMENTED,
+  WINDOW_LIMIT,
+  WINDOW_WIRED,
+} from '../sys/map/vm_window.ts';
+import { type Context, enter, gone, inKernel, letGo } from './context.ts';
 import { kmemError } from './errors.ts';
 import { showsItself } from './inspect.ts';
 import type { Region } from './region.ts';
 
 type Made<T> = new (buffer: ArrayBufferLike, at: number, n: number) => T;
 
-/** Flat views of a part of a region, held in place. Made by region.window(). */
-export class Window implements Disposable {
-  /** The region that it shows. */
-  readonly region: Region;
-  /** Where in the region it begins, bytes. */
+/** Flat views of pages that are held in place. */
+abstract class Held implements Disposable {
+  /** Where in what it shows it begins, bytes. */
   readonly offset: number;
   /** Bytes. */
   readonly length: number;
   /** Whether it was opened for writing. */
   readonly write: boolean;
+  readonly #ctx: Context;
+  /** Called when it is closed. */
+  readonly #forget: () => void;
+  /** NULL: it is closed, or nothing is held, because nothing can move. */
   #w: vm_window_t;
+  /** Its first byte in the memory; -1: it is closed. */
+  #at: number;
   readonly #views = new Map<unknown, unknown>();
-  static {
-    showsItself(Window.prototype, 'Window', ({ offset, length, write }) => {
-      return { offset, length, write };
-    });
-  }
 
-  /** Use region.window(). */
-  constructor(region: Region, w: vm_window_t, offset: number, length: number, write: boolean) {
-    this.region = region;
+  /** @internal */
+  constructor(
+    ctx: Context,
+    w: vm_window_t,
+    { offset, length, write }: { offset: number; length: number; write: boolean },
+    forget: () => void,
+  ) {
+    this.#ctx = ctx;
+    this.#forget = forget;
     this.offset = offset;
     this.length = length;
     this.write = write;
     this.#w = w;
+    this.#at = w === NULL ? offset : vm_window.frame[w] * PAGE_SIZE + (offset % PAGE_SIZE);
   }
   /** The bytes. Views throw ESHUTDOWN once the window is closed, EINVAL if it is not aligned. */
   get u8(): Uint8Array {
@@ -88,8 +100,8 @@ export class Window implements Disposable {
   #view<T>(kind: Made<T>, width: number): T {
     const known = this.#views.get(kind);
     if (known !== undefined) return known as T;
-    if (this.#w === NULL) this.#closed();
-    const at = vm_window.frame[this.#w] * PAGE_SIZE + (this.offset % PAGE_SIZE);
+    if (this.closed) this.#closed();
+    const at = this.#at;
     if (at % width !== 0) {
       const why = `offset ${this.offset} is no multiple of ${width}: no such view begins there`;
       throw kmemError(EINVAL, 'window', why);
@@ -99,23 +111,22 @@ export class Window implements Disposable {
     return view;
   }
   #closed(): never {
-    const { context } = this.region.space;
-    if (!context.up) gone('window', context);
+    if (!this.#ctx.up) gone('window', this.#ctx);
     throw kmemError(ESHUTDOWN, 'window', 'it is closed: open another one, and keep no views');
   }
   /** Whether it is closed. */
   get closed(): boolean {
-    return this.#w === NULL;
+    return this.#at < 0 || !this.#ctx.up;
   }
   /** Closes it: its pages may go and move again. The second time does nothing. */
   close(): void {
     const w = this.#w;
-    if (w === NULL) return;
+    if (this.closed) return;
     letGo(() => {
       enter('close');
       this.bury();
-      this.region.space.windows.delete(this);
-      inKernel('close', () => vm_window_close(w));
+      this.#forget();
+      if (w !== NULL) inKernel('close', () => vm_window_close(w));
     });
   }
   /** close() at the end of a `using`. */
@@ -125,6 +136,60 @@ export class Window implements Disposable {
   /** @internal */
   bury(): void {
     this.#w = NULL as vm_window_t;
+    this.#at = -1;
     this.#views.clear();
   }
+}
+/** Flat views of a part of a region, held in place. Made by region.window(). */
+export class Window extends Held {
+  /** The region that it shows. */
+  readonly region: Region;
+  static {
+    showsItself(Window.prototype, 'Window', ({ offset, length, write }) => {
+      return { offset, length, write };
+    });
+  }
+
+  /** Use region.window(). */
+  constructor(region: Region, w: vm_window_t, offset: number, length: number, write: boolean) {
+    const { context, windows } = region.space;
+    super(context, w, { offset, length, write }, () => void windows.delete(this));
+    this.region = region;
+  }
+}
+/**
+ * Flat views of a part of a block, which may lie beyond the memory (kva.ts).  Made by
+ * machine.window().
+ */
+export class BlockWindow extends Held {
+  /** Its first byte. */
+  readonly address: number;
+  static {
+    showsItself(BlockWindow.prototype, 'BlockWindow', ({ address, length, write }) => {
+      return { address, length, write };
+    });
+  }
+
+  /** Use machine.window(). */
+  constructor(ctx: Context, w: vm_window_t, address: number, length: number, write: boolean) {
+    super(ctx, w, { offset: address, length, write }, () => {});
+    this.address = address;
+  }
+}
+
+/** Why the last window of `n` bytes in this thread was ENOMEM; null: there is no memory. */
+export function windowShort(n: number): { why: string; details: object } | null {
+  const { reason, pages } = vm_window_why;
+  const bytes = pages * PAGE_SIZE;
+  if (reason === WINDOW_LIMIT) {
+    const why = `a window of ${n} bytes: vm.window_max and vm.max_wired leave ${bytes}`;
+    return { why, details: { reason: 'limit' } };
+  }
+  if (reason === WINDOW_WIRED) {
+    const why = `of the ${n} bytes a page is held in place as often as it can be`;
+    return { why, details: { reason: 'limit' } };
+  }
+  if (reason !== WINDOW_FRAGMENTED) return null;
+  const why = `no free pages side by side for ${n} bytes: the longest run has ${bytes}`;
+  return { why, details: { reason: 'fragmented', longestRun: bytes } };
 }

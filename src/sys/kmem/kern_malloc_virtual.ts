@@ -13,8 +13,11 @@
  * Such a block is a page number, not a word of the memory: malloc's fast paths never see one.  Its
  * entry in the map says whose it is; block, count and entry change in one section, so that a thread
  * that dies leaves a block that is counted, or none.
+ *
+ * A window shows a part of one as flat memory (map/vm_window.ts); meanwhile it cannot be freed.
  */
 import { poll } from '../machine/cpu.ts';
+import { EFAULT } from '../machine/errno.ts';
 import { PAGE_SIZE } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { add64, NULL } from '../machine/struct.ts';
@@ -26,7 +29,8 @@ import { VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { vm_access } from '../map/vm_copy.ts';
 import { kernacc } from '../map/vm_kern_fault.ts';
 import { kernel_map_there } from '../map/vm_kern_vars.ts';
-import { kernel_map, kmem_block, kmem_free, kmem_malloc } from '../map/vm_kern.ts';
+import { kernel_map, kmem_block, kmem_free, kmem_inside, kmem_malloc } from '../map/vm_kern.ts';
+import { vm_window_open } from '../map/vm_window.ts';
 import { kernel_enter, kernel_leave, kernel_threw } from '../sync/subr_trap.ts';
 import { save, save64_two } from '../sync/undo.ts';
 import { budget_enter, budget_hold, budget_large, budget_leave } from '../uma/uma_budget.ts';
@@ -103,17 +107,30 @@ export function virtual_access(
   if (mp === NULL || first + pages > KVA_END || !kernacc(mp, first, pages, prot)) return false;
   return vm_access(mp, at, n, write, move).error === 0;
 }
-/** Gives a block back that malloc_virtual gave. */
-export function free_virtual(at: number, given: malloc_type_t): void {
+/**
+ * Opens a window onto n bytes from an address on, all of one block: as vm_window_open; -EFAULT:
+ * they are not of one.
+ */
+export function virtual_window(at: number, n: number, write: boolean): number {
+  const first = Math.floor(at / PAGE_SIZE);
+  const end = Math.floor((at + n - 1) / PAGE_SIZE) + 1;
+  if (end > KVA_END || !kmem_inside(first, end)) return -EFAULT;
+  const prot = write ? VM_PROT_READ | VM_PROT_WRITE : VM_PROT_READ;
+  return vm_window_open(kernel_map_there(), first, end, prot);
+}
+/** Gives a block back that malloc_virtual gave. False: a window is open there. */
+export function free_virtual(at: number, given: malloc_type_t): boolean {
   const outer = kernel_enter();
+  let done = false;
   try {
-    free(at, given);
+    done = free(at, given);
   } catch (e) {
     kernel_threw(e, outer, 'free');
   }
   kernel_leave(outer);
+  return done;
 }
-function free(at: number, given: malloc_type_t): void {
+function free(at: number, given: malloc_type_t): boolean {
   malloc_type_check(given, 'free');
   poll();
   const n = virtual_pages(at);
@@ -126,7 +143,8 @@ function free(at: number, given: malloc_type_t): void {
     if (s !== NULL) count(s, n, true);
     else budget_large(n, true);
   };
-  kmem_free(kernel_map(), at, n, also);
+  const done = kmem_free(kernel_map(), at, n, also);
   budget_leave(n);
-  if (s === NULL) malloc_late_free_large(t, n);
+  if (done && s === NULL) malloc_late_free_large(t, n);
+  return done;
 }

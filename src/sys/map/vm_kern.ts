@@ -23,7 +23,8 @@
  *      kmem_free: the caller's ──> in transition ──> no pages ──> no entry
  *
  * Pages belong to kernel_object or kmem_object, wired once each, and are mapped wired; nobody
- * writes them out, moves or frees them.  Page tables are the kernel's, shared by all its maps.
+ * writes them out, moves or frees them, but for a window, which moves them side by side.  Page
+ * tables are the kernel's, shared by all its maps.
  *
  * Locks.  A system map has a mutex (class 'kernel map'), held for no more than a change of its ring
  * or one page.  The allocator is called with it held, so it reclaims nothing then.
@@ -115,6 +116,7 @@ import {
   vm_map_lookup,
   vm_map_lookup_entry,
 } from './vm_map_tree.ts';
+import { run_over, windows_settle } from './vm_window.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const thr = thr_;
@@ -511,12 +513,25 @@ export function kmem_block(at: number, look: (e: vm_map_entry_t) => number): num
   return found;
 }
 
+/** Whether pages from `first` to before `end` are of one block that kmem_malloc gave. */
+export function kmem_inside(first: number, end: number): boolean {
+  const mp = kernel_map_there();
+  if (mp === NULL) return false;
+  vm_map_lock(mp);
+  const e = vm_map_lookup(mp, first);
+  const is = e !== NULL && entry.end[e] >= end && entry.object[e] === kmem_object();
+  const inside = is && entry.transition[e] === 0;
+  vm_map_unlock(mp);
+  return inside;
+}
+
 // --- and back --------------------------------------------------------------------------------
 
 /**
  * Gives n addresses of a system map back, whatever they show: what one call gave, or several, or a
- * part of one.  `also` changes what is to change when they are the caller's no more.  False: a part
- * was to be cut off, and there was no entry for the rest: nothing of that part has changed.
+ * part of one.  `also` changes what is to change when they are the caller's no more.  False: a
+ * part was to be cut off, and there was no entry for the rest, or a window is open there: nothing
+ * of that part has changed.
  */
 export function kmem_free(mp: vm_map_t, at: number, n: number, also?: Also): boolean {
   const end = at + n;
@@ -530,16 +545,18 @@ export function kmem_free(mp: vm_map_t, at: number, n: number, also?: Also): boo
 }
 /**
  * The entry at `from`, cut at `end`, is in transition by this thread.  Returns where it ends; 0: it
- * could not be cut.
+ * could not be cut, or is under a window.
  */
 function take_back(mp: vm_map_t, from: number, end: number, also?: Also): number {
   vm_map_lock(mp);
+  while (windows_settle(mp, from, end)); // of the dead
   const e = vm_map_lookup_entry(mp, from);
   if (!entry_covers(mp, e, from)) panic('kmem_free: nothing was allocated there', from);
   if (entry.eflags[e] & (MAP_ENTRY_IN_TRANSITION | MAP_ENTRY_IS_SUB_MAP)) {
     panic('kmem_free: not to be freed', from, entry.eflags[e]);
   }
-  const cut = vm_map_clip_start(mp, e, from) && vm_map_clip_end(mp, e, end);
+  const free = run_over(mp, from, Math.min(end, entry.end[e])) === NULL;
+  const cut = free && vm_map_clip_start(mp, e, from) && vm_map_clip_end(mp, e, end);
   if (cut) kmem_hold(mp, e, also);
   const next = cut ? entry.end[e] : 0;
   vm_map_unlock(mp);

@@ -24,6 +24,7 @@ import { kern_root, kernel_map_there } from './vm_kern_vars.ts';
 import { vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
 import { entry_submap } from './vm_map_insert.ts';
 import { map_header, vm_map_lookup } from './vm_map_tree.ts';
+import { run_over } from './vm_window.ts';
 
 const root = vm_kern_root;
 const map = vm_map;
@@ -79,7 +80,7 @@ export function kern_check(): void {
     for (let e = entry.next[header]; e !== header; e = entry.next[e]) all.push(e);
     for (const e of all) {
       const o = entry_check(e);
-      if (o !== NULL) shown.set(o, (shown.get(o) ?? 0) + pages_check(e, o));
+      if (o !== NULL) shown.set(o, (shown.get(o) ?? 0) + pages_check(mp, e, o));
     }
     vm_map_unlock_read(mp);
   }
@@ -105,7 +106,7 @@ function entry_check(e: vm_map_entry_t): vm_object_t {
   return NULL as vm_object_t;
 }
 /** Proves the pages that an entry shows; returns how many there are. Its map is locked. */
-function pages_check(e: vm_map_entry_t, o: vm_object_t): number {
+function pages_check(mp: vm_map_t, e: vm_map_entry_t, o: vm_object_t): number {
   const wired = entry.wired_count[e] > 0;
   const end = entry.end[e] - KVA_BASE;
   let n = 0;
@@ -115,11 +116,14 @@ function pages_check(e: vm_map_entry_t, o: vm_object_t): number {
     if (m === 0 || page.index[m] >= end) break;
     i = page.index[m];
     n++;
-    const whole = page_valid(m) && page.busy[m] === 0 && vm_page_wirings(m) === 1;
+    const shown = run_over(mp, KVA_BASE + i, KVA_BASE + i + 1) !== NULL;
+    const held = vm_page_wirings(m) === (shown ? 2 : 1);
+    const whole = page_valid(m) && page.busy[m] === 0 && held;
     const seen = pmap_extract(kernel_pmap(), KVA_BASE + i);
-    // Whoever touched it first may have died before it had a translation.
+    // Whoever touched it first may have died before it had a translation; a window may have moved
+    // it, and nobody has touched it since.
     if (seen !== 0 && (seen !== m || !whole)) panic('kern_check: a page that is mapped', i, m);
-    if (wired && (!whole || seen !== m)) panic('kern_check: a page of kmem_alloc', i, m);
+    if (wired && !whole) panic('kern_check: a page of kmem_alloc', i, m);
   }
   mtx_unlock(object.lock, o);
   if (wired && n !== entry.end[e] - entry.start[e]) {

@@ -23,7 +23,8 @@
  * through windows cannot be held up.
  *
  * Where no run of free pages is long enough, pages of others are freed until there is one
- * (vm_contig.ts): memory that is full of pages that may go has hardly any free neighbours.
+ * (vm_contig.ts): memory that is full of pages that may go has hardly any free neighbours.  Once
+ * caches of the allocator give back what they keep.
  *
  * A part of a run shares it; a range that overlaps one in part is EBUSY, because its pages cannot
  * be side by side in two places.
@@ -42,6 +43,7 @@ import { thr, tid_cpu } from '../machine/cpu.ts';
 import { reap_all, tid_alive } from '../machine/death.ts';
 import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../machine/errno.ts';
 import { boot_alloc, M, machine, ROOT_LOAN, ROOT_WINDOW } from '../machine/header.ts';
+import { life } from '../machine/life.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
 import { checked_fresh, checked_publish } from '../machine/parts.ts';
@@ -62,6 +64,7 @@ import {
   MAP_ENTRY_IN_TRANSITION,
   MAP_ENTRY_IS_SUB_MAP,
   MAP_ENTRY_NOFAULT,
+  VM_MAP_SYSTEM,
   vm_map,
   vm_map_entry,
   type vm_map_t,
@@ -228,7 +231,7 @@ export function vm_window_open(mp: vm_map_t, start: number, end: number, prot: n
     if (error === 0) continue;
     const full = vm_window_why.reason === WINDOW_LIMIT || vm_window_why.reason === WINDOW_WIRED;
     if (error === -ENOMEM && !full && reclaims++ < RECLAIMS) {
-      if (reclaimed(mp, start, end)) continue;
+      if (reclaimed(mp, start, end) || (reclaims === 1 && life.reclaim(true) > 0)) continue;
     }
     vm_map_deallocate(mp);
     return error;
@@ -289,7 +292,10 @@ function range_bad(mp: vm_map_t, start: number, end: number, prot: number): numb
     if (!entry_covers(mp, e, at)) return -EFAULT;
     if (entry.eflags[e] & (MAP_ENTRY_IS_SUB_MAP | MAP_ENTRY_NOFAULT)) return -EFAULT;
     if ((entry.protection[e] & prot) !== prot) return -EFAULT;
-    if (entry.eflags[e] & MAP_ENTRY_IN_TRANSITION) {
+    const moving = (entry.eflags[e] & MAP_ENTRY_IN_TRANSITION) !== 0;
+    // Kernel memory that comes or goes is nobody's, or that of a dead thread: nobody waits for it.
+    if (map.kind[mp] === VM_MAP_SYSTEM && (moving || entry.object[e] === NULL)) return -EFAULT;
+    if (moving) {
       if (tid_alive(entry.transition[e])) return -EBUSY;
       vm_map_entry_wait(mp, e); // ends it
     }

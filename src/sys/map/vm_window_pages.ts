@@ -14,6 +14,9 @@
  * step 3 nothing can fail.  A thread that dies leaves pages that were moved and pages that were
  * not, each whole; what is wired is counted in the run (vm_window.ts).
  *
+ * Of memory beyond the direct map (vm_kern.ts) it is the same: its pages are wired by the kernel
+ * once, which moves with them, and a page that has moved gets its translation at the next touch.
+ *
  * The map is locked exclusively all the while; objects are locked one at a time.  Two threads that
  * gather pages of the same objects for different maps do not wait for each other: the one that
  * finds a page busy lets go of everything before it sleeps.
@@ -21,19 +24,21 @@
 import { EBUSY, EFAULT, ENOMEM, ETIMEDOUT } from '../machine/errno.ts';
 import { mem, PAGE_WORDS, page_word } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import { NULL } from '../machine/struct.ts';
 import {
   KERN_SUCCESS,
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_USER_WIRED,
   VM_INHERIT_SHARE,
+  VM_MAP_SYSTEM,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJ_ONEMAPPING, OBJT_DEAD, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import { PG_FICTITIOUS, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
+import { PG_FICTITIOUS, PG_UNMANAGED, PK_OBJECT, VM_ALLOC_NORMAL, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_COPY, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { object_seen, vm_object_seen } from '../object/vm_object_chain.ts';
 import {
@@ -209,7 +214,11 @@ export function pages_fault(mp: vm_map_t, end: number, coming: Coming): number {
   if (!still_coming(coming, wanted.vpn)) return -ENOMEM;
   const last = Math.min(end, wanted.end);
   for (let vpn = wanted.vpn; vpn < last; vpn += fault_ahead.pages) {
-    const result = vm_fault_ahead(mp, vpn, wanted.access, last - vpn);
+    const kernel = map.kind[mp] === VM_MAP_SYSTEM ? kernel_parts.kernel_fault : undefined;
+    const result = kernel
+      ? kernel(mp, vpn, wanted.access & ~VM_PROT_COPY)
+      : vm_fault_ahead(mp, vpn, wanted.access, last - vpn);
+    if (kernel) fault_ahead.pages = 1;
     if (result !== KERN_SUCCESS) return -fault_errno(result);
   }
   return 0;
@@ -361,7 +370,7 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     const busy = page.busy[m] !== 0;
     const lent = vm_page_loans(m) > 0;
     // By a window of another map, or by the kernel. What just this program has locked may move.
-    const held = vm_page_wirings(m) !== (locked(e) ? 1 : 0);
+    const held = vm_page_wirings(m) !== (locked(e) ? 1 : own_wirings(m));
     if (!busy && !held && !lent) {
       object_page_busy(m, o);
       old.push(m);
@@ -372,6 +381,10 @@ function gather_busy(mp: vm_map_t, start: number, end: number, old: number[]): n
     if (held) return -EBUSY;
   }
   return 0;
+}
+/** How often a page is wired because it is the kernel's: of its objects each is, once. */
+function own_wirings(m: number): number {
+  return page.flags[m] & PG_UNMANAGED ? 1 : 0;
 }
 /** Whether an entry is wired once, by its program. */
 function locked(e: vm_map_entry_t): boolean {
@@ -403,7 +416,8 @@ export function pages_loosen(frame: number, n: number): number[] {
     if (page.flags[m] & PG_FICTITIOUS) continue;
     const o = page.owner[m] as vm_object_t; // of a wired page it is an object always
     mtx_lock(object.lock, o);
-    const mine = page.owner[m] === o && page.busy[m] === 0 && vm_page_wirings(m) === 1;
+    const alone = vm_page_wirings(m) === 1 + own_wirings(m);
+    const mine = page.owner[m] === o && page.busy[m] === 0 && alone;
     if (mine) {
       object_page_busy(m, o);
       all.push(m);
@@ -426,8 +440,10 @@ export function pages_poison(pages: readonly number[]): void {
     const to = vm_page_alloc_busy(PK_OBJECT, o, page.index[m], VM_ALLOC_NORMAL);
     if (to === 0) object_page_wakeup(m, o);
     else {
+      vm_page_split(m, to, false); // the kernel's own stay wired
       object_page_replace(m, to, o);
-      vm_page_activate(to);
+      vm_page_split(m, to, true);
+      if (own_wirings(m) === 0) vm_page_activate(to);
       object_page_wakeup(to, o);
       mem.I32.fill(UMA_JUNK, page_word(m), page_word(m) + PAGE_WORDS);
       left.push(m);
