@@ -1,11 +1,19 @@
 /*
  * Shows the levels of debugging: given to boot, by the environment, to a running machine and as a
  * variable; that each sets its variables for all threads; that `true` is advanced with what only a
- * boot can set; and what is refused, with the words that are known.
+ * boot can set; what is refused, with the words that are known; and that the errors of free tell
+ * who did what before.
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { type BootOptions, boot, current, KernelPanic, type Machine } from './index.ts';
+import {
+  type Address,
+  type BootOptions,
+  boot,
+  current,
+  KernelPanic,
+  type Machine,
+} from './index.ts';
 
 let machine: Machine;
 const up = (o: BootOptions = {}): Machine => (machine = boot({ memory: '8M', cpus: 2, ...o }));
@@ -77,4 +85,34 @@ test('a word that is no level is refused with those that are', () => {
   assert.throws(() => machine.sysctl('debug.level', 'loud'), { code: 'EINVAL' });
   assert.throws(() => machine.sysctl('debug.level', 'offer'), { code: 'EINVAL' });
   assert.equal(machine.debug(), 'off', 'nothing has changed');
+});
+test('what is refused says who did what before, once somebody keeps that', () => {
+  up();
+  const t = machine.type('sessions');
+  const refused = (free: () => void): { stacks?: string[] } => {
+    try {
+      free();
+    } catch (e) {
+      assert.equal((e as { code: string }).code, 'EFAULT');
+      return e as { stacks?: string[] };
+    }
+    assert.fail('it was not refused');
+  };
+  const plain = t.alloc(100);
+  t.free(plain);
+  assert.equal(refused(() => t.free(plain)).stacks, undefined, 'nobody kept anything');
+  machine.sysctl('vm.audit.zones', 'sessions');
+  function connect(): Address {
+    return t.alloc(100);
+  }
+  function close(at: Address): void {
+    t.free(at);
+  }
+  const at = connect();
+  const { stacks } = refused(() => t.free((at + 16) as Address));
+  assert.match(stacks?.join('\n') ?? '', /^ {2}alloc by cpu0 .*:\n {4}#0 connect at .*debug\.test/);
+  close(at);
+  const twice = refused(() => t.free(at)).stacks?.join('\n') ?? '';
+  assert.match(twice, /^ {2}free by cpu0 .*:\n {4}#0 close at .*\n {2}alloc by .*connect at/s);
+  machine.check();
 });

@@ -425,17 +425,17 @@ export class MallocType implements Mortal, Disposable {
   /** The same, if a block begins there that this thread did not free last. */
   #block(op: string, address: number): number {
     const p = this.#word(op, address);
-    if (!block_begins(p)) this.#noBlock(op, address, `: it is ${whatis(p)}`);
+    if (!block_begins(p)) this.#noBlock(op, address, `: it is ${whatis(p)}`, p);
     const b = page.info[p >>> PAGE_WORD_SHIFT] & ~PK_MARKED;
     if (b < KMEM_CLASSES && freed_last(p, b)) {
       const text = `${address} is free already${op === 'free' ? ': it was freed twice' : ''}`;
-      throw kmemError(EFAULT, op, text, { address, type: this.name });
+      throw kmemError(EFAULT, op, text, { address, type: this.name, ...stacksOf(p) });
     }
     return p;
   }
-  #noBlock(op: string, address: number, what = ''): never {
+  #noBlock(op: string, address: number, what = '', p = 0): never {
     const text = `${shown(address)} is no address of a block of type '${this.name}'${what}`;
-    throw kmemError(EFAULT, op, text, { address, type: this.name });
+    throw kmemError(EFAULT, op, text, { address, type: this.name, ...stacksOf(p) });
   }
   /**
    * alloc in full.
@@ -514,6 +514,11 @@ export class MallocType implements Mortal, Disposable {
   #fail(op: string, size: number): never {
     throw memoryFailure(op, size, { type: this.name });
   }
+}
+/** What was noted of the block or item at word p, for the details of an error: lines, if any. */
+function stacksOf(p: number): { stacks?: string[] } {
+  const stacks = p === 0 ? [] : inKernel('free', () => kernel_parts.item_history?.(p) ?? []);
+  return stacks.length === 0 ? {} : { stacks };
 }
 /* Out of line for the two fast paths. */
 function allocWith(type: MallocType, size: number, options: BlockOptions | undefined): Address {

@@ -436,6 +436,7 @@ function malloc_letters(): void {
   checked_letter('stack', 'n', stacks_lock);
   checked_letter('stack_sample', 'n', stacks_lock);
   checked_letter('sample_table', 'n', stacks_lock);
+  checked_letter('audit', 'n', stacks_lock);
   const the_malloc_lock = (): number => anchor(ROOT_MALLOC) + malloc_root.lock;
   checked_letter('malloc_type', 'l', the_malloc_lock);
   checked_letter('malloc_root', 'l', the_malloc_lock);

@@ -21,6 +21,7 @@ export const HELP: Readonly<Record<string, string>> = {
   'vm.domain': 'Memory domains, each with its own pages',
   'vm.kmem': 'Settings of the kernel heap',
   'vm.memguard': 'Guarded allocations that trap stray accesses',
+  'vm.audit': 'The last operations of blocks and items of some types and zones',
   'vm.redzone': 'Guard bytes around allocations',
   'vm.stack': 'Stacks that are kept, and whose blocks are noted with them',
   'vm.malloc': 'The malloc allocator: what it did',

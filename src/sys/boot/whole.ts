@@ -16,7 +16,8 @@ import {
   memguard_zone_made,
 } from '../kmem/memguard.ts';
 import { memguard_check } from '../kmem/memguard_check.ts';
-import { note_zalloc, note_zfree } from '../kmem/kern_note.ts';
+import { item_history, note_zalloc, note_zfree } from '../kmem/kern_note.ts';
+import { audit_switch } from '../kmem/kern_audit.ts';
 import { sample_redraw, sample_switch } from '../kmem/kern_stack_sample.ts';
 import { stackprof_report } from '../kmem/kern_stackprof.ts';
 import { parts_begin } from '../machine/parts.ts';
@@ -52,14 +53,16 @@ const detect = {
 };
 const debug = { kdb_enter, kdb_panic, panic_dump, nomem_dump, dump_request };
 const note = { zalloc: note_zalloc, zfree: note_zfree };
-const stacks = {
+const stack_parts = {
   detect,
   memguard,
   note,
   stack_switch: sample_switch,
   stack_redraw: sample_redraw,
   stackprof_report,
+  audit_switch,
+  item_history,
 };
-parts_begin({ ...lock_parts, ...lists, ...memory, ...debug, ...stacks, checked_letters });
+parts_begin({ ...lock_parts, ...lists, ...memory, ...debug, ...stack_parts, checked_letters });
 
 export * from './main.ts';

@@ -16,6 +16,7 @@ export type stack_frame_t = Ptr<'stack_frame'>;
 export type stack_string_t = Ptr<'stack_string'>;
 export type stack_sample_t = Ptr<'stack_sample'>;
 export type sample_table_t = Ptr<'sample_table'>;
+export type audit_t = Ptr<'audit'>;
 /** What stands before each of the first three. */
 export type stack_head_t = Ptr<'stack_head'>;
 
@@ -30,9 +31,14 @@ export const SR_STRING = 2;
 export const STACK_LISTED = 3;
 export const SR_SAMPLE = 3;
 export const SR_TABLE = 4;
-export const STACK_SORTS = 5;
+export const SR_AUDIT = 5;
+export const STACK_SORTS = 6;
 /** Lists of a sort. */
 export const STACK_LISTS = 128;
+/** Words of vm.audit.zones. */
+export const AUDIT_ZONES_WORDS = 64;
+/** Operations of an item that are kept at most. */
+export const AUDIT_DEPTH_MAX = 8;
 /** Lists of samples, by page. */
 export const SAMPLE_LISTS = 1024;
 
@@ -52,6 +58,11 @@ export const stack_root = struct<stack_root_t>(
   samples: i32('sh', 'blocks and items that are noted now'),
   table: ptr<sample_table_t>('sh', 'lists of them, by page; 0: there was none yet'),
   gone: ptr<stack_sample_t>('s', 'one that is no more, on its way back to its zone; 0: none'),
+  audited: i32('sh', 'items of which there are operations'),
+  audits: ptr<sample_table_t>('sh', 'lists of them, by page; 0: there was none yet'),
+  audit_gone: ptr<audit_t>('s', 'operations of one, on their way back to their zone; 0: none'),
+  audit_turn: i32('a', 'times that audit_zones has changed'),
+  audit_zones: words('sh', 'names of types and zones whose operations are kept', AUDIT_ZONES_WORDS),
 });
 
 /* Locks of this and the following: (c) constant once it is on its list  (n) the root's lock */
@@ -93,4 +104,18 @@ export const stack_sample = struct<stack_sample_t>('stack_sample')({
 });
 export const sample_table = struct<sample_table_t>('sample_table')({
   first: words('n', 'by page: the first sample', SAMPLE_LISTS),
+});
+
+/* What happened to an item: in the low byte of a word, the CPU above it. */
+export const AU_ALLOC = 1;
+export const AU_FREE = 2;
+export const AU_REALLOC = 3;
+/** Words of an operation: what and CPU, whose, stack, a spare one, time (a double). */
+export const AUDIT_OP_WORDS = 6;
+export const audit = struct<audit_t>('audit')({
+  next: ptr<audit_t>('n', 'next on the list'),
+  item: i32('n', 'first word of the item'),
+  keg: i32('n', 'its keg, 0: a large block'),
+  count: i32('n', 'operations so far'),
+  ops: words('n', 'the last of them, in a ring', AUDIT_DEPTH_MAX * AUDIT_OP_WORDS),
 });

@@ -41,7 +41,7 @@ export function detect_alloc(size: number, t: number, flags: number): number {
 }
 /** Frees the block at p, which a program has, if it is a detector's. */
 export function detect_free(p: number, t: number): boolean {
-  note_free(p);
+  note_free(p, t);
   return detectors.some((d) => d.free(p, t));
 }
 /**

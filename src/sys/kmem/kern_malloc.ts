@@ -45,7 +45,7 @@ import {
 } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
-import { kernel_parts, NO_BLOCK } from '../machine/parts.ts';
+import { item_history, kernel_parts, NO_BLOCK } from '../machine/parts.ts';
 import { add64, elem, field_word, NULL } from '../machine/struct.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
@@ -576,13 +576,16 @@ export function free_undetected(p: number, t: malloc_type_t): void {
   else malloc_late_free(t, b);
 }
 function not_allocated(p: number): never {
-  panic(`free: address ${p * 4}(${word_page(p) * PAGE_WORDS * 4}) has not been allocated.`);
+  const text = `free: address ${p * 4}(${word_page(p) * PAGE_WORDS * 4}) has not been allocated.`;
+  panic(text, ...item_history(p));
 }
 /** The address is an item of its slab, the item is not free, and it is of type t. */
 function free_proof(p: number, b: number, t: malloc_type_t): void {
   const slab = vtoslab(p);
   if (slab === NULL) panic('free: page of no slab', p * 4, b);
-  if (slab_item_free(slab, slab_index(slab, p))) panic('Duplicate free of item', p * 4);
+  if (slab_item_free(slab, slab_index(slab, p))) {
+    panic('Duplicate free of item', p * 4, ...item_history(p));
+  }
   user_proof(p, t);
 }
 /**
@@ -633,9 +636,8 @@ export function large_type(p: number, given: malloc_type_t, t: malloc_type_t): m
   return t;
 }
 function wrong_type(p: number, t: malloc_type_t, given: malloc_type_t): never {
-  panic(
-    `free: block ${p * 4} of type ${malloc_type_name(t)} is freed as ${malloc_type_name(given)}`,
-  );
+  const text = `free: block ${p * 4} of type ${malloc_type_name(t)} is freed as`;
+  panic(`${text} ${malloc_type_name(given)}`, ...item_history(p));
 }
 
 // --- blocks that a record of the kernel leads to -----------------------------------------------
@@ -728,10 +730,16 @@ export function realloc(p: number, size: number, t: malloc_type_t, flags: number
   try {
     q = realloc_move(p, old, size, t, flags);
   } catch (e) {
+    moving = false;
     kernel_threw(e, outer, 'realloc');
   }
   kernel_leave(outer);
   return q;
+}
+/** This thread takes a block into which realloc moves another. */
+let moving = false;
+export function reallocating(): boolean {
+  return moving;
 }
 function realloc_move(
   p: number,
@@ -740,7 +748,9 @@ function realloc_move(
   t: malloc_type_t,
   flags: number,
 ): number {
+  moving = true;
   const q = malloc(size, t, flags);
+  moving = false;
   if (q === 0) return 0;
   const keep = Math.min(size, old);
   if (q < mem.I32.length) {

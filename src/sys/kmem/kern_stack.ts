@@ -31,6 +31,7 @@ import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { zone_declared } from '../machine/zone_decl.ts';
 import { M_NORECLAIM, M_NOWAIT } from '../h/malloc_flags.ts';
 import {
+  audit,
   SR_FRAME,
   SR_STACK,
   SR_STRING,
@@ -75,6 +76,7 @@ const SORTS = [
   sort_of('stack string', 'Names of functions and files, each once', HEAD + stack_string.sizeof),
   sort_of('stack sample', 'Blocks and items that are noted with their stack', stack_sample.sizeof),
   sort_of('stack table', 'Lists of those, by page', sample_table.sizeof),
+  sort_of('stack audit', 'Last operations of blocks and items', audit.sizeof),
 ];
 
 /** The number of the calling thread's stack; 0: it is not known. Inside the kernel. */

@@ -20,31 +20,27 @@
  *
  * Deaths.  A block is noted after it was taken, and its sample is removed before it is freed: who
  * dies in between leaves a block that is not noted, or a sample whose block is lost, too.  A sample
- * on its way is led to by `fresh` or `gone` (kern_stack.ts).
+ * on its way is led to by `fresh` or `gone` (kern_stack_lists.ts).
  *
  * A thread with the core alone frees blocks and removes no samples: these stay until the address
  * is noted again.
  *
  * Read next: kern_stackprof.ts, what the samples say.
  */
-import { atomic_and, atomic_load, atomic_or, atomic_store } from '../machine/atomic.ts';
+import { atomic_and, atomic_or, atomic_store } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { counter_add } from '../machine/counter.ts';
 import { cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
 import { machine_random } from '../machine/machdep.ts';
-import { hw, mem, word_page } from '../machine/memory.ts';
+import { word_page } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
-import { checked_publish } from '../machine/parts.ts';
-import { add64, elem, field_word, get64, NULL, set64 } from '../machine/struct.ts';
+import { add64, field_word, get64, NULL, set64 } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { MD_STACK } from '../h/malloc.ts';
 import {
-  SAMPLE_LISTS,
-  type sample_table_t,
   sample_table,
   SK_TYPE,
   SR_SAMPLE,
-  SR_TABLE,
   STACK_MAGIC,
   stack,
   stack_root,
@@ -54,17 +50,24 @@ import {
   type stack_t,
 } from '../h/stack.ts';
 import { PK_MARK_NOTE, vm_page } from '../h/vm_page.ts';
-import { mtx_assert, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
-import { save, save64_two, undo_begin, undo_end } from '../sync/undo.ts';
-import { zone_free_at } from '../uma/uma_core.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
+import { save64_two } from '../sync/undo.ts';
 import { uma_notes } from '../uma/uma_zone.ts';
 import { detect_set } from './kern_detect.ts';
-import { stack_fresh, stack_zone } from './kern_stack.ts';
+import { stack_fresh } from './kern_stack.ts';
+import {
+  type ItemLists,
+  list_at,
+  list_find,
+  list_is_empty,
+  list_put,
+  list_take,
+  list_walk,
+} from './kern_stack_lists.ts';
 import { stack_anchor, stack_interval, v_sample_lost } from './kern_stack_vars.ts';
 
 const root = stack_root;
 const sample = stack_sample;
-const table = sample_table;
 
 // --- when ---------------------------------------------------------------------------------------
 
@@ -109,9 +112,14 @@ export function sampling(): boolean {
 
 // --- noting -------------------------------------------------------------------------------------
 
-function list_of(of: sample_table_t, item: number): sample_table_t {
-  return elem(of, word_page(item) % SAMPLE_LISTS);
-}
+const lists: ItemLists<stack_sample_t> = {
+  sort: SR_SAMPLE,
+  table: () => root.table,
+  gone: () => root.gone,
+  count: () => root.samples,
+  next: () => sample.next,
+  item: () => sample.item,
+};
 /**
  * Notes that the block or item that begins at word `item` is `owner`'s, and who asked for it.  It
  * is the caller's, and nobody else has it yet.
@@ -125,58 +133,34 @@ export function sample_add(
 ): void {
   const r = stack_anchor();
   mtx_lock(root.lock, r);
-  const of = root.sampling[r] === 0 ? NULL : table_of(r);
-  const p = of === NULL ? NULL : (stack_fresh(r, SR_SAMPLE) as stack_sample_t);
-  if (p === NULL) counter_add(v_sample_lost, root.sampling[r]);
-  else {
+  if (root.sampling[r] !== 0) {
     take_off(r, item); // of one whose free nobody saw
-    sample.item[p] = item;
-    sample.kind[p] = kind;
-    sample.owner[p] = owner;
-    sample.stack[p] = id;
-    sample.interval[p] = sysctl_get(stack_interval);
-    set64(sample.size, p, size);
-    set64(sample.time, p, now_ms());
-    checked_publish(p);
-    if (kind === SK_TYPE) {
-      atomic_or(field_word(vm_page.info, 0) + word_page(item), PK_MARK_NOTE);
+    const place = list_find(lists, r, item);
+    const p = place === null ? NULL : (stack_fresh(r, SR_SAMPLE) as stack_sample_t);
+    if (place === null || p === NULL) counter_add(v_sample_lost, 1);
+    else {
+      sample.item[p] = item;
+      sample.kind[p] = kind;
+      sample.owner[p] = owner;
+      sample.stack[p] = id;
+      sample.interval[p] = sysctl_get(stack_interval);
+      set64(sample.size, p, size);
+      set64(sample.time, p, now_ms());
+      if (kind === SK_TYPE) {
+        atomic_or(field_word(vm_page.info, 0) + word_page(item), PK_MARK_NOTE);
+      }
+      const n = sample_stands_for(size, sample.interval[p]);
+      list_put(lists, r, place.list, p, () => sum_up(id as stack_t, n, size));
     }
-    put_on(r, list_of(of as sample_table_t, item), p);
   }
   mtx_unlock(root.lock, r);
 }
-function put_on(r: stack_root_t, list: sample_table_t, p: stack_sample_t): void {
-  const s = sample.stack[p] as stack_t;
-  sample.next[p] = table.first[list] as stack_sample_t;
-  undo_begin(root.lock, r);
-  save(table.first, list);
-  save(root.fresh, elem(r, SR_SAMPLE));
-  save(root.samples, r);
-  if (s !== NULL) {
-    const n = sample_stands_for(get64(sample.size, p), sample.interval[p]);
-    save64_two(stack.total_bytes, stack.total_objects, s);
-    add64(stack.total_bytes, s, n * get64(sample.size, p));
-    add64(stack.total_objects, s, n);
-  }
-  table.first[list] = p;
-  root.fresh[elem(r, SR_SAMPLE)] = NULL;
-  root.samples[r]++;
-  undo_end();
-}
-/** The lists, made if there are none. NULL: no memory. */
-function table_of(r: stack_root_t): sample_table_t {
-  if (root.table[r] !== NULL) return root.table[r];
-  const of = stack_fresh(r, SR_TABLE) as sample_table_t;
-  if (of === NULL) return of;
-  hw.fill(of, 0, table.sizeof);
-  checked_publish(of);
-  undo_begin(root.lock, r);
-  save(root.table, r);
-  save(root.fresh, elem(r, SR_TABLE));
-  root.table[r] = of;
-  root.fresh[elem(r, SR_TABLE)] = NULL;
-  undo_end();
-  return of;
+/** A request at a stack stands for n of so many bytes. In a section. */
+function sum_up(s: stack_t, n: number, size: number): void {
+  if (s === NULL) return;
+  save64_two(stack.total_bytes, stack.total_objects, s);
+  add64(stack.total_bytes, s, n * size);
+  add64(stack.total_objects, s, n);
 }
 
 // --- the end of one -----------------------------------------------------------------------------
@@ -184,57 +168,21 @@ function table_of(r: stack_root_t): sample_table_t {
 /** The block or item at word `item` is about to be freed: nothing is noted of it any more. */
 export function sample_remove(item: number): void {
   const r = stack_anchor();
-  const of = root.table[r];
-  // Read without the lock: who frees a block that is noted finds its list not empty.
-  if (of === NULL || atomic_load(field_word(table.first, list_of(of, item))) === NULL) return;
+  if (list_is_empty(lists, r, item)) return;
   mtx_lock(root.lock, r);
   take_off(r, item);
   mtx_unlock(root.lock, r);
 }
 function take_off(r: stack_root_t, item: number): void {
-  const list = list_of(root.table[r], item);
+  if (list_is_empty(lists, r, item)) return;
+  const place = list_find(lists, r, item);
+  if (place === null) return;
+  if (place.found !== NULL) list_take(lists, r, place);
   const m = word_page(item);
-  let before = NULL as stack_sample_t;
-  let found = NULL as stack_sample_t;
-  let others = 0;
-  let last = NULL as stack_sample_t;
-  for (let p = table.first[list] as stack_sample_t; p !== NULL; p = sample.next[p]) {
-    if (sample.item[p] === item) [before, found] = [last, p];
-    else if (word_page(sample.item[p]) === m) others++;
-    last = p;
-  }
-  if (found !== NULL) unlink(r, list, before, found);
-  if (others === 0 && (vm_page.info[m] & PK_MARK_NOTE) !== 0) {
-    atomic_and(field_word(vm_page.info, 0) + m, ~PK_MARK_NOTE);
-  }
-}
-/** Takes sample p, which is behind `before` (NULL: the first), off its list. */
-function unlink(
-  r: stack_root_t,
-  list: sample_table_t,
-  before: stack_sample_t,
-  p: stack_sample_t,
-): void {
-  mtx_assert(root.lock, r);
-  give_back(r); // what one that died had in work
-  undo_begin(root.lock, r);
-  save(root.gone, r);
-  save(root.samples, r);
-  if (before === NULL) {
-    save(table.first, list);
-    table.first[list] = sample.next[p];
-  } else {
-    save(sample.next, before);
-    sample.next[before] = sample.next[p];
-  }
-  root.gone[r] = p;
-  root.samples[r]--;
-  undo_end();
-  give_back(r);
-}
-function give_back(r: stack_root_t): void {
-  const p = root.gone[r];
-  if (p !== NULL) zone_free_at(stack_zone(r, SR_SAMPLE), p, field_word(root.gone, r));
+  if ((vm_page.info[m] & PK_MARK_NOTE) === 0) return;
+  let p = sample_table.first[place.list] as stack_sample_t;
+  while (p !== NULL && word_page(sample.item[p]) !== m) p = sample.next[p];
+  if (p === NULL) atomic_and(field_word(vm_page.info, 0) + m, ~PK_MARK_NOTE);
 }
 /** So many lists are emptied in one hold of the lock. */
 const FORGET_LISTS = 16;
@@ -243,11 +191,10 @@ let forget_at = 0;
 /** Forgets some samples. False: there are none left, or somebody turned it on again. */
 function forget_some(r: stack_root_t): boolean {
   mtx_lock(root.lock, r);
-  for (let n = 0; n < FORGET_LISTS && root.sampling[r] === 0 && root.samples[r] > 0; n++) {
-    const list = elem(root.table[r], forget_at++ % SAMPLE_LISTS);
-    for (let p = table.first[list] as stack_sample_t; p !== NULL; ) {
+  for (let i = 0; i < FORGET_LISTS && root.sampling[r] === 0 && root.samples[r] > 0; i++) {
+    const n = forget_at++;
+    for (let p = list_at(lists, r, n); p !== NULL; p = list_at(lists, r, n)) {
       take_off(r, sample.item[p]);
-      p = table.first[list] as stack_sample_t;
     }
   }
   const more = root.sampling[r] === 0 && root.samples[r] > 0;
@@ -282,24 +229,18 @@ export function samples_list(): Sample[] {
 export function samples_walk(): Sample[] {
   const r = stack_anchor();
   const all: Sample[] = [];
-  const of = root.table[r];
-  if (!(of > 0 && of + table.sizeof <= mem.I32.length)) return all;
-  for (let i = 0; i < SAMPLE_LISTS; i++) {
-    let p = table.first[elem(of, i)] as stack_sample_t;
-    for (; p > 0 && p + sample.sizeof <= mem.I32.length; p = sample.next[p]) {
-      if (all.length >= root.samples[r]) return all;
-      const size = get64(sample.size, p);
-      all.push({
-        item: sample.item[p],
-        kind: sample.kind[p],
-        owner: sample.owner[p],
-        stack: sample.stack[p],
-        size,
-        objects: sample_stands_for(size, sample.interval[p]),
-        time: get64(sample.time, p),
-      });
-    }
-  }
+  list_walk(lists, r, sample.sizeof, (p) => {
+    const size = get64(sample.size, p);
+    all.push({
+      item: sample.item[p],
+      kind: sample.kind[p],
+      owner: sample.owner[p],
+      stack: sample.stack[p],
+      size,
+      objects: sample_stands_for(size, sample.interval[p]),
+      time: get64(sample.time, p),
+    });
+  });
   return all;
 }
 /**

@@ -6,17 +6,18 @@
  */
 import { counter_u64 } from '../machine/counter.ts';
 import { boot_alloc, M, machine, ROOT_STACK } from '../machine/header.ts';
-import { EOPNOTSUPP } from '../machine/errno.ts';
+import { ENAMETOOLONG, EOPNOTSUPP } from '../machine/errno.ts';
 import { kernel_parts } from '../machine/parts.ts';
-import { elem } from '../machine/struct.ts';
+import { elem, get_string } from '../machine/struct.ts';
 import {
+  CTLFLAG_RW,
   CTLFLAG_RWTUN,
   sysctl_get,
   sysctl_proc,
   sysctl_uint,
   sysctl_value,
 } from '../machine/sysctl_decl.ts';
-import { stack_root, type stack_root_t } from '../h/stack.ts';
+import { AUDIT_DEPTH_MAX, AUDIT_ZONES_WORDS, stack_root, type stack_root_t } from '../h/stack.ts';
 import { mtx_init } from '../sync/kern_mutex.ts';
 import { LC_STACKS } from '../sync/lock_order.ts';
 
@@ -73,6 +74,52 @@ sysctl_proc(
   'kern.stackprof',
   { type: 'opaque', fmt: 'S,stackprof', help: 'By stack: bytes and objects in use, and in all' },
   (req) => kernel_parts.stackprof_report?.(req) ?? EOPNOTSUPP,
+);
+
+export const audit_depth = sysctl_uint('vm.audit.depth', {
+  value: 2,
+  min: 1,
+  max: AUDIT_DEPTH_MAX,
+  flags: CTLFLAG_RWTUN,
+  unit: 'operations',
+  help: 'Operations that are kept of each item of vm.audit.zones',
+});
+export const audit_max = sysctl_uint('vm.audit.max', {
+  value: 2 ** 16,
+  max: 2 ** 24,
+  flags: CTLFLAG_RWTUN,
+  unit: 'items',
+  help: 'Items whose last operations are kept at most',
+});
+export const v_audit_lost = counter_u64(
+  'vm.audit.lost',
+  'Operations that were not kept, because of vm.audit.max or for want of memory',
+);
+sysctl_value(
+  'vm.audit.items',
+  { type: 'uint', unit: 'items', help: 'Items whose last operations are kept' },
+  () => stack_root.audited[stack_anchor()],
+);
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+sysctl_proc(
+  'vm.audit.zones',
+  {
+    type: 'string',
+    fmt: 'A',
+    flags: CTLFLAG_RW,
+    help: 'Types and zones whose last operations are kept: names with commas between, * for all',
+  },
+  (req) => {
+    const old = get_string(stack_root.audit_zones, stack_anchor(), AUDIT_ZONES_WORDS);
+    const error = req.out(encoder.encode(`${old}\0`));
+    if (error !== 0 || req.new_bytes === null) return error;
+    const names = decoder.decode(req.new_bytes).replace(/\0.*$/s, '');
+    if (encoder.encode(names).length >= AUDIT_ZONES_WORDS * 4) return ENAMETOOLONG;
+    if (!kernel_parts.audit_switch) return names === '' ? 0 : EOPNOTSUPP;
+    kernel_parts.audit_switch(names);
+    return 0;
+  },
 );
 
 /** The record that anchors the stacks. */

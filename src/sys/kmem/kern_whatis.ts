@@ -67,6 +67,20 @@ function item_at(p: number): Item | null {
   if (number < 0 || number >= uma_keg.ipers[k]) return null;
   return { slab: s, number, into: off - number * words };
 }
+/** The item or large block that word p lies in, by its first word; `keg` 0: a large block. */
+export function item_around(p: number): { item: number; keg: number } | null {
+  const m = word_page(p);
+  if (!(p > 0) || m >= machine.npages[M]) return null;
+  const found = item_at(p);
+  if (found !== null) {
+    const keg = uma_slab.keg[found.slab];
+    return { item: uma_slab.data[found.slab] + found.number * (uma_keg.rsize[keg] / 4), keg };
+  }
+  let first = m;
+  while (first > 0 && (vm_page.info[first] & PK_MASK) === PK_REST) first--;
+  const large = (vm_page.info[first] & ~PK_MARKED & PK_MASK) === PK_LARGE;
+  return large ? { item: page_word(first), keg: 0 } : null;
+}
 /** Whether an item of keg k begins at word p. */
 export function item_of_keg(k: keg_t, p: number): boolean {
   const item = item_at(p);

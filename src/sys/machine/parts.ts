@@ -107,6 +107,9 @@ export interface KernelParts {
   /** Samples are drawn anew on all CPUs. */
   readonly stack_redraw?: () => void;
   readonly stackprof_report?: SysctlHandler;
+  readonly audit_switch?: (names: string) => void;
+  /** What is known of the block or item at word p: lines, the newest operation first. */
+  readonly item_history?: (p: number) => string[];
   readonly kmem_reap?: (cpu: number) => void;
   kernel_fault?(mp: number, vpn: number, access: number): number;
 }
@@ -137,6 +140,12 @@ export function parts_refuse_debug(op: string, level: string): void {
 function parts_missing(op: string, what: string): never {
   const text = `${what} needs what kmem/core leaves out: load 'kmem' first`;
   throw new KmemError(EOPNOTSUPP, op, text);
+}
+
+/** What is known of the block or item at word p, for a panic: a text of some lines, or none. */
+export function item_history(p: number): string[] {
+  const lines = kernel_parts.item_history?.(p) ?? [];
+  return lines.length === 0 ? [] : [`\n${lines.join('\n')}`];
 }
 
 // --- WITNESS: the order in which locks are taken (sync/witness.ts) ------------------------

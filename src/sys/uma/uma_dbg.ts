@@ -16,6 +16,7 @@ import { life } from '../machine/life.ts';
 import { atomic_and, atomic_or } from '../machine/atomic.ts';
 import { mem } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
+import { item_history } from '../machine/parts.ts';
 import { elem } from '../machine/struct.ts';
 import { type slab_t, UMA_ZONE_ZINIT, uma_keg, uma_slab, uma_zone, type zone_t } from '../h/uma.ts';
 import { UMA_ZFLAG_SHARED, zone_name } from './uma_int.ts';
@@ -65,7 +66,7 @@ export function uma_dbg_free(z: zone_t, item: number): void {
   const w = s + keg.dbg_off[uma_slab.keg[s]] + (i >> 5);
   const bit = 1 << (i & 31);
   if ((atomic_and(w, ~bit) & bit) === 0) {
-    panic('Duplicate free of item', item * 4, `from zone ${zone_name(z)}`);
+    panic('Duplicate free of item', item * 4, `from zone ${zone_name(z)}`, ...item_history(item));
   }
   if (!keeps_state(z, s)) trash_fill(z, item);
 }
@@ -95,6 +96,7 @@ function trash_verify(z: zone_t, item: number): void {
     panic(
       `Memory modified after free ${item * 4}(${zone.size[z]}) val=${v.toString(16)} ` +
         `@ ${(item + i) * 4}, zone ${zone_name(z)}. Most recently used by ${user}`,
+      ...item_history(item),
     );
   }
 }
