@@ -10,10 +10,17 @@
  * plain case goes on to the slow path: then nothing is changed here.
  */
 // tidy: hot. Local names: V8 takes them for constants, imported ones it does not.
-import { count_up } from '../machine/count.ts';
-import { hot as hot_, pcpu as pcpu_, thr as thr_ } from '../machine/cpu.ts';
+import { COUNT_TURN } from '../machine/count.ts';
+import {
+  hot as hot_,
+  MCACHE_SHIFT as MCACHE_SHIFT_,
+  mcache as mcache_,
+  type mcache_t,
+  pcpu as pcpu_,
+  thr as thr_,
+} from '../machine/cpu.ts';
+import { MCACHE_START as MCACHE_START_ } from '../machine/header.ts';
 import { hw as hw_ } from '../machine/memory.ts';
-import { elem as elem_, field_word } from '../machine/struct.ts';
 import {
   KMEM_ZMAX as KMEM_ZMAX_,
   malloc_type,
@@ -22,21 +29,21 @@ import {
   type mtstats_t,
 } from '../h/malloc.ts';
 import { M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
-import { type bucket_t, uma_bucket, uma_cache } from '../h/uma.ts';
-import { cache_of } from '../uma/uma_int.ts';
-import { malloc_zone } from './kern_malloc_type.ts';
+import { type bucket_t, uma_bucket } from '../h/uma.ts';
 
 const KMEM_ZMAX = KMEM_ZMAX_;
 const M_ZERO = M_ZERO_;
+const TURN = COUNT_TURN;
 const hot = hot_;
+const mcache = mcache_;
+const MCACHE_SHIFT = MCACHE_SHIFT_;
+const MCACHE_START = MCACHE_START_;
 const pcpu = pcpu_;
 const thr = thr_;
 const hw = hw_;
-const elem = elem_;
 const mt = malloc_type;
 const stats = mtstats;
 const bucket = uma_bucket;
-const cache = uma_cache;
 
 /** A small block, if it is not its turn to be noted. 0: the slow path decides. */
 export function malloc_counted(size: number, t: malloc_type_t, flags: number): number {
@@ -45,7 +52,9 @@ export function malloc_counted(size: number, t: malloc_type_t, flags: number): n
   if (left <= 0 || size === 0) return 0;
   const b = size <= 16 ? 0 : 28 - Math.clz32(size - 1);
   const cpu = hot.cpu;
-  const bk = cache.cur[cache_of(malloc_zone(b), cpu)];
+  const bk = mcache.counted[
+    ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
+  ] as bucket_t;
   const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
   const n = (bucket.cnt[bk] - 1) | 0;
   if (n < 0 || stats.type[s] !== t) return 0;
@@ -53,20 +62,28 @@ export function malloc_counted(size: number, t: malloc_type_t, flags: number): n
   if ((flags & M_ZERO) !== 0) hw.fill(item, 0, 4 << b);
   pcpu.sample_left[thr.pc] = left;
   bucket.cnt[bk] = n;
-  const at = elem(s, b);
-  count_up(field_word(stats.allocs, at), field_word(stats.allocs_high, at));
+  const at = ((s + b) | 0) as mtstats_t;
+  const v = (stats.allocs[at] + 1) | 0;
+  stats.allocs[at] = v;
+  if (v << 1 === TURN)
+    stats.allocs_high[at] = v < 0 ? stats.allocs_high[at] | 1 : (stats.allocs_high[at] + 1) & ~1;
   return item;
 }
 /** Frees a small block of class b that is on no marked page. False: the slow path does. */
 export function free_counted(p: number, t: malloc_type_t, b: number): boolean {
   const cpu = hot.cpu;
-  const bk = cache.cur[cache_of(malloc_zone(b), cpu)];
+  const bk = mcache.counted[
+    ((MCACHE_START + (cpu << MCACHE_SHIFT) + b) | 0) as mcache_t
+  ] as bucket_t;
   const s = mt.stats[((t + cpu) | 0) as malloc_type_t] as mtstats_t;
   const n = bucket.cnt[bk];
   if (n >= bucket.entries[bk] || stats.type[s] !== t) return false;
-  const at = elem(s, b);
+  const at = ((s + b) | 0) as mtstats_t;
+  const v = (stats.frees[at] + 1) | 0;
   bucket.item[((bk + n) | 0) as bucket_t] = p;
   bucket.cnt[bk] = (n + 1) | 0;
-  count_up(field_word(stats.frees, at), field_word(stats.frees_high, at));
+  stats.frees[at] = v;
+  if (v << 1 === TURN)
+    stats.frees_high[at] = v < 0 ? stats.frees_high[at] | 1 : (stats.frees_high[at] + 1) & ~1;
   return true;
 }

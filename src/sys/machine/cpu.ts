@@ -186,6 +186,7 @@ export const mcache = struct<mcache_t>(
   MCACHE_WORDS,
 )({
   bucket: words('t', 'bucket of each size class', MCACHE_SLOTS),
+  counted: words('t', 'the same, also while detectors hide it from the fast path', MCACHE_SLOTS),
 });
 /** The record of a CPU. */
 export function mcache_of(cpu: number): mcache_t {

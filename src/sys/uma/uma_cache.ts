@@ -48,12 +48,15 @@ export function cache_set_cur(z: zone_t, c: cache_t, b: bucket_t): void {
  * Shows b to the fast path of malloc on this CPU, for a size class; while detectors look at
  * blocks (uma_root.detect) a bucket without items and room instead: every request is slow then.
  * Whoever turns detectors on does so first and then hides the buckets of all CPUs, so that of two
- * stores at the same time the later one hides.  Where a class has several zones nothing is shown:
- * there is place for one.
+ * stores at the same time the later one hides.  `counted` has b all the same, for requests that
+ * are only counted (kmem/kern_malloc_counted.ts).  Where a class has several zones nothing is
+ * shown: there is place for one.
  */
 export function mcache_show(mclass: number, b: bucket_t): void {
-  const w = field_word(mcache.bucket, elem(mcache_of(thr.cpu), mclass));
+  const at = elem(mcache_of(thr.cpu), mclass);
+  const w = field_word(mcache.bucket, at);
   if (opt.MALLOC_DEBUG_MAXZONES > 1) return atomic_store(w, uma_root.null_bucket[uma()]);
+  mcache.counted[at] = b;
   atomic_store(w, b);
   if (atomic_load(field_word(uma_root.detect, uma())) !== 0) {
     atomic_store(w, uma_root.null_bucket[uma()]);

@@ -138,7 +138,11 @@ function cache_hand_over(z: zone_t, cpu: number, dead: boolean): number {
   }
   undo_end();
   cache_end(c);
-  if (zone.mclass[z] !== 0) mcache.bucket[elem(mcache_of(cpu), zone.mclass[z] - 1)] = nothing;
+  if (zone.mclass[z] !== 0) {
+    const at = elem(mcache_of(cpu), zone.mclass[z] - 1);
+    mcache.bucket[at] = nothing;
+    mcache.counted[at] = nothing;
+  }
   return items;
 }
 /** Clears every anchor of bucket b in the cache. */
