@@ -26,6 +26,7 @@ const GROUPS: [path: string, ...left_out: string[]][][] = [
     ['sys/page/vm_page.test.ts', 'seeded sequences of every operation'],
     ['sys/kmem/kern_stack.test.ts', 'a number that is none'],
     ['sys/kmem/kern_stack_sample.test.ts', 'two threads'],
+    ['sys/kmem/memguard.test.ts', 'divisors that are none', 'their addresses are nobody'],
   ],
   [
     ['sys/client/mbuf.test.ts', 'an mbuf freed twice'],

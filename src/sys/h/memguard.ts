@@ -44,6 +44,8 @@ export const memguard_root = struct<memguard_root_t>(
   ready: i32('a', '1: map and ring are there; 2: the machine is too small; 0: nobody wanted them'),
   version: i32('a', 'goes up when what is guarded was changed'),
   map: ptr<vm_map_t>('sh', 'guarded blocks; 0: none yet'),
+  first: i32('sh', 'its first page number'),
+  end: i32('sh', 'one more than its last'),
   ring: ptr<memguard_freed_t>('sh', 'first record of freed blocks'),
   ring_n: i32('sh', 'how many records there are'),
   cursor: i32('mh', 'page number from which on a place is looked for'),

@@ -36,6 +36,8 @@ export function guard_up(
 export function guard_down(): void {
   page_failpoint.refuse = null;
   try {
+    const order = said.find((text) => text.startsWith('lock order'));
+    if (order !== undefined) throw new Error(order);
     memguard_check();
     vm_maps_check();
     uma_check();

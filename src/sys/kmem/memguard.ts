@@ -150,7 +150,7 @@ function guard_map_make(r: memguard_root_t): void {
   const { pages, addresses } = guard_sizes();
   const top = addresses === 0 ? (NULL as vm_map_t) : kernel_map();
   mtx_lock(root.lock, r);
-  const first = root.ready[r] === GUARD_NEVER;
+  const first = atomic_load(field_word(root.ready, r)) === GUARD_NEVER;
   const made = top !== NULL && map_make(r, top, addresses) && ring_make(r, top, pages);
   if (first) atomic_store(field_word(root.ready, r), made ? GUARD_READY : GUARD_TOO_SMALL);
   mtx_unlock(root.lock, r);
@@ -160,11 +160,17 @@ function map_make(r: memguard_root_t, top: vm_map_t, addresses: number): boolean
   if (root.map[r] !== NULL) return true;
   const mp = kmem_suballoc(top, addresses, VM_MAP_SYSTEM);
   if (mp === NULL) return false;
+  vm_map_lock(mp);
+  const header = map_header(mp);
+  const [first, end] = [entry.end[header], entry.start[header]];
+  root.cursor[r] = first;
+  vm_map_unlock(mp);
   undo_begin(root.lock, r);
-  save(root.map, r);
+  for (const f of [root.map, root.first, root.end]) save(f, r);
   root.map[r] = mp;
+  root.first[r] = first;
+  root.end[r] = end;
   undo_end();
-  root.cursor[r] = entry.end[map_header(mp)];
   return true;
 }
 /** The records of freed blocks: as many pages as there is a run for. */
@@ -191,8 +197,8 @@ function guard_say(made: boolean): void {
     kconsole.print(`MEMGUARD: ${ptoa(vm_page_count())} bytes of memory are too few: it is off`);
     return;
   }
-  const header = map_header(guard_map_there());
-  const [base, limit] = [ptoa(entry.end[header]), ptoa(entry.start[header])];
+  const r = guard_root();
+  const [base, limit] = [ptoa(root.first[r]), ptoa(root.end[r])];
   kconsole.print('MEMGUARD DEBUGGING ALLOCATOR INITIALIZED:');
   kconsole.print(`\tMEMGUARD map base: 0x${base.toString(16)}`);
   kconsole.print(`\tMEMGUARD map limit: 0x${limit.toString(16)}`);
@@ -304,7 +310,7 @@ export function memguard_alloc(
     return at;
   };
   const at = kmem_alloc_placed(mp, n, flags, place, (e) => {
-    count_alloc(e, small ? PAGE_SIZE - size : 0);
+    count_alloc(small ? PAGE_SIZE - size : 0);
     for (const f of [entry.wired, entry.avail_ssize, entry.grow_prot, entry.stack]) save(f, e);
     entry.eflags[e] |= kind | (around ? MAP_ENTRY_GUARDED : 0);
     entry.wired[e] = offset;
@@ -327,25 +333,28 @@ function below_limit(mp: vm_map_t): boolean {
   while (map.size[mp] >= pages) if (guard_held_leave(mp, guard_late) === 0) return false;
   return true;
 }
-/** Counts a block, which is the caller's from here on, and moves the cursor. Inside a section. */
-function count_alloc(e: vm_map_entry_t, waste: number): void {
+/** Counts a block, which is the caller's from here on. Inside a section. */
+function count_alloc(waste: number): void {
   const r = guard_root();
   save64(root.numalloc, r);
   save64(root.wasted, r);
-  save(root.cursor, r);
   add64(root.numalloc, r, 1);
   add64(root.wasted, r, waste);
-  root.cursor[r] = entry.end[e];
 }
-/** The first place from the cursor on, or from the start once it is at the end. -1: none. */
+/**
+ * The first place from the cursor on, or from the start once it is at the end; -1: none.  The
+ * cursor moves at once: it never goes back because another thread had its pages sooner.
+ */
 function place_find(mp: vm_map_t, n: number, around: boolean): number {
   const r = guard_root();
-  const at = first_fit(mp, root.cursor[r], n, around);
-  const start = entry.end[map_header(mp)];
-  if (at >= 0 || root.cursor[r] === start) return at;
-  add64(root.wrapcnt, r, 1);
-  root.cursor[r] = start;
-  return first_fit(mp, start, n, around);
+  let at = first_fit(mp, root.cursor[r], n, around);
+  if (at < 0 && root.cursor[r] !== root.first[r]) {
+    add64(root.wrapcnt, r, 1);
+    root.cursor[r] = root.first[r];
+    at = first_fit(mp, root.first[r], n, around);
+  }
+  if (at >= 0) root.cursor[r] = at + n;
+  return at;
 }
 function first_fit(mp: vm_map_t, from: number, n: number, around: boolean): number {
   if (!around) {
@@ -453,10 +462,9 @@ function slack_bad(b: Guarded, m: number): number {
 
 /** Whether byte `at` is an address that guarded blocks may have. */
 export function memguard_has(at: number): boolean {
-  const mp = guard_map_there();
-  if (mp === NULL) return false;
-  const header = map_header(mp);
-  return at >= ptoa(entry.end[header]) && at < ptoa(entry.start[header]);
+  const r = guard_root();
+  if (guard_map_there() === NULL) return false;
+  return at >= ptoa(root.first[r]) && at < ptoa(root.end[r]);
 }
 /** Whether n bytes from `at` on lie in a block in use, whole. */
 function within(at: number, n: number): boolean {

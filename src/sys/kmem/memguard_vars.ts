@@ -13,12 +13,12 @@
  * Locks.  None: variables are words of their own.  Whoever changes one looks at all of them
  * afterwards (memguard_update), and once more if another one did meanwhile.
  */
+import { atomic_load } from '../machine/atomic.ts';
 import { counter_u64 } from '../machine/counter.ts';
-import { has_control } from '../machine/errno.ts';
-import { KmemError, EOPNOTSUPP } from '../machine/errno.ts';
+import { EOPNOTSUPP, has_control, KmemError } from '../machine/errno.ts';
 import { mem, PAGE_SIZE, ptoa } from '../machine/memory.ts';
 import { kernel_parts } from '../machine/parts.ts';
-import { get64 } from '../machine/struct.ts';
+import { field_word, get64, NULL } from '../machine/struct.ts';
 import {
   CTLFLAG_RDTUN,
   CTLFLAG_RWTUN,
@@ -39,14 +39,12 @@ import {
   memguard_root,
 } from '../h/memguard.ts';
 import { KVA_BASE, KVA_END } from '../h/vm_kern.ts';
-import { vm_map, vm_map_entry, type vm_map_t } from '../h/vm_map.ts';
-import { map_header } from '../map/vm_map_tree.ts';
+import { vm_map, type vm_map_t } from '../h/vm_map.ts';
 import { vm_page_count } from '../page/vm_page_targets.ts';
 import { mtx_init } from '../sync/kern_mutex.ts';
 import { LC_KERNEL_MAPS } from '../sync/lock_order.ts';
 
 const root = memguard_root;
-const entry = vm_map_entry;
 
 /** vm.memguard.options. */
 export const MG_GUARD_AROUND = 1;
@@ -142,10 +140,10 @@ const value = (name: string, help: string, unit: string, read: () => number): vo
 };
 const in_map = (read: (mp: vm_map_t) => number): number => {
   const mp = guard_map_there();
-  return mp === 0 ? 0 : ptoa(read(mp));
+  return mp === NULL ? 0 : ptoa(read(mp));
 };
 value('cursor', 'Where the next block is looked for', '', () =>
-  ptoa(guard_map_there() === 0 ? 0 : root.cursor[guard_root()]),
+  ptoa(guard_map_there() === NULL ? 0 : root.cursor[guard_root()]),
 );
 value('mapsize', 'Addresses for guarded blocks; 0: the machine is too small', 'bytes', () =>
   ptoa(guard_sizes().addresses),
@@ -154,11 +152,9 @@ value('phys_limit', 'Memory that guarded blocks may have', 'bytes', () =>
   ptoa(guard_sizes().pages),
 );
 value('mapstart', 'The first address for guarded blocks; 0: nothing was guarded yet', '', () =>
-  in_map((mp) => entry.end[map_header(mp)]),
+  in_map(() => root.first[guard_root()]),
 );
-value('maplimit', 'One more than the last of them', '', () =>
-  in_map((mp) => entry.start[map_header(mp)]),
-);
+value('maplimit', 'One more than the last of them', '', () => in_map(() => root.end[guard_root()]));
 value('mapused', 'Addresses that guarded blocks have now', 'bytes', () =>
   in_map((mp) => vm_map.size[mp]),
 );
@@ -177,7 +173,8 @@ value('held', 'Memory of freed blocks that wait (vm.memguard.quarantine)', 'byte
 /** The map of guarded blocks, if there is one; 0: none yet. */
 export function guard_map_there(): vm_map_t {
   const r = guard_root();
-  return root.ready[r] === GUARD_READY ? root.map[r] : (0 as vm_map_t);
+  const ready = atomic_load(field_word(root.ready, r)) === GUARD_READY;
+  return ready ? root.map[r] : (NULL as vm_map_t);
 }
 /** Pages that guarded blocks may have, and their addresses; 0: the machine is too small. */
 export function guard_sizes(): { pages: number; addresses: number } {
@@ -185,7 +182,8 @@ export function guard_sizes(): { pages: number; addresses: number } {
   const wanted = sysctl_get(divisor);
   const by = wanted === 0 || Math.floor(all / wanted) === 0 ? DIVISOR : wanted;
   const pages = Math.floor(all / by);
-  const few = pages < PAGES_LEAST || root.ready[guard_root()] === GUARD_TOO_SMALL;
+  const ready = atomic_load(field_word(root.ready, guard_root()));
+  const few = pages < PAGES_LEAST || ready === GUARD_TOO_SMALL;
   const addresses = Math.min(Math.ceil((KVA_END - KVA_BASE) / by), 2 * all);
   return { pages, addresses: few ? 0 : addresses };
 }
