@@ -16,7 +16,12 @@ import { dice } from '../machine/seed.test.lib.ts';
 import type { malloc_type_t } from '../h/malloc.ts';
 import { M_GUARDABLE, M_NOWAIT } from '../h/malloc_flags.ts';
 import { guard_root, memguard_root } from '../h/memguard.ts';
-import { MAP_ENTRY_GUARDED } from '../h/vm_map.ts';
+import { UMA_ZFLAG_NAMED, type zone_t } from '../h/uma.ts';
+import { MAP_ENTRY_GUARDED, MAP_ENTRY_ITEM } from '../h/vm_map.ts';
+import { kernel_parts } from '../machine/parts.ts';
+import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
+import { uma_each_zone, zone_name } from '../uma/uma_int.ts';
+import { uma_zcreate } from '../uma/uma_zone.ts';
 import { free, malloc, realloc } from './kern_malloc.ts';
 import { malloc_type_attach, malloc_type_sums } from './kern_malloc_type.ts';
 import { guard_down, guard_up, get, is_guarded, set } from './memguard.test.lib.ts';
@@ -35,6 +40,22 @@ interface Block {
   size: number;
   /** What its bytes hold: this number, and each next byte one more. */
   seed: number;
+  /** It is an item of the zone. */
+  item: boolean;
+}
+const ITEM_BYTES = 72;
+/** A zone whose items are played with, too. */
+export function play_zone(name: string): zone_t {
+  const z = uma_zcreate(name, ITEM_BYTES, { flags: UMA_ZFLAG_NAMED });
+  kernel_parts.memguard?.zone_made(z);
+  return z;
+}
+function zone_named(name: string): zone_t {
+  let found = 0 as zone_t;
+  uma_each_zone((z) => {
+    if (zone_name(z) === name) found = z;
+  });
+  return found;
 }
 const BLOCKS = 24;
 /** A poke further away than this from its block may be nearer to a neighbour. */
@@ -43,9 +64,10 @@ const NEAR = PAGE_SIZE / 2 - 16;
 function same(what: string, got: unknown, expected: unknown): void {
   if (got !== expected) throw new Error(`${what}: ${got}, the model says ${expected}`);
 }
-/** One thread's blocks of a type, and what it did. */
+/** One thread's blocks of a type and items of a zone of the same name, and what it did. */
 export class GuardPlay {
   readonly t: malloc_type_t;
+  readonly z: zone_t;
   readonly draw: (n: number) => number;
   readonly blocks: Block[] = [];
   /** Stray accesses and second frees that were made, and seen. */
@@ -59,6 +81,7 @@ export class GuardPlay {
   constructor(seed: number, name: string, alone: boolean) {
     this.alone = alone;
     this.t = malloc_type_attach(name);
+    this.z = zone_named(name);
     this.draw = dice(seed);
   }
   /** `traps`: pokes may be made, which trap. */
@@ -80,12 +103,14 @@ export class GuardPlay {
     return 1 + draw(kind < 5 ? PAGE_SIZE : 200);
   }
   alloc(): void {
-    const size = this.size();
-    const at = malloc(size, this.t, M_NOWAIT | M_GUARDABLE) * 4;
+    const item = this.draw(4) === 0;
+    const size = item ? ITEM_BYTES : this.size();
+    const flags = M_NOWAIT | M_GUARDABLE;
+    const at = (item ? uma_zalloc(this.z, flags) : malloc(size, this.t, flags)) * 4;
     if (at === 0) return;
     if (is_guarded(at)) this.guarded++;
     else this.plain++;
-    const b = { at, size, seed: this.draw(256) };
+    const b = { at, size, seed: this.draw(256), item };
     this.blocks.push(b);
     this.fill(b, 0, size);
   }
@@ -123,29 +148,37 @@ export class GuardPlay {
   give(b: Block, traps: boolean): void {
     this.compare(b, 0, b.size);
     this.gone(b);
-    if (!is_guarded(b.at)) return free(b.at / 4, this.t);
+    if (!is_guarded(b.at)) {
+      if (b.item) uma_zfree(this.z, b.at / 4);
+      else free(b.at / 4, this.t);
+      return;
+    }
     const wraps = wrapped();
-    same('free', memguard_free(b.at, this.t, 0), GUARD_FREED);
+    same('free', this.guarded_free(b), GUARD_FREED);
     if (traps && this.draw(2) === 0) this.late(b, wraps);
+  }
+  guarded_free(b: Block): number {
+    return memguard_free(b.at, b.item ? this.z : this.t, b.item ? MAP_ENTRY_ITEM : 0);
   }
   /** A use of a block that was freed: a load, or another free. */
   late(b: Block, wraps: number): void {
     const again = this.draw(3) === 0;
     const from = this.draw(b.size);
     const n = 1 + this.draw(b.size - from);
-    const how = again ? memguard_free(b.at, this.t, 0) : memguard_access(b.at + from, n, true, nop);
+    const how = again ? this.guarded_free(b) : memguard_access(b.at + from, n, true, nop);
     if (wrapped() !== wraps) return; // somebody else may be there
     same('late use', how, again ? 2 : -1);
     const said = again ? memguard_no_block(b.at, 'f') : memguard_trap('op', b.at + from, n, 'f');
     this.traps++;
     if (wrapped() !== wraps) return;
     const hex = `0x${b.at.toString(16)}`;
-    const known = new RegExp(`a block of ${b.size} bytes? of type '.*' at ${hex} that was freed`);
+    const known = new RegExp(`${called(b)} at ${hex} that was freed`);
     // The ring has some dozen records, which other threads may have written over meanwhile.
     if (this.alone && !known.test(said.text)) throw new Error(`told as: ${said.text}`);
   }
   resize(b: Block, traps: boolean): void {
     this.compare(b, 0, b.size);
+    if (b.item) return;
     const size = this.size();
     const wraps = wrapped();
     const was = { ...b };
@@ -192,7 +225,7 @@ export class GuardPlay {
     const { text } = memguard_trap('op', at, n, `${at}`);
     this.traps++;
     const near = at >= b.at && at < behind + NEAR;
-    const mine = new RegExp(`block of ${b.size} bytes? of type '.*' at 0x${b.at.toString(16)}$`);
+    const mine = new RegExp(`${called(b)} at 0x${b.at.toString(16)}$`);
     if (around && near && !mine.test(text)) throw new Error(`told as: ${text}`);
   }
   /** All goes, and the type has nothing. */
@@ -201,6 +234,9 @@ export class GuardPlay {
     if (this.alone) same('blocks of the type', malloc_type_sums(this.t).inuse, 0);
   }
 }
+/** What a block is told as. */
+const called = ({ item, size }: Block): string =>
+  `${item ? 'an item' : 'a block'} of ${size} bytes? of ${item ? 'zone' : 'type'} 'play'`;
 const nop = (): void => {};
 function wrapped(): number {
   return get64(memguard_root.wrapcnt, guard_root());
@@ -218,6 +254,7 @@ export function guard_turn(draw: (n: number) => number, name: string): void {
 /** For npm run fuzz. */
 export function run(seed: number, steps: number): void {
   guard_up({ desc: 'play', trap: 'report' }, { memory: '4M' });
+  play_zone('play');
   const p = new GuardPlay(seed, 'play', true);
   const draw = dice(seed + 1);
   for (let i = 0; i < steps; i++) {

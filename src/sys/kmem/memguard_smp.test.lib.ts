@@ -8,11 +8,12 @@ import { reap_all } from '../machine/death.ts';
 import { kill_in_turn } from '../machine/kills.test.lib.ts';
 import { dice } from '../machine/seed.test.lib.ts';
 import { Crew, sleep, within } from '../machine/workers.test.lib.ts';
-import { MAP_ENTRY_ITEM, vm_map_entry } from '../h/vm_map.ts';
+import type { zone_t } from '../h/uma.ts';
+import { MAP_ENTRY_ITEM } from '../h/vm_map.ts';
 import { map_entries } from '../map/vm_map_check.ts';
 import { done_word, maps_make, stop_word } from '../map/vm_map.test.lib.ts';
 import { malloc_type_attach } from './kern_malloc_type.ts';
-import { guard_turn } from './memguard.fuzz.ts';
+import { guard_turn, play_zone } from './memguard.fuzz.ts';
 import { get, guard_up, set } from './memguard.test.lib.ts';
 import { memguard_free } from './memguard.ts';
 import { guarded_of } from './memguard_held.ts';
@@ -43,6 +44,7 @@ export async function guard_churn(o: GuardChurn): Promise<Counts> {
   const { handle } = guard_up({ trap: 'report' }, { cpus: THREADS + 2, options });
   maps_make();
   malloc_type_attach('play');
+  const z = play_zone('play');
   const crew = new Crew<Counts>(FILE);
   const steps = o.kills > 0 ? Number.MAX_SAFE_INTEGER : o.steps;
   const start = (n: number) => crew.start(handle, 'play', { seed: o.seed + n, steps });
@@ -72,7 +74,7 @@ export async function guard_churn(o: GuardChurn): Promise<Counts> {
   if (o.kills === 0) assert.equal(get('traps'), counts.traps, 'each was seen, and no other');
   assert.equal(get('late'), 0, 'nobody stored to what he had freed');
   set('quarantine', 0);
-  left_free();
+  left_free(z);
   assert.equal(get('numalloc'), get('numfree'));
   assert.equal(get('mapused'), 0);
   return counts;
@@ -96,12 +98,12 @@ async function switching(o: GuardChurn, over: () => boolean): Promise<void> {
   assert.equal(set('desc', 'play').error, 0);
 }
 /** What the dead had been given is their program's: that frees it. */
-function left_free(): void {
+function left_free(z: zone_t): void {
   const mp = guard_map_there();
   if (mp === 0) return;
   for (const e of map_entries(mp)) {
     const b = guarded_of(e);
-    assert.equal(b.flags & MAP_ENTRY_ITEM, 0, `${vm_map_entry.start[e]}`);
-    memguard_free(b.at, malloc_type_attach('play'), 0);
+    const kind = b.flags & MAP_ENTRY_ITEM;
+    memguard_free(b.at, kind !== 0 ? z : malloc_type_attach('play'), kind);
   }
 }
