@@ -1,6 +1,7 @@
 /* memguard: guarded blocks that two take, resize and give back; freed ones wait, or do not. */
 import { M_NOWAIT } from '../../src/sys/h/malloc_flags.ts';
 import type { malloc_type_t } from '../../src/sys/h/malloc.ts';
+import { kconsole } from '../../src/sys/machine/kconsole.ts';
 import { sysctl_set } from '../../src/sys/machine/sysctl_decl.ts';
 import { malloc_type_attach } from '../../src/sys/kmem/kern_malloc.ts';
 import {
@@ -30,6 +31,11 @@ const resize = (cpu: number): void => {
 };
 /** What the map of guarded blocks may have. */
 const ADDRESSES = 1000;
+const { print } = kconsole;
+/* Each run says where the map lies: nobody wants to read that so often. */
+kconsole.print = (text) => {
+  if (!text.includes('MEMGUARD')) print(text);
+};
 const base = kern_script(
   'two take guarded blocks, resize them and give them back, and one page of them waits',
   () => {

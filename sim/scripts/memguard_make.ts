@@ -1,5 +1,6 @@
 /* memguard_make: two want something guarded first, at the same time. */
 import { M_NOWAIT } from '../../src/sys/h/malloc_flags.ts';
+import { kconsole } from '../../src/sys/machine/kconsole.ts';
 import { malloc_type_attach } from '../../src/sys/kmem/kern_malloc.ts';
 import { memguard_alloc, memguard_free } from '../../src/sys/kmem/memguard.ts';
 import { memguard_check } from '../../src/sys/kmem/memguard_check.ts';
@@ -10,6 +11,11 @@ import { kern_script } from '../kern_ops.ts';
 
 /** What the map of guarded blocks may have. */
 const ADDRESSES = 1000;
+const { print } = kconsole;
+/* Each run says where the map lies: nobody wants to read that so often. */
+kconsole.print = (text) => {
+  if (!text.includes('MEMGUARD')) print(text);
+};
 const base = kern_script(
   'two make the map of guarded blocks; either may die on the way',
   () => {
