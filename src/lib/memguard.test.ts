@@ -191,6 +191,17 @@ describe('a block of a type', () => {
       (e) => e instanceof KernelPanic && /type sessions is freed as others/.test(e.message),
     );
   });
+  test('who finds no memory is told that guarded blocks hold it', (t) => {
+    const machine = start(t, { ...report, 'vm.memguard.options': 3 }, { memory: '8M' });
+    const type = machine.type('large');
+    const all: Address[] = [];
+    const e = fails('ENOMEM', () => {
+      for (;;) all.push(type.alloc(2 ** 18));
+    });
+    assert.equal(e.holders?.[0].kind, 'memguard');
+    assert.match(e.message, /most is held by memguard 'guarded blocks' \(\d{7} bytes\)/);
+    for (const at of all) type.free(at);
+  });
   test('each thread has the same addresses', async (t) => {
     const machine = start(t, report);
     const type = machine.type('sessions');

@@ -6,8 +6,9 @@
  * A request that finds no memory says where it is, because the one who asks is seldom the one
  * who has it.  A type holds what its blocks take, as size classes round them; a zone the
  * pages of its keg, idle items among them.  Zones that serve malloc are left out: their
- * pages are the types'.  Two zones on one keg are one holder, by the name of the first.  Address
- * spaces are added by those who know their names (lib/space.ts).
+ * pages are the types'.  Two zones on one keg are one holder, by the name of the first.  Guarded
+ * blocks, whatever they are of, are one, too.  Address spaces are added by those who know their
+ * names (lib/space.ts).
  *
  * It is a sample: nobody is stopped, and counts are added up once, without the care that
  * statistics take.  A program may run into ENOMEM thousands of times a second.
@@ -18,10 +19,11 @@ import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { uma, uma_each_keg, uma_root, zone_name } from '../uma/uma_int.ts';
 import { malloc_type_list, malloc_type_name } from './kern_malloc_type.ts';
 import { malloc_type_bytes } from './kern_malloc_sums.ts';
+import { guard_bytes } from './memguard_vars.ts';
 
 /** One that holds memory. */
 export interface Holder {
-  readonly kind: 'type' | 'zone' | 'space';
+  readonly kind: 'type' | 'zone' | 'space' | 'memguard';
   readonly name: string;
   /** Bytes that it holds. */
   readonly bytes: number;
@@ -29,7 +31,7 @@ export interface Holder {
 
 /** The `n` that hold most, the largest first. Takes the malloc lock and that of the zones. */
 export function largest_holders(n: number): Holder[] {
-  return [...types(), ...zones()].sort((a, b) => b.bytes - a.bytes).slice(0, n);
+  return [...types(), ...zones(), ...guarded()].sort((a, b) => b.bytes - a.bytes).slice(0, n);
 }
 function types(): Holder[] {
   const all: Holder[] = [];
@@ -38,6 +40,11 @@ function types(): Holder[] {
     if (bytes > 0) all.push({ kind: 'type', name: malloc_type_name(t), bytes });
   });
   return all;
+}
+/** Blocks that are guarded count under no type and no zone. */
+function guarded(): Holder[] {
+  const bytes = guard_bytes();
+  return bytes === 0 ? [] : [{ kind: 'memguard', name: 'guarded blocks', bytes }];
 }
 const OTHERS = UMA_ZFLAG_INTERNAL | UMA_ZONE_MALLOC;
 function zones(): Holder[] {

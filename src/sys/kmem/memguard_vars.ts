@@ -155,8 +155,8 @@ value('mapstart', 'The first address for guarded blocks; 0: nothing was guarded 
   in_map(() => root.first[guard_root()]),
 );
 value('maplimit', 'One more than the last of them', '', () => in_map(() => root.end[guard_root()]));
-value('mapused', 'Addresses that guarded blocks have now', 'bytes', () =>
-  in_map((mp) => vm_map.size[mp]),
+value('mapused', 'Addresses, and pages, that guarded blocks have now', 'bytes', () =>
+  guard_bytes(),
 );
 value('wasted', 'Of pages of small guarded blocks, what nobody asked for', 'bytes', () =>
   get64(root.wasted, guard_root()),
@@ -175,6 +175,10 @@ export function guard_map_there(): vm_map_t {
   const r = guard_root();
   const ready = atomic_load(field_word(root.ready, r)) === GUARD_READY;
   return ready ? root.map[r] : (NULL as vm_map_t);
+}
+/** What guarded blocks have of memory now, those that wait among them, bytes. */
+export function guard_bytes(): number {
+  return in_map((mp) => vm_map.size[mp]);
 }
 /** Pages that guarded blocks may have, and their addresses; 0: the machine is too small. */
 export function guard_sizes(): { pages: number; addresses: number } {
