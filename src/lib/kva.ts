@@ -41,7 +41,7 @@ import {
   memguard_flat,
   memguard_free,
   memguard_has,
-  memguard_items,
+  memguard_in_use,
   memguard_realloc,
 } from '../sys/kmem/memguard.ts';
 import {
@@ -79,8 +79,8 @@ export interface Kva {
   realloc(at: number, size: number, t: malloc_type_t, flags: number): number;
   /** What is at an address, for a message. */
   what(at: number): string;
-  /** Guarded items of a zone that are in use. */
-  items(z: zone_t): number;
+  /** Guarded blocks of a type, or items of a zone, that are in use: they count nowhere else. */
+  guarded(owner: malloc_type_t | zone_t, item: boolean): { count: number; bytes: number };
   /** Where in the memory `n` bytes of a guarded block lie; -1: it is none. Throws EFAULT. */
   flat(op: string, at: number, n: number): number;
   /** Where in the memory `n` bytes within a page are now, until the next call. Throws EFAULT. */
@@ -173,7 +173,7 @@ export const kva: Kva = {
     return q;
   },
   what: (at) => (memguard_has(at) ? `: it is ${inKernel('free', () => guard_place_text(at))}` : ''),
-  items: (z) => memguard_items(z),
+  guarded: (owner, item) => memguard_in_use(owner, item ? MAP_ENTRY_ITEM : 0),
   flat(op, at, n) {
     if (!memguard_has(at)) return -1;
     return inKernel(op, () => memguard_flat(at, n)) || stray(op, at, n);

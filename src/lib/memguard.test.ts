@@ -20,6 +20,7 @@ import {
   type Machine,
 } from './index.ts';
 import { fails } from './fails.test.lib.ts';
+import { assertNoLeaks } from './testing.ts';
 
 const BEYOND = 2 ** 33;
 const said: string[] = [];
@@ -190,6 +191,16 @@ describe('a block of a type', () => {
       () => machine.type('others').free(at),
       (e) => e instanceof KernelPanic && /type sessions is freed as others/.test(e.message),
     );
+  });
+  test('it counts as a leak', (t) => {
+    const machine = start(t, report);
+    const type = machine.type('sessions');
+    assertNoLeaks(machine);
+    const at = type.alloc(100);
+    const e = fails('EBUSY', () => assertNoLeaks(machine));
+    assert.deepEqual(e.leaks, [{ kind: 'type', name: 'sessions', count: 1, bytes: 100 }]);
+    type.free(at);
+    assertNoLeaks(machine);
   });
   test('who finds no memory is told that guarded blocks hold it', (t) => {
     const machine = start(t, { ...report, 'vm.memguard.options': 3 }, { memory: '8M' });

@@ -24,6 +24,7 @@ import {
 import { declared_type_names } from '../sys/kmem/kern_malloc_type.ts';
 import { zone_present } from '../sys/uma/uma_stats.ts';
 import { mb_root, MCLBYTES, MJUM16BYTES, MJUM9BYTES, MJUMPAGESIZE, MSIZE } from '../sys/h/mbuf.ts';
+import type { malloc_type_t } from '../sys/h/malloc.ts';
 import { uma_zone, type zone_t } from '../sys/h/uma.ts';
 import { mb } from '../sys/client/kern_mbuf.ts';
 import { mbuf_sites } from '../sys/client/mbuf_leak.ts';
@@ -37,6 +38,7 @@ import { vm_map, type vm_map_t } from '../sys/h/vm_map.ts';
 import { reg_queue, reg_records, reg_space, reg_zone } from '../sys/h/registry.ts';
 import { records_used } from '../sys/client/kern_records.ts';
 import { registry_name } from '../sys/client/kern_registry.ts';
+import { partIfThere } from './parts.ts';
 import { eachEntry } from './registry.ts';
 
 /** What the façade and the kernel keep for themselves. */
@@ -81,6 +83,10 @@ function windowLeaks(): Leak[] {
   }
   return [...found].map(([name, sums]) => ({ kind: 'window', name, ...sums }));
 }
+/** What memguard has of a type or a zone, which counts nowhere else. */
+function guardedOf(owner: malloc_type_t | zone_t, item: boolean): { count: number; bytes: number } {
+  return partIfThere('kva')?.().guarded(owner, item) ?? { count: 0, bytes: 0 };
+}
 /** What the program has in use, largest first. A sample while other threads run. */
 export function leaks(machine: Machine): Leak[] {
   contextOf('leaks', machine).enter('leaks');
@@ -88,14 +94,18 @@ export function leaks(machine: Machine): Leak[] {
   const own = ownTypes();
   malloc_type_list((t) => {
     const name = malloc_type_name(t);
-    const { inuse, bytes } = malloc_type_sums(t);
-    if (inuse > 0 && !own.has(name)) found.push({ kind: 'type', name, count: inuse, bytes });
+    const sums = malloc_type_sums(t);
+    const guarded = guardedOf(t, false);
+    const count = sums.inuse + guarded.count;
+    const bytes = sums.bytes + guarded.bytes;
+    if (count > 0 && !own.has(name)) found.push({ kind: 'type', name, count, bytes });
   });
   eachEntry((e, kind) => {
     const name = registry_name(e);
     if (kind === 'zone' || kind === 'records') {
       const z = kind === 'zone' ? reg_zone.zone[e] : reg_records.zone[e];
-      const count = kind === 'zone' ? zone_present(z).used : records_used(e);
+      const used = kind === 'zone' ? zone_present(z).used : records_used(e);
+      const count = used + guardedOf(z, true).count;
       if (count > 0) found.push({ kind, name, count, bytes: count * uma_zone.size[z] });
     } else if (kind === 'queue') {
       const count = reg_queue.count[e];

@@ -356,8 +356,9 @@ export class Zone<N extends string = string> implements Mortal, Disposable {
   }
   #dispose(z: zone_t): number {
     enter('dispose');
-    const guarded = partIfThere('kva')?.();
-    const inUse = (): number => zone_present(z).used + (guarded?.items(z) ?? 0);
+    const inUse = (): number => {
+      return zone_present(z).used + (partIfThere('kva')?.().guarded(z, true).count ?? 0);
+    };
     this.#ctx.forget('zone', this.name);
     this.bury();
     return zoneRelease('zone', this.#e, z, this.name, inUse, () => this.#ctx.endWaits(this));

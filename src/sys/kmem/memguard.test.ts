@@ -31,7 +31,7 @@ import {
   memguard_cmp_mtp,
   memguard_flat,
   memguard_free,
-  memguard_items,
+  memguard_in_use,
   memguard_realloc,
 } from './memguard.ts';
 import { memguard_no_block, memguard_trap } from './memguard_trap.ts';
@@ -259,14 +259,14 @@ describe('where they lie', () => {
     const p = uma_zalloc(z, M_NOWAIT | M_GUARDABLE) * 4;
     assert.ok(is_guarded(p));
     assert.equal(p % PAGE_SIZE, PAGE_SIZE - 64);
-    assert.equal(memguard_items(z), 1);
+    assert.equal(memguard_in_use(z, MAP_ENTRY_ITEM).count, 1);
     assert.equal(memguard_free(p, z + 2, MAP_ENTRY_ITEM), GUARD_OTHER, 'of another zone');
     assert.equal(memguard_free(p, malloc_type_attach('mine'), 0), GUARD_OTHER, 'of a type');
     const q = uma_zalloc(z, M_NOWAIT);
     assert.ok(q * 4 < mem.U8.length, 'the kernel itself');
     uma_zfree(z, q);
     assert.equal(memguard_free(p, z, MAP_ENTRY_ITEM), GUARD_FREED);
-    assert.equal(memguard_items(z), 0);
+    assert.equal(memguard_in_use(z, MAP_ENTRY_ITEM).count, 0);
     set('desc', '');
     const r = uma_zalloc(z, M_NOWAIT | M_GUARDABLE);
     assert.ok(r * 4 < mem.U8.length);

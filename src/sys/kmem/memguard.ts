@@ -497,18 +497,21 @@ export function memguard_flat(at: number, n: number): number {
   vm_map_unlock(mp);
   return m === 0 || b === null ? 0 : ptoa(m) + at - ptoa(b.start);
 }
-/** Guarded items of a zone that are in use. */
-export function memguard_items(z: zone_t): number {
+/** Guarded blocks of a type, or items of a zone (`kind` MAP_ENTRY_ITEM), that are in use. */
+export function memguard_in_use(owner: number, kind: number): { count: number; bytes: number } {
   const mp = guard_map_there();
-  if (mp === NULL) return 0;
+  const sums = { count: 0, bytes: 0 };
+  if (mp === NULL) return sums;
   const header = map_header(mp);
-  let n = 0;
   vm_map_lock(mp);
   for (let e = entry.next[header]; e !== header; e = entry.next[e]) {
-    if (in_use(e) && entry.grow_prot[e] === z && entry.eflags[e] & MAP_ENTRY_ITEM) n++;
+    if (!in_use(e) || entry.grow_prot[e] !== owner) continue;
+    if ((entry.eflags[e] & MAP_ENTRY_ITEM) !== kind) continue;
+    sums.count++;
+    sums.bytes += entry.avail_ssize[e] >>> 0;
   }
   vm_map_unlock(mp);
-  return n;
+  return sums;
 }
 /** Memory is short: blocks that wait go. Returns their pages. */
 export function memguard_empty(): number {
