@@ -16,7 +16,7 @@ import { dice } from '../machine/seed.test.lib.ts';
 import type { malloc_type_t } from '../h/malloc.ts';
 import { M_GUARDABLE, M_NOWAIT } from '../h/malloc_flags.ts';
 import { guard_root, memguard_root } from '../h/memguard.ts';
-import { UMA_ZFLAG_NAMED, type zone_t } from '../h/uma.ts';
+import { UMA_ZFLAG_PROGRAM, type zone_t } from '../h/uma.ts';
 import { MAP_ENTRY_GUARDED, MAP_ENTRY_ITEM } from '../h/vm_map.ts';
 import { kernel_parts } from '../machine/parts.ts';
 import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
@@ -46,7 +46,7 @@ interface Block {
 const ITEM_BYTES = 72;
 /** A zone whose items are played with, too. */
 export function play_zone(name: string): zone_t {
-  const z = uma_zcreate(name, ITEM_BYTES, { flags: UMA_ZFLAG_NAMED });
+  const z = uma_zcreate(name, ITEM_BYTES, { flags: UMA_ZFLAG_PROGRAM });
   kernel_parts.memguard?.zone_made(z);
   return z;
 }

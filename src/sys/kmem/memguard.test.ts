@@ -13,6 +13,9 @@ import { MAP_ENTRY_ITEM } from '../h/vm_map.ts';
 import { PK_OBJECT } from '../h/vm_page.ts';
 import { M_NOWAIT, M_ZERO } from '../h/malloc_flags.ts';
 import { UMA_ZFLAG_PROGRAM, UMA_ZONE_NOFREE, type zone_t } from '../h/uma.ts';
+import { kmem_hold, kmem_settle } from '../map/vm_kern.ts';
+import { vm_map_lock, vm_map_unlock } from '../map/vm_map.ts';
+import { vm_map_lookup } from '../map/vm_map_tree.ts';
 import { page_failpoint, vm_page_census } from '../page/vm_page.ts';
 import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
@@ -35,6 +38,7 @@ import {
   memguard_realloc,
 } from './memguard.ts';
 import { memguard_no_block, memguard_trap } from './memguard_trap.ts';
+import { guard_map_there } from './memguard_vars.ts';
 import { get, guard_down, guard_up, is_guarded, said, set, take } from './memguard.test.lib.ts';
 import { M_GUARDABLE } from '../h/malloc_flags.ts';
 
@@ -481,6 +485,23 @@ describe('what is told', () => {
     memguard_free(q, t, 0);
     assert.match(text(q), /0 bytes into a block of 200 bytes/);
     assert.match(text(p), /0 bytes into a block of 100 bytes/);
+  });
+  test('a block that another thread is about to free', () => {
+    guard_up({ desc: 'mine', trap: 'report' });
+    const t = malloc_type_attach('mine');
+    const p = take(100, t);
+    const mp = guard_map_there();
+    vm_map_lock(mp);
+    kmem_hold(mp, vm_map_lookup(mp, page_of(p)));
+    vm_map_unlock(mp);
+    assert.ok(!readable(p));
+    assert.match(
+      memguard_trap('op', p, 1, 'x').text,
+      /0 bytes into a block .* that is being freed$/,
+    );
+    assert.equal(memguard_free(p, t, 0), GUARD_GONE);
+    kmem_settle(mp, page_of(p), 1);
+    assert.equal(memguard_free(p, t, 0), GUARD_FREED);
   });
   test('each place in a program once', () => {
     guard_up({ desc: 'mine', trap: 'report' });

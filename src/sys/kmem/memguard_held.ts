@@ -68,6 +68,8 @@ export interface Guarded {
   readonly freed: number;
   /** When it was freed, ms; 0: it is in use, or about to be freed. */
   readonly time: number;
+  /** A thread is about to free it. */
+  readonly going: boolean;
   /** Of a freed one: the page of memory that it began at. */
   readonly page: number;
 }
@@ -85,6 +87,7 @@ export function guarded_of(e: vm_map_entry_t): Guarded {
     stack: entry.stack[e],
     freed: 0,
     time: 0,
+    going: entry.transition[e] !== 0,
     page: 0,
   };
 }
@@ -99,6 +102,7 @@ function freed_of(f: memguard_freed_t): Guarded {
     stack: freed.stack[f],
     freed: freed.freed[f],
     time: get64(freed.time, f),
+    going: false,
     page: freed.page[f],
   };
 }

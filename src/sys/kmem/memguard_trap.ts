@@ -64,7 +64,8 @@ function zone_of(z: number): string {
 }
 /** Where n bytes from `at` on are, seen from a block, and what that was. */
 function place_text(at: number, n: number, b: Guarded): string {
-  const was = b.time === 0 ? '' : ` that was freed ${elapsed(b)} before`;
+  const live = b.going ? ' that is being freed' : '';
+  const was = b.time === 0 ? live : ` that was freed ${elapsed(b)} before`;
   const end = b.at + b.size;
   let where = `${bytes(at - b.at)} into`;
   if (at < b.at) where = `${bytes(b.at - at)} before`;
@@ -85,7 +86,7 @@ function block_about(mp: vm_map_t, at: number): Guarded | null {
   const on = (b: Guarded): boolean => b.start <= page && page < b.end;
   const beside = (b: Guarded): boolean => b.start - 1 <= page && page <= b.end;
   const near = [below, entry.next[below]]
-    .filter((e) => e !== header && entry.protection[e] !== 0)
+    .filter((e) => e !== header && entry.protection[e] !== 0 && entry.avail_ssize[e] !== 0)
     .map((e) => guarded_of(e))
     .filter(beside);
   const apart = (b: Guarded): number => (at < b.at ? b.at - at : at - b.at - b.size);
