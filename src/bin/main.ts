@@ -24,6 +24,7 @@ usage: kmem COMMAND [options]
   ddb                the kernel's debugger, of a running program or of a dump
   saved FILE         what is in the file of a saved address space
   dump [PID]         the memory of a running program, written to a file
+  narrow -- COMMAND  which malloc type damages memory, by runs of the program
   bench contig       how often contiguous memory is had from a memory in use
   explain TERM       what a column, a variable, a zone, a type, an error means
   help [COMMAND]     this text, or a command's
@@ -76,6 +77,10 @@ export async function main(argv: readonly string[]): Promise<number> {
         const { dump_main } = await import('./dump.ts');
         return await dump_main(rest);
       }
+      case 'narrow': {
+        const { narrow_main } = await import('./narrow.ts');
+        return await narrow_main(rest);
+      }
       case 'bench': {
         const { bench_main } = await import('./bench.ts');
         return bench_main(rest);
@@ -122,6 +127,7 @@ async function help(command: string | undefined): Promise<string> {
   if (command === 'ddb') return (await import('./ddb_live.ts')).ddb_help();
   if (command === 'start') return (await import('./start.ts')).START_HELP;
   if (command === 'explain') return (await import('./explain.ts')).EXPLAIN_HELP;
+  if (command === 'narrow') return (await import('./narrow.ts')).NARROW_HELP;
   if (command === 'saved') return (await import('./saved.ts')).SAVED_HELP;
   if (command === 'dump') return (await import('./dump.ts')).DUMP_HELP;
   if (command === 'bench') return (await import('./bench.ts')).BENCH_HELP;
@@ -135,6 +141,7 @@ const COMMANDS = [
   'replay',
   'saved',
   'dump',
+  'narrow',
   'bench',
   'explain',
   'help',

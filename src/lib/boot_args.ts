@@ -1,13 +1,15 @@
 /*
  * boot_args: what boot is given, looked at before anything is made of it.
  *
- * An option of another type than its own is an error: nothing is converted.
+ * An option of another type than its own is an error: nothing is converted.  Tunables of the
+ * environment (boot_env.ts) are added.
  */
 import { debug_is_level, debug_no_level } from '../sys/boot/debug_level.ts';
 import type { BootOptions } from '../sys/boot/main.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { OPTION_NUMBER } from '../sys/machine/opt.ts';
 import { shown } from './args.ts';
+import { environmentTunables } from './boot_env.ts';
 import { kmemError } from './errors.ts';
 
 /** Types of the options that are values: what has another is not converted. */
@@ -63,5 +65,7 @@ export function plainOptions(given: BootOptions): BootOptions {
   checkValues('options ', plain.options ?? {}, (name) =>
     name === OPTION_NUMBER ? ['number', 'boolean'] : ['boolean'],
   );
+  const outside = environmentTunables();
+  if (Object.keys(outside).length > 0) plain.set = { ...plain.set, ...outside };
   return plain;
 }
