@@ -39,7 +39,7 @@ import { kconsole } from '../machine/kconsole.ts';
 import { mem, PAGE_SIZE, PAGE_WORDS, page_word, word_page } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
 import { NO_BLOCK } from '../machine/parts.ts';
-import { elem, NULL } from '../machine/struct.ts';
+import { elem, type Field, field_word, NULL } from '../machine/struct.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
 import { MD_REDZONE, type malloc_type_t, RT_STACKS, RT_WANTED } from '../h/malloc.ts';
 import { PK_LARGE, PK_MALLOC_END, PK_MARKED, PK_MASK, PK_REST, vm_page } from '../h/vm_page.ts';
@@ -97,6 +97,13 @@ function head_of(p: number): redzone_t {
 function magic_of(kind: number, p: number, size: number): number {
   return ((kind ^ p ^ machine.id_low[M]) + Math.imul(size, 0x9e3779b1)) | 0;
 }
+/**
+ * A word of a header that may be anybody's: looked at around the guards of a checked boot, which
+ * know that the memory may be free.
+ */
+function peek(f: Field<redzone_t>, h: redzone_t): number {
+  return mem.U32[field_word(f, h)];
+}
 /** Bytes of the run or item at which word p lies before p; -1: no page of malloc blocks. */
 function bytes_into(p: number, info: number): number {
   if (info < PK_MALLOC_END) return (p & ((4 << info) - 1)) * 4;
@@ -115,8 +122,9 @@ function header(p: number, kind: number): redzone_t {
   const into = bytes_into(p, info & ~PK_MARKED);
   if (into < REDZONE_HSIZE) return NULL as redzone_t;
   const h = head_of(p);
-  const size = redzone.size[h];
-  const sound = redzone.magic[h] === magic_of(kind, p, size) && redzone_roundup(size) === into;
+  const size = peek(redzone.size, h);
+  const magic = magic_of(kind, p, size) >>> 0;
+  const sound = peek(redzone.magic, h) === magic && redzone_roundup(size) === into;
   return sound ? h : (NULL as redzone_t);
 }
 /** Where users' bytes may begin in a block: those of the headers that there are. */
@@ -182,7 +190,9 @@ function bytes_wrong(at: number): number {
 /** Counts a block's further bytes, and says in its header what it is: in one step. */
 function header_turn(h: redzone_t, magic: number, bytes: number): void {
   undo_begin_private();
-  for (const w of counter_words(v_extra)) save_word(w);
+  const [w] = counter_words(v_extra);
+  save_word(w);
+  save_word(w + 1);
   save(redzone.magic, h);
   redzone.magic[h] = magic;
   counter_add(v_extra, bytes);
@@ -228,8 +238,8 @@ function redzone_free(p: number, t: number): boolean {
 function refuse(p: number): false {
   const h = header(p, FREED);
   if (h !== NULL) {
-    tell([...stack_lines('Allocation', redzone.stack[h])]);
-    tell([...stack_lines('First free', redzone.stack[elem(h, 1)])]);
+    tell(stack_lines('Allocation', peek(redzone.stack, h)));
+    tell(stack_lines('First free', peek(redzone.stack, elem(h, 1))));
     panic(`Duplicate free of item ${p * 4}: it is ${what_is(p)}`);
   }
   const user = user_of(p);
@@ -297,8 +307,8 @@ function what_is(p: number): string {
   return into < size ? `${into} bytes into ${named(h)}` : `${into - size} bytes behind ${named(h)}`;
 }
 function named(h: redzone_t): string {
-  const type = malloc_type_name_of(redzone.type[h]);
-  return `a block of ${redzone.size[h]} bytes of type '${type}' (redzone)`;
+  const type = malloc_type_name_of(peek(redzone.type, h));
+  return `a block of ${peek(redzone.size, h)} bytes of type '${type}' (redzone)`;
 }
 
 // --- the walk -----------------------------------------------------------------------------------
