@@ -33,6 +33,9 @@
  * What sysctl.debug prints on the kernel's console is the client's that asks for it: it is the
  * value that is sent, and nothing of it is printed here.
  *
+ * In a thread of its own (`worker: true`, listen_thread.ts) all of this goes on while the program's
+ * event loop is busy.
+ *
  * A request that finds the machine down, or runs into a panic, closes the socket,
  * quietly: the program finds out by its own next call.
  */
@@ -61,6 +64,7 @@ import { booleanOf, checkOptions, type Known, shown } from './args.ts';
 import { atSignal } from './at_signal.ts';
 import { KernelPanic, KmemError, kmemError } from './errors.ts';
 import { hostAtExit, hostBuiltin } from './host.ts';
+import { listenInThread } from './listen_thread.ts';
 import {
   folderFault,
   type Host,
@@ -119,12 +123,18 @@ export interface ListenOptions {
   /**
    * Whether the socket's file is removed before SIGINT, SIGTERM or SIGHUP ends the process:
    * true unless given.  While the program has no handler of its own, such a signal is
-   * then acted on when the event loop comes round.  In a worker there are no signals.
+   * then acted on when the event loop comes round: so it is false unless given with `worker`.
+   * In a worker of the program there are no signals.
    */
   readonly signals?: boolean;
+  /**
+   * Serves the socket from a thread of its own, which takes a CPU slot: so the tools have their
+   * answers while this thread's event loop is busy, or stuck.  Default false.
+   */
+  readonly worker?: boolean;
 }
 
-const OPTIONS: Known = ['path', 'timeout', 'signals'];
+const OPTIONS: Known = ['path', 'timeout', 'signals', 'worker'];
 
 interface Socket {
   on(event: 'data', hear: (chunk: Uint8Array) => void): void;
@@ -164,8 +174,14 @@ class Client {
 }
 
 /** An open control socket. */
-export class Listener implements AsyncDisposable, Mortal {
+export interface Listener extends AsyncDisposable {
   /** Path of the socket. */
+  readonly path: string;
+  /** Closes the socket, removes its file, cuts off its clients. Again: does nothing. */
+  close(): Promise<void>;
+}
+/** One that is served by the event loop of this thread. */
+class SocketListener implements Listener, Mortal {
   readonly path: string;
 
   readonly #ctx: Context;
@@ -204,7 +220,6 @@ export class Listener implements AsyncDisposable, Mortal {
     };
     ctx.waits.add(this);
   }
-  /** Closes the socket, removes its file, cuts off its clients. Again: does nothing. */
   close(): Promise<void> {
     this.#closed ??= new Promise((resolve) => this.#close(resolve));
     return this.#closed;
@@ -515,6 +530,10 @@ async function open(host: Host, net: Net, server: Server, path: string): Promise
     if (own !== '') unlinked(host, own);
     if (hidden !== '') host.fs.rmdirSync(hidden);
   }
+  return remover(host, path);
+}
+/** What removes the file at a path, if it is the one that is there now. */
+export function remover(host: Host, path: string): () => void {
   const ours = host.fs.lstatSync(path);
   return () => {
     try {
@@ -528,7 +547,8 @@ async function open(host: Host, net: Net, server: Server, path: string): Promise
 /** The options, read once. Throws EINVAL. */
 function optionsOf(options: ListenOptions): ListenOptions {
   checkOptions('listen', options, OPTIONS);
-  const { path, timeout = STALL_MS, signals = true } = options;
+  const worker = booleanOf('listen', 'worker', options.worker ?? false);
+  const { path, timeout = STALL_MS, signals = !worker } = options;
   if (path !== undefined && (typeof path !== 'string' || !/^[^\0]+$/.test(path))) {
     throw kmemError(EINVAL, 'listen', `path ${shown(path)}: give the path of a socket`);
   }
@@ -536,7 +556,8 @@ function optionsOf(options: ListenOptions): ListenOptions {
     throw kmemError(EINVAL, 'listen', `timeout ${shown(timeout)}: give milliseconds, at least 1`);
   }
   booleanOf('listen', 'signals', signals);
-  return path === undefined ? { timeout, signals } : { path, timeout, signals };
+  const others = { timeout, signals, worker };
+  return path === undefined ? others : { path: absolute(path), ...others };
 }
 /** Opens the socket of a thread that is in the machine. See Machine.listen. */
 export async function listen(
@@ -544,21 +565,22 @@ export async function listen(
   up: () => boolean,
   given: ListenOptions,
 ): Promise<Listener> {
-  const options = optionsOf(given);
   const host = socketHost();
   const net = hostBuiltin<Net>('node:net');
   if (!host || !net) {
     throw kmemError(EOPNOTSUPP, 'listen', 'this host has no Unix sockets');
   }
-  const path = options.path === undefined ? ownPath(host) : absolute(options.path);
+  const options = optionsOf(given);
+  if (options.worker) return await listenInThread(ctx, up, host, options);
+  const path = options.path ?? ownPath(host);
   checkBytes(host, path);
   await clean(host, net, folderOf(path), options.path === undefined);
-  let listener: Listener | null = null;
+  let listener: SocketListener | null = null;
   const server = net.createServer({ allowHalfOpen: true }, (socket) => listener?.welcome(socket));
   const remove = await open(host, net, server, path);
   server.unref();
   const { timeout: stallMs = STALL_MS, signals = true } = options;
-  listener = new Listener(ctx, up, { path, server, remove, stallMs, signals });
+  listener = new SocketListener(ctx, up, { path, server, remove, stallMs, signals });
   if (!up()) {
     await listener.close();
     throw kmemError(ESHUTDOWN, 'listen', 'this thread left the machine meanwhile');
