@@ -23,7 +23,7 @@
  * inner object as `mbufs`.
  */
 import { mbuf_figures, netstat_mbuf_text } from '../sys/observe/netstat_text.ts';
-import { EXIT_FAIL, EXIT_OK, EXIT_USAGE, type ToolContext, tool_flags } from './tool.ts';
+import { EXIT_FAIL, EXIT_OK, EXIT_USAGE, type ToolContext, tool_end, tool_flags } from './tool.ts';
 
 const USAGE = 'netstat -m [-M FILE] [--json]';
 
@@ -57,11 +57,11 @@ export function netstat_main(argv: readonly string[], ctx: ToolContext): number 
   }
   const figures = mbuf_figures(ctx.fetch);
   if (typeof figures === 'string') {
-    ctx.err(`netstat: ${ctx.dump?.damage() || figures}\n`);
-    return EXIT_FAIL;
+    if (!ctx.dump?.damage()) ctx.err(`netstat: ${figures}\n`);
+    return tool_end('netstat', ctx, EXIT_FAIL);
   }
   if (on.has('json')) {
     ctx.out(`${JSON.stringify({ 'mbuf-statistics': figures })}\n`);
   } else ctx.out(netstat_mbuf_text(figures));
-  return EXIT_OK;
+  return tool_end('netstat', ctx, EXIT_OK);
 }

@@ -175,6 +175,16 @@ export async function tool_repeat(
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, left)));
   }
 }
+/**
+ * What a command returns that has shown something: of a dump whose memory is wrong it says where,
+ * in a line, below what could be read.
+ */
+export function tool_end(tool: string, ctx: ToolContext, code: number): number {
+  const damage = ctx.dump?.damage() ?? '';
+  if (damage === '') return code;
+  ctx.err(`${tool}: ${damage}\n`);
+  return EXIT_FAIL;
+}
 /** What a command shows: as text, and with --json. */
 export interface Page {
   readonly text: string;

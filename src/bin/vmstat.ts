@@ -48,6 +48,7 @@ import {
   EXIT_OK,
   EXIT_USAGE,
   type ToolContext,
+  tool_end,
   tool_fetch,
   tool_flags,
   tool_opening,
@@ -149,7 +150,7 @@ function read(
 ): memory_type[] | null {
   const types = memstat_read(fill, ctx.fetch);
   if (typeof types === 'string') {
-    ctx.err(`vmstat: ${ctx.dump?.damage() || `${what}: ${types}`}\n`);
+    if (!ctx.dump?.damage()) ctx.err(`vmstat: ${what}: ${types}\n`); // else: tool_end does
     return null;
   }
   if (ctx.dump?.approximate) for (const t of types) t.approximate = true;
@@ -187,6 +188,7 @@ function report(shown: Shown, ctx: ToolContext): number {
   const { on, sort, before } = shown;
   const document: Record<string, unknown> = ctx.program ? { program: ctx.program } : {};
   const json = on.has('json');
+  let code = EXIT_OK;
   if (on.has('s')) {
     const sums = vmstat_sums(ctx.fetch);
     document['summary-statistics'] = Object.fromEntries(sums.map((s) => [s.key, s.value]));
@@ -194,17 +196,21 @@ function report(shown: Shown, ctx: ToolContext): number {
   }
   if (on.has('m')) {
     const types = read(ctx, memstat_sysctl_malloc, 'kern.malloc_stats');
-    if (!types) return EXIT_FAIL;
-    const table = { sort, before };
-    shown.before = malloc_lines(types, table);
-    document['malloc-statistics'] = malloc_document(shown.before, table);
-    if (!json) ctx.out(malloc_lines_text(shown.before, table));
+    if (!types && !ctx.dump) return EXIT_FAIL;
+    if (types) {
+      const table = { sort, before };
+      shown.before = malloc_lines(types, table);
+      document['malloc-statistics'] = malloc_document(shown.before, table);
+      if (!json) ctx.out(malloc_lines_text(shown.before, table));
+    } else code = EXIT_FAIL;
   }
   if (on.has('z')) {
     const types = read(ctx, memstat_sysctl_uma, 'vm.zone_stats');
-    if (!types) return EXIT_FAIL;
-    document['memory-zone-statistics'] = { zone: vmstat_zone_rows(types) };
-    if (!json) ctx.out(vmstat_zone_text(types));
+    if (!types && !ctx.dump) return EXIT_FAIL;
+    if (types) {
+      document['memory-zone-statistics'] = { zone: vmstat_zone_rows(types) };
+      if (!json) ctx.out(vmstat_zone_text(types));
+    } else code = EXIT_FAIL;
   }
   if (on.has('o')) {
     const bytes = tool_fetch(ctx, 'vm.objects');
@@ -217,7 +223,7 @@ function report(shown: Shown, ctx: ToolContext): number {
     if (!json) ctx.out(vmstat_object_text(objects));
   }
   if (json) ctx.out(`${JSON.stringify(document)}\n`);
-  return EXIT_OK;
+  return tool_end('vmstat', ctx, code);
 }
 
 /** The command. Returns its exit code. */

@@ -359,6 +359,10 @@ test('lists that go in a circle: no reader follows them for ever', async () => {
     if (code === 1)
       assert.match(err, /^vmstat: .*: the memory is wrong there: a list that does not end\n$/);
   }
+  // What holds is shown: the types of one time round, each once.
+  for (let i = 0; i < 5; i++) {
+    assert.equal(all[0].out.match(new RegExp(`^ +type ${i} `, 'gm'))?.length, 1, all[0].out);
+  }
 });
 
 test('bounds that are wrong: one line, and no walk from one to the other', async () => {

@@ -20,7 +20,7 @@
  *
  * The memory may be wrong: that may be why it was dumped.  Views give `undefined` beyond
  * the end and trap nowhere, and each walk ends when more has come out of it than the
- * memory says there is; then `damage` says what was being read.
+ * memory says there is.  What came before the fault is the answer; `damage` says where it was.
  *
  * `quiet` says whether the figures belong together.  A dump's notes do; the memory of a process
  * that runs is copied twice, and its counts of types and zones are read before and after the
@@ -166,23 +166,47 @@ const ROWS_MORE = 64;
 const ROW_MIN = 32;
 /**
  * Most rows of a walk, whatever number the memory has for them: a type or a zone takes
- * more bytes than RECORD_MIN, and nobody reads more rows than ROWS_MAX.
+ * more bytes than RECORD_MIN, and nobody reads more rows than ROWS_MAX, or more bytes than
+ * BYTES_MAX.
  */
 const RECORD_MIN = 128;
 const ROWS_MAX = 2 ** 20;
-/** Runs a walk. Throws when it gives more than the memory says there is: a circle. */
-function rows_of(walk: (out: StreamOut) => number, max: number): Uint8Array[] {
+const BYTES_MAX = 2 ** 26;
+const ENDLESS = 'a list that does not end';
+/** What a walk gave, and where the memory was wrong: '' if nowhere. */
+interface Walked {
+  readonly rows: Uint8Array[];
+  readonly fault: string;
+}
+/**
+ * Runs a walk, and keeps what holds: the rows up to where it met something wrong.  One that gives
+ * more than the memory says there is goes in a circle: then the rows of the first time round.
+ */
+function rows_of(walk: (out: StreamOut) => number, max: number): Walked {
   const rows: Uint8Array[] = [];
   let calls = 0;
+  let bytes = 0;
   const room = Math.min(memory_state.size / RECORD_MIN, ROWS_MAX);
   const most = Math.min(Math.ceil(max / ROW_MIN), room) + ROWS_MORE;
-  const error = walk((bytes) => {
-    if (++calls > most) throw new Error('a list that does not end');
-    if (bytes.length > 0) rows.push(bytes.slice());
-    return 0;
-  });
-  if (error !== 0) throw new Error(errno_name(error));
-  return rows;
+  try {
+    const error = walk((row) => {
+      bytes += row.length;
+      if (++calls > most || bytes > BYTES_MAX) throw new Error(ENDLESS);
+      if (row.length > 0) rows.push(row.slice());
+      return 0;
+    });
+    return { rows, fault: error === 0 ? '' : errno_name(error) };
+  } catch (e) {
+    const fault = (e as Error).message;
+    return { rows: fault === ENDLESS ? once_round(rows) : rows, fault };
+  }
+}
+/** The rows before the first that came before. */
+function once_round(rows: readonly Uint8Array[]): Uint8Array[] {
+  const seen = new Set<string>();
+  const text = (row: Uint8Array): string => new TextDecoder('latin1').decode(row);
+  const again = rows.findIndex((row) => seen.size === seen.add(text(row)).size);
+  return rows.slice(0, again < 0 ? rows.length : again);
 }
 function joined(rows: readonly Uint8Array[]): Uint8Array {
   const all = new Uint8Array(rows.reduce((n, row) => n + row.length, 0));
@@ -193,39 +217,50 @@ function joined(rows: readonly Uint8Array[]): Uint8Array {
   }
   return all;
 }
+/** Bytes of a node, and what of the memory was wrong. */
+interface Answer {
+  readonly bytes: Uint8Array | number;
+  readonly fault: string;
+}
+function report({ rows, fault }: Walked): Answer {
+  return { bytes: joined(rows), fault };
+}
 /**
  * A stream whose header counts its rows.  A row may have come, or gone, while the dump was
  * written: what counts is what is there.
  */
-function stream(walk: (out: StreamOut) => number, max: number): Uint8Array {
-  const rows = rows_of(walk, max);
+function stream(walk: (out: StreamOut) => number, max: number): Answer {
+  const { rows, fault } = rows_of(walk, max);
+  if (rows.length === 0 || rows[0].length < STREAM_COUNT + 4) return { bytes: EIO, fault };
   const all = joined(rows);
   new DataView(all.buffer).setUint32(STREAM_COUNT, rows.length - 1, true);
-  return all;
+  return { bytes: all, fault };
 }
 /** Where both streams have the number of their rows. */
 const STREAM_COUNT = 8;
-const WALKS: Record<string, (max: number) => Uint8Array> = {
+const WALKS: Record<string, (max: number) => Answer> = {
   'kern.malloc_stats': (max) => stream(malloc_stats_walk, max),
-  'kern.malloc_approximate': (max) => joined(rows_of(malloc_marks_walk, max)),
+  'kern.malloc_approximate': (max) => report(rows_of(malloc_marks_walk, max)),
   'vm.zone_stats': (max) => stream((out) => zone_stats_walk(out, zone_record_unlocked), max),
-  'vm.swap_list': () => swap_list(),
-  'vm.zone_approximate': (max) => joined(rows_of(zone_marks_walk, max)),
+  'vm.swap_list': () => ({ bytes: swap_list(), fault: '' }),
+  'vm.zone_approximate': (max) => report(rows_of(zone_marks_walk, max)),
 };
 /** Structures that their handlers make without a lock. */
 const RECORDS: readonly string[] = ['kern.ipc.mbstat'];
 const NUMBERS: readonly string[] = ['int', 'uint', 'long', 'ulong', 'u64'];
 
-function fetch_node(name: string, max: number): Uint8Array | number {
+function fetch_node(name: string, max: number): Answer {
   const walk = WALKS[name];
   if (walk) return walk(max);
+  const whole = (bytes: Uint8Array | number): Answer => ({ bytes, fault: '' });
   const count = counters.find((c) => c.name === name);
-  if (count) return sysctl_number(counter_type(count), counter_get(count));
+  if (count) return whole(sysctl_number(counter_type(count), counter_get(count)));
   const decl = sysctl_decls.find((d) => d.name === name);
-  if (!decl || !(NUMBERS.includes(decl.type) || RECORDS.includes(name))) return ENOENT;
+  if (!decl || !(NUMBERS.includes(decl.type) || RECORDS.includes(name))) return whole(ENOENT);
   const { handler } = decl;
-  if (!handler) return sysctl_number(decl.type, sysctl_get(decl));
-  return joined(rows_of((out) => handler({ out, new_bytes: null, rest: [], wire: () => 0 }), max));
+  if (!handler) return whole(sysctl_number(decl.type, sysctl_get(decl)));
+  const request = { new_bytes: null, rest: [], wire: () => 0 };
+  return report(rows_of((out) => handler({ out, ...request }), max));
 }
 
 // --- whether anything moved ------------------------------------------------------------------
@@ -290,12 +325,15 @@ export function kvm_open_source(source: MemorySource): Kvm | string {
     head: source.head,
     quiet: again || (source.head.flags & DUMP_QUIET) !== 0,
     fetch: (name, max) => {
+      let answer: Answer;
       try {
-        return fetch_node(name, max);
+        answer = fetch_node(name, max);
       } catch (e) {
-        damage ||= `${name}: the memory is wrong there: ${(e as Error).message}`;
-        return EIO;
+        answer = { bytes: EIO, fault: (e as Error).message };
       }
+      const { bytes, fault } = answer;
+      if (fault !== '') damage ||= `${name}: the memory is wrong there: ${fault}`;
+      return bytes instanceof Uint8Array && bytes.length === 0 && fault !== '' ? EIO : bytes;
     },
     damage: () => damage,
   };

@@ -1,6 +1,6 @@
 /*
- * A program for memory_source.test.ts: a machine for each argument (how its atomic operations are
- * done), the first in the main thread, the others in workers, each with two threads that have
+ * A program for memory_source.slow.test.ts: a machine for each argument (how its atomic operations
+ * are done), the first in the main thread, the others in workers, each with two threads that have
  * allocated and stand still.  It says what vmstat says of each, and then the main thread computes.
  * The others wait, because all that compute would keep the test's own processor from it.
  */

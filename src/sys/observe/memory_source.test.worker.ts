@@ -1,6 +1,6 @@
 /*
- * A worker of memory_source.test.ts: reads the machine in a file or a process, and says what the
- * tables of vmstat are.
+ * A worker of memory_source.slow.test.ts: reads the machine in a file or a process, and says what
+ * the tables of vmstat are.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import '../../lib/index.ts';
