@@ -148,7 +148,8 @@ function table_of(found: readonly Found[]): string {
     .join('');
 }
 function busy(pid: number | string, timeout: number): ConnectError {
-  return new ConnectError(`pid ${pid} does not answer (${timeout} s): its event loop is busy`);
+  const text = `pid ${pid} does not answer (${timeout} s): its event loop is busy`;
+  return new ConnectError(`${text}; kmem dump ${pid} reads its memory all the same`);
 }
 async function at_socket(path: string, timeout: number): Promise<Found> {
   const g = await greeting(path, timeout * 1000);

@@ -130,6 +130,21 @@ test('two machines of a process: the one that is chosen', { skip: !linux }, asyn
   }
 });
 
+test("another user's program is not read, and a line says why", async (t) => {
+  if (!linux || process.geteuid?.() !== 0) return t.skip('skipped: needs root');
+  const p = await program('stuck');
+  const args = [KMEM, 'dump', String(p.pid), '--timeout', '1', '-o', join(folder, 'x.core')];
+  const nobody = { uid: 65_534, gid: 65_534, encoding: 'utf8' } as const;
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, nobody);
+  await kill(p);
+  if (/^kmem dump:/.test(stderr) === false) return t.skip(`skipped: nobody may not run ${KMEM}`);
+  assert.deepEqual([status, stdout], [1, '']);
+  const why =
+    /; its memory: EACCES: the system does not let its memory be read: it belongs to user 0/;
+  assert.match(stderr, why);
+  assert.ok(!existsSync(join(folder, 'x.core')));
+});
+
 test('what cannot be dumped is one line, and leaves no file', () => {
   const before = readdirSync(folder);
   writeFileSync(join(folder, 'there'), '');

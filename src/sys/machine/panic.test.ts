@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { atomic_load } from './atomic.ts';
 import { CPU_STOP, pcpu, pcpu_of, poll, thr } from './cpu.ts';
+import { cpu_stop_text } from './cpu_stop.ts';
 import { thr_forget } from './cpu_slots.ts';
 import { M, machine } from './header.ts';
 import { KernelPanic, panic } from './panic.ts';
@@ -46,6 +47,11 @@ test('a panic stops a CPU that sleeps and one that spins in locks, and both say 
       /KernelPanic: cpu\d+ stopped: panic: a test believed: 1 two/,
     );
   }
+  // Each has noted where it was: a dump has that of threads that are gone by then.
+  assert.match(cpu_stop_text(thr.cpu), /panic\.test\.ts:\d+/);
+  assert.match(cpu_stop_text(await sleeper.up), /sleepq_\w+ subr_sleepqueue\.ts:\d+ < /);
+  assert.match(cpu_stop_text(spinning), /^Object\.job_spin .*sync\.test\.worker\.ts:\d+ < /);
+  assert.equal(cpu_stop_text(3), '', 'no thread was there');
   const a = area.a[t];
   await new Promise((resolve) => setTimeout(resolve, 30));
   assert.equal(area.a[t], a, 'nobody goes on');
