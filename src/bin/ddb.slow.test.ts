@@ -60,7 +60,17 @@ test('shows what the program says of itself; exit 1 where a command fails', asyn
   await program.ask('run');
 });
 test('the session goes with the lines: radix, dot, a blank line', () => {
-  const { out } = live('-e', 'set $radix = 0t10', '-e', 'x/bx 256,2', '-e', '', '-e', "print/d '");
+  const { out, err } = live(
+    '-e',
+    'set $radix = 0t10',
+    '-e',
+    'x/bx 256,2',
+    '-e',
+    '',
+    '-e',
+    "print/d '",
+  );
+  assert.equal(err, '');
   assert.match(out, /^0x100:\t6d {2}65 {2}\n0x102:\t6d {2}\n256\n$/);
 });
 test('stop holds its workers, continue lets them go', async () => {

@@ -67,13 +67,14 @@ export interface DdbTarget {
   hold?(ms: number): string[];
 }
 
-/** A dump, or the machine of this thread. */
-export function local_target(): DdbTarget {
+/** Memory that this thread is bound to, and does not change any more; of which time it is. */
+export function local_target(time: number): DdbTarget {
   let state = ddb_state();
   return {
     run: (line) => {
       let text = '';
       const db: Ddb = ddb_session({ print: (more) => void (text += more) }, state);
+      db.now = () => time;
       ddb_run(db, line);
       state = db.state;
       return db.leave ? null : { text, failed: db.failed, state };
@@ -274,7 +275,7 @@ export function ddb_line(argv: readonly string[]): DdbLine {
   let dump: string | undefined;
   const value = (what: string): string => {
     const text = words.shift();
-    if (text === undefined || text === '') throw new UsageError(`${what}`, 'ddb');
+    if (text === undefined) throw new UsageError(what, 'ddb');
     return text;
   };
   for (let word = words.shift(); word !== undefined; word = words.shift()) {

@@ -19,22 +19,22 @@ export function ddb_help(): string {
 const say = (text: string): void => void process.stdout.write(text);
 const err = (text: string): void => void process.stderr.write(`kmem ${text}`);
 
-/** The same to a copy of the memory of a process, as it is now. */
-async function open_process(pid: number): Promise<string> {
+/** The same to a copy of the memory of a process. */
+async function open_process(pid: number): Promise<number | string> {
   await import('../lib/index.ts');
   const { kvm_take } = await import('../sys/observe/kvm.ts');
   const { process_source } = await import('../sys/observe/source_proc.ts');
   const k = kvm_take(process_source(pid));
-  return typeof k === 'string' ? k : '';
+  return typeof k === 'string' ? k : k.head.time;
 }
-/** Binds this thread to a dump; why not, in a line. What may be wrong with it is said. */
-async function open_dump(path: string): Promise<string> {
+/** Binds this thread to a dump: of which time it is; or why not, in a line. */
+async function open_dump(path: string): Promise<number | string> {
   await import('../lib/index.ts'); // by what is declared there dumps are told apart
-  const { kvm_open } = await import('../sys/observe/kvm.ts');
-  const k = kvm_open(path);
+  const { kvm_load } = await import('../sys/observe/kvm.ts');
+  const k = await kvm_load(path);
   if (typeof k === 'string') return `${path}: ${k}`;
   if (!k.quiet) err(`ddb: ${path}: threads ran while it was written\n`);
-  return '';
+  return k.head.time;
 }
 
 /** Runs the command line. Returns the exit code. */
@@ -47,9 +47,9 @@ export async function ddb_live(argv: readonly string[]): Promise<number> {
   }
   if (rest.length > 0) throw new UsageError(`${rest[0]}: no operand is taken here`, 'ddb');
   if (dump !== undefined) {
-    const fault = await open_dump(dump);
-    if (fault === '') return await ddb_main(commands, local_target(), say);
-    err(`ddb: ${fault}\n`);
+    const time = await open_dump(dump);
+    if (typeof time === 'number') return await ddb_main(commands, local_target(time), say);
+    err(`ddb: ${time}\n`);
     return EXIT_FAIL;
   }
   let found: Found;
@@ -57,10 +57,12 @@ export async function ddb_live(argv: readonly string[]): Promise<number> {
     found = await choose_machine(options);
   } catch (e) {
     if (e instanceof ConnectError && options.pid !== undefined) {
-      const fault = await open_process(options.pid);
-      if (fault !== '') throw new ConnectError(`${e.message}; and its memory: ${fault}`);
+      const time = await open_process(options.pid);
+      if (typeof time === 'string') {
+        throw new ConnectError(`${e.message}; and its memory: ${time}`);
+      }
       err(`ddb: ${e.message}; shown is its memory as it was just now\n`);
-      return await ddb_main(commands, local_target(), say);
+      return await ddb_main(commands, local_target(time), say);
     }
     if (!(e instanceof SeveralError)) throw e;
     process.stderr.write(`kmem ddb: ${e.message}\n${e.table}`);

@@ -291,7 +291,7 @@ const BOOT: readonly Line<[taken: Taken]>[] = [
 
 life_begin({
   attach: [
-    [kdb_attach, 'no debugger holds this CPU, and it has not stopped'],
+    [kdb_attach, 'no debugger holds this CPU'],
     [mcache_attach, "malloc's fast path finds the caches of this CPU"],
     [mbuf_attach, 'the fast path of mbufs finds its zones'],
     [web_locks_attach, 'in a browser: a lock that tells others when this thread is gone'],

@@ -53,7 +53,7 @@ const SCRIPT_WORDS = 320;
 const SLICE_MS = 50;
 
 export type kdb_t = Ptr<'kdb'>;
-/* Locks: (a) atomic  (c) constant once booted */
+/* Locks: (a) atomic */
 const kdb = struct<kdb_t>(
   'kdb',
   32,
@@ -74,6 +74,7 @@ const kdb = struct<kdb_t>(
     MSGBUF_BYTES / 4,
   ),
 });
+
 /** Lays the record out. */
 export function kdb_boot(): void {
   const k = boot_alloc(kdb.sizeof, 'the debugger', 32) as kdb_t;
@@ -171,7 +172,7 @@ export function kdb_wait(): void {
   atomic_store(held, 0);
 }
 
-/** A thread becomes a CPU: what is noted of the slot is another one's. */
+/** A thread becomes a CPU: nobody holds it, and it holds nobody. */
 export function kdb_attach(): void {
   atomic_cas(field_word(kdb.hold_by, root()), thr.cpu + 1, 0);
   atomic_store(field_word(pcpu.held, thr.pc), 0);

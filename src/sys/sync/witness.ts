@@ -46,6 +46,7 @@ import { mem, PAGE_SIZE } from '../machine/memory.ts';
 import { kconsole } from '../machine/kconsole.ts';
 import { opt } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import { kernel_parts } from '../machine/parts.ts';
 import { elem, field_word, get_string, NULL, set_string } from '../machine/struct.ts';
 import { type sbuf, sbuf_cat, sbuf_printf, sbuf_putc } from '../machine/sbuf.ts';
 import { sysctl_get } from '../machine/sysctl_decl.ts';
@@ -56,6 +57,7 @@ import { stack_save, stack_text, stack_where } from './subr_stack.ts';
 import {
   STACK_WORDS,
   witness,
+  witness_kdb,
   witness_root,
   witness_trace,
   witness_watch,
@@ -89,6 +91,8 @@ export function witness_reports(): number {
 function report(text: string): void {
   atomic_add(field_word(witness.reports, witness_root()), 1);
   report_sink(text);
+  // errno: without a terminal, or while another thread is in the debugger, it is reported only
+  if (sysctl_get(witness_kdb) !== 0) kernel_parts.kdb_enter?.('witness', text.split('\n')[0]);
 }
 
 // --- boot ----------------------------------------------------------------------

@@ -64,6 +64,15 @@ export const witness_trace = sysctl_int('debug.witness.trace', {
   help: 'Print the stacks of a lock order violation',
 });
 
+/** Whether a violation enters the debugger. */
+export const witness_kdb = sysctl_int('debug.witness.kdb', {
+  value: 0,
+  min: 0,
+  max: 1,
+  flags: CTLFLAG_RWTUN,
+  help: 'Enter the debugger on a lock order violation, if the program has a terminal',
+});
+
 /** The anchor of its tables; NULL while the option is off. */
 export function witness_root(): witness_t {
   return machine.roots[elem(M, ROOT_WITNESS)] as witness_t;

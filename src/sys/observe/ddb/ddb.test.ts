@@ -24,10 +24,13 @@ const file = new URL('./ddb.test.worker.ts', import.meta.url);
 const folder = mkdtempSync(join(tmpdir(), 'kmem-ddb-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
+/** The time of all sessions here, ms since the epoch: ages are the same in each. */
+const LATER = Math.ceil(Date.now() / 1000) * 1000 + 3_600_000;
 /** A session whose text is kept. */
 function session(): { db: Ddb; run: (line: string) => string } {
   let text = '';
   const db = ddb_session({ print: (more) => void (text += more) });
+  db.now = () => LATER;
   const run = (line: string): string => {
     text = '';
     ddb_run(db, line);
@@ -242,6 +245,8 @@ describe('a machine with two workers, and its dump', () => {
     const space = machine.space('space');
     const region = space.mmap({ length: 65536 });
     region.fill(0, 10_000, 7);
+    machine.sysctl('vm.stack.interval', 1);
+    machine.sysctl('vm.stack.enable', 1);
     const at = {
       block: machine.type('mine').alloc(100),
       chain: machine.chain(new Uint8Array(5000)).release() * 4,
@@ -261,7 +266,7 @@ describe('a machine with two workers, and its dump', () => {
   test('every command shows the same of both', async () => {
     const { run } = session();
     const live = lines.map(run);
-    const dumped = await asked({ job: 'read', path, commands: lines });
+    const dumped = await asked({ job: 'read', path, commands: lines, later: LATER });
     for (const [i, line] of lines.entries()) assert.equal(dumped[i], live[i], line);
     for (const [i, text] of live.entries()) {
       const said = lines[i] === 'show vmochk' || lines[i] === 'scripts';
@@ -323,10 +328,23 @@ describe('a machine with two workers, and its dump', () => {
     const item = zone.alloc();
     const at = `0x${(item + 8).toString(16)}`;
     assert.match(run(`whatis ${at}`), /8 bytes into an item of zone 'conn'\n/);
-    assert.match(run(`whatis ${at}`), /\n {2}in use\n {2}before it .*\n {2}behind it .*\n$/);
+    assert.match(run(`whatis ${at}`), /\n {2}in use\n {2}before it .*\n {2}behind it .*\n/);
     zone.free(item);
     assert.match(run(`whatis ${at}`), /\n {2}free, in a bucket of CPU 0\n/);
     assert.equal(run('whatis 0xffffffff'), '0xffffffff: no memory of this machine\n');
+  });
+  test('findleaks and whatis name who asked, if that was noted', () => {
+    const { run } = session();
+    const all = run('findleaks -t 60');
+    assert.match(all, /^ {7}Bytes {8}InUse {2}What Name\n( .*\n)+\n {7}Bytes {6}Objects {4}Noted/);
+    assert.match(all, /^ +100 +1 +1 +\d+s type 'mine'\n {4}#0 .*ddb\.test\.[jt]s:\d+/m);
+    assert.match(run('findleaks -t 9000'), /Nothing that was noted is 9000 s old\n$/);
+    assert.equal(run('findleaks -x'), 'Usage: findleaks [-t SECONDS]\n');
+    const at = /whatis (0x[0-9a-f]+)/.exec(lines.join('\n'))?.[1];
+    assert.match(
+      run(`whatis ${at}`),
+      /\n {2}100 bytes, asked for \d+ s ago by\n {4}#0 .*ddb\.test/,
+    );
   });
   test('addresses of nothing are refused in a line', () => {
     const { run } = session();

@@ -22,6 +22,7 @@ const say = (what: unknown): void => parentPort?.postMessage(what);
 function run_all(commands: readonly string[], ms = Number.POSITIVE_INFINITY): string[] {
   const said: string[] = [];
   const db = ddb_session({ print: (text) => void (said[said.length - 1] += text) });
+  db.now = () => workerData.later ?? 0;
   for (const line of commands) {
     said.push('');
     db.until = performance.now() + ms;

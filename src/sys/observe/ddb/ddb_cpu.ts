@@ -6,8 +6,8 @@
  *      show pcpu CPU        a CPU's record      show allpcpu    those of all
  *      show msgbuf          the last lines that the kernel printed
  *
- * The frames of a thread are its own: the machine's memory has them only of a CPU that has
- * stopped for good, as a note (machine/kdb.ts).  Of one that runs, sleeps or waits there is what
+ * The frames of a thread are its own: the machine's memory has them only of a CPU that has stopped
+ * for good, as a note (machine/cpu_stop.ts).  Of one that runs, sleeps or waits there is what
  * its record says.
  */
 import { atomic_load } from '../../machine/atomic.ts';
@@ -39,14 +39,18 @@ function does(cpu: number): string {
   const s = db_asleep(cpu);
   return s ? `sleeping on ${db_hex(s.wchan * 4)} "${s.wmesg}"` : db_cpu_state(cpu);
 }
-function frames(db: Ddb, cpu: number): void {
+/** Where a CPU stopped for good, a frame a line; '' if it has not. */
+export function db_stop_frames(cpu: number): string {
   const text = cpu_stop_text(cpu);
-  if (text === '') return;
-  for (const [i, frame] of text.split('\n').entries()) db_printf(db, '#%d %s\n', i, frame);
+  if (text === '') return '';
+  return text
+    .split('\n')
+    .map((frame, i) => `#${i} ${frame}\n`)
+    .join('');
 }
 function trace_cpu(db: Ddb, cpu: number): void {
   db_puts(db, `Tracing ${db_cpu_text(cpu)}: ${does(cpu)}\n`);
-  frames(db, cpu);
+  db_puts(db, db_stop_frames(cpu));
 }
 /** CPUs that have a thread, or had one that noted where it stopped. */
 function used(): number[] {

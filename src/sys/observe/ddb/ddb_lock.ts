@@ -54,7 +54,13 @@ import {
   RW_WSEQ,
 } from '../../sync/lock_word.ts';
 import { rw_read_holds } from '../../sync/rw_row.ts';
-import { sleepq_each_lock, sleepq_list, type Asleep } from '../../sync/subr_sleepqueue.ts';
+import {
+  sleepq_each_lock,
+  sleepq_list,
+  sleepq_sleeper,
+  sleepq_sleeper_of,
+  type Asleep,
+} from '../../sync/subr_sleepqueue.ts';
 import { witness, witness_root } from '../../sync/witness_vars.ts';
 import { db_pointer, db_record, db_there, db_walk } from './ddb_access.ts';
 import { DB_SHOW_ALL_COMMAND, DB_SHOW_COMMAND, type DdbArgs } from './ddb_command.ts';
@@ -233,6 +239,8 @@ DB_SHOW_ALL_COMMAND('locks', 'Locks that each CPU holds', ({ db }) => db_all_loc
 export function db_waits_for(cpu: number): number {
   const w = pcpu.waiting[pcpu_of(cpu)];
   if (!(w > 8 && db_there(w * 4, 16))) return 0;
+  const own = sleepq_sleeper_of(cpu);
+  if (w >= own && w < own + sleepq_sleeper.sizeof) return 0; // it sleeps on a wait channel
   if (class_of(w)?.kind === 'mtx' && lock_owner_tid(w) !== 0) return w;
   for (const l of [w - RW_RSEQ, w - RW_WSEQ]) {
     const kind = class_of(l)?.kind;

@@ -69,6 +69,8 @@ export interface Ddb {
   leave: boolean;
   /** The last command ended with an error. */
   failed: boolean;
+  /** The time of the memory: now, or when it was dumped; ms since the epoch. */
+  now: () => number;
 }
 
 /** Columns of a line, unless $maxwidth says otherwise. */
@@ -101,7 +103,7 @@ export function ddb_session(io: DdbIo, state: DdbState = ddb_state()): Ddb {
     leave: false,
     failed: false,
   };
-  return { io, state, ...fresh };
+  return { io, state, ...fresh, now: () => Date.now() };
 }
 /** The value of a variable; a work register that was never set is 0. */
 export function db_var(db: Ddb, name: string): number {

@@ -14,7 +14,9 @@ import { cpu_slots } from '../../machine/cpu.ts';
 import { M, machine, ROOT_MALLOC, ROOT_UMA } from '../../machine/header.ts';
 import { mem, word_page } from '../../machine/memory.ts';
 import { elem, get_string } from '../../machine/struct.ts';
+import { kprintf } from '../../machine/subr_prf.ts';
 import {
+  M_MAGIC,
   malloc_root,
   type malloc_root_t,
   MALLOC_NAME_WORDS,
@@ -138,8 +140,9 @@ DB_SHOW_COMMAND(
   ({ db, addr, have_addr }) => {
     if (!have_addr) return db_puts(db, 'Usage: show multizone_matches <malloc type addr>\n');
     const t = db_record(addr, 'a malloc type', MALLOC_TYPE_HEAD) as malloc_type_t;
-    for (const other of db_types(db)) if (other === t) return same_zones(db);
-    throw new DdbError(`${db_hex(addr)}: no malloc type begins there`);
+    const magic = malloc_type.magic[t];
+    if (magic === M_MAGIC) return same_zones(db);
+    throw new DdbError(kprintf('Magic %x does not match expected %x', magic, M_MAGIC));
   },
   { symbols: type_named },
 );

@@ -32,6 +32,7 @@ import { cache_of } from '../../uma/uma_int.ts';
 import { db_pointer, db_there, db_walk } from './ddb_access.ts';
 import { DB_COMMAND } from './ddb_command.ts';
 import { db_page_kind } from './ddb_flags.ts';
+import { db_item_note } from './ddb_leaks.ts';
 import { type Ddb, DdbError, db_hex, db_printf, db_puts } from './ddb_session.ts';
 import { db_keg_items, db_slab_at, db_zone_name } from './ddb_uma.ts';
 
@@ -102,9 +103,6 @@ function neighbour(db: Ddb, item: DbItem, by: number): string {
   const at = item.at + (by * uma_keg.rsize[item.k]) / 4;
   return `${db_hex(at * 4)}: ${db_item_state(db, { ...item, number, at })}`;
 }
-/** What a debugger knows of an item beyond the allocator: stacks, by what is loaded. */
-export const db_item_notes: ((db: Ddb, item: DbItem) => void)[] = [];
-
 DB_COMMAND('whatis', 'What lies at an address: page, slab, item, its neighbours', (a) => {
   const { db, addr, have_addr } = a;
   if (!have_addr) throw new DdbError('Usage: whatis ADDRESS');
@@ -125,7 +123,7 @@ DB_COMMAND('whatis', 'What lies at an address: page, slab, item, its neighbours'
   db_printf(db, '  %s\n', db_item_state(db, item));
   db_printf(db, '  before it %s\n', neighbour(db, item, -1));
   db_printf(db, '  behind it %s\n', neighbour(db, item, 1));
-  for (const note of db_item_notes) note(db, item);
+  db_item_note(db, at);
 });
 /** On a page of a slab, but in no item of it. */
 function slab_of(db: Ddb, addr: number, info: number): void {

@@ -4,6 +4,7 @@
  *      panic FOLDER     sets debug.debugger_on_panic, makes a script, panics, says what it caught
  *      enter            sets debug.kdb.enter, and says how it went on
  *      worker           a worker does so
+ *      witness          sets debug.witness.kdb, and takes two mutexes in both orders
  *      trace            sets debug.trace_on_panic alone, and panics
  *      none             sets both variables where there is no terminal
  */
@@ -26,7 +27,9 @@ function the_culprit(): void {
   panic('a test believed', 7);
 }
 async function main(): Promise<void> {
-  const machine = boot({ memory: '8M', cpus: 4, ...(folder ? { dump: folder } : {}) });
+  const options = { WITNESS: mode === 'witness' };
+  const dump = folder ?? false;
+  const machine = boot({ memory: '8M', cpus: 4, options, dump });
   machine.type('sessions').alloc(1000);
   machine.roots.set('n0', 0);
   const here = new URL(import.meta.url);
@@ -38,6 +41,11 @@ async function main(): Promise<void> {
   if (mode === 'panic') {
     machine.sysctl('debug.debugger_on_panic', 1);
     say(caught(the_culprit));
+  } else if (mode === 'witness') {
+    machine.sysctl('debug.witness.kdb', 1);
+    const [a, b] = [machine.mutex('a'), machine.mutex('b')];
+    a.run(() => b.run(() => {}));
+    b.run(() => a.run(() => {}));
   } else if (mode === 'trace') {
     machine.sysctl('debug.trace_on_panic', 1);
     say(caught(the_culprit));

@@ -110,6 +110,12 @@ test('a thread that is told to enters it, and goes on', { skip }, (t) => {
   assert.match(said, /--More--/);
   assert.match(said, /went on\nthe end\n$/);
 });
+test('debug.witness.kdb: a lock order reversal enters it', { skip }, (t) => {
+  const said = on_terminal(t, ['witness'], 'show alllocks', 'continue');
+  assert.match(said, /KDB: enter: lock order reversal:\n\[ CPU 0 \]\ndb> show alllocks\nCPU 0 /);
+  assert.match(said, /^exclusive mtx mutex 'b' r = 0 /m);
+  assert.match(said, /\nthe end\n$/);
+});
 test('a worker that is told to: all others are held, its own thread is not', { skip }, (t) => {
   const said = on_terminal(t, ['worker'], 'trace', 'trace', 'continue');
   assert.match(said, /^KDB: enter: /);

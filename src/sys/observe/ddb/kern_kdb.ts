@@ -30,6 +30,7 @@ import { get_string } from '../../machine/struct.ts';
 import { sysctl_get } from '../../machine/sysctl_decl.ts';
 import { debugger_on_panic, kdb_stop_cpus, trace_on_panic } from '../kdb_vars.ts';
 import { ddb_run } from './ddb.ts';
+import { db_stop_frames } from './ddb_cpu.ts';
 import { db_script_enter } from './ddb_script.ts';
 import { type Ddb, type DdbIo, ddb_session } from './ddb_session.ts';
 
@@ -96,10 +97,8 @@ export function kdb_enter(why: string, message: string): number {
 
 /** What a panic says of itself. */
 function panic_text(): string {
-  const frames = cpu_stop_text(thr.cpu).split('\n');
   const text = get_string(machine.panic_text, M, PANIC_TEXT_WORDS);
-  const trace = frames.map((frame, i) => `#${i} ${frame}\n`).join('');
-  return `${text}\ncpuid = ${thr.cpu}\nKDB: stack backtrace:\n${trace}`;
+  return `${text}\ncpuid = ${thr.cpu}\nKDB: stack backtrace:\n${db_stop_frames(thr.cpu)}`;
 }
 /** In the thread that panicked, before the dump is written. */
 export function kdb_panic(): void {
