@@ -16,6 +16,7 @@ import {
   TestClient,
 } from '../lib/listen.test.lib.ts';
 import { replyOf, requestFrame } from '../lib/wire.ts';
+import { no_terminal, terminal_run } from '../sys/observe/ddb/tty.test.lib.ts';
 import { until, within } from '../sys/machine/workers.test.lib.ts';
 import { Connection, choose_machine } from './connect.ts';
 import { DdbFront, live_target } from './ddb.ts';
@@ -159,6 +160,17 @@ test('a program whose event loop is stuck is looked at from outside', async () =
   assert.match(err, /shown is its memory as it was just now\n$/);
   assert.match(out, /^ +stuck +7 +7K +7$/m);
   assert.match(out, /^Tracing CPU 0 .*: runs$/m);
+});
+test('on a terminal: a prompt, a history, a pager', { skip: no_terminal }, (t) => {
+  const argv = [process.execPath, KMEM, 'ddb', '-p', `${program.pid}`, '--timeout', `${TIMEOUT}`];
+  const up = '\x1b[A';
+  // The editor of lines draws the prompt again as one types: it waits where the cursor is put.
+  const prompt = 'db> \x1b[5G';
+  const said = terminal_run(t, argv, ['print/d 5', up, 'show uma', 'q', 'quit'], prompt);
+  const plain = said.replaceAll(/\x1b\[\d*[A-Za-z]|\r/g, '');
+  assert.equal(plain.match(/^5$/gm)?.length, 2, 'once more, by the history');
+  assert.match(plain, /Sleeps\n( .*\n){22}--More--/);
+  assert.doesNotMatch(plain, /UMA Kegs/, 'a page, and no more');
 });
 test('wrong usage, and what is not there', () => {
   const cases: [number, RegExp, ...string[]][] = [

@@ -17,7 +17,12 @@
 import { createInterface, type Interface } from 'node:readline';
 import { ddb_run } from '../sys/observe/ddb/ddb.ts';
 import { db_cmds } from '../sys/observe/ddb/ddb_command.ts';
-import { DDB_LEASE_MS, type DdbAnswer, type DdbReply } from '../sys/observe/ddb/ddb_serve.ts';
+import {
+  DDB_LEASE_MS,
+  type DdbAnswer,
+  type DdbHeld,
+  type DdbReply,
+} from '../sys/observe/ddb/ddb_serve.ts';
 import { type Ddb, ddb_session, type DdbState, ddb_state } from '../sys/observe/ddb/ddb_session.ts';
 import type { Connection } from './connect.ts';
 import { EXIT_FAIL, EXIT_OK } from './tool.ts';
@@ -64,7 +69,7 @@ export interface DdbTarget {
   /** Runs a line; null: it leaves. */
   run(line: string): DdbAnswer | null;
   /** Holds the other CPUs, for a lease: who still runs; or lets them go on. Absent: a dump. */
-  hold?(ms: number): string[];
+  hold?(ms: number): DdbHeld;
 }
 
 /** Memory that this thread is bound to, and does not change any more; of which time it is. */
@@ -100,7 +105,7 @@ export function live_target(to: Connection): DdbTarget {
     },
     hold: (ms) => {
       const r = ask({ hold: ms });
-      if ('running' in r) return r.running;
+      if ('running' in r) return r;
       throw new HoldError(said(r));
     },
   };
@@ -109,6 +114,7 @@ function said(r: DdbReply): string {
   return 'error' in r ? r.error : 'no answer';
 }
 class HoldError extends Error {}
+type Hold = NonNullable<DdbTarget['hold']>;
 /** The whole name of the command that a line begins with; '' if it is none. */
 function command_of(line: string): string {
   const word = /^\s*([A-Za-z_]\w*)\s*$/.exec(line)?.[1];
@@ -141,27 +147,27 @@ export class DdbFront {
     if ((name === 'continue' || name === 'c') && hold) return this.#go(hold);
     return this.#to.run(line);
   }
-  async #stop(hold: (ms: number) => string[]): Promise<DdbAnswer> {
+  async #stop(hold: Hold): Promise<DdbAnswer> {
     const answer = (text: string, failed: boolean): DdbAnswer => {
       return { text, failed, state: ddb_state() };
     };
     try {
-      let running = hold(DDB_LEASE_MS);
+      let { running, answers } = hold(DDB_LEASE_MS);
       this.#renew(hold);
       for (const until = performance.now() + STOP_MS; running.length > 0; ) {
         if (performance.now() > until) break;
         await new Promise((go) => setTimeout(go, LOOK_MS));
-        running = hold(DDB_LEASE_MS);
+        ({ running, answers } = hold(DDB_LEASE_MS));
       }
-      const those = 'the thread that answers here goes on';
-      if (running.length === 0) return answer(`All CPUs have stopped; ${those}\n`, false);
-      return answer(`Still running: ${running.join(', ')}; ${those}\n`, true);
+      const but = `${answers}, which answers here, is never held`;
+      if (running.length === 0) return answer(`All CPUs have stopped; ${but}\n`, false);
+      return answer(`Still running: ${running.join(', ')}; ${but}\n`, true);
     } catch (e) {
       if (!(e instanceof HoldError)) throw e;
       return answer(`${e.message}\n`, true);
     }
   }
-  #renew(hold: (ms: number) => string[]): void {
+  #renew(hold: Hold): void {
     this.#timer ??= setInterval(() => {
       try {
         hold(DDB_LEASE_MS);
@@ -175,7 +181,7 @@ export class DdbFront {
     if (this.#timer) clearInterval(this.#timer);
     this.#timer = null;
   }
-  #go(hold: (ms: number) => string[]): DdbAnswer {
+  #go(hold: Hold): DdbAnswer {
     const held = this.#timer !== null;
     this.#end();
     if (held) hold(0);
@@ -209,7 +215,7 @@ function key(): Promise<string> {
 async function paged(text: string, say: (text: string) => void): Promise<void> {
   const lines = text.split('\n');
   if (lines.at(-1) === '') lines.pop();
-  const page = (): number => Math.max(2, process.stdout.rows ?? 24) - 1;
+  const page = (): number => Math.max(2, process.stdout.rows || 24) - 1;
   let left = page();
   for (const [i, line] of lines.entries()) {
     say(`${line}\n`);

@@ -16,6 +16,8 @@ import { mem } from '../../machine/memory.ts';
 import { ddb_run } from './ddb.ts';
 import { ddb_session } from './ddb_session.ts';
 
+/** Where the records of the kernel lie, in a small machine. */
+const KERNEL_BYTES = 2 ** 20;
 const say = (what: unknown): void => parentPort?.postMessage(what);
 
 /** What each command of a session printed. */
@@ -70,9 +72,11 @@ const jobs: Record<string, () => void> = {
     for (const seed of seeds as number[]) {
       mem.U8.set(whole);
       const draw = dice(seed);
+      // Bytes anywhere, and words of the kernel's records that others have: wild pointers, circles.
       for (let i = 0; i < 200; i++) {
-        const at = 4096 + draw(i % 2 === 0 ? 2 ** 20 : whole.length - 4096);
-        mem.U8[at] = draw(256);
+        mem.U8[4096 + draw(i % 2 === 0 ? KERNEL_BYTES : whole.length - 4096)] = draw(256);
+        const word = (): number => 1024 + draw(KERNEL_BYTES / 4 - 1024);
+        mem.I32[word()] = draw(4) === 0 ? word() : mem.I32[word()];
       }
       const started = performance.now();
       try {

@@ -6,8 +6,8 @@
  * users do not know of each other.
  *
  *      { "line": "show malloc", "state": … }    →   { "text": "…", "failed": false, "state": … }
- *      { "hold": 3000 }                         →   { "running": ["CPU 1 (thread 2)"] }
- *      { "hold": 0 }                            →   { "running": [] }
+ *      { "hold": 3000 }              →   { "running": ["CPU 1 (thread 2)"], "answers": "CPU 0 …" }
+ *      { "hold": 0 }                 →   { "running": [], "answers": "CPU 0 …" }
  *
  * A line that is no such request is answered with `error`.  The thread that serves it stands
  * still for the time that the command takes: TIME_MS at most, and TEXT_MAX characters.
@@ -22,6 +22,7 @@ import {
   ddb_session,
   ddb_state,
 } from './ddb_session.ts';
+import { thr } from '../../machine/cpu.ts';
 import { kdb_hold, kdb_release, kdb_running } from '../../machine/kdb.ts';
 
 /** Longest time for a command, ms. */
@@ -40,8 +41,13 @@ export interface DdbAnswer {
   readonly failed: boolean;
   readonly state: DdbState;
 }
+/** Who runs although all were asked to stop; and who answers, and is never held. */
+export interface DdbHeld {
+  readonly running: string[];
+  readonly answers: string;
+}
 /** What a request gets. */
-export type DdbReply = DdbAnswer | { readonly running: string[] } | { readonly error: string };
+export type DdbReply = DdbAnswer | DdbHeld | { readonly error: string };
 
 type Json = Readonly<Record<string, unknown>>;
 function is_record(v: unknown): v is Json {
@@ -100,12 +106,12 @@ function answer(request: unknown): DdbReply {
   if (typeof hold !== 'number' || !(hold >= 0)) return { error: 'no request of the debugger' };
   if (hold === 0) {
     kdb_release();
-    return { running: [] };
+    return { running: [], answers: db_cpu_text(thr.cpu) };
   }
   if (kdb_hold(Math.min(hold, DDB_LEASE_MS)) !== 0) {
     return { error: 'EBUSY: another debugger holds the CPUs, from another thread' };
   }
-  return { running: kdb_running().map(db_cpu_text) };
+  return { running: kdb_running().map(db_cpu_text), answers: db_cpu_text(thr.cpu) };
 }
 /** Serves a request. Throws what stops this CPU. */
 export function ddb_serve(bytes: Uint8Array): Uint8Array {

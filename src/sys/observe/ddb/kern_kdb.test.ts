@@ -12,56 +12,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { no_terminal as skip, terminal_run } from './tty.test.lib.ts';
 
 const program = fileURLToPath(new URL('./kern_kdb.test.program.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'kmem-kdb-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const MAX_MS = 100_000;
-const no_python = spawnSync('python3', ['-c', 'import pty']).status !== 0;
-const skip = no_python ? 'skipped: needs python3' : false;
 
-/** Runs its arguments on a terminal, and types a line of standard input at each prompt. */
-const DRIVER = `
-import os, pty, sys, select
-lines = sys.stdin.read().split('\\n')
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp(sys.argv[1], sys.argv[1:])
-said = b''
-seen = 0
-while True:
-    try:
-        more = os.read(fd, 65536)
-    except OSError:
-        break
-    if not more:
-        break
-    said += more
-    while said.find(b'db> ', seen) >= 0 or said.find(b'--More--', seen) >= 0:
-        a, b = said.find(b'db> ', seen), said.find(b'--More--', seen)
-        more_first = b >= 0 and (a < 0 or b < a)
-        seen = b + 8 if more_first else a + 4
-        if not lines:  # it asks for more than the test has: the terminal is gone
-            os.write(fd, b'q' if more_first else b'\\x04')
-            continue
-        os.write(fd, lines.pop(0).encode() + (b'' if more_first else b'\\n'))
-_, status = os.waitpid(pid, 0)
-sys.stdout.buffer.write(said)
-sys.exit(os.waitstatus_to_exitcode(status))
-`;
 const preloads = process.execArgv.flatMap((arg, i, all) =>
   arg === '--import' ? [arg, all[i + 1]] : [],
 );
 function on_terminal(t: TestContext, argv: string[], ...lines: string[]): string {
-  const args = ['-c', DRIVER, process.execPath, ...preloads, program, ...argv];
-  const ran = spawnSync('python3', args, {
-    input: lines.join('\n'),
-    encoding: 'utf8',
-    timeout: MAX_MS,
-  });
-  t.diagnostic(`${argv.join(' ')}: exit ${ran.status}`);
-  assert.equal(ran.status, 0, ran.stdout + ran.stderr);
-  return ran.stdout.replaceAll('\r\n', '\n');
+  return terminal_run(t, [process.execPath, ...preloads, program, ...argv], lines);
 }
 
 test('a panic enters it, and continue dumps and dies', { skip }, (t) => {
