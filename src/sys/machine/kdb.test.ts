@@ -12,7 +12,6 @@ import { after, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { boot, type Machine } from '../../lib/index.ts';
 import { thr } from './cpu.ts';
-import { cpu_stop_text } from './cpu_stop.ts';
 import { EBUSY } from './errno.ts';
 import { kconsole } from './kconsole.ts';
 import {
