@@ -182,6 +182,7 @@ function page_letters(): void {
   const free_lock = (): number => anchor(ROOT_PHYS) + vm_phys.lock;
   checked_letter('vm_phys', 'f', free_lock);
   checked_letter('vm_phys_leaf', 'f', free_lock);
+  checked_letter('vm_reserv', 'f', free_lock);
   checked_letter('vm_phys_node', 'f', free_lock);
   const runs = offset(pcpu.in_hand_n);
   const hand = offset(pcpu.in_hand);

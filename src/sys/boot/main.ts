@@ -135,14 +135,9 @@ import '../sync/witness_vars.ts';
 import '../observe/kdb_vars.ts';
 import { sysctl_tree_boot } from '../observe/sysctl_std.ts';
 import { sysctl_reap, tree_recover } from '../observe/sysctl_tree.ts';
-import {
-  vm_page_boot,
-  vm_page_idle,
-  vm_page_reap,
-  vm_page_recover,
-  vm_page_startup,
-} from '../page/vm_page.ts';
+import { vm_page_boot, vm_page_idle, vm_page_reap, vm_page_startup } from '../page/vm_page.ts';
 import { PHYS_COLUMNS } from '../page/vm_phys.ts';
+import { vm_reserv_recover } from '../page/vm_reserv.ts';
 import { budget_reap } from '../uma/uma_budget.ts';
 import { keg_recover, uma_lists_recover } from '../uma/uma_check.ts';
 import { poll_uma, uma_leave, uma_reap } from '../uma/uma_drain.ts';
@@ -362,7 +357,7 @@ life_begin({
     pmap: [pmap_recover, 'no CPU goes on with a translation that the dead one took back'],
     'VM map': [vm_map_rebuild, 'the tree is made anew from the ring of entries'],
     'kernel map': [vm_map_rebuild, 'the same'],
-    'page free': [vm_page_recover, 'free pages are found again in the page array'],
+    'page free': [vm_reserv_recover, 'free and reserved pages are found again in the page array'],
     'sleep queue': [chain_rebuild, 'the list is made anew from the sleep records'],
     // The others are undone; these lines are for a section that was too long for its log.
     registry: [registry_recover, 'walked: the names are in their buckets, or the machine stops'],

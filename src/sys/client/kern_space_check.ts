@@ -12,6 +12,7 @@ import { swap_stores } from '../object/swap_area.ts';
 import { vm_store_check } from '../object/vm_store_check.ts';
 import { vnode_stores } from '../object/vm_vnode.ts';
 import { vm_page_check } from '../page/vm_page.ts';
+import { vm_reserv_check } from '../page/vm_reserv.ts';
 import { pmap_check } from '../pmap/pmap_check.ts';
 import { registry_each, registry_lock, registry_unlock } from './kern_registry.ts';
 
@@ -34,4 +35,5 @@ function prove(): void {
   checked_quiet(false);
   vm_store_check([...swap_stores(), ...vnode_stores()]);
   vm_page_check();
+  vm_reserv_check();
 }

@@ -68,3 +68,5 @@ export const MINCORE_MODIFIED = 0x04;
 export const MINCORE_REFERENCED_OTHER = 0x08;
 /** It was written to, by whomever. */
 export const MINCORE_MODIFIED_OTHER = 0x10;
+/** It is part of a superpage. */
+export const MINCORE_SUPER = 0x20;

@@ -73,6 +73,8 @@ export const MAP_ENTRY_KERNEL = 0x10000;
 export const MAP_ENTRY_GUARDED = 0x20000;
 /** Of a guarded block: it is an item of a zone, not of a malloc type. */
 export const MAP_ENTRY_ITEM = 0x40000;
+/** Its pages are to be superpages where they can: runs are set aside for them. */
+export const MAP_ENTRY_SUPER = 0x80000;
 
 /* How to insert. */
 export const MAP_COPY_ON_WRITE = 0x0002;
@@ -81,6 +83,7 @@ export const MAP_DISABLE_SYNCER = 0x0020;
 export const MAP_DISABLE_COREDUMP = 0x0100;
 export const MAP_STACK_GROWS_DOWN = 0x1000;
 export const MAP_STACK_GROWS_UP = 0x2000;
+export const MAP_SUPERPAGES = 0x4000;
 
 /* How to find a place. */
 /** Exactly there, or not at all. */
@@ -93,8 +96,8 @@ export const VMFS_ALIGNED_SPACE = 2;
 export const VMFS_OPTIMAL_SPACE = 4;
 /** The last place that ends there or before. */
 export const VMFS_TOPDOWN_SPACE = 8;
-/** Pages of a large page: 2 MB. */
-export const VM_SUPER_PAGES = 512;
+/** Pages of a superpage, 4 MiB: those of a page table. */
+export const VM_SUPER_PAGES = 1024;
 
 /* Advice. */
 export const MADV_NORMAL = 0;

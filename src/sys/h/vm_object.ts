@@ -38,6 +38,8 @@ export const OBJT_LOAN = 6;
 export const OBJ_DEAD = 0x0008;
 /** Somebody sleeps until nobody pages in it. */
 export const OBJ_PIPWNT = 0x0040;
+/** `color` says how its pages lie in superpages: runs are set aside for them. */
+export const OBJ_COLORED = 0x1000;
 /** Every page of it is mapped once at most: it was never copied. */
 export const OBJ_ONEMAPPING = 0x2000;
 
@@ -73,6 +75,7 @@ export const vm_object = struct<vm_object_t>(
   shadows: ptr<vm_object_t>('s', 'first of the objects that it backs'),
   shadow_next: ptr<vm_object_t>('k', 'next of the objects with the same backing'),
   shadow_prev: ptr<vm_object_t>('k', 'the one before'),
+  color: i32('s', 'page number of its page 0 among those of a superpage, if it has a color'),
   handle: i32('c', 'what a pager knows it by, 0: nothing'),
   loan: i32('c', 'loan whose pages it shows, or showed, 0: none'),
   next: ptr<vm_object_t>('nh', 'next on the list of all objects'),

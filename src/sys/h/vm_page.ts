@@ -57,6 +57,8 @@ export const PK_LIMBO = 0xc0;
 export const PK_LOAN = 0xd0;
 /** Nobody may touch it: a guard of the block at page `index`, or of the boot structures (0). */
 export const PK_GUARD = 0xe0;
+/** Set aside for a page of an object: of the reservation in `owner` (page/vm_reserv.ts). */
+export const PK_RESERV = 0xf0;
 export const PK_MASK = 0xf0;
 /** Words below this one are pages of malloc. */
 export const PK_MALLOC_END = 16;

@@ -38,6 +38,7 @@ import {
   PK_MALLOC_END,
   PK_MASK,
   PK_QUARANTINE,
+  PK_RESERV,
   PK_REST,
   PK_SLAB,
   vm_page,
@@ -128,7 +129,7 @@ const CORE_ALONE = "perhaps of a detector: load 'kmem', this thread has kmem/cor
 function plainly(p: number, m: number): string {
   const info = vm_page.info[m] & ~PK_MARKED;
   const kind = info & PK_MASK;
-  if (kind === PK_FREE || kind === PK_CACHE || kind === PK_HAND) return 'free memory';
+  if ([PK_FREE, PK_CACHE, PK_HAND, PK_RESERV].includes(kind)) return 'free memory';
   if (kind === PK_LARGE || kind === PK_REST) return large(p, m);
   if (kind === PK_GUARD) return guard_text(m);
   if (kind === PK_QUARANTINE) return 'a block that was freed';

@@ -188,8 +188,8 @@ export function bank_room(mp: vm_map_t, vpn: number, n: number): Room | null {
 }
 /**
  * Room for n pages where nothing is mapped, at the lowest page number from `from` on, that ends
- * at `high` at the latest and begins at a multiple of `align` pages; null: there is none.  The
- * map is locked exclusively.
+ * at `high` at the latest and begins at a multiple of `align` pages, or `phase` pages behind one;
+ * null: there is none.  The map is locked exclusively.
  */
 export function bank_findspace(
   mp: vm_map_t,
@@ -197,6 +197,7 @@ export function bank_findspace(
   from: number,
   high: number,
   align: number,
+  phase = 0,
 ): Room | null {
   const step = Math.max(align / BANK_PAGES, 1);
   let name = Math.floor(Math.ceil(from / align) * (align / BANK_PAGES));
@@ -208,7 +209,7 @@ export function bank_findspace(
     const end = Math.min(first + run.banks * BANK_PAGES, high + shift);
     // Only a bank's first page is a multiple of more than a bank.
     const last = align > BANK_PAGES ? Math.min(end, first + n) : end;
-    const where = { align: Math.min(align, BANK_PAGES), phase: 0 };
+    const where = { align: Math.min(align, BANK_PAGES), phase };
     const least = Math.max(from + shift, first);
     const page = least + n > last ? -1 : vm_map_findspace(mp, least, n, last, where);
     if (page >= 0) return room_in(mp, run, page, n);

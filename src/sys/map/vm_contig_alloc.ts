@@ -1,7 +1,8 @@
 /*
  * vm_contig_alloc: a run of pages from a memory that may be full.
  *
- *      pass 0    free pages alone, then with those that are as good as free     nothing sleeps
+ *      pass 0    free pages alone, then with those that are set aside for objects, then with those
+ *                that are as good as free                                       nothing sleeps
  *      pass 1    the place where least is in the way: it moves elsewhere
  *      pass 2    places from the highest down: what is there is written and freed
  *
@@ -30,6 +31,7 @@ import { vm_page_cache_empty } from '../page/vm_page_cache.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import { PQ_ACTIVE, PQ_CACHE, PQ_INACTIVE, page_queue, pageq_count } from '../page/vm_pageq.ts';
 import type { RunLimits } from '../page/vm_phys.ts';
+import { vm_reserv_break } from '../page/vm_reserv.ts';
 import { contig_bounds, contig_cheapest, contig_fits, contig_loose } from './vm_contig.ts';
 import { contig_gather, gather_failed, type GatherWays } from './vm_contig_gather.ts';
 import { contig_relocate, v_contig_failed, v_contig_requests } from './vm_contig_vars.ts';
@@ -68,6 +70,10 @@ function alloc(n: number, req: number, limits: RunLimits, wait: boolean): number
   const { low, high } = contig_bounds(limits);
   if (high - low < n || (limits.boundary !== 0 && n > limits.boundary)) return 0;
   if (vm_page_limbo_free() + vm_page_cache_empty() > 0) {
+    const again = vm_page_alloc_run(n, req, limits);
+    if (again !== 0) return again;
+  }
+  while (vm_reserv_break() > 0) {
     const again = vm_page_alloc_run(n, req, limits);
     if (again !== 0) return again;
   }

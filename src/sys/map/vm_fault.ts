@@ -53,6 +53,7 @@ import {
   MAP_ENTRY_IS_SUB_MAP,
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_NOFAULT,
+  MAP_ENTRY_SUPER,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -83,6 +84,7 @@ import {
   object_page_seen,
   vm_page_sleep_if_busy,
 } from '../object/vm_object_page.ts';
+import { object_color } from '../object/vm_object_reserv.ts';
 import {
   CLUSTER,
   pager_came,
@@ -258,6 +260,7 @@ function resolve(
   const copies = (entry.eflags[e] & MAP_ENTRY_NEEDS_COPY) !== 0;
   const prot = copies ? entry.protection[e] & ~VM_PROT_WRITE : entry.protection[e];
   mtx_lock(object.lock, o);
+  if (entry.eflags[e] & MAP_ENTRY_SUPER) object_color(o, vpn - i);
   let result = KERN_SUCCESS;
   if (i >= object.size[o]) result = KERN_OUT_OF_BOUNDS;
   if (dead(o)) result = KERN_PROTECTION_FAILURE;

@@ -33,9 +33,11 @@ import {
   MAP_ENTRY_NOCOREDUMP,
   MAP_ENTRY_NOFAULT,
   MAP_ENTRY_NOSYNC,
+  MAP_ENTRY_SUPER,
   MAP_NOFAULT,
   MAP_STACK_GROWS_DOWN,
   MAP_STACK_GROWS_UP,
+  MAP_SUPERPAGES,
   VM_INHERIT_COPY,
   VM_MAP_MAX,
   VM_SUPER_PAGES,
@@ -101,6 +103,7 @@ function flags_of(cow: number): number {
   if (cow & MAP_DISABLE_COREDUMP) flags |= MAP_ENTRY_NOCOREDUMP;
   if (cow & MAP_STACK_GROWS_DOWN) flags |= MAP_ENTRY_GROWS_DOWN;
   if (cow & MAP_STACK_GROWS_UP) flags |= MAP_ENTRY_GROWS_UP;
+  if (cow & MAP_SUPERPAGES) flags |= MAP_ENTRY_SUPER;
   return flags;
 }
 /** Whether pages from `start` up to `end` are in the map and free, as a code. */

@@ -25,9 +25,11 @@ import {
   MINCORE_MODIFIED_OTHER,
   MINCORE_REFERENCED,
   MINCORE_REFERENCED_OTHER,
+  MINCORE_SUPER,
 } from '../h/mman.ts';
 import {
   MAP_ENTRY_IS_SUB_MAP,
+  VM_SUPER_PAGES,
   vm_map,
   vm_map_entry,
   type vm_map_entry_t,
@@ -37,6 +39,7 @@ import { vm_object } from '../h/vm_object.ts';
 import { PAGE_DIRTY, vm_page } from '../h/vm_page.ts';
 import { object_page, page_valid } from '../object/vm_object_page.ts';
 import { pmap_extract, pmap_is_modified } from '../pmap/pmap.ts';
+import { pmap_supers } from '../pmap/pmap_super.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { user_access, VPN_MAX, vpn_page } from './vm_bank.ts';
 import { vm_map_lock_read, vm_map_unlock_read } from './vm_map.ts';
@@ -99,6 +102,8 @@ function page_bits(mp: vm_map_t, e: vm_map_entry_t, vpn: number): number {
   let bits = MINCORE_INCORE;
   if (used) bits |= MINCORE_REFERENCED_OTHER | (own ? MINCORE_REFERENCED : 0);
   if (written) bits |= MINCORE_MODIFIED_OTHER | (own ? MINCORE_MODIFIED : 0);
+  const first = vpn - (vpn % VM_SUPER_PAGES);
+  if (pmap_supers(pm, first, first + VM_SUPER_PAGES) > 0) bits |= MINCORE_SUPER;
   return bits;
 }
 /** What is known of a page that the space has no translation to. */

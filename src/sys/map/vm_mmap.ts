@@ -64,6 +64,7 @@ import {
   MAP_DISABLE_COREDUMP,
   MAP_DISABLE_SYNCER,
   MAP_STACK_GROWS_DOWN,
+  MAP_SUPERPAGES,
   VM_INHERIT_COPY,
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
@@ -397,6 +398,7 @@ function mapping_of(r: Request, file: MapFile | undefined): Mapping | number {
   let cow = 0;
   if (flags & MAP_NOSYNC) cow |= MAP_DISABLE_SYNCER;
   if (flags & MAP_NOCORE) cow |= MAP_DISABLE_COREDUMP;
+  if (of_superpages(r)) cow |= MAP_SUPERPAGES;
   const memory = { object: NULL as vm_object_t, offset: 0, protection: prot, cow, inheritance };
   if (flags & MAP_GUARD) return { ...memory, max_protection: VM_PROT_NONE };
   if (flags & MAP_STACK) {
@@ -454,13 +456,19 @@ function put(mp: vm_map_t, page: number, n: number, what: Mapping, replace: bool
   if (replace) return vm_map_fixed_locked(mp, page, page + n, what);
   return vm_map_insert(mp, page, page + n, what);
 }
+/** Whether a mapping asks for superpages, and is long enough for one. */
+function of_superpages({ flags, pages }: Request): boolean {
+  return (flags & ALIGNMENT) === MAP_ALIGNED_SUPER && pages >= VM_SUPER_PAGES;
+}
 /** Where it fits best. */
-function room_for(mp: vm_map_t, { flags, vpn, pages }: Request): Room | null {
+function room_for(mp: vm_map_t, r: Request): Room | null {
+  const { flags, vpn, pages } = r;
   const high = flags & MAP_32BIT ? END_OF_32BIT : VPN_MAX;
   const shift = flags >>> MAP_ALIGNMENT_SHIFT;
-  const large = shift === 1 && pages >= VM_SUPER_PAGES;
+  const large = of_superpages(r);
   const align = shift > 1 ? 2 ** (shift - PAGE_SHIFT) : large ? VM_SUPER_PAGES : 1;
-  const found = bank_findspace(mp, pages, vpn, high, align);
+  const phase = large ? r.offset % VM_SUPER_PAGES : 0;
+  const found = bank_findspace(mp, pages, vpn, high, align, phase);
   return found === null && large ? bank_findspace(mp, pages, vpn, high, 1) : found;
 }
 

@@ -45,6 +45,7 @@ import {
   vm_page_idle,
   vm_page_reserved,
 } from '../page/vm_page.ts';
+import { vm_reserv_break } from '../page/vm_reserv.ts';
 import { vm_page_limbo_free } from '../page/vm_page_limbo.ts';
 import {
   page_few_needed,
@@ -142,8 +143,10 @@ function enough(n: number): boolean {
   return pageout_over_limit(n) <= 0 && vm_page_free_count() >= vm_page_reserved() + n;
 }
 function reclaim(n: number): number {
-  let got = vm_page_limbo_free();
   const limited = pageout_over_limit(n) > 0;
+  let got = vm_page_limbo_free();
+  if (!limited && got < n)
+    got += reserved_back(() => vm_page_free_count() < vm_page_reserved() + n);
   // Under the limit what is as good as free counts, too: it has to go.  A page is old there at the
   // first look that finds it unused: looks come as faults do, and not as time passes.
   if (limited) got += under_limit(n);
@@ -159,6 +162,12 @@ function reclaim(n: number): number {
   if (limited && wanted() <= 0) got = Math.max(got, n);
   // Page tables and indexes come from pages that are free in earnest.
   refill(vm_page_reserved() + n + SPARE_PAGES);
+  return got;
+}
+/** Pages that are set aside for objects, and used by nobody, come first. Returns how many. */
+function reserved_back(wanted: () => boolean): number {
+  let got = 0;
+  for (let n = 1; n > 0 && wanted(); got += n) n = vm_reserv_break();
   return got;
 }
 /** Frees what is as good as free until n pages more are within the limit. Returns how many. */
@@ -205,6 +214,7 @@ export function vm_pageout_round(d: PageDaemon): number {
   poll();
   poll_uma();
   uma_going_finish(); // zones that wait for the caches of some CPU
+  reserved_back(() => page_few_needed(vm_page_free_count()));
   if (still_needed()) {
     counter_add(v_pdwakeups, 1);
     const gained = scan(d);

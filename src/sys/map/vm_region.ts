@@ -35,6 +35,8 @@ import {
   KERN_OUT_OF_BOUNDS,
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
+  MAP_SUPERPAGES,
+  VM_SUPER_PAGES,
   vm_map,
   vm_map_entry,
   vm_map_root,
@@ -398,8 +400,8 @@ function map_one(mp: vm_map_t, want: RegionWanted): Region | number {
 }
 /** The region is `ready` when it is there: REGION_READY, or REGION_JOINT. */
 function map_new(mp: vm_map_t, want: RegionWanted, ready = REGION_READY): Region | number {
-  const { name, pages, vpn } = want;
-  const room = vpn < 0 ? room_for(mp, pages) : bank_room(mp, vpn, pages);
+  const { name, pages, vpn, what } = want;
+  const room = vpn < 0 ? room_for(mp, pages, what) : bank_room(mp, vpn, pages);
   if (room === null) return vpn < 0 ? KERN_NO_SPACE : KERN_OUT_OF_BOUNDS;
   const last = room.page + pages;
   const free = range_free(mp, room.page, last);
@@ -450,11 +452,14 @@ function cursor_vpn(mp: vm_map_t): number {
   const cursor = map.cursor[mp];
   return cursor === 0 ? 0 : to_address(mp, cursor - 2) / PAGE_SIZE + 2;
 }
-function room_for(mp: vm_map_t, pages: number): Room | null {
+function room_for(mp: vm_map_t, pages: number, { cow, offset }: Mapping): Room | null {
   // A page before and a page after are nobody's.
   const from = Math.max(cursor_vpn(mp), 1);
-  const found = bank_findspace(mp, pages + 1, from, VPN_MAX, 1);
-  return found ?? bank_findspace(mp, pages + 1, 1, VPN_MAX, 1);
+  const find = (least: number, align: number): Room | null =>
+    bank_findspace(mp, pages + 1, least, VPN_MAX, align, offset % align);
+  const large = cow & MAP_SUPERPAGES && pages >= VM_SUPER_PAGES;
+  const aligned = large ? (find(from, VM_SUPER_PAGES) ?? find(1, VM_SUPER_PAGES)) : null;
+  return aligned ?? find(from, 1) ?? find(1, 1);
 }
 const AGAIN = -1;
 /**

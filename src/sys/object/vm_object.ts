@@ -162,9 +162,8 @@ export function vm_object_allocate(type: number, size: number, handle = 0, loan 
   object.refs[o] = 1;
   object.handle[o] = handle;
   object.loan[o] = loan;
-  for (const f of [object.shadow_count, object.paging, object.resident, object.backing_offset]) {
-    f[o] = 0;
-  }
+  const { shadow_count, paging, resident, backing_offset, color } = object;
+  for (const f of [shadow_count, paging, resident, backing_offset, color]) f[o] = 0;
   for (const f of [object.backing, object.shadows, object.shadow_next, object.shadow_prev]) {
     f[o] = NULL as vm_object_t;
   }

@@ -11,7 +11,8 @@
  * rows of words that are logged as such (save_run).
  *
  * Pages that lie side by side in memory are read in one piece, and a window needs no move: so they
- * come from a run where there is one, else from anywhere.  Between, they are busy and no index
+ * come from a run where there is one (of an object with a color, from what is set aside for it:
+ * vm_object_reserv.ts), else from anywhere.  Between, they are busy and no index
  * leads to them: a CPU that dies there leaves pages that the reaper frees.
  *
  * Locks: all calls want the object locked, and never sleep.
@@ -20,10 +21,10 @@ import { sim_point } from '../machine/atomic.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import type { zone_t } from '../h/uma.ts';
 import { PAGE_VALID, PK_OBJECT, vm_page } from '../h/vm_page.ts';
-import { vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
+import { OBJ_COLORED, vm_object, vm_object_root, type vm_object_t } from '../h/vm_object.ts';
 import { RADIX_SLOTS } from '../h/vm_radix.ts';
 import { vm_page_count_min } from '../page/vm_page.ts';
-import { vm_page_alloc_busy, vm_page_hand_busy, vm_page_idle } from '../page/vm_page_busy.ts';
+import { vm_page_hand_busy, vm_page_idle } from '../page/vm_page_busy.ts';
 import { vm_page_get_run } from '../page/vm_page_cache.ts';
 import { vm_page_enqueue } from '../page/vm_pageq.ts';
 import {
@@ -38,6 +39,7 @@ import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { object_index, object_root } from './vm_object.ts';
 import { page_select_cache } from './vm_object_cache.ts';
 import { page_flash, place_free } from './vm_object_page.ts';
+import { object_frame } from './vm_object_reserv.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const opt = opt_;
@@ -68,7 +70,8 @@ export function object_cluster_alloc(
     trim(o, first, first + n);
     return down + up === 0 || whole ? [] : object_cluster_alloc(o, i, 0, 0);
   }
-  const run = n > 1 ? vm_page_get_run(n, 0) : 0;
+  const own = (object.flags[o] & OBJ_COLORED) !== 0; // its pages have their places
+  const run = n > 1 && !own ? vm_page_get_run(n, 0) : 0;
   if (run === 0 && n > 1 && whole) {
     trim(o, first, first + n);
     return [];
@@ -120,7 +123,7 @@ function scattered(o: vm_object_t, i: number, first: number, there: readonly num
 }
 /** A page for number `i`, busy, to which the object does not lead. 0: none. */
 function one(o: vm_object_t, i: number): number {
-  return vm_page_alloc_busy(PK_OBJECT, o, i, 0);
+  return object_frame(o, i, 0);
 }
 /** The index leads to pages from number `first` on; what stands there is in `there` from `skip`. */
 function enter(

@@ -48,6 +48,7 @@ import {
   vm_page,
 } from '../h/vm_page.ts';
 import {
+  OBJ_COLORED,
   OBJT_DEVICE,
   OBJT_LOAN,
   OBJT_PHYS,
@@ -60,7 +61,6 @@ import { msleep, wakeup } from '../sync/subr_sleepqueue.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
 import { pmap_zero_page } from '../page/vm_page.ts';
 import {
-  vm_page_alloc_busy,
   vm_page_busy,
   vm_page_forget,
   vm_page_free_busy,
@@ -68,6 +68,7 @@ import {
   vm_page_unbusy,
 } from '../page/vm_page_busy.ts';
 import { pmap_remove_all } from '../pmap/pmap.ts';
+import { vm_reserv_end } from '../page/vm_reserv.ts';
 import {
   PQ_CACHE,
   page_queue,
@@ -82,6 +83,7 @@ import {
 import { swap_free_old, swap_note_old } from './swap_area.ts';
 import { device_page } from './vm_device.ts';
 import { object_index, object_root } from './vm_object.ts';
+import { object_frame } from './vm_object_reserv.ts';
 import { page_select_cache } from './vm_object_cache.ts';
 import { object_slot, object_slots_free, object_swaps } from './vm_object_slot.ts';
 import {
@@ -158,7 +160,7 @@ function page_alloc(o: vm_object_t, i: number, req: number): number {
   // Before the page says whose it is: it may be the very one that a stale entry leads to.
   const there = place_free(o, i, 'vm_page_insert');
   if (!radix_reserve(t, i, nodes())) return 0;
-  const m = vm_page_alloc_busy(PK_OBJECT, o, i, req & ~VM_ALLOC_WIRED);
+  const m = object_frame(o, i, req & ~VM_ALLOC_WIRED);
   if (m === 0) {
     radix_trim(t, i, nodes());
     return 0;
@@ -392,6 +394,7 @@ export function object_pages_free(o: vm_object_t): void {
     m = object_page_next(o, i);
   }
   counter_add(v_pfree, freed);
+  if (object.flags[o] & OBJ_COLORED) vm_reserv_end(o);
   object_stale_out(o);
   object_slots_free(o, 0, INDEX_END);
   radix_end(object_index(o), nodes());

@@ -60,6 +60,7 @@ import { vm_region_name } from '../map/vm_region.ts';
 import { object_root } from '../object/vm_object.ts';
 import { object_page_next, page_valid } from '../object/vm_object_page.ts';
 import { PQ_ACTIVE, PQ_INACTIVE, page_queue } from '../page/vm_pageq.ts';
+import { pmap_supers } from '../pmap/pmap_super.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import {
   KVME_FLAG_COW,
@@ -67,6 +68,7 @@ import {
   KVME_FLAG_GROWS_UP,
   KVME_FLAG_NEEDS_COPY,
   KVME_FLAG_NOCOREDUMP,
+  KVME_FLAG_SUPER,
   KVME_FLAG_USER_WIRED,
   KVME_TYPE_DEAD,
   KVME_TYPE_DEFAULT,
@@ -188,13 +190,14 @@ function vmentry(
   const start = to_address(mp, from);
   const o = entry_object(e);
   const own = pages_of(e, from, to);
+  const supers = pmap_supers(map.pmap[mp], from, to) > 0 ? KVME_FLAG_SUPER : 0;
   return {
     space: mp,
     type: kvme_type(o),
     start,
     end: start + (to - from) * PAGE_SIZE,
     offset: (entry.offset[e] + from - entry.start[e]) * PAGE_SIZE,
-    flags: FLAGS.reduce((f, [bit, kvme]) => (entry.eflags[e] & bit ? f | kvme : f), 0),
+    flags: FLAGS.reduce((f, [bit, kvme]) => (entry.eflags[e] & bit ? f | kvme : f), supers),
     protection: entry.protection[e],
     resident: own.all,
     private_resident: own.alone,

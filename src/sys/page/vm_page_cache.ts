@@ -90,6 +90,7 @@ import {
   phys_root,
   vm_phys,
 } from './vm_phys.ts';
+import { vm_reserv_reclaim } from './vm_reserv.ts';
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const page = vm_page;
@@ -220,7 +221,7 @@ function get_slow(req: number): number {
   const max = phys.cache_max[ph];
   if (max > 0 && !zero && !opt.FAILPOINTS) fill(max >> 1, false);
   const m = vm_page_alloc(-1, req);
-  if (m !== 0 || vm_page_limbo_free() + vm_page_cache_empty() === 0) return m;
+  if (m !== 0 || spare() === 0) return m;
   return vm_page_alloc(-1, req); // what this CPU kept, or waited, was all that was left
 }
 /**
@@ -309,8 +310,13 @@ export function vm_page_get_run(n: number, req: number): number {
     }
   }
   const m = vm_page_alloc_run(n, req);
-  if (m !== 0 || vm_page_limbo_free() + vm_page_cache_empty() === 0) return m;
+  if (m !== 0 || spare() === 0) return m;
   return vm_page_alloc_run(n, req);
+}
+/** What this CPU kept, what waited, or else what was set aside, becomes free. Returns how many. */
+function spare(): number {
+  const n = vm_page_limbo_free() + vm_page_cache_empty();
+  return n > 0 ? n : vm_reserv_reclaim();
 }
 /** The cached pages m..m+n-1 come into the hand: a page is noted there, then it says so. */
 function take_run(m: number, n: number): void {

@@ -89,11 +89,18 @@ function leaves_for(pages: number): number {
   while (n < howmany(pages, LEAF_PAGES)) n *= 2;
   return n;
 }
+/** Pages of a reservation (vm_reserv.ts): those of a page table. */
+export const RESERV_PAGES = 1024;
+/** Rows that reservations have in a memory of so many pages, with one that is none. */
+export function reserv_rows(pages: number): number {
+  return Math.ceil(pages / RESERV_PAGES) + 1;
+}
 /** The columns of this floor and how many rows they take for a memory of `pages`. */
 export const PHYS_COLUMNS: { name: string; rows(pages: number): number }[] = [
   { name: 'vm_page', rows: (pages) => pages },
   { name: 'vm_phys_leaf', rows: leaves_for },
   { name: 'vm_phys_node', rows: (pages) => leaves_for(pages) * 2 },
+  { name: 'vm_reserv', rows: reserv_rows },
 ];
 
 /** The record of the free pages. */

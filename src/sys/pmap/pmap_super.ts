@@ -28,8 +28,8 @@
  * A change of the whole (all rights, all unmapped) is no demotion: super_open ends the superpage
  * quietly, and super_close makes it one again, if the entries say the same still.
  *
- * Locks: the pmap's, in all calls.  Always true, and proved by pmap_check: the entries of a
- * promoted table are a row, and a CPU has a tag for no other range.
+ * Locks: the pmap's, in all calls but pmap_supers.  Always true, and proved by pmap_check: the
+ * entries of a promoted table are a row, and a CPU has a tag for no other range.
  *
  * Unlike FreeBSD: a run need not begin at a multiple of 1024 pages of memory, and each page keeps
  * its own entry on its list of mappings: the first one costs no memory here.
@@ -47,6 +47,7 @@ import {
   TABLE_SHIFT,
 } from '../h/pmap.ts';
 import { vm_page } from '../h/vm_page.ts';
+import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { save, save_word, undo_begin, undo_end } from '../sync/undo.ts';
 import { pmap_index, pte_page } from './pmap_table.ts';
 import { tlb_shoot, tlb_unsuper } from './pmap_tlb.ts';
@@ -90,6 +91,17 @@ const BATCH = 8;
 /** Whether page number `at` lies in a superpage. Locked. */
 export function super_is(pm: pmap_t, at: number): boolean {
   return pmap.supers[pm] !== 0 && radix_lookup(pmap_index(pm), at >>> TABLE_SHIFT) < 0;
+}
+
+/** Superpages that lie in a range of page numbers as a whole: a sample. */
+export function pmap_supers(pm: pmap_t, from: number, to: number): number {
+  let n = 0;
+  mtx_lock(pmap.lock, pm);
+  each_super(pm, from, to, (_key, whole) => {
+    if (whole) n++;
+  });
+  mtx_unlock(pmap.lock, pm);
+  return n;
 }
 
 // --- promoted ----------------------------------------------------------------------------------

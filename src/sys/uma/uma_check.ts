@@ -43,6 +43,7 @@ import {
 import { PK_MALLOC, PK_MASK, PK_SLAB, vm_page } from '../h/vm_page.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { vm_page_census, vm_page_check, vm_page_free_count } from '../page/vm_page.ts';
+import { vm_reserv_check } from '../page/vm_reserv.ts';
 import { budget_check } from './uma_budget.ts';
 import { cache_buckets } from './uma_cache.ts';
 import {
@@ -132,6 +133,7 @@ export function uma_check(): void {
   budget_check();
   mtx_unlock(uma_root.drain, r);
   vm_page_check();
+  vm_reserv_check();
 }
 
 /** Items of each of the allocator's own zones that were found in their places. */
