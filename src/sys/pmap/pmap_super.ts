@@ -35,7 +35,8 @@
  * its own entry on its list of mappings: the first one costs no memory here.
  */
 import { counter_add, counter_u64 } from '../machine/counter.ts';
-import { mem as mem_, memory_state, page_word } from '../machine/memory.ts';
+import { M, machine as machine_ } from '../machine/header.ts';
+import { mem as mem_, PAGE_SIZE, page_word } from '../machine/memory.ts';
 import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
   PTE_WIRED,
@@ -55,6 +56,7 @@ import { radix_lookup, radix_next, radix_peek, radix_replace } from './vm_radix.
 
 // Local names: V8 takes them for constants, imported ones it does not.
 const mem = mem_;
+const machine = machine_;
 const pmap = pmap_;
 const page = vm_page;
 
@@ -82,7 +84,7 @@ const v_failures = counter_u64(
 /** Whether superpages are made in this machine. */
 export function super_enabled(): boolean {
   const v = sysctl_get(enabled);
-  return v === AUTO ? memory_state.size >= SUPER_MEMORY_MIN : v !== 0;
+  return v === AUTO ? machine.npages[M] * PAGE_SIZE >= SUPER_MEMORY_MIN : v !== 0;
 }
 const LAST = TABLE_ENTRIES - 1;
 /** Entries that lose a right in one section. */
