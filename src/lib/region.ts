@@ -31,8 +31,15 @@ import {
   ESTALE,
   ETIMEDOUT,
 } from '../sys/machine/errno.ts';
-import { mem, PAGE_SIZE } from '../sys/machine/memory.ts';
-import { TLB_ENTRIES, TLB_STORES } from '../sys/h/pmap.ts';
+import { mem, PAGE_SIZE, PAGE_WORDS } from '../sys/machine/memory.ts';
+import {
+  SUPER_STORES,
+  SUPER_TAGS,
+  TABLE_ENTRIES,
+  TABLE_SHIFT,
+  TLB_ENTRIES,
+  TLB_STORES,
+} from '../sys/h/pmap.ts';
 import {
   KERN_ABORTED,
   KERN_BUSY,
@@ -114,6 +121,13 @@ const TRIES = 100;
 /** Turns of the event loop after which a page that another thread was asked for is looked at. */
 const LOOK_TURNS = 50;
 
+/*
+ * Page numbers that this thread used by the tag of a superpage last, for loads and for stores.  One
+ * that it uses again is worth a tag of its own, at the price of a walk; one of many is not.
+ */
+const RECENT = 64;
+const recent = new Int32Array(RECENT * 2).fill(-1);
+
 /** Throws ETIMEDOUT: a thread owes an answer. */
 export function silentThread(op: string, where: string, details: object): never {
   const who = `the thread of CPU ${tlb_silent.cpu} did not answer in time`;
@@ -148,6 +162,8 @@ export class Region extends RegionAccess implements Disposable {
   #ends: number;
   /** It was unmapped: its pages are nobody's, or another region's. */
   #lost = false;
+  /** First word of this CPU's tags of superpages of the space; 0: it has none. */
+  #supers = 0;
   static {
     showsItself(Region.prototype, 'Region', ({ name, address, length }) => {
       return { name, address, length };
@@ -171,12 +187,13 @@ export class Region extends RegionAccess implements Disposable {
   /** It was unmapped: this thread knows it no more. @internal */
   lose(): void {
     this.#lost = true;
-    this.tagsAre(0);
+    this.tagsAre(0, 0);
     this.space.forgetRegion(this);
   }
   /** This CPU's tags for the space begin there from now on; 0: it has none. @internal */
-  tagsAre(base: number): void {
+  tagsAre(base: number, supers: number): void {
     this.tlb = base;
+    this.#supers = supers;
     this.near = base === 0 ? -1 : Math.min(this.length - 1, NEAR_MAX);
   }
 
@@ -714,7 +731,18 @@ export class Region extends RegionAccess implements Disposable {
     if (this.near < 0 || this.i32[this.state] !== 0) return -1;
     const at = this.first + Math.floor(offset / PAGE_SIZE);
     const tag = this.tlb + ((at & MASK) << 1) + (write ? TLB_STORES : 0);
-    return this.i32[tag] === at ? this.i32[tag + 1] : -1;
+    if (this.i32[tag] === at) return this.i32[tag + 1];
+    return this.#supers === 0 ? -1 : this.#keptSuper(at, write);
+  }
+  /** The same by the tag of the superpage around page number `at`, before any table is walked. */
+  #keptSuper(at: number, write: boolean): number {
+    const key = at >>> TABLE_SHIFT;
+    const tag = this.#supers + ((key & (SUPER_TAGS - 1)) << 1) + (write ? SUPER_STORES : 0);
+    if (this.i32[tag] !== key) return -1;
+    const slot = (at & (RECENT - 1)) + (write ? RECENT : 0);
+    if (recent[slot] === at) return -1; // the long way gives it a tag of its own
+    recent[slot] = at;
+    return this.i32[tag + 1] + (at & (TABLE_ENTRIES - 1)) * PAGE_WORDS;
   }
   /** Calls `move` for each piece of a range that lies in a page: its byte in the memory. */
   #each(

@@ -52,7 +52,7 @@ describe('regions', () => {
     assert.equal(space.mmap({ name: 'a', length: 5000 }), a);
     assert.equal(space.region('ä'), b);
     assert.equal(space.region(b.address + 70_000), b);
-    const held = { locked: 0, lent: 0 };
+    const held = { locked: 0, lent: 0, super: 0 };
     assert.deepEqual(space.regions(), [
       {
         ...{ name: 'a', address: a.address, length: 8192 },

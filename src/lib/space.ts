@@ -38,6 +38,7 @@ import {
   KERN_RESOURCE_SHORTAGE,
   KERN_SUCCESS,
   VM_MAP_MAX,
+  VM_SUPER_PAGES,
   vm_map,
   type vm_map_t,
 } from '../sys/h/vm_map.ts';
@@ -73,7 +74,7 @@ import {
 import { type SwapKind, swap_kind } from '../sys/observe/swap_info.ts';
 import { vm_oom_text } from '../sys/map/vm_oom.ts';
 import { vm_window_find } from '../sys/map/vm_window.ts';
-import { tlb_base, tlb_on_move } from '../sys/pmap/pmap_tlb.ts';
+import { tlb_base, tlb_on_move, tlb_supers } from '../sys/pmap/pmap_tlb.ts';
 import { shown } from './args.ts';
 import {
   checkMayBlock,
@@ -145,12 +146,14 @@ export interface RegionInfo {
   readonly locked: number;
   /** Bytes of it that are lent. */
   readonly lent: number;
+  /** Bytes of it that are superpages now: some multiple of 4 MiB. */
+  readonly super: number;
 }
 
 // --- this thread's spaces, by page tables ------------------------------------------------------
 
 const byPmap = new Map<pmap_t, Space>();
-tlb_on_move((pm, base) => byPmap.get(pm)?.tagsAre(base));
+tlb_on_move((pm, base, supers) => byPmap.get(pm)?.tagsAre(base, supers));
 /*
  * What a request that finds no memory names: the spaces that this thread uses, with the pages that
  * they translate and their tables.  A page that two of them show counts in both.
@@ -278,12 +281,12 @@ export class Space implements Mortal, Disposable {
     const shape = regionShapeOf(options);
     const mp = this.enter('mmap');
     const name = shape.name === '' ? new Uint8Array() : textBytes(shape.name);
-    const { address, prot, inherit: inheritance } = shape;
+    const { address, prot, inherit: inheritance, superpages } = shape;
     const file = shape.file && openFile(this.name, shape.file, shape.length);
     const length = file?.length ?? shape.length;
     const pages = Math.ceil(length / PAGE_SIZE);
     const loans = shape.loan?.[SHOWN]('mmap');
-    const want = { name, pages, address, prot, inheritance, file: file?.of, loans };
+    const want = { name, pages, address, prot, inheritance, superpages, file: file?.of, loans };
     const found = inKernel('mmap', () => space_map(mp, want));
     if (typeof found === 'number') this.#noRoom(found, { ...shape, length }, pages);
     if (loans !== undefined && found.made !== true) {
@@ -324,6 +327,7 @@ export class Space implements Mortal, Disposable {
       inherit: inheritName(r.inheritance),
       locked: r.locked * PAGE_SIZE,
       lent: r.lent * PAGE_SIZE,
+      super: r.supers * VM_SUPER_PAGES * PAGE_SIZE,
     }));
   }
   /**
@@ -678,9 +682,9 @@ export class Space implements Mortal, Disposable {
   get context(): Context {
     return this.#ctx;
   }
-  /** This CPU's tags begin there; 0: it has none. @internal */
-  tagsAre(base: number): void {
-    for (const m of this.#regions.values()) m.tagsAre(base);
+  /** This CPU's tags begin there, and those of superpages; 0: it has none. @internal */
+  tagsAre(base: number, supers: number): void {
+    for (const m of this.#regions.values()) m.tagsAre(base, supers);
   }
   /** @internal */
   forgetRegion(m: Region): void {
@@ -695,7 +699,7 @@ export class Space implements Mortal, Disposable {
   bury(): void {
     if (this.#map === NULL) return;
     byPmap.delete(map.pmap[this.#map]);
-    this.tagsAre(0);
+    this.tagsAre(0, 0);
     this.#regions.clear();
     for (const w of this.windows) w.bury();
     this.windows.clear();
@@ -725,7 +729,8 @@ export class Space implements Mortal, Disposable {
     const place = { name, address, first: start, length: bytes, id, ends };
     const made = new Region(this, cpu_state_word(thr.cpu), place);
     this.#regions.set(start, made);
-    made.tagsAre(tlb_base(map.pmap[this.#map]));
+    const pm = map.pmap[this.#map];
+    made.tagsAre(tlb_base(pm), tlb_supers(pm));
     return made;
   }
   #noRoom(kern: number, shape: RegionShape, pages: number): never {

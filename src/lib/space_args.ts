@@ -18,6 +18,7 @@ import {
   VM_INHERIT_SHARE,
   VM_INHERIT_ZERO,
   VM_MAP_MAX,
+  VM_SUPER_PAGES,
 } from '../sys/h/vm_map.ts';
 import { MCL_CURRENT, MCL_FUTURE } from '../sys/h/mman.ts';
 import {
@@ -116,6 +117,12 @@ export interface RegionOptions {
   readonly name?: string;
   /** Where it is to begin: a multiple of 4096. Default: where there is room. */
   readonly address?: number;
+  /**
+   * 'super': its pages are to lie side by side, 4 MiB at a time, and are one translation where they
+   * do and all of them are used.  Of less than 4 MiB, and in a machine with less than 64 MiB, they
+   * are as others.  Default: as others.
+   */
+  readonly align?: 'super';
   /** Default 'rw'; of a file, what `write` says. */
   readonly protect?: Protection;
   /** What forks make of it. Default 'copy'; of a file that is shared, 'share'. */
@@ -187,7 +194,7 @@ export interface WindowsOptions extends WindowOptions {
 
 const SPACE: Known = ['limit', 'create'];
 const LIMITS: Known = ['resident', 'memlock', 'size'];
-const MEMORY: Known = ['length', 'name', 'address', 'protect', 'inherit'];
+const MEMORY: Known = ['length', 'name', 'address', 'align', 'protect', 'inherit'];
 const REGION: Known = [...MEMORY, 'file', 'loan', 'shared', 'write', 'offset'];
 const SYNC: Known = ['wait', 'invalidate'];
 const FORK: Known = ['protect', 'wait', 'windows'];
@@ -331,16 +338,29 @@ export interface RegionShape {
   readonly address: number;
   readonly prot: number;
   readonly inherit: number;
+  /** Of superpages, where they can be. */
+  readonly superpages: boolean;
   /** Undefined: memory. */
   readonly file: FileShape | undefined;
   /** Undefined: none. */
   readonly loan: Loan | undefined;
 }
+const SUPER_BYTES = VM_SUPER_PAGES * PAGE_SIZE;
+/** Whether superpages are asked for. Throws EINVAL: by another word, or where none can lie. */
+function superpagesOf(align: unknown, address: number, offset: number): boolean {
+  if (align === undefined) return false;
+  if (align !== 'super') throw kmemError(EINVAL, 'mmap', `align ${shown(align)}: known is 'super'`);
+  if (address < 0 || (address - offset) % SUPER_BYTES === 0) return true;
+  const than =
+    offset === 0 ? '' : `, or ${offset % SUPER_BYTES} bytes behind one, as its offset is`;
+  const why = `align 'super' wants a multiple of ${SUPER_BYTES}${than}`;
+  throw kmemError(EINVAL, 'mmap', `address ${address}: ${why}`);
+}
 /** Throws EINVAL, ENAMETOOLONG. */
 export function regionShapeOf(options: RegionOptions): RegionShape {
   if (options === undefined) throw kmemError(EINVAL, 'mmap', 'options: give the length, or a file');
   checkOptions('mmap', options, REGION);
-  const { name, address, protect, inherit, loan } = options;
+  const { name, address, align, protect, inherit, loan } = options;
   const length = loan === undefined ? options.length : loanLength(options);
   const file = fileShapeOf(options);
   if (name !== undefined) checkName('mmap', name);
@@ -365,6 +385,7 @@ export function regionShapeOf(options: RegionOptions): RegionShape {
     address: address ?? -1,
     prot: protectionOf('mmap', protect ?? prot),
     inherit: inheritOf('mmap', inherit ?? forks),
+    superpages: superpagesOf(align, address ?? -1, file?.offset ?? 0),
     file,
     loan,
   };

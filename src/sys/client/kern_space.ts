@@ -21,6 +21,7 @@ import {
   MADV_BEHIND,
   MAP_COPY_ON_WRITE,
   MAP_ENTRY_USER_WIRED,
+  MAP_SUPERPAGES,
   VM_MAP_MAX,
   vm_map,
   vm_map_entry,
@@ -73,6 +74,7 @@ import {
   vm_region_unmap,
   vm_regions,
 } from '../map/vm_region.ts';
+import { pmap_supers } from '../pmap/pmap_super.ts';
 import { registry_end } from './kern_registry.ts';
 import { part_space } from './kern_registry_parts.ts';
 
@@ -182,6 +184,8 @@ export interface SpaceRegion extends Region {
   readonly inheritance: number;
   /** Pages of it that are locked. */
   readonly locked: number;
+  /** Superpages in it. */
+  readonly supers: number;
 }
 function region_of(mp: vm_map_t, r: Region): SpaceRegion {
   vm_map_lock_read(mp);
@@ -192,6 +196,7 @@ function region_of(mp: vm_map_t, r: Region): SpaceRegion {
     prot: e === NULL ? 0 : entry.protection[e],
     inheritance: e === NULL ? 0 : entry.inheritance[e],
     locked: e === NULL ? 0 : locked_in(e, r.start, r.end),
+    supers: pmap_supers(map.pmap[mp], r.start, r.end),
   };
   vm_map_unlock_read(mp);
   return seen;
@@ -251,6 +256,8 @@ export interface SpaceRegionWanted {
   readonly address: number;
   readonly prot: number;
   readonly inheritance: number;
+  /** Of superpages, where they can be. */
+  readonly superpages: boolean;
 }
 /**
  * Maps memory that is zero, a file, or copies of what was lent, or finds the region of that name.
@@ -258,13 +265,14 @@ export interface SpaceRegionWanted {
  * file is used up.
  */
 export function space_map(mp: vm_map_t, want: SpaceRegionWanted): SpaceRegion | number {
-  const { name, pages, address, prot, inheritance, file, loans } = want;
+  const { name, pages, address, prot, inheritance, file, loans, superpages } = want;
+  const own = loans === undefined && (file === undefined || file.shared);
   const what = {
     object: file?.object ?? (NULL as vm_object_t),
     offset: file?.offset ?? 0,
     protection: prot,
     max_protection: file?.max ?? VM_PROT_ALL,
-    cow: loans === undefined && (file === undefined || file.shared) ? 0 : MAP_COPY_ON_WRITE,
+    cow: (own ? 0 : MAP_COPY_ON_WRITE) | (superpages ? MAP_SUPERPAGES : 0),
     inheritance,
   };
   const vpn = address < 0 ? -1 : address / PAGE_SIZE;
