@@ -263,6 +263,32 @@ test('of a file, from an offset on', async (t) => {
   rmSync(folder, { recursive: true });
 });
 
+test('vm.reserv.order says how many pages of a file come together', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'kmem-super-'));
+  const path = join(folder, 'f');
+  writeFileSync(path, Buffer.alloc(2 * SUPER, 7));
+  const machine = testMachine(t, { memory: '64M', cpus: 2 });
+  const space = machine.space('s');
+  for (const order of [0, 3, 4, 7, 10]) {
+    machine.sysctl('vm.reserv.order', order);
+    const m = space.mmap({ file: path });
+    const was = Number(machine.sysctl('vm.stats.vm.v_vnodepgsin'));
+    assert.equal(m.getU8((N + 300) * PAGE), 7);
+    assert.equal(Number(machine.sysctl('vm.stats.vm.v_vnodepgsin')) - was, 2 ** order);
+    const there = m.resident().map((b) => b & 1);
+    const first = N + 300 - ((N + 300) % 2 ** order);
+    assert.equal(there.indexOf(1), first, 'they begin at a multiple of that');
+    using w = m.window(first * PAGE, Math.min(2 ** order, 256) * PAGE);
+    assert.equal(w.u8[0], 7);
+    w.close();
+    m.unmap();
+  }
+  for (const wrong of [-1, 11]) fails(() => machine.sysctl('vm.reserv.order', wrong), 'EINVAL');
+  space.destroy();
+  vm_checks();
+  rmSync(folder, { recursive: true });
+});
+
 describe('none', () => {
   const used = (space: Space, options: RegionOptions): number => {
     const m = space.mmap(options);

@@ -86,7 +86,7 @@ import {
 } from '../object/vm_object_page.ts';
 import { object_color } from '../object/vm_object_reserv.ts';
 import {
-  CLUSTER,
+  cluster_pages,
   pager_came,
   VM_PAGER_BAD,
   VM_PAGER_NOMEM,
@@ -179,7 +179,7 @@ export function vm_fault(mp: vm_map_t, vpn: number, access: number, most = 0): n
  */
 export function vm_fault_ahead(mp: vm_map_t, vpn: number, access: number, n: number): number {
   pager_came.pages = 0;
-  const result = vm_fault(mp, vpn, access, Math.max(n, CLUSTER));
+  const result = vm_fault(mp, vpn, access, Math.max(n, cluster_pages()));
   fault_ahead.pages = Math.max(1, pager_came.pages);
   return result;
 }
@@ -323,7 +323,7 @@ function page_in(
   if (o !== of) mtx_unlock(object.lock, o);
   vm_object_reference_locked(of);
   vm_map_unlock_read(mp);
-  const around = eflags & MAP_ENTRY_BEHAV_RANDOM ? 1 : CLUSTER;
+  const around = eflags & MAP_ENTRY_BEHAV_RANDOM ? 1 : cluster_pages();
   const wanted = pageout_readahead(most || around);
   const ahead = most > 0 || (eflags & MAP_ENTRY_BEHAV_SEQUENTIAL) !== 0;
   const room = pageout_most(wanted);

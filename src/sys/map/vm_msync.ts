@@ -32,7 +32,12 @@ import { MS_ASYNC, MS_INVALIDATE } from '../h/mman.ts';
 import { OBJT_VNODE, vm_object, type vm_object_t } from '../h/vm_object.ts';
 import { vm_object_deallocate, vm_object_reference_locked } from '../object/vm_object.ts';
 import { object_page_seen } from '../object/vm_object_page.ts';
-import { CLUSTER, VM_PAGER_OK, vm_pager_has_page, vm_pager_page_in } from '../object/vm_pager.ts';
+import {
+  cluster_pages,
+  VM_PAGER_OK,
+  vm_pager_has_page,
+  vm_pager_page_in,
+} from '../object/vm_pager.ts';
 import { vnode_revalidate, vnode_sync } from '../object/vnode_sync.ts';
 import { vm_page_count_min } from '../page/vm_page.ts';
 import { mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
@@ -160,7 +165,7 @@ export function vm_map_willneed(mp: vm_map_t, start: number, end: number): void 
     mtx_lock(object.lock, o);
     for (let i = first; i < last && i < object.size[o] && !vm_page_count_min(); i++) {
       if (object_page_seen(o, i) !== 0 || !vm_pager_has_page(o, i)) continue;
-      if (vm_pager_page_in(o, i, CLUSTER, true) !== VM_PAGER_OK) break;
+      if (vm_pager_page_in(o, i, cluster_pages(), true) !== VM_PAGER_OK) break;
     }
     mtx_unlock(object.lock, o);
     return 0;

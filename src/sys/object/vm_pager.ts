@@ -26,6 +26,7 @@ import { EAGAIN } from '../machine/errno.ts';
 import { mem as mem_, PAGE_SIZE } from '../machine/memory.ts';
 import { opt as opt_ } from '../machine/opt.ts';
 import { panic } from '../machine/panic.ts';
+import { CTLFLAG_RWTUN, sysctl_get, sysctl_int } from '../machine/sysctl_decl.ts';
 import {
   OBJ_DEAD,
   OBJT_DEAD,
@@ -63,8 +64,21 @@ export const VM_PAGER_FAIL = 2;
 /** It has the data and cannot get at it: an error of its store. */
 export const VM_PAGER_ERROR = 4;
 
-/** Most pages that are written at once, or read around the one that is wanted. */
+/** Most pages that are written at once. */
 export const CLUSTER = 16;
+const reserv_order = sysctl_int('vm.reserv.order', {
+  value: 4,
+  min: 0,
+  max: 10,
+  flags: CTLFLAG_RWTUN,
+  help:
+    'Pages of a store that come together, and for which a run is set aside, as a power of two: ' +
+    'windows find so many side by side (superpages have runs of 2^10, whatever it is)',
+});
+/** So many pages are read around the one that is wanted. */
+export function cluster_pages(): number {
+  return 1 << sysctl_get(reserv_order);
+}
 /** Beside VM_PAGER_*: no memory for the page. */
 export const VM_PAGER_NOMEM = -1;
 
@@ -214,8 +228,9 @@ function cluster(
   ahead: boolean,
 ): number[] {
   const spare = vm_page_count_min() ? 1 : most;
-  const offset = i % CLUSTER;
-  const reach = ahead ? spare : Math.min(CLUSTER - offset, spare);
+  const length = cluster_pages();
+  const offset = i % length;
+  const reach = ahead ? spare : Math.min(length - offset, spare);
   const up = reach <= 1 ? 1 : store.side(o, i, reach, 1);
   const before = ahead || spare <= up ? 1 : Math.min(offset + 1, spare - up + 1);
   const down = before <= 1 ? 1 : store.side(o, i, before, -1);
