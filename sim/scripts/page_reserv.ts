@@ -15,12 +15,14 @@ import {
 import { check_account } from '../account.ts';
 import { type SimScript, scratch } from '../script.ts';
 
-const [A, B] = [4096, 8192];
+/** A word that stands for an object. */
+const O = 4096;
 const EACH = 8;
 const book = (cpu: number, i: number): number => scratch<number>() + cpu * EACH + i;
 
-const take = (cpu: number, i: number, o: number) => (): void => {
-  const m = vm_reserv_take(o, i, 0, 0);
+const make = (): void => void vm_reserv_make(O, 0);
+const take = (cpu: number, i: number) => (): void => {
+  const m = vm_reserv_take(O, i, 0, 0);
   if (m === 0) return;
   mem.I32[book(cpu, i)] = m;
   vm_page_wire(m, 1);
@@ -34,27 +36,19 @@ const give = (cpu: number, i: number) => (): void => {
 export const script: SimScript = {
   help: 'reservations: made, used, broken and ended by two CPUs; no page is lost or twice there',
   cpus: 2,
-  memory: '12M',
+  memory: '6M',
+  set: { 'vm.v_free_target': 10 },
   victim: 1,
   kill_seeds: 1,
-  setup() {
-    if (!vm_reserv_make(A, 0)) throw new Error('no run');
-  },
+  setup() {},
   ops: (cpu) =>
     cpu === 0
-      ? [take(0, 0, A), take(0, 1, B), give(0, 0), take(0, 2, A), () => void vm_reserv_break()]
-      : [
-          take(1, 0, A),
-          () => void vm_reserv_make(B, 0),
-          take(1, 1, B),
-          give(1, 0),
-          () => vm_reserv_end(A),
-        ],
+      ? [take(0, 0), take(0, 1), give(0, 0), take(0, 2), () => void vm_reserv_break(), make]
+      : [make, take(1, 0), take(1, 1), give(1, 0), () => vm_reserv_end(O)],
   check() {
     for (const cpu of [0, 1]) for (let i = 0; i < 3; i++) give(cpu, i)();
     vm_reserv_check();
-    vm_reserv_end(A);
-    vm_reserv_end(B);
+    vm_reserv_end(O);
     vm_reserv_check();
     return check_account();
   },

@@ -121,6 +121,8 @@ function count(such: (r: number) => boolean): number {
   for (let r = 1; r < rows(); r++) if (reserv.first[r] !== 0 && such(r)) n++;
   return n;
 }
+/** The seeded scheduler may act once in so many pages of a run: they are all alike. */
+const SIM_PAGES = 64;
 /** Whether page m is left of reservation r. The free lock is held. */
 function is_left(m: number, r: number): boolean {
   return (page.info[m] & PK_MASK) === PK_RESERV && page.owner[m] === r;
@@ -175,7 +177,7 @@ function fill(r: number, m: number, o: number, base: number): void {
   for (let i = m + RESERV_PAGES - 1; i >= m; i--) {
     // The note shrinks first: a page that has an owner is never in it.
     pcpu.in_hand[length] = i - m;
-    if (opt.SIM) sim_point(i);
+    if (opt.SIM && i % SIM_PAGES === 0) sim_point(i);
     page.info[i] = PK_RESERV;
   }
   reserv.first[r] = m;
@@ -229,7 +231,7 @@ function end(r: number): number {
     for (; last < m + RESERV_PAGES && is_left(last, r); last++) {
       if ((page.flags[last] & PG_ZERO) !== zero) break;
       page.info[last] = PK_FREE;
-      if (opt.SIM) sim_point(last);
+      if (opt.SIM && last % SIM_PAGES === 0) sim_point(last);
     }
     phys_add(ph, at, last - at, zero !== 0);
     freed += last - at;
