@@ -65,8 +65,8 @@ export interface Kva {
   /** A block of zeros for a type: its address, 0: no memory, or it is too small for that. */
   alloc(size: number, t: malloc_type_t, flags: number): number;
   /**
-   * Gives it back. False: no block of a type begins there. Throws EFAULT where one was freed, EBUSY under a
-   * window.
+   * Gives it back. False: no block of a type begins there. Throws EFAULT where one was freed,
+   * EBUSY under a window.
    */
   free(at: number, t: malloc_type_t): boolean;
   /** The same of an item of this zone. */

@@ -12,7 +12,6 @@
  * The terminal may be in any mode, because the program may be reading keys from it: it is made
  * sane for the time, by stty where there is one.  Without a terminal nothing is entered.
  */
-import { cpu_stop_text } from '../../machine/cpu_stop.ts';
 import { kconsole } from '../../machine/kconsole.ts';
 import { thr } from '../../machine/cpu.ts';
 import { EBUSY, ENXIO } from '../../machine/errno.ts';
