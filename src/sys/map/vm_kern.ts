@@ -68,18 +68,12 @@ import {
   type vm_map_t,
 } from '../h/vm_map.ts';
 import { OBJT_PHYS, vm_object, type vm_object_t } from '../h/vm_object.ts';
-import {
-  PG_UNMANAGED,
-  PG_ZERO,
-  VM_ALLOC_SYSTEM,
-  VM_ALLOC_WIRED,
-  VM_ALLOC_ZERO,
-  vm_page,
-} from '../h/vm_page.ts';
+import { PG_UNMANAGED, PG_ZERO, VM_ALLOC_SYSTEM, VM_ALLOC_ZERO, vm_page } from '../h/vm_page.ts';
 import { VM_PROT_ALL, VM_PROT_READ, VM_PROT_WRITE } from '../h/vm_prot.ts';
 import { vm_object_allocate, vm_object_anchor } from '../object/vm_object.ts';
 import { object_cluster_alloc } from '../object/vm_object_cluster.ts';
 import {
+  object_page,
   object_page_alloc,
   object_page_free,
   object_page_next,
@@ -88,8 +82,19 @@ import {
 } from '../object/vm_object_page.ts';
 import { pmap_zero_page, vm_page_count, vm_wait } from '../page/vm_page.ts';
 import { vm_page_zero_ahead } from '../page/vm_page_cache.ts';
-import { vm_page_owner_wire, vm_page_unwire_all } from '../page/vm_pageq.ts';
-import { pmap_enter, pmap_extract, pmap_pinit, pmap_remove } from '../pmap/pmap.ts';
+import {
+  vm_page_owner_wire,
+  vm_page_unwire_all,
+  vm_page_unwire_kernel,
+  vm_page_wire_new,
+} from '../page/vm_pageq.ts';
+import {
+  pmap_enter,
+  pmap_enter_kernel,
+  pmap_extract,
+  pmap_pinit,
+  pmap_remove,
+} from '../pmap/pmap.ts';
 import { mtx_init, mtx_lock, mtx_unlock } from '../sync/kern_mutex.ts';
 import { LC_KERNEL_MAP } from '../sync/lock_order.ts';
 import { save, undo_begin, undo_end } from '../sync/undo.ts';
@@ -210,7 +215,9 @@ function objects_make(r: vm_kern_root_t): boolean {
 }
 function map_make(r: vm_kern_root_t): boolean {
   if (root.map[r] !== NULL) return true;
-  const mp = vm_map_create(root.pmap[r], KVA_BASE, KVA_END, VM_MAP_MAX, VM_MAP_SYSTEM);
+  // The first one is nobody's: what goes just beyond the memory is found, and the index of an
+  // object, which has no node for a first page alone, does not lose and get it again and again.
+  const mp = vm_map_create(root.pmap[r], KVA_BASE + 1, KVA_END, VM_MAP_MAX, VM_MAP_SYSTEM);
   if (mp === NULL) return false;
   undo_begin(root.lock, r);
   save(root.map, r);
@@ -234,22 +241,35 @@ export function kmem_object(): vm_object_t {
 
 // --- addresses -----------------------------------------------------------------------------------
 
+/** An entry that this thread has in transition, and what it says. */
+interface Ours {
+  readonly e: vm_map_entry_t;
+  readonly start: number;
+  readonly end: number;
+  readonly o: vm_object_t;
+}
 /**
  * n addresses of a system map, in transition by this thread: what they show is told by `eflags`
- * and `o`.  The first page number; 0: no place, or no entry.
+ * and `o`.  null: no place, or no entry.
  */
-function reserve(mp: vm_map_t, n: number, eflags: number, o: vm_object_t, place = LOWEST): number {
+function reserve(
+  mp: vm_map_t,
+  n: number,
+  eflags: number,
+  o: vm_object_t,
+  place = LOWEST,
+): Ours | null {
   if (n < 1) panic('kmem: no addresses are asked for', n);
   if (map.kind[mp] !== VM_MAP_SYSTEM) panic('kmem: no system map', mp * 4);
   if (atomic_load(field_word(root.orphans, kern_root())) !== 0) orphans_end();
   const e = entry_create(true);
-  if (e === NULL) return 0;
+  if (e === NULL) return null;
   vm_map_lock(mp);
   const at = place(mp, n);
   if (at < 0) {
     vm_map_unlock(mp);
     entry_discard(e);
-    return 0;
+    return null;
   }
   entry.start[e] = at;
   entry.end[e] = at + n;
@@ -261,16 +281,17 @@ function reserve(mp: vm_map_t, n: number, eflags: number, o: vm_object_t, place 
   entry.object[e] = o;
   entry.offset[e] = at - KVA_BASE;
   entry_link(mp, vm_map_lookup_entry(mp, at), e);
+  const ours = mine(e);
   vm_map_unlock(mp);
-  return at;
+  return ours;
 }
 /**
- * The entry at `at`, in transition by this thread, is the caller's from here on.  `also` changes,
- * and saves, what is to change with that.
+ * An entry in transition by this thread is the caller's from here on.  `also` changes, and saves,
+ * what is to change with that.  Returns its first page number.
  */
-export function kmem_settle(mp: vm_map_t, at: number, wired: number, also?: Also): void {
+function settle(mp: vm_map_t, { e, start }: Ours, wired: number, also?: Also): number {
   vm_map_lock(mp);
-  const e = mine(mp, at);
+  mine(e);
   undo_begin(map.lock, mp);
   save(entry.eflags, e);
   save(entry.transition, e);
@@ -281,21 +302,31 @@ export function kmem_settle(mp: vm_map_t, at: number, wired: number, also?: Also
   also?.(e);
   undo_end();
   vm_map_unlock(mp);
+  return start;
 }
-/** The entry at `at`, which this thread has in transition. The map is locked. */
-function mine(mp: vm_map_t, at: number): vm_map_entry_t {
-  const e = vm_map_lookup(mp, at);
-  if (e === NULL || entry.transition[e] !== thr.tid) panic('kmem: not in transition here', at);
-  return e;
+/** What an entry says that this thread has in transition: it stays so. Its map is locked. */
+function mine(e: vm_map_entry_t): Ours {
+  if (entry.transition[e] !== thr.tid) panic('kmem: not in transition here', entry.start[e]);
+  return { e, start: entry.start[e], end: entry.end[e], o: entry.object[e] };
 }
-/** Takes what the entry at `at` shows away, and then the entry, which is in transition here. */
-export function kmem_discard(mp: vm_map_t, at: number): void {
+/** The entry at `at`, which this thread has in transition. */
+function ours_at(mp: vm_map_t, at: number): Ours {
   vm_map_lock(mp);
-  const e = mine(mp, at);
-  const [start, end, o] = [entry.start[e], entry.end[e], entry.object[e]];
+  const e = vm_map_lookup(mp, at);
+  if (e === NULL) panic('kmem: no entry', at);
+  const ours = mine(e);
   vm_map_unlock(mp);
+  return ours;
+}
+/** The entry at `at`, in transition by this thread (kmem_hold), goes with what it shows. */
+export function kmem_discard(mp: vm_map_t, at: number): void {
+  discard(mp, ours_at(mp, at));
+}
+/** Takes what an entry shows away, and then the entry, which is in transition here. */
+function discard(mp: vm_map_t, { e, start, end, o }: Ours): void {
   if (o !== NULL) pages_free(o, start, end);
   vm_map_lock(mp);
+  mine(e);
   entry_unlink(mp, e);
   vm_map_unlock(mp);
 }
@@ -303,17 +334,15 @@ export function kmem_discard(mp: vm_map_t, at: number): void {
 /** n addresses of a system map that nobody may touch before he maps something there. 0: none. */
 export function kmem_alloc_nofault(mp: vm_map_t, n: number, superpage_align = false): number {
   const how = superpage_align ? { align: VM_SUPER_PAGES, phase: 0 } : ANYWHERE;
-  const at = reserve(mp, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, lowest(how));
-  if (at !== 0) kmem_settle(mp, at, 0);
-  return at;
+  const ours = reserve(mp, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, lowest(how));
+  return ours === null ? 0 : settle(mp, ours, 0);
 }
 /**
  * n addresses of a system map whose pages come when they are touched (vm_kern_fault.ts). 0: none.
  */
 export function kmem_alloc_touched(mp: vm_map_t, n: number, how: Alignment = ANYWHERE): number {
-  const at = reserve(mp, n, 0, kernel_object(), lowest(how));
-  if (at !== 0) kmem_settle(mp, at, 0);
-  return at;
+  const ours = reserve(mp, n, 0, kernel_object(), lowest(how));
+  return ours === null ? 0 : settle(mp, ours, 0);
 }
 /**
  * A map of n addresses of a system map, with entries and a lock of its own: `kind` VM_MAP_SYSTEM,
@@ -327,15 +356,16 @@ export function kmem_suballoc(
 ): vm_map_t {
   if (kind !== VM_MAP_SYSTEM && kind !== VM_MAP_PAGED) panic('kmem_suballoc: kind', kind);
   const how = superpage_align ? { align: VM_SUPER_PAGES, phase: 0 } : ANYWHERE;
-  const at = reserve(parent, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, lowest(how));
-  if (at === 0) return NULL as vm_map_t;
-  const sub = vm_map_create(kernel_pmap(), at, at + n, n, kind);
+  const ours = reserve(parent, n, MAP_ENTRY_NOFAULT, NULL as vm_object_t, lowest(how));
+  if (ours === null) return NULL as vm_map_t;
+  const { e, start, end } = ours;
+  const sub = vm_map_create(kernel_pmap(), start, end, n, kind);
   if (sub === NULL) {
-    kmem_discard(parent, at);
+    discard(parent, ours);
     return sub;
   }
   vm_map_lock(parent);
-  const e = mine(parent, at);
+  mine(e);
   undo_begin(map.lock, parent);
   for (const f of [entry.eflags, entry.transition]) save(f, e);
   save(entry.object, e);
@@ -354,10 +384,28 @@ export function kmem_suballoc(
 function pages_make(o: vm_object_t, at: number, n: number): number {
   vm_page_zero_ahead();
   mtx_lock(object.lock, o);
-  let i = 0;
-  while (i < n && kern_page_make(o, at + i) !== 0) i++;
+  const ms: number[] = [];
+  while (ms.length < n) {
+    const m = zeros_make(o, at + ms.length);
+    if (m === 0) break;
+    ms.push(m);
+  }
+  vm_page_wire_new(ms);
+  const made = pmap_enter_kernel(kernel_pmap(), at, ms, KERNEL_PROT);
+  for (const m of ms.slice(made)) {
+    vm_page_unwire_all(m);
+    object_page_free(m, o);
+  }
   mtx_unlock(object.lock, o);
-  return i;
+  return made;
+}
+/** A page of zeros for an address, not wired yet. Its object is locked. 0: no memory. */
+function zeros_make(o: vm_object_t, at: number): number {
+  const m = object_page_alloc(o, at - KVA_BASE, VM_ALLOC_SYSTEM | VM_ALLOC_ZERO);
+  if (m === 0) return 0;
+  if ((page.flags[m] & PG_ZERO) === 0) pmap_zero_page(m);
+  object_page_ready(m, o);
+  return m;
 }
 /**
  * The same side by side in memory, as many of them as there is a run for: the others are made one
@@ -385,10 +433,9 @@ export function kmem_run(at: number, n: number): number {
 }
 /** One such page, where there is none. Its object is locked. 0: no memory. */
 export function kern_page_make(o: vm_object_t, at: number, access = 0): number {
-  const m = object_page_alloc(o, at - KVA_BASE, VM_ALLOC_SYSTEM | VM_ALLOC_WIRED | VM_ALLOC_ZERO);
+  const m = zeros_make(o, at);
   if (m === 0) return 0;
-  if ((page.flags[m] & PG_ZERO) === 0) pmap_zero_page(m);
-  object_page_ready(m, o);
+  vm_page_owner_wire(m);
   if (pmap_enter(kernel_pmap(), at, m, KERNEL_PROT, true, access)) return m;
   vm_page_unwire_all(m);
   object_page_free(m, o);
@@ -399,18 +446,33 @@ function pages_free(o: vm_object_t, start: number, end: number): void {
   pmap_remove(kernel_pmap(), start, end);
   const last = end - KVA_BASE;
   mtx_lock(object.lock, o);
-  for (let n = 0, i = start - KVA_BASE; ; n++) {
-    const m = object_page_next(o, i);
-    if (m === 0 || page.index[m] >= last) break;
-    i = page.index[m];
-    if (vm_page_sleep_if_busy(m, o)) continue;
-    vm_page_unwire_all(m);
-    object_page_free(m, o);
-    if (n % BATCH !== BATCH - 1) continue;
+  for (let i = start - KVA_BASE; i < last; ) {
+    const ms = idle_pages(o, i, last);
+    if (ms.length === 0) break;
+    i = page.index[ms[ms.length - 1]] + 1;
+    vm_page_unwire_kernel(ms);
+    for (const m of ms) object_page_free(m, o);
+    if (i === last) break;
     mtx_unlock(object.lock, o);
     mtx_lock(object.lock, o);
   }
   mtx_unlock(object.lock, o);
+}
+/** The next pages of an object that there are, not too many. Waits for those that are busy. */
+function idle_pages(o: vm_object_t, first: number, last: number): number[] {
+  const ms: number[] = [];
+  for (let i = first; i < last && ms.length < BATCH; ) {
+    const m = object_page(o, i) || object_page_next(o, i);
+    if (m === 0 || page.index[m] >= last) break;
+    if (vm_page_sleep_if_busy(m, o)) {
+      ms.length = 0; // it was let go of
+      i = first;
+    } else {
+      ms.push(m);
+      i = page.index[m] + 1;
+    }
+  }
+  return ms;
 }
 /**
  * Nothing more is to be had: gets memory back as far as `flags` allow.  False: the request fails.
@@ -438,15 +500,16 @@ function alloc(
   run = false,
 ): number {
   if (n > vm_page_count()) return 0; // to wait would never help
-  let at = reserve(mp, n, 0, o);
-  for (let tries = 0; at === 0 && tries < TRIES; tries++) {
+  let ours = reserve(mp, n, 0, o);
+  for (let tries = 0; ours === null && tries < TRIES; tries++) {
     if (!kmem_shortage((flags & ~M_WAITOK) | M_NOWAIT, tries)) return 0;
-    at = reserve(mp, n, 0, o);
+    ours = reserve(mp, n, 0, o);
   }
-  if (at === 0) return 0;
+  if (ours === null) return 0;
+  const at = ours.start;
   const made = run ? run_make(o, at, n, false) : 0;
   if (made < 0) {
-    kmem_discard(mp, at); // no memory for a page table
+    discard(mp, ours); // no memory for a page table
     return 0;
   }
   for (let done = made, tries = 0; done < n; ) {
@@ -454,12 +517,11 @@ function alloc(
     done += got;
     if (got > 0) tries = 0;
     else if (!kmem_shortage(flags, tries++)) {
-      kmem_discard(mp, at);
+      discard(mp, ours);
       return 0;
     }
   }
-  kmem_settle(mp, at, 1, also);
-  return at;
+  return settle(mp, ours, 1, also);
 }
 /** n pages of zeros at addresses of a system map, side by side. May sleep. 0: none. */
 export function kmem_alloc(mp: vm_map_t, n: number): number {
@@ -481,16 +543,13 @@ export function kmem_alloc_placed(
   also: Also,
 ): number {
   const o = kernel_object();
-  const at = n > vm_page_count() ? 0 : reserve(mp, n, 0, o, place);
-  if (at === 0) return 0;
-  let made = run_make(o, at, n, true);
+  const ours = n > vm_page_count() ? null : reserve(mp, n, 0, o, place);
+  if (ours === null) return 0;
+  let made = run_make(o, ours.start, n, true);
   const more = made === 0 && kmem_shortage((flags & ~M_WAITOK) | M_NOWAIT, 0);
-  if (more) made = run_make(o, at, n, true);
-  if (made === n) {
-    kmem_settle(mp, at, 1, also);
-    return at;
-  }
-  kmem_discard(mp, at);
+  if (more) made = run_make(o, ours.start, n, true);
+  if (made === n) return settle(mp, ours, 1, also);
+  discard(mp, ours);
   return 0;
 }
 /** The same for malloc: `flags` are its. */
@@ -536,18 +595,18 @@ export function kmem_inside(first: number, end: number): boolean {
 export function kmem_free(mp: vm_map_t, at: number, n: number, also?: Also): boolean {
   const end = at + n;
   for (let from = at; from < end; ) {
-    const next = take_back(mp, from, end, from === at ? also : undefined);
-    if (next === 0) return false;
-    kmem_discard(mp, from);
-    from = next;
+    const ours = take_back(mp, from, end, from === at ? also : undefined);
+    if (ours === null) return false;
+    from = ours.end;
+    discard(mp, ours);
   }
   return true;
 }
 /**
- * The entry at `from`, cut at `end`, is in transition by this thread.  Returns where it ends; 0: it
- * could not be cut, or is under a window.
+ * The entry at `from`, cut at `end`, is in transition by this thread.  null: it could not be cut,
+ * or is under a window.
  */
-function take_back(mp: vm_map_t, from: number, end: number, also?: Also): number {
+function take_back(mp: vm_map_t, from: number, end: number, also?: Also): Ours | null {
   vm_map_lock(mp);
   while (windows_settle(mp, from, end)); // of the dead
   const e = vm_map_lookup_entry(mp, from);
@@ -558,9 +617,9 @@ function take_back(mp: vm_map_t, from: number, end: number, also?: Also): number
   const free = run_over(mp, from, Math.min(end, entry.end[e])) === NULL;
   const cut = free && vm_map_clip_start(mp, e, from) && vm_map_clip_end(mp, e, end);
   if (cut) kmem_hold(mp, e, also);
-  const next = cut ? entry.end[e] : 0;
+  const ours = cut ? mine(e) : null;
   vm_map_unlock(mp);
-  return next;
+  return ours;
 }
 
 /**
@@ -605,24 +664,26 @@ function orphans_end(): void {
 }
 function entries_of(is_gone: (tid: number) => boolean): void {
   for (const mp of system_maps()) {
-    for (let at = adopt(mp, is_gone); at !== 0; at = adopt(mp, is_gone)) kmem_discard(mp, at);
+    for (let e = adopt(mp, is_gone); e !== null; e = adopt(mp, is_gone)) discard(mp, e);
   }
 }
 /**
- * An entry in transition by somebody who is gone is so by this thread. Its start; 0: there is none.
+ * An entry in transition by somebody who is gone is so by this thread.  null: there is none.
  */
-function adopt(mp: vm_map_t, is_gone: (tid: number) => boolean): number {
+function adopt(mp: vm_map_t, is_gone: (tid: number) => boolean): Ours | null {
   const header = map_header(mp);
-  let at = 0;
   vm_map_lock(mp);
-  for (let e = entry.next[header]; e !== header && at === 0; e = entry.next[e]) {
-    if (entry.transition[e] === 0 || !is_gone(entry.transition[e])) continue;
+  let e = entry.next[header];
+  while (e !== header && (entry.transition[e] === 0 || !is_gone(entry.transition[e]))) {
+    e = entry.next[e];
+  }
+  if (e !== header) {
     undo_begin(map.lock, mp);
     save(entry.transition, e);
     entry.transition[e] = thr.tid;
     undo_end();
-    at = entry.start[e];
   }
+  const ours = e === header ? null : mine(e);
   vm_map_unlock(mp);
-  return at;
+  return ours;
 }

@@ -71,6 +71,7 @@ import { pmap_remove_all } from '../pmap/pmap.ts';
 import { vm_reserv_end } from '../page/vm_reserv.ts';
 import {
   PQ_CACHE,
+  PQ_NONE,
   page_queue,
   vm_page_activate,
   vm_page_held,
@@ -248,11 +249,9 @@ export function object_page_filled(m: number, o: vm_object_t, dirty = true): voi
  */
 export function object_page_ready(m: number, o: vm_object_t): void {
   if (opt.INVARIANTS && fictitious(m)) panic('vm_page_filled: a page of a device', m);
-  undo_begin(object.lock, o);
-  save(page.state, m);
-  page.state[m] = PAGE_VALID | PAGE_DIRTY;
-  vm_page_unbusy(m);
-  undo_end();
+  if (opt.INVARIANTS) mtx_assert(object.lock, o);
+  page.state[m] = PAGE_VALID | PAGE_DIRTY; // who dies here leaves a busy page, and it is that still
+  vm_page_idle(m);
   page_flash(m);
 }
 /**
@@ -364,7 +363,7 @@ export function object_page_free(m: number, o: vm_object_t, drop = false): void 
   if (vm_page_held(m) !== 0) panic('vm_page_free: freeing wired page', m, vm_page_wirings(m));
   const lent = vm_page_loans(m) > 0;
   pmap_remove_all(m);
-  if (page.busy[m] !== thr.tid) {
+  if (page_queue(m) !== PQ_NONE && page.busy[m] !== thr.tid) {
     // Who dies here leaves a page of the object, which the reaper finds, and puts on a queue again.
     undo_begin(object.lock, o);
     vm_page_busy(m);

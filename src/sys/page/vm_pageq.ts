@@ -658,6 +658,40 @@ export function vm_page_unwire_all(m: number): void {
   });
 }
 
+/** Pages of the kernel that are wired, or unwired, in one section. */
+const STEP_KERNEL = 8;
+/** Wires pages that are new, on no queue, and not wired yet: once each. */
+export function vm_page_wire_new(ms: readonly number[]): void {
+  each_step(ms, (m) => {
+    if (page.wired[m] !== 0) panic('vm_page_wire_new: wired', m, page.wired[m]);
+    page.wired[m] = 1;
+    return 1;
+  });
+}
+/** Ends all wirings of pages that are on no queue and not lent, as vm_page_unwire_all. */
+export function vm_page_unwire_kernel(ms: readonly number[]): void {
+  each_step(ms, (m) => {
+    const was = wirings(m);
+    page.wired[m] = 0;
+    return was > 0 ? -1 : 0;
+  });
+}
+/** Changes what is wired of each page; `by`: how many are wired more then. */
+function each_step(ms: readonly number[], by: (m: number) => number): void {
+  const r = root();
+  mtx_lock(pageq.lock, r);
+  undo_begin(pageq.lock, r);
+  for (let k = 0; k < ms.length; undo_commit()) {
+    save(pageq.wired, r);
+    for (const end = Math.min(k + STEP_KERNEL, ms.length); k < end; k++) {
+      save(page.wired, ms[k]);
+      pageq.wired[r] += by(ms[k]);
+    }
+  }
+  undo_end();
+  mtx_unlock(pageq.lock, r);
+}
+
 // --- loans ----------------------------------------------------------------------------------
 
 /** How often a page is lent. Right while its object is locked. */

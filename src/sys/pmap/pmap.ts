@@ -173,6 +173,26 @@ function filled(pm: pmap_t, at: number): void {
   const table = table_of(pm, at);
   if (page.state[table] === TABLE_ENTRIES) super_try(pm, at, table);
 }
+/**
+ * The same of pages `ms`, one after another from page number `at` on, for the kernel: wired, and
+ * this CPU will use them at once.  They are new.  Returns how many were mapped: the others for want
+ * of memory were not.
+ */
+export function pmap_enter_kernel(
+  pm: pmap_t,
+  at: number,
+  ms: readonly number[],
+  prot: number,
+): number {
+  const bits = PTE_VALID | PTE_WIRED | (prot & VM_PROT_WRITE ? PTE_WRITE : 0);
+  let n = 0;
+  mtx_lock(pmap.lock, pm);
+  for (; n < ms.length && enter(pm, at + n, ms[n], page_word(ms[n]) | bits); n++) {
+    use(pm, at + n, page_word(ms[n]) | bits, true);
+  }
+  mtx_unlock(pmap.lock, pm);
+  return n;
+}
 function enter(pm: pmap_t, at: number, m: number, pte: number): boolean {
   const table = table_make(pm, at);
   if (table === 0) return false;
