@@ -209,7 +209,8 @@ export function sysctl_number(type: SysctlType, value: number): Uint8Array {
 /**
  * Fixes how much of the old buffer a handler may touch while it holds a lock:
  * `len` bytes, 0 for all.  Does nothing for the kernel's own requests, without
- * an old buffer, and the second time.
+ * an old buffer, and the second time.  No page is wired: the buffer is an array of
+ * the host's, and no access to it faults.
  */
 export function sysctl_wire_old_buffer(req: SysctlRequest, len: number): number {
   return req.wire(len);

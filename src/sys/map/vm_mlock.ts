@@ -7,6 +7,10 @@
  *
  * A program's locks do not nest: what was locked often is unlocked once.  A fork inherits none.
  *
+ * In BSD sysctl wires the buffer of its caller so, and physio those of raw reads.  Here a caller's
+ * buffer is an array of the host's, which cannot fault, and files come in by pagers, into pages
+ * that are busy: neither has anything to wire.  What waits for such wirings is there (vm_hold.ts).
+ *
  * Where security.bsd.unprivileged_mlock is 0 nobody may lock.  The limits, and what is mapped after
  * mlockall(MCL_FUTURE), are in vm_wire_limits.ts.
  */
