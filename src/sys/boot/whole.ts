@@ -18,7 +18,7 @@ import {
 import { memguard_check } from '../kmem/memguard_check.ts';
 import { item_history, note_zalloc, note_zfree } from '../kmem/kern_note.ts';
 import { audit_switch } from '../kmem/kern_audit.ts';
-import { sample_redraw, sample_switch } from '../kmem/kern_stack_sample.ts';
+import { sample_none, sample_redraw, sample_switch } from '../kmem/kern_stack_sample.ts';
 import { stackprof_report } from '../kmem/kern_stackprof.ts';
 import { parts_begin } from '../machine/parts.ts';
 import { help_texts } from '../machine/sysctl_decl.ts';
@@ -52,7 +52,7 @@ const detect = {
   what: detect_what,
 };
 const debug = { kdb_enter, kdb_panic, panic_dump, nomem_dump, dump_request };
-const note = { zalloc: note_zalloc, zfree: note_zfree };
+const note = { zalloc: note_zalloc, zfree: note_zfree, quiet: sample_none };
 const stack_parts = {
   detect,
   memguard,

@@ -15,7 +15,7 @@ import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { get64 } from '../machine/struct.ts';
 import { sysctl_number } from '../machine/sysctl_decl.ts';
 import { Crew, within } from '../machine/workers.test.lib.ts';
-import { M_NOWAIT, M_WAITOK } from '../h/malloc_flags.ts';
+import { M_NOWAIT, M_WAITOK, M_ZERO } from '../h/malloc_flags.ts';
 import type { malloc_type_t } from '../h/malloc.ts';
 import { SK_TYPE, SK_ZONE, stack, type stack_t } from '../h/stack.ts';
 import { UMA_ZFLAG_PROGRAM } from '../h/uma.ts';
@@ -24,6 +24,7 @@ import { kernel_sysctlbyname } from '../observe/kern_sysctl.ts';
 import { uma_check } from '../uma/uma_check.ts';
 import { uma_zalloc, uma_zfree } from '../uma/uma_core.ts';
 import { down, up } from '../uma/uma.test.lib.ts';
+import { zone_present } from '../uma/uma_stats.ts';
 import { uma_zcreate, uma_zdestroy } from '../uma/uma_zone.ts';
 import { free, malloc, realloc } from './kern_malloc.ts';
 import { malloc_type_attach } from './kern_malloc_type.ts';
@@ -123,6 +124,39 @@ test('items of zones of a program are noted, those of the kernel are not', () =>
   uma_zfree(own, other);
   uma_zdestroy(z);
   uma_zdestroy(own);
+});
+test('items that are only counted are taken and given as ever, and some are noted', () => {
+  begin(4000, { INVARIANTS: false });
+  const z = uma_zcreate('conn', 200, { flags: UMA_ZFLAG_PROGRAM });
+  const draw = dice(SEED);
+  const held = new Set<number>();
+  let noted = 0;
+  for (let i = 0; i < 20_000; i++) {
+    if (held.size < 300 && draw(2) === 0) {
+      const item = uma_zalloc(z, draw(2) === 0 ? M_NOWAIT : M_NOWAIT | M_ZERO);
+      assert.ok(item !== 0 && !held.has(item), `seed ${SEED}`);
+      held.add(item);
+    } else if (held.size > 0) {
+      const [item] = held;
+      held.delete(item);
+      uma_zfree(z, item);
+    }
+    if (i % 1000 === 0) {
+      const all = samples_list();
+      assert.ok(
+        all.every((s) => held.has(s.item)),
+        `seed ${SEED}`,
+      );
+      noted += all.length;
+    }
+  }
+  // Of 20 times some 80 items the 21st part: none at all is once in 10^30 seeds.
+  assert.ok(noted > 0);
+  for (const item of held) uma_zfree(z, item);
+  assert.equal(samples_list().length, 0);
+  const { allocs, frees, used } = zone_present(z);
+  assert.ok(allocs === frees && used === 0 && allocs > 5000);
+  uma_zdestroy(z);
 });
 test('turned off, all is forgotten; on again, it begins anew; frees go their ways', () => {
   begin(1, { INVARIANTS: false });

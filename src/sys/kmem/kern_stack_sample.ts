@@ -165,6 +165,10 @@ function sum_up(s: stack_t, n: number, size: number): void {
 
 // --- the end of one -----------------------------------------------------------------------------
 
+/** Whether no sample is of the item, nor of others of its page; a look without the lock. */
+export function sample_none(item: number): boolean {
+  return list_is_empty(lists, stack_anchor(), item);
+}
 /** The block or item at word `item` is about to be freed: nothing is noted of it any more. */
 export function sample_remove(item: number): void {
   const r = stack_anchor();

@@ -48,6 +48,8 @@ export interface MallocDetect {
 export interface ZoneNote {
   /** An item was taken, and nobody has it yet. */
   readonly zalloc: (z: number, item: number) => void;
+  /** Whether nothing is noted of the item, nor of others of its page. */
+  readonly quiet: (item: number) => boolean;
   /** One is about to be given back. */
   readonly zfree: (z: number, item: number) => void;
 }

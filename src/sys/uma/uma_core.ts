@@ -44,6 +44,7 @@ import { panic } from '../machine/panic.ts';
 import { kernel_parts, witness_sleep } from '../machine/parts.ts';
 import { add64, field_word, NULL } from '../machine/struct.ts';
 import { vector_call } from '../machine/vectors.ts';
+import { MD_STACK } from '../h/malloc.ts';
 import { M_NORECLAIM, M_NOWAIT, M_WAITOK, M_ZERO as M_ZERO_ } from '../h/malloc_flags.ts';
 import {
   type bucket_t,
@@ -261,6 +262,7 @@ function uma_zalloc_finish(z: zone_t, item: number, arg: number, flags: number):
   return item;
 }
 function uma_zfree_hooks(z: zone_t, item: number, arg: number): void {
+  if (only_counted(z) && kernel_parts.note?.quiet(item) && zfree_counted(z, item)) return;
   const outer = kernel_enter();
   try {
     zfree_hooks(z, item, arg);
@@ -280,6 +282,32 @@ function zfree_hooks(z: zone_t, item: number, arg: number): void {
   }
   bucket_put(b, item);
 }
+/** Whether requests of a zone come off the fast path to be counted, and for nothing else. */
+function only_counted(z: zone_t): boolean {
+  return zone.hooks[z] === ZH_NOTE && uma_root.detect[uma()] === MD_STACK;
+}
+/** An item, if it is not its turn to be noted (kmem/kern_malloc_counted.ts). 0: the slow way. */
+function zalloc_counted(z: zone_t, flags: number): number {
+  const left = pcpu.sample_left[thr.pc] - zone.size[z];
+  const c = ((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t;
+  const b = cache.cur[c];
+  const n = bucket.cnt[b] - 1;
+  if (left <= 0 || n < 0) return 0;
+  const item = bucket.item[((b + n) | 0) as bucket_t];
+  if ((flags & M_ZERO) !== 0) hw.fill(item, 0, (zone.size[z] + 3) >> 2);
+  pcpu.sample_left[thr.pc] = left;
+  if (opt.SIM) sim_point(b);
+  bucket.cnt[b] = n;
+  cache_count(c);
+  return item;
+}
+/** Frees an item of which nothing is noted. False: the slow way. */
+function zfree_counted(z: zone_t, item: number): boolean {
+  const b = cache.cur[((z + CACHES + (hot.cpu << SHIFT)) | 0) as number as cache_t];
+  if (bucket.cnt[b] >= bucket.entries[b]) return false;
+  bucket_put(b, item);
+  return true;
+}
 function zone_fini_item(z: zone_t, item: number): void {
   if (zone.zfini[z] !== 0) {
     vector_call<(item: number, size: number) => void>(zone.zfini[z])(item, zone.size[z]);
@@ -298,6 +326,8 @@ function count_failure(z: zone_t): void {
  * something is to be done with the item before it is handed out.
  */
 export function uma_zalloc_slow(z: zone_t, arg: number, flags: number): number {
+  const counted = only_counted(z) ? zalloc_counted(z, flags) : 0;
+  if (counted !== 0) return counted;
   const outer = kernel_enter();
   let item = 0;
   try {
