@@ -105,10 +105,6 @@ export function sample_switch(on: boolean): void {
   uma_notes();
   while (!on && forget_some(r));
 }
-/** Whether requests are noted. */
-export function sampling(): boolean {
-  return root.sampling[stack_anchor()] !== 0;
-}
 
 // --- noting -------------------------------------------------------------------------------------
 
