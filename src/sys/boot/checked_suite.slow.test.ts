@@ -27,6 +27,8 @@ const GROUPS: [path: string, ...left_out: string[]][][] = [
     ['sys/kmem/kern_stack.test.ts', 'a number that is none'],
     ['sys/kmem/kern_stack_sample.test.ts', 'two threads'],
     ['sys/kmem/redzone.test.ts', 'each byte of each side', 'realloc goes both ways'],
+    ['sys/kmem/kern_audit.test.ts', 'two threads'],
+    ['lib/debug.test.ts'],
     ['sys/kmem/kern_multizone.test.ts'],
     ['sys/kmem/memguard.test.ts', 'divisors that are none', 'their addresses are nobody'],
   ],

@@ -12,8 +12,10 @@
  * boot({ debug: true }) is `advanced`, with what only a boot can set besides (main.ts).
  */
 import { ENOENT, EOPNOTSUPP, EINVAL, KmemError } from '../machine/errno.ts';
+import { atomic_store } from '../machine/atomic.ts';
 import { kernel_parts } from '../machine/parts.ts';
 import { CTLFLAG_RW, sysctl_decls, sysctl_number, sysctl_proc } from '../machine/sysctl_decl.ts';
+import { field_word } from '../machine/struct.ts';
 import { stack_root } from '../h/stack.ts';
 import { stack_anchor } from '../kmem/kern_stack_vars.ts';
 import { kernel_sysctlbyname } from '../observe/kern_sysctl.ts';
@@ -54,7 +56,7 @@ export function debug_level_set(level: DebugLevel): number {
     const { error } = kernel_sysctlbyname(name, null, bytes_of(name, values[n]));
     if (error !== 0 && error !== ENOENT) return error;
   }
-  stack_root.level[stack_anchor()] = n;
+  atomic_store(field_word(stack_root.level, stack_anchor()), n);
   return 0;
 }
 function bytes_of(name: string, value: number | string): Uint8Array {
