@@ -286,7 +286,7 @@ export class Player {
     return Math.imul(id ^ (owner << 24), 0x9e3779b1) | 1;
   }
   #fill(id: number, p: number, size: number): void {
-    const n = Math.ceil(size / 4); // a size may pass 2 GiB
+    const n = Math.floor(size / 4); // whole words, as they are looked at; a size may pass 2 GiB
     const v = this.#pattern(id);
     const words = mem.I32;
     if (n > FILL_BY_VIEW) words.fill(v, p, p + n);

@@ -5,6 +5,8 @@
  * that made the recorded requests; the kernel's own accounts add up.
  */
 import assert from 'node:assert/strict';
+import { counter_get } from '../../sys/machine/counter.ts';
+import { v_found } from '../../sys/kmem/redzone_vars.ts';
 import { live_types } from './heap_figures.ts';
 import { type ReplayOptions, type ReplayOutcome, replay } from './replay.ts';
 import type { SiteFigures, TraceDocument } from '../read/trace_stats.ts';
@@ -26,6 +28,7 @@ export async function plays_as_recorded(
   let zones_add_up = false;
   const inspect = (): void => {
     accounts_add_up();
+    assert.equal(counter_get(v_found), 0, 'written beside a block');
     zones_add_up = true;
   };
   const several = cpus > 1 && !file.includes('threads') ? { programs: cpus } : {};

@@ -59,6 +59,17 @@ test('INVARIANTS and WITNESS watch a replay of two programs', async () => {
   await plays_as_recorded(join(BUNDLED, name), 2, bundled[name], { options });
 });
 
+test('redzones watch a replay: no player writes beside a block', async () => {
+  const set = { 'vm.redzone.enable': '1' };
+  for (const [name, cpus] of [
+    ['make.mtrace.gz', 2],
+    ['edges.mtrace.gz', 1],
+    ['redis.threads.gz', 2],
+  ] as const) {
+    await plays_as_recorded(join(BUNDLED, name), cpus, bundled[name], { set });
+  }
+});
+
 test('types: call sites, modules, or one for all; the sums stay the same', async () => {
   const name = 'gm.mtrace.gz';
   const file = join(BUNDLED, name);
