@@ -66,7 +66,8 @@ test('comments go with their lines; what is told to a bundler, and texts, stay',
 });
 
 const DECLARES =
-  "import { sysctl_int, sysctl_value as other } from '../machine/sysctl_decl.js';\n" +
+  'import { sysctl_int, sysctl_string, sysctl_value as other } from ' +
+  "'../machine/sysctl_decl.js';\n" +
   "import { counter_u64 } from '../machine/counter.js';\n";
 
 test('help goes into the table; what checks its value, or is computed, keeps it', () => {
@@ -78,6 +79,7 @@ counter_u64('vm.d', 'of d');
 sysctl_int('vm.e', { value: 1, help: 'kept', check: even });
 sysctl_int(name, { help: 'kept' });
 counter_u64('vm.f', named);
+sysctl_string('vm.h', { bytes: 8, help: 'of h' });
 sysctl_proc('vm.g', { help: 'kept: from elsewhere' });
 const t = { help: 'kept' };\n`;
   assert.equal(
@@ -89,10 +91,11 @@ counter_u64('vm.d');
 sysctl_int('vm.e', { value: 1, help: 'kept', check: even });
 sysctl_int(name, { help: 'kept' });
 counter_u64('vm.f', named);
+sysctl_string('vm.h', { bytes: 8 });
 sysctl_proc('vm.g', { help: 'kept: from elsewhere' });
 const t = { help: 'kept' };\n`,
   );
-  const said = { 'vm.d': 'of d', 'vm.c': 'of c', 'vm.b': "of b's", 'vm.a': 'of a' };
+  const said = { 'vm.h': 'of h', 'vm.d': 'of d', 'vm.c': 'of c', 'vm.b': "of b's", 'vm.a': 'of a' };
   assert.deepEqual(Object.fromEntries(help), said);
 });
 test('the table has the help of declarations before its own', () => {

@@ -36,7 +36,7 @@ const HELP_ARGUMENT: Readonly<Record<string, number>> = {
   col32: 1,
 };
 /** What declares variables and counters, and where: their first argument is the name. */
-const DECLARES = /^(?:sysctl_(?:int|uint|ulong|proc|value)|counter_u64)$/;
+const DECLARES = /^(?:sysctl_(?:int|uint|ulong|string|proc|value)|counter_u64)$/;
 const DECLARED_BY = /\/(?:sysctl_decl|counter)\.js$/;
 /** Where the table of help begins. */
 const HELP_TABLE = /(\bHELP\b[^=]*= \{)/;
