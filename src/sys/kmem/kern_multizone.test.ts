@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { kconsole } from '../machine/kconsole.ts';
 import { mem } from '../machine/memory.ts';
+import { panic } from '../machine/panic.ts';
 import { type malloc_type_t, malloc_type } from '../h/malloc.ts';
 import { uma_keg, uma_slab } from '../h/uma.ts';
 import { sysctl_read } from '../observe/kern_sysctl.ts';
@@ -195,6 +196,25 @@ test('an overrun stays in its class, and the report says who may have done it', 
   const found = JSON.parse(`[${types}]`) as string[];
   assert.ok(found.includes('culprit') && found.includes('caller'));
   assert.ok(!found.includes('victim') && !found.includes('bystander'));
+});
+test('a panic that names a zone of malloc says who takes from it', async () => {
+  const texts: [text: string, zone: string | null][] = [
+    ['uma: item given out twice: 449088 64-3', '64-3'],
+    ['Duplicate free of item: 449088 from zone 4096-7', '4096-7'],
+    ['uma: Freed item did not belong to zone: 449088 16-0', '16-0'],
+    ['Duplicate free of item: 449088', null],
+    ['what lies from 100-200', null],
+  ];
+  for (const [text, zone] of texts) {
+    many(8);
+    for (const name of ['c', 'g', 'h']) malloc_type_attach(name); // classes 3, 7 and 0
+    const said: string[] = [];
+    kconsole.print = (line) => void said.push(line);
+    panics(() => panic(text), /panic: /);
+    assert.equal(said.length, zone === null ? 0 : 1, text);
+    if (zone !== null) assert.ok(said[0].startsWith(`Damage in zone ${zone} of types "`), said[0]);
+    await down();
+  }
 });
 test('a type that is not registered has a class, too', () => {
   many(8);

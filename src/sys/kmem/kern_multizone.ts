@@ -140,11 +140,11 @@ export function multizone_damage(zone: string): void {
   const subzone = /^\d+-(\d+)$/.exec(zone)?.[1];
   if (subzone === undefined || multizones() === 1) return;
   const names = multizone_types(Number(subzone)).map((name) => JSON.stringify(name));
-  kconsole.print(`${MULTIZONE_DAMAGE} ${zone} of types ${names.join(', ')}`);
+  if (names.length > 0) kconsole.print(`${MULTIZONE_DAMAGE} ${zone} of types ${names.join(', ')}`);
 }
 /** The same when the machine stops, if that is why. A line of the panic table. */
 export function multizone_panic(): void {
   const text = get_string(machine.panic_text, M, PANIC_TEXT_WORDS);
-  const zone = /\bzone (\d+-\d+)\b/.exec(text)?.[1];
+  const zone = /\b(?:16|32|64|128|256|512|1024|2048|4096)-\d+\b/.exec(text)?.[0];
   if (zone !== undefined) multizone_damage(zone);
 }
