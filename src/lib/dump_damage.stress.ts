@@ -9,8 +9,8 @@ import { SEED } from '../sys/machine/seed.test.lib.ts';
 import { good_dump, READER_MB, read_damaged } from './dump_damage.test.lib.ts';
 
 const DUMPS = Number(process.argv[2] ?? 10_000);
-/** Dumps that a process reads: memory of those before may still be waiting to be collected. */
-const EACH = 200;
+/** Dumps that a process reads. */
+const EACH = 1000;
 const folder = mkdtempSync(join(tmpdir(), 'kmem-damage-'));
 const good = join(folder, 'good');
 good_dump(good);

@@ -55,7 +55,7 @@ export async function read_damaged(
   count: number,
 ): Promise<Damage> {
   const file = fileURLToPath(new URL('./dump_damage.test.program.ts', import.meta.url));
-  const args = [file, good, String(seed), String(first), String(count)];
+  const args = ['--expose-gc', file, good, String(seed), String(first), String(count)];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const exit = once(child, 'close');
   let said = '';

@@ -73,31 +73,46 @@ export interface Kvm {
 
 // --- the copy --------------------------------------------------------------------------
 
-/** Copies a source's memory over what `all` has. A string says what is wrong. */
-function copy(source: MemorySource, all: Int32Array): string {
+/**
+ * Copies a source's memory over what `all` has.  `untouched` has the places of pieces that were
+ * holes in the source and are zero in `all`; null: all of it is zero.  Pieces that still are holes
+ * are left out.  Returns these, or a string that says what is wrong.
+ */
+function copy(
+  source: MemorySource,
+  all: Int32Array,
+  untouched: ReadonlySet<number> | null,
+): ReadonlySet<number> | string {
+  const holes = new Set<number>();
   const { base, live } = source;
   const { size } = source.head;
   const piece = new Int32Array(Math.min(PIECE, size) >> 2);
   const bytes = new Uint8Array(piece.buffer);
   for (let at = 0; at < size; at += bytes.length) {
     const n = Math.min(bytes.length, size - at);
+    const zero = untouched === null || untouched.has(at);
+    if (zero && source.hole?.(at, n)) {
+      holes.add(at);
+      continue;
+    }
     const got = source.read(at, bytes.subarray(0, n));
     const place = live ? `address ${(base + at).toString(16)}` : `byte ${base + at}`;
     if (got < 0) return `${place}: ${errno_name(-got)}: it cannot be read`;
     if (got < n) return `${place}: it ends here: ${live ? 'the program ended' : 'it was cut'}`;
     pages_take(all, at, piece, n);
   }
-  return '';
+  return holes;
 }
-/** Memory with a copy of the source's. A string says what is wrong. */
-function load(source: MemorySource): SharedArrayBuffer | string {
+/** Memory with a copy of the source's, and its holes. A string says what is wrong. */
+function load(source: MemorySource): { memory: SharedMemory; holes: ReadonlySet<number> } | string {
   let memory: SharedArrayBuffer;
   try {
     memory = memory_create(source.head.size, 'atomics') as SharedArrayBuffer;
   } catch (e) {
     return (e as Error).message;
   }
-  return copy(source, new Int32Array(memory)) || memory;
+  const holes = copy(source, new Int32Array(memory), null);
+  return typeof holes === 'string' ? holes : { memory, holes };
 }
 interface Loaded {
   readonly source: MemorySource;
@@ -292,7 +307,7 @@ function same(a: Int32Array | null, b: Int32Array | null): boolean {
   return a !== null && b !== null && a.length === b.length && a.every((n, i) => n === b[i]);
 }
 /** Copies a live source once more. True: nothing was taken or freed meanwhile; or what is wrong. */
-function copy_again(source: MemorySource): boolean | string {
+function copy_again(source: MemorySource, holes: ReadonlySet<number>): boolean | string {
   let runs: Runs;
   try {
     runs = count_runs();
@@ -300,8 +315,8 @@ function copy_again(source: MemorySource): boolean | string {
     return false; // the first copy is no whole picture: no second one would be proved
   }
   const before = counts_now(source, runs);
-  const fault = copy(source, mem.I32);
-  if (fault !== '') return fault;
+  const again = copy(source, mem.I32, holes);
+  if (typeof again === 'string') return again;
   return same(before, counts_now(source, runs));
 }
 
@@ -314,11 +329,12 @@ function copy_again(source: MemorySource): boolean | string {
 export function kvm_open_source(source: MemorySource): Kvm | string {
   const own = source.kind === 'own';
   if (thr.cpu >= 0 && !own) return 'EBUSY: this thread is a CPU of a machine: read it in another';
-  const memory = source.memory ?? load(source);
-  if (typeof memory === 'string') return memory;
+  const loaded = source.memory ? { memory: source.memory, holes: new Set<number>() } : load(source);
+  if (typeof loaded === 'string') return loaded;
+  const { memory, holes } = loaded;
   const fault = bind({ source, memory });
   if (fault !== '') return fault;
-  const again = source.live && !own ? copy_again(source) : false;
+  const again = source.live && !own ? copy_again(source, holes) : false;
   if (typeof again === 'string') return again;
   let damage = '';
   return {

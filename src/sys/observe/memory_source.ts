@@ -70,6 +70,8 @@ export interface MemorySource {
   readonly live: boolean;
   /** Reads from byte `at` of the memory on. Bytes read, fewer at the end; or an errno, negated. */
   read(at: number, into: Uint8Array): number;
+  /** Whether nobody ever touched `n` bytes from `at` on, which are zero then; not all can tell. */
+  hole?(at: number, n: number): boolean;
   /** Ends it. 0, or an errno. */
   close(): number;
 }

@@ -3,6 +3,7 @@
  *
  *      /proc/PID/maps     every writable mapping: does a machine begin there?
  *      /proc/PID/mem      its bytes, by address
+ *      /proc/PID/pagemap  which of its pages were ever touched: the others are zero
  *
  * The program is not asked and does not notice: so this works while its event loop is stuck, and
  * while it has no control socket.  Nothing is stopped, either: what is read may belong to
@@ -82,6 +83,39 @@ function machines_of(st: number, maps: string): Candidate[] {
   const read = (at: number, into: Uint8Array): number => store_read(st, at, into);
   return mappings(maps).flatMap(({ start, end }) => machines_in(read, start, end));
 }
+const PAGEMAP_BYTES = 8;
+/** In the last byte of a page's entry: it is in memory, or in the system's swap area. */
+const PAGE_THERE = 0xc0;
+/**
+ * What tells the pages of a memory at `base` that were never touched: to read these would have the
+ * system make something of each.  Null where it cannot be told.
+ */
+function page_holes(
+  proc: string,
+  pid: number,
+  base: number,
+): { hole(at: number, n: number): boolean; close(): void } | null {
+  const smaps = text_of(`${proc}/self/smaps`);
+  const kb =
+    typeof smaps === 'string' ? /^KernelPageSize:\s+(\d+) kB/m.exec(smaps)?.[1] : undefined;
+  const st = kb === undefined ? -1 : store_open(`${proc}/${pid}/pagemap`, STORE_READ);
+  if (st < 0) return null;
+  const size = Number(kb) * 1024;
+  return {
+    hole: (at, n) => {
+      const first = Math.floor((base + at) / size);
+      const entries = new Uint8Array((Math.ceil((base + at + n) / size) - first) * PAGEMAP_BYTES);
+      if (store_read(st, first * PAGEMAP_BYTES, entries) !== entries.length) return false;
+      for (let i = PAGEMAP_BYTES - 1; i < entries.length; i += PAGEMAP_BYTES) {
+        if ((entries[i] & PAGE_THERE) !== 0) return false;
+      }
+      return true;
+    },
+    close: () => {
+      store_close(st); // errno: it was only read
+    },
+  };
+}
 /**
  * The machine of a process; of several the one with that id.  A string says in one line why there
  * is none that can be read, and what to set.  `proc`: where the system shows its processes.
@@ -106,8 +140,14 @@ export function process_source(pid: number, id?: string, proc = '/proc'): Memory
     ...chosen,
     live: true,
   });
+  const holes = page_holes(proc, pid, chosen.base);
   // What the system has not mapped there any more is an error to it; here it is the end.
-  return { ...source, read: (at, into) => or_end(source.read(at, into)) };
+  const read: MemorySource['read'] = (at, into) => or_end(source.read(at, into));
+  const close = (): number => {
+    holes?.close();
+    return source.close();
+  };
+  return { ...source, ...(holes && { hole: holes.hole }), read, close };
 }
 function or_end(got: number): number {
   return got === -EIO ? 0 : got;
