@@ -130,6 +130,25 @@ test('two machines of a process: the one that is chosen', { skip: !linux }, asyn
   }
 });
 
+test('no room for it: no file is left, and a line says so', { skip: !linux }, async () => {
+  const p = await program('stuck');
+  // As a full disk does it, the system refuses to write beyond a size.
+  const limit = 'trap "" XFSZ; ulimit -f 100; exec "$0" "$@"';
+  const args = [KMEM, 'dump', String(p.pid), '--timeout', '1', '-o', 'large.core'];
+  const ran = spawnSync('/bin/sh', ['-c', limit, process.execPath, ...args], {
+    encoding: 'utf8',
+    cwd: folder,
+    env: { ...process.env, XDG_RUNTIME_DIR: folder },
+  });
+  await kill(p);
+  assert.deepEqual([ran.status, ran.stdout], [1, '']);
+  assert.match(ran.stderr, /^kmem dump: EFBIG: dump: [^\n]+: a file may not be so long [^\n]+\n$/);
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.startsWith('large')),
+    [],
+  );
+});
+
 test("another user's program is not read, and a line says why", async (t) => {
   if (!linux || process.geteuid?.() !== 0) return t.skip('skipped: needs root');
   const p = await program('stuck');
