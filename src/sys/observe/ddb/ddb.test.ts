@@ -309,6 +309,15 @@ describe('a machine with two workers, and its dump', () => {
     ];
     for (const [line, layout] of layouts) assert.match(run(line), layout, line);
   });
+  test('a lock that is held: its state, its owner', () => {
+    const { run } = session();
+    const at = /mutex 'm0' r = 0 \((0x[0-9a-f]+)\)/.exec(run('show alllocks'))?.[1];
+    assert.match(
+      run(`show lock ${at}`),
+      /^ class: user mtx \(mtx\)\n name: mutex 'm0'\n flags: \{DUPOK\}\n state: OWNED<WAITERS/,
+    );
+    assert.match(run(`show lock ${at}`), /\n owner: CPU 1 \(thread \d+, tid \d+\)\n$/);
+  });
   test('show malloc and show uma have the figures of vmstat', () => {
     const { run } = session();
     const rows = run('show malloc').split('\n').slice(1, -1);
