@@ -263,6 +263,30 @@ test('of a file, from an offset on', async (t) => {
   rmSync(folder, { recursive: true });
 });
 
+test('pages of a file that are all there are mapped ahead as one', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'kmem-super-'));
+  const path = join(folder, 'f');
+  writeFileSync(path, Buffer.alloc(2 * SUPER, 7));
+  const machine = testMachine(t, { memory: '64M', cpus: 2 });
+  const [one, two] = ['one', 'two'].map((name) => machine.space(name));
+  const m = one.mmap({ file: path, align: 'super' });
+  for (let at = 0; at < m.length; at += PAGE) assert.equal(m.getU8(at), 7);
+  assert.equal(one.regions()[0].super, 2 * SUPER);
+  const n = two.mmap({ file: path, align: 'super' });
+  const faults = machine.sysctl('vm.stats.vm.v_vm_faults');
+  n.advise('willneed');
+  assert.equal(two.regions()[0].super, 2 * SUPER);
+  assert.equal(machine.sysctl('vm.pmap.pde.mappings'), 2);
+  for (let at = 0; at < n.length; at += 5 * PAGE) assert.equal(n.getU8(at), 7);
+  assert.equal(machine.sysctl('vm.stats.vm.v_vm_faults'), faults);
+  assert.equal(two.resident, 2 * SUPER);
+  one.destroy();
+  n.lock(PAGE, PAGE);
+  assert.equal(n.getU8(SUPER), 7);
+  two.destroy();
+  vm_checks();
+  rmSync(folder, { recursive: true });
+});
 test('vm.reserv.order says how many pages of a file come together', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'kmem-super-'));
   const path = join(folder, 'f');

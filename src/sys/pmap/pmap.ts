@@ -67,6 +67,7 @@ import {
 import {
   super_demote,
   super_is,
+  super_mapped,
   super_open,
   super_close,
   super_sampled,
@@ -223,6 +224,44 @@ function enter(pm: pmap_t, at: number, m: number, pte: number): boolean {
   if (old === 0 || (same && (old & ~pte & PTE_WRITE) === 0)) return true;
   tlb_shoot(pm, at, 1, same);
   if (!same) pv_remove(pte_page(old), pm, at);
+  return true;
+}
+/** Entries that are made in one section. */
+const ENTER_BATCH = 8;
+/**
+ * Maps the pages of a superpage, from page m on, at page number `at`, a multiple of 1024, for
+ * reading.  They lie side by side, and the caller has the object of all of them locked.  False:
+ * something is mapped there, or no memory; nothing has changed.
+ */
+export function pmap_enter_super(pm: pmap_t, at: number, m: number): boolean {
+  mtx_lock(pmap.lock, pm);
+  const table = table_make(pm, at);
+  const done = table !== 0 && page.state[table] === 0 && enter_row(pm, at, m, table);
+  if (table !== 0 && page.state[table] === 0) table_free(pm, at >>> TABLE_SHIFT);
+  mtx_unlock(pmap.lock, pm);
+  return done;
+}
+function enter_row(pm: pmap_t, at: number, m: number, table: number): boolean {
+  for (let k = 0; k < TABLE_ENTRIES; k++) {
+    if ((page.queue[m + k] & PQ_MASK) === PQ_CACHE) vm_page_activate(m + k);
+    if (pv_enter(m + k, pm, at + k)) continue;
+    for (let i = 0; i < k; i++) pv_remove(m + i, pm, at + i);
+    return false;
+  }
+  const w = page_word(table);
+  for (let k = 0; k < TABLE_ENTRIES; k += ENTER_BATCH) {
+    undo_begin(pmap.lock, pm);
+    save(page.state, table);
+    save(pmap.resident, pm);
+    page.state[table] += ENTER_BATCH;
+    pmap.resident[pm] += ENTER_BATCH;
+    for (let i = k; i < k + ENTER_BATCH; i++) {
+      save_word(w + i);
+      mem.I32[w + i] = page_word(m + i) | PTE_VALID;
+    }
+    undo_end();
+  }
+  super_mapped(pm, at, table);
   return true;
 }
 /** Whether a page may be mapped ahead at page number `at`: nothing is, and its table is there. */

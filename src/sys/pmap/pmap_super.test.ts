@@ -18,16 +18,20 @@ import {
   pmap_change_wiring,
   pmap_clear_modify,
   pmap_enter,
+  pmap_enter_super,
   pmap_extract,
   pmap_is_modified,
   pmap_pinit,
   pmap_protect,
+  pmap_release,
   pmap_remove,
+  pmap_remove_all,
   pmap_translate,
   pmap_ts_referenced,
 } from './pmap.ts';
 import { down, mapped } from './pmap.fuzz.ts';
 import { pmap_check } from './pmap_check.ts';
+import { pv_all } from './pmap_pv.ts';
 import { is_super, pde, play_super, run_of_pages } from './pmap_super.fuzz.ts';
 import { tlb_supers } from './pmap_tlb.ts';
 
@@ -201,6 +205,30 @@ test('a write that is to be noted anew demotes, unless nobody may write', () => 
     pmap_translate(pm, AT + 1, true);
     assert.ok(pmap_is_modified(first + 1));
     assert.ok(is_super(pm, AT));
+  });
+});
+test('all pages of a run are mapped at once by another pmap, or none', () => {
+  mapping(VM_PROT_WRITE, (pm, first) => {
+    const other = pmap_pinit();
+    for (let n = 0; ; n++) {
+      let left = n;
+      page_failpoint.refuse = () => left-- <= 0;
+      if (pmap_enter_super(other, 7 * N, first)) break;
+      assert.deepEqual([pmap.resident[other], pmap.tables[other]], [0, 0]);
+      assert.equal(pv_all(first + 3).length, 1);
+      pmap_check(other);
+    }
+    page_failpoint.refuse = null;
+    assert.equal(pde('mappings'), 1);
+    assert.ok(is_super(other, 7 * N) && is_super(pm, AT));
+    assert.equal(pmap_enter_super(other, 7 * N, first), false, 'it is there already');
+    assert.deepEqual(mapped(other, 7 * N + 9), { m: first + 9, write: false, wired: false });
+    assert.equal(pmap_translate(other, 7 * N + 9, false), (first + 9) << 10);
+    pmap_check(other);
+    pmap_remove_all(first + 9);
+    assert.equal(is_super(other, 7 * N) || is_super(pm, AT), false);
+    pmap_remove(other, 7 * N, 8 * N);
+    pmap_release(other);
   });
 });
 test('no memory for the tags: the table is walked', () => {

@@ -81,6 +81,11 @@ const v_failures = counter_u64(
   'Full page tables of a run of pages that could not be promoted: rights or uses differ',
 );
 
+const v_mappings = counter_u64(
+  'vm.pmap.pde.mappings',
+  'Superpages that were mapped ahead as such, of pages that were all there',
+);
+
 /** Whether superpages are made in this machine. */
 export function super_enabled(): boolean {
   const v = sysctl_get(enabled);
@@ -162,14 +167,20 @@ function cut_all(pm: pmap_t, at: number, w: number): void {
   }
   tlb_shoot(pm, at - (at & LAST), TABLE_ENTRIES, true);
 }
-function super_make(pm: pmap_t, key: number, table: number): void {
-  page.ref[table] = 1;
+function super_make(pm: pmap_t, key: number, table: number, used = true): void {
+  page.ref[table] = used ? 1 : 0;
   undo_begin(pmap.lock, pm);
   radix_replace(pmap_index(pm), key, -table);
   save(pmap.supers, pm);
   pmap.supers[pm]++;
   undo_end();
 }
+/** Of entries that were made by one call for pages that are all there, and are a row. */
+export function super_mapped(pm: pmap_t, at: number, table: number): void {
+  super_make(pm, at >>> TABLE_SHIFT, table, false);
+  counter_add(v_mappings, 1);
+}
+
 // --- demoted -----------------------------------------------------------------------------------
 
 /** A part is about to change around page number `at`: it is single pages from here on. */
