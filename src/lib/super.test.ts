@@ -287,6 +287,19 @@ test('pages of a file that are all there are mapped ahead as one', (t) => {
   vm_checks();
   rmSync(folder, { recursive: true });
 });
+test('in a checked machine every word is touched under its lock', (t) => {
+  const machine = testMachine(t, { memory: '64M', cpus: 2, checked: true });
+  const space = machine.space('s');
+  const m = space.mmap({ length: SUPER, align: 'super' });
+  for (let at = 0; at < SUPER; at += PAGE) m.setU32(at, at);
+  assert.equal(space.regions()[0].super, SUPER);
+  assert.equal(m.getU32(SUPER - PAGE), SUPER - PAGE);
+  m.lend(0, PAGE).dispose();
+  assert.equal(space.regions()[0].super, 0);
+  assert.equal(m.getU32(PAGE), PAGE);
+  space.destroy();
+  vm_checks();
+});
 test('vm.reserv.order says how many pages of a file come together', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'kmem-super-'));
   const path = join(folder, 'f');

@@ -27,6 +27,8 @@ export const HELP: Readonly<Record<string, string>> = {
   'vm.malloc': 'The malloc allocator: what it did',
   'vm.pageout': 'The page daemon',
   'vm.phys': 'Physical pages: free runs and how they are split',
+  'vm.pmap': 'Address translation',
+  'vm.pmap.pde': 'Superpages: how often they came and went',
   'vm.reap': 'Threads that vanished and what was recovered from them',
   'vm.reserv': 'Reservations of whole runs of pages',
   'vm.stats': 'Event counters and levels',

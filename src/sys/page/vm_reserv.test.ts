@@ -48,8 +48,9 @@ afterEach(() => {
     abandon();
   }
 });
-function up(memory = '24M', set: Record<string, number> = {}): void {
-  boot({ memory, cpus: 2, fresh: true, set, options: { INVARIANTS: true, WITNESS: true } });
+function up(memory = '24M', set: Record<string, number> = {}, checked = false): void {
+  const options = { INVARIANTS: true, WITNESS: true };
+  boot({ memory, cpus: 2, fresh: true, set, checked, options });
 }
 function proven(left: number): void {
   vm_page_check();
@@ -141,6 +142,16 @@ test('pages that are zero are so still, in the hand and when they are given back
   assert.equal(vm_reserv_break(), 0);
   vm_page_free(m);
   proven(0);
+});
+test('in a checked machine every word is touched under its lock', () => {
+  up('12M', {}, true);
+  assert.ok(vm_reserv_make(A, 0));
+  const first = taken(A, 0);
+  vm_page_free(first);
+  assert.match(text('vm.reserv.partpopq'), /, 1$/);
+  assert.equal(vm_reserv_break(), N - 1);
+  assert.ok(vm_reserv_make(B, 0));
+  vm_reserv_end(B);
 });
 test('where pages are few nothing is set aside', () => {
   up('8M', { 'vm.v_free_target': 1000 });

@@ -68,7 +68,7 @@ const RESERV_PAGES = RESERV_PAGES_;
 
 /* Locks: (f) the free lock  (h) beside it: a hint that is read without the lock, too */
 const reserv = columns<number>('vm_reserv')({
-  first: col32('f', 'first page of the run; 0: the row is none'),
+  first: col32('fh', 'first page of the run; 0: the row is none'),
   object: col32('f', 'whose pages it is for'),
   base: col32('f', 'the page of that object that is to be the first one'),
   left: col32('fh', 'pages of it that nobody has taken'),
