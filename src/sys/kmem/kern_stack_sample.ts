@@ -168,16 +168,22 @@ export function sample_none(item: number): boolean {
 /** The block or item at word `item` is about to be freed: nothing is noted of it any more. */
 export function sample_remove(item: number): void {
   const r = stack_anchor();
+  sample_removed.stack = 0;
   if (list_is_empty(lists, r, item)) return;
   mtx_lock(root.lock, r);
   take_off(r, item);
   mtx_unlock(root.lock, r);
 }
+/** Of this thread: who asked for the item whose sample it took away last; 0: not known. */
+export const sample_removed = { stack: 0 };
 function take_off(r: stack_root_t, item: number): void {
   if (list_is_empty(lists, r, item)) return;
   const place = list_find(lists, r, item);
   if (place === null) return;
-  if (place.found !== NULL) list_take(lists, r, place);
+  if (place.found !== NULL) {
+    sample_removed.stack = sample.stack[place.found as stack_sample_t];
+    list_take(lists, r, place);
+  }
   const m = word_page(item);
   if ((vm_page.info[m] & PK_MARK_NOTE) === 0) return;
   let p = sample_table.first[place.list] as stack_sample_t;

@@ -183,13 +183,16 @@ for (const INVARIANTS of [false, true]) {
         return said.splice(0).join('\n').split('\n');
       }
       const unknown = '(not known: vm.redzone.stacks keeps those of every request)';
-      const stacks: [types: string, stacks: number, kept: boolean][] = [
+      const stacks: [types: string, stacks: number, kept: boolean, sampled?: boolean][] = [
         ['*', -1, false],
         ['*', 1, true],
         ['red,blue', -1, true],
         ['red', 0, false],
+        ['red', 0, true, true], // who asked for it is known by its sample
       ];
-      for (const [types, each, kept] of stacks) {
+      for (const [types, each, kept, sampled] of stacks) {
+        sysctl_set_number('vm.stack.interval', 1);
+        sysctl_set_number('vm.stack.enable', sampled ? 1 : 0);
         sysctl_set_text('vm.redzone.types', types);
         sysctl_set_number('vm.redzone.stacks', each);
         const p = take();

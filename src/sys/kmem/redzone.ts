@@ -51,6 +51,7 @@ import { free_undetected, malloc_undetected } from './kern_malloc.ts';
 import { multizone_damage } from './kern_multizone.ts';
 import { malloc_block_zone, malloc_type_name_of } from './kern_malloc_type.ts';
 import { stack_depot_save, stack_depot_text } from './kern_stack.ts';
+import { sample_removed } from './kern_stack_sample.ts';
 import {
   REDZONE_BYTE,
   REDZONE_CFSIZE,
@@ -281,7 +282,7 @@ function report(p: number, h: redzone_t): void {
     const where = `${side} 0x${at.toString(16)} (${size} bytes allocated)`;
     tell([
       `REDZONE: Buffer ${what} detected. ${corrupted} ${where}.`,
-      ...stack_lines('Allocation', redzone.stack[h]),
+      ...stack_lines('Allocation', redzone.stack[h] || sample_removed.stack),
       'Free backtrace:',
       ...frames_text(here),
     ]);
