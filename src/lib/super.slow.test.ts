@@ -13,7 +13,10 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { within } from '../sys/machine/workers.test.lib.ts';
+import { MINCORE_SUPER } from '../sys/h/mman.ts';
 import type { vm_map_t } from '../sys/h/vm_map.ts';
+import { kinfo_vmentries, KVME_FLAG_SUPER } from '../sys/observe/kinfo_vm.ts';
+import { vm_resident } from '../sys/map/vm_mincore.ts';
 import { sys_mprotect, sys_munmap } from '../sys/map/vm_mmap.ts';
 import { type Machine, type Region, type RegionOptions, type Space, testMachine } from './index.ts';
 import { fails, vm_checks } from './space.test.lib.ts';
@@ -201,6 +204,50 @@ test('a copy on write: the fork keeps what was there, the writer gets a page', a
     '96M',
   );
 });
+test('two threads write while it is copied, lent, sent away and made again', async (t) => {
+  const workers: Worker[] = [];
+  t.after(async () => void (await Promise.all(workers.map((w) => w.terminate()))));
+  const machine = testMachine(t, { memory: '64M', cpus: 4, pagedaemon: false });
+  const space = machine.space('s');
+  const m = space.mmap({ name: 'm', length: 2 * SUPER, align: 'super' });
+  for (let at = 0; at < m.length; at += PAGE) m.setU32(at, 1);
+  assert.equal(space.regions()[0].super, m.length);
+  const file = new URL('./super.test.worker.ts', import.meta.url);
+  for (const _ of [1, 2]) {
+    const worker = new Worker(file, { workerData: machine.handle });
+    workers.push(worker);
+    await within(once(worker, 'message'), 'a thread');
+  }
+  let running = workers.length;
+  const answers = workers.map(async (worker, id) => {
+    const answer = once(worker, 'message');
+    worker.postMessage({ count: id + 1, rounds: 4000 });
+    const [wrong] = await within(answer, 'its count');
+    running--;
+    return wrong as number;
+  });
+  for (let round = 0; running > 0; round++) {
+    const snap = space.fork('snap', { wait: 20_000 });
+    snap.destroy();
+    m.lend((round % PAGES) * PAGE, PAGE).dispose();
+    if (round % 8 === 0) {
+      const other = machine.space('other');
+      const big = other.mmap({ length: '52M' });
+      for (let at = 0; at < big.length; at += PAGE) big.setU32(at, 1);
+      other.destroy();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  assert.deepEqual(await Promise.all(answers), [0, 0]);
+  for (const worker of workers) {
+    const exit = once(worker, 'exit');
+    worker.postMessage({});
+    await within(exit, 'its end');
+  }
+  assert.ok(Number(machine.sysctl('vm.pmap.pde.demotions')) >= 1);
+  space.destroy();
+  vm_checks();
+});
 test('pages that leave the memory, and come back', async (t) => {
   await pair(t, async (p) => {
     const other = p.space.mmap({ length: '72M' });
@@ -280,6 +327,13 @@ test('pages of a file that are all there are mapped ahead as one', (t) => {
   for (let at = 0; at < n.length; at += 5 * PAGE) assert.equal(n.getU8(at), 7);
   assert.equal(machine.sysctl('vm.stats.vm.v_vm_faults'), faults);
   assert.equal(two.resident, 2 * SUPER);
+  const seen = vm_resident(two.enter('test'), n.first, PAGES);
+  assert.ok(
+    seen?.every((bits) => bits & MINCORE_SUPER),
+    'mincore says so',
+  );
+  const entries = kinfo_vmentries(machine.sysctlBytes('kern.proc.vmmap'));
+  assert.ok(entries.length === 2 && entries.every((e) => e.flags & KVME_FLAG_SUPER));
   one.destroy();
   n.lock(PAGE, PAGE);
   assert.equal(n.getU8(SUPER), 7);
