@@ -113,7 +113,7 @@ export const pcpu = struct<pcpu_t>(
   js_tid: i32('a', "worker_threads id; 0: none yet, or the main thread, whose end is everybody's"),
   lock_seen: i32('a', '1: the Web Lock of this incarnation was granted (web_locks.ts)'),
   waiting: i32('a', 'word that the thread waits on, 0: none'),
-  stopped: i32('a', 'it has seen STOP'),
+  stopped: i32('a', '1: it has seen STOP; 2: and has noted where it was, for a panic'),
   large_taken: i32('th', 'pages of large blocks that were allocated on this slot, modulo 2^32'),
   large_given: i32('th', 'the same that were freed'),
   held: i32('a', 'it waits because a debugger asked: 1'),

@@ -28,7 +28,7 @@ const FRAMES = 16;
 const STOPPING = /[/\\](backtrace|cpu_stop|panic|cpu|parts|kdb|kern_dump)\.[jt]s$/;
 
 export type cpu_stop_t = Ptr<'cpu_stop'>;
-/* Locks: (-) the CPU's of that slot, which writes it once, before it says that it has stopped */
+/* Locks: (-) the CPU's of that slot, which writes it once, and then says so (pcpu.stopped) */
 export const cpu_stop = struct<cpu_stop_t>(
   'cpu_stop',
   32,

@@ -35,6 +35,8 @@ import { opt } from './opt.ts';
 import { field_word, get_string, set_string } from './struct.ts';
 
 const STOP_WAIT_MS = 1000;
+/** In pcpu.stopped: the CPU has noted where it was, too. */
+export const STOP_NOTED = 2;
 
 /** A panic as the program sees it. */
 export class KernelPanic extends Error {
@@ -91,7 +93,7 @@ function stop_others(): void {
       atomic_notify(field_word(pcpu.state, pc), 64);
       const waiting = atomic_load(field_word(pcpu.waiting, pc));
       if (waiting !== 0) atomic_notify(waiting, 64);
-      if (!over && atomic_load(field_word(pcpu.stopped, pc)) === 0) running = true;
+      if (!over && atomic_load(field_word(pcpu.stopped, pc)) !== STOP_NOTED) running = true;
     }
     if (running && !opt.SIM) host_sleep(1);
   }
@@ -107,13 +109,21 @@ export function stopped_elsewhere(e: unknown, cpu = thr.cpu): boolean {
   if (!(e instanceof KmemError) || e.errno !== ESHUTDOWN || memory_state.size === 0) return false;
   return atomic_load(field_word(machine.phase, M)) === PHASE_DOWN;
 }
+/** Says that this CPU has stopped, and then where, for a panic: that takes a millisecond. */
+function stopped_note(): void {
+  const stopped = field_word(pcpu.stopped, thr.pc);
+  if (atomic_load(stopped) !== 0) return; // before
+  atomic_store(stopped, 1);
+  if (atomic_load(field_word(machine.panic_cpu, M)) === 0) return;
+  cpu_stop_note(thr.cpu);
+  atomic_store(stopped, STOP_NOTED);
+}
 /**
  * What a CPU does that finds itself told to stop: because another panicked,
  * because the machine was shut down, or because others took it for dead.
  */
 export function cpu_stopped(state: number): never {
-  if (atomic_load(field_word(machine.panic_cpu, M)) !== 0) cpu_stop_note(thr.cpu);
-  atomic_store(field_word(pcpu.stopped, thr.pc), 1);
+  stopped_note();
   thr_off();
   if (atomic_load(field_word(machine.phase, M)) === PHASE_DOWN) {
     throw new KmemError(ESHUTDOWN, 'kmem', 'the machine was shut down by another thread');

@@ -57,11 +57,12 @@ import {
 } from '../machine/errno.ts';
 import { cpu_stop_text, frames_text } from '../machine/cpu_stop.ts';
 import { FOLDER_WORDS, M, machine, PANIC_TEXT_WORDS } from '../machine/header.ts';
-import { host_js_tid, host_who, host_who_tid } from '../machine/host.ts';
+import { host_js_tid, host_sleep, host_who, host_who_tid } from '../machine/host.ts';
 import { host_part, host_parts_clear } from '../machine/host_parts.ts';
 import { host_temporary } from '../machine/host_process.ts';
 import { mem, PAGE_WORDS } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
+import { STOP_NOTED } from '../machine/panic.ts';
 import {
   STORE_NEW,
   store_close,
@@ -201,15 +202,23 @@ function counts(): number[] {
 function same(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((n, i) => n === b[i]);
 }
-/** Whether no CPU but this one runs. */
-function others_stopped(): boolean {
+/** Whether each CPU but this one is parked, or has come as far as that in stopping. */
+function others_at(stopped: number): boolean {
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     if (cpu === thr.cpu) continue;
     const pc = pcpu_of(cpu);
     const over = atomic_load(field_word(pcpu.state, pc)) & (CPU_PARKED | CPU_DEAD | CPU_FREE);
-    if (over === 0 && atomic_load(field_word(pcpu.stopped, pc)) === 0) return false;
+    if (over === 0 && atomic_load(field_word(pcpu.stopped, pc)) < stopped) return false;
   }
   return true;
+}
+/** How long a sleeper that the panic has woken may take to note where it slept, ms. */
+const NOTE_MS = 200;
+/** Whether no CPU but this one runs; those that have just woken are given time to note it. */
+function others_stopped(): boolean {
+  const until = performance.now() + (opt.SIM ? 0 : NOTE_MS);
+  while (!others_at(STOP_NOTED) && performance.now() < until) host_sleep(1);
+  return others_at(1);
 }
 function panicked(): boolean {
   return atomic_load(field_word(machine.panic_cpu, M)) !== 0;
@@ -223,7 +232,9 @@ function cpus(): DumpCpu[] {
     if (state & CPU_FREE) continue;
     const stopped = pcpu.stopped[pc] !== 0;
     const doing = state & CPU_DEAD ? 'dead' : state & CPU_PARKED ? 'parked' : 'running';
-    const text = cpu_stop_text(cpu) || (panicked() && doing === 'running' ? 'NOT stopped' : doing);
+    const running = panicked() && doing === 'running';
+    const now = stopped ? 'stopped' : running ? 'NOT stopped' : doing;
+    const text = cpu_stop_text(cpu) || now;
     const { os_tid, js_tid } = pcpu;
     all.push({ cpu, state, os_tid: os_tid[pc], js_tid: js_tid[pc], stopped, text });
   }
