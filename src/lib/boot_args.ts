@@ -1,15 +1,14 @@
 /*
  * boot_args: what boot is given, looked at before anything is made of it.
  *
- * An option of another type than its own is an error: nothing is converted.  Tunables of the
- * environment (boot_env.ts) are added.
+ * An option of another type than its own is an error: nothing is converted.  What the
+ * environment says (boot_env.ts) is added.
  */
-import { debug_is_level, debug_no_level } from '../sys/boot/debug_level.ts';
 import type { BootOptions } from '../sys/boot/main.ts';
 import { EINVAL } from '../sys/machine/errno.ts';
 import { OPTION_NUMBER } from '../sys/machine/opt.ts';
 import { shown } from './args.ts';
-import { environmentTunables } from './boot_env.ts';
+import { withEnvironment } from './boot_env.ts';
 import { kmemError } from './errors.ts';
 
 /** Types of the options that are values: what has another is not converted. */
@@ -38,18 +37,9 @@ function checkValues(
     throw kmemError(EINVAL, 'boot', `${what}${name}: ${shown(value)} is no ${kinds}`);
   }
 }
-/** The level that whoever started the program asks for: KMEM_DEBUG. */
-function debugOfHost(): BootOptions['debug'] {
-  const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
-  const word = process?.env?.['KMEM_DEBUG'];
-  if (word === undefined || word === '') return undefined;
-  if (!debug_is_level(word)) throw debug_no_level('boot', `KMEM_DEBUG=${word}`);
-  return word;
-}
 /** Options as plain data: each was read once, so that no getter runs in the middle of the boot. */
 export function plainOptions(given: BootOptions): BootOptions {
   const plain = { ...given };
-  plain.debug ??= debugOfHost();
   for (const name of Object.keys(VALUES) as (keyof typeof VALUES)[]) {
     checkValues('', { [name]: plain[name] }, () => VALUES[name]);
   }
@@ -65,7 +55,5 @@ export function plainOptions(given: BootOptions): BootOptions {
   checkValues('options ', plain.options ?? {}, (name) =>
     name === OPTION_NUMBER ? ['number', 'boolean'] : ['boolean'],
   );
-  const outside = environmentTunables();
-  if (Object.keys(outside).length > 0) plain.set = { ...plain.set, ...outside };
-  return plain;
+  return withEnvironment(plain);
 }
