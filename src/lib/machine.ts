@@ -193,6 +193,7 @@ export class Machine extends SwapCalls implements Disposable, AsyncDisposable {
     };
     this.#ctx.waits.add({ bury: close });
     this.#atExit = booted ? () => {} : hostAtExit(() => this.#exit());
+    partIfThere('hearUncaught')?.();
   }
   /** Whether this thread is still attached, and the machine not shut down, nor in a panic. */
   get up(): boolean {

@@ -56,6 +56,8 @@ export interface Parts {
   readonly swaps: (ctx: Context) => SwapInfo[];
   /** Reads the options, and gives what runs in the kernel. */
   readonly dump: (path: string, options?: DumpOptions) => () => DumpResult;
+  /** An error that nobody catches leaves a dump. */
+  readonly hearUncaught: () => void;
   /** Blocks beyond the memory. */
   readonly kva: () => Kva;
   readonly window: typeof blockWindow;

@@ -16,6 +16,7 @@ import { metrics, observeWith, prometheusText, wantsSysctls } from './metrics.ts
 import { partsAre } from './parts.ts';
 import { Space } from './space.ts';
 import { swapoff, swapon, swaps } from './swap.ts';
+import { hearUncaught } from './uncaught.ts';
 import { netstatText, procstatText, stats, vmstatText } from './stats.ts';
 
 partsAre({
@@ -43,6 +44,7 @@ partsAre({
   swapoff,
   swaps,
   dump,
+  hearUncaught,
   kva: () => kva,
   window: blockWindow,
 });

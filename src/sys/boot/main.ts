@@ -218,8 +218,8 @@ export interface BootOptions {
   /** Seed of the kernel's random generator. Default: the clock. */
   seed?: number;
   /**
-   * Folder in which a panic leaves a dump of the memory, with all secrets of the program in
-   * it.  Default false: none is written.
+   * Folder in which a panic, or an error that nobody catches, leaves a dump of the memory, with
+   * all secrets of the program in it.  Default false: none is written.
    */
   dump?: string | false;
 }

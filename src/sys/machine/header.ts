@@ -68,7 +68,7 @@ export const machine = struct<machine_t>(
   boot_time: u64('c', 'ms since the epoch'),
   site: words('yh', 'file:line of the boot call; the façade gives its own', SITE_WORDS),
   panic_text: words('xh', 'the panic message', PANIC_TEXT_WORDS),
-  nomem_dumped: i32('a', '1: it was dumped because a request found no memory'),
+  dumped: i32('a', 'why it was dumped so far: DUMPED_*'),
   dump_folder: words('yh', 'where a panic leaves a dump; empty: nowhere', FOLDER_WORDS),
 });
 

@@ -26,7 +26,7 @@
  * Read next: kvm.ts, which reads it.
  */
 import { kconsole } from '../machine/kconsole.ts';
-import { atomic_cas, atomic_load } from '../machine/atomic.ts';
+import { atomic_load, atomic_or } from '../machine/atomic.ts';
 import {
   away_begin,
   away_end,
@@ -60,6 +60,7 @@ import { FOLDER_WORDS, M, machine, PANIC_TEXT_WORDS } from '../machine/header.ts
 import { host_js_tid, host_sleep, host_who, host_who_tid } from '../machine/host.ts';
 import { host_part, host_parts_clear } from '../machine/host_parts.ts';
 import { host_temporary } from '../machine/host_process.ts';
+import { msgbuf_add } from '../machine/kdb.ts';
 import { mem, PAGE_WORDS } from '../machine/memory.ts';
 import { opt } from '../machine/opt.ts';
 import { STOP_NOTED } from '../machine/panic.ts';
@@ -417,6 +418,13 @@ function dump_told(folder: string, why: string): void {
   }
   kconsole.print(said);
 }
+/** Bits of machine.dumped: a request found no memory; an error was caught by nobody. */
+const DUMPED_NOMEM = 1;
+const DUMPED_ERROR = 2;
+/** Whether the machine was dumped for that reason already; from now on it was. */
+function dumped_before(why: number): boolean {
+  return (atomic_or(field_word(machine.dumped, M), why) & why) !== 0;
+}
 /** In the thread that panicked: writes the dump that boot was asked for, and says so. */
 export function panic_dump(): void {
   const folder = get_string(machine.dump_folder, M, FOLDER_WORDS);
@@ -428,8 +436,19 @@ export function panic_dump(): void {
  */
 export function nomem_dump(): void {
   if (sysctl_get(dump_on_nomem) === 0) return;
-  if (atomic_cas(field_word(machine.nomem_dumped, M), 0, 1) !== 0) return;
+  if (dumped_before(DUMPED_NOMEM)) return;
   dump_told(get_string(machine.dump_folder, M, FOLDER_WORDS) || host_temporary(), 'no memory');
+}
+
+/**
+ * An error is about to end the program: the first time, if boot was given a folder, the error's
+ * text is put into the message buffer, and the machine is dumped.  The caller holds no lock.
+ */
+export function error_dump(text: string): void {
+  const folder = get_string(machine.dump_folder, M, FOLDER_WORDS);
+  if (folder === '' || panicked() || dumped_before(DUMPED_ERROR)) return;
+  msgbuf_add(text);
+  dump_told(folder, 'uncaught error');
 }
 
 /** Longest path that vm.dump takes, bytes. */
