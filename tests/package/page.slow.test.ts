@@ -88,7 +88,7 @@ function weight(assets: string, file: string, seen = new Set<string>()): number 
   return gzipSync(code, { level: 9 }).length + others;
 }
 /** Bytes, gzipped, of a page or a worker that loads kmem/core: kernel, façade, and its own. */
-const CORE_MAX = 132_000;
+const CORE_MAX = 146_000;
 
 describe('the core', () => {
   const assets = join(core_built, 'assets');
