@@ -1,6 +1,6 @@
 /*
- * stack_depot: three keep stacks that share frames, functions and files, and want the zones for
- * them first; one dies anywhere.
+ * stack_depot: three keep stacks that share frames, functions and files, some of their own, too,
+ * and want the zones for them first; one dies anywhere.
  *
  * Each stack is there once, every record is on its list or the one that is next, and what a
  * thread was told is what it asked for.
@@ -33,7 +33,7 @@ export const script: SimScript = {
   ops: (cpu) =>
     cpu === 2
       ? [keep('b', 'a'), keep('a'), keep('c', 'b')]
-      : [keep('a'), keep('a', 'b'), keep('b', 'a')],
+      : [keep('a'), keep('a', 'b'), keep('b', 'a'), keep(`of ${cpu}`, 'a')],
   check() {
     stack_depot_check();
     return check_account();
