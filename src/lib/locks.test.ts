@@ -414,6 +414,7 @@ describe('names', () => {
     b.run(() => a.run(() => 0));
     assert.match(reports[0], /1st 0x\w+ mutex 'pear' \(user mtx\)/);
     assert.match(reports[0], /2nd 0x\w+ mutex 'apple' \(user mtx\)/);
+    assert.match(reports[0], /1st .* @ locks\.test\.[jt]s:\d+\n 2nd .* @ locks\.test\.[jt]s:\d+$/m);
     assert.match(reports[0], /lock order "mutex 'apple'"\(mtx\) -> "mutex 'pear'"\(mtx\)/);
     b.run(() => rw.read(() => 0));
     assert.match(reports[1], /mutex 'pear'.*\n.*rwlock 'shelf'/);

@@ -6,11 +6,12 @@
  * them only when somebody looks (some 10 us), so a lock that is taken keeps
  * the Error, and only a report reads it.
  *
- * Frames of the lock code itself at the top of a stack are left out: the place
- * of a lock is where it was asked for.
+ * Frames of the lock code itself at the top of a stack are left out, and those of the façade,
+ * through which a program asks for its own locks: the place of a lock is where it was asked for.
  *
  *      at zone_alloc (file:///…/uma/uma_core.ts:310:7)   ->   zone_alloc at uma_core.ts:310
  */
+import { frame_is_own, frames_of } from '../machine/backtrace.ts';
 
 /** Frames that a stack keeps: enough to leave the lock code and tell the story. */
 const FRAMES = 16;
@@ -26,11 +27,17 @@ export function stack_save(): Error {
   return e;
 }
 
+/** Whether a line of a stack is the façade's, or of a bundle with all of us. */
+function facade(line: string): boolean {
+  const [frame] = frames_of(line);
+  return frame !== undefined && frame_is_own(frame.file) && !/[/\\]sys[/\\]/.test(frame.file);
+}
 /** The frames of a saved stack, innermost first, the lock code's own left out. */
 export function stack_frames(e: Error): string[] {
   const lines = (e.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line));
   let first = 0;
   while (first < lines.length - 1 && LOCK_CODE.test(lines[first])) first++;
+  while (first < lines.length - 1 && facade(lines[first])) first++;
   return lines.slice(first).map((line) => frame_text(line.trim().slice(3)));
 }
 /** `#0 function at file:line` for each frame, one on each line. */
