@@ -11,6 +11,9 @@ import { describe, test, type TestContext } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { within } from '../sys/machine/workers.test.lib.ts';
 import { kconsole } from '../sys/machine/kconsole.ts';
+import { field_word } from '../sys/machine/struct.ts';
+import { vm_page } from '../sys/h/vm_page.ts';
+import { samples_check, samples_list } from '../sys/kmem/kern_stack_sample.ts';
 import {
   type Address,
   type BootOptions,
@@ -192,6 +195,17 @@ describe('a block of a type', () => {
       (e) => e instanceof KernelPanic && /type sessions is freed as others/.test(e.message),
     );
   });
+  test('its request is noted with its stack, until it is freed', (t) => {
+    const machine = start(t, { ...report, 'vm.stack.interval': 1, 'vm.stack.enable': 1 });
+    const type = machine.type('sessions');
+    const all = Array.from({ length: 50 }, () => type.alloc(100));
+    assert.ok(all.every((at) => at >= BEYOND));
+    assert.equal(machine.sysctl('vm.stack.samples'), 50);
+    machine.check();
+    for (const at of all) type.free(at);
+    assert.equal(machine.sysctl('vm.stack.samples'), 0);
+    machine.sysctl('vm.stack.enable', 0);
+  });
   test('it counts as a leak', (t) => {
     const machine = start(t, report);
     const type = machine.type('sessions');
@@ -201,6 +215,34 @@ describe('a block of a type', () => {
     assert.deepEqual(e.leaks, [{ kind: 'type', name: 'sessions', count: 1, bytes: 100 }]);
     type.free(at);
     assertNoLeaks(machine);
+  });
+  test('noted with its stack, it is until it is freed, and no memory of others changes', (t) => {
+    const machine = start(t, report);
+    machine.sysctl('vm.stack.interval', 1);
+    machine.sysctl('vm.stack.enable', 1);
+    const type = machine.type('sessions');
+    // Where the marks of such pages would be, if those of the memory had no end.
+    const marks = (): string[] => {
+      const at = field_word(vm_page.info, 0) + BEYOND / 4096;
+      return [...machine.u32.subarray(at, at + 64)].map((word) => word.toString(16));
+    };
+    const before = marks();
+    const [first, at] = [type.alloc(100), type.alloc(5000)];
+    samples_check();
+    const noted = (): number[] => samples_list().map((s) => s.item * 4);
+    assert.deepEqual(noted().sort(), [first, at].sort());
+    assert.deepEqual(marks(), before);
+    type.free(first);
+    assert.deepEqual(noted(), [at]);
+    const moved = type.realloc(at, 6000);
+    assert.ok(!noted().includes(at));
+    type.free(moved);
+    assert.deepEqual(noted(), []);
+    const last = type.alloc(100);
+    machine.sysctl('vm.stack.enable', 0);
+    assert.deepEqual(noted(), []);
+    type.free(last);
+    assert.deepEqual(marks(), before);
   });
   test('who finds no memory is told that guarded blocks hold it', (t) => {
     const machine = start(t, { ...report, 'vm.memguard.options': 3 }, { memory: '8M' });

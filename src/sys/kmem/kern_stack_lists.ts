@@ -74,7 +74,7 @@ export function list_find<P extends number>(
   const at = l.item();
   let before = NULL as P;
   let found = table.first[list] as P;
-  while (found !== NULL && at[found] !== item) {
+  while (found !== NULL && at[found] !== (item | 0)) {
     before = found;
     found = next[found];
   }

@@ -15,8 +15,10 @@
  * 1 every request is noted and stands for itself.  tcmalloc and V8 count in the same way.
  *
  * A block that is noted lies on a page with PK_MARK_NOTE, so that its free comes by here; the mark
- * goes with the last sample of its page.  Items of zones come by here while ZH_NOTE is set.  Turned
- * off, all samples are forgotten.  realloc that leaves a block where it is leaves its sample, too.
+ * goes with the last sample of its page.  A guarded block lies beyond the memory, where there is no
+ * page to mark, and its free always comes by here.  Items of zones come by here while ZH_NOTE is
+ * set.  Turned off, all samples are forgotten.  realloc that leaves a block where it is leaves its
+ * sample, too.
  *
  * Deaths.  A block is noted after it was taken, and its sample is removed before it is freed: who
  * dies in between leaves a block that is not noted, or a sample whose block is lost, too.  A sample
@@ -31,6 +33,7 @@ import { atomic_and, atomic_or, atomic_store } from '../machine/atomic.ts';
 import { now_ms } from '../machine/clock.ts';
 import { counter_add } from '../machine/counter.ts';
 import { cpu_slots, pcpu, pcpu_of, thr } from '../machine/cpu.ts';
+import { M, machine } from '../machine/header.ts';
 import { machine_random } from '../machine/machdep.ts';
 import { word_page } from '../machine/memory.ts';
 import { panic } from '../machine/panic.ts';
@@ -130,8 +133,8 @@ export function sample_add(
   const r = stack_anchor();
   mtx_lock(root.lock, r);
   if (root.sampling[r] !== 0) {
-    take_off(r, item); // of one whose free nobody saw
-    const place = list_find(lists, r, item);
+    if (item < ITEM_END) take_off(r, item); // of one whose free nobody saw
+    const place = item < ITEM_END ? list_find(lists, r, item) : null;
     const p = place === null ? NULL : (stack_fresh(r, SR_SAMPLE) as stack_sample_t);
     if (place === null || p === NULL) counter_add(v_sample_lost, 1);
     else {
@@ -142,14 +145,20 @@ export function sample_add(
       sample.interval[p] = sysctl_get(stack_interval);
       set64(sample.size, p, size);
       set64(sample.time, p, now_ms());
-      if (kind === SK_TYPE) {
-        atomic_or(field_word(vm_page.info, 0) + word_page(item), PK_MARK_NOTE);
-      }
+      const m = page_to_mark(item, kind);
+      if (m !== 0) atomic_or(field_word(vm_page.info, 0) + m, PK_MARK_NOTE);
       const n = sample_stands_for(size, sample.interval[p]);
       list_put(lists, r, place.list, p, () => sum_up(id as stack_t, n, size));
     }
   }
   mtx_unlock(root.lock, r);
+}
+/** Items of guarded blocks in the last addresses of a large machine have no place in a word. */
+const ITEM_END = 2 ** 32;
+/** The page that is marked for a block; 0: none is, of an item and of a block beyond the memory. */
+function page_to_mark(item: number, kind: number): number {
+  const m = word_page(item);
+  return kind === SK_TYPE && m < machine.npages[M] ? m : 0;
 }
 /** A request at a stack stands for n of so many bytes. In a section. */
 function sum_up(s: stack_t, n: number, size: number): void {
@@ -169,7 +178,7 @@ export function sample_none(item: number): boolean {
 export function sample_remove(item: number): void {
   const r = stack_anchor();
   sample_removed.stack = 0;
-  if (list_is_empty(lists, r, item)) return;
+  if (item >= ITEM_END || list_is_empty(lists, r, item)) return;
   mtx_lock(root.lock, r);
   take_off(r, item);
   mtx_unlock(root.lock, r);
@@ -184,8 +193,8 @@ function take_off(r: stack_root_t, item: number): void {
     sample_removed.stack = sample.stack[place.found as stack_sample_t];
     list_take(lists, r, place);
   }
-  const m = word_page(item);
-  if ((vm_page.info[m] & PK_MARK_NOTE) === 0) return;
+  const m = page_to_mark(item, SK_TYPE);
+  if (m === 0 || (vm_page.info[m] & PK_MARK_NOTE) === 0) return;
   let p = sample_table.first[place.list] as stack_sample_t;
   while (p !== NULL && word_page(sample.item[p]) !== m) p = sample.next[p];
   if (p === NULL) atomic_and(field_word(vm_page.info, 0) + m, ~PK_MARK_NOTE);
@@ -200,7 +209,7 @@ function forget_some(r: stack_root_t): boolean {
   for (let i = 0; i < FORGET_LISTS && root.sampling[r] === 0 && root.samples[r] > 0; i++) {
     const n = forget_at++;
     for (let p = list_at(lists, r, n); p !== NULL; p = list_at(lists, r, n)) {
-      take_off(r, sample.item[p]);
+      take_off(r, sample.item[p] >>> 0);
     }
   }
   const more = root.sampling[r] === 0 && root.samples[r] > 0;
@@ -238,7 +247,7 @@ export function samples_walk(): Sample[] {
   list_walk(lists, r, sample.sizeof, (p) => {
     const size = get64(sample.size, p);
     all.push({
-      item: sample.item[p],
+      item: sample.item[p] >>> 0,
       kind: sample.kind[p],
       owner: sample.owner[p],
       stack: sample.stack[p],
@@ -259,16 +268,13 @@ export function samples_check(): void {
   const all = samples_walk();
   const items = new Set(all.map((s) => s.item));
   const bad = all.find(({ item, kind, stack: s }) => {
-    const marked = (vm_page.info[word_page(item)] & PK_MARK_NOTE) !== 0;
-    return (kind === SK_TYPE && !marked) || (s !== 0 && stack.magic[s as stack_t] !== STACK_MAGIC);
+    const m = page_to_mark(item, kind);
+    const unmarked = m !== 0 && (vm_page.info[m] & PK_MARK_NOTE) === 0;
+    return unmarked || (s !== 0 && stack.magic[s as stack_t] !== STACK_MAGIC);
   });
-  let marked = 0;
-  for (const m of new Set(all.map((s) => word_page(s.item)))) {
-    if ((vm_page.info[m] & PK_MARK_NOTE) !== 0) marked++;
-  }
   const counted = root.samples[r];
   mtx_unlock(root.lock, r);
   if (items.size !== all.length) panic('stack samples: an item is noted twice');
   if (all.length !== counted) panic(`stack samples: ${all.length}, counted ${counted}`);
-  if (bad !== undefined) panic(`stack samples: ${bad.item * 4}: no mark, or no stack: ${marked}`);
+  if (bad !== undefined) panic(`stack samples: ${bad.item * 4}: no mark, or no stack`);
 }

@@ -100,6 +100,7 @@ import type { Detector } from './kern_detect_chain.ts';
 import { large_type, malloc_undetected } from './kern_malloc.ts';
 import { malloc_type_check } from './kern_malloc_type.ts';
 import { stack_depot_save } from './kern_stack.ts';
+import { sample_remove } from './kern_stack_sample.ts';
 import {
   guard_held_leave,
   guard_held_trim,
@@ -406,6 +407,7 @@ export function memguard_free(at: number, given: number, kind: number): number {
   if (kind === 0) large_type(at / 4, given as malloc_type_t, b.owner as malloc_type_t);
   const mp = guard_map_there();
   const stack = stack_depot_save();
+  sample_remove(at / 4);
   vm_map_lock(mp);
   const e = vm_map_lookup(mp, b.start);
   const mine = in_use(e) && entry.start[e] === b.start; // else another thread was faster
