@@ -70,6 +70,14 @@ test('true is advanced, and what only a boot can set', () => {
   t.free(d);
   assert.throws(() => t.free(c), KernelPanic, 'INVARIANTS are on');
 });
+test('a tunable of the boot counts for more than what its level would set', () => {
+  up({ debug: 'paranoid', set: { 'vm.memguard.frequency': 0, 'vm.redzone.enable': 0 } });
+  assert.deepEqual(says(), ['paranoid', 'paranoid', 1, 1]);
+  assert.equal(machine.sysctl('vm.memguard.frequency'), 0);
+  assert.equal(machine.sysctl('vm.redzone.enable'), 0);
+  machine.debug('paranoid');
+  assert.equal(machine.sysctl('vm.memguard.frequency'), 1000, 'a running machine does as told');
+});
 test('a word that is no level is refused with those that are', () => {
   const refused = { code: 'EINVAL', message: /no level: give off, simple, advanced, paranoid/ };
   assert.throws(() => boot({ debug: 'loud' as 'off' }), refused);

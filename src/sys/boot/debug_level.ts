@@ -7,7 +7,8 @@
  *      paranoid    a stack for every operation, and some blocks in pages of their own
  *
  * A level is a table of variables and their values, and setting it is setting these: each can
- * be set by itself afterwards.  A variable that this kernel does not have is passed over.
+ * be set by itself afterwards, or by a tunable of the boot, which the boot's level leaves as it is.
+ * A variable that this kernel does not have is passed over.
  *
  * boot({ debug: true }) is `advanced`, with what only a boot can set besides (main.ts).
  */
@@ -47,12 +48,17 @@ export function debug_level(): DebugLevel {
 }
 /**
  * Sets all variables of a level.  0, or an errno: EOPNOTSUPP in a thread that has the core alone.
- * A variable that cannot be set leaves those before it as they are set.
+ * A variable that cannot be set leaves those before it as they are set.  `own` are variables that
+ * have been given a value by name: they keep it.
  */
-export function debug_level_set(level: DebugLevel): number {
+export function debug_level_set(
+  level: DebugLevel,
+  own: { has(name: string): boolean } = new Set(),
+): number {
   if (level !== 'off' && !kernel_parts.stack_switch) return EOPNOTSUPP;
   const n = DEBUG_LEVELS.indexOf(level);
   for (const [name, values] of Object.entries(VARIABLES)) {
+    if (own.has(name)) continue;
     const { error } = kernel_sysctlbyname(name, null, bytes_of(name, values[n]));
     if (error !== 0 && error !== ENOENT) return error;
   }

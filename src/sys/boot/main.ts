@@ -448,7 +448,7 @@ export function boot(o: BootOptions = {}): Booted {
   atomic_store(field_word(machine.phase, M), PHASE_UP);
   machine_open(taken.generation);
   slot_joined();
-  boot_debug(o.debug ?? false);
+  boot_debug(o.debug ?? false, tunables);
   const handle = machine_handle();
   const pagers = o.pagers ?? 0;
   if (o.pagedaemon === false) pageout_start_never();
@@ -510,9 +510,9 @@ function boot_check(o: BootOptions): void {
   if (o.dump !== undefined && o.dump !== false) boot_check_dump(o.dump);
 }
 /** With the core alone `true` has no level: what that would set is not there. */
-function boot_debug(debug: boolean | DebugLevel): void {
+function boot_debug(debug: boolean | DebugLevel, own: ReadonlyMap<string, unknown>): void {
   if (debug === false || (debug === true && !kernel_parts.stack_switch)) return;
-  debug_level_set(debug === true ? 'advanced' : debug); // errno: boot_check has looked
+  debug_level_set(debug === true ? 'advanced' : debug, own); // errno: boot_check has looked
 }
 const FOLDER_BYTES_MAX = FOLDER_WORDS * 4 - 1;
 function boot_check_dump(folder: unknown): void {
