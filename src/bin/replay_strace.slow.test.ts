@@ -104,7 +104,7 @@ test('from a pipe, and cut', async (t) => {
   const text = gunzipSync(readFileSync(CALLS));
   const piped = await kmem(['replay', '--quiet', '-'], text);
   assert.match(piped.out, /^standard input: strace, 12,878 lines /);
-  assert.equal(piped.out.split('\n').length, 16);
+  assert.equal(piped.out.split('\n').length, 17);
   const cut = temporary_file(t, 'cut.strace', text.subarray(0, 500_000));
   const { code, out } = await replay('--quiet', cut);
   assert.equal(code, 0);

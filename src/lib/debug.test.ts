@@ -1,8 +1,8 @@
 /*
  * Shows the levels of debugging: given to boot, by the environment, to a running machine and as a
  * variable; that each sets its variables for all threads; that `true` is advanced with what only a
- * boot can set; what is refused, with the words that are known; and that the errors of free tell
- * who did what before.
+ * boot can set; that what a boot sets by itself counts; what is refused, with the words that are
+ * known; and that the errors of free tell who did what before.
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
@@ -77,6 +77,24 @@ test('a tunable of the boot counts for more than what its level would set', () =
   assert.equal(machine.sysctl('vm.redzone.enable'), 0);
   machine.debug('paranoid');
   assert.equal(machine.sysctl('vm.memguard.frequency'), 1000, 'a running machine does as told');
+});
+test('what a boot sets by itself stays, whatever the level says; off is as at boot', () => {
+  const [enable, stacks] = ['vm.redzone.enable', 'vm.redzone.stacks'];
+  up({ debug: 'simple', set: { [enable]: 1, 'vm.stack.interval': 64 } });
+  assert.deepEqual(says(), ['simple', 'simple', 1, 64]);
+  assert.equal(machine.sysctl(enable), 1);
+  machine.debug('off');
+  assert.equal(machine.sysctl(enable), 0, 'a level that is set later counts');
+  machine.shutdown();
+  up({ debug: true, set: { [stacks]: 0, [enable]: 0 } });
+  assert.deepEqual([machine.sysctl(enable), machine.sysctl(stacks)], [0, 0]);
+  machine.shutdown();
+  up();
+  const first = machine.sysctl(stacks);
+  machine.debug('paranoid');
+  assert.notEqual(machine.sysctl(stacks), first);
+  machine.debug('off');
+  assert.equal(machine.sysctl(stacks), first);
 });
 test('a word that is no level is refused with those that are', () => {
   const refused = { code: 'EINVAL', message: /no level: give off, simple, advanced, paranoid/ };

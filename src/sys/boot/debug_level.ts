@@ -7,8 +7,8 @@
  *      paranoid    a stack for every operation, and some blocks in pages of their own
  *
  * A level is a table of variables and their values, and setting it is setting these: each can
- * be set by itself afterwards, or by a tunable of the boot, which the boot's level leaves as it is.
- * A variable that this kernel does not have is passed over.
+ * be set by itself afterwards.  A variable that this kernel does not have is passed over.  So is,
+ * at boot, one that `set` gives: boot({ debug: 'simple', set: { 'vm.stack.interval': 1 } }).
  *
  * boot({ debug: true }) is `advanced`, with what only a boot can set besides (main.ts).
  */
@@ -29,7 +29,7 @@ const VARIABLES: Readonly<Record<string, readonly (number | string)[]>> = {
   'vm.stack.interval': [2 ** 19, 2 ** 19, 2 ** 13, 1],
   'vm.stack.enable': [0, 1, 1, 1],
   'vm.audit.zones': ['', '', '', '*'],
-  'vm.redzone.stacks': [0, 0, 0, 1],
+  'vm.redzone.stacks': [-1, -1, -1, 1], // -1: of each request, if vm.redzone.types names types
   'vm.redzone.enable': [0, 0, 1, 1],
   'vm.memguard.frequency': [0, 0, 0, 1000],
 };
@@ -48,17 +48,17 @@ export function debug_level(): DebugLevel {
 }
 /**
  * Sets all variables of a level.  0, or an errno: EOPNOTSUPP in a thread that has the core alone.
- * A variable that cannot be set leaves those before it as they are set.  `own` are variables that
- * have been given a value by name: they keep it.
+ * A variable that cannot be set leaves those before it as they are set.  `given` are variables
+ * that a program sets by itself: they stay.
  */
 export function debug_level_set(
   level: DebugLevel,
-  own: { has(name: string): boolean } = new Set(),
+  given: ReadonlyMap<string, unknown> = new Map(),
 ): number {
   if (level !== 'off' && !kernel_parts.stack_switch) return EOPNOTSUPP;
   const n = DEBUG_LEVELS.indexOf(level);
   for (const [name, values] of Object.entries(VARIABLES)) {
-    if (own.has(name)) continue;
+    if (given.has(name)) continue;
     const { error } = kernel_sysctlbyname(name, null, bytes_of(name, values[n]));
     if (error !== 0 && error !== ENOENT) return error;
   }

@@ -191,8 +191,12 @@ export interface BootOptions {
    * Finds what a program does wrong with memory: INVARIANTS (every double free, writes after
    * free, overwritten kernel records), QUARANTINE (the same for large blocks), from 16 MiB of
    * memory on MALLOC_DEBUG_MAXZONES (which types may have done it), and the level 'advanced'.  For
-   * tests and for the hunt: some times slower.  Or a level alone: off, simple, advanced, paranoid
-   * (debug_level.ts), which can be set later, too.  Default false.
+   * tests and for the hunt: some times slower.  Or a level alone, which machine.debug() can set
+   * later, too: 'simple' notes the stacks of some requests, 'advanced' those of more, and puts a
+   * redzone before and behind each block of malloc, 'paranoid' notes every stack and the last
+   * operations of each block, and guards some blocks by pages of their own (memguard).  What
+   * `set` gives counts, whatever the level says.  Default: the level that KMEM_DEBUG names in the
+   * environment, else false.
    */
   debug?: boolean | DebugLevel;
   /** Tunables: name and value, such as { 'vm.kmem_size': 2 ** 24 }. */
@@ -510,9 +514,9 @@ function boot_check(o: BootOptions): void {
   if (o.dump !== undefined && o.dump !== false) boot_check_dump(o.dump);
 }
 /** With the core alone `true` has no level: what that would set is not there. */
-function boot_debug(debug: boolean | DebugLevel, own: ReadonlyMap<string, unknown>): void {
+function boot_debug(debug: boolean | DebugLevel, given: ReadonlyMap<string, unknown>): void {
   if (debug === false || (debug === true && !kernel_parts.stack_switch)) return;
-  debug_level_set(debug === true ? 'advanced' : debug, own); // errno: boot_check has looked
+  debug_level_set(debug === true ? 'advanced' : debug, given); // errno: boot_check has looked
 }
 const FOLDER_BYTES_MAX = FOLDER_WORDS * 4 - 1;
 function boot_check_dump(folder: unknown): void {
