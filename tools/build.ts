@@ -23,7 +23,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
-import { minifySync } from 'rolldown/experimental';
+import { minifySync, parseSync } from 'rolldown/experimental';
 import { halves } from './halves.ts';
 import { with_help, without_comments, without_help, without_phrases } from './phrases.ts';
 import { walk } from './source.ts';
@@ -61,8 +61,26 @@ const LOCALS = {
   mangle: { toplevel: false, keepNames: { function: true, class: true } },
   codegen: { removeWhitespace: false },
 } as const;
-/** The same of files that nobody reads by lines. */
+/** The same of files that nobody reads. */
 const FEW_BYTES = { ...LOCALS, codegen: { removeWhitespace: true } } as const;
+/**
+ * A line for each statement of a module, and for each member of its classes.  An error that nobody
+ * catches is printed with the line that threw it: of a file that is one line, all of the file.
+ */
+export function in_lines(path: string, code: string): string {
+  const { program, errors } = parseSync(path, code);
+  if (errors.length > 0) throw new Error(`${path}: ${errors[0].message}`);
+  const starts = program.body.flatMap((s) => [s, ...members(s)]).map(({ start }) => start);
+  const pieces = starts.map((at, i) => code.slice(i === 0 ? 0 : at, starts[i + 1]));
+  return pieces.length === 0 ? code : `${pieces.join('\n')}\n`;
+}
+/** The members of a class that a statement declares. */
+function members(s: Statement): readonly { start: number }[] {
+  const said = s.type === 'VariableDeclaration' ? s.declarations[0].init : s;
+  const is_class = said?.type === 'ClassDeclaration' || said?.type === 'ClassExpression';
+  return is_class ? said.body.body : [];
+}
+type Statement = ReturnType<typeof parseSync>['program']['body'][number];
 
 /** Makes dist/node from the compiled modules. */
 async function bundle(): Promise<void> {
@@ -76,6 +94,10 @@ async function bundle(): Promise<void> {
   const output = { ...names, topLevelVar: false, comments: false, minify: FEW_BYTES } as const;
   await made.write({ dir: join(dist, 'node'), format: 'esm', ...output });
   await made.close();
+  for (const path of walk(join(dist, 'node'), '')) {
+    const at = join(dist, 'node', path);
+    writeFileSync(at, in_lines(at, readFileSync(at, 'utf8')));
+  }
   for (const folder of COMMAND) rmSync(join(dist, folder), { recursive: true });
 }
 
