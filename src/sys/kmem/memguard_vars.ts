@@ -228,7 +228,7 @@ export function guard_named(w: number, bytes: number): boolean {
   }
   return false;
 }
-/** Bytes of freed blocks that may wait. */
+/** Pages of freed blocks that may wait. */
 export function guard_quarantine_pages(): number {
   return Math.floor(sysctl_get(quarantine) / PAGE_SIZE);
 }

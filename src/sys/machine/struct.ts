@@ -352,7 +352,7 @@ interface ColumnSet {
 }
 const column_sets: ColumnSet[] = [];
 
-/** Declares a set of columns; `columns_place` gives it memory at boot. */
+/** Declares a set of columns; `columns_bind` gives it memory at boot. */
 export function columns<I extends number>(name: string) {
   return <D extends ColumnDefs>(defs: D): BoundColumns<I, D> => {
     const fields = Object.entries(defs);

@@ -205,7 +205,7 @@ function short_of(reason: number, pages: number): number {
 
 /**
  * Opens a window onto the pages of a map from `start` up to `end`, for `prot`: VM_PROT_READ,
- * or VM_PROT_READ and VM_PROT_WRITE.  A window_t, or -errno and nothing has changed: EFAULT
+ * or VM_PROT_READ and VM_PROT_WRITE.  A vm_window_t, or -errno and nothing has changed: EFAULT
  * something is not mapped, or not for that; EBUSY another window overlaps it in part, or somebody
  * works on an entry; ENOMEM, see vm_window_why; EIO a pager failed; ETIMEDOUT a CPU is silent.
  * The caller refers to the map and holds no lock.  It may sleep.

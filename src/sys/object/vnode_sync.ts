@@ -23,7 +23,7 @@
  * copied before it is cut.  Pages under a window stay in place, so a truncation over one is EBUSY:
  * the caller says which pages are.  If the file became shorter otherwise, they stay, and with them
  * the length of the object.  So do pages that are locked, until whoever cut the file has unlocked
- * them (map/vm_unlock.ts); then they go, too (vnode_trim).
+ * them (map/vm_file_cut.ts); then they go, too (vnode_trim).
  */
 import { tid_cpu, thr as thr_ } from '../machine/cpu.ts';
 import { now_ms } from '../machine/clock.ts';

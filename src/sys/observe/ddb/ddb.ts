@@ -5,7 +5,7 @@
  *
  * It looks at the memory to which this thread's views are bound, and runs wherever that is: in a
  * thread that panics (kern_kdb.ts), in a program that is asked over its control socket
- * (ddb_vars.ts), in a command that has opened a dump (bin/ddb.ts).
+ * (ddb_serve.ts), in a command that has opened a dump (bin/ddb.ts).
  *
  * Read in this order: ddb_session.ts, what a user has; ddb_command.ts, from a line to a command;
  * ddb_access.ts, how wrong memory is read; then the commands, by subject.

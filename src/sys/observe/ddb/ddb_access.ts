@@ -1,9 +1,9 @@
 /*
  * ddb_access: reading memory that may be wrong.
  *
- *      db_word(at)            the word at a byte address; no memory there: an error
- *      db_record(at, 'uma_zone', words)     a pointer to a record that lies in the memory
- *      db_walk(...)           the members of a list, up to as many as there can be
+ *      db_get_value(at, 4, false)          the word at a byte address; no memory there: an error
+ *      db_record(at, 'uma_zone', words)    the word index of a record that lies in the memory
+ *      db_walk(db, { first, next, … })     the members of a list, up to as many as there can be
  *
  * Views give `undefined` beyond the end and trap nowhere.  So every address that a user
  * gives, and every pointer that a walk follows, is looked at here before a field is read by it;

@@ -11,7 +11,7 @@
  *
  * Every command ends.  It may print so many characters, and take so long, as its session
  * says; then it is cut, with a line that says so.  Whatever goes wrong in it, because the
- * memory is wrong there, is one line, too (db_error), and never leaves the debugger.
+ * memory is wrong there, is one line, too (DdbError), and never leaves the debugger.
  */
 import { kprintf, type PrintfArg } from '../../machine/subr_prf.ts';
 
