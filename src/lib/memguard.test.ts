@@ -139,6 +139,7 @@ describe('a block of a type', () => {
     for (const [name, call] of Object.entries(calls)) {
       const e = stray(call);
       assert.match(e.message, /a block of 100 bytes of type 'sessions' at 0x/, name);
+      assert.ok(e.message.includes(`memguard: ${name.split(' ')[0]} of `), e.message);
     }
     assert.equal(machine.sysctl('vm.memguard.traps'), Object.keys(calls).length);
     assert.ok(machine.copyOut(at, 100).every((b) => b === 5));

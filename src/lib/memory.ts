@@ -174,25 +174,26 @@ export function bytesAt(at: number, n: number, end = reach): Uint8Array {
   return new Uint8Array(mem.U8.buffer, at, n);
 }
 
-/** Copies bytes into the memory; returns how many. Throws EFAULT. */
-export function copyIn(at: number, from: Source, end = reach): number {
-  const bytes = bytesOf('copyIn', from);
+/** Copies bytes into the memory, for the call `op`; returns how many. Throws EFAULT. */
+export function copyIn(at: number, from: Source, end = reach, op = 'copyIn'): number {
+  const bytes = bytesOf(op, from);
   const kva = kvaFor(at, end);
   if (kva !== undefined) {
-    kva.each('copyIn', at, bytes.length, true, (to, n, done) => bytes_in(to, bytes, done, n));
+    kva.each(op, at, bytes.length, true, (to, n, done) => bytes_in(to, bytes, done, n));
     return bytes.length;
   }
-  checkRange('copyIn', at, bytes.length, end);
+  checkRange(op, at, bytes.length, end);
   bytes_in(at, bytes, 0, bytes.length);
   return bytes.length;
 }
-/** Copies `n` bytes out, into an array that nobody shares. Throws EFAULT. */
-export function copyOut(at: number, n: number, end: number): Uint8Array<ArrayBuffer> {
+type Bytes = Uint8Array<ArrayBuffer>;
+/** Copies `n` bytes out, for the call `op`, into an array that nobody shares. Throws EFAULT. */
+export function copyOut(at: number, n: number, end: number, op = 'copyOut'): Bytes {
   const kva = whole(n) ? kvaFor(at, end) : undefined;
-  if (kva === undefined) checkRange('copyOut', at, n, end);
+  if (kva === undefined) checkRange(op, at, n, end);
   const copy = new Uint8Array(n);
   if (kva !== undefined) {
-    kva.each('copyOut', at, n, false, (from, part, done) => bytes_out(copy, done, from, part));
+    kva.each(op, at, n, false, (from, part, done) => bytes_out(copy, done, from, part));
     return copy;
   }
   bytes_out(copy, 0, at, n);
@@ -210,7 +211,8 @@ export function fillBytes(at: number, n: number, byte: number, end: number): voi
 /** Copies `n` bytes inside the memory; the ranges may overlap. Throws EFAULT, EINVAL. */
 export function copyBytes(to: number, from: number, n: number, end: number): void {
   if (whole(n) && (kvaFor(to, end) !== undefined || kvaFor(from, end) !== undefined)) {
-    return void copyIn(to, copyOut(from, n, end), end); // by way of a copy: they may overlap
+    copyIn(to, copyOut(from, n, end, 'copy'), end, 'copy'); // by way of a copy: they may overlap
+    return;
   }
   checkRange('copy', to, n, end);
   checkRange('copy', from, n, end);
@@ -232,7 +234,7 @@ export function writeText(at: number, text: string, max: number, end: number): n
     const why = `the text has ${bytes.length} bytes, more than the ${shown(max)} there is room for`;
     throw kmemError(EINVAL, 'writeText', why, { address: at, size: bytes.length });
   }
-  return copyIn(at, bytes, end);
+  return copyIn(at, bytes, end, 'writeText');
 }
 /** Bytes as UTF-8. */
 export function textOf(bytes: Uint8Array<ArrayBuffer>): string {
@@ -240,7 +242,7 @@ export function textOf(bytes: Uint8Array<ArrayBuffer>): string {
 }
 /** Reads `n` bytes of UTF-8. Throws EFAULT, EINVAL. */
 export function readText(at: number, n: number, end: number): string {
-  if (kvaFor(at, end) !== undefined) return decoder.decode(copyOut(at, n, end));
+  if (kvaFor(at, end) !== undefined) return decoder.decode(copyOut(at, n, end, 'readText'));
   checkRange('readText', at, n, end);
   if (n <= SHORT_TEXT) {
     const text = ascii(at, n);

@@ -382,7 +382,7 @@ export class MallocType implements Mortal, Disposable {
   allocText(text: string): { address: Address; byteLength: number } {
     const bytes = textBytes(text, 'allocText');
     const address = this.alloc(bytes.length);
-    copyIn(address, bytes);
+    copyIn(address, bytes, undefined, 'allocText');
     return { address, byteLength: bytes.length };
   }
   /** Numbers of the type over all threads: a sample while they run. */
