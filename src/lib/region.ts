@@ -430,7 +430,7 @@ export class Region extends RegionAccess implements Disposable {
     const { room } = space_lend_why;
     const details = { address: this.address + offset, size: n };
     if (errno === EBUSY) {
-      const why = `of the ${n} bytes from ${details.address} on some are under a window, or wired`;
+      const why = `of the ${n} bytes from ${details.address} on some are under a window, or locked`;
       throw this.#error(EBUSY, op, why, details);
     }
     if (errno === ENOMEM && room >= 0) {
