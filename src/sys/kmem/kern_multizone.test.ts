@@ -189,7 +189,7 @@ test('an overrun stays in its class, and the report says who may have done it', 
   for (let i = 0; i < 20; i++) mem.U8[p * 4 + 60 + i] = 1;
   panics(() => {
     for (let i = 0; i < 300; i++) malloc(60, caller, M_NOWAIT);
-  }, /Memory modified after free \d+\(64\) val=1010101 @ \d+, zone 64-3\. Most recently used by/);
+  }, /Memory modified after free 0x\w+\(64\) val=0x1010101 @ 0x\w+, zone 64-3\. Most recently/);
   // 'c' is 99, 99 % 8 = 3.
   assert.equal(said.length, 1);
   const [, types] = /^Damage in zone 64-3 of types (.*)$/.exec(said[0]) ?? [];

@@ -86,6 +86,10 @@ function trash_words(z: zone_t): number {
 function trash_fill(z: zone_t, item: number): void {
   mem.U32.fill(UMA_JUNK, item, item + trash_words(z));
 }
+/** As ddb takes it. */
+function hex(n: number): string {
+  return `0x${n.toString(16)}`;
+}
 function trash_verify(z: zone_t, item: number): void {
   const n = trash_words(z);
   for (let i = 0; i < n; i++) {
@@ -94,8 +98,8 @@ function trash_verify(z: zone_t, item: number): void {
     const by = zone.mclass[z] !== 0 ? mem.I32[item + n] : 0;
     const user = by === 0 ? 'none' : life.type_name(by);
     panic(
-      `Memory modified after free ${item * 4}(${zone.size[z]}) val=${v.toString(16)} ` +
-        `@ ${(item + i) * 4}, zone ${zone_name(z)}. Most recently used by ${user}`,
+      `Memory modified after free ${hex(item * 4)}(${zone.size[z]}) val=${hex(v)} ` +
+        `@ ${hex((item + i) * 4)}, zone ${zone_name(z)}. Most recently used by ${user}`,
       ...item_history(item),
     );
   }
