@@ -57,7 +57,10 @@ test('shows what the program says of itself; exit 1 where a command fails', asyn
   assert.deepEqual(row, [load.inUse, Math.ceil(load.bytes / 1024), load.requests]);
   assert.match(out, /\nPQ_FREE: \d+\n/);
   const bad = live('-e', 'nobody', '-e', 'print 5');
-  assert.deepEqual([bad.code, bad.out], [1, 'No such command\n5\n']);
+  assert.deepEqual(
+    [bad.code, bad.out],
+    [1, 'No such command: nobody; help and show list them\n5\n'],
+  );
   await program.ask('run');
 });
 test('the session goes with the lines: radix, dot, a blank line', () => {

@@ -40,7 +40,7 @@ other commands wait.
   -p PID           of that process; if it does not answer, because its event loop
                    is busy, a copy of its memory is looked at
 
-Some commands; help lists them all, help COMMAND says what one does:
+Some commands; help and show list them all, help COMMAND says what one does:
   show malloc, show uma, show zone NAME     what the allocators hold
   show map, show object, show pginfo/p ADDR what is mapped, and what a page is
   whatis ADDR      page, slab and item at an address, and what is beside it

@@ -106,7 +106,7 @@ describe('lines', () => {
   });
   test('names: a whole one, a beginning, none', () => {
     const { run } = session();
-    assert.equal(run('nobody'), 'No such command\n');
+    assert.equal(run('nobody'), 'No such command: nobody; help and show list them\n');
     assert.equal(run('s'), 'Ambiguous: script, scripts, search, set, show, stop\n');
     assert.equal(run('show page/'), 'Bad modifier\n');
     assert.match(run('sho page'), /^cnt\.v_free_count: \d+\n/);

@@ -80,7 +80,7 @@ export class DdbTable {
     const near = this.#all.filter((c) => c.name.startsWith(name));
     const exact = near.find((c) => c.name === name);
     if (exact ?? near.length === 1) return exact ?? near[0];
-    if (near.length === 0) throw new DdbError('No such command');
+    if (near.length === 0) throw new DdbError(`No such command: ${name}; help and show list them`);
     throw new DdbError(`Ambiguous: ${near.map((c) => c.name).join(', ')}`);
   }
 }
