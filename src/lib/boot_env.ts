@@ -57,7 +57,7 @@ export function withEnvironment(given: BootOptions): BootOptions {
   const dump = given.dump ?? (variable('KMEM_DUMP') || undefined);
   return {
     ...given,
-    debug: given.debug ?? debug(),
+    debug: given.debug === undefined ? debug() : given.debug, // null is refused
     set: { ...given.set, ...tunables() },
     options: { ...given.options, ...options() },
     ...(dump === undefined ? {} : { dump }),
