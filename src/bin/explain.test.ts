@@ -139,7 +139,7 @@ describe('every word of a screen', () => {
     }
   });
   test('calls of address spaces, and reasons of errors', () => {
-    for (const call of ['mmap', 'region', 'fork', 'window', 'protect', 'inherit', 'resident']) {
+    for (const call of ['mmap', 'region', 'fork', 'window', 'protect', 'inherit', 'lend', 'lock']) {
       assert.ok(call in Space.prototype || call in Region.prototype, call);
       assert.ok(kinds(call).includes('a word of address spaces'), call);
     }
@@ -152,6 +152,16 @@ describe('every word of a screen', () => {
     assert.ok(reasons.has('unmapped') && reasons.has('fragmented'), [...reasons].join());
     for (const reason of reasons)
       assert.ok(kinds(reason).includes('the reason of an error'), reason);
+  });
+  test('ways to find faults: what their texts name is there', () => {
+    for (const word of ['ddb', 'Redzone', 'memguard', 'INVARIANTS', 'leak', 'use after free']) {
+      assert.ok(kinds(word).includes('a way to find faults'), word);
+    }
+    const said = all.filter((t) => t.kind === 'a way to find faults').map((t) => t.text);
+    const variables = said.join(' ').matchAll(/\b(?:vm|debug)\.[a-z_]+(?:\.[a-z_]+)*/g);
+    const names = [...variables].map(([name]) => name);
+    assert.ok(names.length > 8);
+    for (const name of names) assert.ok(explained(name, all).length > 0, name);
   });
   test('errnos, by name, by number, and in the text of an error', () => {
     for (const errno of errnos()) {

@@ -12,6 +12,7 @@
  *      a row of a replay's verdict       declared before it is used (replay/rows.ts)
  *      a figure for Prometheus           lib/metrics.ts
  *      a word of address spaces          lib/space_words.ts
+ *      a way to find faults              lib/debug_words.ts
  *      an errno, the text of an error, its `reason`: lib/error_table.ts
  *
  * Nothing is written down here a second time: terms are gathered from the
@@ -22,6 +23,7 @@
  * A text is taken for that of an error if it holds the name of an errno, or ends in what
  * the tools say instead of one.
  */
+import { DEBUG_WORDS } from '../lib/debug_words.ts';
 import { ERRORS, REASONS } from '../lib/error_table.ts';
 import { families } from '../lib/metrics.ts';
 import { SPACE_WORDS } from '../lib/space_words.ts';
@@ -57,8 +59,8 @@ export const EXPLAIN_HELP = `usage: kmem explain [--json] TERM
 Says in a paragraph what a word on the screens of the tools means: a column of
 vmstat -m, -z and -o and of procstat -v, a line of vmstat -s, netstat -m and
 systat -mbufs, a row of what replay says, a variable of sysctl, a zone, a malloc
-type, why a thread sleeps, a figure for Prometheus, a word of address spaces, an
-errno, the text of an error or the reason that it has.
+type, why a thread sleeps, a figure for Prometheus, a word of address spaces, a
+way to find faults, an errno, the text of an error or the reason that it has.
 
   --json           a list of what it means, on stdout
 
@@ -70,6 +72,7 @@ examples:
   kmem explain requests for mbufs denied
   kmem explain vm.lowmem_period
   kmem explain mbuf_packet
+  kmem explain redzone
   kmem explain ENOMEM
 `;
 
@@ -199,6 +202,7 @@ export function terms(): Term[] {
     ...of_replay(),
     ...of_metrics(),
     ...under('a word of address spaces', SPACE_WORDS),
+    ...under('a way to find faults', DEBUG_WORDS),
     ...under('the reason of an error', REASONS),
     ...of_errors(),
   ];

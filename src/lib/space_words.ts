@@ -81,6 +81,18 @@ export const SPACE_WORDS = {
     'Keeps pages in memory, m.lock() and space.lockAll(): they come in, and stay until unlock(), ' +
     'or until they are unmapped, whichever thread locked them. Locks do not nest. A space may ' +
     'lock limits({ memlock }) bytes, all of them vm.max_wired pages beside those under windows.',
+  lend:
+    'Gives bytes of a region as they are now, m.lend(): a loan, whose views are read where the ' +
+    'pages lie, while others store to the region. dispose() gives it back; chain.append(loan) ' +
+    'and space.mmap({ loan }) go on with its pages. vm.loan_max says how many pages are lent at ' +
+    'once. Pages that are locked, or under a window, are EBUSY.',
+  superpage:
+    "4 MiB of a region that are one translation: space.mmap({ align: 'super' }). They are where " +
+    'all of their pages lie side by side and are used; `super` in space.regions() says how many ' +
+    'bytes. A part of one that is lent, or copied on write, makes single pages of it again.',
+  contiguous:
+    'A block whose pages lie side by side, and where it is wanted: machine.contiguous(). Pages ' +
+    'of spaces move out of its way. kmem bench contig shows how often there is room.',
   limits:
     'How many bytes of a space are in use at a time, space.limits({ resident }): an access to ' +
     'one more page takes others of the space out of use, which are the first to leave the memory ' +
