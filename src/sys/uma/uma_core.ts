@@ -435,9 +435,17 @@ function cache_fill(z: zone_t, c: cache_t, flags: number): boolean {
   if (b === NULL) return false;
   const filled = zone_fetch(z, b, bucket.entries[b], flags);
   cache_begin(c);
+  // Its items count as come in if it is cur, and only then: also after a death in between.
+  undo_begin_private();
+  save64(cache.installed, c);
+  save(cache.cur, c);
+  save(cache.fill, c);
   add64(cache.installed, c, bucket.cnt[b]);
+  if (opt.SIM) sim_point(c);
   cache_set_cur(z, c, b);
+  if (opt.SIM) sim_point(c);
   cache.fill[c] = NULL as bucket_t;
+  undo_end();
   cache_end(c);
   return filled;
 }
