@@ -130,6 +130,7 @@ test('two machines of a process: the one that is chosen', { skip: !linux }, asyn
   }
 });
 
+<<<<<<< HEAD
 test('no room for it: no file is left, and a line says so', { skip: !linux }, async () => {
   const p = await program('stuck');
   // As a full disk does it, the system refuses to write beyond a size.
@@ -147,6 +148,23 @@ test('no room for it: no file is left, and a line says so', { skip: !linux }, as
     readdirSync(folder).filter((name) => name.startsWith('large')),
     [],
   );
+=======
+test('one program listens and is stuck, then another: which one is meant', async (t) => {
+  if (!linux) return t.skip('skipped: needs /proc');
+  const stuck = await program('listen-stuck');
+  const path = join(folder, 'only.core');
+  const only = kmem('dump', '-o', path, '--timeout', '1');
+  assert.deepEqual([only.code, only.err], [0, '']);
+  assert.match(only.out, new RegExp(`machine ${stuck.machines[0].id}, by /proc(;.*)?\\n$`));
+  shows(path, stuck.machines[0]);
+  const other = await program('listen');
+  const several = kmem('dump', '-o', join(folder, 'which.core'), '--timeout', '1');
+  const pids = [stuck.pid, other.pid].sort((a, b) => a - b).join(', ');
+  const why = `2 programs listen: give the process: ${pids}`;
+  assert.deepEqual(several, { code: 1, out: '', err: `kmem dump: ${why}\n` });
+  await kill(other);
+  await kill(stuck);
+>>>>>>> 98525f7 (bin/dump: the program that is stuck, and not another one that answers)
 });
 
 test("another user's program is not read, and a line says why", async (t) => {

@@ -108,11 +108,16 @@ function asked(argv: readonly string[], err: (text: string) => void): Asked | nu
 function id_of({ machine }: Hello): string {
   return machine_id({ id: machine });
 }
+/** No control socket answers: why, and whose memory can be read. */
+interface Silent {
+  readonly why: string;
+  readonly pid: number | undefined;
+}
 /**
- * The program's socket that answers; a text says why none does.  Throws Refused if several do and
- * none was chosen.
+ * The program's socket that answers, or why none does.  Throws Refused if several programs have
+ * one and none was chosen, also if all but one are stuck: that one need not be what is meant.
  */
-async function find(a: Asked): Promise<{ at: Found; hello: Hello } | string> {
+async function find(a: Asked): Promise<{ at: Found; hello: Hello } | Silent> {
   const { found, faults } = await find_machines(a.timeout * 1000, a.pid);
   const answers = found.flatMap((at) => (at.hello ? [{ at, hello: at.hello }] : []));
   const meant = answers.filter(({ hello }) => !a.machine || id_of(hello) === a.machine);
@@ -120,10 +125,18 @@ async function find(a: Asked): Promise<{ at: Found; hello: Hello } | string> {
     const all = meant.map(({ at, hello }) => `${id_of(hello)} of pid ${at.pid}`);
     throw new Refused(`${meant.length} machines are running: choose one: ${all.join(', ')}`);
   }
+  const pids = [...new Set(found.map(({ pid }) => pid))];
+  const stuck = found.length > answers.length;
+  if (stuck && pids.length > 1 && !a.machine) {
+    throw new Refused(`${pids.length} programs listen: give the process: ${pids.join(', ')}`);
+  }
   if (meant.length === 1) return meant[0];
-  if (found.length > answers.length) return `no answer (${a.timeout} s): its event loop is busy`;
-  if (found.length > 0) return `no machine ${a.machine} answers`;
-  return `it has no control socket${faults.map((fault) => ` (${fault})`).join('')}`;
+  const silent = (why: string): Silent => {
+    return { why, pid: a.pid ?? (pids.length === 1 ? pids[0] : undefined) };
+  };
+  if (stuck) return silent(`no answer (${a.timeout} s): its event loop is busy`);
+  if (found.length > 0) return silent(`no machine ${a.machine} answers`);
+  return silent(`it has no control socket${faults.map((fault) => ` (${fault})`).join('')}`);
 }
 /** The program writes it. A text says why it does not do such things. */
 async function by_program(a: Asked, at: Found, hello: Hello): Promise<Done | string> {
@@ -165,12 +178,12 @@ function by_reading(a: Asked, pid: number, why: string): Done {
 async function dumped(a: Asked): Promise<Done> {
   const found = await find(a);
   let why = '';
-  if (typeof found !== 'string') {
+  if ('at' in found) {
     const done = await by_program(a, found.at, found.hello);
     if (typeof done !== 'string') return done;
     why = done;
-  } else why = found;
-  const pid = typeof found === 'string' ? a.pid : found.at.pid;
+  } else why = found.why;
+  const { pid } = 'at' in found ? found.at : found;
   if (pid === undefined) throw new Refused(`no running machine is found: give its process: ${why}`);
   return by_reading(a, pid, why);
 }

@@ -198,6 +198,7 @@ const SUBJECTS: Record<string, Subject> = {
       swapon: () => ['/tmp/kmem-walk.swap', { priority: 0, size: 0 }],
       swapoff: () => ['/tmp/kmem-walk.swap'],
       swaps: none,
+      debug: () => ['off'],
       window: (w) => [w.machine.type('walk').alloc(8192), 8192, { write: true }],
       contiguous: () => [8192, { align: 8192, boundary: 0, low: 0, high: '8M', type: 'walk' }],
       sysctl: () => ['vm.lowmem_period', 10],

@@ -128,6 +128,8 @@ function file_of(where: string): string {
 const here = file_of(import.meta.url ?? ''); // some bundles leave nothing of it
 const folder = here.slice(0, here.lastIndexOf('/') + 1);
 const source = folder.endsWith('/sys/machine/') ? folder.slice(0, -'sys/machine/'.length) : '';
+/** This code runs from a bundle: what its files are called says nothing. */
+export const in_bundle = source === '';
 /** Where our own code lies: folders of the source, or the one of the package's bundles. */
 const OWN = source === '' ? [folder] : [`${source}sys/`, `${source}lib/`];
 

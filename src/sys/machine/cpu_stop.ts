@@ -14,7 +14,7 @@
  * Notes are made once, at the first stop.  A thread whose stack is full may be unable to: then
  * there is no text, and nothing else is lost.
  */
-import { backtrace_text, frames_of } from './backtrace.ts';
+import { backtrace_frames, backtrace_text, frames_of, in_bundle } from './backtrace.ts';
 import { boot_alloc, M, machine } from './header.ts';
 import { mem } from './memory.ts';
 import { opt } from './opt.ts';
@@ -56,7 +56,11 @@ export function cpu_stop_text(cpu: number): string {
 }
 /** The frames of this thread, innermost first, a line each. */
 export function frames_text(): string {
-  const frames = frames_of(backtrace_text(FRAMES)).filter((f) => !STOPPING.test(f.file));
+  const text = backtrace_text(FRAMES);
+  // In bundles a frame's file says no more than that it is our own.
+  const frames = in_bundle
+    ? backtrace_frames(text, FRAMES)
+    : frames_of(text).filter((f) => !STOPPING.test(f.file));
   return frames
     .slice(0, FRAMES)
     .map(({ fn, file, line }) => `${fn || '<module>'} at ${file.replace(/^.*[/\\]/, '')}:${line}`)
