@@ -130,7 +130,6 @@ test('two machines of a process: the one that is chosen', { skip: !linux }, asyn
   }
 });
 
-<<<<<<< HEAD
 test('no room for it: no file is left, and a line says so', { skip: !linux }, async () => {
   const p = await program('stuck');
   // As a full disk does it, the system refuses to write beyond a size.
@@ -148,7 +147,7 @@ test('no room for it: no file is left, and a line says so', { skip: !linux }, as
     readdirSync(folder).filter((name) => name.startsWith('large')),
     [],
   );
-=======
+});
 test('one program listens and is stuck, then another: which one is meant', async (t) => {
   if (!linux) return t.skip('skipped: needs /proc');
   const stuck = await program('listen-stuck');
@@ -164,7 +163,6 @@ test('one program listens and is stuck, then another: which one is meant', async
   assert.deepEqual(several, { code: 1, out: '', err: `kmem dump: ${why}\n` });
   await kill(other);
   await kill(stuck);
->>>>>>> 98525f7 (bin/dump: the program that is stuck, and not another one that answers)
 });
 
 test("another user's program is not read, and a line says why", async (t) => {

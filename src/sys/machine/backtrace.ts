@@ -125,11 +125,10 @@ function file_of(where: string): string {
 
 // --- our own frames ------------------------------------------------------------------------------
 
-const here = file_of(import.meta.url ?? ''); // some bundles leave nothing of it
+/** The file of this code, as frames name it: a bundle may say otherwise of itself, or nothing. */
+const here = frames_of(backtrace_text(0))[0]?.file ?? file_of(import.meta.url ?? '');
 const folder = here.slice(0, here.lastIndexOf('/') + 1);
 const source = folder.endsWith('/sys/machine/') ? folder.slice(0, -'sys/machine/'.length) : '';
-/** This code runs from a bundle: what its files are called says nothing. */
-export const in_bundle = source === '';
 /** Where our own code lies: folders of the source, or the one of the package's bundles. */
 const OWN = source === '' ? [folder] : [`${source}sys/`, `${source}lib/`];
 

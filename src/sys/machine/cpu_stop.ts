@@ -14,7 +14,7 @@
  * Notes are made once, at the first stop.  A thread whose stack is full may be unable to: then
  * there is no text, and nothing else is lost.
  */
-import { backtrace_frames, backtrace_text, frames_of, in_bundle } from './backtrace.ts';
+import { backtrace_text, frames_of } from './backtrace.ts';
 import { boot_alloc, M, machine } from './header.ts';
 import { mem } from './memory.ts';
 import { opt } from './opt.ts';
@@ -24,8 +24,11 @@ import { get_string, type Ptr, set64, set_string, struct, u64, words } from './s
 const STOP_TEXT_WORDS = 124;
 /** Frames that are looked at. */
 const FRAMES = 16;
-/** The frames of stopping itself. */
-const STOPPING = /[/\\](backtrace|cpu_stop|panic|cpu|parts|kdb|kern_dump)\.[jt]s$/;
+/** Functions of stopping itself; bundlers may put a number behind their names. */
+const STOPPING = new RegExp(
+  '^(?:|backtrace_text|frames_text|cpu_stop\\w*|stopped_note|poll\\w*|panic(?:_line|_dump)?|' +
+    '(?:Object\\.)?(?:panic_dump|kdb_\\w+)|head|dump_\\w+|kern_dump)(?:\\$\\d+)?$',
+);
 
 export type cpu_stop_t = Ptr<'cpu_stop'>;
 /* Locks: (-) the CPU's of that slot, which writes it once, and then says so (pcpu.stopped) */
@@ -56,12 +59,10 @@ export function cpu_stop_text(cpu: number): string {
 }
 /** The frames of this thread, innermost first, a line each. */
 export function frames_text(): string {
-  const text = backtrace_text(FRAMES);
-  // In bundles a frame's file says no more than that it is our own.
-  const frames = in_bundle
-    ? backtrace_frames(text, FRAMES)
-    : frames_of(text).filter((f) => !STOPPING.test(f.file));
-  return frames
+  const all = frames_of(backtrace_text(FRAMES));
+  const first = all.findIndex(({ fn }) => !STOPPING.test(fn));
+  return all
+    .slice(Math.max(first, 0))
     .slice(0, FRAMES)
     .map(({ fn, file, line }) => `${fn || '<module>'} at ${file.replace(/^.*[/\\]/, '')}:${line}`)
     .join('\n');

@@ -49,8 +49,8 @@ test('a panic stops a CPU that sleeps and one that spins in locks, and both say 
   }
   // Each has noted where it was: a dump has that of threads that are gone by then.
   assert.match(cpu_stop_text(thr.cpu), /panic\.test\.ts:\d+/);
-  assert.match(cpu_stop_text(await sleeper.up), /sleepq_\w+ subr_sleepqueue\.ts:\d+ < /);
-  assert.match(cpu_stop_text(spinning), /^Object\.job_spin .*sync\.test\.worker\.ts:\d+ < /);
+  assert.match(cpu_stop_text(await sleeper.up), /sleepq_\w+ at \S+:\d+\n/);
+  assert.match(cpu_stop_text(spinning), /^Object\.job_spin at \S+:\d+\n/);
   assert.equal(cpu_stop_text(3), '', 'no thread was there');
   const a = area.a[t];
   await new Promise((resolve) => setTimeout(resolve, 30));
