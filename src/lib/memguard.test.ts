@@ -184,6 +184,13 @@ describe('a block of a type', () => {
     const twice = stray(() => type.free(at));
     assert.match(twice.message, /MemGuard detected double-free of 0x/);
     assert.ok(twice.freedAt?.[0].includes('memguard.test'), `${twice.freedAt}`);
+    const other = type.alloc(16);
+    const wild = stray(() => type.free((other + 16) as Address)); // on its guard page
+    assert.match(
+      wild.message,
+      /detected free of 0x\w+, where no block begins: it is 0 bytes behind/,
+    );
+    type.free(other);
     stray(() => type.free((BEYOND + 4096) as Address));
     fails('EFAULT', () => type.free((BEYOND * 2) as Address));
     fails('EFAULT', () => type.usableSize(at));

@@ -117,11 +117,15 @@ export function memguard_trap(op: string, at: number, n: number, site: string): 
   const where = b === null ? 'is in no guarded block that is known' : `is ${place_text(at, n, b)}`;
   return trap(`memguard: ${op} of ${bytes(n)} at ${hex(at)} ${where}`, b, 'Access', site);
 }
-/** A free of what is no block in use: the same. */
+/** A free of what is no block in use: the same. It is a second one only where a block was. */
 export function memguard_no_block(at: number, site: string): Trapped {
   const b = block_about(guard_map_there(), at);
   const where = b === null ? '' : `: it is ${place_text(at, 1, b)}`;
-  return trap(`MemGuard detected double-free of ${hex(at)}${where}`, b, 'Second free', site);
+  if (b !== null && b.at === at && (b.time !== 0 || b.going)) {
+    return trap(`MemGuard detected double-free of ${hex(at)}${where}`, b, 'Second free', site);
+  }
+  const text = `MemGuard detected free of ${hex(at)}, where no block begins${where}`;
+  return trap(text, b, 'Wild free', site);
 }
 function trap(text: string, b: Guarded | null, what: string, site: string): Trapped {
   counter_add(v_traps, 1);
