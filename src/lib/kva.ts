@@ -14,8 +14,8 @@
  *
  * Guarded blocks (vm.memguard.*) have such addresses, too.  Each call looks whether all that it
  * touches is in one block in use: what is not is a stray access, which panics or, with
- * vm.memguard.trap 'report', fails with EFAULT.  Their pages are a run, so bytes and index know
- * where they are; what is done by a view afterwards nobody sees.
+ * vm.memguard.trap 'report', fails with EFAULT.  Their pages are a run, so bytes, index and
+ * windows know where they are; what is done by a view afterwards nobody sees.
  *
  * A number that comes from a program may be anything: what no block has is refused.
  */
@@ -179,8 +179,15 @@ export const kva: Kva = {
     return inKernel(op, () => memguard_flat(at, n)) || stray(op, at, n);
   },
   window(ctx, at, n, write) {
+    const flat = kva.flat('window', at, n);
+    if (flat >= 0) {
+      const shown = { offset: at, length: n, write, at: flat };
+      return new BlockWindow(ctx, NULL as vm_window_t, shown);
+    }
     const got = inKernel('window', () => virtual_window(at, n, write));
-    if (got > 0) return new BlockWindow(ctx, got as vm_window_t, at, n, write);
+    if (got > 0) {
+      return new BlockWindow(ctx, got as vm_window_t, { offset: at, length: n, write });
+    }
     noWindow(at, n, -got);
   },
   place(op, at, n, write) {
@@ -209,5 +216,5 @@ export function blockWindow(
   }
   if (kvaFor(at) !== undefined) return kva.window(ctx, at, n, write);
   checkRange('window', at, n);
-  return new BlockWindow(ctx, NULL as vm_window_t, at, n, write);
+  return new BlockWindow(ctx, NULL as vm_window_t, { offset: at, length: n, write });
 }

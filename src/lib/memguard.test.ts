@@ -78,6 +78,10 @@ describe('a block of a type', () => {
     assert.equal(machine.load8(at + 50), 99);
     machine.u32[machine.index(at + 60, 4)] = 77;
     assert.equal(machine.load32(at + 60), 77);
+    const w = machine.window(at, 100, { write: true });
+    w.u8[51] = 98;
+    assert.deepEqual([machine.load8(at + 51), w.address, w.length], [98, at, 100]);
+    w.close();
     assert.equal(type.usableSize(at), 100);
     machine.check();
     type.free(at);
@@ -133,6 +137,7 @@ describe('a block of a type', () => {
       'copy from it': () => machine.copy(near, at + 1, 100),
       bytes: () => machine.bytes(at, 101),
       index: () => machine.index(at + 100, 4),
+      window: () => machine.window(at, 101),
       writeText: () => machine.writeText(at + 98, 'abc', 10),
       readText: () => machine.readText(at + 98, 3),
     };

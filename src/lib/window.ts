@@ -33,6 +33,13 @@ import type { Region } from './region.ts';
 
 type Made<T> = new (buffer: ArrayBufferLike, at: number, n: number) => T;
 
+/** What a window shows; `at`: where in the memory, if nothing has to be held for that. */
+interface Shown {
+  readonly offset: number;
+  readonly length: number;
+  readonly write: boolean;
+  readonly at?: number | undefined;
+}
 /** Flat views of pages that are held in place. */
 abstract class Held implements Disposable {
   /** Where in what it shows it begins, bytes. */
@@ -54,7 +61,7 @@ abstract class Held implements Disposable {
   constructor(
     ctx: Context,
     w: vm_window_t,
-    { offset, length, write }: { offset: number; length: number; write: boolean },
+    { offset, length, write, at = offset }: Shown,
     forget: () => void,
   ) {
     this.#ctx = ctx;
@@ -63,7 +70,7 @@ abstract class Held implements Disposable {
     this.length = length;
     this.write = write;
     this.#w = w;
-    this.#at = w === NULL ? offset : vm_window.frame[w] * PAGE_SIZE + (offset % PAGE_SIZE);
+    this.#at = w === NULL ? at : vm_window.frame[w] * PAGE_SIZE + (offset % PAGE_SIZE);
   }
   /** The bytes. Views throw ESHUTDOWN once the window is closed, EINVAL if it is not aligned. */
   get u8(): Uint8Array {
@@ -171,9 +178,9 @@ export class BlockWindow extends Held {
   }
 
   /** Use machine.window(). */
-  constructor(ctx: Context, w: vm_window_t, address: number, length: number, write: boolean) {
-    super(ctx, w, { offset: address, length, write }, () => {});
-    this.address = address;
+  constructor(ctx: Context, w: vm_window_t, { offset, length, write, at }: Shown) {
+    super(ctx, w, { offset, length, write, at }, () => {});
+    this.address = offset;
   }
 }
 
