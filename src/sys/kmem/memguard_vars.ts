@@ -65,7 +65,7 @@ const desc = sysctl_string('vm.memguard.desc', {
   flags: CTLFLAG_RWTUN,
   check: (text) => (has_control(text) ? 'a name has no control characters' : there()),
   changed,
-  help: 'Name of the malloc type, or zone, whose blocks are guarded; it may come later',
+  help: 'Name of the one malloc type, or zone, whose blocks are guarded; it may come later',
 });
 const divisor = sysctl_uint('vm.memguard.divisor', {
   value: DIVISOR,

@@ -123,8 +123,8 @@ export function kdb_hold(ms: number): number {
   const by = field_word(kdb.hold_by, k);
   const seen = atomic_load(by);
   if (seen !== 0 && seen !== thr.cpu + 1 && kdb_hold_left() > 0) return EBUSY;
-  atomic_store(field_word(kdb.hold_until, k), (clock() + ms) | 0);
   if (atomic_cas(by, seen, thr.cpu + 1) !== seen) return EBUSY;
+  atomic_store(field_word(kdb.hold_until, k), (clock() + ms) | 0); // before anybody is asked
   for (let cpu = 0; cpu < cpu_slots(); cpu++) {
     if (cpu === thr.cpu) continue;
     const w = cpu_state_word(cpu);
