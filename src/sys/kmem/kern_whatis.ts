@@ -151,7 +151,10 @@ function small(p: number, info: number): string {
   const free = slab_item_free(item.slab, item.number) || untyped(item, info);
   if (info < PK_MALLOC_END) {
     const block = `${free ? 'a free' : 'a'} block of ${16 << info} bytes`;
-    return into(item.into, free ? block : block + type_of(item));
+    if (!free) return into(item.into, block + type_of(item));
+    // A block with redzones begins inside one of malloc, and its header is gone by now.
+    const perhaps = (vm_page.info[word_page(p)] & PK_MARKED) !== 0 && item.into > 0;
+    return into(item.into, perhaps ? `${block}: freed already, if it had redzones` : block);
   }
   if (uma_keg.flags[k] & UMA_ZFLAG_INTERNAL) return "the kernel's own memory";
   return into(item.into, `${free ? 'a free' : 'an'} item of zone '${zone_of(k)}'`);
