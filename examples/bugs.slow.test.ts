@@ -56,6 +56,8 @@ function same(text: string): string[] {
     .replaceAll(/\b\d+s\b/g, 'Ns')
     .replaceAll(/\b(thread|tid|process|pid) \d+/g, '$1 N')
     .replaceAll(/\b\d{4,}\b/g, 'N')
+    .replaceAll('; threads ran while it was written', '') // or did not, just then
+    .replaceAll(/^kmem ddb: \S+: threads ran while it was written$/gm, '')
     .replaceAll(/ +/g, ' ')
     .split('\n')
     .map((line) => line.trim())
