@@ -1,7 +1,6 @@
 /* memguard: guarded blocks that two take, resize and give back; freed ones wait, or do not. */
 import { M_NOWAIT } from '../../src/sys/h/malloc_flags.ts';
 import type { malloc_type_t } from '../../src/sys/h/malloc.ts';
-import { kconsole } from '../../src/sys/machine/kconsole.ts';
 import { sysctl_set } from '../../src/sys/machine/sysctl_decl.ts';
 import { malloc_type_attach } from '../../src/sys/kmem/kern_malloc.ts';
 import {
@@ -14,7 +13,8 @@ import { memguard_check } from '../../src/sys/kmem/memguard_check.ts';
 import { guarded_of } from '../../src/sys/kmem/memguard_held.ts';
 import { guard_map_there, quarantine } from '../../src/sys/kmem/memguard_vars.ts';
 import { map_entries } from '../../src/sys/map/vm_map_check.ts';
-import { held, kern_script } from '../kern_ops.ts';
+import { guard_script } from '../guard_ops.ts';
+import { held } from '../kern_ops.ts';
 
 const PAGE = 4096;
 const type = (): malloc_type_t => malloc_type_attach('far');
@@ -29,14 +29,7 @@ const resize = (cpu: number): void => {
   const q = memguard_realloc(held[cpu], 100, type(), M_NOWAIT);
   if (q > 0) held[cpu] = q;
 };
-/** What the map of guarded blocks may have. */
-const ADDRESSES = 1000;
-const { print } = kconsole;
-/* Each run says where the map lies: nobody wants to read that so often. */
-kconsole.print = (text) => {
-  if (!text.includes('MEMGUARD')) print(text);
-};
-const base = kern_script(
+const base = guard_script(
   'two take guarded blocks, resize them and give them back, and one page of them waits',
   () => {
     take(0, 100); // map and ring are there
@@ -48,11 +41,9 @@ const base = kern_script(
     () => (cpu === 0 ? give(cpu) : resize(cpu)),
     () => (cpu === 0 ? take(cpu, 20) : give(cpu)),
   ],
-  ADDRESSES,
 );
 export const script = {
   ...base,
-  set: { 'vm.stack.max': 0 },
   check() {
     memguard_check();
     // What the dead one had been given is its program's: that would free it.

@@ -1,22 +1,14 @@
 /* memguard_make: two want something guarded first, at the same time. */
 import { M_NOWAIT } from '../../src/sys/h/malloc_flags.ts';
-import { kconsole } from '../../src/sys/machine/kconsole.ts';
 import { malloc_type_attach } from '../../src/sys/kmem/kern_malloc.ts';
 import { memguard_alloc, memguard_free } from '../../src/sys/kmem/memguard.ts';
 import { memguard_check } from '../../src/sys/kmem/memguard_check.ts';
 import { guarded_of } from '../../src/sys/kmem/memguard_held.ts';
 import { guard_map_there } from '../../src/sys/kmem/memguard_vars.ts';
 import { map_entries } from '../../src/sys/map/vm_map_check.ts';
-import { kern_script } from '../kern_ops.ts';
+import { guard_script } from '../guard_ops.ts';
 
-/** What the map of guarded blocks may have. */
-const ADDRESSES = 1000;
-const { print } = kconsole;
-/* Each run says where the map lies: nobody wants to read that so often. */
-kconsole.print = (text) => {
-  if (!text.includes('MEMGUARD')) print(text);
-};
-const base = kern_script(
+const base = guard_script(
   'two make the map of guarded blocks; either may die on the way',
   () => {
     malloc_type_attach('far');
@@ -28,11 +20,9 @@ const base = kern_script(
       if (p === 0 || memguard_free(p, t, 0) !== 0) throw new Error('no block');
     },
   ],
-  ADDRESSES,
 );
 export const script = {
   ...base,
-  set: { 'vm.stack.max': 0 },
   check() {
     memguard_check();
     const t = malloc_type_attach('far');

@@ -2,16 +2,15 @@
  * memguard.test.lib: what tests of guarded blocks share: a machine, its variables, blocks as a
  * program asks for them, and the end, before which all of it is proved.
  */
-import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
+import { abandon, type Booted, type boot } from '../boot/whole.ts';
 import { counter_get, counters } from '../machine/counter.ts';
 import { kconsole } from '../machine/kconsole.ts';
 import { mem } from '../machine/memory.ts';
 import type { malloc_type_t } from '../h/malloc.ts';
 import { M_GUARDABLE, M_NOWAIT } from '../h/malloc_flags.ts';
-import { vm_maps_check } from '../map/vm_map_check.ts';
+import { kern_down, kern_up } from '../map/vm_kern_up.test.lib.ts';
 import { sysctl, sysctl_decode, sysctlnametomib } from '../observe/kern_sysctl.ts';
-import { page_failpoint, vm_page_check } from '../page/vm_page.ts';
-import { uma_check } from '../uma/uma_check.ts';
+import { page_failpoint } from '../page/vm_page.ts';
 import { malloc } from './kern_malloc.ts';
 import { memguard_check } from './memguard_check.ts';
 import { memguard_has } from './memguard.ts';
@@ -27,27 +26,27 @@ export function guard_up(
 ): Booted {
   said.length = 0;
   kconsole.print = (text) => void said.push(text);
-  const all = { INVARIANTS: true, WITNESS: true, FAILPOINTS: true };
   const named = Object.entries(set).map(([name, value]) => [`vm.memguard.${name}`, value]);
-  const o = { cpus: 1, fresh: true, memory: '16M', options: all, ...options };
-  return boot({ ...o, set: Object.fromEntries(named) });
+  return kern_up({ ...options, set: Object.fromEntries(named) });
 }
 /** All is proved, and the machine ends. */
 export function guard_down(): void {
+  try {
+    guards_prove();
+    kern_down();
+  } finally {
+    kconsole.print = print;
+  }
+}
+function guards_prove(): void {
   page_failpoint.refuse = null;
   try {
     const order = said.find((text) => text.startsWith('lock order'));
     if (order !== undefined) throw new Error(order);
     memguard_check();
-    vm_maps_check();
-    uma_check();
-    vm_page_check();
-    shutdown();
   } catch (e) {
     abandon();
     throw e;
-  } finally {
-    kconsole.print = print;
   }
 }
 const encoder = new TextEncoder();

@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { abandon, type Booted, boot, shutdown } from '../boot/whole.ts';
+import { type Booted, boot } from '../boot/whole.ts';
 import { atomic_load, atomic_store } from '../machine/atomic.ts';
 import { counter_get } from '../machine/counter.ts';
 import { kill_in_turn } from '../machine/kills.test.lib.ts';
@@ -15,25 +15,15 @@ import { dice, SEED } from '../machine/seed.test.lib.ts';
 import { Crew, until, within } from '../machine/workers.test.lib.ts';
 import { VM_MAP_PAGED, VM_MAP_SYSTEM, vm_map } from '../h/vm_map.ts';
 import { PK_OBJECT } from '../h/vm_page.ts';
-import { vm_page_census, vm_page_check } from '../page/vm_page.ts';
-import { uma_check } from '../uma/uma_check.ts';
+import { vm_page_census } from '../page/vm_page.ts';
 import { kern_free_all, kern_maps_make, kern_sub } from './vm_kern.test.lib.ts';
+import { kern_down } from './vm_kern_up.test.lib.ts';
 import { v_kmem_waits, v_kmem_wakeups } from './vm_kern_vars.ts';
 import { kmem_alloc_wait, kmem_free_wakeup } from './vm_kern_wait.ts';
 import { vm_maps_check } from './vm_map_check.ts';
 import { done_word, maps_make, stop_word } from './vm_map.test.lib.ts';
 
-afterEach(() => {
-  try {
-    vm_maps_check();
-    uma_check();
-    vm_page_check();
-    shutdown();
-  } catch (e) {
-    abandon();
-    throw e;
-  }
-});
+afterEach(kern_down);
 function up(options: Parameters<typeof boot>[0] = {}): Booted {
   const all = { INVARIANTS: true, WITNESS: true };
   return boot({ cpus: 1, fresh: true, memory: '4M', options: all, ...options });
