@@ -115,8 +115,11 @@ export function play_call(mp: vm_map_t, rows: Float64Array, at: number, file?: C
   const flags = rows[at + V_FLAGS];
   const prot = rows[at + V_PROT] & PROT;
   switch (rows[at + V_OP]) {
-    case VM_MMAP:
-      return map_memory(mp, address, length, prot, flags, file);
+    case VM_MMAP: {
+      const error = map_memory(mp, address, length, prot, flags, file);
+      if (file !== undefined) vm_object_deallocate(file.object);
+      return error;
+    }
     case VM_MUNMAP:
       return call(mp, 'munmap', [address, length]).error;
     case VM_MPROTECT:
@@ -208,18 +211,6 @@ function memory_at(
   return call(mp, 'mmap', [address, length, prot, how | MAP_ANON | MAP_FIXED, NO_FILE, 0]);
 }
 function map_memory(
-  mp: vm_map_t,
-  address: number,
-  length: number,
-  prot: number,
-  flags: number,
-  file?: CallFile,
-): number {
-  const result = map_there(mp, address, length, prot, flags, file);
-  if (file !== undefined) vm_object_deallocate(file.object);
-  return result;
-}
-function map_there(
   mp: vm_map_t,
   address: number,
   length: number,
